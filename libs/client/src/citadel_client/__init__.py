@@ -1,0 +1,1 @@
+"""Citadel's Python SDK and command line."""

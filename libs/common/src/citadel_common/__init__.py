@@ -1,0 +1,1 @@
+"""Citadel's shared library: what the services agree on and stand on."""

@@ -1,0 +1,171 @@
+"""The embedding cache: vectors in Redis, and claims so that the fleet computes each text once.
+
+A cache that is down or slow costs speed, never the request: reads then miss, writes are dropped, claims are
+granted. Calls from concurrent requests are joined (`NaturalBatcher`) into one round trip.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from citadel_common.embeddings.keys import NAMESPACE
+from citadel_common.embeddings.vectors import Vector, pack, unpack
+from citadel_common.natural_batch import NaturalBatcher
+from citadel_common.redis import ERRORS
+from citadel_common.settings import CacheSettings
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+CACHE_ERRORS: tuple[type[Exception], ...] = (*ERRORS, TimeoutError)
+STATS_KEY = "citadel:cache:stats"
+CLAIM_SUFFIX = ":claim"
+STATS_DELAY = 0.2
+"""Seconds for which hits and misses are gathered before they are written."""
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds a cache that failed is left alone, so that an outage costs no request its timeout over and over."""
+
+
+class EmbeddingCache:
+    """Reads, writes and claims; belongs to one event loop.
+
+    Args:
+        client: Client of the cache server, with a short socket timeout.
+        settings: Time to live, precision, timeouts.
+        telemetry: Where failures and hits are counted.
+    """
+
+    def __init__(self, client: "Redis", settings: CacheSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+        self._client = client
+        self._settings = settings
+        self._telemetry = telemetry
+        self._paused_until = 0.0
+        self._unsaved = {"hits": 0, "misses": 0}
+        self._saving: asyncio.Task[None] | None = None
+        self._reads: NaturalBatcher[str, Vector | None] = NaturalBatcher(self._read, parallel=2)
+        self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
+        self._writes: NaturalBatcher[tuple[str, Vector | None], None] = NaturalBatcher(self._write, parallel=2)
+
+    async def get_many(self, keys: Sequence[str]) -> Sequence[Vector | None]:
+        """The vectors of `keys`, in order; None where there is none."""
+        return await self._reads.run(keys)
+
+    async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
+        """For each key, whether the caller is now the one in the fleet to compute it."""
+        return await self._claims.run(keys)
+
+    async def put_many(self, vectors: Mapping[str, Vector]) -> None:
+        """Stores vectors under their keys and releases the claims on them."""
+        await self._writes.run(list(vectors.items()))
+
+    async def release_many(self, keys: Sequence[str]) -> None:
+        """Gives up claims without a vector, so that another process may try at once."""
+        await self._writes.run([(key, None) for key in keys])
+
+    async def stats(self) -> dict[str, int]:
+        """Counts since the cache was emptied (`hits`, `misses`) and the server's own (`entries`, bytes).
+
+        Raises:
+            redis.RedisError: The cache does not answer.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(STATS_KEY)
+        pipe.info("memory")
+        pipe.info("stats")
+        pipe.dbsize()
+        counts, memory, stats, entries = await pipe.execute()
+        return {
+            "hits": int(counts.get(b"hits", 0)),
+            "misses": int(counts.get(b"misses", 0)),
+            "entries": int(entries),
+            "memory_bytes": int(memory["used_memory"]),
+            "memory_limit_bytes": int(memory.get("maxmemory", 0)),
+            "evicted": int(stats.get("evicted_keys", 0)),
+        }
+
+    async def clear(self) -> int:
+        """Removes every vector and the statistics, in small steps; how many vectors went."""
+        removed = 0
+        cursor = 0
+        while True:
+            cursor, keys = await self._client.scan(cursor, match=f"{NAMESPACE}:*", count=1000)
+            if keys:
+                removed += await self._client.unlink(*keys)
+            if cursor == 0:
+                break
+        await self._client.delete(STATS_KEY)
+        return removed
+
+    async def _read(self, keys: Sequence[str]) -> Sequence[Vector | None]:
+        values = await self._call(self._mget(keys), "get") or itertools.repeat(None, len(keys))
+        vectors = [None if value is None else unpack(value) for value in values]
+        hits = sum(vector is not None for vector in vectors)
+        self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
+        self._telemetry.count(names.CACHE_LOOKUPS, len(keys) - hits, outcome="miss")
+        self._record(hits=hits, misses=len(keys) - hits)
+        return vectors
+
+    async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        values: Any = await self._client.mget(keys)
+        return list(values)
+
+    def _record(self, *, hits: int, misses: int) -> None:
+        """Adds to the statistics that every process shares, with one write per STATS_DELAY."""
+        self._unsaved["hits"] += hits
+        self._unsaved["misses"] += misses
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.get_running_loop().create_task(self._save_statistics())
+
+    async def _save_statistics(self) -> None:
+        await asyncio.sleep(STATS_DELAY)
+        counts, self._unsaved = self._unsaved, {"hits": 0, "misses": 0}
+        pipe = self._client.pipeline(transaction=False)
+        for name, count in counts.items():
+            pipe.hincrby(STATS_KEY, name, count)
+        await self._call(pipe.execute(), "record")
+
+    async def _claim(self, keys: Sequence[str]) -> Sequence[bool]:
+        pipe = self._client.pipeline(transaction=False)
+        ttl = int(self._settings.claim_ttl * 1000)
+        for key in keys:
+            pipe.set(key + CLAIM_SUFFIX, b"1", nx=True, px=ttl)
+        granted = await self._call(pipe.execute(), "claim")
+        return [True] * len(keys) if granted is None else [bool(answer) for answer in granted]
+
+    async def _write(self, items: Sequence[tuple[str, Vector | None]]) -> Sequence[None]:
+        pipe = self._client.pipeline(transaction=False)
+        for key, vector in items:
+            if vector is not None:
+                pipe.set(key, pack(vector, self._settings.precision), ex=self._settings.ttl)
+        pipe.delete(*(key + CLAIM_SUFFIX for key, _ in items))
+        await self._call(pipe.execute(), "put")
+        return [None] * len(items)
+
+    async def _call(self, call: Any, operation: str) -> Any:
+        """The call's answer; None when the cache is down, slow, or was a moment ago."""
+        if time.monotonic() < self._paused_until:
+            call.close()
+            return None
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await call
+        except CACHE_ERRORS as error:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            self._telemetry.count(names.CACHE_FAILURES, 1, operation=operation)
+            log.warning("cache_unavailable", operation=operation, error=type(error).__name__)
+            return None
+
+    async def aclose(self) -> None:
+        """Writes what is left of the statistics and closes the connections."""
+        if self._saving is not None:
+            await asyncio.wait({self._saving}, timeout=2 * STATS_DELAY)
+        with contextlib.suppress(*ERRORS):
+            await self._client.aclose()

@@ -1,0 +1,45 @@
+"""Cache keys: every input that changes the vector is in the key, each with its length."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+SCHEMA = "1"
+"""Version of keys and values; a new one leaves old entries to expire."""
+NAMESPACE = "citadel:embedding"
+
+
+class KeySpace:
+    """Keys of one model, dimensions, prefix and options.
+
+    Args:
+        identity: The model and its version, such as `nomic-embed-text@0a109f422b47`.
+        dimensions: Length asked for; None is the model's own.
+        prefix: What is put before each text.
+        options: Backend options, in any order.
+    """
+
+    __slots__ = ("_seed", "stem")
+
+    def __init__(
+        self, *, identity: str, dimensions: int | None, prefix: str, options: Mapping[str, Any] | None
+    ) -> None:
+        self.stem = f"{NAMESPACE}:{SCHEMA}:{identity}:{dimensions or 'own'}:"
+        canonical = orjson.dumps(options, option=orjson.OPT_SORT_KEYS) if options else b""
+        self._seed = hashlib.blake2b(_with_length(prefix.encode()) + _with_length(canonical), digest_size=16)
+
+    def key(self, text: str) -> str:
+        """The key of one text."""
+        digest = self._seed.copy()
+        digest.update(_with_length(text.encode()))
+        return self.stem + digest.hexdigest()
+
+    def keys(self, texts: Sequence[str]) -> list[str]:
+        """The keys of texts, in order."""
+        return [self.key(text) for text in texts]
+
+
+def _with_length(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little") + data

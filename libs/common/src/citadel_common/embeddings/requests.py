@@ -1,0 +1,94 @@
+"""Checks of an embedding request, the same in the API and in the worker. Each error names the field."""
+
+from collections.abc import Sequence
+
+from citadel_common.contracts.api import ModelInfo
+from citadel_common.contracts.embeddings import InputType, Texts
+from citadel_common.embeddings.catalog import Catalog
+from citadel_common.errors import InvalidInput, UnknownModel
+from citadel_common.settings import LimitSettings
+
+
+def as_list(text: Texts) -> list[str]:
+    """One text or many, as a list."""
+    return [text] if isinstance(text, str) else text
+
+
+def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> list[str]:
+    """The texts, if they may be embedded at all.
+
+    Raises:
+        InvalidInput: None, too many, one too long or not encodable as UTF-8.
+    """
+    texts = as_list(text)
+    if not texts:
+        raise InvalidInput.at(field, "must hold at least one text")
+    if len(texts) > limits.max_texts:
+        raise InvalidInput.at(field, f"holds {len(texts)} texts, the limit is {limits.max_texts}")
+    for index, item in enumerate(texts):
+        if len(item) > limits.max_text_chars:
+            where = _item(field, text, index)
+            raise InvalidInput.at(where, f"has {len(item)} characters, the limit is {limits.max_text_chars}")
+        if not item.isascii() and not _is_utf8(item):
+            raise InvalidInput.at(_item(field, text, index), "is not valid Unicode: it holds a lone surrogate")
+    return texts
+
+
+def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, field: str = "text") -> None:
+    """Refuses an empty text where the backend would.
+
+    Raises:
+        InvalidInput: A text is empty and the model's backend has no vector for that.
+    """
+    if model.accepts_empty or all(texts):
+        return
+    index = next(i for i, item in enumerate(texts) if not item)
+    raise InvalidInput.at(_item(field, text, index), f"is empty, and {model.name!r} has no vector for an empty text")
+
+
+def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInfo | None:
+    """The model's entry; None when the catalogue does not rule it out.
+
+    Raises:
+        UnknownModel: No live backend has it.
+    """
+    model = catalog.find(name)
+    if model is None and not catalog.open:
+        known = ", ".join(sorted(catalog.models)) or "none"
+        raise UnknownModel(f"{field}: no backend has {name!r}; available: {known}")
+    return model
+
+
+def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "dimensions") -> int | None:
+    """The dimensions to ask the backend for; None for the model's own.
+
+    Raises:
+        InvalidInput: The model cannot give them.
+    """
+    own = model.dimensions
+    if dimensions is None or own is None or dimensions == own:
+        return None if dimensions == own else dimensions
+    if dimensions > own:
+        raise InvalidInput.at(field, f"{model.name!r} gives at most {own} dimensions, not {dimensions}")
+    if not model.matryoshka:
+        raise InvalidInput.at(field, f"{model.name!r} gives {own} dimensions and cannot be shortened")
+    return dimensions
+
+
+def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
+    """What the model wants before a text of this kind."""
+    if input_type is None:
+        return ""
+    return model.query_prefix if input_type == "query" else model.document_prefix
+
+
+def _item(field: str, text: Texts, index: int) -> str:
+    return field if isinstance(text, str) else f"{field}[{index}]"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

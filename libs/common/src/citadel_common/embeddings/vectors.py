@@ -1,0 +1,104 @@
+"""Vectors: checks, and their forms in the cache and in answers.
+
+In memory a vector is a contiguous little-endian float32 array of shape (dimensions,).
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import orjson
+
+from citadel_common.errors import BadVector
+
+Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
+Precision = Literal["float32", "float16"]
+
+_HEADERS: dict[Precision, bytes] = {"float32": b"\x01", "float16": b"\x02"}
+_DTYPES: dict[bytes, str] = {b"\x01": "<f4", b"\x02": "<f2"}
+
+
+def checked(values: object, *, dimensions: int | None) -> Vector:
+    """`values` as a vector.
+
+    Args:
+        values: Numbers, or an array of them.
+        dimensions: Required length; None accepts any.
+
+    Raises:
+        BadVector: Not one row of numbers, wrong length, NaN or infinite, or all zero.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.ascontiguousarray(values, dtype="<f4")
+    except (TypeError, ValueError):
+        raise BadVector("the backend answered with something that is no vector of numbers") from None
+    if vector.ndim != 1 or vector.size == 0:
+        raise BadVector(f"the backend answered with shape {vector.shape} instead of one vector")
+    if dimensions is not None and vector.size != dimensions:
+        raise BadVector(f"the backend answered with {vector.size} dimensions instead of {dimensions}")
+    # One reduction tells all: NaN and infinity make the sum of squares non-finite, zeros make it zero.
+    square = float(np.dot(vector, vector))
+    if not np.isfinite(square):
+        raise BadVector("the backend answered with a vector that is not finite")
+    if square == 0.0:
+        raise BadVector("the backend answered with a zero vector")
+    return vector
+
+
+def checked_rows(rows: Sequence[object], *, dimensions: int | None) -> list[Vector | BadVector]:
+    """Each row as a vector, or what is wrong with it; the rows are converted in one step where they can be.
+
+    Args:
+        rows: As many vectors, in any form `checked` takes.
+        dimensions: Required length; None accepts any.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            matrix = np.ascontiguousarray(rows, dtype="<f4")
+    except (TypeError, ValueError):
+        return [_row(row, dimensions) for row in rows]
+    if matrix.ndim != 2 or matrix.shape[1] != (dimensions or matrix.shape[1]):
+        return [_row(row, dimensions) for row in rows]
+    squares = np.einsum("ij,ij->i", matrix, matrix)
+    good = np.isfinite(squares) & (squares > 0)
+    return [matrix[i] if fine else _row(rows[i], dimensions) for i, fine in enumerate(good.tolist())]
+
+
+def _row(row: object, dimensions: int | None) -> Vector | BadVector:
+    try:
+        return checked(row, dimensions=dimensions)
+    except BadVector as error:
+        return error
+
+
+def pack(vector: Vector, precision: Precision) -> bytes:
+    """The cache's value: one header byte for the precision, then the little-endian numbers."""
+    data = vector if precision == "float32" else vector.astype("<f2")
+    return _HEADERS[precision] + data.tobytes()
+
+
+def unpack(value: bytes) -> Vector | None:
+    """The vector of a cache value; None if it has no form this version knows."""
+    dtype = _DTYPES.get(value[:1])
+    if dtype is None or len(value) < 3 or (len(value) - 1) % np.dtype(dtype).itemsize:
+        return None
+    vector: Vector = np.frombuffer(value, dtype=dtype, offset=1).astype("<f4", copy=False)
+    square = float(np.dot(vector, vector))
+    return vector if 0.0 < square < float("inf") else None
+
+
+def to_base64(vector: Vector) -> str:
+    """Base64 of the little-endian float32 numbers, OpenAI's `base64` form."""
+    return base64.b64encode(vector.tobytes()).decode("ascii")
+
+
+def from_base64(text: str) -> Vector:
+    """The vector of OpenAI's `base64` form."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4")
+
+
+def to_json(vector: Vector) -> orjson.Fragment:
+    """A JSON array of the shortest decimals that give back the same float32 numbers."""
+    return orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY))

@@ -1,0 +1,87 @@
+"""Structured logs: an event name and fields; JSON lines, or readable in a terminal.
+
+Records of libraries (Celery, uvicorn, gunicorn) take the same form. Ids that hold for a task or a request
+are bound once with `structlog.contextvars`.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from citadel_common.settings import LogSettings
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu")
+"""Loggers with a line per task or call: only their warnings are shown."""
+
+
+def configure(settings: LogSettings, *, service: str) -> None:
+    """Routes every log record of the process to standard output.
+
+    Args:
+        settings: Level and form.
+        service: Bound to each line as `service`.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _service(service),
+        _redact,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _rendering(settings: LogSettings) -> list[Processor]:
+    console = settings.format == "console" or (settings.format == "auto" and sys.stdout.isatty())
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+
+
+def _service(name: str) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.setdefault("service", name)
+        return event
+
+    return add
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """User and password of any URL become `***`."""
+    for key, value in event.items():
+        if isinstance(value, str) and "://" in value:
+            event[key] = _CREDENTIALS.sub("***@", value)
+    return event
+
+
+def bind(**fields: Any) -> None:
+    """Binds fields to every further line of this task or request."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**fields)

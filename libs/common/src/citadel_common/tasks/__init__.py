@@ -1,0 +1,1 @@
+"""Tasks on Celery: the app, the task base, dead letters, and the record of accepted tasks."""

@@ -1,0 +1,157 @@
+"""Accepted tasks: the record of what the API answered with 202, until its result is stored.
+
+A message can be lost where the broker hands it over (a worker killed between pop and note). The record holds
+all that is needed to publish it again; a lease says who runs it. Duplicates that this makes are dropped at
+start: `claim` grants a task to one worker at a time, and to none once it has finished.
+
+The record is a hash of envelopes, a sorted set of the times at which each is looked at next, and a hash of
+leases.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+ENVELOPES = "citadel:accepted"
+DUE = "citadel:accepted:due"
+LEASES = "citadel:accepted:leases"
+HEADER = "citadel_accepted"
+FIRST_LOOK = 30.0
+"""Seconds after acceptance before a task that nobody runs is published again; doubled at each look."""
+LONGEST_WAIT = 600.0
+LEASE = 60.0
+"""Seconds a worker's lease lasts without renewal."""
+
+Claim = Literal["run", "busy", "finished"]
+
+_CLAIM = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'finished' end
+local lease = redis.call('HGET', KEYS[3], ARGV[1])
+if lease and ARGV[4] == '0' then
+  local owner, expiry = lease:match('^(.*) ([%d.]+)$')
+  if owner ~= ARGV[2] and tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
+end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. (ARGV[3] + ARGV[5]))
+redis.call('ZADD', KEYS[2], ARGV[3] + ARGV[5], ARGV[1])
+return 'run'
+"""
+
+_POSTPONE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """All that is needed to publish a task again.
+
+    Attributes:
+        task_id: Its id, kept when published again.
+        name: Registered name.
+        kwargs: Arguments.
+        priority: Lane.
+        looks: How often it was published again.
+    """
+
+    task_id: str
+    name: str
+    kwargs: dict[str, Any]
+    priority: int
+    looks: int = 0
+
+    def to_json(self) -> bytes:
+        """The stored form."""
+        return orjson.dumps({"name": self.name, "kwargs": self.kwargs, "priority": self.priority, "looks": self.looks})
+
+    @classmethod
+    def from_json(cls, task_id: str, stored: bytes) -> "Envelope":
+        """From the stored form."""
+        return cls(task_id=task_id, **orjson.loads(stored))
+
+
+class AcceptedTasks:
+    """The record; `client` is a client of the result store."""
+
+    def __init__(self, client: "Redis") -> None:
+        self._client = client
+        self._claim_script = client.register_script(_CLAIM)
+        self._postpone_script = client.register_script(_POSTPONE)
+
+    def add(self, envelope: Envelope) -> None:
+        """Records a task before it is published."""
+        pipe = self._client.pipeline()
+        pipe.hset(ENVELOPES, envelope.task_id, envelope.to_json())
+        pipe.zadd(DUE, {envelope.task_id: time.time() + FIRST_LOOK})
+        pipe.execute()
+
+    def exists(self, task_id: str) -> bool:
+        """Whether the task is accepted and has not finished."""
+        return bool(self._client.hexists(ENVELOPES, task_id))
+
+    def claim(self, task_id: str, worker: str, *, redelivered: bool) -> Claim:
+        """Takes the lease, unless the task has finished or another worker runs it.
+
+        Args:
+            task_id: The task.
+            worker: Who asks.
+            redelivered: The broker took the message from a worker that died, so its lease no longer counts.
+        """
+        answer: Any = self._claim_script(
+            keys=[ENVELOPES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), LEASE]
+        )
+        decoded: Claim = answer.decode()
+        return decoded
+
+    def renew(self, task_ids: list[str], worker: str) -> None:
+        """Extends the leases of tasks that this worker runs."""
+        expiry = time.time() + LEASE
+        pipe = self._client.pipeline()
+        for task_id in task_ids:
+            pipe.hset(LEASES, task_id, f"{worker} {expiry}")
+            pipe.zadd(DUE, {task_id: expiry}, xx=True)
+        pipe.execute()
+
+    def release(self, task_id: str) -> None:
+        """Gives up the lease of a task that was handed back or will be retried."""
+        self._client.hdel(LEASES, task_id)
+
+    def finish(self, task_id: str) -> None:
+        """Removes a task whose result is stored."""
+        pipe = self._client.pipeline()
+        pipe.hdel(ENVELOPES, task_id)
+        pipe.hdel(LEASES, task_id)
+        pipe.zrem(DUE, task_id)
+        pipe.execute()
+
+    def take_due(self, limit: int = 100) -> list[Envelope]:
+        """Tasks that nobody has run in time; each is looked at again after a longer wait."""
+        now = time.time()
+        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
+        found = []
+        for task_id in due:
+            envelope = self._postpone(task_id.decode(), now)
+            if envelope is not None:
+                found.append(envelope)
+        return found
+
+    def _postpone(self, task_id: str, now: float) -> Envelope | None:
+        stored: Any = self._client.hget(ENVELOPES, task_id)
+        if stored is None:
+            self._client.zrem(DUE, task_id)
+            return None
+        envelope = Envelope.from_json(task_id, stored)
+        later = replace(envelope, looks=envelope.looks + 1)
+        wait = min(LONGEST_WAIT, FIRST_LOOK * 2**later.looks)
+        kept = self._postpone_script(keys=[ENVELOPES, DUE], args=[task_id, later.to_json(), now + wait])
+        return envelope if kept else None

@@ -1,0 +1,118 @@
+"""The Celery app factory: one configuration for every producer and worker."""
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange
+from kombu import Queue as KombuQueue
+
+from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
+from citadel_common.settings import CommonSettings
+from citadel_common.tasks import broker, serializer
+
+
+def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
+    """A Celery app.
+
+    Args:
+        settings: Broker, results, timeouts.
+        queue: The queue that a worker on this app serves; None for a producer.
+        transport_options: More options of the broker's transport.
+    """
+    serializer.install()
+    broker.install()
+    app = Celery("citadel", set_as_current=queue is not None)
+    app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]
+    return app
+
+
+def _kombu_queue(name: Queue) -> KombuQueue:
+    return KombuQueue(name.value, Exchange(name.value, type="direct"), routing_key=name.value)
+
+
+def _connections(settings: CommonSettings, transport_options: dict[str, Any]) -> dict[str, Any]:
+    stores = settings.stores
+    redis_options: dict[str, Any] = {
+        "socket_timeout": stores.timeout,
+        "socket_connect_timeout": stores.connect_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": stores.health_check_interval,
+        "visibility_timeout": settings.worker.visibility_timeout,
+    }
+    if stores.sentinel_master:
+        redis_options["master_name"] = stores.sentinel_master
+    broker_url, result_url = settings.broker_url.get_secret_value(), settings.results.get_secret_value()
+    return {
+        "broker_url": broker_url,
+        "broker_use_ssl": _tls(broker_url),
+        # Lanes are polled from the highest to the lowest; across queues, in the order of the contracts.
+        "broker_transport_options": redis_options | {"queue_order_strategy": "priority"} | transport_options,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": stores.connect_timeout,
+        "result_backend": result_url,
+        "redis_backend_use_ssl": _tls(result_url),
+        "result_backend_transport_options": redis_options | {"retry_policy": {"timeout": stores.timeout}},
+        "redis_socket_timeout": stores.timeout,
+        "redis_socket_connect_timeout": stores.connect_timeout,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": stores.health_check_interval,
+        "redis_retry_on_timeout": False,
+    }
+
+
+def _tls(url: str) -> dict[str, Any] | None:
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None
+
+
+def _messages() -> dict[str, Any]:
+    return {
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_routes": _routes(TASKS),
+        "task_default_queue": Queue.ORCHESTRATION.value,
+        "task_default_exchange_type": "direct",
+        "task_default_priority": Lane.STANDARD.value,
+        "task_create_missing_queues": True,
+        # A publish that fails says so to its caller at once; callers with time left try again.
+        "task_publish_retry": False,
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+def _routes(specs: Iterable[AnyTaskSpec]) -> dict[str, dict[str, Any]]:
+    return {spec.name: {"queue": spec.queue.value, "priority": spec.lane.value} for spec in specs}
+
+
+def _execution(settings: CommonSettings) -> dict[str, Any]:
+    return {
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_ignore_result": False,
+        "task_track_started": False,
+        "result_expires": settings.worker.result_ttl,
+        "result_extended": False,
+        # Events cost half of the throughput; heartbeats and metrics say the same for less.
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
+    }
+
+
+def _workers(settings: CommonSettings) -> dict[str, Any]:
+    return {
+        "worker_pool": "threads",
+        "worker_concurrency": settings.worker.concurrency,
+        "worker_prefetch_multiplier": settings.worker.prefetch,
+        "worker_disable_rate_limits": True,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        "worker_log_color": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_consumer": "citadel_common.worker.consumer:GuardedConsumer",
+    }

@@ -1,0 +1,171 @@
+"""The task base: every task of Citadel is validated, bounded, counted, retried and put aside the same way.
+
+A service's handler takes a validated payload and a `TaskContext` and returns the result; it knows nothing of
+Celery.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore
+
+from citadel_common import logs
+from citadel_common.contracts import Payload, TaskSpec
+from citadel_common.deadline import Deadline
+from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
+from citadel_common.redis import ERRORS
+from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
+from citadel_common.tasks.accepted import Claim
+from citadel_common.tasks.deliveries import count_delivery
+from citadel_common.tasks.payloads import parse_payload
+from citadel_common.tasks.runtime import TaskRuntime, runtime_of
+from citadel_common.tasks.verdict import DEADLINE_HEADER, Verdicts, letter_of
+from citadel_common.telemetry import names
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = structlog.get_logger(__name__)
+
+P = TypeVar("P", bound=Payload)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a handler may know of the task it runs in.
+
+    Attributes:
+        task_id: Celery's id.
+        deadline: When the work must have ended.
+        stopping: Whether the worker is stopping; long handlers then raise `HandBack` at the next good point.
+        progress: Writes the PROGRESS state.
+    """
+
+    task_id: str
+    deadline: Deadline
+    stopping: Callable[[], bool]
+    progress: Callable[[Any], None]
+
+
+Handler = Callable[[P, TaskContext], R]
+
+
+def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Task:
+    """Registers `handler` as the task of `spec`."""
+    task_class = type(
+        f"{spec.name}_task",
+        (CitadelTask,),
+        {
+            "name": spec.name,
+            "spec": spec,
+            "handler": staticmethod(handler),
+            "__doc__": handler.__doc__,
+            "track_started": spec.track_started,
+        },
+    )
+    return app.register_task(task_class())
+
+
+class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
+    """Runs one handler under the rules that hold for all tasks."""
+
+    abstract = True
+    typing = False
+    throws = (CitadelError,)
+    resultrepr_maxsize = 64
+    spec: TaskSpec[Any, Any]
+    handler: Callable[[Any, TaskContext], Any]
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's entry: admission, the handler, and what its end means."""
+        runtime = runtime_of(self.app)
+        logs.bind(task_id=self.request.id, task=self.name, queue=runtime.identity.queue)
+        self._admit(runtime)
+        started, outcome = time.monotonic(), "ok"
+        runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
+        try:
+            return self._handle(args, kwargs, runtime)
+        except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
+            verdict = Verdicts(self, runtime).on(error)
+            outcome = verdict.outcome
+            raise verdict.to_raise from None
+        finally:
+            runtime.running.end(self.request.id, ok=outcome == "ok")
+            runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
+            runtime.telemetry.observe(names.TASK_SECONDS, time.monotonic() - started, task=self.name)
+
+    def after_return(self, status: str, *_: Any) -> None:
+        """Celery's hook after the outcome is stored: an accepted task is done, or waits for its retry."""
+        if not self._is_accepted:
+            return
+        accepted = runtime_of(self.app).accepted
+        try:
+            (accepted.release if status == "RETRY" else accepted.finish)(self.request.id)
+        except ERRORS as error:
+            log.warning("accepted_record_unavailable", error=type(error).__name__)
+
+    def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
+        payload = parse_payload(self.spec.payload, args, kwargs)
+        context = TaskContext(
+            task_id=self.request.id,
+            deadline=self._deadline(),
+            stopping=runtime.stopping.is_set,
+            progress=self._progress,
+        )
+        if context.deadline.remaining <= 0:
+            raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")
+        return self.handler(payload, context)
+
+    def _admit(self, runtime: TaskRuntime) -> None:
+        """Drops duplicates and ends tasks that keep killing their workers."""
+        redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+        if not redelivered and not self._is_accepted:
+            return
+        deliveries, claim = self._deliveries_and_claim(runtime, redelivered=redelivered)
+        if claim != "run":
+            log.info("duplicate_dropped", reason=claim)
+            raise Ignore
+        if deliveries > runtime.settings.worker.max_deliveries:
+            error = DeliveriesExhausted()
+            runtime.put_aside(letter_of(self, runtime, error, deliveries=deliveries))
+            raise error
+
+    def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, Claim]:
+        """Both default to going ahead when the store does not answer: late is better than never."""
+        try:
+            deliveries = count_delivery(runtime.results, self.request.id, redelivered=redelivered)
+            if not self._is_accepted:
+                return deliveries, "run"
+            claim = runtime.accepted.claim(self.request.id, runtime.identity.id, redelivered=redelivered)
+        except ERRORS as error:
+            log.warning("admission_unavailable", error=type(error).__name__)
+            return 1, "run"
+        return deliveries, claim
+
+    def _deadline(self) -> Deadline:
+        deadline = Deadline.after(self.spec.soft_limit)
+        asked = self.header(DEADLINE_HEADER)
+        return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+
+    def _progress(self, meta: Any) -> None:
+        try:
+            self.update_state(state="PROGRESS", meta=meta)
+        except ERRORS as error:
+            log.warning("progress_lost", error=type(error).__name__)
+
+    @property
+    def _is_accepted(self) -> bool:
+        return bool(self.header(ACCEPTED_HEADER))
+
+    def header(self, name: str) -> Any:
+        """A header of the task's message; None where it has none."""
+        return (self.request.headers or {}).get(name) or self.request.get(name)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

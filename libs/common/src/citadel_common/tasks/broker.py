@@ -1,0 +1,96 @@
+"""Kombu's Redis transport, hardened: a list entry that is no message is put aside instead of ending the consumer."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from kombu.transport import TRANSPORT_ALIASES, redis
+
+MalformedHandler = Callable[[str, bytes, str], None]
+"""Called with the queue, the raw entry and what is wrong with it."""
+
+
+def problem_of(entry: bytes) -> str | None:
+    """Why kombu could not read this list entry; None if it can."""
+    try:
+        message = orjson.loads(entry)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error}"
+    if not isinstance(message, dict):
+        return "not a JSON object"
+    properties = message.get("properties")
+    if not isinstance(properties, dict) or not isinstance(message.get("headers", {}), dict):
+        return "properties or headers are missing"
+    delivery = properties.get("delivery_info")
+    if not isinstance(delivery, dict) or not {"exchange", "routing_key"} <= delivery.keys():
+        return "properties.delivery_info is missing"
+    if not isinstance(properties.get("delivery_tag"), str):
+        return "properties.delivery_tag is missing"
+    return _body_problem(message.get("body"), properties.get("body_encoding"))
+
+
+def _body_problem(body: Any, encoding: Any) -> str | None:
+    if not isinstance(body, str):
+        return "body is not a string"
+    if encoding not in (None, "base64"):
+        return f"body_encoding {encoding!r} is unknown"
+    if encoding == "base64":
+        try:
+            base64.b64decode(body)
+        except (binascii.Error, ValueError) as error:
+            return f"body is not base64: {error}"
+    return None
+
+
+class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no types
+    """A channel that hands malformed entries to the transport option `on_malformed`."""
+
+    def _get_client(self) -> Any:
+        handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
+        base = super()._get_client()
+        return base if handler is None else _checked_client(base, handler, self.sep)
+
+
+class _CheckedSentinelChannel(_CheckedChannel, redis.SentinelChannel):  # type: ignore[misc]
+    """The same for Redis behind Sentinel."""
+
+
+def _checked_client(base: Any, handler: MalformedHandler, separator: str) -> Any:
+    def parse_response(self: Any, connection: Any, command: str, **options: Any) -> Any:
+        reply = base.parse_response(self, connection, command, **options)
+        if command != "BRPOP" or not reply:
+            return reply
+        queue, entry = reply
+        problem = problem_of(entry)
+        if problem is None:
+            return reply
+        name = queue.decode() if isinstance(queue, bytes) else queue
+        handler(name.rsplit(separator, 1)[0], entry, problem)
+        return None
+
+    return type("CheckedRedis", (base,), {"parse_response": parse_response})
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """`redis://` and `rediss://`."""
+
+    Channel = _CheckedChannel
+
+
+class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+    """`sentinel://`."""
+
+    Channel = _CheckedSentinelChannel
+
+
+def install() -> None:
+    """Makes these the process's transports."""
+    TRANSPORT_ALIASES.update(
+        {
+            "redis": f"{__name__}:Transport",
+            "rediss": f"{__name__}:Transport",
+            "sentinel": f"{__name__}:SentinelTransport",
+        }
+    )

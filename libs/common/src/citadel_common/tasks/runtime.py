@@ -1,0 +1,111 @@
+"""What every task of a process stands on: its stores, counters, and whether the worker is stopping."""
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from citadel_common.errors import CitadelError
+from citadel_common.redis import ERRORS, connect
+from citadel_common.settings import CommonSettings
+from citadel_common.tasks.accepted import AcceptedTasks
+from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
+from citadel_common.worker.identity import WorkerIdentity
+from citadel_common.worker.running import Running
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from redis import Redis
+
+log = structlog.get_logger(__name__)
+RAW_LIMIT = 4096
+"""Bytes kept of a message that cannot be decoded."""
+
+
+@dataclass(kw_only=True)
+class TaskRuntime:
+    """The parts that the task base, the consumer and the pulse of one worker share."""
+
+    app: "Celery"
+    settings: CommonSettings
+    identity: WorkerIdentity
+    results: "Redis"
+    accepted: AcceptedTasks
+    dead_letters: DeadLetters
+    telemetry: Telemetry = NULL_TELEMETRY
+    running: Running = field(default_factory=Running)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def create(
+        cls,
+        app: "Celery",
+        settings: CommonSettings,
+        identity: WorkerIdentity,
+        telemetry: Telemetry = NULL_TELEMETRY,
+    ) -> "TaskRuntime":
+        """Builds the parts and attaches them to the app."""
+        results = connect(settings.results, settings.stores)
+        runtime = cls(
+            app=app,
+            settings=settings,
+            identity=identity,
+            results=results,
+            accepted=AcceptedTasks(results),
+            dead_letters=DeadLetters(results, ttl=settings.worker.dead_letter_ttl),
+            telemetry=telemetry,
+        )
+        app.citadel = runtime
+        return runtime
+
+    def put_aside(self, letter: DeadLetter) -> None:
+        """Keeps a dead letter; a store that is down loses the letter, never the worker."""
+        self.telemetry.count(names.DEAD_LETTERS, 1, reason=letter.code)
+        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code, error=letter.error)
+        try:
+            self.dead_letters.add(letter)
+        except ERRORS as error:
+            log.error("dead_letter_lost", id=letter.id, error=type(error).__name__)
+
+    def put_aside_message(self, message: Any, error: CitadelError) -> None:
+        """Keeps a message that cannot become a task, and fails the task if the message names one."""
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        task_id, name = headers.get("id"), headers.get("task")
+        self.put_aside(
+            DeadLetter(
+                id=task_id if isinstance(task_id, str) else str(uuid.uuid4()),
+                queue=self.identity.queue,
+                task=name if isinstance(name, str) else None,
+                code=error.code,
+                error=error.message,
+                raw=str(message.body)[:RAW_LIMIT],
+            )
+        )
+        if isinstance(task_id, str):
+            self._fail(task_id, error)
+
+    def put_aside_raw(self, queue: str, entry: bytes, problem: str) -> None:
+        """Keeps a list entry that is no message at all."""
+        self.put_aside(
+            DeadLetter(
+                queue=queue,
+                code="undecodable_message",
+                error=f"an entry of the queue is no message: {problem}",
+                raw=entry[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
+            )
+        )
+
+    def _fail(self, task_id: str, error: CitadelError) -> None:
+        try:
+            self.app.backend.mark_as_failure(task_id, error)
+        except ERRORS as lost:
+            log.error("result_lost", task_id=task_id, error=type(lost).__name__)
+
+
+def runtime_of(app: "Celery") -> TaskRuntime:
+    """The runtime attached to an app."""
+    runtime: TaskRuntime = app.citadel
+    return runtime

@@ -1,0 +1,117 @@
+"""What an error means for its task: retry, hand back, fail, or put aside as a dead letter."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery.exceptions import Ignore, Reject, Retry
+
+from citadel_common.backoff import full_jitter
+from citadel_common.errors import CitadelError, StoreUnavailable
+from citadel_common.redis import ERRORS
+from citadel_common.tasks.dead_letters import DeadLetter
+from citadel_common.tasks.deliveries import forgive_delivery
+from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.timestamps import utc_now
+
+if TYPE_CHECKING:
+    from citadel_common.tasks.base import CitadelTask
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_HEADER = "citadel_deadline"
+"""Message header: seconds since the epoch after which nobody waits for the result."""
+HISTORY_HEADER = "citadel_history"
+"""Message header: the earlier attempts, see `DeadLetter.history`."""
+HISTORY_LENGTH = 10
+
+
+class HandBack(Exception):
+    """The task goes back to its queue, to be run by another worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a task ends: the counter's label, and what Celery is told."""
+
+    outcome: str
+    to_raise: Exception
+
+
+class Verdicts:
+    """Judges the errors of one task."""
+
+    def __init__(self, task: "CitadelTask", runtime: TaskRuntime) -> None:
+        self._task = task
+        self._runtime = runtime
+
+    def on(self, error: Exception) -> Verdict:
+        """What `error` means."""
+        if isinstance(error, HandBack):
+            return self._hand_back()
+        if isinstance(error, Ignore | Reject | Retry):
+            return Verdict(outcome="celery", to_raise=error)
+        if isinstance(error, ERRORS):
+            error = StoreUnavailable(f"a store does not answer: {type(error).__name__}")
+        if not isinstance(error, CitadelError):
+            return self._unexpected(error)
+        if error.transient:
+            return self._retry(error)
+        return Verdict(outcome=error.code, to_raise=error)
+
+    def _hand_back(self) -> Verdict:
+        try:
+            forgive_delivery(self._runtime.results, self._task.request.id)
+            self._runtime.accepted.release(self._task.request.id)
+        except ERRORS as error:
+            log.warning("hand_back_unrecorded", error=type(error).__name__)
+        return Verdict(outcome="handed_back", to_raise=Reject("the worker is stopping", requeue=True))
+
+    def _unexpected(self, error: Exception) -> Verdict:
+        """A defect: trying again would meet it again, and the arguments are wanted for the repair."""
+        log.error("task_crashed", exc_info=error)
+        known = CitadelError(f"internal error: {type(error).__name__}: {error}")
+        self._runtime.put_aside(letter_of(self._task, self._runtime, known))
+        return Verdict(outcome=known.code, to_raise=known)
+
+    def _retry(self, error: CitadelError) -> Verdict:
+        if self._task.header(DEADLINE_HEADER):
+            return Verdict(outcome=error.code, to_raise=error)  # somebody waits, and decides
+        retry, done = self._runtime.settings.worker.retry, self._task.request.retries or 0
+        if done >= retry.max_retries:
+            self._runtime.put_aside(letter_of(self._task, self._runtime, error))
+            return Verdict(outcome=error.code, to_raise=error)
+        delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
+        log.warning("task_retried", code=error.code, error=error.message, retry=done + 1, delay_s=round(delay, 2))
+        headers = dict(self._task.request.headers or {})
+        headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
+        try:
+            self._task.retry(exc=error, countdown=delay, max_retries=retry.max_retries, headers=headers)
+        except Retry as scheduled:
+            return Verdict(outcome="retried", to_raise=scheduled)
+        except Reject:
+            # The retry could not be published. Celery would drop the task here; it goes back instead.
+            return Verdict(outcome="handed_back", to_raise=Reject("retry not published", requeue=True))
+        raise AssertionError("retry() always raises")
+
+
+def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
+    """The attempts so far, this one last; only the newest are kept."""
+    earlier = task.header(HISTORY_HEADER) or []
+    attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
+    return [*earlier, attempt][-HISTORY_LENGTH:]
+
+
+def letter_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *, deliveries: int = 1) -> DeadLetter:
+    """The running task as a dead letter."""
+    return DeadLetter(
+        id=task.request.id,
+        queue=runtime.identity.queue,
+        task=task.name,
+        args=list(task.request.args or []),
+        kwargs=dict(task.request.kwargs or {}),
+        code=error.code,
+        error=error.message,
+        history=history_of(task, runtime, error),
+        deliveries=deliveries,
+    )

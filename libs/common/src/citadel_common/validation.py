@@ -1,0 +1,61 @@
+"""Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+_UNION_TAGS = frozenset({"str", "list[str]", "int"})
+"""Parts of pydantic's locations that name a branch of a union, not a field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadField:
+    """One bad field: its path, such as ("batch_data", 3, "text"), and what is wrong."""
+
+    path: tuple[str | int, ...]
+    problem: str
+
+    @property
+    def name(self) -> str:
+        """Such as `batch_data[3].text`."""
+        text = ""
+        for part in self.path:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        return text or "body"
+
+    @property
+    def pointer(self) -> str:
+        """JSON pointer, such as `/batch_data/3/text` (RFC 6901)."""
+        return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in self.path)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.problem}"
+
+
+def bad_fields(error: ValidationError) -> list[BadField]:
+    """The bad fields in order; of a union's branches the one that came furthest speaks."""
+    found: dict[tuple[str | int, ...], str] = {}
+    for path, problem in _located(error):
+        parents = [known for known in found if path[: len(known)] == known and len(known) < len(path)]
+        for parent in parents:
+            del found[parent]
+        if not any(known[: len(path)] == path and len(known) > len(path) for known in found):
+            found[path] = f"{found[path]}, or {problem}" if path in found else problem
+    return [BadField(path=path, problem=problem) for path, problem in found.items()]
+
+
+def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        path = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+        yield path, _sentence(detail)
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    message = detail["msg"]
+    if detail["type"] == "extra_forbidden":
+        return "is not a known field"
+    if detail["type"] == "missing":
+        return "is required"
+    return message[0].lower() + message[1:].removesuffix(".")

@@ -1,0 +1,112 @@
+"""Runs one Celery worker: threads pool, one queue, polite stop."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import signals
+
+from citadel_common import logs
+from citadel_common.contracts import Queue
+from citadel_common.settings import CommonSettings
+from citadel_common.tasks.app import create_app
+from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.worker.identity import WorkerIdentity
+from citadel_common.worker.presence import unacked_options
+from citadel_common.worker.pulse import Pulse
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = structlog.get_logger(__name__)
+LAST_RESORT = 10.0
+"""Seconds after the grace at which a worker that still runs is ended; peers take over what it held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a service gives to its worker.
+
+    Attributes:
+        start: Called once, before the first task, with the runtime; registers the tasks.
+        interrupt: Called when the grace of a stop is over: running work must end now.
+        close: Called last.
+    """
+
+    start: Callable[[TaskRuntime], None]
+    interrupt: Callable[[], None]
+    close: Callable[[], None]
+
+
+def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    """Runs a worker until SIGTERM or SIGINT."""
+    logs.configure(settings.log, service=queue.value)
+    signals.setup_logging.connect(_keep_logging, weak=False)
+    identity = WorkerIdentity.of_this_process(queue.value)
+    app = create_app(settings, queue=queue, **unacked_options(identity.id))
+    runtime = TaskRuntime.create(app, settings, identity, telemetry)
+    app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
+    service.start(runtime)
+    pulse = Pulse(runtime)
+    _on_signals(app, runtime, service, pulse)
+    try:
+        app.worker_main(_arguments(queue, settings, identity))
+    finally:
+        service.close()
+        pulse.stop()
+
+
+def _keep_logging(**_: Any) -> None:
+    """Celery leaves logging alone when this signal has a receiver."""
+
+
+def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> list[str]:
+    return [
+        "worker",
+        "--pool=threads",
+        f"--concurrency={settings.worker.concurrency}",
+        f"--queues={queue.value}",
+        f"--hostname={identity.id}",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        "--loglevel=" + settings.log.level.upper(),
+        "--quiet",
+    ]
+
+
+def _on_signals(app: "Celery", runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
+    """Start of the pulse when the worker is ready; the course of a stop when it is told to go."""
+    del app
+
+    def ready(**_: Any) -> None:
+        pulse.start()
+        log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
+
+    def stopping(**_: Any) -> None:
+        log.info("worker_stopping", running=len(runtime.running.tasks()))
+        runtime.stopping.set()
+        grace = runtime.settings.worker.stop_grace
+        _later(grace, service.interrupt)
+        _later(grace + LAST_RESORT, _end_process)
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(stopping, weak=False)
+
+
+def _later(seconds: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_process() -> None:
+    log.error("worker_ended_by_force")
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""The embeddings service: texts in, vectors out."""

@@ -1,0 +1,1 @@
+"""The orchestration service: the HTTP API (and, beside it, the workflow engine)."""

@@ -1,0 +1,66 @@
+"""The client at the other end of one request."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tests.doubles.refusals import CallerGoneError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Caller:
+    """Reads the body, and waits in a way that ends when the client hangs up."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
+        self._gone: asyncio.Task[Message] | None = None
+
+    async def body(self) -> bytes:
+        """Return the whole body of the request."""
+        chunks: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise CallerGoneError
+            chunks.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return b"".join(chunks)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long; raise CallerGoneError as soon as the client has hung up."""
+        if seconds > 0:
+            await self._wait(set(), seconds)
+
+    async def until(self, future: asyncio.Future[Any]) -> None:
+        """Wait for a future; raise CallerGoneError as soon as the client has hung up."""
+        await self._wait({future}, None)
+
+    async def hang(self) -> None:
+        """Wait until the client hangs up, and raise CallerGoneError then."""
+        await self._wait(set(), None)
+
+    async def _wait(self, others: set[asyncio.Future[Any]], seconds: float | None) -> None:
+        if self._gone is None:
+            self._gone = asyncio.ensure_future(self._receive())
+        waits = {self._gone, *others}
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if self._gone.done():
+            raise CallerGoneError
+
+    async def hang_up(self) -> None:
+        """Close the connection; in-process clients have none and see a ConnectionResetError."""
+        if self._transport is None:
+            raise ConnectionResetError("the double hung up")
+        self._transport.close()
+        # the server is content with an unanswered request once it knows of the closed connection
+        await (self._gone or self._receive())
+
+    def leave(self) -> None:
+        """Stop watching the connection."""
+        if self._gone is not None:
+            self._gone.cancel()
