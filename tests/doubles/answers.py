@@ -9,6 +9,7 @@ import orjson
 
 from tests.doubles.caller import Send
 from tests.doubles.calls import Call
+from tests.doubles.pacing import Slot
 from tests.doubles.refusals import Refusal
 from tests.doubles.vectors import Flaw, as_bytes, as_json
 
@@ -24,13 +25,17 @@ OPENAI_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response; `torn` sends half of the body only, and the connection is to be closed then."""
+    """A response; `torn` sends half of the body only, and the connection is to be closed then.
+
+    `slot` is where it was computed, to be told when the answer is written.
+    """
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     retry_after_s: float | None = None
     torn: bool = False
+    slot: Slot | None = None
 
     async def send(self, send: Send) -> None:
         """Write the response."""
@@ -40,6 +45,8 @@ class Answer:
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         body = self.body[: len(self.body) // 2] if self.torn else self.body
         await send({"type": "http.response.body", "body": body, "more_body": self.torn})
+        if self.slot is not None:
+            self.slot.settle()
 
 
 def json_answer(value: Any) -> Answer:

@@ -1,6 +1,7 @@
 """The client at the other end of one request."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -17,7 +18,10 @@ class Caller:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
+        state = scope.get("state", {})
+        # monotonic seconds; the server knows better than the moment its task gets its turn
+        self.arrival: float = state.get("arrival") or time.monotonic()
+        self._transport: asyncio.Transport | None = state.get("transport")
         self._gone: asyncio.Task[Message] | None = None
 
     async def body(self) -> bytes:

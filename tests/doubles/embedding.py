@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from tests.doubles.answers import Answer, ollama_body, openai_body
-from tests.doubles.behaviour import Switch
+from tests.doubles.behaviour import ANSWER_MODES, Switch
 from tests.doubles.caller import Caller, Scope
 from tests.doubles.calls import Call, read_ollama, read_openai
 from tests.doubles.loader import Loader
@@ -14,7 +14,10 @@ from tests.doubles.refusals import HangUpError, Refusal, RefusalError
 from tests.doubles.settings import Settings
 from tests.doubles.tally import Tally
 from tests.doubles.vectors import FLAW_MODES, Flaw
-from tests.doubles.work import Work, plan
+from tests.doubles.work import NO_WORK, Work, plan
+
+# these do the work, late or badly
+FRUITFUL_MODES = ANSWER_MODES | FLAW_MODES | {"slow", "disconnect"}
 
 
 class Embedder:
@@ -40,46 +43,49 @@ class Embedder:
             self._in_flight -= 1
 
     async def _embed(self, scope: Scope, caller: Caller, *, openai: bool) -> Answer:
-        arrival = time.monotonic()
         body = await caller.body()
         call = (read_openai if openai else read_ollama)(body, self.installed)
         self.tally.received_call(scope, call)
         mode = self.switch.next_mode(call.spec.name)
         extra_s = await self.misbehave(mode, caller, base64=call.base64)
-        await self._load(mode, call, caller)
-        loaded = time.monotonic()
-        work = await self._run(mode, call, caller, loaded, extra_s) if call.texts else _nothing()
+        load_s = await self._load(mode, call, caller)
+        work = await self._run(mode, call, caller, caller.arrival + load_s, extra_s)
         self._finish(call)
-        times_ns = (_ns(time.monotonic() - arrival), _ns(loaded - arrival))
-        return spoiled(mode, Answer(_body(mode, call, work, times_ns, openai=openai)))
+        times_ns = (_ns(time.monotonic() - caller.arrival), _ns(load_s))
+        return spoiled(mode, Answer(_body(mode, call, work, times_ns, openai=openai), slot=work.slot))
 
     async def misbehave(self, mode: str, caller: Caller, *, base64: bool = False) -> float:
-        """Do what a mode does before any work; return the seconds to add to the work."""
+        """Do what a mode does before any work; return the seconds it adds to the work."""
+        if mode in {"ok", "loading"}:
+            return 0.0
         wait_s = self.switch.behaviour.wait_s(mode)
-        if mode in {"slow", "loading", "ok"}:
-            return wait_s if mode == "slow" else 0.0
+        end = mode if base64 and mode == "nan" else self.switch.behaviour.refusal(mode) or mode
+        if end in FRUITFUL_MODES:
+            return wait_s
         await caller.sleep(wait_s)
-        refusal = self.switch.behaviour.refusal(mode)
-        await _end(mode if refusal is None or (base64 and mode == "nan") else refusal, caller)
+        await _end(end, caller)
         return 0.0
 
-    async def _load(self, mode: str, call: Call, caller: Caller) -> None:
+    async def _load(self, mode: str, call: Call, caller: Caller) -> float:
+        model = call.spec.name
         seconds = self.settings.load_ms / 1000
         if mode == "loading":
             seconds = self.switch.behaviour.wait_s(mode)
-            if call.spec.name not in self.switch.unloaded:
-                self.switch.unloaded.add(call.spec.name)
-                self.loader.unload(call.spec.name)
-        await self.loader.ensure(call.spec.name, call.options, caller, seconds)
+            if model not in self.switch.unloaded:
+                self.switch.unloaded.add(model)
+                self.loader.unload(model)
+        return await self.loader.ensure(model, call.options, caller, seconds)
 
-    async def _run(self, mode: str, call: Call, caller: Caller, arrival: float, extra_s: float) -> Work:
+    async def _run(self, mode: str, call: Call, caller: Caller, start: float, extra_s: float) -> Work:
+        if not call.texts:
+            return NO_WORK
         slot = await self.slots.acquire(caller)
         try:
             self.tally.max_running = max(self.tally.max_running, self.slots.running)
             # encoded first and held back after: the encoding is part of the time it is to take
-            work = plan(call, self.switch.markers, Flaw(mode) if mode in FLAW_MODES else None)
+            work = plan(call, slot, self.switch.markers, Flaw(mode) if mode in FLAW_MODES else None)
             seconds = (self.settings.request_ms + self.settings.text_ms * work.run) / 1000
-            await slot.occupy(caller, arrival, seconds + extra_s)
+            await slot.occupy(caller, start, seconds + extra_s)
         finally:
             self.slots.release(slot)
         if work.end is not None:
@@ -99,10 +105,6 @@ async def _end(end: Refusal | str, caller: Caller) -> None:
         raise HangUpError
     if end == "hang":
         await caller.hang()
-
-
-def _nothing() -> Work:
-    return Work(vectors=[], tokens=0, run=0, end=None)
 
 
 def _ns(seconds: float) -> int:

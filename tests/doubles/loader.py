@@ -1,6 +1,7 @@
 """Loading models: the one time when Ollama answers that it is busy."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -36,13 +37,18 @@ class Loader:
         self._loaded.clear()
         self.loads.clear()
 
-    async def ensure(self, model: str, options: Mapping[str, Any], caller: Caller, seconds: float) -> None:
-        """Have a model loaded with these options; refuse when too many wait for a load already."""
+    async def ensure(self, model: str, options: Mapping[str, Any], caller: Caller, seconds: float) -> float:
+        """Have a model loaded with these options, and return the seconds it took.
+
+        The request is refused when too many wait for a load already.
+        """
+        begin = time.monotonic()
         wanted = {name: value for name, value in options.items() if name in RUNNER_OPTIONS}
         while self._busy is not None:
             await self._queue(self._busy, caller)
         if self._loaded.get(model) != wanted:
             await self._load(model, wanted, caller, seconds)
+        return time.monotonic() - begin
 
     async def _queue(self, busy: asyncio.Future[None], caller: Caller) -> None:
         if self._queued >= self._max_queue:

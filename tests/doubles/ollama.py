@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -27,11 +28,15 @@ KEEP_ALIVE_S = 3600
 
 
 class _Protocol(HttpToolsProtocol):
-    """Hands its connection to the application, so that it can hang up."""
+    """Hands its connection to the application, so that it can hang up, and the time of each arrival."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.app_state = {**self.app_state, "transport": transport}
+        self.app_state = {"transport": transport}
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.app_state["arrival"] = time.monotonic()
+        super().data_received(data)
 
 
 class _Server(uvicorn.Server):

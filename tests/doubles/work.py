@@ -6,6 +6,7 @@ from tests.doubles.answers import encode_vector
 from tests.doubles.calls import Call
 from tests.doubles.markers import FLAWS, Markers
 from tests.doubles.models import CHARACTERS_PER_TOKEN, count_tokens
+from tests.doubles.pacing import Slot
 from tests.doubles.refusals import BY_MODE, TOO_LONG, Refusal
 from tests.doubles.vectors import Flaw
 
@@ -18,10 +19,14 @@ class Work:
     tokens: int
     run: int
     end: Refusal | str | None
+    slot: Slot | None
 
 
-def plan(call: Call, markers: Markers, flaw: Flaw | None) -> Work:
-    """Return a call's work, up to the first text that ends the request."""
+NO_WORK = Work(vectors=[], tokens=0, run=0, end=None, slot=None)
+
+
+def plan(call: Call, slot: Slot, markers: Markers, flaw: Flaw | None) -> Work:
+    """Return a call's work in its slot, up to the first text that ends the request."""
     limit = call.spec.token_limit(call.options) * CHARACTERS_PER_TOKEN
     vectors: list[bytes] = []
     tokens = 0
@@ -34,8 +39,8 @@ def plan(call: Call, markers: Markers, flaw: Flaw | None) -> Work:
         read = text[:limit]
         vectors.append(encode_vector(call, read, flaw if action is None else Flaw(action)))
         tokens += count_tokens(read)
-    return Work(vectors=vectors, tokens=tokens, run=len(vectors), end=None)
+    return Work(vectors=vectors, tokens=tokens, run=len(vectors), end=None, slot=slot)
 
 
 def _ended(vectors: list[bytes], tokens: int, end: Refusal | str) -> Work:
-    return Work(vectors=vectors, tokens=tokens, run=len(vectors) + 1, end=end)
+    return Work(vectors=vectors, tokens=tokens, run=len(vectors) + 1, end=end, slot=None)

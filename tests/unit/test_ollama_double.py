@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import httpx
 import numpy as np
@@ -401,6 +402,13 @@ class TestModes:
         double.behaviour("error500", after_requests=2, for_requests=1)
         assert [double.embed("a").status_code for _ in range(4)] == [200, 200, 500, 200]
 
+    @pytest.mark.parametrize("mode", ["slow", "zero", "error500"])
+    def test_delay_comes_on_top_of_the_work(self, mode):
+        double = Client(text_ms=10)
+        double.behaviour(mode, delay_ms=20, only_models=[MODEL])
+        floor = 0.02 if mode == "error500" else 0.03
+        assert timed(double) >= floor
+
     def test_flapping(self, double):
         double.behaviour("flapping", period=2, flap_mode="busy503")
         assert [double.embed("a").status_code for _ in range(6)] == [200, 200, 503, 503, 200, 200]
@@ -434,6 +442,12 @@ class TestModes:
         assert {Behaviour.parse({"mode": mode}).mode for mode in MODES} == MODES
 
 
+def timed(double):
+    begin = time.monotonic()
+    double.embed("a")
+    return time.monotonic() - begin
+
+
 def gathered(double, count):
     async def ask():
         request = {"model": MODEL, "input": "a"}
@@ -444,16 +458,16 @@ def gathered(double, count):
 
 class TestLoading:
     def test_busy_only_while_loading(self):
-        double = Client(load_ms=20)
+        double = Client(load_ms=100)
         assert gathered(double, 3) == [200, 503, 503]
         assert gathered(double, 3) == [200, 200, 200]
 
     def test_some_may_wait_for_the_load(self):
-        assert gathered(Client(load_ms=20, max_queue=1), 3) == [200, 200, 503]
+        assert gathered(Client(load_ms=100, max_queue=1), 3) == [200, 200, 503]
 
     def test_mode_unloads_once(self, double):
         double.embed("a")
-        double.behaviour("loading", delay_ms=20)
+        double.behaviour("loading", delay_ms=100)
         assert gathered(double, 2) == [200, 503]
         assert gathered(double, 2) == [200, 200]
 

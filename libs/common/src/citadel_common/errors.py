@@ -115,3 +115,9 @@ def by_name(name: str) -> type[CitadelError]:
     """The error class of that name; CitadelError where there is none."""
     found = globals().get(name)
     return found if isinstance(found, type) and issubclass(found, CitadelError) else CitadelError
+
+
+def by_code(code: str) -> type[CitadelError]:
+    """The error class with that code; CitadelError where there is none."""
+    classes = (kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, CitadelError))
+    return next((kind for kind in classes if kind.code == code), CitadelError)

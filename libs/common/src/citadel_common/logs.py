@@ -15,6 +15,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from citadel_common.settings import LogSettings
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    # Values of variables would put texts and secrets into the logs.
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
 _QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu")
 """Loggers with a line per task or call: only their warnings are shown."""
 
@@ -61,8 +65,10 @@ def configure(settings: LogSettings, *, service: str) -> None:
 def _rendering(settings: LogSettings) -> list[Processor]:
     console = settings.format == "console" or (settings.format == "auto" and sys.stdout.isatty())
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        return [
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
+    return [_TRACEBACKS, structlog.processors.JSONRenderer()]
 
 
 def _service(name: str) -> Processor:

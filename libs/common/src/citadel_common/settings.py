@@ -8,9 +8,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -67,7 +68,7 @@ class LimitSettings(Fragment):
 
     max_texts: int = Field(2048, ge=1, description="Texts in one request or task")
     max_text_chars: int = Field(200_000, ge=1, description="Characters in one text")
-    max_batch_requests: int = Field(50_000, ge=1, description="Requests in one batch task")
+    max_batch_requests: int = Field(10_000, ge=1, description="Requests in one batch task")
 
 
 class RetrySettings(Fragment):
@@ -105,7 +106,14 @@ class LogSettings(Fragment):
 
 
 class _FileEnvSource(EnvSettingsSource):
-    """Environment variables, where `X_FILE` gives `X` by a file's content."""
+    """Environment variables, where `X_FILE` gives `X` by a file's content, and lists need not be JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """The value of JSON text; other text as it is, for the field's own validation to read or refuse."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         variables = dict(super()._load_env_vars())

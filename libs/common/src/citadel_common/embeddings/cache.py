@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from citadel_common.embeddings.keys import NAMESPACE
-from citadel_common.embeddings.vectors import Vector, pack, unpack
+from citadel_common.embeddings.vectors import Stored, pack, unpack
 from citadel_common.natural_batch import NaturalBatcher
 from citadel_common.redis import ERRORS
 from citadel_common.settings import CacheSettings
@@ -41,28 +41,47 @@ class EmbeddingCache:
         client: Client of the cache server, with a short socket timeout.
         settings: Time to live, precision, timeouts.
         telemetry: Where failures and hits are counted.
+        count_misses: False where misses go on to a worker, which looks again and counts them.
     """
 
-    def __init__(self, client: "Redis", settings: CacheSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(
+        self,
+        client: "Redis",
+        settings: CacheSettings,
+        telemetry: Telemetry = NULL_TELEMETRY,
+        *,
+        count_misses: bool = True,
+    ) -> None:
         self._client = client
         self._settings = settings
         self._telemetry = telemetry
+        self._count_misses = count_misses
         self._paused_until = 0.0
         self._unsaved = {"hits": 0, "misses": 0}
         self._saving: asyncio.Task[None] | None = None
-        self._reads: NaturalBatcher[str, Vector | None] = NaturalBatcher(self._read, parallel=2)
+        self._reads: NaturalBatcher[str, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
         self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
-        self._writes: NaturalBatcher[tuple[str, Vector | None], None] = NaturalBatcher(self._write, parallel=2)
+        self._writes: NaturalBatcher[tuple[str, Stored | None], None] = NaturalBatcher(self._write, parallel=2)
 
-    async def get_many(self, keys: Sequence[str]) -> Sequence[Vector | None]:
-        """The vectors of `keys`, in order; None where there is none."""
+    async def get_many(self, keys: Sequence[str]) -> Sequence[Stored | None]:
+        """What is stored under `keys`, in order; None where there is nothing."""
         return await self._reads.run(keys)
+
+    async def peek_many(self, keys: Sequence[str]) -> Sequence[Stored | None]:
+        """The same, without counting hits and misses: for callers that wait for another process."""
+        return await self._read(keys)
+
+    def count_hits(self, hits: int) -> None:
+        """Adds hits that the caller answered from its own copies of cached vectors."""
+        if hits:
+            self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
+            self.record(hits=hits, misses=0)
 
     async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
         """For each key, whether the caller is now the one in the fleet to compute it."""
         return await self._claims.run(keys)
 
-    async def put_many(self, vectors: Mapping[str, Vector]) -> None:
+    async def put_many(self, vectors: Mapping[str, Stored]) -> None:
         """Stores vectors under their keys and releases the claims on them."""
         await self._writes.run(list(vectors.items()))
 
@@ -104,20 +123,24 @@ class EmbeddingCache:
         await self._client.delete(STATS_KEY)
         return removed
 
-    async def _read(self, keys: Sequence[str]) -> Sequence[Vector | None]:
-        values = await self._call(self._mget(keys), "get") or itertools.repeat(None, len(keys))
-        vectors = [None if value is None else unpack(value) for value in values]
-        hits = sum(vector is not None for vector in vectors)
+    async def _read_counted(self, keys: Sequence[str]) -> Sequence[Stored | None]:
+        found = await self._read(keys)
+        hits = sum(stored is not None for stored in found)
+        misses = len(keys) - hits if self._count_misses else 0
         self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
-        self._telemetry.count(names.CACHE_LOOKUPS, len(keys) - hits, outcome="miss")
-        self._record(hits=hits, misses=len(keys) - hits)
-        return vectors
+        self._telemetry.count(names.CACHE_LOOKUPS, misses, outcome="miss")
+        self.record(hits=hits, misses=misses)
+        return found
+
+    async def _read(self, keys: Sequence[str]) -> Sequence[Stored | None]:
+        values = await self._call(self._mget(keys), "get") or itertools.repeat(None, len(keys))
+        return [None if value is None else unpack(value) for value in values]
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         values: Any = await self._client.mget(keys)
         return list(values)
 
-    def _record(self, *, hits: int, misses: int) -> None:
+    def record(self, *, hits: int, misses: int) -> None:
         """Adds to the statistics that every process shares, with one write per STATS_DELAY."""
         self._unsaved["hits"] += hits
         self._unsaved["misses"] += misses
@@ -140,11 +163,11 @@ class EmbeddingCache:
         granted = await self._call(pipe.execute(), "claim")
         return [True] * len(keys) if granted is None else [bool(answer) for answer in granted]
 
-    async def _write(self, items: Sequence[tuple[str, Vector | None]]) -> Sequence[None]:
+    async def _write(self, items: Sequence[tuple[str, Stored | None]]) -> Sequence[None]:
         pipe = self._client.pipeline(transaction=False)
-        for key, vector in items:
-            if vector is not None:
-                pipe.set(key, pack(vector, self._settings.precision), ex=self._settings.ttl)
+        for key, stored in items:
+            if stored is not None:
+                pipe.set(key, pack(stored, self._settings.precision), ex=self._settings.ttl)
         pipe.delete(*(key + CLAIM_SUFFIX for key, _ in items))
         await self._call(pipe.execute(), "put")
         return [None] * len(items)

@@ -1,6 +1,9 @@
 """Checks of an embedding request, the same in the API and in the worker. Each error names the field."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
 
 from citadel_common.contracts.api import ModelInfo
 from citadel_common.contracts.embeddings import InputType, Texts
@@ -73,6 +76,18 @@ def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "
     if not model.matryoshka:
         raise InvalidInput.at(field, f"{model.name!r} gives {own} dimensions and cannot be shortened")
     return dimensions
+
+
+def check_options(options: Mapping[str, Any] | None, *, field: str = "options") -> None:
+    """Refuses options that cannot be sent to a backend.
+
+    Raises:
+        InvalidInput: They hold an integer beyond 64 bits.
+    """
+    try:
+        orjson.dumps(options)
+    except TypeError as error:
+        raise InvalidInput.at(field, f"cannot be sent to a backend: {error}") from None
 
 
 def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:

@@ -5,7 +5,8 @@ In memory a vector is a contiguous little-endian float32 array of shape (dimensi
 
 import base64
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -15,8 +16,9 @@ from citadel_common.errors import BadVector
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
 Precision = Literal["float32", "float16"]
 
-_HEADERS: dict[Precision, bytes] = {"float32": b"\x01", "float16": b"\x02"}
-_DTYPES: dict[bytes, str] = {b"\x01": "<f4", b"\x02": "<f2"}
+_FORMS: dict[Precision, int] = {"float32": 1, "float16": 2}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
+_TRUNCATED = 0x80
 
 
 def checked(values: object, *, dimensions: int | None) -> Vector:
@@ -73,20 +75,29 @@ def _row(row: object, dimensions: int | None) -> Vector | BadVector:
         return error
 
 
-def pack(vector: Vector, precision: Precision) -> bytes:
-    """The cache's value: one header byte for the precision, then the little-endian numbers."""
-    data = vector if precision == "float32" else vector.astype("<f2")
-    return _HEADERS[precision] + data.tobytes()
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A vector and whether its text was longer than what the model sees."""
+
+    vector: Vector
+    truncated: bool = False
 
 
-def unpack(value: bytes) -> Vector | None:
-    """The vector of a cache value; None if it has no form this version knows."""
-    dtype = _DTYPES.get(value[:1])
-    if dtype is None or len(value) < 3 or (len(value) - 1) % np.dtype(dtype).itemsize:
+def pack(stored: Stored, precision: Precision) -> bytes:
+    """The cache's value: a header byte (form, and whether the text was cut), then the little-endian numbers."""
+    header = _FORMS[precision] | (_TRUNCATED if stored.truncated else 0)
+    data = stored.vector if precision == "float32" else stored.vector.astype("<f2")
+    return bytes((header,)) + data.tobytes()
+
+
+def unpack(value: bytes) -> Stored | None:
+    """What a cache value holds; None if it has no form this version knows, or no usable vector."""
+    dtype = _DTYPES.get(value[0] & ~_TRUNCATED) if value else None
+    if dtype is None or (len(value) - 1) % dtype.itemsize:
         return None
     vector: Vector = np.frombuffer(value, dtype=dtype, offset=1).astype("<f4", copy=False)
     square = float(np.dot(vector, vector))
-    return vector if 0.0 < square < float("inf") else None
+    return Stored(vector, bool(value[0] & _TRUNCATED)) if 0.0 < square < float("inf") else None
 
 
 def to_base64(vector: Vector) -> str:

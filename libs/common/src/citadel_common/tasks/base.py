@@ -4,6 +4,7 @@ A service's handler takes a validated payload and a `TaskContext` and returns th
 Celery.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,12 +45,14 @@ class TaskContext:
         deadline: When the work must have ended.
         stopping: Whether the worker is stopping; long handlers then raise `HandBack` at the next good point.
         progress: Writes the PROGRESS state.
+        last_try: Whether an error that can pass would end the task, so that a partial result is worth more.
     """
 
     task_id: str
     deadline: Deadline
     stopping: Callable[[], bool]
     progress: Callable[[Any], None]
+    last_try: bool
 
 
 Handler = Callable[[P, TaskContext], R]
@@ -115,7 +118,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             task_id=self.request.id,
             deadline=self._deadline(),
             stopping=runtime.stopping.is_set,
-            progress=self._progress,
+            progress=functools.partial(self._progress, self.request.id),
+            last_try=self._is_last_try(runtime),
         )
         if context.deadline.remaining <= 0:
             raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")
@@ -152,9 +156,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         asked = self.header(DEADLINE_HEADER)
         return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
 
-    def _progress(self, meta: Any) -> None:
+    def _is_last_try(self, runtime: TaskRuntime) -> bool:
+        somebody_waits = bool(self.header(DEADLINE_HEADER))
+        return somebody_waits or (self.request.retries or 0) >= runtime.settings.worker.retry.max_retries
+
+    def _progress(self, task_id: str, meta: Any) -> None:
+        """May be called from any thread, where Celery knows of no current request."""
         try:
-            self.update_state(state="PROGRESS", meta=meta)
+            self.update_state(task_id, state="PROGRESS", meta=meta)
         except ERRORS as error:
             log.warning("progress_lost", error=type(error).__name__)
 

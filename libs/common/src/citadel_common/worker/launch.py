@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import signals
+from celery.platforms import SecurityWarning
 
 from citadel_common import logs
 from citadel_common.contracts import Queue
@@ -48,6 +50,8 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     """Runs a worker until SIGTERM or SIGINT."""
     logs.configure(settings.log, service=queue.value)
     signals.setup_logging.connect(_keep_logging, weak=False)
+    # Its reason, pickled messages, does not apply: only JSON is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     identity = WorkerIdentity.of_this_process(queue.value)
     app = create_app(settings, queue=queue, **unacked_options(identity.id))
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
@@ -68,6 +72,7 @@ def _keep_logging(**_: Any) -> None:
 
 def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> list[str]:
     return [
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={settings.worker.concurrency}",
@@ -77,7 +82,6 @@ def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity)
         "--without-mingle",
         "--without-heartbeat",
         "--loglevel=" + settings.log.level.upper(),
-        "--quiet",
     ]
 
 

@@ -47,6 +47,8 @@ class Pulse:
     def stop(self) -> None:
         """Stops beating and marks the worker as gone, so that what it still held is taken over at once."""
         self._stop.set()
+        if not self._thread.is_alive():
+            return
         self._thread.join(timeout=self._settings.heartbeat_interval)
         self._try(lambda: self._beat(stopped=True), "goodbye")
 

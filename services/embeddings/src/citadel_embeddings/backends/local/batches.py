@@ -47,4 +47,5 @@ def pooled(hidden: Floats, lengths: Sequence[int]) -> Floats:
         (texts, dimensions), L2-normalised.
     """
     means: Floats = np.stack([states[:length].mean(axis=0) for states, length in zip(hidden, lengths, strict=True)])
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    vectors: Floats = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return vectors

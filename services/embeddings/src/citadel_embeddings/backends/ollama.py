@@ -1,0 +1,82 @@
+"""Ollama's own protocol (`/api/embed`). Source: Ollama's API documentation and server code, August 2026."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
+from citadel_embeddings.backends.http import HttpClient, json_of, passing_failure
+from citadel_embeddings.settings import BackendSettings
+
+_DIGEST_LENGTH = 12
+_SPECIAL_TOKENS = 2
+
+
+class OllamaBackend:
+    """One or several Ollama servers."""
+
+    kind = "ollama"
+    accepts_empty = False
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self._http = HttpClient(settings)
+        self._keep_alive = settings.keep_alive
+
+    async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
+        """Embeds; Ollama cuts silently when asked to, so it is asked only when that is wanted or cannot happen."""
+        body: dict[str, Any] = {
+            "model": call.model,
+            "input": list(call.texts),
+            "truncate": call.truncate or _all_fit(call),
+        }
+        if call.dimensions is not None:
+            body["dimensions"] = call.dimensions
+        if call.options:
+            body["options"] = dict(call.options)
+        if self._keep_alive is not None:
+            body["keep_alive"] = self._keep_alive
+        response = await self._http.post(f"{url.rstrip('/')}/api/embed", body, timeout=timeout)
+        content = json_of(response)
+        if response.status_code != httpx.codes.OK:
+            raise _failure(response, str(content.get("error", "")), call)
+        rows = content.get("embeddings")
+        if not isinstance(rows, list):
+            raise BackendUnavailable("the backend's answer has no `embeddings`")
+        return EmbedReply(rows=rows, tokens=int(content.get("prompt_eval_count") or 0))
+
+    async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
+        """The pulled models; a model's version is the start of its digest."""
+        response = await self._http.get(f"{url.rstrip('/')}/api/tags", timeout=timeout)
+        content = json_of(response)
+        if response.status_code != httpx.codes.OK:
+            raise passing_failure(response, str(content.get("error", "")))
+        return [
+            BackendModel(
+                name=str(entry["name"]).removesuffix(":latest"),
+                version=str(entry.get("digest", "")).removeprefix("sha256:")[:_DIGEST_LENGTH] or None,
+            )
+            for entry in content.get("models") or []
+        ]
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+
+def _all_fit(call: EmbedCall) -> bool:
+    """Whether no text can be too long: a token stands for at least one byte of text."""
+    room = (call.max_tokens or 0) - _SPECIAL_TOKENS
+    return all(len(text) * 4 <= room or len(text.encode()) <= room for text in call.texts)
+
+
+def _failure(response: httpx.Response, message: str, call: EmbedCall) -> CitadelError:
+    status = response.status_code
+    if status == httpx.codes.NOT_FOUND and "model" in message:
+        return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
+    if status == httpx.codes.BAD_REQUEST and "context length" in message:
+        return TextTooLong(f"the text is longer than {call.model!r} can see")
+    if status == httpx.codes.BAD_REQUEST or "unsupported value: NaN" in message:
+        return TextRejected(f"the backend refuses the text: {message}")
+    return passing_failure(response, message)

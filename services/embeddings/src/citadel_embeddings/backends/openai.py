@@ -1,0 +1,98 @@
+"""The OpenAI protocol (`/v1/embeddings`): TEI, vLLM, LiteLLM, llama-server, OpenAI."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+
+from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
+from citadel_embeddings.backends.http import HttpClient, json_of, passing_failure
+from citadel_embeddings.settings import BackendSettings
+
+_BAD_INPUT = frozenset({400, 413, 422})
+_TOO_LONG = ("context length", "too long", "maximum context", "max_input_length", "must have less than")
+
+
+class OpenAIBackend:
+    """One or several servers of OpenAI's protocol; a base URL may end in `/v1` or not."""
+
+    kind = "openai"
+    accepts_empty = False
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self._http = HttpClient(settings)
+
+    async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
+        """Embeds; the protocol has no truncation, so texts that are too long are refused, never cut."""
+        body: dict[str, Any] = {"model": call.model, "input": list(call.texts), "encoding_format": "base64"}
+        if call.dimensions is not None:
+            body["dimensions"] = call.dimensions
+        body |= call.options
+        response = await self._http.post(f"{_base(url)}/embeddings", body, timeout=timeout)
+        content = json_of(response)
+        if response.status_code != httpx.codes.OK:
+            raise _failure(response, _message(content), call)
+        return _reply(content, len(call.texts))
+
+    async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
+        """The models that `/v1/models` lists; None where there is no such route."""
+        response = await self._http.get(f"{_base(url)}/models", timeout=timeout)
+        if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+            return None
+        content = json_of(response)
+        if response.status_code != httpx.codes.OK:
+            raise passing_failure(response, _message(content))
+        return [BackendModel(name=str(entry["id"])) for entry in content.get("data") or []]
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+
+def _base(url: str) -> str:
+    stem = url.rstrip("/")
+    return stem if stem.endswith("/v1") else f"{stem}/v1"
+
+
+def _reply(content: dict[str, Any], count: int) -> EmbedReply:
+    """Rows in the order of the texts, which `index` gives; the list's own order is not promised."""
+    rows: list[object] = [None] * count
+    data = content.get("data")
+    if not isinstance(data, list) or len(data) != count:
+        return EmbedReply(rows=[])
+    for position, item in enumerate(data):
+        index = item.get("index", position) if isinstance(item, dict) else -1
+        if not isinstance(index, int) or not 0 <= index < count:
+            raise BackendUnavailable("the backend's answer has an embedding without a valid `index`")
+        rows[index] = _row(item.get("embedding"))
+    usage = content.get("usage") or {}
+    return EmbedReply(rows=rows, tokens=int(usage.get("prompt_tokens") or 0))
+
+
+def _row(embedding: object) -> object:
+    if not isinstance(embedding, str):
+        return embedding
+    try:
+        return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _message(content: dict[str, Any]) -> str:
+    error = content.get("error", content.get("message", ""))
+    return str(error.get("message", "")) if isinstance(error, dict) else str(error)
+
+
+def _failure(response: httpx.Response, message: str, call: EmbedCall) -> CitadelError:
+    status = response.status_code
+    if status == httpx.codes.NOT_FOUND:
+        return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
+    if status in _BAD_INPUT and any(sign in message.lower() for sign in _TOO_LONG):
+        return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
+    if status in _BAD_INPUT:
+        return TextRejected(f"the backend refuses the text: {message}")
+    return passing_failure(response, message)

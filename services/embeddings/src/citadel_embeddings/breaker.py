@@ -1,0 +1,58 @@
+"""Circuit breaker: a server that keeps failing is left alone for a while, then tried with one call."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+FAILURES = 3
+"""Failures in a row that open it."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+
+State = Literal["closed", "open", "half_open"]
+
+
+@dataclass
+class Breaker:
+    """State of one (URL, model); times on the monotonic clock."""
+
+    failures: int = 0
+    open_until: float = 0.0
+    pause: float = FIRST_PAUSE
+    probing: bool = False
+    last_error: str = ""
+
+    @property
+    def state(self) -> State:
+        """closed: calls pass; half_open: one probe may pass; open: none."""
+        if self.failures < FAILURES:
+            return "closed"
+        return "open" if time.monotonic() < self.open_until else "half_open"
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether a call may start now."""
+        state = self.state
+        return state == "closed" or (state == "half_open" and not self.probing)
+
+    def started(self) -> None:
+        """Notes a call's start; the first one while half open is the probe."""
+        if self.state == "half_open":
+            self.probing = True
+
+    def succeeded(self) -> None:
+        """Closes it."""
+        self.failures, self.pause, self.probing, self.last_error = 0, FIRST_PAUSE, False, ""
+
+    def failed(self, error: str) -> None:
+        """Counts a failure; at the limit it opens, each time for longer."""
+        was_probe, self.probing = self.probing, False
+        self.failures += 1
+        self.last_error = error
+        if self.failures == FAILURES or was_probe:
+            self.open_until = time.monotonic() + self.pause
+            self.pause = min(LONGEST_PAUSE, self.pause * 2)
+
+    def abandoned(self) -> None:
+        """Notes a call that says nothing about the server."""
+        self.probing = False

@@ -1,0 +1,138 @@
+"""Single flight: each text is computed once, in this process and across the fleet.
+
+In the process, whoever asks for a key that is under way joins it. Across the fleet a claim in the cache says
+who computes; the others look until the vector is there, or the claim lapses and they compute it themselves.
+"""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+
+from citadel_common.deadline import Deadline
+from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.errors import CitadelError, DeadlineExceeded
+from citadel_embeddings.coalescer import Coalescer
+from citadel_embeddings.work import Computed, Item, LaneKey
+
+FIRST_LOOK = 0.02
+LONGEST_PAUSE = 0.25
+"""Seconds between looks for a vector that another process computes."""
+
+
+class Flights:
+    """The keys under way in this process; belongs to one event loop."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        self._cache = cache
+        self._coalescers: dict[str, Coalescer] = {}
+        self._under_way: dict[str, Item] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add_backend(self, name: str, coalescer: Coalescer) -> None:
+        """Names the coalescer of a backend."""
+        self._coalescers[name] = coalescer
+
+    async def fetch(
+        self, lane: LaneKey, texts: dict[str, str], *, cached: bool, deadline: Deadline
+    ) -> dict[str, Computed | CitadelError]:
+        """The vector or error of each key.
+
+        Args:
+            lane: Where the texts go.
+            texts: By key, prefixes included.
+            cached: Whether claims are taken and vectors stored.
+            deadline: When the caller stops waiting; the computation goes on for others.
+        """
+        items = self._join_or_start(lane, texts, cached=cached, deadline=deadline)
+        await asyncio.wait([item.future for item in items.values()], timeout=max(0.0, deadline.remaining))
+        return {key: _result_of(item) for key, item in items.items()}
+
+    def _join_or_start(
+        self, lane: LaneKey, texts: dict[str, str], *, cached: bool, deadline: Deadline
+    ) -> dict[str, Item]:
+        items: dict[str, Item] = {}
+        fresh: list[Item] = []
+        loop = asyncio.get_running_loop()
+        for key, text in texts.items():
+            flight = key if cached else f"uncached:{key}"
+            item = self._under_way.get(flight)
+            if item is None:
+                item = Item(key, text, cached, deadline, loop.create_future())
+                self._under_way[flight] = item
+                item.future.add_done_callback(functools.partial(self._landed, flight))
+                fresh.append(item)
+            else:
+                item.join(deadline)
+            items[key] = item
+        if fresh:
+            self._start(lane, fresh, cached=cached)
+        return items
+
+    def _landed(self, flight: str, _: asyncio.Future[Computed]) -> None:
+        self._under_way.pop(flight, None)
+
+    def _start(self, lane: LaneKey, items: list[Item], *, cached: bool) -> None:
+        if not cached:
+            self._coalescers[lane.backend].submit(lane, items)
+            return
+        task = asyncio.get_running_loop().create_task(self._claim_and_compute(lane, items))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _claim_and_compute(self, lane: LaneKey, items: list[Item]) -> None:
+        others = await self._claim(lane, items)
+        pause = FIRST_LOOK
+        while others:
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+            others = await self._look(others)
+            others = await self._claim(lane, [item for item in others if item.deadline.remaining > 0])
+
+    async def _claim(self, lane: LaneKey, items: Sequence[Item]) -> list[Item]:
+        """Sends what this process may compute to the backend; the rest."""
+        if not items:
+            return []
+        granted = await self._cache.claim_many([item.key for item in items])
+        ours = [item for item, mine in zip(items, granted, strict=True) if mine]
+        if ours:
+            self._coalescers[lane.backend].submit(lane, ours)
+        return [item for item, mine in zip(items, granted, strict=True) if not mine]
+
+    async def _look(self, items: Sequence[Item]) -> list[Item]:
+        """Settles what another process has stored, and what nobody waits for; the rest."""
+        stored = await self._cache.peek_many([item.key for item in items])
+        for item, hit in zip(items, stored, strict=True):
+            if hit is not None:
+                item.outcome = Computed(hit, 0)
+            elif item.deadline.remaining <= 0:
+                item.outcome = DeadlineExceeded("another process did not compute the text in time")
+            item.settle()
+        return [item for item in items if item.outcome is None]
+
+    async def settle(self, items: Sequence[Item]) -> None:
+        """Stores vectors, releases claims, then answers: a caller's next look finds what it was given."""
+        good = {i.key: i.outcome.stored for i in items if i.cached and isinstance(i.outcome, Computed)}
+        failed = [i.key for i in items if i.cached and not isinstance(i.outcome, Computed)]
+        if good:
+            await self._cache.put_many(good)
+        if failed:
+            await self._cache.release_many(failed)
+        for item in items:
+            item.settle()
+
+    async def aclose(self) -> None:
+        """Ends what waits for other processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _result_of(item: Item) -> Computed | CitadelError:
+    if not item.future.done():
+        return DeadlineExceeded("no backend embedded the text before the deadline")
+    if item.future.cancelled():
+        return DeadlineExceeded("the worker stopped before the text was embedded")
+    error = item.future.exception()
+    if error is None:
+        return item.future.result()
+    return error if isinstance(error, CitadelError) else CitadelError(f"internal error: {type(error).__name__}")

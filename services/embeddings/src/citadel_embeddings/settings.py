@@ -1,0 +1,73 @@
+"""Settings of the embeddings worker."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from citadel_common.settings import CommonSettings, Fragment
+from citadel_embeddings.profiles import BUILT_IN, ModelProfile
+
+
+def _split(value: object) -> object:
+    """`a,b` as a list, so that no JSON is needed in the environment."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[list[str], BeforeValidator(_split)]
+
+
+class BackendSettings(Fragment):
+    """One embedding backend: one server, or several that serve the same models."""
+
+    kind: Literal["ollama", "openai", "local"] = Field(description="Protocol; `local` runs in this process")
+    urls: Listed = Field(default_factory=list, description="Base URLs, such as http://gpu1:11434 or https://host/v1")
+    api_key: SecretStr | None = Field(None, description="Bearer token (`openai`)")
+    models: Listed = Field(default_factory=list, description="Models it has; empty: it is asked")
+    timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
+    connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
+    max_batch_texts: int = Field(32, ge=1, description="Texts in one call")
+    max_batch_tokens: int = Field(16_384, ge=1, description="Estimated tokens in one call")
+    concurrency: int = Field(4, ge=1, description="Calls at once to one URL to begin with; it then adapts")
+    max_concurrency: int = Field(16, ge=1, description="Most calls at once to one URL")
+    keep_alive: str | None = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
+
+    @model_validator(mode="after")
+    def _has_urls(self) -> "BackendSettings":
+        if self.kind != "local" and not self.urls:
+            raise ValueError(f"a backend of kind {self.kind!r} needs urls")
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"urls: {url!r} must start with http:// or https://")
+        return self
+
+
+class EmbeddingsFragment(Fragment):
+    """Backends, models and coalescing."""
+
+    backends: dict[str, BackendSettings] = Field(
+        default_factory=lambda: {"ollama": BackendSettings(kind="ollama", urls=["http://127.0.0.1:11434"])},
+        description="Backends by name; a model is served by the first that has it",
+    )
+    profiles: dict[str, ModelProfile] = Field(default_factory=dict, description="Models beside the built-in ones")
+    linger: float = Field(0.004, ge=0, description="Seconds texts wait for company while the backend is busy")
+    patience: float = Field(
+        60.0, gt=0, description="Seconds texts wait for a backend to return before the task fails or is retried"
+    )
+    refresh: float = Field(10.0, gt=0, description="Seconds between looks at which models the backends have")
+    batch_window: int = Field(8, ge=1, description="Chunks of a batch task in progress at once")
+    model_cache: Path = Field(
+        Path("~/.cache/citadel/models").expanduser(), description="Where the local model's converted form is kept"
+    )
+    local_threads: int = Field(0, ge=0, description="Threads of the local model; 0: as many as processors")
+
+    def profile(self, model: str) -> ModelProfile | None:
+        """What is configured or built in for a model."""
+        bare = model.rpartition("/")[2].partition(":")[0]
+        return self.profiles.get(model) or self.profiles.get(bare) or BUILT_IN.get(bare)
+
+
+class EmbeddingsSettings(CommonSettings):
+    """All settings of the embeddings worker."""
+
+    embeddings: EmbeddingsFragment = EmbeddingsFragment()

@@ -1,0 +1,114 @@
+"""The tasks of the embeddings queue: unpack, delegate, return."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
+from citadel_common.contracts.embeddings import (
+    BatchGenerateEmbeddings,
+    BatchGenerateEmbeddingsResult,
+    GenerateEmbedding,
+    GenerateEmbeddingResult,
+    WarmEmbeddingCache,
+    WarmEmbeddingCacheResult,
+)
+from citadel_common.embeddings.requests import check_texts
+from citadel_common.errors import InvalidInput
+from citadel_common.tasks.base import TaskContext, register
+from citadel_common.timestamps import utc_now
+from citadel_embeddings.batches import BatchRun
+from citadel_embeddings.bridge import LoopThread
+from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
+from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
+from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_embeddings.warming import warm
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class EmbeddingTasks:
+    """The handlers, on one engine."""
+
+    def __init__(self, engine: EmbeddingEngine, loop: LoopThread, settings: EmbeddingsSettings) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._settings = settings
+
+    def register(self, app: "Celery") -> None:
+        """Registers them with an app."""
+        register(app, GENERATE_EMBEDDING, self.generate_embedding)
+        register(app, BATCH_GENERATE_EMBEDDINGS, self.batch_generate_embeddings)
+        register(app, WARM_EMBEDDING_CACHE, self.warm_embedding_cache)
+
+    def generate_embedding(self, payload: GenerateEmbedding, context: TaskContext) -> GenerateEmbeddingResult:
+        """Embeds one text or a list."""
+        watch = Stopwatch()
+        request = EmbedRequest(
+            text=payload.text,
+            model=payload.model or self._settings.default_model,
+            options=payload.options,
+            cache_enabled=payload.cache_enabled,
+            dimensions=payload.dimensions,
+            input_type=payload.input_type,
+        )
+        outcome = self._loop.call(self._engine.embed(request, context.deadline), context.deadline)
+        error = worst(outcome, last_try=context.last_try)
+        if error is not None:
+            index = next(index for index, other in outcome.errors.items() if other is error)
+            raise named(error, field_of(payload.text, index))
+        return embedding_result(outcome, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms)
+
+    def batch_generate_embeddings(
+        self, payload: BatchGenerateEmbeddings, context: TaskContext
+    ) -> BatchGenerateEmbeddingsResult:
+        """Embeds the texts of many requests; one bad request never fails the others."""
+        watch = Stopwatch()
+        total = len(payload.batch_data)
+        self._check_batch_size(total)
+        run = BatchRun(
+            self._engine,
+            task_id=context.task_id,
+            default_model=self._settings.default_model,
+            window=self._settings.embeddings.batch_window,
+            stopping=context.stopping,
+            report=context.progress,
+            last_try=context.last_try,
+        )
+        items = self._loop.call(run.run(payload.batch_data, payload.batch_size, context.deadline), context.deadline)
+        return {
+            "success": all(item["result"]["success"] for item in items),
+            "task_id": context.task_id,
+            "total_requests": total,
+            "total_processed": len(items),
+            "failed_requests": sum("error" in item["result"] for item in items),
+            "batch_results": items,
+            "processing_time_ms": watch.ms,
+            "average_time_per_request": watch.ms / total,
+            "timestamp": utc_now(),
+        }
+
+    def warm_embedding_cache(self, payload: WarmEmbeddingCache, context: TaskContext) -> WarmEmbeddingCacheResult:
+        """Computes what the cache lacks of the given texts, for each model."""
+        watch = Stopwatch()
+        self._check_warm_texts(payload.texts)
+        models, counts = self._loop.call(warm(self._engine, payload, context), context.deadline)
+        return {
+            "success": counts["errors"] == 0,
+            "task_id": context.task_id,
+            "cache_warming_results": counts,
+            "models": models,
+            "processing_time_ms": watch.ms,
+            "timestamp": utc_now(),
+        }
+
+    def _check_batch_size(self, total: int) -> None:
+        limit = self._settings.limits.max_batch_requests
+        if not total:
+            raise InvalidInput.at("batch_data", "must hold at least one request")
+        if total > limit:
+            raise InvalidInput.at("batch_data", f"holds {total} requests, the limit is {limit}")
+
+    def _check_warm_texts(self, texts: Sequence[str]) -> None:
+        limits = self._settings.limits
+        check_texts(list(texts), limits.model_copy(update={"max_texts": limits.max_batch_requests}), field="texts")

@@ -1,0 +1,76 @@
+"""Units of work between the engine and the backends."""
+
+import asyncio
+from dataclasses import dataclass
+
+from citadel_common.deadline import Deadline
+from citadel_common.embeddings.vectors import Stored
+
+CHARS_PER_TOKEN = 4
+"""Rough, for budgets only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A vector from a backend, and the tokens it is accounted (an even share of its call)."""
+
+    stored: Stored
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneKey:
+    """What texts must have in common to share a call; `options` is canonical JSON."""
+
+    backend: str
+    model: str
+    dimensions: int | None
+    own_dimensions: int | None
+    max_tokens: int | None
+    options: bytes
+
+    @property
+    def expected(self) -> int | None:
+        """Length that the vectors must have."""
+        return self.dimensions or self.own_dimensions
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One text on its way to a backend.
+
+    Attributes:
+        key: Cache key.
+        text: With its prefix.
+        cached: Whether the vector is to be stored, and its claim released.
+        deadline: The latest of those who wait for it.
+        future: What they wait for.
+        outcome: What will be answered, once it is stored.
+    """
+
+    key: str
+    text: str
+    cached: bool
+    deadline: Deadline
+    future: asyncio.Future[Computed]
+    outcome: Computed | Exception | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens."""
+        return len(self.text) // CHARS_PER_TOKEN + 1
+
+    def join(self, deadline: Deadline) -> None:
+        """Another waiter, who may be more patient."""
+        if deadline.at > self.deadline.at:
+            self.deadline = deadline
+
+    def settle(self) -> None:
+        """Answers those who wait."""
+        if self.future.done() or self.outcome is None:
+            return
+        if isinstance(self.outcome, Computed):
+            self.future.set_result(self.outcome)
+        else:
+            self.future.set_exception(self.outcome)
+            self.future.exception()  # nobody may be waiting any more, which is no defect

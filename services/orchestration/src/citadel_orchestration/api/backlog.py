@@ -1,0 +1,70 @@
+"""How many messages wait in each queue, and the refusal of more when that is too many."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from citadel_common.contracts import Queue
+from citadel_common.errors import CitadelError, Overloaded, StoreUnavailable
+from citadel_common.redis import ERRORS
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FRESH = 0.5
+"""Seconds a reading counts."""
+_SEPARATOR = "\x06\x16"
+_STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
+LANES = ("interactive", "standard", "batch", "batch")
+"""The lane of each of the four lists that Kombu keeps per queue."""
+
+
+def lists_of(queue: Queue) -> list[str]:
+    """The Redis lists of a queue, from the highest priority to the lowest."""
+    return [queue.value + step for step in _STEPS]
+
+
+def by_lane(lengths: Sequence[int]) -> dict[str, int]:
+    """The lengths of a queue's lists as messages per lane."""
+    lanes = dict.fromkeys(LANES, 0)
+    for lane, length in zip(LANES, lengths, strict=True):
+        lanes[lane] += length
+    return lanes
+
+
+class Backlog:
+    """Ready messages per queue, read from the broker at most every FRESH seconds."""
+
+    def __init__(self, client: "Redis", *, limit: int) -> None:
+        self._client = client
+        self._limit = limit
+        self._lock = asyncio.Lock()
+        self._read_at: dict[Queue, float] = {}
+        self._found: dict[Queue, int | CitadelError] = {}
+
+    async def check(self, queue: Queue) -> None:
+        """Lets a new message through.
+
+        Raises:
+            Overloaded: The queue's backlog is past the limit.
+            StoreUnavailable: The broker does not answer.
+        """
+        async with self._lock:
+            if time.monotonic() - self._read_at.get(queue, float("-inf")) >= FRESH:
+                self._found[queue] = await self._read(queue)
+                self._read_at[queue] = time.monotonic()
+        found = self._found[queue]
+        if isinstance(found, CitadelError):
+            raise type(found)(found.message)
+        if found >= self._limit:
+            raise Overloaded(f"{found} tasks wait on {queue.value!r}, the limit is {self._limit}; try again later")
+
+    async def _read(self, queue: Queue) -> int | CitadelError:
+        pipe = self._client.pipeline(transaction=False)
+        for name in lists_of(queue):
+            pipe.llen(name)
+        try:
+            return sum(await pipe.execute())
+        except (*ERRORS, TimeoutError):
+            return StoreUnavailable("the broker does not answer; check that Redis runs")

@@ -1,0 +1,107 @@
+"""The parts that the routes share, built once per process."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.embeddings.catalog import CatalogReader
+from citadel_common.redis import connect_async
+from citadel_common.telemetry import Telemetry
+from citadel_orchestration.api.backlog import Backlog
+from citadel_orchestration.api.compute import Computation
+from citadel_orchestration.api.embedder import Embedder
+from citadel_orchestration.api.fleet import Fleet
+from citadel_orchestration.api.health import Health, probes
+from citadel_orchestration.api.hot_cache import HotCache
+from citadel_orchestration.api.publish import Publisher
+from citadel_orchestration.api.results import Results
+from citadel_orchestration.settings import ApiSettings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Clients of the three Redis roles; connections open at first use."""
+
+    broker: "Redis"
+    results: "Redis"
+    cache: "Redis"
+
+    @classmethod
+    def of(cls, settings: ApiSettings) -> Self:
+        """The clients that the settings describe."""
+        stores = settings.stores
+        return cls(
+            broker=connect_async(settings.broker_url, stores),
+            results=connect_async(settings.results, stores),
+            cache=connect_async(settings.cache_store, stores, timeout=settings.cache.timeout),
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        for client in (self.broker, self.results, self.cache):
+            await client.aclose()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the routes work with; belongs to one event loop."""
+
+    settings: ApiSettings
+    stores: Stores
+    cache: EmbeddingCache
+    catalog: CatalogReader
+    publisher: Publisher
+    results: Results
+    backlog: Backlog
+    embedder: Embedder
+    fleet: Fleet
+    health: Health
+
+    @classmethod
+    def of(cls, settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Self:
+        """Builds the parts."""
+        api = settings.api
+        cache = EmbeddingCache(stores.cache, settings.cache, telemetry, count_misses=False)
+        catalog = CatalogReader(stores.results)
+        publisher, results = Publisher(settings), Results(stores.results)
+        backlog = Backlog(stores.broker, limit=api.max_backlog)
+        computation = Computation(
+            publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting
+        )
+        fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
+        return cls(
+            settings=settings,
+            stores=stores,
+            cache=cache,
+            catalog=catalog,
+            publisher=publisher,
+            results=results,
+            backlog=backlog,
+            embedder=Embedder(
+                cache,
+                HotCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),
+                catalog,
+                computation,
+                limits=settings.limits,
+                default_model=settings.default_model,
+            ),
+            fleet=fleet,
+            health=Health(
+                probes(settings, broker=stores.broker, results=stores.results, cache=stores.cache, fleet=fleet)
+            ),
+        )
+
+    async def start(self) -> None:
+        """Begins to listen for results and reads the catalogue; a store that is down holds nothing up."""
+        self.results.start()
+        await self.catalog.current()
+
+    async def stop(self) -> None:
+        """Ends what `start` began and closes all connections."""
+        await self.results.stop()
+        self.publisher.close()
+        await self.cache.aclose()
+        await self.stores.aclose()
