@@ -1,7 +1,7 @@
 """Citadel's Python SDK and command line."""
 
 from citadel_client.async_client import AsyncCitadel
-from citadel_client.calls import EmbedOptions
+from citadel_client.calls import EmbedOptions, Warmed
 from citadel_client.chunks import Progress
 from citadel_client.client import Citadel
 from citadel_client.errors import (
@@ -45,4 +45,5 @@ __all__ = [
     "TaskHandle",
     "TextsFailed",
     "UnexpectedReply",
+    "Warmed",
 ]

@@ -8,7 +8,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from citadel_client import calls
-from citadel_client.calls import EmbedOptions, Texts
+from citadel_client.calls import EmbedOptions, Texts, Warmed
 from citadel_client.chunks import Chunk, ChunkResult, Progress, cut, embedded
 from citadel_client.client import CHUNK_SIZE, DEFAULT_TIMEOUT_S, PARALLEL, key, terms
 from citadel_client.drivers import AsyncDriver, client_options
@@ -18,7 +18,6 @@ from citadel_client.streams import in_order_async
 from citadel_client.tasks import AsyncTaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
 from citadel_common.contracts.api import CacheStats, HealthResponse, ModelInfo, QueueStats, WorkerInfo
-from citadel_common.contracts.embeddings import WarmEmbeddingCacheResult
 
 T = TypeVar("T")
 
@@ -91,9 +90,7 @@ class AsyncCitadel:
         flow = submitted(calls.submit(texts, **options), calls.embedding_result, self._terms)
         return AsyncTaskHandle(self._driver, await self._driver.run(flow), self._terms)
 
-    async def warm(
-        self, texts: Texts, models: Sequence[str] | None = None
-    ) -> AsyncTaskHandle[WarmEmbeddingCacheResult]:
+    async def warm(self, texts: Texts, models: Sequence[str] | None = None) -> AsyncTaskHandle[Warmed]:
         """Have texts embedded into the cache; no `models` means every known one."""
         flow = submitted(calls.warm(texts, models), calls.warming_result, self._terms)
         return AsyncTaskHandle(self._driver, await self._driver.run(flow), self._terms)

@@ -1,11 +1,11 @@
 """The operations of the HTTP API as calls: what is sent, how the answer is read."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from citadel_client.flow import Call
 from citadel_client.vectors import Embeddings
@@ -19,17 +19,16 @@ from citadel_common.contracts.api import (
     ModelInfo,
     QueuesResponse,
     QueueStats,
+    Reply,
     TaskAccepted,
     TaskStatus,
     WorkerInfo,
     WorkersResponse,
 )
-from citadel_common.contracts.embeddings import GenerateEmbeddingResult, InputType, WarmEmbeddingCacheResult
+from citadel_common.contracts.embeddings import InputType, ItemError
 
 M = TypeVar("M", bound=BaseModel)
 Texts = str | Sequence[str]
-EMBEDDED = TypeAdapter(GenerateEmbeddingResult)
-WARMED = TypeAdapter(WarmEmbeddingCacheResult)
 
 
 class EmbedOptions(TypedDict, total=False):
@@ -105,22 +104,41 @@ def warm(texts: Texts, models: Sequence[str] | None) -> Call[TaskAccepted]:
     )
 
 
+class _Embedded(Reply):
+    """What this client reads of `GenerateEmbeddingResult`."""
+
+    embeddings: list[list[float] | str | None]
+    model_used: str
+    cache_hits: int
+    truncated: list[int] = []
+    total_tokens: int = 0
+    errors: list[dict[str, Any]] = []
+
+
+class Warmed(Reply):
+    """What became of the (text, model) pairs of a warming task."""
+
+    warmed: int
+    skipped: int
+    errors: int
+
+
 def embedding_result(result: dict[str, Any]) -> Embeddings:
     """What an embedding task returned."""
-    found = EMBEDDED.validate_python(result)
+    found = _Embedded.model_validate(result)
     return Embeddings(
-        encoded=tuple(found["embeddings"]),
-        model=found["model_used"],
-        cache_hits=found["cache_hits"],
-        truncated=tuple(found["truncated"]),
-        tokens=found["total_tokens"],
-        errors=tuple(found["errors"]),
+        encoded=tuple(found.embeddings),
+        model=found.model_used,
+        cache_hits=found.cache_hits,
+        truncated=tuple(found.truncated),
+        tokens=found.total_tokens,
+        errors=tuple(cast("list[ItemError]", found.errors)),
     )
 
 
-def warming_result(result: dict[str, Any]) -> WarmEmbeddingCacheResult:
+def warming_result(result: dict[str, Any]) -> Warmed:
     """What a warming task returned."""
-    return WARMED.validate_python(result)
+    return Warmed.model_validate(result.get("cache_warming_results"))
 
 
 def task(task_id: str) -> Call[TaskStatus]:

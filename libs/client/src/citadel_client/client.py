@@ -9,7 +9,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from citadel_client import calls
-from citadel_client.calls import EmbedOptions, Texts
+from citadel_client.calls import EmbedOptions, Texts, Warmed
 from citadel_client.chunks import Progress, cut, embedded
 from citadel_client.drivers import SyncDriver, client_options
 from citadel_client.flow import Call, Terms, exchange
@@ -18,7 +18,6 @@ from citadel_client.streams import in_order
 from citadel_client.tasks import TaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
 from citadel_common.contracts.api import CacheStats, HealthResponse, ModelInfo, QueueStats, WorkerInfo
-from citadel_common.contracts.embeddings import WarmEmbeddingCacheResult
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -129,7 +128,7 @@ class Citadel:
         flow = submitted(calls.submit(texts, **options), calls.embedding_result, self._terms)
         return TaskHandle(self._driver, self._driver.run(flow), self._terms)
 
-    def warm(self, texts: Texts, models: Sequence[str] | None = None) -> TaskHandle[WarmEmbeddingCacheResult]:
+    def warm(self, texts: Texts, models: Sequence[str] | None = None) -> TaskHandle[Warmed]:
         """Have texts embedded into the cache; no `models` means every known one."""
         flow = submitted(calls.warm(texts, models), calls.warming_result, self._terms)
         return TaskHandle(self._driver, self._driver.run(flow), self._terms)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from citadel_client import calls
 from citadel_client.drivers import AsyncDriver, SyncDriver
-from citadel_client.errors import CallTimedOut, TaskFailed
+from citadel_client.errors import CallTimedOut, TaskFailed, UnexpectedReply
 from citadel_client.flow import Call, Flow, Pause, Terms, exchange
 from citadel_common.contracts.api import TaskAccepted, TaskStatus
 
@@ -33,7 +35,12 @@ class Ticket(Generic[T]):
             failure = status.error
             message = failure.message if failure else f"the task was {status.status}"
             raise TaskFailed(message, code=failure.code if failure else status.status)
-        return self.read(status.result or {}) if status.status == "succeeded" else None
+        if status.status != "succeeded":
+            return None
+        try:
+            return self.read(status.result or {})
+        except ValidationError as error:
+            raise UnexpectedReply(f"task {self.task_id} returned something else than expected") from error
 
 
 def submitted(call: Call[TaskAccepted], read: Callable[[dict[str, Any]], T], terms: Terms) -> Flow[Ticket[T]]:
@@ -116,6 +123,6 @@ class AsyncTaskHandle(Generic[T]):
         """What it returned; None while it runs."""
         return self._ticket.outcome(await self.status())
 
-    async def wait(self, timeout: float | None = None) -> T:  # noqa: ASYNC109  (one signature in both colours)
+    async def wait(self, timeout: float | None = None) -> T:
         """What it returned, as soon as it has."""
         return await self._driver.run(finished(self._ticket, self._terms, timeout))

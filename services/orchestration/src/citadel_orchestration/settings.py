@@ -1,5 +1,6 @@
 """Settings of the orchestration service's processes."""
 
+import functools
 import ipaddress
 from typing import Literal
 
@@ -8,6 +9,19 @@ from pydantic import Field, model_validator
 from citadel_common.settings import CommonSettings, Fragment, available_cpus
 
 Scope = Literal["read", "submit", "admin"]
+
+
+@functools.lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 class ApiKey(Fragment):
@@ -52,15 +66,3 @@ class ApiSettings(CommonSettings):
     """What the API process is told."""
 
     api: ApiFragment = ApiFragment()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

@@ -77,7 +77,9 @@ class LogKeeper:
     def _round(self) -> None:
         for name, log in self._logs.items():
             if self._show:
-                text, self._offsets[name] = log.read_from(self._offsets[name])
-                for line in text.splitlines():
+                text, offset = log.read_from(self._offsets[name])
+                whole, _, begun = text.rpartition("\n")
+                self._offsets[name] = offset - len(begun.encode())
+                for line in whole.splitlines():
                     self._show(name, line)
             log.trim()

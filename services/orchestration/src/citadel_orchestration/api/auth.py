@@ -1,5 +1,6 @@
 """Who may do what: API keys with scopes, or loopback clients only when there are none."""
 
+import functools
 import hashlib
 import hmac
 from typing import Any
@@ -65,6 +66,7 @@ def _local_client(scope: Any) -> str:
     return host
 
 
+@functools.lru_cache(maxsize=1024)
 def _names_this_machine(value: str) -> bool:
     address = value if "://" in value else f"//{value}"
     try:

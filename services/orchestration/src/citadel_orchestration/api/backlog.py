@@ -65,6 +65,7 @@ class Backlog:
         for name in lists_of(queue):
             pipe.llen(name)
         try:
-            return sum(await pipe.execute())
-        except (*ERRORS, TimeoutError):
+            lengths: list[int] = await pipe.execute()
+        except ERRORS:
             return StoreUnavailable("the broker does not answer; check that Redis runs")
+        return sum(lengths)

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 
 from citadel_common import logs
 from citadel_common.errors import CitadelError
@@ -71,6 +72,8 @@ class Gate:
             await self._app(scope, self._limit.guard(scope, receive), exchange.send)
         except CitadelError as error:
             await response_to(error, scope)(scope, receive, exchange.send)
+        except ClientDisconnect:
+            log.debug("client_left", path=scope["path"])
         except Exception:
             log.exception("request_crashed", method=scope["method"], path=scope["path"])
             if not exchange.begun:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from citadel_common.contracts.api import FieldError, Problem
 from citadel_common.errors import BackendUnavailable, CitadelError, InvalidInput, Overloaded
-from citadel_orchestration.api.errors import InvalidBody
+from citadel_orchestration.api.errors import ApiError, InvalidBody
 from citadel_orchestration.api.trace import trace_id_of
 
 OPENAI_PATHS = frozenset({"/v1/embeddings", "/v1/models"})
@@ -46,9 +46,8 @@ def unforeseen() -> CitadelError:
 def _of_http(error: HTTPException) -> CitadelError:
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.lower().replace(" ", "_"))
-    found = type("HttpError", (CitadelError,), {"status": error.status_code, "code": code})(error.detail or phrase)
-    found.headers = dict(error.headers or {})
-    return found
+    kind: type[ApiError] = type("HttpError", (ApiError,), {"status": error.status_code, "code": code})
+    return kind(error.detail or phrase, headers=error.headers)
 
 
 def _problem(error: CitadelError, scope: Any) -> Response:
@@ -94,7 +93,7 @@ def fields_of(error: CitadelError) -> dict[str, str]:
 
 
 def _headers(error: CitadelError) -> dict[str, str]:
-    headers: dict[str, str] = dict(getattr(error, "headers", {}))
+    headers = dict(error.headers) if isinstance(error, ApiError) else {}
     if error.transient:
         headers.setdefault("retry-after", str(_RETRY_AFTER.get(type(error), 1)))
     return headers

@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 THREADS = 4
-FAILURES = (*ERRORS, OperationalError, TimeoutError)
+FAILURES = (*ERRORS, OperationalError)
 """What a broker or a record that is down raises."""
 
 
@@ -98,5 +98,5 @@ def twice(call: Callable[[], T]) -> T:
     """`call`, again if it fails: a connection that was idle while the broker restarted fails once."""
     try:
         return call()
-    except (*ERRORS, OperationalError):
+    except FAILURES:
         return call()

@@ -100,7 +100,7 @@ class Results:
 
     async def _listen(self) -> None:
         while True:
-            with contextlib.suppress(*ERRORS, TimeoutError):
+            with contextlib.suppress(*ERRORS):
                 await self._listen_once()
             log.warning("results_channel_lost")
             await asyncio.sleep(_RECONNECT_DELAY)
@@ -123,7 +123,7 @@ class Results:
             try:
                 await self._look(overdue)
                 self._reachable_at = time.monotonic()
-            except (*ERRORS, TimeoutError) as error:
+            except ERRORS as error:
                 self._lose_patience(error)
 
     async def _look(self, task_ids: Sequence[str]) -> None:
@@ -152,12 +152,12 @@ class Results:
                 expected.future.set_exception(StoreUnavailable())
 
     def _forget_soon(self, task_id: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._forgetting.run([META_PREFIX + task_id]))  # type: ignore[arg-type]
+        task = asyncio.get_running_loop().create_task(self._forgetting.run([META_PREFIX + task_id]))
         self._forgets.add(task)
         task.add_done_callback(self._forgets.discard)
 
     async def _forget(self, keys: Sequence[str]) -> Sequence[None]:
-        with contextlib.suppress(*ERRORS, TimeoutError):
+        with contextlib.suppress(*ERRORS):
             await self._client.unlink(*keys)
         return [None] * len(keys)
 

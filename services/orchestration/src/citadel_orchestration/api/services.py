@@ -68,9 +68,7 @@ class Services:
         catalog = CatalogReader(stores.results)
         publisher, results = Publisher(settings), Results(stores.results)
         backlog = Backlog(stores.broker, limit=api.max_backlog)
-        computation = Computation(
-            publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting
-        )
+        computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
         return cls(
             settings=settings,

@@ -1,0 +1,43 @@
+# Citadel's commands. `make` alone lists them.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint format bench lock docs check-installs clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install the locked requirements into .venv (PYTHON=... names an interpreter)
+	@./scripts/setup
+
+demo: setup ## Embed the standard library's docstrings and ask questions, on embedded defaults
+	@$(BIN)/citadel demo
+
+dev: setup ## Run the whole server on embedded defaults until Ctrl-C
+	@$(BIN)/citadel dev
+
+test: setup ## Run all tests (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadgroup $(ARGS)
+
+lint: setup ## Check style, types, import rules and the tree
+	@./scripts/lint
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
+
+bench: setup ## Measure against the baselines (ONLY=name,name runs some)
+	@./scripts/bench
+
+lock: setup ## Rewrite the hash-locked requirements
+	@./scripts/lock
+
+docs: setup ## Rewrite the generated parts of the documentation
+	@$(BIN)/python scripts/settings-table > docs/settings.md
+
+check-installs: setup ## Install each package alone from its own lock and import all of it
+	@./scripts/check-installs
+
+clean: ## Remove what the commands made, the data under .citadel included
+	rm -rf .venv .venv-* .citadel bench-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,76 @@
+"""The command's parts, and what becomes of errors."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+
+from citadel_client.cli import batch, cache, embed, operations, stack
+from citadel_client.cli.console import say
+from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
+from citadel_client.dev import DevError
+from citadel_client.errors import CitadelApiError
+
+HELP = """Embed texts with a Citadel server, and look after it.
+
+Exit codes: 0 all went well; 1 it failed, or some items did; 2 wrong usage; 3 no server answers;
+4 the server answers but is down; 130 interrupted.
+
+Environment: CITADEL_API_URL (server), CITADEL_API_KEY (its key), CITADEL_HOME (data of `dev` and `demo`,
+default .citadel), NO_COLOR.
+"""
+
+app = typer.Typer(name="citadel", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.command()(stack.dev)
+app.command()(stack.demo)
+app.command()(embed.embed)
+app.command()(batch.batch)
+app.add_typer(cache.app, name="cache")
+app.command()(operations.health)
+app.command()(operations.models)
+app.command()(operations.queues)
+app.command()(operations.workers)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("citadel-client"))
+        raise typer.Exit
+
+
+@app.callback()
+def citadel(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what all commands share; the application's own help stands in for this."""
+
+
+def main() -> NoReturn:
+    """Run the command; errors end as a line and an exit code, not as a traceback."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.FAILED
+    except BrokenPipeError:
+        _forget_output()
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        say("interrupted")
+        return ExitCode.INTERRUPTED
+    except (CitadelApiError, DevError, UsageError, OSError) as error:
+        say(f"citadel: {describe(error)}")
+        return code_of(error)
+    return ExitCode.OK
+
+
+def _forget_output() -> None:
+    """Nobody reads any more; keep the interpreter from complaining when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,40 @@
+"""The variables of the children: the user's own, and what makes the embedded defaults."""
+
+from collections.abc import Mapping
+
+from citadel_client.dev.home import Home
+from citadel_client.dev.ports import HOST
+
+BACKENDS = "CITADEL_EMBEDDINGS__BACKENDS"
+HOME_MARK = "CITADEL_DEV_HOME"
+"""Marks the children of a home, so that a later run knows what an earlier one left behind."""
+
+
+def stores(broker_url: str, cache_url: str) -> dict[str, str]:
+    """Where the stores are."""
+    return {"CITADEL_BROKER_URL": broker_url, "CITADEL_RESULT_URL": broker_url, "CITADEL_CACHE_URL": cache_url}
+
+
+def of_children(user: Mapping[str, str], home: Home, port: int, store_urls: Mapping[str, str]) -> dict[str, str]:
+    """All variables of the children.
+
+    Stores and port are always this stack's, since the user's shell may have sourced an earlier run's; all
+    other settings of the user's count.
+    """
+    found = {
+        "CITADEL_DEFAULT_MODEL": "all-minilm",
+        "CITADEL_EMBEDDINGS__MODEL_CACHE": str(home.models),
+        "CITADEL_API__GRACEFUL_TIMEOUT": "10",
+        "CITADEL_WORKER__STOP_GRACE": "10",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if not any(name.upper().startswith(BACKENDS) for name in user):
+        found[BACKENDS] = '{"local": {"kind": "local"}}'
+    return {
+        **found,
+        **user,
+        **store_urls,
+        "CITADEL_API__HOST": HOST,
+        "CITADEL_API__PORT": str(port),
+        HOME_MARK: str(home.path),
+    }

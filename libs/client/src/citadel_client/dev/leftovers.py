@@ -1,0 +1,56 @@
+"""What an earlier run left behind: waited for, or ended."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from citadel_client.dev.environment import HOME_MARK
+from citadel_client.dev.errors import AlreadyRunning, DevError
+from citadel_client.dev.home import Home
+from citadel_client.dev.processes import alive, end_groups
+
+PATIENCE_S = 75.0
+GRACE_S = 10.0
+POLL_S = 0.1
+
+
+def claim(home: Home, say: Callable[[str], None]) -> int:
+    """Make the home this process's own; the lock's descriptor.
+
+    Raises:
+        AlreadyRunning: Another stack runs there.
+        DevError: What an earlier one left does not end.
+    """
+    deadline, told = time.monotonic() + PATIENCE_S, False
+    while (lock := home.lock()) is None:
+        kept = home.kept()
+        if alive_owner(kept.owner):
+            raise AlreadyRunning(str(home.path), kept.url)
+        if time.monotonic() > deadline:
+            raise DevError(f"processes of an earlier run on {home.path} do not end: {kept.pids}")
+        if not told:
+            say("waiting for the processes of an earlier run to end")
+        told = True
+        time.sleep(POLL_S)
+    sweep(home)
+    return lock
+
+
+def alive_owner(pid: int) -> bool:
+    """Whether the run that wrote the state still goes on."""
+    return pid > 0 and alive(pid)
+
+
+def sweep(home: Home) -> None:
+    """End children that an earlier run and its guardian left."""
+    left = [pid for pid in home.kept().pids.values() if alive(pid) and _belongs(pid, home)]
+    end_groups(left, GRACE_S, lambda pid: not alive(pid))
+
+
+def _belongs(pid: int, home: Home) -> bool:
+    """Whether the process is of this home and not another that got the same number."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{HOME_MARK}={home.path}".encode() in variables

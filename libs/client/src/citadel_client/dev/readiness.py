@@ -1,0 +1,81 @@
+"""Whether the stack serves."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from citadel_client.client import Citadel
+from citadel_client.dev.child import Child, describe
+from citadel_client.dev.errors import StartFailed
+from citadel_client.errors import CitadelApiError, NotAuthorized
+from citadel_client.retries import NEVER
+
+POLL_S = 0.1
+PROBE_TIMEOUT_S = 10.0
+PATIENCE_S = 15.0
+"""Seconds that something optional may take longer than what is required."""
+DEATHS_ALLOWED = 3
+EX_CONFIG = 78
+
+
+class ApiReadiness:
+    """The API answers, and finds well what it needs."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._degraded_since: float | None = None
+        self.waiting_for = "the API to answer"
+        self.missing: list[str] = []
+
+    def ready(self) -> bool:
+        """Look once."""
+        try:
+            return self._probe()
+        except httpx.TransportError:
+            self.waiting_for = "the API to answer"
+        except NotAuthorized:
+            return True
+        except CitadelApiError as error:
+            self.waiting_for = str(error)
+        return False
+
+    def _probe(self) -> bool:
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=PROBE_TIMEOUT_S) as http:
+            answer = http.get("/readyz")
+        if not answer.is_success:
+            self.waiting_for = f"the API to be ready: {answer.text[:500]}"
+            return False
+        with Citadel(self._url, timeout=PROBE_TIMEOUT_S, retry=NEVER) as citadel:
+            health = citadel.health()
+        self.missing = [f"{name} ({part.detail})" for name, part in health.components.items() if part.status == "down"]
+        self.waiting_for = f"what is down: {', '.join(self.missing)}"
+        return health.status == "ok" or (health.status == "degraded" and self._patience_is_over())
+
+    def _patience_is_over(self) -> bool:
+        now = time.monotonic()
+        self._degraded_since = self._degraded_since or now
+        return now - self._degraded_since > PATIENCE_S
+
+
+def wait(children: Sequence[Child], ready: Callable[[], bool], waiting_for: Callable[[], str], timeout: float) -> None:
+    """Wait until `ready`.
+
+    Raises:
+        StartFailed: A child does not come up, or the time is over.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        for child in children:
+            _refuse_the_dying(child)
+        if time.monotonic() > deadline:
+            tails = "\n".join(f"--- {child.spec.name}\n{child.log.tail(5)}" for child in children)
+            raise StartFailed(f"not ready after {timeout:g} s, waiting for {waiting_for()}", tails)
+        time.sleep(POLL_S)
+
+
+def _refuse_the_dying(child: Child) -> None:
+    codes = child.exit_codes
+    if EX_CONFIG in codes or len(codes) >= DEATHS_ALLOWED:
+        reason = f"{child.spec.name} does not start ({describe(codes[-1])}); its log, {child.log.path}, ends with:"
+        raise StartFailed(reason, child.log.tail())

@@ -1,0 +1,193 @@
+"""The stack: started in order, watched, ended in reverse."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from citadel_client.dev import environment, leftovers, ports, readiness
+from citadel_client.dev.child import Child, ChildSpec
+from citadel_client.dev.guardian import Guardian
+from citadel_client.dev.home import Home
+from citadel_client.dev.logs import LogFile, LogKeeper
+from citadel_client.dev.processes import end_groups
+from citadel_client.dev.redis import RedisServer, find_server
+
+SERVICES = {"embeddings": "citadel_embeddings", "api": "citadel_orchestration.api"}
+STOP_ORDER = (("api",), ("embeddings",), ("broker", "cache"))
+GRACE_S = {"api": 20.0, "embeddings": 30.0, "broker": 20.0, "cache": 20.0}
+REDIS_START_S = 30.0
+START_TIMEOUT_S = 180.0
+
+
+def _silent(*_: str) -> None:
+    """Say nothing."""
+
+
+class DevStack:
+    """Redis, the embeddings worker and the API on embedded defaults; a context manager.
+
+    Args:
+        home: Directory for data, logs and state; default CITADEL_HOME, else `.citadel`.
+        port: Port of the API; 0 for a free one.
+        start_timeout: Seconds until it must serve.
+        say: Told what happens, in sentences.
+        show: Told each line the children print, with the child's name.
+
+    Raises:
+        DevError: It cannot run; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        port: int = 8080,
+        *,
+        start_timeout: float = START_TIMEOUT_S,
+        say: Callable[[str], None] = _silent,
+        show: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.home = Home(home)
+        self.missing: list[str] = []
+        self._port = port
+        self._start_timeout = start_timeout
+        self._say = say
+        self._show = show
+        self._children: dict[str, Child] = {}
+        self._stores: dict[str, str] = {}
+        self._guardian: Guardian | None = None
+        self._logs: LogKeeper | None = None
+        self._ready = False
+        self._gate = threading.RLock()
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is."""
+        return f"http://{ports.HOST}:{self._port}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The children's process ids, by name."""
+        return {name: child.pid for name, child in self._children.items() if child.pid}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the env file says."""
+        pairs = " ".join(f"{name}:{pid}" for name, pid in self.pids.items())
+        return {"CITADEL_API_URL": self.api_url, **self._stores, "CITADEL_PIDS": pairs}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until it serves."""
+        find_server()
+        self.home.create()
+        lock = leftovers.claim(self.home, self._say)
+        try:
+            self._port = ports.wanted(self._port)
+            self.home.remove_env()
+            self.home.remember(owner=os.getpid(), url=self.api_url, pids={})
+            self._guardian = Guardian(lock)
+            self._start_children()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_children(self) -> None:
+        servers = self._redis_servers()
+        self._stores = environment.stores(servers[0].url, servers[1].url)
+        variables = environment.of_children(os.environ, self.home, self._port, self._stores)
+        specs = [_spec(server.role, server.command, variables) for server in servers]
+        specs += [_spec(name, _python(module), variables) for name, module in SERVICES.items()]
+        for spec in specs:
+            log = LogFile(self.home.logs / f"{spec.name}.log")
+            self._children[spec.name] = Child(spec, log, changed=self._changed, say=self._say)
+        self._logs = LogKeeper({name: child.log for name, child in self._children.items()}, self._show)
+        self._logs.start()
+        self._bring_up(servers)
+
+    def _bring_up(self, servers: list[RedisServer]) -> None:
+        stores = [self._children[server.role] for server in servers]
+        services = [self._children[name] for name in SERVICES]
+        for child in stores:
+            child.start()
+        serving = "Redis to serve"
+        readiness.wait(stores, lambda: all(server.ready() for server in servers), lambda: serving, REDIS_START_S)
+        for child in services:
+            child.start()
+        api = readiness.ApiReadiness(self.api_url)
+        readiness.wait(stores + services, api.ready, lambda: api.waiting_for, self._start_timeout)
+        self.missing = api.missing
+        self._ready = True
+        self._changed()
+
+    def _redis_servers(self) -> list[RedisServer]:
+        kept = self.home.kept()
+        broker = ports.free(kept.ports.get("broker"), frozenset({self._port}))
+        cache = ports.free(kept.ports.get("cache"), frozenset({self._port, broker}))
+        self.home.remember(password=kept.password, ports={"broker": broker, "cache": cache})
+        return [
+            RedisServer(self.home, "broker", broker, kept.password),
+            RedisServer(self.home, "cache", cache, kept.password),
+        ]
+
+    def _changed(self) -> None:
+        """A child has started: write down who runs."""
+        with self._gate:
+            if self._guardian:
+                self._guardian.tell([{"grace": _grace(stage), "pids": self._pids_of(stage)} for stage in STOP_ORDER])
+            self.home.remember(pids=self.pids)
+            if self._ready:
+                self.home.write_env(self.env)
+
+    def _pids_of(self, stage: tuple[str, ...]) -> list[int]:
+        return [pid for name, pid in self.pids.items() if name in stage]
+
+    def stop(self) -> None:
+        """End everything, in order; interrupted once more, at once."""
+        self._ready = False
+        self.home.remove_env()
+        try:
+            for child in self._children.values():
+                child.retire()
+            for stage in STOP_ORDER:
+                self._end(stage)
+        finally:
+            self._finish()
+
+    def _end(self, stage: tuple[str, ...]) -> None:
+        by_pid = {pid: self._children[name] for name, pid in self.pids.items() if name in stage}
+        end_groups(by_pid, _grace(stage), lambda pid: by_pid[pid].ended)
+
+    def _finish(self) -> None:
+        for child in self._children.values():
+            child.kill()
+        if self._logs:
+            self._logs.stop()
+        if self._guardian:
+            self._guardian.close()
+            self.home.remember(owner=0, pids={})
+        self.home.unlock()
+
+
+def _spec(name: str, command: Callable[[], list[str]], variables: dict[str, str]) -> ChildSpec:
+    return ChildSpec(name=name, command=command, environment=variables, grace=GRACE_S[name])
+
+
+def _python(module: str) -> Callable[[], list[str]]:
+    # -P: modules in the current directory are not ours
+    return lambda: [sys.executable, "-P", "-m", module]
+
+
+def _grace(stage: tuple[str, ...]) -> float:
+    return max(GRACE_S[name] for name in stage)

@@ -1,0 +1,32 @@
+"""Probes and documentation: open to everybody."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from citadel_common.errors import StoreUnavailable
+from citadel_orchestration.api.docs import PAGE
+from citadel_orchestration.api.raw_route import RawRoute, services_of
+
+router = APIRouter(route_class=RawRoute, tags=["probes"])
+
+
+@router.get("/livez", summary="Whether the process serves")
+async def live(_: Request) -> Response:
+    """200 as long as the event loop turns, whatever else is down: a restart would not help."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", summary="Whether requests can be accepted")
+async def ready(request: Request) -> Response:
+    """200 when broker and results store answer."""
+    down = await services_of(request).health.stores_down()
+    if down:
+        raise StoreUnavailable("not ready: " + "; ".join(f"{name}: {detail}" for name, detail in down.items()))
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(_: Request) -> Response:
+    """The API's documentation for people."""
+    return HTMLResponse(PAGE)

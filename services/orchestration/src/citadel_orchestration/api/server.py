@@ -1,0 +1,93 @@
+"""Gunicorn, configured in code: a parent that keeps the server processes alive and stops them politely."""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn publishes no types
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from citadel_common import logs
+from citadel_orchestration.api.app import create_app
+from citadel_orchestration.settings import ApiFragment, ApiSettings
+
+BLOCKED_TIMEOUT = 30
+"""Seconds an event loop may stand still before its process is replaced."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (gunicorn keeps its heartbeat file there, off slow disks)
+
+
+class ApiServer(BaseApplication):  # type: ignore[misc]
+    """The API under gunicorn."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Gunicorn's hook: its settings."""
+        for name, value in _gunicorn_settings(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Gunicorn's hook, called in each server process: the application."""
+        return create_app(self._settings)
+
+
+class RoutedLogger(Logger):  # type: ignore[misc]
+    """Gunicorn's log, as records that the process's log takes."""
+
+    def setup(self, cfg: Any) -> None:
+        """Gunicorn's hook: no handlers of its own."""
+        self.cfg = cfg
+        self.loglevel = self.LOG_LEVELS[cfg.loglevel]
+        self.error_log.setLevel(self.loglevel)
+        self.error_log.propagate = True
+        self._access_log_enabled = False
+
+
+def serve(settings: ApiSettings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    logs.configure(settings.log, service="api")
+    refusal = why_not_bindable(settings.api)
+    if refusal:
+        print(f"citadel: {refusal}", file=sys.stderr)  # noqa: T201  (the one line a person looks for)
+        sys.exit(1)
+    logging.captureWarnings(capture=True)
+    ApiServer(settings).run()
+
+
+def why_not_bindable(api: ApiFragment) -> str | None:
+    """Why the address cannot be listened on; None if it can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return f"cannot listen on {api.host}:{api.port}: {error.strerror or error}"
+    return None
+
+
+def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
+    api = settings.api
+    host = f"[{api.host}]" if ":" in api.host else api.host
+    return {
+        "bind": [f"{host}:{api.port}"],
+        "workers": api.workers,
+        "worker_class": "citadel_orchestration.api.worker.ApiWorker",
+        "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
+        "preload_app": False,
+        "accesslog": None,
+        "loglevel": "debug" if settings.log.level == "debug" else "warning",
+        "logger_class": RoutedLogger,
+        "timeout": BLOCKED_TIMEOUT,
+        "graceful_timeout": api.graceful_timeout,
+        "keepalive": api.keep_alive,
+        "proc_name": "citadel-api",
+        "control_socket_disable": True,
+    }
