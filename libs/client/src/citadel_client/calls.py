@@ -110,9 +110,9 @@ class _Embedded(Reply):
     embeddings: list[list[float] | str | None]
     model_used: str
     cache_hits: int
-    truncated: list[int] = []
+    truncated: tuple[int, ...] = ()
     total_tokens: int = 0
-    errors: list[dict[str, Any]] = []
+    errors: tuple[dict[str, Any], ...] = ()
 
 
 class Warmed(Reply):
@@ -130,9 +130,9 @@ def embedding_result(result: dict[str, Any]) -> Embeddings:
         encoded=tuple(found.embeddings),
         model=found.model_used,
         cache_hits=found.cache_hits,
-        truncated=tuple(found.truncated),
+        truncated=found.truncated,
         tokens=found.total_tokens,
-        errors=tuple(cast("list[ItemError]", found.errors)),
+        errors=cast("tuple[ItemError, ...]", found.errors),
     )
 
 
@@ -174,8 +174,10 @@ def models() -> Call[list[ModelInfo]]:
 
 
 def _models(response: httpx.Response) -> list[ModelInfo]:
-    """OpenAI's list: each entry's `id` is the model's name."""
-    entries = response.json()["data"]
-    return [
-        ModelInfo.model_validate({"name": entry.get("id"), "identity": "", "backend": ""} | entry) for entry in entries
-    ]
+    """OpenAI's list; what its entries have no place for is under `citadel`."""
+    return [_model(entry) for entry in response.json()["data"]]
+
+
+def _model(entry: dict[str, Any]) -> ModelInfo:
+    known = {"name": entry["id"], "identity": entry["id"], "backend": entry.get("owned_by", "")}
+    return ModelInfo.model_validate(known | (entry.get("citadel") or {}))

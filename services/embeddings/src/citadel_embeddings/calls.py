@@ -41,11 +41,7 @@ class BatchCaller:
             options=orjson.loads(lane.options),
             max_tokens=lane.max_tokens,
         )
-        try:
-            await self._embed(lane, call, items, frozenset())
-        except Exception as error:
-            await self._fail(items, CitadelError(f"internal error: {type(error).__name__}: {error}"))
-            raise
+        await self._embed(lane, call, items, frozenset())
 
     async def _embed(
         self, lane: LaneKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str], attempt: int = 1

@@ -6,6 +6,7 @@ gets its texts at once.
 """
 
 import asyncio
+import functools
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from citadel_common.errors import BackendUnavailable
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.endpoints import Endpoints
-from citadel_embeddings.work import Item, LaneKey
+from citadel_embeddings.work import Item, LaneKey, fail_if_crashed
 
 SMALLEST_SHARE = 8
 """Texts below which a call is not split further to use free slots: its fixed cost would dominate."""
@@ -54,6 +55,7 @@ class Coalescer:
             lane.full.set()
         if lane.dispatcher is None:
             lane.dispatcher = asyncio.create_task(self._dispatch(key, lane))
+            lane.dispatcher.add_done_callback(functools.partial(fail_if_crashed, lane.waiting))
 
     async def _dispatch(self, key: LaneKey, lane: _Lane) -> None:
         """Runs while the lane has texts; each call gets a task of its own."""
@@ -75,8 +77,8 @@ class Coalescer:
             await self._endpoints.wait_for_room(key.model, lane.waiting[0].deadline)
         except BackendUnavailable as error:
             late = [item for item in lane.waiting if item.deadline.remaining <= 0]
-            lane.waiting = deque(item for item in lane.waiting if item.deadline.remaining > 0)
             for item in late:
+                lane.waiting.remove(item)
                 item.outcome = error
             await self._caller.settle(late)
             return False
@@ -110,6 +112,7 @@ class Coalescer:
         task = asyncio.create_task(self._caller.run(key, batch))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
+        task.add_done_callback(functools.partial(fail_if_crashed, batch))
 
     async def aclose(self) -> None:
         """Ends calls under way; their texts are answered with the cancellation."""

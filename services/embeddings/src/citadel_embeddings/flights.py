@@ -12,7 +12,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import CitadelError, DeadlineExceeded
 from citadel_embeddings.coalescer import Coalescer
-from citadel_embeddings.work import Computed, Item, LaneKey
+from citadel_embeddings.work import Computed, Item, LaneKey, fail_if_crashed
 
 FIRST_LOOK = 0.02
 LONGEST_PAUSE = 0.25
@@ -78,6 +78,7 @@ class Flights:
         task = asyncio.get_running_loop().create_task(self._claim_and_compute(lane, items))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(functools.partial(fail_if_crashed, items))
 
     async def _claim_and_compute(self, lane: LaneKey, items: list[Item]) -> None:
         others = await self._claim(lane, items)

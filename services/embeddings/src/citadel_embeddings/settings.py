@@ -57,7 +57,7 @@ class EmbeddingsFragment(Fragment):
     refresh: float = Field(10.0, gt=0, description="Seconds between looks at which models the backends have")
     batch_window: int = Field(8, ge=1, description="Chunks of a batch task in progress at once")
     model_cache: Path = Field(
-        Path("~/.cache/citadel/models").expanduser(), description="Where the local model's converted form is kept"
+        Path("~/.cache/citadel/models"), description="Where the local model's converted form is kept"
     )
     local_threads: int = Field(0, ge=0, description="Threads of the local model; 0: as many as processors")
 

@@ -1,10 +1,16 @@
 """Units of work between the engine and the backends."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Stored
+from citadel_common.errors import CitadelError
+
+log = structlog.get_logger(__name__)
 
 CHARS_PER_TOKEN = 4
 """Rough, for budgets only."""
@@ -74,3 +80,13 @@ class Item:
         else:
             self.future.set_exception(self.outcome)
             self.future.exception()  # nobody may be waiting any more, which is no defect
+
+
+def fail_if_crashed(items: Iterable[Item], task: asyncio.Task[None]) -> None:
+    """Done-callback of a task that owes items an outcome: a defect must not leave their callers waiting."""
+    if task.cancelled() or task.exception() is None:
+        return
+    log.error("engine_task_crashed", exc_info=task.exception())
+    for item in items:
+        item.outcome = item.outcome or CitadelError(f"internal error: {task.exception()!r}")
+        item.settle()

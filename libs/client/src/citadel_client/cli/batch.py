@@ -28,6 +28,7 @@ from citadel_client.cli.options import (
 from citadel_client.cli.records import Encoding, Ledger, continued
 from citadel_client.cli.requests import read
 from citadel_client.client import CHUNK_SIZE, PARALLEL
+from citadel_client.retries import RetryPolicy
 
 FileArgument = Annotated[
     Path, typer.Argument(help="A text per line, or NDJSON of {text, request_id}; `-`: standard input.")
@@ -63,7 +64,7 @@ def batch(  # noqa: PLR0913, PLR0917  (one per option of the command)
     done = _ids_to_skip(out, resume, overwrite)
     if json_ and out is None:
         raise UsageError("--json prints a summary; it needs --out")
-    with connect(url, timeout) as citadel, opened(file) as lines, _sink(out, resume) as sink:
+    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, _sink(out, resume) as sink:
         requests = (request for request in read(lines) if request.request_id not in done)
         ledger = Ledger(requests, encoding)
         with progress("embedding", _count(file, len(done))) as bar:

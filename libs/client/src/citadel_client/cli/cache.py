@@ -11,6 +11,7 @@ from citadel_client.cli.console import print_json, print_table, progress
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.inputs import opened, texts_of
 from citadel_client.cli.options import ChunkSize, Json, Timeout, Url, connect
+from citadel_client.retries import RetryPolicy
 
 app = typer.Typer(help="The embedding cache: statistics, warming.", no_args_is_help=True)
 MIB = 2**20
@@ -51,7 +52,7 @@ def warm(
 ) -> None:
     """Embed each line of a file into the cache, by tasks; waits for them."""
     counts: Counter[str] = Counter()
-    with connect(url, timeout) as citadel, opened(file) as lines, progress("warming", None) as bar:
+    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, progress("warming", None) as bar:
         done = 0
         for chunk in cut(texts_of(lines), chunk_size):
             result = citadel.warm(chunk.texts, model).wait(timeout)

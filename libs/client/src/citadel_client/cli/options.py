@@ -25,7 +25,11 @@ ChunkSize = Annotated[int, typer.Option("--chunk-size", min=1, max=2048, help="T
 Parallel = Annotated[int, typer.Option("--parallel", min=1, max=64, help="Requests at once.")]
 
 
-def connect(url: str | None, timeout: float, retry: RetryPolicy | None = None) -> Citadel:
+BRIEF = RetryPolicy(attempts=3)
+"""For commands that somebody waits for."""
+
+
+def connect(url: str | None, timeout: float, retry: RetryPolicy = BRIEF) -> Citadel:
     """A client for the options given; the key is CITADEL_API_KEY's.
 
     Raises:

@@ -37,7 +37,7 @@ def dev(
         out.print(
             f"Citadel is ready at [bold]{env['CITADEL_API_URL']}[/bold] (API documentation: /docs)", highlight=False
         )
-        out.print(f"Variables for your shell:  . {home / 'env'}", highlight=False, markup=False)
+        out.print(f"Variables for your shell:  set -a; . {home / 'env'}; set +a", highlight=False, markup=False)
         out.print("Ctrl-C stops it.", highlight=False)
 
     raise typer.Exit(run(home, port, start_timeout, announce, say, _show if verbose else None))

@@ -64,7 +64,7 @@ class LocalBackend:
 
     def _loaded(self) -> LocalModel:
         if self._model is None:
-            self._model = LocalModel.load(cache_dir=self._cache_dir, threads=self._threads)
+            self._model = LocalModel.load(cache_dir=self._cache_dir.expanduser(), threads=self._threads)
         return self._model
 
     async def aclose(self) -> None:

@@ -30,17 +30,18 @@ def fragment_of_base64(text: str, encoding: EncodingFormat) -> bytes:
 
 def openai_answer(pieces: Sequence[Piece], *, model: str, tokens: int = 0, cache_hits: int) -> bytes:
     """The response's body; piece i belongs to text i."""
-    data = [
-        {"object": "embedding", "index": index, "embedding": orjson.Fragment(piece.fragment)}
+    vectors = b",".join(
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, piece.fragment)
         for index, piece in enumerate(pieces)
-    ]
-    truncated = [index for index, piece in enumerate(pieces) if piece.truncated]
-    return orjson.dumps(
+    )
+    rest = orjson.dumps(
         {
-            "object": "list",
-            "data": data,
             "model": model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "citadel": {"cache_hits": cache_hits, "truncated": truncated},
+            "citadel": {
+                "cache_hits": cache_hits,
+                "truncated": [index for index, piece in enumerate(pieces) if piece.truncated],
+            },
         }
     )
+    return b'{"object":"list","data":[%b],%b' % (vectors, rest[1:])

@@ -1,10 +1,12 @@
 """Request bodies: read once, checked strictly, each bad field named."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from citadel_common.errors import CitadelError
 from citadel_common.validation import bad_fields
 from citadel_orchestration.api.errors import InvalidBody, MalformedBody, UnsupportedMediaType
 
@@ -13,8 +15,19 @@ SHOWN = 5
 """Bad fields named in the message; `errors` has them all."""
 
 
-async def read_body(request: Request, model: type[M]) -> M:
+def _as_it_is(error: CitadelError, _: bytes) -> CitadelError:
+    return error
+
+
+async def read_body(
+    request: Request, model: type[M], *, explain: Callable[[CitadelError, bytes], CitadelError] = _as_it_is
+) -> M:
     """The body as `model`.
+
+    Args:
+        request: The request.
+        model: What the body should be.
+        explain: Gives a better error for a body than `InvalidBody`, where it knows one.
 
     Raises:
         UnsupportedMediaType: The body is declared to be something else than JSON.
@@ -22,11 +35,11 @@ async def read_body(request: Request, model: type[M]) -> M:
         InvalidBody: It is not what `model` asks for.
     """
     _check_type(request.headers.get("content-type"))
-    body = await request.body()
+    body = await _read(request)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _what_is_wrong(error) from None
+        raise _what_is_wrong(error, explain, body) from None
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
@@ -43,11 +56,25 @@ def _check_type(declared: str | None) -> None:
         raise UnsupportedMediaType(f"the body must be JSON: send Content-Type: application/json, not {kind[:80]}")
 
 
-def _what_is_wrong(error: ValidationError) -> MalformedBody | InvalidBody:
+async def _read(request: Request) -> bytes:
+    """All of the body; most come in one piece."""
+    chunks = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _what_is_wrong(
+    error: ValidationError, explain: Callable[[CitadelError, bytes], CitadelError], body: bytes
+) -> CitadelError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
     bad = bad_fields(error)
     shown = "; ".join(str(field) for field in bad[:SHOWN])
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return InvalidBody(shown + more, {field.pointer: field.problem for field in bad})
+    return explain(InvalidBody(shown + more, {field.pointer: field.problem for field in bad}), body)

@@ -1,5 +1,6 @@
 """Answers embedding requests: from the cache where it can, by one task with the texts that are missing else."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -80,7 +81,8 @@ class Embedder:
 
     async def _check(self, request: EmbeddingsRequest) -> Checked:
         texts = check_texts(request.input, self._limits, field="input")
-        check_options(request.options)
+        if request.options:
+            check_options(request.options)
         name = request.model or self._default_model
         model = find_model(name, await self._catalog.current())
         if model is None:
@@ -116,13 +118,17 @@ class Embedder:
 
 
 def _keys(request: EmbeddingsRequest, texts: Sequence[str], model: ModelInfo, dimensions: int | None) -> list[str]:
-    space = KeySpace(
-        identity=model.identity,
-        dimensions=dimensions,
-        prefix=prefix_of(model, request.input_type),
-        options=request.options,
-    )
+    prefix = prefix_of(model, request.input_type)
+    if not request.options:
+        return _plain_keys(model.identity, dimensions, prefix).keys(texts)
+    space = KeySpace(identity=model.identity, dimensions=dimensions, prefix=prefix, options=request.options)
     return space.keys(texts)
+
+
+@functools.lru_cache(maxsize=256)
+def _plain_keys(identity: str, dimensions: int | None, prefix: str) -> KeySpace:
+    """Most requests have no options, and few key spaces serve them all."""
+    return KeySpace(identity=identity, dimensions=dimensions, prefix=prefix, options=None)
 
 
 def _hot_names(keys: Sequence[str], request: EmbeddingsRequest) -> list[str]:

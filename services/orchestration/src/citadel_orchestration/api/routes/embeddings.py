@@ -1,7 +1,7 @@
 """Embeddings: OpenAI's route, and tasks."""
 
-import orjson
 from fastapi import APIRouter
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,10 +19,9 @@ from citadel_common.embeddings.requests import (
     check_texts,
     find_model,
 )
-from citadel_common.errors import InvalidInput
+from citadel_common.errors import CitadelError, InvalidInput
 from citadel_orchestration.api.accepting import accepted
 from citadel_orchestration.api.bodies import documented, read_body
-from citadel_orchestration.api.errors import InvalidBody
 from citadel_orchestration.api.raw_route import RawRoute, services_of
 from citadel_orchestration.api.services import Services
 
@@ -41,10 +40,7 @@ _TOKENS = (
 )
 async def create_embeddings(request: Request) -> Response:
     """OpenAI-compatible: the vectors of one text or a list, in order."""
-    try:
-        body = await read_body(request, EmbeddingsRequest)
-    except InvalidBody as error:
-        raise await _explained(error, request) from None
+    body = await read_body(request, EmbeddingsRequest, explain=_explain)
     content = await services_of(request).embedder.answer(body)
     return Response(content, media_type="application/json")
 
@@ -77,11 +73,10 @@ async def _check_task(body: EmbeddingTaskRequest, services: Services) -> str:
     return name
 
 
-async def _explained(error: InvalidBody, request: Request) -> InvalidInput | InvalidBody:
+def _explain(error: CitadelError, body: bytes) -> CitadelError:
     """Some OpenAI clients send token ids, which deserves a better answer than one about types."""
-    content = orjson.loads(await request.body())
-    texts = content.get("input") if isinstance(content, dict) else None
-    return InvalidInput(_TOKENS) if _are_tokens(texts) else error
+    content = from_json(body)
+    return InvalidInput(_TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
 
 
 def _are_tokens(texts: object) -> bool:

@@ -1,0 +1,49 @@
+"""How much is measured: the full size, or a quick one for a first look."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Sizes of the benchmarks.
+
+    Attributes:
+        quick: Whether the figures are only a first look.
+        rounds: How often baseline and Citadel take turns.
+        single_tasks: Single-text tasks of a round, Citadel and no-op each.
+        naive_tasks: Single-text tasks of a round, naive form.
+        list_texts: Texts of a list.
+        naive_list_rounds: How often the naive form answers its cached list, which takes it ten seconds.
+        memory_tasks: Tasks before the first and the second look at the worker's memory.
+        api_seconds: Seconds of load on an endpoint per round.
+        producers: Producer processes.
+        window: Tasks under way per producer.
+    """
+
+    quick: bool = False
+    rounds: int = 5
+    single_tasks: int = 4000
+    naive_tasks: int = 120
+    list_texts: int = 2000
+    naive_list_rounds: int = 2
+    memory_tasks: tuple[int, int] = (10_000, 100_000)
+    api_seconds: float = 4.0
+    producers: int = 4
+    window: int = 32
+
+    def as_json(self) -> dict[str, Any]:
+        """The written form."""
+        return asdict(self)
+
+
+FULL = Scale()
+QUICK = Scale(
+    quick=True,
+    rounds=2,
+    single_tasks=1500,
+    naive_tasks=60,
+    naive_list_rounds=1,
+    memory_tasks=(2000, 10_000),
+    api_seconds=1.5,
+)
