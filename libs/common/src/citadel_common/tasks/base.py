@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
+
 P = TypeVar("P", bound=Payload)
 R = TypeVar("R")
 
@@ -98,7 +100,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             outcome = verdict.outcome
             raise verdict.to_raise from None
         finally:
-            runtime.running.end(self.request.id, ok=outcome == "ok")
+            runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
             runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
             runtime.telemetry.observe(names.TASK_SECONDS, time.monotonic() - started, task=self.name)
 
@@ -130,6 +132,9 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
         if not redelivered and not self._is_accepted:
             return
+        if self._is_accepted and runtime.running.has(self.request.id):
+            log.info("duplicate_dropped", reason="busy here")
+            raise Ignore
         deliveries, claim = self._deliveries_and_claim(runtime, redelivered=redelivered)
         if claim != "run":
             log.info("duplicate_dropped", reason=claim)

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from celery import signals
@@ -22,9 +22,6 @@ from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.presence import unacked_options
 from citadel_common.worker.pulse import Pulse
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 log = structlog.get_logger(__name__)
 LAST_RESORT = 10.0
@@ -58,7 +55,7 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     service.start(runtime)
     pulse = Pulse(runtime)
-    _on_signals(app, runtime, service, pulse)
+    _on_signals(runtime, service, pulse)
     try:
         app.worker_main(_arguments(queue, settings, identity))
     finally:
@@ -85,9 +82,8 @@ def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity)
     ]
 
 
-def _on_signals(app: "Celery", runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
+def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
     """Start of the pulse when the worker is ready; the course of a stop when it is told to go."""
-    del app
 
     def ready(**_: Any) -> None:
         pulse.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from celery import Celery
 
 from citadel_common.redis import ERRORS, connect
 from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
@@ -112,9 +113,9 @@ class Pulse:
             log.warning("accepted_task_republished", task_id=envelope.task_id, looks=envelope.looks)
 
 
-def publish_accepted(app: "object", envelope: Envelope) -> None:
+def publish_accepted(app: Celery, envelope: Envelope) -> None:
     """Publishes an accepted task's message."""
-    app.send_task(  # type: ignore[attr-defined]  # celery publishes no types
+    app.send_task(
         envelope.name,
         kwargs=envelope.kwargs,
         task_id=envelope.task_id,

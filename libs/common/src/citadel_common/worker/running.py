@@ -38,6 +38,11 @@ class Running:
             self.processed += 1
             self.failed += not ok
 
+    def has(self, task_id: str) -> bool:
+        """Whether that task runs here now."""
+        with self._lock:
+            return task_id in self._tasks
+
     def tasks(self) -> list[RunningTask]:
         """The running tasks."""
         with self._lock:

@@ -1,0 +1,115 @@
+"""The demo's texts: docstrings of Python's own standard library, as found on this machine."""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+SIZE = 2500
+MAX_CHARS = 400
+MIN_CHARS = 24
+LEFT_OUT = frozenset({
+    "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
+    "turtledemo", "encodings",
+})  # fmt: skip
+COMPILED = (
+    "array", "atexit", "binascii", "cmath", "errno", "faulthandler", "gc", "itertools", "marshal", "math", "mmap",
+    "select", "sys", "time", "unicodedata", "zlib",
+)  # fmt: skip
+"""Modules without Python source that can be imported without harm; some builds lack some."""
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doc:
+    """One docstring.
+
+    Attributes:
+        name: Qualified name, such as `gzip.open`.
+        text: What is embedded: the name, and the docstring's beginning.
+        is_module: Whether it describes a module as a whole.
+    """
+
+    name: str
+    text: str
+    is_module: bool
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first sentence."""
+        body = self.text.removeprefix(f"{self.name}: ")
+        return body.split(". ", 1)[0].rstrip(".")
+
+
+def collect(size: int = SIZE) -> list[Doc]:
+    """Distinct docstrings, the same on each run: every module's own, and of the others as many as fit."""
+    found = {doc.text: doc for doc in _all()}
+    modules = [doc for doc in found.values() if doc.is_module]
+    others = sorted((doc for doc in found.values() if not doc.is_module), key=_shuffled)
+    return sorted((modules + others)[:size], key=lambda doc: doc.name)
+
+
+def _shuffled(doc: Doc) -> bytes:
+    """A fixed order that takes a little of everything."""
+    return hashlib.blake2b(doc.name.encode(), digest_size=8).digest()
+
+
+def _all() -> Iterator[Doc]:
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        inside = path.relative_to(root)
+        if not LEFT_OUT.intersection(inside.parts) and not _private(inside):
+            yield from _of_file(path, ".".join(inside.with_suffix("").parts).removesuffix(".__init__"))
+    for name in COMPILED:
+        yield from _of_module(name)
+
+
+def _private(path: Path) -> bool:
+    return any(part.startswith("_") and part != "__init__.py" for part in path.parts)
+
+
+def _of_file(path: Path, module: str) -> Iterator[Doc]:
+    """Docstrings read from source: nothing is imported."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return
+    yield from _of_node(tree, module)
+
+
+def _of_node(node: Documented, name: str) -> Iterator[Doc]:
+    yield from _doc(name, ast.get_docstring(node), is_module=isinstance(node, ast.Module))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            yield from _of_node(child, f"{name}.{child.name}")
+
+
+def _of_module(name: str) -> Iterator[Doc]:
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return
+    yield from _doc(name, inspect.getdoc(module), is_module=True)
+    for member, value in sorted(vars(module).items()):
+        if callable(value) and not member.startswith("_") and not isinstance(value, ModuleType):
+            yield from _doc(f"{name}.{member}", inspect.getdoc(value), is_module=False)
+
+
+def _doc(name: str, docstring: str | None, *, is_module: bool) -> Iterator[Doc]:
+    words = " ".join((docstring or "").split())
+    if len(words) < MIN_CHARS:
+        return
+    yield Doc(name=name, text=f"{name}: {_cropped(words)}", is_module=is_module)
+
+
+def _cropped(words: str) -> str:
+    """The beginning, to the last whole word."""
+    return words if len(words) <= MAX_CHARS else words[:MAX_CHARS].rsplit(" ", 1)[0]
