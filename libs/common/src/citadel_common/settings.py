@@ -84,6 +84,7 @@ class WorkerSettings(Fragment):
     """One worker process."""
 
     concurrency: int = Field(32, ge=1, description="Tasks run at once (threads)")
+    batch_concurrency: int = Field(8, ge=1, description="Most of them from the batch lane")
     prefetch: int = Field(1, ge=1, description="Messages held per thread beside the running one")
     max_deliveries: int = Field(3, ge=1, description="Deliveries before a task that kills workers is put aside")
     heartbeat_interval: float = Field(5.0, gt=0, description="Seconds between heartbeats")
@@ -96,6 +97,16 @@ class WorkerSettings(Fragment):
     result_ttl: int = Field(3600, ge=1, description="Seconds a task's result is kept")
     dead_letter_ttl: int = Field(14 * 24 * 3600, ge=1, description="Seconds a dead letter is kept")
     retry: RetrySettings = RetrySettings()
+
+
+class AcceptedSettings(Fragment):
+    """Accepted tasks, whose lost messages are published again."""
+
+    first_look: float = Field(
+        30.0, gt=0, description="Seconds until a task that nobody runs is published again; doubled at each look"
+    )
+    longest_wait: float = Field(600.0, gt=0, description="Seconds between two looks at most")
+    lease: float = Field(60.0, gt=0, description="Seconds a worker's lease lasts without renewal")
 
 
 class LogSettings(Fragment):
@@ -156,6 +167,7 @@ class CommonSettings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     worker: WorkerSettings = WorkerSettings()
+    accepted: AcceptedSettings = AcceptedSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from itertools import chain
 
+from citadel_common.contracts import Lane
 from citadel_common.contracts.embeddings import BatchItem, BatchProgress, BatchRequest
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError
@@ -62,7 +63,7 @@ class BatchRun:
             if self._stopping() or self._passing is not None:
                 return None
             watch = Stopwatch()
-            outcomes = await self._engine.embed_all([self._request(request) for request in chunk], deadline)
+            outcomes = await self._engine.embed_all([self._request(request) for request in chunk], deadline, Lane.BATCH)
             self._note_passing(outcomes)
             items = [self._item(*pair, watch.ms) for pair in zip(chunk, outcomes, strict=True)]
             self._processed += len(chunk)

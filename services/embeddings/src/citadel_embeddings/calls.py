@@ -14,7 +14,7 @@ from citadel_common.embeddings.vectors import Stored, Vector, checked_rows
 from citadel_common.errors import BackendUnavailable, BadVector, CitadelError, TextRejected, UnknownModel
 from citadel_embeddings.backends.base import Backend, EmbedCall, EmbedReply, ServerFailed, TextTooLong
 from citadel_embeddings.endpoints import Endpoints
-from citadel_embeddings.work import Computed, Item, LaneKey
+from citadel_embeddings.work import CallKey, Computed, Item
 
 ATTEMPTS = 3
 """Failing answers to the same texts, over all URLs, before the batch is halved or its one text given up."""
@@ -32,40 +32,40 @@ class BatchCaller:
         self._timeout = timeout
         self.settle = settle
 
-    async def run(self, lane: LaneKey, items: Sequence[Item]) -> None:
+    async def run(self, key: CallKey, items: Sequence[Item]) -> None:
         """Settles every item."""
         call = EmbedCall(
-            model=lane.model,
+            model=key.model,
             texts=[item.text for item in items],
-            dimensions=lane.dimensions,
-            options=orjson.loads(lane.options),
-            max_tokens=lane.max_tokens,
+            dimensions=key.dimensions,
+            options=orjson.loads(key.options),
+            max_tokens=key.max_tokens,
         )
-        await self._embed(lane, call, items, frozenset())
+        await self._embed(key, call, items, frozenset())
 
     async def _embed(
-        self, lane: LaneKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str], attempt: int = 1
+        self, key: CallKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str], attempt: int = 1
     ) -> None:
         try:
-            url, reply, rows = await self._with_failover(lane, call, items, avoid)
+            url, reply, rows = await self._with_failover(key, call, items, avoid)
         except (TextRejected, ServerFailed) as error:
-            await self._narrow_down(lane, call, items, error, avoid, attempt)
+            await self._narrow_down(key, call, items, error, avoid, attempt)
         except CitadelError as error:
             await self._fail(items, error)
         else:
             bad = await self._answer(call, items, reply, rows)
             if bad:
-                await self._narrow_down(lane, call, bad, _first_problem(rows), avoid | {url}, attempt)
+                await self._narrow_down(key, call, bad, _first_problem(rows), avoid | {url}, attempt)
 
     async def _with_failover(
-        self, lane: LaneKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str]
+        self, key: CallKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str]
     ) -> tuple[str, EmbedReply, list[Vector | BadVector]]:
         """Tries the URLs until one answers, the failures are too many, or the last deadline passes."""
         deadline = max((item.deadline for item in items), key=lambda deadline: deadline.at)
         failed = unknown = 0
         while True:
             try:
-                return await self._once(lane, call, items, deadline, avoid)
+                return await self._once(key, call, items, deadline, avoid)
             except ServerFailed:
                 failed += 1
                 if failed >= ATTEMPTS or deadline.remaining <= 0:
@@ -79,34 +79,34 @@ class BatchCaller:
                     raise
 
     async def _once(
-        self, lane: LaneKey, call: EmbedCall, items: Sequence[Item], deadline: Deadline, avoid: frozenset[str]
+        self, key: CallKey, call: EmbedCall, items: Sequence[Item], deadline: Deadline, avoid: frozenset[str]
     ) -> tuple[str, EmbedReply, list[Vector | BadVector]]:
         tokens = sum(item.tokens for item in items)
         async with self._endpoints.call(
             call.model, tokens=tokens, texts=len(items), deadline=deadline, avoid=avoid
         ) as url:
             reply = await self._backend.embed(url, call, timeout=max(0.001, min(self._timeout, deadline.remaining)))
-            return url, reply, _checked(lane, items, reply)
+            return url, reply, _checked(key, items, reply)
 
     async def _answer(
         self, call: EmbedCall, items: Sequence[Item], reply: EmbedReply, rows: Sequence[Vector | BadVector]
     ) -> list[Item]:
         """Settles the items that have a good vector; the others."""
-        share = round(reply.tokens / len(items))
+        share, rest = divmod(reply.tokens, len(items))
         good, bad = [], []
         for index, (item, row) in enumerate(zip(items, rows, strict=True)):
             if isinstance(row, BadVector):
                 bad.append(item)
                 continue
             cut = call.truncate or bool(reply.truncated is not None and reply.truncated[index])
-            item.outcome = Computed(Stored(row, cut), share)
+            item.outcome = Computed(Stored(row, cut), share + (index < rest))
             good.append(item)
         await self.settle(good)
         return bad
 
     async def _narrow_down(
         self,
-        lane: LaneKey,
+        key: CallKey,
         call: EmbedCall,
         items: Sequence[Item],
         error: CitadelError,
@@ -117,11 +117,11 @@ class BatchCaller:
         if len(items) > 1:
             middle = len(items) // 2
             halves = (items[:middle], items[middle:])
-            await asyncio.gather(*(self._embed(lane, _with_texts(call, half), half, avoid) for half in halves))
+            await asyncio.gather(*(self._embed(key, _with_texts(call, half), half, avoid) for half in halves))
         elif isinstance(error, TextTooLong) and not call.truncate:
-            await self._embed(lane, replace(_with_texts(call, items), truncate=True), items, avoid)
+            await self._embed(key, replace(_with_texts(call, items), truncate=True), items, avoid)
         elif attempt < ATTEMPTS and not isinstance(error, TextTooLong | ServerFailed):
-            await self._embed(lane, _with_texts(call, items), items, avoid, attempt + 1)
+            await self._embed(key, _with_texts(call, items), items, avoid, attempt + 1)
         else:
             await self._fail(items, error)
 
@@ -131,7 +131,7 @@ class BatchCaller:
         await self.settle(items)
 
 
-def _checked(lane: LaneKey, items: Sequence[Item], reply: EmbedReply) -> list[Vector | BadVector]:
+def _checked(key: CallKey, items: Sequence[Item], reply: EmbedReply) -> list[Vector | BadVector]:
     """One checked vector per item.
 
     Raises:
@@ -141,7 +141,7 @@ def _checked(lane: LaneKey, items: Sequence[Item], reply: EmbedReply) -> list[Ve
         problem = BadVector(f"the backend answered with {len(reply.rows)} vectors for {len(items)} texts")
         rows: list[Vector | BadVector] = [problem] * len(items)
     else:
-        rows = checked_rows(reply.rows, dimensions=lane.expected)
+        rows = checked_rows(reply.rows, dimensions=key.expected)
     if len(rows) > 1 and all(isinstance(row, BadVector) for row in rows):
         raise ServerFailed(_first_problem(rows).message)
     return rows

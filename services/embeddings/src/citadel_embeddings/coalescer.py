@@ -1,21 +1,22 @@
 """Joins the texts of many requests into backend calls.
 
-Texts that can share a call wait in a lane. When a URL has room they leave together, at most a budget of texts
-and tokens at a time. While the backend is busy a lane waits a few milliseconds for company; an idle backend
-gets its texts at once.
+Texts that can share a call wait together. When a URL has room they leave together, the most urgent first, at most
+a budget of texts and tokens at a time. While the backend is busy they wait a few milliseconds for company; an idle
+backend gets its texts at once.
 """
 
 import asyncio
 import functools
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from citadel_common.contracts import Lane
 from citadel_common.errors import BackendUnavailable
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.endpoints import Endpoints
-from citadel_embeddings.work import Item, LaneKey, fail_if_crashed
+from citadel_embeddings.waiting import Waiting
+from citadel_embeddings.work import CallKey, Item, fail_if_crashed
 
 SMALLEST_SHARE = 8
 """Texts below which a call is not split further to use free slots: its fixed cost would dominate."""
@@ -23,7 +24,7 @@ SMALLEST_SHARE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Bounds of one call, and the seconds a lane waits for company."""
+    """Bounds of one call, and the seconds texts wait for company."""
 
     texts: int
     tokens: int
@@ -31,82 +32,96 @@ class Budget:
 
 
 @dataclass
-class _Lane:
-    waiting: deque[Item] = field(default_factory=deque)
+class _Group:
+    """Texts that can share a call, and the task that sends them off."""
+
+    waiting: Waiting = field(default_factory=Waiting)
     dispatcher: asyncio.Task[None] | None = None
     full: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Coalescer:
-    """The lanes of one backend; belongs to one event loop."""
+    """The texts on their way to one backend; belongs to one event loop."""
 
     def __init__(self, caller: BatchCaller, endpoints: Endpoints, budget: Budget) -> None:
         self._caller = caller
         self._endpoints = endpoints
         self._budget = budget
-        self._lanes: dict[LaneKey, _Lane] = {}
+        self._groups: dict[CallKey, _Group] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
-    def submit(self, key: LaneKey, items: Sequence[Item]) -> None:
-        """Puts items in their lane; their futures will be answered."""
-        lane = self._lanes.setdefault(key, _Lane())
-        lane.waiting.extend(items)
-        if len(lane.waiting) >= self._budget.texts:
-            lane.full.set()
-        if lane.dispatcher is None:
-            lane.dispatcher = asyncio.create_task(self._dispatch(key, lane))
-            lane.dispatcher.add_done_callback(functools.partial(fail_if_crashed, lane.waiting))
+    def submit(self, key: CallKey, items: Sequence[Item]) -> None:
+        """Takes items on; their futures will be answered."""
+        group = self._groups.setdefault(key, _Group())
+        group.waiting.add(items)
+        if len(group.waiting) >= self._budget.texts:
+            group.full.set()
+        if group.dispatcher is None:
+            group.dispatcher = asyncio.create_task(self._dispatch(key, group))
+            group.dispatcher.add_done_callback(functools.partial(fail_if_crashed, group.waiting))
 
-    async def _dispatch(self, key: LaneKey, lane: _Lane) -> None:
-        """Runs while the lane has texts; each call gets a task of its own."""
+    def promote(self, key: CallKey, item: Item, lane: Lane) -> None:
+        """Somebody in more of a hurry wants an item too."""
+        group = self._groups.get(key)
+        if group is None:
+            item.lane = min(item.lane, lane)
+        else:
+            group.waiting.promote(item, lane)
+
+    async def _dispatch(self, key: CallKey, group: _Group) -> None:
+        """Runs while texts wait; each call gets a task of its own."""
         try:
-            while lane.waiting:
-                if not await self._room(key, lane):
+            while group.waiting:
+                if not await self._room(key, group):
                     continue
                 if not self._endpoints.is_idle:
-                    await self._linger(lane)
-                self._start(key, self._take(lane, self._endpoints.free_slots(key.model)))
+                    await self._linger(group)
+                self._start(key, self._take(group, self._endpoints.free_slots(key.model)))
                 await asyncio.sleep(0)  # the call takes its slot before the next look
         finally:
-            lane.dispatcher = None
-            self._lanes.pop(key, None)
+            group.dispatcher = None
+            self._groups.pop(key, None)
 
-    async def _room(self, key: LaneKey, lane: _Lane) -> bool:
+    async def _room(self, key: CallKey, group: _Group) -> bool:
         """Whether there is a free slot; items whose deadline passes meanwhile are failed."""
+        head = group.waiting.peek()
+        if head is None:
+            return False
         try:
-            await self._endpoints.wait_for_room(key.model, lane.waiting[0].deadline)
+            await self._endpoints.wait_for_room(key.model, head.deadline)
         except BackendUnavailable as error:
-            late = [item for item in lane.waiting if item.deadline.remaining <= 0]
+            late = [item for item in group.waiting if item.deadline.remaining <= 0]
             for item in late:
-                lane.waiting.remove(item)
+                group.waiting.remove(item)
                 item.outcome = error
             await self._caller.settle(late)
             return False
         return True
 
-    async def _linger(self, lane: _Lane) -> None:
-        lane.full.clear()
-        if len(lane.waiting) >= self._budget.texts:
+    async def _linger(self, group: _Group) -> None:
+        group.full.clear()
+        if len(group.waiting) >= self._budget.texts:
             return
         try:
             async with asyncio.timeout(self._budget.linger):
-                await lane.full.wait()
+                await group.full.wait()
         except TimeoutError:
             return
 
-    def _take(self, lane: _Lane, free_slots: int) -> list[Item]:
-        share = max(SMALLEST_SHARE, math.ceil(len(lane.waiting) / max(1, free_slots)))
+    def _take(self, group: _Group, free_slots: int) -> list[Item]:
+        share = max(SMALLEST_SHARE, math.ceil(len(group.waiting) / max(1, free_slots)))
         most = min(self._budget.texts, share)
         batch: list[Item] = []
         tokens = 0
-        while lane.waiting and len(batch) < most:
-            tokens += lane.waiting[0].tokens
+        while len(batch) < most and (item := group.waiting.peek()) is not None:
+            tokens += item.tokens
             if batch and tokens > self._budget.tokens:
                 break
-            batch.append(lane.waiting.popleft())
+            group.waiting.remove(item)
+            batch.append(item)
         return batch
 
-    def _start(self, key: LaneKey, batch: list[Item]) -> None:
+    def _start(self, key: CallKey, batch: list[Item]) -> None:
         if not batch:
             return
         task = asyncio.create_task(self._caller.run(key, batch))
@@ -116,7 +131,7 @@ class Coalescer:
 
     async def aclose(self) -> None:
         """Ends calls under way; their texts are answered with the cancellation."""
-        tasks = [*self._calls, *(lane.dispatcher for lane in self._lanes.values() if lane.dispatcher)]
+        tasks = [*self._calls, *(group.dispatcher for group in self._groups.values() if group.dispatcher)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from citadel_common.contracts import Lane
 from citadel_common.contracts.embeddings import InputType, Texts
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import requests
@@ -21,7 +22,7 @@ from citadel_common.settings import LimitSettings
 from citadel_common.telemetry import Telemetry, names
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry, ServedModel
-from citadel_embeddings.work import Computed, LaneKey
+from citadel_embeddings.work import CallKey, Computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,34 +88,37 @@ class EmbeddingEngine:
         """The models."""
         return self._registry
 
-    async def embed(self, request: EmbedRequest, deadline: Deadline) -> Outcome:
-        """Embeds each text or says why not.
+    async def embed(self, request: EmbedRequest, deadline: Deadline, lane: Lane = Lane.STANDARD) -> Outcome:
+        """Embeds each text or says why not; more urgent lanes go first.
 
         Raises:
             InvalidInput: The request as a whole is wrong.
             BackendUnavailable: No backend answered to say which models it has.
         """
-        [outcome] = await self.embed_all([request], deadline)
+        [outcome] = await self.embed_all([request], deadline, lane)
         if isinstance(outcome, CitadelError):
             raise outcome
         return outcome
 
     async def embed_all(
-        self, embed_requests: Sequence[EmbedRequest], deadline: Deadline
+        self, embed_requests: Sequence[EmbedRequest], deadline: Deadline, lane: Lane = Lane.STANDARD
     ) -> list[Outcome | CitadelError]:
         """The outcome of each request, or why it is wrong; all their texts travel together."""
         patience = deadline.earliest(self._patience)
         plans = [await self._plan(request, patience) for request in embed_requests]
-        wanted: dict[tuple[LaneKey, bool], dict[str, str]] = {}
+        wanted: dict[tuple[CallKey, bool], dict[str, str]] = {}
         for plan in plans:
             if isinstance(plan, Plan):
-                wanted.setdefault((plan.lane, plan.cached), {}).update(plan.texts)
+                wanted.setdefault((plan.call, plan.cached), {}).update(plan.texts)
         groups = await asyncio.gather(
-            *(self._find(lane, texts, cached=cached, deadline=patience) for (lane, cached), texts in wanted.items())
+            *(
+                self._find(call, texts, cached=cached, lane=lane, deadline=patience)
+                for (call, cached), texts in wanted.items()
+            )
         )
         found = dict(zip(wanted, groups, strict=True))
         return [
-            self._outcome(plan, found[plan.lane, plan.cached]) if isinstance(plan, Plan) else plan for plan in plans
+            self._outcome(plan, found[plan.call, plan.cached]) if isinstance(plan, Plan) else plan for plan in plans
         ]
 
     async def _plan(self, request: EmbedRequest, patience: Deadline) -> "Plan | CitadelError":
@@ -129,14 +133,14 @@ class EmbeddingEngine:
         space = KeySpace(identity=model.info.identity, dimensions=dimensions, prefix=prefix, options=request.options)
         return Plan(
             model=model.info.name,
-            lane=_lane(model, dimensions, request.options),
+            call=_call_key(model, dimensions, request.options),
             cached=request.cache_enabled,
             keys=space.keys(texts),
             prefixed=[prefix + text for text in texts] if prefix else texts,
         )
 
     async def _find(
-        self, lane: LaneKey, wanted: dict[str, str], *, cached: bool, deadline: Deadline
+        self, call: CallKey, wanted: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
     ) -> "dict[str, Found]":
         found: dict[str, Found] = {}
         if cached:
@@ -145,7 +149,7 @@ class EmbeddingEngine:
             found = {key: Found(Computed(hit, 0), hit=True) for key, hit in zip(keys, stored, strict=True) if hit}
         missing = {key: text for key, text in wanted.items() if key not in found}
         if missing:
-            computed = await self._flights.fetch(lane, missing, cached=cached, deadline=deadline)
+            computed = await self._flights.fetch(call, missing, cached=cached, lane=lane, deadline=deadline)
             found.update((key, Found(result)) for key, result in computed.items())
         return found
 
@@ -178,7 +182,7 @@ class Plan:
     """A checked request: `keys[i]` and `prefixed[i]` belong to text i."""
 
     model: str
-    lane: LaneKey
+    call: CallKey
     cached: bool
     keys: list[str]
     prefixed: list[str]
@@ -197,9 +201,9 @@ class Found:
     hit: bool = False
 
 
-def _lane(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> LaneKey:
+def _call_key(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> CallKey:
     merged = model.pinned_options | dict(options or {})
-    return LaneKey(
+    return CallKey(
         backend=model.info.backend,
         model=model.info.name,
         dimensions=dimensions,

@@ -8,11 +8,12 @@ import asyncio
 import functools
 from collections.abc import Sequence
 
+from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import CitadelError, DeadlineExceeded
 from citadel_embeddings.coalescer import Coalescer
-from citadel_embeddings.work import Computed, Item, LaneKey, fail_if_crashed
+from citadel_embeddings.work import CallKey, Computed, Item, fail_if_crashed
 
 FIRST_LOOK = 0.02
 LONGEST_PAUSE = 0.25
@@ -33,22 +34,23 @@ class Flights:
         self._coalescers[name] = coalescer
 
     async def fetch(
-        self, lane: LaneKey, texts: dict[str, str], *, cached: bool, deadline: Deadline
+        self, call: CallKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
     ) -> dict[str, Computed | CitadelError]:
         """The vector or error of each key.
 
         Args:
-            lane: Where the texts go.
+            call: What the texts need of their call.
             texts: By key, prefixes included.
             cached: Whether claims are taken and vectors stored.
+            lane: How urgent they are.
             deadline: When the caller stops waiting; the computation goes on for others.
         """
-        items = self._join_or_start(lane, texts, cached=cached, deadline=deadline)
+        items = self._join_or_start(call, texts, cached=cached, lane=lane, deadline=deadline)
         await asyncio.wait([item.future for item in items.values()], timeout=max(0.0, deadline.remaining))
         return {key: _result_of(item) for key, item in items.items()}
 
     def _join_or_start(
-        self, lane: LaneKey, texts: dict[str, str], *, cached: bool, deadline: Deadline
+        self, call: CallKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
     ) -> dict[str, Item]:
         items: dict[str, Item] = {}
         fresh: list[Item] = []
@@ -57,46 +59,47 @@ class Flights:
             flight = key if cached else f"uncached:{key}"
             item = self._under_way.get(flight)
             if item is None:
-                item = Item(key, text, cached, deadline, loop.create_future())
+                item = Item(key, text, cached, lane, deadline, loop.create_future())
                 self._under_way[flight] = item
                 item.future.add_done_callback(functools.partial(self._landed, flight))
                 fresh.append(item)
             else:
                 item.join(deadline)
+                self._coalescers[call.backend].promote(call, item, lane)
             items[key] = item
         if fresh:
-            self._start(lane, fresh, cached=cached)
+            self._start(call, fresh, cached=cached)
         return items
 
     def _landed(self, flight: str, _: asyncio.Future[Computed]) -> None:
         self._under_way.pop(flight, None)
 
-    def _start(self, lane: LaneKey, items: list[Item], *, cached: bool) -> None:
+    def _start(self, call: CallKey, items: list[Item], *, cached: bool) -> None:
         if not cached:
-            self._coalescers[lane.backend].submit(lane, items)
+            self._coalescers[call.backend].submit(call, items)
             return
-        task = asyncio.get_running_loop().create_task(self._claim_and_compute(lane, items))
+        task = asyncio.get_running_loop().create_task(self._claim_and_compute(call, items))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(functools.partial(fail_if_crashed, items))
 
-    async def _claim_and_compute(self, lane: LaneKey, items: list[Item]) -> None:
-        others = await self._claim(lane, items)
+    async def _claim_and_compute(self, call: CallKey, items: list[Item]) -> None:
+        others = await self._claim(call, items)
         pause = FIRST_LOOK
         while others:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
             others = await self._look(others)
-            others = await self._claim(lane, [item for item in others if item.deadline.remaining > 0])
+            others = await self._claim(call, [item for item in others if item.deadline.remaining > 0])
 
-    async def _claim(self, lane: LaneKey, items: Sequence[Item]) -> list[Item]:
+    async def _claim(self, call: CallKey, items: Sequence[Item]) -> list[Item]:
         """Sends what this process may compute to the backend; the rest."""
         if not items:
             return []
         granted = await self._cache.claim_many([item.key for item in items])
         ours = [item for item, mine in zip(items, granted, strict=True) if mine]
         if ours:
-            self._coalescers[lane.backend].submit(lane, ours)
+            self._coalescers[call.backend].submit(call, ours)
         return [item for item, mine in zip(items, granted, strict=True) if not mine]
 
     async def _look(self, items: Sequence[Item]) -> list[Item]:

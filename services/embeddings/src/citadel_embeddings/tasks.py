@@ -52,7 +52,7 @@ class EmbeddingTasks:
             dimensions=payload.dimensions,
             input_type=payload.input_type,
         )
-        outcome = self._loop.call(self._engine.embed(request, context.deadline), context.deadline)
+        outcome = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
         error = worst(outcome, last_try=context.last_try)
         if error is not None:
             index = next(index for index, other in outcome.errors.items() if other is error)
@@ -76,6 +76,7 @@ class EmbeddingTasks:
             last_try=context.last_try,
         )
         items = self._loop.call(run.run(payload.batch_data, payload.batch_size, context.deadline), context.deadline)
+        elapsed_ms = watch.ms
         return {
             "success": all(item["result"]["success"] for item in items),
             "task_id": context.task_id,
@@ -83,8 +84,8 @@ class EmbeddingTasks:
             "total_processed": len(items),
             "failed_requests": sum("error" in item["result"] for item in items),
             "batch_results": items,
-            "processing_time_ms": watch.ms,
-            "average_time_per_request": watch.ms / total,
+            "processing_time_ms": elapsed_ms,
+            "average_time_per_request": elapsed_ms / total,
             "timestamp": utc_now(),
         }
 

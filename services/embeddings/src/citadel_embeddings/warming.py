@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from citadel_common.contracts import Lane
 from citadel_common.contracts.embeddings import WarmCounts, WarmEmbeddingCache
 from citadel_common.errors import BackendUnavailable
 from citadel_common.tasks.verdict import HandBack
@@ -51,7 +52,7 @@ async def _known(engine: EmbeddingEngine) -> list[str]:
 async def _chunk(
     engine: EmbeddingEngine, texts: list[str], model: str, counts: WarmCounts, context: "TaskContext"
 ) -> None:
-    outcome = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline)
+    outcome = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline, Lane.BATCH)
     error = worst(outcome, last_try=context.last_try)
     if error is not None and error.transient:
         raise error

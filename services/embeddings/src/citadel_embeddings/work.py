@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import CitadelError
@@ -25,7 +26,7 @@ class Computed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaneKey:
+class CallKey:
     """What texts must have in common to share a call; `options` is canonical JSON."""
 
     backend: str
@@ -49,17 +50,21 @@ class Item:
         key: Cache key.
         text: With its prefix.
         cached: Whether the vector is to be stored, and its claim released.
+        lane: The most urgent of those who wait for it.
         deadline: The latest of those who wait for it.
         future: What they wait for.
         outcome: What will be answered, once it is stored.
+        queued: Whether it waits for a call.
     """
 
     key: str
     text: str
     cached: bool
+    lane: Lane
     deadline: Deadline
     future: asyncio.Future[Computed]
     outcome: Computed | Exception | None = None
+    queued: bool = False
 
     @property
     def tokens(self) -> int:
@@ -68,8 +73,7 @@ class Item:
 
     def join(self, deadline: Deadline) -> None:
         """Another waiter, who may be more patient."""
-        if deadline.at > self.deadline.at:
-            self.deadline = deadline
+        self.deadline = max(self.deadline, deadline, key=lambda either: either.at)
 
     def settle(self) -> None:
         """Answers those who wait."""

@@ -10,6 +10,7 @@ import typer
 from citadel_client.cli import batch, cache, embed, operations, stack
 from citadel_client.cli.console import say
 from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
+from citadel_client.demo.passes import DemoFailed
 from citadel_client.dev import DevError
 from citadel_client.errors import CitadelApiError
 
@@ -65,7 +66,7 @@ def _run() -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return ExitCode.INTERRUPTED
-    except (CitadelApiError, DevError, UsageError, OSError) as error:
+    except (CitadelApiError, DemoFailed, DevError, UsageError, OSError) as error:
         say(f"citadel: {describe(error)}")
         return code_of(error)
     return ExitCode.OK

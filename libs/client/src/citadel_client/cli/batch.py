@@ -75,6 +75,7 @@ def batch(  # noqa: PLR0913, PLR0917  (one per option of the command)
                 )
             ):
                 sink.write(record)
+            bar.at(ledger.written)
     _conclude(ledger, state.progress, len(done), json_)
 
 

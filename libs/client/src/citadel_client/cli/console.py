@@ -1,16 +1,17 @@
 """What the command prints: results on standard output, everything else on standard error."""
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 LINES = 10
 """Lines of progress, where there is no terminal to draw a bar on."""
@@ -27,23 +28,19 @@ def say(line: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on one line."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
     sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    sys.stdout.buffer.flush()
 
 
-def plain(value: Any) -> Any:
-    """Models as dictionaries, all the way down."""
+def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+    raise TypeError(type(value).__name__)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str | None = None) -> None:
     """Print a table; texts are shown as they are, never as markup."""
-    from rich.text import Text
-
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -77,6 +74,14 @@ class Bar:
             self._told = done
             of = f" of {self._total}, {100 * done // max(1, self._total)} %" if self._total is not None else ""
             say(f"{self._label}: {done}{of}")
+
+    def of(self, done: int, total: int) -> None:
+        """`done` of `total` are done, where the total is known only now."""
+        if self._total != total:
+            self._total = total
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, total=total)
+        self.at(done)
 
     def _step(self) -> int:
         return max(1, self._total // LINES) if self._total else 1000

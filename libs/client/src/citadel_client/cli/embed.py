@@ -39,7 +39,7 @@ def embed(  # noqa: PLR0913, PLR0917  (one per option of the command)
     with connect(url, timeout) as citadel:
         found = citadel.embed(wanted, **embed_options(model, dimensions, input_type, no_cache))
     if ndjson:
-        for index, vector in enumerate(found.vectors):
+        for index, vector in enumerate(found.array):
             print_json({"index": index, "text": wanted[index], "embedding": vector})
     elif json_:
         print_json(_document(found))
@@ -64,11 +64,11 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
 def _document(found: Embeddings) -> dict[str, object]:
     return {
         "model": found.model,
-        "dimensions": len(found.vectors[0]),
+        "dimensions": found.array.shape[1],
         "cache_hits": found.cache_hits,
         "truncated": list(found.truncated),
         "tokens": found.tokens,
-        "embeddings": found.vectors,
+        "embeddings": found.array,
     }
 
 

@@ -5,16 +5,16 @@ import hashlib
 import importlib
 import inspect
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-SIZE = 2500
+SIZE = 3000
 MAX_CHARS = 400
 MIN_CHARS = 24
 LEFT_OUT = frozenset({
-    "__pycache__", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
+    "__pycache__", "dist-packages", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
     "turtledemo", "encodings",
 })  # fmt: skip
 COMPILED = (
@@ -47,27 +47,39 @@ class Doc:
         return body.split(". ", 1)[0].rstrip(".")
 
 
-def collect(size: int = SIZE) -> list[Doc]:
-    """Distinct docstrings, the same on each run: every module's own, and of the others as many as fit."""
-    found = {doc.text: doc for doc in _all()}
-    modules = [doc for doc in found.values() if doc.is_module]
-    others = sorted((doc for doc in found.values() if not doc.is_module), key=_shuffled)
-    return sorted((modules + others)[:size], key=lambda doc: doc.name)
+def collect(size: int = SIZE, progress: Callable[[int, int], None] | None = None) -> list[Doc]:
+    """Distinct docstrings, the same on each run: every module's own, and of the others as many as fit.
+
+    Args:
+        size: How many at most.
+        progress: Told how many files of how many are read.
+    """
+    found: dict[str, Doc] = {}
+    files = _files()
+    for done, (path, module) in enumerate(files, start=1):
+        found.update((doc.text, doc) for doc in _of_file(path, module))
+        if progress:
+            progress(done, len(files))
+    for name in COMPILED:
+        found.update((doc.text, doc) for doc in _of_module(name))
+    chosen = sorted(found.values(), key=_preference)[:size]
+    return sorted(chosen, key=lambda doc: doc.name)
 
 
-def _shuffled(doc: Doc) -> bytes:
-    """A fixed order that takes a little of everything."""
-    return hashlib.blake2b(doc.name.encode(), digest_size=8).digest()
+def _preference(doc: Doc) -> tuple[bool, bool, bytes]:
+    """Modules, functions and classes, methods; within these a fixed order that takes a little of everything."""
+    is_member = doc.name.rpartition(".")[0].rpartition(".")[2][:1].isupper()
+    return not doc.is_module, is_member, hashlib.blake2b(doc.name.encode(), digest_size=8).digest()
 
 
-def _all() -> Iterator[Doc]:
+def _files() -> list[tuple[Path, str]]:
     root = Path(sysconfig.get_path("stdlib"))
+    found = []
     for path in sorted(root.rglob("*.py")):
         inside = path.relative_to(root)
         if not LEFT_OUT.intersection(inside.parts) and not _private(inside):
-            yield from _of_file(path, ".".join(inside.with_suffix("").parts).removesuffix(".__init__"))
-    for name in COMPILED:
-        yield from _of_module(name)
+            found.append((path, ".".join(inside.with_suffix("").parts).removesuffix(".__init__")))
+    return found
 
 
 def _private(path: Path) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from citadel_common.settings import AcceptedSettings
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -21,11 +23,6 @@ ENVELOPES = "citadel:accepted"
 DUE = "citadel:accepted:due"
 LEASES = "citadel:accepted:leases"
 HEADER = "citadel_accepted"
-FIRST_LOOK = 30.0
-"""Seconds after acceptance before a task that nobody runs is published again; doubled at each look."""
-LONGEST_WAIT = 600.0
-LEASE = 60.0
-"""Seconds a worker's lease lasts without renewal."""
 
 Claim = Literal["run", "busy", "finished"]
 
@@ -83,8 +80,9 @@ class Envelope:
 class AcceptedTasks:
     """The record; `client` is a client of the result store."""
 
-    def __init__(self, client: "Redis") -> None:
+    def __init__(self, client: "Redis", settings: AcceptedSettings | None = None) -> None:
         self._client = client
+        self._settings = settings or AcceptedSettings()
         self._claim_script = client.register_script(_CLAIM)
         self._postpone_script = client.register_script(_POSTPONE)
 
@@ -92,7 +90,7 @@ class AcceptedTasks:
         """Records a task before it is published."""
         pipe = self._client.pipeline()
         pipe.hset(ENVELOPES, envelope.task_id, envelope.to_json())
-        pipe.zadd(DUE, {envelope.task_id: time.time() + FIRST_LOOK})
+        pipe.zadd(DUE, {envelope.task_id: time.time() + self._settings.first_look})
         pipe.execute()
 
     def exists(self, task_id: str) -> bool:
@@ -108,14 +106,14 @@ class AcceptedTasks:
             redelivered: The broker took the message from a worker that died, so its lease no longer counts.
         """
         answer: Any = self._claim_script(
-            keys=[ENVELOPES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), LEASE]
+            keys=[ENVELOPES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), self._settings.lease]
         )
         decoded: Claim = answer.decode()
         return decoded
 
     def renew(self, task_ids: list[str], worker: str) -> None:
         """Extends the leases of tasks that this worker runs."""
-        expiry = time.time() + LEASE
+        expiry = time.time() + self._settings.lease
         pipe = self._client.pipeline()
         for task_id in task_ids:
             pipe.hset(LEASES, task_id, f"{worker} {expiry}")
@@ -152,6 +150,6 @@ class AcceptedTasks:
             return None
         envelope = Envelope.from_json(task_id, stored)
         later = replace(envelope, looks=envelope.looks + 1)
-        wait = min(LONGEST_WAIT, FIRST_LOOK * 2**later.looks)
+        wait = min(self._settings.longest_wait, self._settings.first_look * 2**later.looks)
         kept = self._postpone_script(keys=[ENVELOPES, DUE], args=[task_id, later.to_json(), now + wait])
         return envelope if kept else None

@@ -15,7 +15,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from citadel_common import logs
-from citadel_common.contracts import Payload, TaskSpec
+from citadel_common.contracts import Lane, Payload, TaskSpec
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
 from citadel_common.redis import ERRORS
@@ -44,6 +44,7 @@ class TaskContext:
 
     Attributes:
         task_id: Celery's id.
+        lane: How urgent it is.
         deadline: When the work must have ended.
         stopping: Whether the worker is stopping; long handlers then raise `HandBack` at the next good point.
         progress: Writes the PROGRESS state.
@@ -51,6 +52,7 @@ class TaskContext:
     """
 
     task_id: str
+    lane: Lane
     deadline: Deadline
     stopping: Callable[[], bool]
     progress: Callable[[Any], None]
@@ -118,6 +120,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         payload = parse_payload(self.spec.payload, args, kwargs)
         context = TaskContext(
             task_id=self.request.id,
+            lane=self._lane(),
             deadline=self._deadline(),
             stopping=runtime.stopping.is_set,
             progress=functools.partial(self._progress, self.request.id),
@@ -160,6 +163,13 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         deadline = Deadline.after(self.spec.soft_limit)
         asked = self.header(DEADLINE_HEADER)
         return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+
+    def _lane(self) -> Lane:
+        """From the message's priority; the lane of none is the one whose list it was in."""
+        priority: Any = (self.request.delivery_info or {}).get("priority")
+        if not _is_number(priority):
+            return Lane.INTERACTIVE
+        return max((lane for lane in Lane if lane <= priority), default=Lane.INTERACTIVE)
 
     def _is_last_try(self, runtime: TaskRuntime) -> bool:
         somebody_waits = bool(self.header(DEADLINE_HEADER))

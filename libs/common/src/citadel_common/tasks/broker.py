@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from citadel_common.contracts import Lane
+
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and what is wrong with it."""
 
@@ -45,7 +47,25 @@ def _body_problem(body: Any, encoding: Any) -> str | None:
 
 
 class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no types
-    """A channel that hands malformed entries to the transport option `on_malformed`."""
+    """A channel that hands malformed entries to the transport option `on_malformed`, and bounds the batch lane.
+
+    With the option `most_batch` it takes no further message of the batch lane while it holds that many: the
+    credit that is left is for the other lanes, whose latency then does not depend on how many batches queue.
+    """
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        most: int | None = self.connection.client.transport_options.get("most_batch")
+        all_steps = self.priority_steps
+        if most is not None and self._held_in_batch_lane() >= most:
+            self.priority_steps = [step for step in all_steps if step < Lane.BATCH]
+        try:
+            super()._brpop_start(timeout)
+        finally:
+            self.priority_steps = all_steps
+
+    def _held_in_batch_lane(self) -> int:
+        held = list(self.qos._delivered.values())  # noqa: SLF001  (kombu has no public view of what is unacked)
+        return sum((message.properties.get("priority") or 0) >= Lane.BATCH for message in held)
 
     def _get_client(self) -> Any:
         handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")

@@ -54,7 +54,7 @@ class TaskRuntime:
             settings=settings,
             identity=identity,
             results=results,
-            accepted=AcceptedTasks(results),
+            accepted=AcceptedTasks(results, settings.accepted),
             dead_letters=DeadLetters(results, ttl=settings.worker.dead_letter_ttl),
             telemetry=telemetry,
         )

@@ -50,7 +50,8 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     identity = WorkerIdentity.of_this_process(queue.value)
-    app = create_app(settings, queue=queue, **unacked_options(identity.id))
+    options = unacked_options(identity.id) | {"most_batch": settings.worker.batch_concurrency}
+    app = create_app(settings, queue=queue, **options)
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     service.start(runtime)

@@ -34,7 +34,7 @@ def response_to(error: CitadelError, scope: Any) -> Response:
 async def on_error(request: Request, error: Exception) -> Response:
     """Exception handler for `CitadelError`, `HTTPException` and what nobody foresaw."""
     if isinstance(error, HTTPException):
-        return response_to(_of_http(error), request.scope)
+        return response_to(_of_http(error, request), request.scope)
     return response_to(error if isinstance(error, CitadelError) else unforeseen(), request.scope)
 
 
@@ -43,11 +43,12 @@ def unforeseen() -> CitadelError:
     return CitadelError("an internal error; the server's log has the details under this trace id")
 
 
-def _of_http(error: HTTPException) -> CitadelError:
+def _of_http(error: HTTPException, request: Request) -> CitadelError:
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.lower().replace(" ", "_"))
     kind: type[ApiError] = type("HttpError", (ApiError,), {"status": error.status_code, "code": code})
-    return kind(error.detail or phrase, headers=error.headers)
+    detail = f"{phrase}: {request.method} {request.url.path}; see /docs" if error.detail == phrase else error.detail
+    return kind(detail, headers=error.headers)
 
 
 def _problem(error: CitadelError, scope: Any) -> Response:

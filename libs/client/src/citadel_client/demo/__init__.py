@@ -1,0 +1,1 @@
+"""A demonstration on real texts: Python's own documentation, embedded and asked."""

@@ -1,0 +1,72 @@
+"""Fixtures of the API's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from citadel_common.settings import CommonSettings
+from tests.integration.api.fake_worker import publish_catalog
+from tests.integration.api.servers import Api, Program, RedisServer, until
+
+StartApi = Callable[..., Api]
+
+
+@pytest.fixture(scope="module")
+def api_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server of the module's own."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.client.close()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def start_api(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApi]:
+    """Starts API servers on that Redis; keywords are settings of the `api` fragment."""
+    started: list[Api] = []
+
+    def start(log: Path | None = None, **settings: object) -> Api:
+        log = log or tmp_path_factory.mktemp("api") / "log"
+        environment = {f"CITADEL_API__{name.upper()}": str(value) for name, value in settings.items()}
+        common = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_API__WORKERS": "1"}
+        started.append(Api(common | environment, log))
+        return started[-1]
+
+    yield start
+    for api in started:
+        api.kill_all()
+
+
+@pytest.fixture(scope="module")
+def api(start_api: StartApi, models: None) -> Api:
+    """An API server with default settings, that knows the fake models."""
+    return start_api()
+
+
+@pytest.fixture(scope="module")
+def models(api_redis: RedisServer) -> None:
+    """The fake models, as long as the module needs them."""
+    publish_catalog(CommonSettings(broker_url=api_redis.url))
+    api_redis.client.persist("citadel:models")
+
+
+@pytest.fixture(scope="module")
+def http(api: Api) -> Iterator[httpx.Client]:
+    """A client of that server."""
+    with httpx.Client(base_url=api.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def worker(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The fake worker."""
+    log = tmp_path_factory.mktemp("worker") / "log"
+    environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_WORKER__HEARTBEAT_INTERVAL": "0.5"}
+    program = Program("tests.integration.api.fake_worker", environment, log)
+    until(lambda: api_redis.client.hlen("citadel:workers") and api_redis.client.exists("citadel:models"), str(log))
+    api_redis.client.persist("citadel:models")
+    yield program
+    program.kill_all()

@@ -1,0 +1,87 @@
+"""Bad input by a plain Celery client: a clear error that names the field, at once, and nothing of it kept."""
+
+import pytest
+
+from tests.support.worker import WorkerProcess
+
+GENERATE, BATCH, WARM = "generate_embedding", "batch_generate_embeddings", "warm_embedding_cache"
+SURROGATE = "a\ud800b"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_limits(redis_url, ollama):
+    """A worker whose limits are easy to pass."""
+    ollama.reset()
+    limits = {"LIMITS__MAX_TEXTS": 5, "LIMITS__MAX_TEXT_CHARS": 1000, "LIMITS__MAX_BATCH_REQUESTS": 10}
+    with WorkerProcess(redis_url, ollama.url, **limits) as process:
+        yield process
+
+
+CASES = {
+    "no texts": (GENERATE, [[]], {}, "text: must hold at least one text"),
+    "empty text": (GENERATE, [""], {}, "text: is empty"),
+    "empty text in a list": (GENERATE, [["a", ""]], {}, r"text[1]: is empty"),
+    "too many texts": (GENERATE, [["a"] * 6], {}, "text: holds 6 texts, the limit is 5"),
+    "overlong text": (GENERATE, [["a", "b" * 1001]], {}, "text[1]: has 1001 characters, the limit is 1000"),
+    "no arguments": (GENERATE, [], {}, "text: is required"),
+    "a number": (GENERATE, [5], {}, "text: input should be a valid string"),
+    "null": (GENERATE, [None], {}, "text: input should be a valid string"),
+    "a number in a list": (GENERATE, [["a", 5]], {}, "text[1]: input should be a valid string"),
+    "a list in a list": (GENERATE, [[["a"]]], {}, "text[0]: input should be a valid string"),
+    "an object": (GENERATE, [{"a": 1}], {}, "text: input should be a valid string"),
+    "model of a wrong type": (GENERATE, ["a"], {"model": 1}, "model: input should be a valid string"),
+    "unknown model": (GENERATE, ["a"], {"model": "nope"}, "model: no backend has 'nope'; available: all-minilm"),
+    "empty model": (GENERATE, ["a"], {"model": "no such\nmodel"}, "model: no backend has 'no such\\nmodel'"),
+    "options of a wrong type": (GENERATE, ["a"], {"options": "x"}, "options: input should be a valid dictionary"),
+    "options beyond 64 bits": (GENERATE, ["a"], {"options": {"seed": 2**70}}, "options: cannot be sent"),
+    "options with a lone surrogate": (GENERATE, ["a"], {"options": {"stop": SURROGATE}}, "options: cannot be sent"),
+    "cache_enabled of a wrong type": (GENERATE, ["a"], {"cache_enabled": "yes"}, "cache_enabled: input should be a val"),
+    "dimensions of a wrong type": (GENERATE, ["a"], {"dimensions": "64"}, "dimensions: input should be a valid integer"),
+    "dimensions as a bool": (GENERATE, ["a"], {"dimensions": True}, "dimensions: input should be a valid integer"),
+    "no dimensions": (GENERATE, ["a"], {"dimensions": 0}, "dimensions: input should be greater than or equal to 1"),
+    "more dimensions than there are": (GENERATE, ["a"], {"dimensions": 769}, "dimensions: 'nomic-embed-text' gives at m"),
+    "a model that cannot be shortened": (
+        GENERATE, ["a"], {"model": "bge-m3", "dimensions": 64}, "dimensions: 'bge-m3' gives 1024 dimensions and cannot",
+    ),
+    "unknown input type": (GENERATE, ["a"], {"input_type": "x"}, "input_type: input should be 'query' or 'document'"),
+    "unknown encoding": (GENERATE, ["a"], {"encoding_format": "hex"}, "encoding_format: input should be 'float' or"),
+    "unknown field": (GENERATE, ["a"], {"modle": "x"}, "modle: is not a known field"),
+    "given twice": (GENERATE, ["a"], {"text": "b"}, "text: is given both by position and by name"),
+    "too many arguments": (GENERATE, ["a"] * 8, {}, "takes at most 7 arguments (text, model, options"),
+    "lone surrogate": (GENERATE, [["a", SURROGATE]], {}, "text[1]: input should be a valid string"),
+    "lone surrogate as a field": (GENERATE, ["a"], {SURROGATE: 1}, "is not a known field"),
+    "several at once": (GENERATE, [5], {"model": 1}, "; model: input should be a valid string"),
+    "no requests": (BATCH, [[]], {}, "batch_data: must hold at least one request"),
+    "requests of a wrong type": (BATCH, ["a"], {}, "batch_data: input should be a valid"),
+    "a request of a wrong type": (BATCH, [["a"]], {}, "batch_data[0]: input should be"),
+    "a request without text": (BATCH, [[{"text": "a"}, {}]], {}, "batch_data[1].text: is required"),
+    "a request's unknown field": (BATCH, [[{"text": "a", "x": 1}]], {}, "batch_data[0].x: is not a known field"),
+    "too many requests": (BATCH, [[{"text": "a"}] * 11], {}, "batch_data: holds 11 requests, the limit is 10"),
+    "no batch size": (BATCH, [[{"text": "a"}], 0], {}, "batch_size: input should be greater than or equal to 1"),
+    "nothing to warm": (WARM, [[]], {}, "texts: must hold at least one text"),
+    "one text to warm": (WARM, ["a"], {}, "texts: input should be a valid list"),
+    "too many texts to warm": (WARM, [["a"] * 11], {}, "texts: holds 11 texts, the limit is 10"),
+    "warming an unknown model": (WARM, [["a"], ["nope"]], {}, "model: no backend has 'nope'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "args", "kwargs", "message"), CASES.values(), ids=CASES)
+def test_the_error_names_the_field(plain, store, task, args, kwargs, message):
+    error = plain.error(task, *args, **kwargs)
+    kind, _, text = error.partition(": ")
+    assert kind == ("UnknownModel" if "no backend has" in message else "InvalidInput")
+    assert message in text
+    assert store.hgetall("citadel:dead-letters") == {}
+
+
+def test_a_whole_text_the_backend_refuses(plain):
+    assert plain.error(GENERATE, "[[nan]]").startswith("TextRejected: text: the backend refuses the text: ")
+    assert plain.error(GENERATE, ["[[nan]]", "x [[nan]]"]).startswith("TextRejected: text[0]: the backend refuses")
+
+
+def test_a_vector_that_is_none(plain):
+    assert plain.error(GENERATE, "[[zero]]").startswith("BadVector: text: the backend answered with a zero vector")
+
+
+def test_good_input_still_works(plain):
+    assert plain.call(GENERATE, "fine")["success"]

@@ -1,0 +1,127 @@
+"""Messages put straight on the queue: none ends the worker, none is lost without a word, the next task works."""
+
+import base64
+import json
+import pickle
+import uuid
+
+import pytest
+
+from citadel_common.tasks.dead_letters import DeadLetters
+from tests.support.celery_client import QUEUE, error_of
+from tests.support.polling import eventually
+
+
+@pytest.fixture
+def letters(store, worker, double):
+    """The dead letters, none at first."""
+    store.flushall()
+    return DeadLetters(store, ttl=3600)
+
+
+def envelope(body=b'[["text"], {}, {}]', *, task="generate_embedding", encoding="base64", **changes):
+    """A task message as kombu writes it, with changes; its id comes with it."""
+    task_id = str(uuid.uuid4())
+    headers = {"lang": "py", "task": task, "id": task_id, "root_id": task_id, "argsrepr": "", "kwargsrepr": ""}
+    message = {
+        "body": base64.b64encode(body).decode() if encoding == "base64" else body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": headers,
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "body_encoding": encoding,
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    } | changes
+    return task_id, message
+
+
+def deep(depth):
+    return b"[" * depth + b"]" * depth
+
+
+NO_MESSAGES = {
+    "garbage": b"\x00\xff garbage \x80",
+    "empty": b"",
+    "a number": b"5",
+    "a list": b"[]",
+    "no envelope": b'{"a": 1}',
+    "headers of a wrong type": json.dumps(envelope()[1] | {"headers": []}).encode(),
+    "properties of a wrong type": json.dumps(envelope()[1] | {"properties": 1}).encode(),
+    "no delivery tag": json.dumps(
+        envelope()[1] | {"properties": {"delivery_info": {"exchange": "", "routing_key": "embeddings"}}}
+    ).encode(),
+    "a body that is no text": json.dumps(envelope()[1] | {"body": {"a": 1}}).encode(),
+    "a body that is not base64": json.dumps(envelope()[1] | {"body": "a"}).encode(),
+    "an encoding nobody knows": json.dumps(envelope(b"", encoding="rot13")[1] | {"body": "x"}).encode(),
+    "deep nesting": deep(100_000),
+    "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
+    "a lone surrogate": json.dumps(envelope()[1] | {"content-type": "\ud800"}).encode(),
+}
+
+BAD_TASKS = {
+    "pickle": envelope(
+        pickle.dumps([["text"], {}, {}]), **{"content-type": "application/x-python-serialize", "content-encoding": "binary"}
+    ),
+    "unknown content type": envelope(**{"content-type": "application/x-nothing"}),
+    "a body that is no JSON": envelope(b"{nonsense"),
+    "a body that is no UTF-8": envelope(b"\xff\xfe\x00"),
+    "unknown task": envelope(task="no_such_task"),
+    "a task of another queue": envelope(task="execute_workflow"),
+    "a task name of a wrong type": envelope(task=["generate_embedding"]),
+    "args of a wrong type": envelope(b'[5, {}, {}]'),
+    "args as a text": envelope(b'["text", {}, {}]'),
+    "kwargs of a wrong type": envelope(b'[[], [], {}]'),
+    "options of a wrong type": envelope(b'[["text"], {}, 5]'),
+    "body of a wrong shape": envelope(b'{"a": 1}'),
+    "an empty body": envelope(b"[]"),
+    "deep nesting": envelope(b"[[" + deep(100_000) + b"], {}, {}]"),
+    "null": envelope(b"null"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", NO_MESSAGES.values(), ids=NO_MESSAGES)
+def test_what_is_no_message_is_put_aside(plain, store, worker, letters, entry):
+    store.lpush(QUEUE, entry)
+    assert plain.call("generate_embedding", "after it")["success"]
+    [letter] = eventually(lambda: list(letters.newest()))
+    assert (letter.code, letter.queue, letter.task) == ("undecodable_message", QUEUE, None)
+    assert letter.error
+    assert letter.raw == entry[:4096].decode("utf-8", "backslashreplace")
+    assert not worker.is_over
+
+
+@pytest.mark.parametrize(("task_id", "message"), BAD_TASKS.values(), ids=BAD_TASKS)
+def test_what_is_no_task_fails_by_its_id_and_is_put_aside(plain, store, worker, letters, task_id, message):
+    store.lpush(QUEUE, json.dumps(message))
+    assert plain.call("generate_embedding", "after it")["success"]
+    error = error_of(plain.app.AsyncResult(task_id))
+    letter = eventually(lambda: letters.get(task_id))
+    assert letter.error in error
+    assert letter.code == "undecodable_message"
+    assert store.keys("citadel:unacked:*") == []
+    assert not worker.is_over
+
+
+def test_a_huge_message_is_refused_by_its_limits(plain, store, worker, letters):
+    task_id, message = envelope(json.dumps([["x" * 20_000_000], {}, {}]).encode())
+    store.lpush(QUEUE, json.dumps(message))
+    assert "text: has 20000000 characters, the limit is 200000" in error_of(plain.app.AsyncResult(task_id))
+    assert plain.call("generate_embedding", "after it")["success"]
+
+
+def test_deep_arguments_are_refused(plain, store, worker, letters):
+    task_id, message = envelope(b'[["text"], {"options": {"a": ' + deep(600) + b"}}, {}]")
+    store.lpush(QUEUE, json.dumps(message))
+    assert "options" in error_of(plain.app.AsyncResult(task_id))
+    assert plain.call("generate_embedding", "after it")["success"]
+
+
+def test_a_flood_of_garbage_harms_nobody(plain, store, worker, letters):
+    store.lpush(QUEUE, *[b"garbage %d" % n for n in range(300)])
+    assert plain.call("generate_embedding", "after it")["success"]
+    eventually(lambda: letters.count() == 300)

@@ -1,0 +1,1 @@
+"""What the tests stand on: real Redis servers, real worker processes, plain Celery clients."""

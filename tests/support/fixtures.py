@@ -1,0 +1,73 @@
+"""Fixtures for every test that talks to a real Redis."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.doubles.process import OllamaProcess
+from tests.support.celery_client import PlainClient
+from tests.support.redis_server import RedisProcess, redis_binary
+from tests.support.worker import WorkerProcess
+
+
+def require_redis() -> None:
+    """Skip where there is no Redis server; fail in CI, where one must be."""
+    if redis_binary() is not None:
+        return
+    reason = "no redis-server: neither embedded in this environment nor on PATH"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisProcess]:
+    """The Redis server of this test process."""
+    require_redis()
+    with RedisProcess() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis_url(redis_server: RedisProcess) -> str:
+    """Its URL; it is empty when a module begins."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="module")
+def store(redis_server: RedisProcess, redis_url: str) -> Iterator["redis.Redis"]:
+    """A client of it."""
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ollama() -> Iterator[OllamaProcess]:
+    """A running double; tests take `double`, which has forgotten what came before."""
+    with OllamaProcess(slots=4) as process:
+        yield process
+
+
+@pytest.fixture
+def double(ollama: OllamaProcess) -> OllamaProcess:
+    """The double, healthy and with nothing counted."""
+    ollama.reset()
+    return ollama
+
+
+@pytest.fixture(scope="module")
+def worker(redis_url: str, ollama: OllamaProcess) -> Iterator[WorkerProcess]:
+    """A worker that the tests of a module share."""
+    ollama.reset()
+    with WorkerProcess(redis_url, ollama.url) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def plain(redis_url: str) -> Iterator[PlainClient]:
+    """A plain Celery client."""
+    with PlainClient(redis_url) as client:
+        yield client

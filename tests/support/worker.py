@@ -1,0 +1,113 @@
+"""The real worker, as a process."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.child import spawn
+from tests.support.polling import eventually
+
+# Small times, so that what is for minutes in production is over in moments here.
+FAST = {
+    "WORKER__HEARTBEAT_INTERVAL": "0.2",
+    "WORKER__DEAD_AFTER": "1.5",
+    "WORKER__RETRY__BASE": "0.05",
+    "WORKER__RETRY__CAP": "0.1",
+    "CACHE__CLAIM_TTL": "0.5",
+    "ACCEPTED__FIRST_LOOK": "0.5",
+    "ACCEPTED__LEASE": "1",
+    "EMBEDDINGS__REFRESH": "1",
+}
+BACKEND = "EMBEDDINGS__BACKENDS__main__"
+
+
+def environment(redis_url: str, urls: str | Iterable[str], **settings: Any) -> dict[str, str]:
+    """Return the environment of a worker; `settings` are names without the `CITADEL_` prefix."""
+    listed = urls if isinstance(urls, str) else ",".join(urls)
+    chosen = {"BROKER_URL": redis_url, f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed}
+    chosen |= FAST | {name: str(value) for name, value in settings.items()}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return inherited | threads | {f"CITADEL_{name}": value for name, value in chosen.items()}
+
+
+class WorkerProcess:
+    """`python -m citadel_embeddings`; ready when the constructor returns, unless told not to wait."""
+
+    def __init__(self, redis_url: str, urls: str | Iterable[str] = (), *, wait: bool = True, **settings: Any) -> None:
+        self._output = tempfile.NamedTemporaryFile(prefix="citadel-worker-", suffix=".log")  # noqa: SIM115
+        command = [sys.executable, "-m", "citadel_embeddings"]
+        self._child = spawn(command, output=self._output.file, env=environment(redis_url, urls, **settings))
+        if wait:
+            self.wait_for("worker_ready")
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._child.pid
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return Path(self._output.name).read_text(encoding="utf-8")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return its log lines with that event."""
+        lines = (line for line in self.output.splitlines() if line.startswith("{"))
+        return [event for event in map(_parsed, lines) if event.get("event") == name]
+
+    def wait_for(self, event: str, *, times: int = 1) -> None:
+        """Wait until it has logged an event."""
+        try:
+            eventually(lambda: len(self.events(event)) >= times or self.is_over)
+        except AssertionError as error:
+            raise AssertionError(f"no {event}: {error}; its output:\n{self.output}") from None
+        assert len(self.events(event)) >= times, f"the worker ended: {self.output}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._child.poll() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """End it without a chance to clean up."""
+        self._child.kill()
+        self._child.wait()
+
+    def terminate(self) -> int:
+        """End it politely; return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Return its exit code."""
+        return self._child.wait(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        if error is not None:
+            print(self.output)  # pytest shows it beside the failure
+        self._output.close()
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:  # a line that is only half written
+        return {}
+    return event
