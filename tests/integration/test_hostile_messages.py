@@ -60,22 +60,24 @@ NO_MESSAGES = {
     "an encoding nobody knows": json.dumps(envelope(b"", encoding="rot13")[1] | {"body": "x"}).encode(),
     "deep nesting": deep(100_000),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
-    "a lone surrogate": json.dumps(envelope()[1] | {"content-type": "\ud800"}).encode(),
 }
 
 BAD_TASKS = {
     "pickle": envelope(
-        pickle.dumps([["text"], {}, {}]), **{"content-type": "application/x-python-serialize", "content-encoding": "binary"}
+        pickle.dumps([["text"], {}, {}]),
+        **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},
     ),
+    "a lone surrogate": envelope(**{"content-type": "\ud800"}),
+    "a lone surrogate in the body": envelope("\ud800", encoding=None),
     "unknown content type": envelope(**{"content-type": "application/x-nothing"}),
     "a body that is no JSON": envelope(b"{nonsense"),
     "a body that is no UTF-8": envelope(b"\xff\xfe\x00"),
     "unknown task": envelope(task="no_such_task"),
     "a task of another queue": envelope(task="execute_workflow"),
     "a task name of a wrong type": envelope(task=["generate_embedding"]),
-    "args of a wrong type": envelope(b'[5, {}, {}]'),
+    "args of a wrong type": envelope(b"[5, {}, {}]"),
     "args as a text": envelope(b'["text", {}, {}]'),
-    "kwargs of a wrong type": envelope(b'[[], [], {}]'),
+    "kwargs of a wrong type": envelope(b"[[], [], {}]"),
     "options of a wrong type": envelope(b'[["text"], {}, 5]'),
     "body of a wrong shape": envelope(b'{"a": 1}'),
     "an empty body": envelope(b"[]"),
@@ -101,9 +103,28 @@ def test_what_is_no_task_fails_by_its_id_and_is_put_aside(plain, store, worker, 
     assert plain.call("generate_embedding", "after it")["success"]
     error = error_of(plain.app.AsyncResult(task_id))
     letter = eventually(lambda: letters.get(task_id))
-    assert letter.error in error
+    assert letter.error == error.removeprefix("UndecodableMessage: ").replace("\ud800", "?")
     assert letter.code == "undecodable_message"
     assert store.keys("citadel:unacked:*") == []
+    assert not worker.is_over
+
+
+@pytest.mark.parametrize("entry", [b"no base64", {"a": 1}])
+def test_a_caller_hears_of_a_message_that_is_none(plain, store, letters, entry):
+    task_id, message = envelope()
+    store.lpush(QUEUE, json.dumps(message | {"body": entry.decode() if isinstance(entry, bytes) else entry}))
+    assert error_of(plain.app.AsyncResult(task_id)).startswith("UndecodableMessage: an entry of the queue is no mess")
+    assert eventually(lambda: letters.get(task_id)).code == "undecodable_message"
+
+
+@pytest.mark.parametrize("task_id", [5, None, "", ["a"], "\ud800", "x" * 300, "a\nb"])
+def test_ids_that_are_none(plain, store, worker, letters, task_id):
+    message = envelope()[1]
+    message["headers"]["id"] = task_id
+    store.lpush(QUEUE, json.dumps(message))
+    assert plain.call("generate_embedding", "after it")["success"]
+    [letter] = eventually(lambda: list(letters.newest()))
+    assert (letter.code, letter.task) == ("undecodable_message", "generate_embedding")
     assert not worker.is_over
 
 

@@ -15,7 +15,9 @@ from citadel_common import errors
 from citadel_common.contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE, Queue
 from citadel_common.contracts.api import ModelInfo
 from citadel_common.embeddings import catalog
-from citadel_common.embeddings.vectors import Vector, to_base64
+from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.embeddings.keys import KeySpace
+from citadel_common.embeddings.vectors import Stored, Vector, to_base64
 from citadel_common.redis import connect, connect_async
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks.base import TaskContext, register
@@ -44,6 +46,19 @@ def publish_catalog(settings: CommonSettings) -> None:
             await catalog.publish(client, [MODEL, STIFF], is_open=False)
 
     asyncio.run(publish())
+
+
+def cache_vectors(url: str, texts: list[str]) -> None:
+    """Caches the vectors of texts, as a worker would."""
+    settings = CommonSettings(broker_url=url)
+    space = KeySpace(identity=MODEL.identity, dimensions=None, prefix="", options=None)
+    vectors = {space.key(text): Stored(vector_of(text), text.startswith("long")) for text in texts}
+
+    async def put() -> None:
+        async with connect_async(settings.cache_store, settings.stores) as client:
+            await EmbeddingCache(client, settings.cache).put_many(vectors)
+
+    asyncio.run(put())
 
 
 def embed(store: "redis.Redis", payload: Any, context: TaskContext) -> dict[str, Any]:

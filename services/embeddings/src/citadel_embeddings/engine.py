@@ -124,6 +124,7 @@ class EmbeddingEngine:
     async def _plan(self, request: EmbedRequest, patience: Deadline) -> "Plan | CitadelError":
         try:
             texts = requests.check_texts(request.text, self._limits)
+            requests.check_options(request.options)
             model = await self._registry.resolve(request.model, patience)
             requests.check_not_empty(request.text, texts, model.info)
             dimensions = requests.check_dimensions(request.dimensions, model.info)

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-SIZE = 3000
-MAX_CHARS = 400
+SIZE = 2400
+MAX_CHARS = 320
 MIN_CHARS = 24
-LEFT_OUT = frozenset({
-    "__pycache__", "dist-packages", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests",
-    "turtledemo", "encodings",
-})  # fmt: skip
+LEFT_OUT = frozenset(
+    {
+        *("__pycache__", "dist-packages", "distutils", "encodings", "ensurepip", "idlelib", "lib2to3"),
+        *("pydoc_data", "site-packages", "test", "tests", "turtledemo"),
+    }
+)
 COMPILED = (
-    "array", "atexit", "binascii", "cmath", "errno", "faulthandler", "gc", "itertools", "marshal", "math", "mmap",
-    "select", "sys", "time", "unicodedata", "zlib",
-)  # fmt: skip
+    *("array", "atexit", "binascii", "cmath", "errno", "faulthandler", "gc", "itertools", "marshal", "math"),
+    *("mmap", "select", "sys", "time", "unicodedata", "zlib"),
+)
 """Modules without Python source that can be imported without harm; some builds lack some."""
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

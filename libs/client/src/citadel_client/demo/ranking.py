@@ -37,4 +37,5 @@ def best(questions: Matrix, vectors: Matrix, docs: Sequence[Doc], limit: int) ->
 
 
 def _unit(vectors: Matrix) -> Matrix:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths: Matrix = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths)

@@ -16,6 +16,7 @@ class AlreadyRunning(DevError):
     """Another `citadel dev` uses the same home."""
 
     def __init__(self, home: str, url: str) -> None:
+        self.url = url
         super().__init__(f"citadel dev already runs on {home}{f', at {url}' if url else ''}")
 
 

@@ -1,7 +1,8 @@
 """A process that outlives the stack's and ends its children, should it be killed.
 
 It reads JSON lines from the stack, `[{"grace": seconds, "pids": [...]}, ...]`: who runs, in the order in which
-they are to be ended. When its input closes it ends those of the last line; an orderly stop leaves nobody.
+they are to be ended. When its input closes it ends those of the last line and removes the env file, which says
+that the stack is ready; an orderly stop leaves nobody.
 It holds the home's lock meanwhile, so that a next run waits for the ports and files to be free.
 """
 
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from citadel_client.dev.processes import alive, end_groups
@@ -23,7 +25,8 @@ RESPAWN_DELAY_S = 0.2
 class Guardian:
     """The stack's side: keeps the process running and told."""
 
-    def __init__(self, lock: int) -> None:
+    def __init__(self, lock: int, env_file: Path) -> None:
+        self._env_file = env_file
         self._lock = lock
         self._stages: Stages = []
         self._closing = threading.Event()
@@ -61,8 +64,8 @@ class Guardian:
                 self._write()
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "citadel_client.dev.guardian"],
+        return subprocess.Popen(  # noqa: S603  (our own command line)
+            [sys.executable, "-P", "-m", "citadel_client.dev.guardian", str(self._env_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -98,7 +101,9 @@ def main() -> None:
     for line in sys.stdin:
         with contextlib.suppress(ValueError):  # cut off in the middle: the line before holds
             stages = json.loads(line)
-    end(stages)
+    if stages:
+        Path(sys.argv[1]).unlink(missing_ok=True)
+        end(stages)
 
 
 if __name__ == "__main__":

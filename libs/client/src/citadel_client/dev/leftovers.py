@@ -48,9 +48,14 @@ def sweep(home: Home) -> None:
 
 
 def _belongs(pid: int, home: Home) -> bool:
-    """Whether the process is of this home and not another that got the same number."""
+    """Whether the process is of this home and not another that got the same number.
+
+    Redis writes its title over its variables, but works in its data directory.
+    """
+    process = Path("/proc") / str(pid)
     try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        variables = (process / "environ").read_bytes().split(b"\0")
+        directory = (process / "cwd").readlink()
     except OSError:
         return False
-    return f"{HOME_MARK}={home.path}".encode() in variables
+    return f"{HOME_MARK}={home.path}".encode() in variables or directory.is_relative_to(home.path.resolve())

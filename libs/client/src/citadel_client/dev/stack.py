@@ -97,7 +97,7 @@ class DevStack:
             self._port = ports.wanted(self._port)
             self.home.remove_env()
             self.home.remember(owner=os.getpid(), url=self.api_url, pids={})
-            self._guardian = Guardian(lock)
+            self._guardian = Guardian(lock, self.home.env_file)
             self._start_children()
         except BaseException:
             self.stop()

@@ -3,22 +3,24 @@
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
-import orjson
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 from citadel_common.contracts import Lane
+from citadel_common.tasks import serializer
 
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and what is wrong with it."""
+ID_LIMIT = 255
+"""Characters in a task's id."""
 
 
 def problem_of(entry: bytes) -> str | None:
     """Why kombu could not read this list entry; None if it can."""
     try:
-        message = orjson.loads(entry)
-    except orjson.JSONDecodeError as error:
+        message = serializer.loads(entry)
+    except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     if not isinstance(message, dict):
         return "not a JSON object"
@@ -31,6 +33,22 @@ def problem_of(entry: bytes) -> str | None:
     if not isinstance(properties.get("delivery_tag"), str):
         return "properties.delivery_tag is missing"
     return _body_problem(message.get("body"), properties.get("body_encoding"))
+
+
+def task_id_of(entry: bytes) -> str | None:
+    """The id of the task that a malformed entry speaks of, if it does."""
+    try:
+        message = serializer.loads(entry)
+    except (ValueError, RecursionError):
+        return None
+    headers = message.get("headers") if isinstance(message, dict) else None
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    return task_id if is_task_id(task_id) else None
+
+
+def is_task_id(value: object) -> TypeGuard[str]:
+    """Whether the stores can keep a task by this id."""
+    return isinstance(value, str) and 0 < len(value) <= ID_LIMIT and value.isprintable()
 
 
 def _body_problem(body: Any, encoding: Any) -> str | None:
@@ -55,7 +73,7 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         most: int | None = self.connection.client.transport_options.get("most_batch")
-        all_steps = self.priority_steps
+        all_steps: list[int] = self.priority_steps  # type: ignore[has-type]  # kombu publishes no types
         if most is not None and self._held_in_batch_lane() >= most:
             self.priority_steps = [step for step in all_steps if step < Lane.BATCH]
         try:
@@ -64,13 +82,9 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
             self.priority_steps = all_steps
 
     def _held_in_batch_lane(self) -> int:
-        held = list(self.qos._delivered.values())  # noqa: SLF001  (kombu has no public view of what is unacked)
+        qos = self.qos  # kombu has no public view of what is unacked; acked tags leave `_delivered` later
+        held = [message for tag, message in list(qos._delivered.items()) if tag not in qos._dirty]  # noqa: SLF001
         return sum((message.properties.get("priority") or 0) >= Lane.BATCH for message in held)
-
-    def _get_client(self) -> Any:
-        handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
-        base = super()._get_client()
-        return base if handler is None else _checked_client(base, handler, self.sep)
 
 
 class _CheckedSentinelChannel(_CheckedChannel, redis.SentinelChannel):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 One hash holds the letters by id, one sorted set their time; both expire by the store's own limit.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ class DeadLetters:
         """Stores a letter; one of the same id is replaced. Letters past their time go."""
         expired = self._client.zrangebyscore(INDEX, "-inf", time.time() - self._ttl, start=0, num=1000)
         pipe = self._client.pipeline()
-        pipe.hset(LETTERS, letter.id, orjson.dumps(asdict(letter), default=str))
+        pipe.hset(LETTERS, letter.id, _document(letter))
         pipe.zadd(INDEX, {letter.id: letter.at})
         if expired:
             pipe.hdel(LETTERS, *expired)
@@ -87,3 +88,12 @@ class DeadLetters:
     def count(self) -> int:
         """How many there are."""
         return int(self._client.zcard(INDEX))
+
+
+def _document(letter: DeadLetter) -> bytes:
+    """The letter as strict JSON; what that cannot say (lone surrogates, integers beyond 64 bits) is approximated."""
+    content = asdict(letter)
+    try:
+        return orjson.dumps(content, default=str)
+    except TypeError:
+        return json.dumps(content, default=str, ensure_ascii=False).encode("utf-8", "replace")

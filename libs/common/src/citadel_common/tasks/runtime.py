@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from citadel_common.errors import CitadelError
+from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.redis import ERRORS, connect
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks.accepted import AcceptedTasks
+from citadel_common.tasks.broker import is_task_id, task_id_of
 from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
 from citadel_common.worker.identity import WorkerIdentity
@@ -73,10 +74,11 @@ class TaskRuntime:
     def put_aside_message(self, message: Any, error: CitadelError) -> None:
         """Keeps a message that cannot become a task, and fails the task if the message names one."""
         headers = message.headers if isinstance(message.headers, dict) else {}
-        task_id, name = headers.get("id"), headers.get("task")
+        name = headers.get("task")
+        task_id = headers["id"] if is_task_id(headers.get("id")) else None
         self.put_aside(
             DeadLetter(
-                id=task_id if isinstance(task_id, str) else str(uuid.uuid4()),
+                id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
                 task=name if isinstance(name, str) else None,
                 code=error.code,
@@ -84,19 +86,24 @@ class TaskRuntime:
                 raw=str(message.body)[:RAW_LIMIT],
             )
         )
-        if isinstance(task_id, str):
+        if task_id is not None:
             self._fail(task_id, error)
 
     def put_aside_raw(self, queue: str, entry: bytes, problem: str) -> None:
-        """Keeps a list entry that is no message at all."""
+        """Keeps a list entry that is no message at all, and fails the task if it names one."""
+        error = UndecodableMessage(f"an entry of the queue is no message: {problem}")
+        task_id = task_id_of(entry)
         self.put_aside(
             DeadLetter(
+                id=task_id or str(uuid.uuid4()),
                 queue=queue,
-                code="undecodable_message",
-                error=f"an entry of the queue is no message: {problem}",
+                code=error.code,
+                error=error.message,
                 raw=entry[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
             )
         )
+        if task_id is not None:
+            self._fail(task_id, error)
 
     def _fail(self, task_id: str, error: CitadelError) -> None:
         try:

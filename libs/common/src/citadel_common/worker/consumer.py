@@ -1,11 +1,13 @@
 """Celery's consumer, where a message that cannot become a task ends as a dead letter and a clear failure."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
 
 from citadel_common.errors import UndecodableMessage
+from citadel_common.tasks.broker import is_task_id
 from citadel_common.tasks.runtime import runtime_of
 
 _log = logging.getLogger(__name__)
@@ -13,6 +15,25 @@ _log = logging.getLogger(__name__)
 
 class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no types
     """Answers and keeps what the standard consumer would only log and drop."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Celery's handler; an error that it lets through would end the worker, and each one that follows."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def guarded(message: Any) -> None:
+            problem = _problem_of(message)
+            if problem is not None:
+                self._put_aside(message, f"the message is refused: {problem}")
+                return
+            try:
+                handle(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the worker)
+                _log.exception("message refused")
+                self._put_aside(message, f"the message is refused: {type(error).__name__}: {error}")
+
+        return guarded
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """The body is not what its content type says."""
@@ -36,3 +57,22 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
             runtime_of(self.app).put_aside_message(message, UndecodableMessage(problem))
         finally:
             message.ack_log_error(_log, self.connection_errors)
+
+
+def _problem_of(message: Any) -> str | None:
+    """What Celery would stumble over in a task message of its current protocol."""
+    headers = message.headers
+    if not isinstance(headers, dict) or "task" not in headers:
+        return None
+    if not isinstance(headers["task"], str):
+        return "the task's name is no text"
+    if not is_task_id(headers.get("id")):
+        return "the task has no usable id"
+    try:
+        payload = message.payload
+    except Exception:  # noqa: BLE001  (reported by Celery's own checks)
+        return None
+    match payload:
+        case [list(), dict(), dict() | None]:
+            return None
+    return "the body is not a list of arguments, named arguments and options"

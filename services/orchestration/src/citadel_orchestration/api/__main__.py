@@ -1,8 +1,16 @@
 """`python -m citadel_orchestration.api`: the HTTP API."""
 
 from citadel_common.settings import load
-from citadel_orchestration.api.server import serve
 from citadel_orchestration.settings import ApiSettings
 
+
+def main() -> None:
+    """Reads the settings first: a wrong one is told before the server is loaded."""
+    settings = load(ApiSettings)
+    from citadel_orchestration.api.server import serve
+
+    serve(settings)
+
+
 if __name__ == "__main__":
-    serve(load(ApiSettings))
+    main()

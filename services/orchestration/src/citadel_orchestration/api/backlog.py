@@ -36,9 +36,10 @@ def by_lane(lengths: Sequence[int]) -> dict[str, int]:
 class Backlog:
     """Ready messages per queue, read from the broker at most every FRESH seconds."""
 
-    def __init__(self, client: "Redis", *, limit: int) -> None:
+    def __init__(self, client: "Redis", *, limit: int, timeout: float) -> None:
         self._client = client
         self._limit = limit
+        self._timeout = timeout
         self._lock = asyncio.Lock()
         self._read_at: dict[Queue, float] = {}
         self._found: dict[Queue, int | CitadelError] = {}
@@ -65,7 +66,8 @@ class Backlog:
         for name in lists_of(queue):
             pipe.llen(name)
         try:
-            lengths: list[int] = await pipe.execute()
+            async with asyncio.timeout(self._timeout):
+                lengths: list[int] = await pipe.execute()
         except ERRORS:
             return StoreUnavailable("the broker does not answer; check that Redis runs")
         return sum(lengths)

@@ -7,7 +7,6 @@ from typing import cast
 
 from citadel_common.contracts.api import EmbeddingsRequest, ModelInfo
 from citadel_common.embeddings.cache import EmbeddingCache
-from citadel_common.embeddings.catalog import CatalogReader
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import (
     check_dimensions,
@@ -21,6 +20,7 @@ from citadel_common.settings import LimitSettings
 from citadel_orchestration.api.answers import Piece, fragment_of, openai_answer
 from citadel_orchestration.api.compute import Computation, Work
 from citadel_orchestration.api.hot_cache import HotCache
+from citadel_orchestration.api.known_models import KnownModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Embedder:
         self,
         cache: EmbeddingCache,
         hot: HotCache,
-        catalog: CatalogReader,
+        models: KnownModels,
         computation: Computation,
         *,
         limits: LimitSettings,
@@ -53,7 +53,7 @@ class Embedder:
     ) -> None:
         self._cache = cache
         self._hot = hot
-        self._catalog = catalog
+        self._models = models
         self._computation = computation
         self._limits = limits
         self._default_model = default_model
@@ -64,7 +64,7 @@ class Embedder:
         Raises:
             CitadelError: The request is bad, or cannot be served now.
         """
-        checked = await self._check(request)
+        checked = self._check(request)
         pieces = await self._cached(request, checked)
         missing = [index for index, piece in enumerate(pieces) if piece is None]
         hits = len(pieces) - len(missing)
@@ -79,12 +79,12 @@ class Embedder:
         complete = cast("list[Piece]", pieces)
         return openai_answer(complete, model=checked.model, tokens=tokens, cache_hits=hits)
 
-    async def _check(self, request: EmbeddingsRequest) -> Checked:
+    def _check(self, request: EmbeddingsRequest) -> Checked:
         texts = check_texts(request.input, self._limits, field="input")
         if request.options:
             check_options(request.options)
         name = request.model or self._default_model
-        model = find_model(name, await self._catalog.current())
+        model = find_model(name, self._models.catalog)
         if model is None:
             return Checked(texts=texts, model=name, keys=None)
         dimensions = check_dimensions(request.dimensions, model)

@@ -1,5 +1,6 @@
 """The rate limit: requests per caller and minute, counted in Redis for all processes together."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW = 60
 """Seconds."""
+TIMEOUT = 0.5
+"""Seconds the store may take."""
 KEY_PREFIX = "citadel:rate:"
 PAUSE_AFTER_FAILURE = 1.0
 """Seconds a store that failed is left alone; nobody is limited meanwhile."""
@@ -24,7 +27,7 @@ class RateLimit:
     """Fixed windows of a minute; a store that is down lets everything through.
 
     Args:
-        client: The store, with a short timeout.
+        client: The store.
         per_minute: Requests allowed; None for no limit.
     """
 
@@ -43,7 +46,8 @@ class RateLimit:
             return
         window, passed = divmod(time.time(), WINDOW)
         try:
-            count = await self._count(f"{KEY_PREFIX}{caller}:{window:.0f}")
+            async with asyncio.timeout(TIMEOUT):
+                count = await self._count(f"{KEY_PREFIX}{caller}:{window:.0f}")
         except CACHE_ERRORS as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("rate_limit_unavailable", error=type(error).__name__)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -73,6 +74,11 @@ def why_not_bindable(api: ApiFragment) -> str | None:
     return None
 
 
+def _stop_politely_on_interrupt(arbiter: Any) -> None:
+    """Ctrl-C is a stop like SIGTERM; gunicorn would end the server processes by force."""
+    signal.signal(signal.SIGINT, lambda _, frame: arbiter.signal(signal.SIGTERM, frame))
+
+
 def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
     api = settings.api
     host = f"[{api.host}]" if ":" in api.host else api.host
@@ -90,4 +96,5 @@ def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
         "keepalive": api.keep_alive,
         "proc_name": "citadel-api",
         "control_socket_disable": True,
+        "when_ready": _stop_politely_on_interrupt,
     }

@@ -13,6 +13,7 @@ from citadel_orchestration.api.embedder import Embedder
 from citadel_orchestration.api.fleet import Fleet
 from citadel_orchestration.api.health import Health, probes
 from citadel_orchestration.api.hot_cache import HotCache
+from citadel_orchestration.api.known_models import KnownModels
 from citadel_orchestration.api.publish import Publisher
 from citadel_orchestration.api.results import Results
 from citadel_orchestration.settings import ApiSettings
@@ -52,7 +53,7 @@ class Services:
     settings: ApiSettings
     stores: Stores
     cache: EmbeddingCache
-    catalog: CatalogReader
+    models: KnownModels
     publisher: Publisher
     results: Results
     backlog: Backlog
@@ -65,23 +66,23 @@ class Services:
         """Builds the parts."""
         api = settings.api
         cache = EmbeddingCache(stores.cache, settings.cache, telemetry, count_misses=False)
-        catalog = CatalogReader(stores.results)
+        models = KnownModels(CatalogReader(stores.results, refresh=0.0))
         publisher, results = Publisher(settings), Results(stores.results)
-        backlog = Backlog(stores.broker, limit=api.max_backlog)
+        backlog = Backlog(stores.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
         computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
         return cls(
             settings=settings,
             stores=stores,
             cache=cache,
-            catalog=catalog,
+            models=models,
             publisher=publisher,
             results=results,
             backlog=backlog,
             embedder=Embedder(
                 cache,
                 HotCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),
-                catalog,
+                models,
                 computation,
                 limits=settings.limits,
                 default_model=settings.default_model,
@@ -95,10 +96,11 @@ class Services:
     async def start(self) -> None:
         """Begins to listen for results and reads the catalogue; a store that is down holds nothing up."""
         self.results.start()
-        await self.catalog.current()
+        await self.models.start()
 
     async def stop(self) -> None:
         """Ends what `start` began and closes all connections."""
+        await self.models.stop()
         await self.results.stop()
         self.publisher.close()
         await self.cache.aclose()

@@ -1,5 +1,6 @@
 """The state of a task: from its stored result, or from the record of accepted tasks."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,18 @@ _STATES = {
 }
 
 
-async def task_status(client: "Redis", task_id: str) -> bytes:
-    """The body of `GET /v1/tasks/{id}`, a `TaskStatus`.
+async def task_status(client: "Redis", task_id: str, *, timeout: float) -> bytes:
+    """The body of `GET /v1/tasks/{id}`, a `TaskStatus`, or an error within `timeout` seconds.
 
     Raises:
         TaskNotFound: Neither a result nor a record of it exists.
         StoreUnavailable: The results store does not answer.
     """
-    envelope, lease, meta = await _read(client, task_id)
+    try:
+        async with asyncio.timeout(timeout):
+            envelope, lease, meta = await _read(client, task_id)
+    except ERRORS:
+        raise StoreUnavailable from None
     if meta is not None:
         return orjson.dumps(_of_meta(task_id, orjson.loads(meta)))
     if not envelope:
@@ -45,10 +50,7 @@ async def _read(client: "Redis", task_id: str) -> tuple[bool, bytes | None, byte
     pipe.hexists(ENVELOPES, task_id)
     pipe.hget(LEASES, task_id)
     pipe.get(META_PREFIX + task_id)
-    try:
-        envelope, lease, meta = await pipe.execute()
-    except ERRORS:
-        raise StoreUnavailable from None
+    envelope, lease, meta = await pipe.execute()
     return envelope, lease, meta
 
 

@@ -1,5 +1,7 @@
 """The embedding cache: warming, statistics."""
 
+import asyncio
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +30,7 @@ async def warm_cache(request: Request) -> Response:
     body = await read_body(request, CacheWarmRequest)
     services = services_of(request)
     check_texts(body.texts, services.settings.limits, field="texts")
-    known = await services.catalog.current()
+    known = services.models.catalog
     for index, name in enumerate(body.models or ()):
         find_model(name, known, field=f"models[{index}]")
     return await accepted(services, WARM_EMBEDDING_CACHE, body.model_dump(exclude_none=True))
@@ -37,8 +39,10 @@ async def warm_cache(request: Request) -> Response:
 @router.get("/v1/cache", responses={200: {"model": CacheStats}}, summary="Statistics of the cache")
 async def show_cache(request: Request) -> Response:
     """Hits and misses since the cache was emptied; a cache that does not answer is not `available`."""
+    services = services_of(request)
     try:
-        counts, available = await services_of(request).cache.stats(), True
+        async with asyncio.timeout(services.settings.stores.timeout):
+            counts, available = await services.cache.stats(), True
     except CACHE_ERRORS:
         counts, available = _EMPTY, False
     looked_up = counts["hits"] + counts["misses"]

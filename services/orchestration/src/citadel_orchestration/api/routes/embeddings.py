@@ -56,17 +56,17 @@ async def create_embedding_task(request: Request) -> Response:
     """Accepts one text or a list; the result is at `/v1/tasks/{id}`."""
     body = await read_body(request, EmbeddingTaskRequest)
     services = services_of(request)
-    model = await _check_task(body, services)
+    model = _check_task(body, services)
     arguments = body.model_dump(exclude_defaults=True) | {"text": body.text, "model": model}
     return await accepted(services, GENERATE_EMBEDDING, arguments)
 
 
-async def _check_task(body: EmbeddingTaskRequest, services: Services) -> str:
+def _check_task(body: EmbeddingTaskRequest, services: Services) -> str:
     """The model's name, if the task can be run."""
     texts = check_texts(body.text, services.settings.limits)
     check_options(body.options)
     name = body.model or services.settings.default_model
-    model = find_model(name, await services.catalog.current())
+    model = find_model(name, services.models.catalog)
     if model is not None:
         check_dimensions(body.dimensions, model)
         check_not_empty(body.text, texts, model)

@@ -1,6 +1,7 @@
 """Operations: queues, workers, health, models."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import orjson
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from citadel_common.contracts.api import HealthResponse, QueuesResponse, WorkersResponse
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
+from citadel_orchestration.api.fleet import Fleet
 from citadel_orchestration.api.raw_route import RawRoute, services_of
 
 router = APIRouter(route_class=RawRoute, tags=["operations"])
@@ -21,13 +23,13 @@ T = TypeVar("T")
 @router.get("/v1/queues", responses={200: {"model": QueuesResponse}}, summary="Queues and their backlog")
 async def list_queues(request: Request) -> Response:
     """Ready messages by lane, messages that workers hold, live workers."""
-    return _json(QueuesResponse(queues=await _asked(services_of(request).fleet.queues())))
+    return _json(QueuesResponse(queues=await _asked(request, lambda fleet: fleet.queues())))
 
 
 @router.get("/v1/workers", responses={200: {"model": WorkersResponse}}, summary="Live workers")
 async def list_workers(request: Request) -> Response:
     """Workers whose heartbeat is fresh."""
-    return _json(WorkersResponse(workers=await _asked(services_of(request).fleet.workers())))
+    return _json(WorkersResponse(workers=await _asked(request, lambda fleet: fleet.workers())))
 
 
 @router.get("/v1/health", responses={200: {"model": HealthResponse}}, summary="Health of all dependencies")
@@ -39,7 +41,7 @@ async def show_health(request: Request) -> Response:
 @router.get("/v1/models", tags=["embeddings"], summary="Embedding models")
 async def list_models(request: Request) -> Response:
     """OpenAI-compatible: the models that live backends have; `citadel` has the details."""
-    catalog = await services_of(request).catalog.current()
+    catalog = services_of(request).models.catalog
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
         for name, model in sorted(catalog.models.items())
@@ -47,9 +49,11 @@ async def list_models(request: Request) -> Response:
     return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
-async def _asked(answer: Awaitable[T]) -> T:
+async def _asked(request: Request, question: Callable[[Fleet], Awaitable[T]]) -> T:
+    services = services_of(request)
     try:
-        return await answer
+        async with asyncio.timeout(services.settings.stores.timeout):
+            return await question(services.fleet)
     except ERRORS:
         raise StoreUnavailable("the broker does not answer; check that Redis runs") from None
 

@@ -20,5 +20,7 @@ _PARAMETER = {"name": "task_id", "in": "path", "required": True, "schema": {"typ
 )
 async def show_task(request: Request) -> Response:
     """`progress` while it runs, then `result` or `error`."""
-    content = await task_status(services_of(request).stores.results, request.path_params["task_id"])
+    services = services_of(request)
+    task_id, timeout = request.path_params["task_id"], services.settings.stores.timeout
+    content = await task_status(services.stores.results, task_id, timeout=timeout)
     return Response(content, media_type="application/json")

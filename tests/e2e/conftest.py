@@ -1,0 +1,56 @@
+"""The whole server: Redis, the API, a worker and a backend's double, each a process of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests.doubles.process import OllamaProcess
+from tests.integration.api.servers import Api
+from tests.support.polling import eventually
+from tests.support.redis_server import RedisProcess
+from tests.support.worker import WorkerProcess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Handles on its parts."""
+
+    redis: RedisProcess
+    double: OllamaProcess
+    api: Api
+    http: httpx.Client
+
+    def submit(self, text: str | list[str], **fields: object) -> str:
+        """The id of an accepted task."""
+        answer = self.http.post("/v1/embeddings/tasks", json={"text": text} | fields)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["task_id"])
+
+    def finished(self, task_id: str) -> dict[str, object] | None:
+        """The status of a task that has ended."""
+        status = self.http.get(f"/v1/tasks/{task_id}").json()
+        return status if status["status"] in ("succeeded", "failed") else None
+
+
+@pytest.fixture(scope="module")
+def server(
+    redis_server: RedisProcess, ollama: OllamaProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The server without workers."""
+    redis_server.flush()
+    ollama.reset()
+    environment = {"CITADEL_BROKER_URL": redis_server.url, "CITADEL_API__WORKERS": "1"}
+    api = Api(environment, tmp_path_factory.mktemp("api") / "log")
+    with httpx.Client(base_url=api.url, timeout=60) as http:
+        yield Server(redis=redis_server, double=ollama, api=api, http=http)
+    api.terminate()
+
+
+@pytest.fixture(scope="module")
+def ready(server: Server) -> Iterator[Server]:
+    """The server with one worker, known to be healthy."""
+    with WorkerProcess(server.redis.url, server.double.url):
+        eventually(lambda: server.http.get("/v1/health").json()["status"] == "ok")
+        yield server

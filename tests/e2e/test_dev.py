@@ -1,0 +1,243 @@
+"""`citadel dev` as users meet it: a real process, its children, signals and accidents."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import pytest
+
+from citadel_client import Citadel
+from citadel_client.dev.processes import alive
+
+pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
+T = TypeVar("T")
+NAMES = {"broker", "cache", "embeddings", "api"}
+START_S = 150.0
+STOP_S = 60.0
+
+
+def eventually(look: Callable[[], T], within: float = START_S) -> T:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + within
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Dev:
+    process: subprocess.Popen[str]
+    home: Path
+    errors: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the env file says; nothing while it is not there."""
+        try:
+            words = shlex.split((self.home / "env").read_text())
+        except FileNotFoundError:
+            return {}
+        return dict(word.split("=", 1) for word in words)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        pairs = (pair.split(":") for pair in self.env.get("CITADEL_PIDS", "").split())
+        return {name: int(pid) for name, pid in pairs}
+
+    def ready(self) -> dict[str, str]:
+        def look() -> dict[str, str]:
+            assert self.process.poll() is None, self.errors.read_text()
+            return self.env
+
+        return eventually(look)
+
+    def stop(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+@contextmanager
+def dev(home: Path, *options: str, ready: bool = True) -> Iterator[Dev]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+    errors = home.with_name(home.name + ".errors")
+    command = [sys.executable, "-m", "citadel_client", "dev", "--home", str(home), *options]
+    with (
+        errors.open("a") as file,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True) as process,
+    ):
+        started = Dev(process, home, errors)
+        try:
+            if ready:
+                started.ready()
+            yield started
+        finally:
+            if process.poll() is None:
+                started.stop(signal.SIGTERM)
+
+
+def refused(home: Path, *options: str) -> str:
+    """What a `citadel dev` says that cannot run."""
+    with dev(home, *options, ready=False) as second:
+        assert second.process.wait(START_S) == 1
+    return second.errors.read_text()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with dev(tmp_path_factory.mktemp("dev") / "home", "--port", "0") as started:
+        yield started
+
+
+def test_announces_itself_and_writes_what_shells_need(running):
+    assert running.process.stdout is not None
+    assert running.env["CITADEL_API_URL"] in running.process.stdout.readline()
+    assert set(running.env) == {
+        "CITADEL_API_URL",
+        "CITADEL_BROKER_URL",
+        "CITADEL_RESULT_URL",
+        "CITADEL_CACHE_URL",
+        "CITADEL_PIDS",
+    }
+    assert set(running.pids) == NAMES
+    assert (running.home / "env").stat().st_mode & 0o077 == 0
+    shell = subprocess.run(
+        ["sh", "-c", '. "$0"; printf %s "$CITADEL_API_URL"', str(running.home / "env")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout == running.env["CITADEL_API_URL"]
+
+
+def test_serves(running):
+    with Citadel(running.env["CITADEL_API_URL"]) as citadel:
+        assert citadel.health().status == "ok"
+        found = citadel.embed(["A man is eating food.", "A man is eating a piece of bread."])
+        assert float(found.array[0] @ found.array[1]) == pytest.approx(0.755, abs=0.01)
+        task = citadel.submit(["one", "two"])
+        assert len(task.wait(60).vectors) == 2
+
+
+def test_redis_refuses_those_without_the_password(running):
+    port = httpx.URL(running.env["CITADEL_BROKER_URL"]).port
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(b"PING\r\n")
+        assert connection.recv(100).startswith(b"-NOAUTH")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_child_that_dies_is_started_again(running, name):
+    before = eventually(lambda: running.pids if len(running.pids) == len(NAMES) else None)[name]
+    os.killpg(before, signal.SIGKILL)
+    after = eventually(lambda: running.pids.get(name) if running.pids.get(name) != before else None)
+    assert alive(after)
+    with Citadel(running.env["CITADEL_API_URL"]) as citadel:
+        eventually(lambda: serves(citadel))
+
+
+def serves(citadel: Citadel) -> bool:
+    try:
+        return citadel.health().status == "ok" and len(citadel.embed("once more", cache_enabled=False)) == 1
+    except Exception:  # noqa: BLE001  (whatever it is, it is to pass)
+        return False
+
+
+def test_a_second_one_on_the_same_home_says_where_the_first_is(running):
+    said = refused(running.home, "--port", "0")
+    assert "already runs" in said
+    assert running.env["CITADEL_API_URL"] in said
+    assert running.env  # the first one's file is left alone
+
+
+def test_a_taken_port_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(tmp_path / "home", "--port", str(port))
+    assert f"port {port} is taken" in said
+    assert "--port" in said
+
+
+def test_a_wrong_setting_is_shown(tmp_path, monkeypatch):
+    environment = os.environ | {"CITADEL_LIMITS__MAX_TEXTS": "many"}
+    command = [sys.executable, "-m", "citadel_client", "dev", "--home", str(tmp_path / "home"), "--port", "0"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
+    assert ended.returncode == 1
+    assert "CITADEL_LIMITS__MAX_TEXTS" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stops_cleanly_and_starts_again_on_what_was_there(tmp_path, number):
+    home = tmp_path / "home"
+    with dev(home, "--port", "0") as first:
+        with Citadel(first.env["CITADEL_API_URL"]) as citadel:
+            citadel.embed(["kept"])
+            task = citadel.submit(["kept too"])
+            task.wait(60)
+        stores = first.env["CITADEL_BROKER_URL"]
+        pids = first.pids
+        assert first.stop(number) == 0
+        assert not [name for name, pid in pids.items() if alive(pid)]
+        assert not (home / "env").exists()
+    with dev(home, "--port", "0") as second, Citadel(second.env["CITADEL_API_URL"]) as citadel:
+        assert second.env["CITADEL_BROKER_URL"] == stores
+        assert citadel.embed(["kept"]).cache_hits == 1
+        assert citadel._call(_status_of(task.task_id)).status == "succeeded"
+
+
+def _status_of(task_id: str):
+    from citadel_client import calls
+
+    return calls.task(task_id)
+
+
+def test_killed_it_leaves_no_process_and_starts_again(tmp_path):
+    home = tmp_path / "home"
+    with dev(home, "--port", "0") as first:
+        pids = first.pids
+        first.stop(signal.SIGKILL)
+        eventually(lambda: not first.env)
+        with dev(home, "--port", "0") as second:  # waits for what is left of the first
+            assert not [name for name, pid in pids.items() if alive(pid)]
+            assert set(second.pids) == NAMES
+
+
+def test_killed_with_its_guardian_its_children_end_at_the_next_start(tmp_path):
+    home = tmp_path / "home"
+    with dev(home, "--port", "0") as first:
+        pids = first.pids
+        os.kill(_guardian_of(first.process.pid), signal.SIGSTOP)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        os.kill(_guardian_of(first.process.pid), signal.SIGKILL)
+        first.stop(signal.SIGKILL)
+        assert all(alive(pid) for pid in pids.values())
+        (home / "env").unlink()  # nobody was left to do it
+        with dev(home, "--port", "0") as second:
+            assert not [name for name, pid in pids.items() if alive(pid)]
+            assert set(second.pids) == NAMES
+
+
+def _guardian_of(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    for child in children.read_text().split():
+        if b"guardian" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError("no guardian")
+
+
+def test_json_is_one_document(tmp_path):
+    with dev(tmp_path / "home", "--port", "0", "--json") as started:
+        assert started.process.stdout is not None
+        assert json.loads(started.process.stdout.readline()) == started.env

@@ -1,0 +1,193 @@
+"""`POST /v1/embeddings`: from the cache, through a worker, and by OpenAI's own client."""
+
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from tests.integration.api.conftest import StartApi
+from tests.integration.api.fake_worker import DIMENSIONS, cache_vectors, vector_of
+from tests.integration.api.servers import Api, Program, RedisServer, until
+
+ERROR_TABLE = [
+    ("fail BackendUnavailable", 503, "backend_unavailable"),
+    ("fail BadVector", 502, "bad_vector"),
+    ("fail UnknownModel", 404, "model_not_found"),
+    ("fail DeadlineExceeded", 504, "deadline_exceeded"),
+    ("fail CitadelError", 500, "internal"),
+    ("refuse this", 422, "text_rejected"),
+]
+
+
+@pytest.fixture
+def computed(api_redis: RedisServer) -> list[str]:
+    """The texts that the worker computed during the test; filled when asked for."""
+    api_redis.client.delete("computed")
+
+    class Computed(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter([text.decode() for text in api_redis.client.lrange("computed", 0, -1)])
+
+    return Computed()
+
+
+def vectors_in(answer: httpx.Response) -> list[list[float]]:
+    assert answer.status_code == 200, answer.text
+    data = answer.json()["data"]
+    assert [item["index"] for item in data] == list(range(len(data)))
+    return [item["embedding"] for item in data]
+
+
+class TestHits:
+    """No worker runs: what is answered comes from the cache."""
+
+    def test_hits_need_no_broker(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        cache_vectors(api_redis.url, ["cached a", "cached b"])
+        answer = http.post("/v1/embeddings", json={"input": ["cached b", "cached a", "cached b"]})
+        expected = [vector_of(text).tolist() for text in ("cached b", "cached a", "cached b")]
+        np.testing.assert_array_equal(np.float32(vectors_in(answer)), np.float32(expected))
+        assert answer.json()["citadel"] == {"cache_hits": 3, "truncated": []}
+        assert answer.json()["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+        assert answer.json()["model"] == "nomic-embed-text"
+        assert not api_redis.client.llen("embeddings")
+
+    def test_both_encodings_are_the_same_vector(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        cache_vectors(api_redis.url, ["cached c"])
+        for _ in range(2):
+            body = {"input": "cached c", "encoding_format": "base64"}
+            (encoded,) = [item["embedding"] for item in http.post("/v1/embeddings", json=body).json()["data"]]
+            assert base64.b64decode(encoded) == vector_of("cached c").tobytes()
+            (numbers,) = vectors_in(http.post("/v1/embeddings", json={"input": "cached c"}))
+            assert np.float32(numbers).tobytes() == vector_of("cached c").tobytes()
+
+    def test_a_cut_text_is_told_again(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        cache_vectors(api_redis.url, ["long text", "short text"])
+        for _ in range(2):
+            answer = http.post("/v1/embeddings", json={"input": ["short text", "long text"]})
+            assert answer.json()["citadel"]["truncated"] == [1]
+
+    def test_model_with_latest(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        cache_vectors(api_redis.url, ["tagged"])
+        answer = http.post("/v1/embeddings", json={"input": "tagged", "model": "nomic-embed-text:latest"})
+        assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("worker")
+class TestMisses:
+    def test_only_missing_texts_are_sent_once_each(
+        self, http: httpx.Client, api_redis: RedisServer, computed: list[str]
+    ) -> None:
+        cache_vectors(api_redis.url, ["known 1", "known 2"])
+        texts = ["new b", "known 1", "new a", "new b", "known 2", "long new", "new a"]
+        answer = http.post("/v1/embeddings", json={"input": texts})
+        expected = [vector_of(text).tolist() for text in texts]
+        np.testing.assert_array_equal(np.float32(vectors_in(answer)), np.float32(expected))
+        assert list(computed) == ["new b", "new a", "long new"]
+        assert answer.json()["citadel"] == {"cache_hits": 2, "truncated": [5]}
+        assert answer.json()["usage"]["prompt_tokens"] == 9
+
+    def test_cache_can_be_refused(self, http: httpx.Client, api_redis: RedisServer, computed: list[str]) -> None:
+        cache_vectors(api_redis.url, ["cached but unwanted"])
+        answer = http.post("/v1/embeddings", json={"input": "cached but unwanted", "cache_enabled": False})
+        assert answer.json()["citadel"]["cache_hits"] == 0
+        assert list(computed) == ["cached but unwanted"]
+
+    @pytest.mark.parametrize("field", [{"dimensions": 4}, {"input_type": "query"}, {"options": {"num_ctx": 512}}])
+    def test_what_changes_the_vector_misses(
+        self, http: httpx.Client, api_redis: RedisServer, computed: list[str], field: dict[str, object]
+    ) -> None:
+        text = f"varied {sorted(field)}"
+        cache_vectors(api_redis.url, [text])
+        assert http.post("/v1/embeddings", json={"input": text} | field).status_code == 200
+        assert list(computed) == ([] if field == {"input_type": "query"} else [text])
+
+    def test_nothing_is_left_behind(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        assert http.post("/v1/embeddings", json={"input": "leaves nothing"}).status_code == 200
+        until(lambda: not api_redis.client.keys("celery-task-meta-*"), "removal of the result")
+
+    @pytest.mark.parametrize(("text", "status", "code"), ERROR_TABLE)
+    def test_failures(self, http: httpx.Client, text: str, status: int, code: str) -> None:
+        answer = http.post("/v1/embeddings", json={"input": ["fine", text]})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (status, code)
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+    def test_a_refused_text_is_named(self, http: httpx.Client) -> None:
+        texts = ["fine", "refuse a", "fine", "refuse b"]
+        error = http.post("/v1/embeddings", json={"input": texts}).json()["error"]
+        assert error["param"] == "input"
+        assert error["message"] == "input[1]: the backend refuses it (and 1 more)"
+        alone = http.post("/v1/embeddings", json={"input": "refuse a"}).json()["error"]
+        assert alone["message"] == "input: the backend refuses it"
+
+    def test_many_at_once(self, http: httpx.Client) -> None:
+        def embed(number: int) -> bool:
+            texts = [f"parallel {number} {index}" for index in range(5)]
+            answer = http.post("/v1/embeddings", json={"input": texts})
+            expected = [vector_of(text).tolist() for text in texts]
+            return np.array_equal(np.float32(vectors_in(answer)), np.float32(expected))
+
+        with ThreadPoolExecutor(24) as threads:
+            assert all(threads.map(embed, range(120)))
+
+    def test_openai_client(self, api: Api) -> None:
+        with openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0) as client:
+            for encoding in ("float", "base64"):
+                answer = client.embeddings.create(
+                    input=["by openai", "and again"], model="nomic-embed-text", encoding_format=encoding
+                )
+                assert [item.index for item in answer.data] == [0, 1]
+            plain = client.embeddings.create(input="by openai", model="nomic-embed-text")
+            np.testing.assert_array_equal(np.float32(plain.data[0].embedding), vector_of("by openai"))
+            assert [model.id for model in client.models.list()] == ["all-minilm", "nomic-embed-text"]
+            with pytest.raises(openai.NotFoundError, match="available"):
+                client.embeddings.create(input="a", model="gpt")
+            with pytest.raises(openai.BadRequestError):
+                client.embeddings.create(input=[], model="nomic-embed-text")
+
+    def test_without_a_catalogue_the_worker_decides(
+        self, start_api: StartApi, api_redis: RedisServer, computed: list[str]
+    ) -> None:
+        catalogue = api_redis.client.get("citadel:models")
+        api_redis.client.delete("citadel:models")
+        try:
+            api = start_api()
+            body = {"input": ["x", "y", "x"], "model": "whatever"}
+            answer = httpx.post(f"{api.url}/v1/embeddings", json=body, timeout=60)
+            assert len(vectors_in(answer)) == 3
+            assert list(computed) == ["x", "y", "x"]
+            assert len(vectors_in(answer)[0]) == DIMENSIONS
+        finally:
+            api_redis.client.set("citadel:models", catalogue)
+
+    def test_a_client_that_leaves_harms_nobody(self, http: httpx.Client, api_redis: RedisServer) -> None:
+        api_redis.client.delete("started")
+        with pytest.raises(httpx.ReadTimeout):
+            http.post("/v1/embeddings", json={"input": "wait on patience"}, timeout=0.5)
+        api_redis.client.blpop("started", timeout=60)
+        api_redis.client.lpush("patience", 1)
+        assert http.post("/v1/embeddings", json={"input": "after the one who left"}).status_code == 200
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_lost_announcement_is_made_good(http: httpx.Client, api_redis: RedisServer) -> None:
+    """The subscription is cut while a request waits: the result is found all the same."""
+    api_redis.client.delete("started")
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(http.post, "/v1/embeddings", json={"input": "wait on cut"})
+        api_redis.client.blpop("started", timeout=60)
+        assert api_redis.client.client_kill_filter(_type="pubsub") >= 1
+        api_redis.client.lpush("cut", 1)
+        assert answer.result().status_code == 200
+
+
+def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
+    """A worker that does not finish in time is a 504, and what was left in the queue is not run later."""
+    api = start_api(request_timeout=0.5)
+    answer = httpx.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
+    api_redis.client.lpush("deadline", 1)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -1,0 +1,163 @@
+"""The API as a process: start, stop, and what a lost Redis does."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import StartApi
+from tests.integration.api.servers import Api, Program, RedisServer, until
+
+
+def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
+    program = Program("citadel_orchestration.api", environment, log)
+    code = program.process.wait(timeout=60)
+    return code, log.read_text().splitlines()
+
+
+def test_port_in_use(start_api: StartApi, tmp_path: Path) -> None:
+    api = start_api()
+    code, lines = refused({"CITADEL_API__PORT": str(api.port)}, tmp_path / "log")
+    assert code != 0
+    assert lines == [f"citadel: cannot listen on 127.0.0.1:{api.port}: Address already in use"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"CITADEL_API__HOST": "0.0.0.0"}, "CITADEL_API__KEYS"),
+        ({"CITADEL_API__PORT": "many"}, "CITADEL_API__PORT"),
+        ({"CITADEL_API__KEYS": '[{"name": "a", "hash": "short", "scopes": ["read"]}]'}, "CITADEL_API__KEYS__0__HASH"),
+        ({"CITADEL_API__TYPO": "1"}, "CITADEL_API__TYPO"),
+    ],
+)
+def test_wrong_settings(variables: dict[str, str], named: str, tmp_path: Path) -> None:
+    code, lines = refused(variables, tmp_path / "log")
+    assert code == 78
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+def test_sigterm_finishes_what_is_in_flight(
+    start_api: StartApi, api_redis: RedisServer, models: None, worker: Program
+) -> None:
+    api = start_api(workers=2)
+    api_redis.client.delete("started")
+    with ThreadPoolExecutor(2) as threads:
+        answer = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on stop"}, timeout=60)
+        api_redis.client.blpop("started", timeout=60)
+        code = threads.submit(api.terminate)
+        until(lambda: _refuses(api.url), "the end of listening")
+        api_redis.client.lpush("stop", 1)
+        assert answer.result().status_code == 200
+        assert code.result() == 0
+    assert api.family == []
+
+
+def _refuses(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/livez", timeout=5)
+    except httpx.ConnectError:
+        return True
+    except httpx.TransportError:
+        return False
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_stop_is_clean(start_api: StartApi, number: signal.Signals) -> None:
+    api = start_api(workers=2)
+    with httpx.Client(base_url=api.url) as idle:
+        assert idle.get("/readyz").status_code == 200
+        api.process.send_signal(number)
+        assert api.process.wait(timeout=60) == 0
+    assert api.family == []
+    assert '"level": "error"' not in api.log.read_text()
+
+
+def test_a_lost_parent_ends_the_servers(start_api: StartApi) -> None:
+    api = start_api(workers=2)
+    os.kill(api.process.pid, signal.SIGKILL)
+    api.process.wait()
+    until(lambda: not api.family, "the end of the orphans")
+
+
+def test_redis_down_and_back(start_api: StartApi, api_redis: RedisServer, models: None) -> None:
+    api = start_api()
+    requests = [("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})]
+    with httpx.Client(base_url=api.url, timeout=60) as client:
+        assert client.post("/v1/embeddings/tasks", json={"text": "before"}).status_code == 202
+        api_redis.stop()
+        try:
+            for path, body in requests:
+                answer = client.post(path, json=body)
+                problem = answer.json()
+                assert (answer.status_code, (problem.get("error") or problem)["code"]) == (503, "store_unavailable")
+                assert "retry-after" in answer.headers
+            assert client.get("/livez").status_code == 200
+            until(lambda: client.get("/readyz").status_code == 503, "unreadiness")
+            assert "broker" in client.get("/readyz").json()["detail"]
+            for path in ("/v1/tasks/x", "/v1/queues", "/v1/workers"):
+                assert client.get(path).status_code == 503
+            assert client.get("/v1/cache").json()["available"] is False
+            health = client.get("/v1/health").json()
+            assert health["status"] == "down"
+            assert "does not answer" in health["components"]["broker"]["detail"]
+        finally:
+            api_redis.start()
+        until(lambda: client.get("/readyz").status_code == 200, "readiness")
+        until(lambda: client.post("/v1/embeddings/tasks", json={"text": "after"}).status_code == 202, "acceptance")
+
+
+def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisServer) -> None:
+    api = start_api()
+    api_redis.pause()
+    try:
+        health = httpx.get(f"{api.url}/v1/health", timeout=60).json()
+        assert health["status"] == "down"
+        assert "no answer within 2 s" in health["components"]["results"]["detail"]
+        answer = httpx.post(f"{api.url}/v1/embeddings/tasks", json={"text": "new"}, timeout=60)
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    finally:
+        api_redis.resume()
+
+
+def test_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> None:
+    api_redis.stop()
+    try:
+        api = start_api()
+        assert httpx.get(f"{api.url}/readyz").status_code == 503
+    finally:
+        api_redis.start()
+    until(lambda: httpx.get(f"{api.url}/readyz").status_code == 200, "readiness")
+
+
+def test_secrets_stay_out_of_answers_and_logs(api_redis: RedisServer, tmp_path: Path) -> None:
+    """Also when the store refuses them."""
+    url = f"redis://someone:opensesame@127.0.0.1:{api_redis.port}/0"
+    api = Api({"CITADEL_BROKER_URL": url, "CITADEL_API__WORKERS": "1"}, tmp_path / "log")
+    try:
+        with httpx.Client(base_url=api.url, timeout=60) as client:
+            told = [client.get(path).text for path in ("/v1/health", "/readyz", "/v1/queues", "/v1/tasks/x")]
+            told.append(client.post("/v1/embeddings/tasks", json={"text": "a"}).text)
+        assert "someone:" not in "".join(told)
+        assert "opensesame" not in "".join(told) + api.log.read_text()
+    finally:
+        api.kill_all()
+
+
+def test_a_long_outage_ends_a_wait(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
+    """A result store that stays away is told to those who wait, well before their deadline."""
+    api = start_api(request_timeout=600)
+    api_redis.client.delete("started")
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on gone"}, timeout=100)
+        api_redis.client.blpop("started", timeout=60)
+        api_redis.stop()
+        try:
+            assert answer.result().status_code == 503
+        finally:
+            api_redis.start()

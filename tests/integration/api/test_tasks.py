@@ -1,0 +1,90 @@
+"""Accepted tasks: from 202 to the result."""
+
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.integration.api.fake_worker import vector_of
+from tests.integration.api.servers import Program, RedisServer, until
+
+
+def status_of(http: httpx.Client, location: str) -> dict[str, Any]:
+    answer = http.get(location)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_queued_then_succeeded(http: httpx.Client, api_redis: RedisServer, request: pytest.FixtureRequest) -> None:
+    answer = http.post("/v1/embeddings/tasks", json={"text": ["one", "two"]})
+    accepted = answer.json()
+    location = answer.headers["location"]
+    assert answer.status_code == 202
+    assert location == f"/v1/tasks/{accepted['task_id']}"
+    assert (accepted["status"], accepted["queue"]) == ("queued", "embeddings")
+    assert status_of(http, location) == {"task_id": accepted["task_id"], "status": "queued"}
+    assert api_redis.client.llen("embeddings\x06\x163") == 1
+    assert http.get("/v1/queues").json()["queues"][0]["lanes"] == {"interactive": 0, "standard": 1, "batch": 0}
+    request.getfixturevalue("worker")
+    until(lambda: status_of(http, location)["status"] == "succeeded", "the task's end")
+    result = status_of(http, location)["result"]
+    assert result["embeddings"] == orjson.loads(orjson.dumps([vector_of(text).tolist() for text in ("one", "two")]))
+    assert not api_redis.client.exists("citadel:accepted")
+
+
+def test_recorded_before_published(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
+    """What the record holds is what would be published again."""
+    task_id = http.post("/v1/embeddings/tasks", json={"text": "wait on record", "dimensions": 4}).json()["task_id"]
+    stored = orjson.loads(api_redis.client.hget("citadel:accepted", task_id))
+    assert stored["name"] == "generate_embedding"
+    assert stored["kwargs"] == {"text": "wait on record", "dimensions": 4, "model": "nomic-embed-text"}
+    until(lambda: status_of(http, f"/v1/tasks/{task_id}")["status"] == "running", "the lease")
+    api_redis.client.lpush("record", 1)
+    until(lambda: status_of(http, f"/v1/tasks/{task_id}")["status"] == "succeeded", "the task's end")
+
+
+def test_warming_has_progress(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
+    api_redis.client.delete("started")
+    answer = http.post("/v1/cache/warm", json={"texts": ["a", "b"], "models": ["all-minilm"]})
+    assert answer.status_code == 202
+    api_redis.client.blpop("started", timeout=60)
+    status = status_of(http, answer.headers["location"])
+    assert (status["status"], status["progress"]) == ("running", {"processed": 1, "total": 2})
+    api_redis.client.lpush("warm", 1)
+    until(lambda: status_of(http, answer.headers["location"])["status"] == "succeeded", "the warming's end")
+
+
+def test_failed(http: httpx.Client, worker: Program) -> None:
+    location = http.post("/v1/embeddings/tasks", json={"text": "fail BadVector"}).headers["location"]
+    until(lambda: status_of(http, location)["status"] == "failed", "the task's failure")
+    assert status_of(http, location)["error"] == {"code": "bad_vector", "message": "as told: BadVector"}
+
+
+def test_retrying(http: httpx.Client, worker: Program) -> None:
+    location = http.post("/v1/embeddings/tasks", json={"text": "fail BackendUnavailable"}).headers["location"]
+    until(lambda: status_of(http, location)["status"] == "retrying", "the first retry")
+    assert status_of(http, location)["error"]["code"] == "backend_unavailable"
+
+
+@pytest.mark.parametrize("task_id", ["unknown", "0" * 4000, "a%2Fb", "citadel:accepted", "%00", "*"])
+def test_unknown(http: httpx.Client, task_id: str) -> None:
+    answer = http.get(f"/v1/tasks/{task_id}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_workers_and_health(http: httpx.Client, worker: Program) -> None:
+    (info,) = http.get("/v1/workers").json()["workers"]
+    assert (info["pid"], info["queue"]) == (worker.process.pid, "embeddings")
+    assert http.get("/v1/queues").json()["queues"][0]["workers"] == 1
+    health = http.get("/v1/health").json()
+    assert health["status"] == "ok"
+    assert {name: part["required"] for name, part in health["components"].items()} == {
+        "broker": True,
+        "results": True,
+        "cache": False,
+        "embedding_workers": True,
+        "embedding_models": True,
+    }
+    assert http.get("/readyz").status_code == 200
