@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.doubles.vectors import expected_vector
+from tests.support.assertions import assert_vectors
 
 GENERATED = {
     "success", "task_id", "embeddings", "model_used", "cache_hits", "total_texts", "cache_hit_rate",
@@ -27,12 +28,6 @@ def fresh(store, double, worker):
     """An empty store and a healthy double for each test."""
     store.flushall()
     return worker
-
-
-def assert_vectors(result, texts, model="nomic-embed-text", dimensions=None):
-    assert len(result["embeddings"]) == len(texts)
-    for vector, text in zip(result["embeddings"], texts, strict=True):
-        assert np.allclose(vector, expected_vector(model, text, dimensions), rtol=0, atol=1e-6)
 
 
 def assert_now(timestamp):

@@ -7,7 +7,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 QUEUE = "embeddings"
-TIMEOUT = 30.0
+TIMEOUT = 15.0
 
 
 class PlainClient:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from citadel_common.tasks.dead_letters import INDEX, LETTERS, DeadLetters
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
 from tests.support.redis_server import RedisProcess, redis_binary
@@ -42,6 +43,13 @@ def store(redis_server: RedisProcess, redis_url: str) -> Iterator["redis.Redis"]
     """A client of it."""
     with redis_server.client() as client:
         yield client
+
+
+@pytest.fixture
+def letters(store: "redis.Redis") -> DeadLetters:
+    """The dead letters, none at first."""
+    store.delete(LETTERS, INDEX)
+    return DeadLetters(store, ttl=3600)
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,10 @@ class RedisProcess:
         credentials = f":{self.password}@" if self.password else ""
         return f"redis://{credentials}127.0.0.1:{self.port}/0"
 
+    def database(self, number: int) -> str:
+        """Return the URL of another database, for a fleet of its own."""
+        return self.url.removesuffix("/0") + f"/{number}"
+
     def client(self) -> "redis.Redis":
         """Return a new client, to be closed."""
         return redis.Redis.from_url(self.url)

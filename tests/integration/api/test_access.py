@@ -4,12 +4,13 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from tests.integration.api.conftest import StartApi
-from tests.integration.api.servers import Api, RedisServer
+from tests.integration.api.servers import Api, Program, RedisServer
 
 READER, WRITER = "reader-key", "writer-key"
 
@@ -126,6 +127,19 @@ def test_overload(start_api: StartApi, api_redis: RedisServer, models: None) -> 
         assert api_redis.client.llen("embeddings") == 0
     finally:
         api_redis.client.delete("embeddings\x06\x166")
+
+
+def test_too_many_waiting(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
+    api = start_api(max_waiting=1)
+    api_redis.client.delete("started")
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on turn"}, timeout=60)
+        api_redis.client.blpop("started", timeout=60)
+        second = httpx.post(f"{api.url}/v1/embeddings", json={"input": "impatient"}, timeout=60)
+        api_redis.client.lpush("turn", 1)
+        assert (second.status_code, second.json()["error"]["code"]) == (503, "overloaded")
+        assert "retry-after" in second.headers
+        assert first.result().status_code == 200
 
 
 def test_openapi_names_every_route(http: httpx.Client) -> None:

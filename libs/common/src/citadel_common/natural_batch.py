@@ -28,32 +28,41 @@ class NaturalBatcher(Generic[T, R]):
         self._parallel = parallel
         self._waiting: list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._active = 0
 
     async def run(self, items: Sequence[T]) -> Sequence[R]:
         """The results of `items`, in order."""
         future: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
-        if len(self._running) < self._parallel:
+        if self._active < self._parallel:
             self._start()
         return await future
 
     def _start(self) -> None:
+        self._active += 1
         task = asyncio.get_running_loop().create_task(self._drain())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            group = self._take()
-            items = [item for part, _ in group for item in part]
-            try:
-                results = await self._call(items)
-            except BaseException as error:
-                _fail(group, error)
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                _answer(group, results)
+        try:
+            while self._waiting:
+                await self._call_next()
+        finally:
+            # Here and not in a done-callback, which runs later: what came in between would wait for ever.
+            self._active -= 1
+
+    async def _call_next(self) -> None:
+        group = self._take()
+        items = [item for part, _ in group for item in part]
+        try:
+            results = await self._call(items)
+        except BaseException as error:
+            _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            _answer(group, results)
 
     def _take(self) -> list[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]:
         size = count = 0

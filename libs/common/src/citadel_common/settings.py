@@ -137,8 +137,10 @@ class _FileEnvSource(EnvSettingsSource):
                 continue
             try:
                 variables.setdefault(target, Path(path).read_text(encoding="utf-8").strip())
-            except OSError as error:
-                raise SettingsError(f"{name.upper()}: cannot read {path}: {error.strerror}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise SettingsError(f"{name.upper()}: cannot read {path}: {reason}") from error
+            del variables[name]
         return variables
 
 

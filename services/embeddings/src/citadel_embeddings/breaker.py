@@ -17,7 +17,9 @@ class Breaker:
     """State of one (URL, model); times on the monotonic clock."""
 
     failures: int = 0
+    failing_since: float = 0.0
     open_until: float = 0.0
+    longest_pause: float = LONGEST_PAUSE
     pause: float = FIRST_PAUSE
     probing: bool = False
     last_error: str = ""
@@ -47,11 +49,13 @@ class Breaker:
     def failed(self, error: str) -> None:
         """Counts a failure; at the limit it opens, each time for longer."""
         was_probe, self.probing = self.probing, False
+        if not self.failures:
+            self.failing_since = time.monotonic()
         self.failures += 1
         self.last_error = error
         if self.failures == FAILURES or was_probe:
-            self.open_until = time.monotonic() + self.pause
-            self.pause = min(LONGEST_PAUSE, self.pause * 2)
+            self.open_until = time.monotonic() + min(self.pause, self.longest_pause)
+            self.pause = min(self.pause * 2, self.longest_pause)
 
     def abandoned(self) -> None:
         """Notes a call that says nothing about the server."""

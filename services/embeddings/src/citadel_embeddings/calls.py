@@ -4,6 +4,7 @@ A failing batch is halved until the bad text stands alone, so that it never fail
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -11,8 +12,15 @@ import orjson
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Stored, Vector, checked_rows
-from citadel_common.errors import BackendUnavailable, BadVector, CitadelError, TextRejected, UnknownModel
-from citadel_embeddings.backends.base import Backend, EmbedCall, EmbedReply, ServerFailed, TextTooLong
+from citadel_common.errors import (
+    BackendUnavailable,
+    BadVector,
+    CitadelError,
+    DeadlineExceeded,
+    TextRejected,
+    UnknownModel,
+)
+from citadel_embeddings.backends.base import Backend, EmbedCall, EmbedReply, ServerFailed, TextTooLong, TimedOut
 from citadel_embeddings.endpoints import Endpoints
 from citadel_embeddings.work import CallKey, Computed, Item
 
@@ -60,18 +68,24 @@ class BatchCaller:
     async def _with_failover(
         self, key: CallKey, call: EmbedCall, items: Sequence[Item], avoid: frozenset[str]
     ) -> tuple[str, EmbedReply, list[Vector | BadVector]]:
-        """Tries the URLs until one answers, the failures are too many, or the last deadline passes."""
-        deadline = max((item.deadline for item in items), key=lambda deadline: deadline.at)
+        """Tries the URLs until one answers, the failures are too many, or the last waiter gives up."""
+        since = max(item.since for item in items)
         failed = unknown = 0
         while True:
+            deadline = _latest(items)
+            if deadline.remaining <= 0:
+                raise DeadlineExceeded("no backend embedded the text before the deadline")
             try:
                 return await self._once(key, call, items, deadline, avoid)
-            except ServerFailed:
+            except DeadlineExceeded:
+                continue  # somebody with more time may have joined meanwhile
+            except ServerFailed as error:
                 failed += 1
-                if failed >= ATTEMPTS or deadline.remaining <= 0:
+                too_much = isinstance(error, TimedOut) and len(items) > 1
+                if failed >= ATTEMPTS or too_much:
                     raise
             except BackendUnavailable:
-                if deadline.remaining <= 0:
+                if _latest(items).remaining <= 0 or self._endpoints.is_given_up(call.model, since):
                     raise
             except UnknownModel:
                 unknown += 1
@@ -83,10 +97,28 @@ class BatchCaller:
     ) -> tuple[str, EmbedReply, list[Vector | BadVector]]:
         tokens = sum(item.tokens for item in items)
         async with self._endpoints.call(
-            call.model, tokens=tokens, texts=len(items), deadline=deadline, avoid=avoid
+            call.model,
+            tokens=tokens,
+            texts=len(items),
+            deadline=deadline,
+            since=max(item.since for item in items),
+            avoid=avoid,
         ) as url:
-            reply = await self._backend.embed(url, call, timeout=max(0.001, min(self._timeout, deadline.remaining)))
+            reply = await self._reply(url, call, deadline)
             return url, reply, _checked(key, items, reply)
+
+    async def _reply(self, url: str, call: EmbedCall, deadline: Deadline) -> EmbedReply:
+        """The backend's reply.
+
+        Raises:
+            DeadlineExceeded: The time was up before the server had all of its own; that says nothing about it.
+        """
+        try:
+            return await self._backend.embed(url, call, timeout=deadline.timeout(self._timeout))
+        except TimedOut:
+            if deadline.remaining <= 0:
+                raise DeadlineExceeded from None
+            raise
 
     async def _answer(
         self, call: EmbedCall, items: Sequence[Item], reply: EmbedReply, rows: Sequence[Vector | BadVector]
@@ -114,6 +146,8 @@ class BatchCaller:
         attempt: int,
     ) -> None:
         """Halves, or for a single text: cuts it if it is too long, else tries again, else gives up."""
+        for item in items:
+            item.since = time.monotonic()  # a server took the call: the wait for one begins anew
         if len(items) > 1:
             middle = len(items) // 2
             halves = (items[:middle], items[middle:])
@@ -145,6 +179,11 @@ def _checked(key: CallKey, items: Sequence[Item], reply: EmbedReply) -> list[Vec
     if len(rows) > 1 and all(isinstance(row, BadVector) for row in rows):
         raise ServerFailed(_first_problem(rows).message)
     return rows
+
+
+def _latest(items: Sequence[Item]) -> Deadline:
+    """The deadline of the most patient waiter."""
+    return max((item.deadline for item in items), key=lambda deadline: deadline.at)
 
 
 def _first_problem(rows: Sequence[Vector | BadVector]) -> BadVector:

@@ -83,20 +83,23 @@ class Coalescer:
             self._groups.pop(key, None)
 
     async def _room(self, key: CallKey, group: _Group) -> bool:
-        """Whether there is a free slot; items whose deadline passes meanwhile are failed."""
+        """Whether there is a free slot; items whose deadline passes meanwhile, or whose patience, are failed."""
         head = group.waiting.peek()
         if head is None:
             return False
         try:
-            await self._endpoints.wait_for_room(key.model, head.deadline)
+            await self._endpoints.wait_for_room(key.model, head.deadline, head.since)
         except BackendUnavailable as error:
-            late = [item for item in group.waiting if item.deadline.remaining <= 0]
+            late = [item for item in group.waiting if self._is_late(key, item)]
             for item in late:
                 group.waiting.remove(item)
                 item.outcome = error
             await self._caller.settle(late)
             return False
         return True
+
+    def _is_late(self, key: CallKey, item: Item) -> bool:
+        return item.deadline.remaining <= 0 or self._endpoints.is_given_up(key.model, item.since)
 
     async def _linger(self, group: _Group) -> None:
         group.full.clear()

@@ -5,16 +5,17 @@ until some URL can.
 """
 
 import asyncio
+import functools
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import BackendUnavailable, CitadelError, UnknownModel
+from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.telemetry import Telemetry, names
 from citadel_embeddings.breaker import Breaker
 from citadel_embeddings.limiter import AdaptiveLimit
@@ -30,19 +31,33 @@ class Endpoint:
 
     url: str
     limit: AdaptiveLimit
+    breakers: defaultdict[str, Breaker]
     outstanding_tokens: int = 0
-    breakers: dict[str, Breaker] = field(default_factory=lambda: defaultdict(Breaker))
 
 
 class Endpoints:
     """All URLs of one backend; belongs to one event loop."""
 
     def __init__(
-        self, name: str, urls: list[str], *, concurrency: int, max_concurrency: int, telemetry: Telemetry
+        self,
+        name: str,
+        urls: list[str],
+        *,
+        concurrency: int,
+        max_concurrency: int,
+        patience: float,
+        longest_pause: float,
+        telemetry: Telemetry,
     ) -> None:
         self.name = name
+        self._patience = patience
         self._all = [
-            Endpoint(url, AdaptiveLimit(float(min(concurrency, max_concurrency)), max_concurrency)) for url in urls
+            Endpoint(
+                url,
+                AdaptiveLimit(float(min(concurrency, max_concurrency)), max_concurrency),
+                defaultdict(functools.partial(Breaker, longest_pause=longest_pause)),
+            )
+            for url in urls
         ]
         self._telemetry = telemetry
         self._changed = asyncio.Condition()
@@ -64,13 +79,24 @@ class Endpoints:
             return None
         return breakers[-1].last_error
 
-    async def wait_for_room(self, model: str, deadline: Deadline) -> None:
+    def is_given_up(self, model: str, since: float) -> bool:
+        """Whether every URL has failed for so long that who waits since then should wait no more.
+
+        A backend that is merely busy is never given up.
+        """
+        breakers = [endpoint.breakers[model] for endpoint in self._all]
+        if any(breaker.failures == 0 for breaker in breakers):
+            return False
+        down_since = max(breaker.failing_since for breaker in breakers)
+        return time.monotonic() - max(down_since, since) >= self._patience
+
+    async def wait_for_room(self, model: str, deadline: Deadline, since: float) -> None:
         """Returns once some URL takes a call.
 
         Raises:
-            BackendUnavailable: None did until the deadline.
+            BackendUnavailable: None did until the deadline, or all are given up.
         """
-        await self._room(model, deadline)
+        await self._room(model, deadline, since)
 
     def free_slots(self, model: str) -> int:
         """How many calls could start now."""
@@ -80,9 +106,11 @@ class Endpoints:
             if endpoint.breakers[model].lets_pass
         )
 
-    async def _room(self, model: str, deadline: Deadline, avoid: frozenset[str] = frozenset()) -> Endpoint:
+    async def _room(
+        self, model: str, deadline: Deadline, since: float, avoid: frozenset[str] = frozenset()
+    ) -> Endpoint:
         while (endpoint := self._best(model, avoid)) is None:
-            if deadline.remaining <= 0:
+            if deadline.remaining <= 0 or self.is_given_up(model, since):
                 reason = self.down_because(model) or "all servers are busy"
                 raise BackendUnavailable(f"no backend takes {model!r}: {reason}")
             await self._wait(min(RECHECK, deadline.remaining))
@@ -90,10 +118,10 @@ class Endpoints:
 
     @asynccontextmanager
     async def call(
-        self, model: str, *, tokens: int, texts: int, deadline: Deadline, avoid: frozenset[str] = frozenset()
+        self, model: str, *, tokens: int, texts: int, deadline: Deadline, since: float, avoid: frozenset[str]
     ) -> AsyncIterator[str]:
         """The URL for one call, one not in `avoid` if possible; how the block ends tells limit and breaker."""
-        endpoint = await self._room(model, deadline, avoid)
+        endpoint = await self._room(model, deadline, since, avoid)
         breaker, started = endpoint.breakers[model], time.monotonic()
         endpoint.limit.started()
         breaker.started()
@@ -127,7 +155,11 @@ class Endpoints:
         )
 
     def _conclude(self, endpoint: Endpoint, model: str, error: CitadelError) -> None:
-        """Refused texts prove that the server is alive; all else counts against it."""
+        """Refused texts prove that the server is alive; all else but our own haste counts against it."""
+        if isinstance(error, DeadlineExceeded):
+            endpoint.limit.abandoned()
+            endpoint.breakers[model].abandoned()
+            return
         if not error.transient and not isinstance(error, UnknownModel):
             endpoint.limit.abandoned()
             self._closed(endpoint, model)

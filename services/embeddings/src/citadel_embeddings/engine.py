@@ -112,7 +112,7 @@ class EmbeddingEngine:
                 wanted.setdefault((plan.call, plan.cached), {}).update(plan.texts)
         groups = await asyncio.gather(
             *(
-                self._find(call, texts, cached=cached, lane=lane, deadline=patience)
+                self._find(call, texts, cached=cached, lane=lane, deadline=deadline)
                 for (call, cached), texts in wanted.items()
             )
         )
@@ -147,7 +147,8 @@ class EmbeddingEngine:
         if cached:
             keys = list(wanted)
             stored = await self._cache.get_many(keys)
-            found = {key: Found(Computed(hit, 0), hit=True) for key, hit in zip(keys, stored, strict=True) if hit}
+            hits = ((key, hit) for key, hit in zip(keys, stored, strict=True) if hit is not None and call.fits(hit))
+            found = {key: Found(Computed(hit, 0), hit=True) for key, hit in hits}
         missing = {key: text for key, text in wanted.items() if key not in found}
         if missing:
             computed = await self._flights.fetch(call, missing, cached=cached, lane=lane, deadline=deadline)

@@ -27,6 +27,7 @@ class Flights:
         self._cache = cache
         self._coalescers: dict[str, Coalescer] = {}
         self._under_way: dict[str, Item] = {}
+        self._claims: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_backend(self, name: str, coalescer: Coalescer) -> None:
@@ -89,7 +90,7 @@ class Flights:
         while others:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
-            others = await self._look(others)
+            others = await self._look(call, others)
             others = await self._claim(call, [item for item in others if item.deadline.remaining > 0])
 
     async def _claim(self, call: CallKey, items: Sequence[Item]) -> list[Item]:
@@ -99,14 +100,15 @@ class Flights:
         granted = await self._cache.claim_many([item.key for item in items])
         ours = [item for item, mine in zip(items, granted, strict=True) if mine]
         if ours:
+            self._claims.update(item.key for item in ours)
             self._coalescers[call.backend].submit(call, ours)
         return [item for item, mine in zip(items, granted, strict=True) if not mine]
 
-    async def _look(self, items: Sequence[Item]) -> list[Item]:
+    async def _look(self, call: CallKey, items: Sequence[Item]) -> list[Item]:
         """Settles what another process has stored, and what nobody waits for; the rest."""
         stored = await self._cache.peek_many([item.key for item in items])
         for item, hit in zip(items, stored, strict=True):
-            if hit is not None:
+            if hit is not None and call.fits(hit):
                 item.outcome = Computed(hit, 0)
             elif item.deadline.remaining <= 0:
                 item.outcome = DeadlineExceeded("another process did not compute the text in time")
@@ -122,13 +124,16 @@ class Flights:
         if failed:
             await self._cache.release_many(failed)
         for item in items:
+            self._claims.discard(item.key)
             item.settle()
 
     async def aclose(self) -> None:
-        """Ends what waits for other processes."""
+        """Ends what waits for other processes, and gives up the claims on what was not finished."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._claims:
+            await self._cache.release_many(list(self._claims))
 
 
 def _result_of(item: Item) -> Computed | CitadelError:

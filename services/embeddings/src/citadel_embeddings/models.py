@@ -11,7 +11,7 @@ import structlog
 from citadel_common.contracts.api import ModelInfo
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import catalog
-from citadel_common.errors import BackendUnavailable, CitadelError, UnknownModel
+from citadel_common.errors import BackendRefused, BackendUnavailable, CitadelError, UnknownModel
 from citadel_common.redis import ERRORS
 from citadel_embeddings.backends import Backend
 from citadel_embeddings.backends.base import BackendModel
@@ -46,7 +46,7 @@ class _Source:
     backend: Backend
     listed: list[BackendModel] | None = None
     is_open: bool = False
-    error: str = ""
+    error: CitadelError | None = None
 
 
 @dataclass
@@ -75,6 +75,7 @@ class ModelRegistry:
         Raises:
             UnknownModel: Every backend was asked, none has it.
             BackendUnavailable: A backend that may have it did not answer until the deadline.
+            BackendRefused: Every backend that may have it refuses to say so.
         """
         while True:
             model = self._find(name)
@@ -90,6 +91,8 @@ class ModelRegistry:
         if not silent:
             available = ", ".join(sorted(self._models)) or "none"
             raise UnknownModel(f"model: no backend has {name!r}; available: {available}")
+        if all(isinstance(source.error, BackendRefused) for source in silent):
+            raise BackendRefused(f"no backend lists its models: {silent[0].error}")
         if deadline.remaining <= RETRY_PAUSE:
             raise BackendUnavailable(f"no backend answers for {name!r}: {silent[0].error}")
 
@@ -134,11 +137,11 @@ class ModelRegistry:
         try:
             models = await source.backend.models(url, timeout=LIST_TIMEOUT)
         except CitadelError as error:
-            source.error = error.message
+            source.error = error
             return None
         except Exception as error:  # noqa: BLE001  (one backend's defect must not hide the others' models)
-            source.error = f"{type(error).__name__}: {error}"
-            log.warning("backend_not_listed", backend=source.name, error=source.error)
+            source.error = BackendUnavailable(f"{type(error).__name__}: {error}")
+            log.warning("backend_not_listed", backend=source.name, error=source.error.message)
             return None
         source.is_open = models is None
         return models or []

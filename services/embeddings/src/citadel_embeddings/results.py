@@ -11,7 +11,7 @@ from citadel_common.contracts.embeddings import (
     Texts,
 )
 from citadel_common.embeddings.vectors import Vector, to_base64, to_json
-from citadel_common.errors import CitadelError
+from citadel_common.errors import BadVector, CitadelError, TextRejected
 from citadel_common.timestamps import utc_now
 from citadel_embeddings.engine import Outcome
 
@@ -70,8 +70,8 @@ def worst(outcome: Outcome, *, last_try: bool) -> CitadelError | None:
 
 
 def named(error: CitadelError, field: str) -> CitadelError:
-    """The same error, its message led by the field it speaks of."""
-    return error if error.message.startswith(field) else type(error)(f"{field}: {error.message}")
+    """The same error; one that speaks of a text is led by its field."""
+    return type(error)(f"{field}: {error.message}") if isinstance(error, TextRejected | BadVector) else error
 
 
 def field_of(text: Texts, index: int) -> str:

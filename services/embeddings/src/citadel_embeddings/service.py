@@ -90,6 +90,8 @@ class EmbeddingService:
             [LOCAL_URL] if local else entry.urls,
             concurrency=1 if local else entry.concurrency,
             max_concurrency=1 if local else entry.max_concurrency,
+            patience=self._settings.embeddings.patience,
+            longest_pause=entry.longest_pause,
             telemetry=self._telemetry,
         )
         caller = BatchCaller(registry.backends[name], endpoints, timeout=entry.timeout, settle=flights.settle)

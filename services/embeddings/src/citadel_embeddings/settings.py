@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from citadel_common.settings import CommonSettings, Fragment
+from citadel_embeddings.breaker import LONGEST_PAUSE
 from citadel_embeddings.profiles import BUILT_IN, ModelProfile
 
 
@@ -30,6 +31,9 @@ class BackendSettings(Fragment):
     max_batch_tokens: int = Field(16_384, ge=1, description="Estimated tokens in one call")
     concurrency: int = Field(4, ge=1, description="Calls at once to one URL to begin with; it then adapts")
     max_concurrency: int = Field(16, ge=1, description="Most calls at once to one URL")
+    longest_pause: float = Field(
+        LONGEST_PAUSE, gt=0, description="Seconds a URL that keeps failing is left alone at most before it is tried"
+    )
     keep_alive: str | None = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
 
     @model_validator(mode="after")

@@ -1,8 +1,9 @@
 """Units of work between the engine and the backends."""
 
 import asyncio
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -41,6 +42,10 @@ class CallKey:
         """Length that the vectors must have."""
         return self.dimensions or self.own_dimensions
 
+    def fits(self, stored: Stored) -> bool:
+        """Whether a vector from the cache has that length."""
+        return stored.vector.size == (self.expected or stored.vector.size)
+
 
 @dataclass(slots=True, eq=False)
 class Item:
@@ -55,6 +60,7 @@ class Item:
         future: What they wait for.
         outcome: What will be answered, once it is stored.
         queued: Whether it waits for a call.
+        since: When it began to wait for a server, on the monotonic clock.
     """
 
     key: str
@@ -65,6 +71,7 @@ class Item:
     future: asyncio.Future[Computed]
     outcome: Computed | Exception | None = None
     queued: bool = False
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def tokens(self) -> int:

@@ -16,11 +16,21 @@ from citadel_client.errors import CitadelApiError
 
 HELP = """Embed texts with a Citadel server, and look after it.
 
-Exit codes: 0 all went well; 1 it failed, or some items did; 2 wrong usage; 3 no server answers;
-4 the server answers but is down; 130 interrupted.
+Exit codes:
 
-Environment: CITADEL_API_URL (server), CITADEL_API_KEY (its key), CITADEL_HOME (data of `dev` and `demo`,
-default .citadel), NO_COLOR.
+ 0 all went well; for `dev`: stopped as asked
+
+ 1 it failed, or some items did
+
+ 2 wrong usage
+
+ 3 no server answers
+
+ 4 the server answers, and is down
+
+ 130 interrupted
+
+Environment: CITADEL_API_URL (the server), CITADEL_API_KEY (its key), CITADEL_HOME (what `dev` and `demo` keep), NO_COLOR.
 """
 
 app = typer.Typer(name="citadel", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)

@@ -27,6 +27,9 @@ def of_children(user: Mapping[str, str], home: Home, port: int, store_urls: Mapp
         "CITADEL_API__GRACEFUL_TIMEOUT": "10",
         "CITADEL_WORKER__STOP_GRACE": "10",
         "PYTHONUNBUFFERED": "1",
+        # a machine that does other work too: threads that spin while they wait make the model several times slower
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
     }
     if not any(name.upper().startswith(BACKENDS) for name in user):
         found[BACKENDS] = '{"local": {"kind": "local"}}'

@@ -34,7 +34,7 @@ def checked(values: object, *, dimensions: int | None) -> Vector:
     try:
         with np.errstate(over="ignore"):
             vector = np.ascontiguousarray(values, dtype="<f4")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadVector("the backend answered with something that is no vector of numbers") from None
     if vector.ndim != 1 or vector.size == 0:
         raise BadVector(f"the backend answered with shape {vector.shape} instead of one vector")
@@ -59,7 +59,7 @@ def checked_rows(rows: Sequence[object], *, dimensions: int | None) -> list[Vect
     try:
         with np.errstate(over="ignore"):
             matrix = np.ascontiguousarray(rows, dtype="<f4")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return [_row(row, dimensions) for row in rows]
     if matrix.ndim != 2 or matrix.shape[1] != (dimensions or matrix.shape[1]):
         return [_row(row, dimensions) for row in rows]

@@ -23,6 +23,7 @@ ENVELOPES = "citadel:accepted"
 DUE = "citadel:accepted:due"
 LEASES = "citadel:accepted:leases"
 HEADER = "citadel_accepted"
+MOST_DOUBLINGS = 30
 
 Claim = Literal["run", "busy", "finished"]
 
@@ -150,6 +151,6 @@ class AcceptedTasks:
             return None
         envelope = Envelope.from_json(task_id, stored)
         later = replace(envelope, looks=envelope.looks + 1)
-        wait = min(self._settings.longest_wait, self._settings.first_look * 2**later.looks)
+        wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
         kept = self._postpone_script(keys=[ENVELOPES, DUE], args=[task_id, later.to_json(), now + wait])
         return envelope if kept else None

@@ -10,7 +10,7 @@ from kombu import Queue as KombuQueue
 
 from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
 from citadel_common.settings import CommonSettings
-from citadel_common.tasks import broker, serializer
+from citadel_common.tasks import backend, broker, serializer
 
 
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
@@ -25,6 +25,8 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     broker.install()
     app = Celery("citadel", set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    if queue is not None:
+        app.loader.override_backends = backend.OVERRIDES
     app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]
     return app
 

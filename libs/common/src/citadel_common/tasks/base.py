@@ -106,13 +106,12 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
             runtime.telemetry.observe(names.TASK_SECONDS, time.monotonic() - started, task=self.name)
 
-    def after_return(self, status: str, *_: Any) -> None:
-        """Celery's hook after the outcome is stored: an accepted task is done, or waits for its retry."""
+    def after_return(self, *_: Any) -> None:
+        """Celery's hook after the final outcome is stored: an accepted task is done."""
         if not self._is_accepted:
             return
-        accepted = runtime_of(self.app).accepted
         try:
-            (accepted.release if status == "RETRY" else accepted.finish)(self.request.id)
+            runtime_of(self.app).accepted.finish(self.request.id)
         except ERRORS as error:
             log.warning("accepted_record_unavailable", error=type(error).__name__)
 

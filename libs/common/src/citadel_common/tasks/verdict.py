@@ -62,10 +62,17 @@ class Verdicts:
     def _hand_back(self) -> Verdict:
         try:
             forgive_delivery(self._runtime.results, self._task.request.id)
-            self._runtime.accepted.release(self._task.request.id)
         except ERRORS as error:
             log.warning("hand_back_unrecorded", error=type(error).__name__)
+        self._release()
         return Verdict(outcome="handed_back", to_raise=Reject("the worker is stopping", requeue=True))
+
+    def _release(self) -> None:
+        """Lets any worker take the task on at once."""
+        try:
+            self._runtime.accepted.release(self._task.request.id)
+        except ERRORS as error:
+            log.warning("lease_not_released", error=type(error).__name__)
 
     def _unexpected(self, error: Exception) -> Verdict:
         """A defect: trying again would meet it again, and the arguments are wanted for the repair."""
@@ -85,6 +92,7 @@ class Verdicts:
         log.warning("task_retried", code=error.code, error=error.message, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {})
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
+        self._release()
         try:
             self._task.retry(exc=error, countdown=delay, max_retries=retry.max_retries, headers=headers)
         except Retry as scheduled:

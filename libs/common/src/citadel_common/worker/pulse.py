@@ -42,7 +42,8 @@ class Pulse:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Starts beating."""
+        """Starts beating; the first beat comes before the first task, so that its death is noticed."""
+        self._try(self._beat, "heartbeat")
         self._thread.start()
 
     def stop(self) -> None:

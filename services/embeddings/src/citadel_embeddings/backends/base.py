@@ -12,7 +12,11 @@ class TextTooLong(TextRejected):
 
 
 class ServerFailed(BackendUnavailable):
-    """The server answers, and fails; perhaps because of one of the texts."""
+    """The server got the request and failed; perhaps because of one of the texts."""
+
+
+class TimedOut(ServerFailed):
+    """The server did not answer in time; perhaps because of one of the texts, or of too many."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """HTTP to embedding servers: one client per backend, and failures as the error classes of Citadel."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import httpx
 import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
-from citadel_embeddings.backends.base import ServerFailed
+from citadel_embeddings.backends.base import ServerFailed, TimedOut
 from citadel_embeddings.settings import BackendSettings
 
 _MESSAGE_LIMIT = 300
@@ -31,7 +32,9 @@ class HttpClient:
         """The response, whatever its status.
 
         Raises:
-            BackendUnavailable: No answer: refused, reset, timed out.
+            BackendUnavailable: Nobody listens there.
+            ServerFailed: The connection ended without an answer.
+            TimedOut: No answer in time.
         """
         return await self._send("POST", url, orjson.dumps(body), timeout)
 
@@ -42,9 +45,14 @@ class HttpClient:
     async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> httpx.Response:
         limits = httpx.Timeout(timeout, connect=min(timeout, self._connect_timeout))
         try:
-            return await self._client.request(method, url, content=content, timeout=limits)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(timeout):  # httpx bounds each read, and a trickle has many
+                return await self._client.request(method, url, content=content, timeout=limits)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise BackendUnavailable(f"{host_of(url)} does not answer: {_reason(error)}") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise TimedOut(f"{host_of(url)} did not answer within {timeout:.3g} s") from None
+        except httpx.HTTPError as error:
+            raise ServerFailed(f"{host_of(url)} hung up: {_reason(error)}") from None
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -89,4 +97,4 @@ def host_of(url: str) -> str:
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    return "timed out" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__
+    return str(error) or type(error).__name__

@@ -12,6 +12,7 @@ from citadel_embeddings.settings import BackendSettings
 
 _DIGEST_LENGTH = 12
 _SPECIAL_TOKENS = 2
+_DEFAULT_BATCH = 2048
 
 
 class OllamaBackend:
@@ -67,8 +68,20 @@ class OllamaBackend:
 
 def _all_fit(call: EmbedCall) -> bool:
     """Whether no text can be too long: a token stands for at least one byte of text."""
-    room = (call.max_tokens or 0) - _SPECIAL_TOKENS
+    room = _window(call) - _SPECIAL_TOKENS
     return all(len(text) * 4 <= room or len(text.encode()) <= room for text in call.texts)
+
+
+def _window(call: EmbedCall) -> int:
+    """Tokens of a text that Ollama reads for sure: options may narrow what the model can."""
+    context = _whole(call.options.get("num_ctx", call.max_tokens))
+    batch = _whole(call.options.get("num_batch", min(_DEFAULT_BATCH, context)))
+    return min(call.max_tokens or 0, context, batch)
+
+
+def _whole(option: object) -> int:
+    """The option, if it is a number at all; else nothing is known to fit."""
+    return option if isinstance(option, int) else 0
 
 
 def _failure(response: httpx.Response, message: str, call: EmbedCall) -> CitadelError:

@@ -58,7 +58,7 @@ class Publisher:
             headers={DEADLINE_HEADER: deadline.to_epoch()},
         )
         try:
-            await self._in_thread(lambda: twice(call))
+            await self._in_thread(call)
         except FAILURES as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 
@@ -77,7 +77,7 @@ class Publisher:
         except FAILURES as error:
             raise StoreUnavailable("the task could not be recorded; nothing was accepted") from error
         try:
-            await self._in_thread(lambda: twice(lambda: publish_accepted(self._app, envelope)))
+            await self._in_thread(lambda: publish_accepted(self._app, envelope))
         except FAILURES as error:
             log.warning("accepted_task_not_published", task_id=envelope.task_id, error=type(error).__name__)
         return envelope.task_id
@@ -92,11 +92,3 @@ class Publisher:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._app.close()
         self._record_client.close()
-
-
-def twice(call: Callable[[], T]) -> T:
-    """`call`, again if it fails: a connection that was idle while the broker restarted fails once."""
-    try:
-        return call()
-    except FAILURES:
-        return call()

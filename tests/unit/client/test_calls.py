@@ -1,0 +1,205 @@
+"""One call: what is sent, how answers and errors are read, when it is made again."""
+
+import httpx
+import pytest
+
+from citadel_client import (
+    CallTimedOut,
+    Citadel,
+    CitadelApiError,
+    InvalidRequest,
+    NotAuthorized,
+    NotFound,
+    RateLimited,
+    RetryPolicy,
+    ServerUnreachable,
+    ServiceUnavailable,
+    UnexpectedReply,
+)
+from citadel_client.calls import embed, health
+from citadel_client.flow import Pause, Send, Terms, exchange
+from tests.unit.client.double import Double, openai_error, problem, vector_of
+
+BUSY = {"retry-after": "0"}
+
+
+def test_vectors_are_those_of_the_texts_whatever_their_order_in_the_answer(talk):
+    found = talk(Double(), lambda client: client.embed(["hit one", "two"], model="m", input_type="query"))
+    assert found.vectors == [vector_of("hit one"), vector_of("two")]
+    assert found.array.tolist() == found.vectors
+    assert (found.model, found.cache_hits, found.truncated, found.tokens, len(found)) == ("m", 1, (0,), 7, 2)
+
+
+def test_sends_base64_and_only_what_is_said(talk):
+    double = Double()
+    talk(double, lambda client: client.embed("one", dimensions=3, options={"num_ctx": 8}), api_key="secret")
+    assert double.bodies() == [
+        {
+            "input": ["one"],
+            "encoding_format": "base64",
+            "dimensions": 3,
+            "options": {"num_ctx": 8},
+            "cache_enabled": True,
+        }
+    ]
+    assert double.requests[0].headers["authorization"] == "Bearer secret"
+
+
+def test_key_and_url_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("CITADEL_API_URL", "http://elsewhere:99/")
+    monkeypatch.setenv("CITADEL_API_KEY", "k")
+    double = Double()
+    with Citadel(transport=httpx.MockTransport(double.handle)) as citadel:
+        citadel.queues()
+        assert citadel.base_url == "http://elsewhere:99"
+    assert double.requests[0].url == "http://elsewhere:99/v1/queues"
+    assert double.requests[0].headers["authorization"] == "Bearer k"
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
+def test_a_url_that_is_none_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="not the URL of a server"):
+        Citadel(url)
+
+
+def test_the_other_operations(talk):
+    assert talk(Double(), lambda client: client.queues())[0].unacked == 2
+    assert talk(Double(), lambda client: client.workers()) == []
+    assert talk(Double(), lambda client: client.models())[0].identity == "m@1"
+    assert talk(Double(), lambda client: client.cache()).hit_rate == 0.5
+
+
+def test_a_server_that_is_down_is_an_answer_to_health(talk):
+    assert talk(Double(), lambda client: client.health()).status == "down"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, NotAuthorized), (403, NotAuthorized), (404, NotFound), (422, InvalidRequest), (409, CitadelApiError)],
+)
+def test_problem_documents_become_errors(talk, status, kind):
+    refusal = problem(status, "some_code", errors=[{"pointer": "/input/1", "detail": "too long"}])
+    double = Double(refusal)
+    with pytest.raises(kind) as caught:
+        talk(double, lambda client: client.embed("one"))
+    error = caught.value
+    assert (error.status, error.code, error.message, error.trace_id) == (status, "some_code", "it is no good", "t1")
+    assert error.errors[0].pointer == "/input/1"
+    assert "/input/1: too long" in str(error)
+    assert len(double.requests) == 1
+
+
+def test_openai_errors_become_errors(talk):
+    double = Double(openai_error(400, "dimensions: too many", "dimensions"))
+    with pytest.raises(InvalidRequest, match="dimensions: too many") as caught:
+        talk(double, lambda client: client.embed("one"))
+    assert caught.value.trace_id == "t2"
+    assert caught.value.errors[0].pointer == "/dimensions"
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        problem(429, "rate_limited", BUSY),
+        problem(503, "overloaded", BUSY),
+        problem(503, "overloaded"),
+        httpx.Response(503, text="<html>proxy</html>"),
+        httpx.ConnectError("refused"),
+        httpx.RemoteProtocolError("gone"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_can_pass_is_tried_again(talk, passing):
+    double = Double(passing, passing)
+    assert len(talk(double, lambda client: client.embed("one"))) == 1
+    assert len(double.requests) == 3
+
+
+def test_attempts_are_counted(talk):
+    double = Double(*[problem(503, "overloaded", BUSY)] * 9)
+    with pytest.raises(ServiceUnavailable):
+        talk(double, lambda client: client.embed("one"))
+    assert len(double.requests) == 4
+
+
+def test_a_server_that_is_not_there_is_said_to_be(talk):
+    double = Double(*[httpx.ConnectError("refused")] * 9)
+    with pytest.raises(ServerUnreachable, match="citadel dev"):
+        talk(double, lambda client: client.cache())
+
+
+def test_a_read_timeout_is_not_tried_again(talk):
+    double = Double(httpx.ReadTimeout("slow"))
+    with pytest.raises(CallTimedOut):
+        talk(double, lambda client: client.embed("one"))
+    assert len(double.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [httpx.Response(200, text="hello"), httpx.Response(200, json={"x": 1}), httpx.Response(404, text="hello")],
+)
+def test_another_server_is_recognised(talk, answer):
+    with pytest.raises(UnexpectedReply):
+        talk(Double(answer), lambda client: client.embed("one"))
+
+
+def test_vectors_that_are_missing_are_noticed(talk):
+    answer = httpx.Response(200, json={"data": [], "model": "m", "usage": {"prompt_tokens": 0, "total_tokens": 0}})
+    with pytest.raises(UnexpectedReply):
+        talk(Double(answer), lambda client: client.embed("one"))
+
+
+@pytest.mark.parametrize("texts", [[1], ["\ud800"]])
+def test_arguments_are_checked_before_they_are_sent(talk, texts):
+    double = Double()
+    with pytest.raises(InvalidRequest):
+        talk(double, lambda client: client.embed(texts))
+    assert not double.requests
+
+
+def effects(script, *, timeout=60.0, retry=None):
+    """What a call does, given these answers; its error last."""
+    flow = exchange(health(), Terms(base_url="http://x", timeout=timeout, retry=retry or RetryPolicy()))
+    seen, answers = [], iter(script)
+    try:
+        effect = next(flow)
+        while True:
+            seen.append(effect)
+            effect = flow.send(next(answers) if isinstance(effect, Send) else None)
+    except (StopIteration, CitadelApiError) as end:
+        seen.append(end)
+    return seen
+
+
+def test_what_the_server_asks_to_wait_is_waited():
+    seen = effects([problem(429, headers={"retry-after": "7"}), problem(429, headers={"retry-after": "3"})] * 9)
+    assert [effect.seconds for effect in seen if isinstance(effect, Pause)] == [7.0, 3.0, 7.0, 3.0, 7.0]
+
+
+def test_nothing_is_waited_for_beyond_the_callers_timeout():
+    seen = effects([problem(429, headers={"retry-after": "61"})])
+    assert [type(effect) for effect in seen] == [Send, RateLimited]
+    assert seen[0].timeout <= 60.0
+
+
+def test_retry_after_may_be_a_date():
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"  # past: no wait
+    assert effects([problem(429, headers={"retry-after": date})] * 9)[1] == Pause(seconds=0.0)
+
+
+def test_own_delays_grow_and_are_capped():
+    policy = RetryPolicy(attempts=99, base=1.0, cap=4.0)
+    error = ServiceUnavailable()
+    for made in range(1, 40):
+        delay = policy.delay(made, error)
+        assert delay is not None
+        assert 0.0 <= delay <= min(4.0, 2.0 ** (made - 1))
+    assert policy.delay(99, error) is None
+
+
+def test_a_call_is_made_of_what_it_was_given():
+    texts = ["one"]
+    call = embed(texts)
+    texts.append("two")
+    assert call.content() == b'{"input":["one"],"encoding_format":"base64","cache_enabled":true}'

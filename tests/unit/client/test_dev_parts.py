@@ -1,0 +1,141 @@
+"""What `citadel dev` is made of, as far as it needs no process and no socket."""
+
+import shlex
+import threading
+
+import pytest
+
+from citadel_client.dev import environment, logs
+from citadel_client.dev.home import Home
+from citadel_client.dev.logs import LogFile, LogKeeper
+from citadel_client.dev.redis import RedisServer, find_server
+
+URLS = environment.stores("redis://:p@127.0.0.1:1/0", "redis://:p@127.0.0.1:2/0")
+
+
+@pytest.fixture
+def home(tmp_path):
+    found = Home(tmp_path / "it's here")
+    found.create()
+    return found
+
+
+def test_children_get_embedded_defaults(home):
+    found = environment.of_children({}, home, 8080, URLS)
+    assert found["CITADEL_EMBEDDINGS__BACKENDS"] == '{"local": {"kind": "local"}}'
+    assert found["CITADEL_DEFAULT_MODEL"] == "all-minilm"
+    assert found["CITADEL_API__PORT"] == "8080"
+    assert found["CITADEL_RESULT_URL"] == found["CITADEL_BROKER_URL"] == "redis://:p@127.0.0.1:1/0"
+
+
+def test_the_users_settings_count(home):
+    user = {
+        "CITADEL_EMBEDDINGS__BACKENDS__GPU__KIND": "ollama",
+        "CITADEL_DEFAULT_MODEL": "bge-m3",
+        "CITADEL_CACHE__TTL": "60",
+    }
+    found = environment.of_children(user, home, 8080, URLS)
+    assert user.items() <= found.items()
+    assert "CITADEL_EMBEDDINGS__BACKENDS" not in found
+
+
+def test_stores_of_an_earlier_run_do_not_count(home):
+    user = {"CITADEL_BROKER_URL": "redis://old", "CITADEL_API__PORT": "1"}
+    found = environment.of_children(user, home, 8080, URLS)
+    assert found["CITADEL_BROKER_URL"] == URLS["CITADEL_BROKER_URL"]
+    assert found["CITADEL_API__PORT"] == "8080"
+
+
+def test_the_env_file_is_for_shells_and_private(home):
+    home.write_env({"A": "plain", "B": "it's"})
+    content = home.env_file.read_text()
+    assert content.startswith("A='plain'\n")
+    assert shlex.split(content) == ["A=plain", "B=it's"]
+    assert home.env_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_one_has_the_lock(home):
+    assert home.lock() is not None
+    assert Home(home.path).lock() is None
+    home.unlock()
+    other = Home(home.path)
+    assert other.lock() is not None
+    other.unlock()
+
+
+def test_what_is_kept_survives_and_damage_is_forgiven(home):
+    password = home.kept().password
+    home.remember(password=password, ports={"broker": 1})
+    assert home.kept().password == password
+    assert home.kept().ports == {"broker": 1}
+    (home.path / "state.json").write_text("{")
+    assert home.kept().ports == {}
+
+
+def test_the_password_is_in_a_private_file_only(home, monkeypatch):
+    monkeypatch.setattr("citadel_client.dev.redis.find_server", lambda: "redis-server")
+    server = RedisServer(home, "broker", 6400, "secret")
+    program, config = server.command()
+    assert program == "redis-server"
+    written = (home.data("broker") / "redis.conf").read_text()
+    assert config == str(home.data("broker") / "redis.conf")
+    assert "requirepass secret" in written
+    assert "noeviction" in written
+    assert (home.data("broker") / "redis.conf").stat().st_mode & 0o077 == 0
+
+
+def test_a_server_on_path_serves_too(tmp_path, monkeypatch):
+    valkey = tmp_path / "valkey-server"
+    valkey.touch(mode=0o755)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server() == valkey
+
+
+def test_logs_are_put_aside_and_forgotten(tmp_path):
+    log = LogFile(tmp_path / "api.log")
+    for run in range(5):
+        log.rotate()
+        log.path.write_text(f"run {run}\n")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"api.log": "run 4\n", "api.log.1": "run 3\n", "api.log.2": "run 2\n"}
+
+
+def test_a_log_that_grows_is_put_aside_while_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "LIMIT_BYTES", 10)
+    log = LogFile(tmp_path / "api.log")
+    with log.path.open("a") as writer:
+        writer.write("0123456789 and more\n")
+        writer.flush()
+        log.trim()
+        writer.write("next\n")
+    assert log.path.read_text() == "next\n"
+    assert (tmp_path / "api.log.1").read_text() == "0123456789 and more\n"
+
+
+def test_the_tail_is_the_end(tmp_path):
+    log = LogFile(tmp_path / "api.log")
+    assert log.tail() == ""
+    log.path.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert log.tail(2) == "line 98\nline 99"
+
+
+def test_lines_are_shown_once_and_whole(tmp_path):
+    log = LogFile(tmp_path / "api.log")
+    shown, second = [], threading.Event()
+
+    def show(name, line):
+        shown.append((name, line))
+        if len(shown) == 2:
+            second.set()
+
+    keeper = LogKeeper({"api": log}, show)
+    with log.path.open("a") as writer:
+        writer.write("one\ntw")
+        writer.flush()
+        keeper.start()
+        writer.write("o\n")
+        writer.flush()
+        assert second.wait(30)
+    keeper.stop()
+    assert shown == [("api", "one"), ("api", "two")]
