@@ -19,7 +19,7 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 	@$(BIN)/citadel dev
 
 test: setup ## Run all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile $(ARGS)
 
 lint: setup ## Check style, types, import rules and the tree
 	@./scripts/lint

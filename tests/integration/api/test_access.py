@@ -117,26 +117,26 @@ def test_without_keys_this_machine_is_served(http: httpx.Client, host: str) -> N
 def test_overload(start_api: StartApi, api_redis: RedisServer, models: None) -> None:
     """A backlog past the limit refuses early, politely, and recovers."""
     api = start_api(max_backlog=3)
-    api_redis.client.rpush("embeddings\x06\x166", *["{}"] * 3)
+    api_redis.store.rpush("embeddings\x06\x166", *["{}"] * 3)
     try:
         for path, body in (("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})):
             answer = httpx.post(f"{api.url}{path}", json=body)
             problem = answer.json()
             assert (answer.status_code, (problem.get("error") or problem)["code"]) == (503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
-        assert api_redis.client.llen("embeddings") == 0
+        assert api_redis.store.llen("embeddings") == 0
     finally:
-        api_redis.client.delete("embeddings\x06\x166")
+        api_redis.store.delete("embeddings\x06\x166")
 
 
 def test_too_many_waiting(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
     api = start_api(max_waiting=1)
-    api_redis.client.delete("started")
+    api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on turn"}, timeout=60)
-        api_redis.client.blpop("started", timeout=60)
+        api_redis.store.blpop("started", timeout=60)
         second = httpx.post(f"{api.url}/v1/embeddings", json={"input": "impatient"}, timeout=60)
-        api_redis.client.lpush("turn", 1)
+        api_redis.store.lpush("turn", 1)
         assert (second.status_code, second.json()["error"]["code"]) == (503, "overloaded")
         assert "retry-after" in second.headers
         assert first.result().status_code == 200

@@ -60,8 +60,8 @@ WARM_CASES = [
 @pytest.fixture(autouse=True)
 def nothing_enqueued(api_redis: RedisServer) -> Any:
     yield
-    assert [api_redis.client.llen(name) for name in LISTS] == [0, 0, 0, 0]
-    assert not api_redis.client.exists("citadel:accepted")
+    assert [api_redis.store.llen(name) for name in LISTS] == [0, 0, 0, 0]
+    assert not api_redis.store.exists("citadel:accepted")
 
 
 @pytest.mark.parametrize(("body", "status", "param", "code"), OPENAI_CASES)

@@ -26,11 +26,11 @@ ERROR_TABLE = [
 @pytest.fixture
 def computed(api_redis: RedisServer) -> list[str]:
     """The texts that the worker computed during the test; filled when asked for."""
-    api_redis.client.delete("computed")
+    api_redis.store.delete("computed")
 
     class Computed(list[str]):
         def __iter__(self) -> Iterator[str]:
-            return iter([text.decode() for text in api_redis.client.lrange("computed", 0, -1)])
+            return iter([text.decode() for text in api_redis.store.lrange("computed", 0, -1)])
 
     return Computed()
 
@@ -53,7 +53,7 @@ class TestHits:
         assert answer.json()["citadel"] == {"cache_hits": 3, "truncated": []}
         assert answer.json()["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
         assert answer.json()["model"] == "nomic-embed-text"
-        assert not api_redis.client.llen("embeddings")
+        assert not api_redis.store.llen("embeddings")
 
     def test_both_encodings_are_the_same_vector(self, http: httpx.Client, api_redis: RedisServer) -> None:
         cache_vectors(api_redis.url, ["cached c"])
@@ -107,7 +107,7 @@ class TestMisses:
 
     def test_nothing_is_left_behind(self, http: httpx.Client, api_redis: RedisServer) -> None:
         assert http.post("/v1/embeddings", json={"input": "leaves nothing"}).status_code == 200
-        until(lambda: not api_redis.client.keys("celery-task-meta-*"), "removal of the result")
+        until(lambda: not api_redis.store.keys("celery-task-meta-*"), "removal of the result")
 
     @pytest.mark.parametrize(("text", "status", "code"), ERROR_TABLE)
     def test_failures(self, http: httpx.Client, text: str, status: int, code: str) -> None:
@@ -152,8 +152,8 @@ class TestMisses:
     def test_without_a_catalogue_the_worker_decides(
         self, start_api: StartApi, api_redis: RedisServer, computed: list[str]
     ) -> None:
-        catalogue = api_redis.client.get("citadel:models")
-        api_redis.client.delete("citadel:models")
+        catalogue = api_redis.store.get("citadel:models")
+        api_redis.store.delete("citadel:models")
         try:
             api = start_api()
             body = {"input": ["x", "y", "x"], "model": "whatever"}
@@ -162,26 +162,26 @@ class TestMisses:
             assert list(computed) == ["x", "y", "x"]
             assert len(vectors_in(answer)[0]) == DIMENSIONS
         finally:
-            api_redis.client.set("citadel:models", catalogue)
+            api_redis.store.set("citadel:models", catalogue)
 
     def test_a_client_that_leaves_harms_nobody(self, http: httpx.Client, api_redis: RedisServer) -> None:
-        api_redis.client.delete("started")
+        api_redis.store.delete("started")
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/embeddings", json={"input": "wait on patience"}, timeout=0.5)
-        api_redis.client.blpop("started", timeout=60)
-        api_redis.client.lpush("patience", 1)
+        api_redis.store.blpop("started", timeout=60)
+        api_redis.store.lpush("patience", 1)
         assert http.post("/v1/embeddings", json={"input": "after the one who left"}).status_code == 200
 
 
 @pytest.mark.usefixtures("worker")
 def test_a_lost_announcement_is_made_good(http: httpx.Client, api_redis: RedisServer) -> None:
     """The subscription is cut while a request waits: the result is found all the same."""
-    api_redis.client.delete("started")
+    api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(http.post, "/v1/embeddings", json={"input": "wait on cut"})
-        api_redis.client.blpop("started", timeout=60)
-        assert api_redis.client.client_kill_filter(_type="pubsub") >= 1
-        api_redis.client.lpush("cut", 1)
+        api_redis.store.blpop("started", timeout=60)
+        assert api_redis.store.client_kill_filter(_type="pubsub") >= 1
+        api_redis.store.lpush("cut", 1)
         assert answer.result().status_code == 200
 
 
@@ -189,5 +189,5 @@ def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, wor
     """A worker that does not finish in time is a 504, and what was left in the queue is not run later."""
     api = start_api(request_timeout=0.5)
     answer = httpx.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
-    api_redis.client.lpush("deadline", 1)
+    api_redis.store.lpush("deadline", 1)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -45,13 +45,13 @@ def test_sigterm_finishes_what_is_in_flight(
     start_api: StartApi, api_redis: RedisServer, models: None, worker: Program
 ) -> None:
     api = start_api(workers=2)
-    api_redis.client.delete("started")
+    api_redis.store.delete("started")
     with ThreadPoolExecutor(2) as threads:
         answer = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on stop"}, timeout=60)
-        api_redis.client.blpop("started", timeout=60)
+        api_redis.store.blpop("started", timeout=60)
         code = threads.submit(api.terminate)
         until(lambda: _refuses(api.url), "the end of listening")
-        api_redis.client.lpush("stop", 1)
+        api_redis.store.lpush("stop", 1)
         assert answer.result().status_code == 200
         assert code.result() == 0
     assert api.family == []
@@ -90,7 +90,7 @@ def test_redis_down_and_back(start_api: StartApi, api_redis: RedisServer, models
     requests = [("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})]
     with httpx.Client(base_url=api.url, timeout=60) as client:
         assert client.post("/v1/embeddings/tasks", json={"text": "before"}).status_code == 202
-        api_redis.stop()
+        api_redis.kill()
         try:
             for path, body in requests:
                 answer = client.post(path, json=body)
@@ -107,7 +107,7 @@ def test_redis_down_and_back(start_api: StartApi, api_redis: RedisServer, models
             assert health["status"] == "down"
             assert "does not answer" in health["components"]["broker"]["detail"]
         finally:
-            api_redis.start()
+            api_redis.restart()
         until(lambda: client.get("/readyz").status_code == 200, "readiness")
         until(lambda: client.post("/v1/embeddings/tasks", json={"text": "after"}).status_code == 202, "acceptance")
 
@@ -126,12 +126,12 @@ def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisSe
 
 
 def test_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> None:
-    api_redis.stop()
+    api_redis.kill()
     try:
         api = start_api()
         assert httpx.get(f"{api.url}/readyz").status_code == 503
     finally:
-        api_redis.start()
+        api_redis.restart()
     until(lambda: httpx.get(f"{api.url}/readyz").status_code == 200, "readiness")
 
 
@@ -152,12 +152,12 @@ def test_secrets_stay_out_of_answers_and_logs(api_redis: RedisServer, tmp_path: 
 def test_a_long_outage_ends_a_wait(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
     """A result store that stays away is told to those who wait, well before their deadline."""
     api = start_api(request_timeout=600)
-    api_redis.client.delete("started")
+    api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on gone"}, timeout=100)
-        api_redis.client.blpop("started", timeout=60)
-        api_redis.stop()
+        api_redis.store.blpop("started", timeout=60)
+        api_redis.kill()
         try:
             assert answer.result().status_code == 503
         finally:
-            api_redis.start()
+            api_redis.restart()

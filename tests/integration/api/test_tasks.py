@@ -24,34 +24,34 @@ def test_queued_then_succeeded(http: httpx.Client, api_redis: RedisServer, reque
     assert location == f"/v1/tasks/{accepted['task_id']}"
     assert (accepted["status"], accepted["queue"]) == ("queued", "embeddings")
     assert status_of(http, location) == {"task_id": accepted["task_id"], "status": "queued"}
-    assert api_redis.client.llen("embeddings\x06\x163") == 1
+    assert api_redis.store.llen("embeddings\x06\x163") == 1
     assert http.get("/v1/queues").json()["queues"][0]["lanes"] == {"interactive": 0, "standard": 1, "batch": 0}
     request.getfixturevalue("worker")
     until(lambda: status_of(http, location)["status"] == "succeeded", "the task's end")
     result = status_of(http, location)["result"]
     assert result["embeddings"] == orjson.loads(orjson.dumps([vector_of(text).tolist() for text in ("one", "two")]))
-    assert not api_redis.client.exists("citadel:accepted")
+    assert not api_redis.store.exists("citadel:accepted")
 
 
 def test_recorded_before_published(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
     """What the record holds is what would be published again."""
     task_id = http.post("/v1/embeddings/tasks", json={"text": "wait on record", "dimensions": 4}).json()["task_id"]
-    stored = orjson.loads(api_redis.client.hget("citadel:accepted", task_id))
+    stored = orjson.loads(api_redis.store.hget("citadel:accepted", task_id))
     assert stored["name"] == "generate_embedding"
     assert stored["kwargs"] == {"text": "wait on record", "dimensions": 4, "model": "nomic-embed-text"}
     until(lambda: status_of(http, f"/v1/tasks/{task_id}")["status"] == "running", "the lease")
-    api_redis.client.lpush("record", 1)
+    api_redis.store.lpush("record", 1)
     until(lambda: status_of(http, f"/v1/tasks/{task_id}")["status"] == "succeeded", "the task's end")
 
 
 def test_warming_has_progress(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
-    api_redis.client.delete("started")
+    api_redis.store.delete("started")
     answer = http.post("/v1/cache/warm", json={"texts": ["a", "b"], "models": ["all-minilm"]})
     assert answer.status_code == 202
-    api_redis.client.blpop("started", timeout=60)
+    api_redis.store.blpop("started", timeout=60)
     status = status_of(http, answer.headers["location"])
     assert (status["status"], status["progress"]) == ("running", {"processed": 1, "total": 2})
-    api_redis.client.lpush("warm", 1)
+    api_redis.store.lpush("warm", 1)
     until(lambda: status_of(http, answer.headers["location"])["status"] == "succeeded", "the warming's end")
 
 

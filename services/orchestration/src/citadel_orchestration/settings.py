@@ -51,7 +51,7 @@ class ApiFragment(Fragment):
     hot_cache_bytes: int = Field(64 * 2**20, ge=0, description="Memory per process for vectors in use; 0: off")
     hot_cache_ttl: float = Field(60.0, gt=0, description="Seconds a vector is kept there before Redis is asked again")
     keep_alive: int = Field(75, ge=0, description="Seconds an idle connection is kept open")
-    graceful_timeout: int = Field(30, ge=1, description="Seconds requests in flight get at SIGTERM")
+    graceful_timeout: int = Field(65, ge=1, description="Seconds requests in flight get at SIGTERM")
 
     @model_validator(mode="after")
     def _keys_beyond_loopback(self) -> "ApiFragment":

@@ -30,7 +30,7 @@ Exit codes:
 
  130 interrupted
 
-Environment: CITADEL_API_URL (the server), CITADEL_API_KEY (its key), CITADEL_HOME (what `dev` and `demo` keep), NO_COLOR.
+Environment: CITADEL_API_URL (the server), CITADEL_API_KEY (its key), CITADEL_HOME (data of `dev` and `demo`), NO_COLOR.
 """
 
 app = typer.Typer(name="citadel", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)

@@ -9,6 +9,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 
 from citadel_common.contracts import Lane
 from citadel_common.tasks import serializer
+from citadel_common.tasks.unacked import UnackedMessages
 
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and what is wrong with it."""
@@ -70,6 +71,17 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
     With the option `most_batch` it takes no further message of the batch lane while it holds that many: the
     credit that is left is for the other lanes, whose latency then does not depend on how many batches queue.
     """
+
+    QoS = UnackedMessages
+    _commands: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One client per connection pool; kombu builds one for every command, at the price of several commands."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._commands is None or self._commands.connection_pool is not self.pool:
+            self._commands = super()._create_client()
+        return self._commands
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         most: int | None = self.connection.client.transport_options.get("most_batch")

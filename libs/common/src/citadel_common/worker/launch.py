@@ -90,12 +90,13 @@ def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
         pulse.start()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
 
-    def stopping(**_: Any) -> None:
-        log.info("worker_stopping", running=len(runtime.running.tasks()))
+    def stopping(*, how: str, **_: Any) -> None:
+        """Celery calls this in its signal handler, so logging, which may fail there, comes last."""
         runtime.stopping.set()
-        grace = runtime.settings.worker.stop_grace
+        grace = runtime.settings.worker.stop_grace if how == "Warm" else 0.0
         _later(grace, service.interrupt)
         _later(grace + LAST_RESORT, _end_process)
+        log.info("worker_stopping", how=how, running=len(runtime.running.tasks()))
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)

@@ -1,0 +1,110 @@
+"""Workers die while they work: what they held is finished by others, once, exactly, and soon."""
+
+import os
+import signal
+
+from citadel_common.tasks.dead_letters import DeadLetters
+from tests.support.assertions import assert_vectors
+from tests.support.celery_client import error_of
+from tests.support.polling import eventually
+
+TASK = "generate_embedding"
+
+
+def texts_of(number):
+    return [f"text {number}", f"also {number}", "common"]
+
+
+def unacked(fleet):
+    with fleet.redis.client() as store:
+        return store.keys("citadel:unacked:*")
+
+
+def test_another_worker_finishes_what_a_killed_one_held(fleet):
+    fleet.double.behaviour("hang")
+    doomed = fleet.start()
+    tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(12)]
+    eventually(lambda: fleet.double.stats()["requests"])
+    fleet.start()
+    doomed.kill()
+    fleet.double.behaviour("ok")
+    for n, task in enumerate(tasks):
+        assert_vectors(task.get(timeout=60), texts_of(n))
+    eventually(lambda: not unacked(fleet))
+
+
+def test_a_worker_started_afterwards_does_too(fleet):
+    fleet.double.behaviour("hang")
+    doomed = fleet.start()
+    tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(3)]
+    batch = fleet.plain.send("batch_generate_embeddings", [{"text": f"b{n}", "request_id": n} for n in range(40)], 10)
+    eventually(lambda: fleet.double.stats()["requests"])
+    doomed.kill()
+    fleet.double.behaviour("ok")
+    fleet.start()
+    for n, task in enumerate(tasks):
+        assert_vectors(task.get(timeout=60), texts_of(n))
+    result = batch.get(timeout=60)
+    assert [item["request_id"] for item in result["batch_results"]] == list(range(40))
+    for n, item in enumerate(result["batch_results"]):
+        assert_vectors(item["result"], [f"b{n}"])
+
+
+def test_a_worker_that_falls_silent_is_taken_for_dead(fleet):
+    fleet.double.behaviour("hang")
+    silent = fleet.start()
+    task = fleet.plain.send(TASK, ["a"])
+    eventually(lambda: fleet.double.stats()["requests"])
+    silent.signal(signal.SIGSTOP)
+    fleet.double.behaviour("ok")
+    fleet.start()
+    assert_vectors(task.get(timeout=60), ["a"])
+    silent.signal(signal.SIGCONT)
+    assert_vectors(fleet.plain.call(TASK, ["b"]), ["b"])
+    assert not silent.is_over
+
+
+def test_a_task_that_kills_every_worker_is_put_aside(fleet):
+    fleet.double.behaviour("hang")
+    task = fleet.plain.send(TASK, ["killer"], model="all-minilm")
+    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
+    for death in range(2):
+        worker = fleet.start(**settings)
+        eventually(lambda death=death: fleet.double.stats()["requests"] > death)
+        worker.kill()
+    fleet.double.behaviour("ok")
+    fleet.start(**settings)
+    assert error_of(task).startswith("DeliveriesExhausted: The task's worker died each time")
+    assert_vectors(fleet.plain.call(TASK, ["after it"]), ["after it"])
+    assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"after it": 1}}
+    with fleet.redis.client() as store:
+        letter = DeadLetters(store, ttl=3600).get(task.id)
+    assert (letter.task, letter.args, letter.kwargs) == (TASK, [["killer"]], {"model": "all-minilm"})
+    assert (letter.code, letter.deliveries) == ("deliveries_exhausted", 3)
+
+
+def test_tasks_that_never_ran_are_not_blamed(fleet):
+    """What a killed worker held but had not begun is not counted as its killer."""
+    fleet.double.behaviour("hang")
+    settings = {"WORKER__CONCURRENCY": 1, "WORKER__PREFETCH": 4, "WORKER__MAX_DELIVERIES": 2}
+    tasks = [fleet.plain.send(TASK, [f"t{n}"]) for n in range(4)]
+    for death in range(2):
+        worker = fleet.start(**settings)
+        eventually(lambda death=death: fleet.double.stats()["requests"] > death)
+        worker.kill()
+    fleet.double.behaviour("ok")
+    fleet.start(**settings)
+    outcomes = [task.get(timeout=60, propagate=False) for task in tasks]
+    assert sum(isinstance(outcome, Exception) for outcome in outcomes) <= 1
+
+
+def test_no_result_is_lost_while_workers_are_killed_one_after_another(fleet):
+    fleet.double.behaviour("slow", delay_ms=30)
+    fleet.start()
+    tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(150)]
+    for round_ in range(3):
+        victim = fleet.start()
+        eventually(lambda round_=round_: fleet.double.stats()["requests"] > 3 * round_)
+        os.kill(victim.pid, signal.SIGKILL)
+    for n, task in enumerate(tasks):
+        assert_vectors(task.get(timeout=60), texts_of(n))
