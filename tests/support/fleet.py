@@ -37,6 +37,5 @@ class Fleet:
 def open_fleet(redis: RedisProcess, double: OllamaProcess) -> Iterator[Fleet]:
     """Give a fleet without workers, on an empty Redis."""
     redis.flush()
-    with PlainClient(redis.url) as plain:
-        with Fleet(redis, double, plain) as fleet:
-            yield fleet
+    with PlainClient(redis.url) as plain, Fleet(redis, double, plain) as fleet:
+        yield fleet

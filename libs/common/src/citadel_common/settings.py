@@ -86,7 +86,9 @@ class WorkerSettings(Fragment):
     concurrency: int = Field(32, ge=1, description="Tasks run at once (threads)")
     batch_concurrency: int = Field(8, ge=1, description="Most of them from the batch lane")
     prefetch: int = Field(1, ge=1, description="Messages held per thread beside the running one")
-    max_deliveries: int = Field(3, ge=1, description="Deliveries before a task that kills workers is put aside")
+    max_deliveries: int = Field(
+        3, ge=2, description="Deliveries before a task that kills workers is put aside; one may be another's fault"
+    )
     heartbeat_interval: float = Field(5.0, gt=0, description="Seconds between heartbeats")
     dead_after: float = Field(30.0, gt=0, description="Seconds without a heartbeat until peers take a worker's tasks")
     stop_grace: float = Field(

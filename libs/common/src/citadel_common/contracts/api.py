@@ -4,7 +4,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from citadel_common.contracts.embeddings import Dimensions, EncodingFormat, InputType, Texts
+from citadel_common.contracts.embeddings import (
+    Dimensions,
+    EncodingFormat,
+    GenerateEmbedding,
+    InputType,
+    Texts,
+    WarmEmbeddingCache,
+)
 
 
 class Body(BaseModel):
@@ -64,23 +71,12 @@ class EmbeddingsExtra(Reply):
     truncated: list[int]
 
 
-class EmbeddingTaskRequest(Body):
+class EmbeddingTaskRequest(GenerateEmbedding):
     """`POST /v1/embeddings/tasks`: the arguments of `generate_embedding`."""
 
-    text: Texts
-    model: str | None = None
-    options: dict[str, Any] | None = None
-    cache_enabled: bool = True
-    dimensions: Dimensions | None = None
-    input_type: InputType | None = None
-    encoding_format: EncodingFormat = "float"
 
-
-class CacheWarmRequest(Body):
+class CacheWarmRequest(WarmEmbeddingCache):
     """`POST /v1/cache/warm`: the arguments of `warm_embedding_cache`."""
-
-    texts: list[str]
-    models: list[str] | None = None
 
 
 class TaskAccepted(Reply):

@@ -68,16 +68,9 @@ class GenerateEmbeddingResult(TypedDict):
     timestamp: str
 
 
-class BatchRequest(Payload):
+class BatchRequest(GenerateEmbedding):
     """One request of a batch: the arguments of `generate_embedding` and an id of the caller's."""
 
-    text: Texts
-    model: str | None = None
-    options: dict[str, Any] | None = None
-    cache_enabled: bool = True
-    dimensions: Dimensions | None = None
-    input_type: InputType | None = None
-    encoding_format: EncodingFormat = "float"
     request_id: str | int | None = None
 
 

@@ -10,7 +10,7 @@ from kombu import Queue as KombuQueue
 
 from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
 from citadel_common.settings import CommonSettings
-from citadel_common.tasks import backend, broker, result_backend, serializer
+from citadel_common.tasks import backend, broker, serializer
 
 
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
@@ -23,7 +23,6 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     """
     serializer.install()
     broker.install()
-    result_backend.install()
     app = Celery("citadel", set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
     if queue is not None:

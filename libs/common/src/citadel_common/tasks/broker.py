@@ -75,6 +75,11 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
     QoS = UnackedMessages
     _commands: Any = None
 
+    def _get_client(self) -> Any:
+        handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
+        base = super()._get_client()
+        return base if handler is None else _checked_client(base, handler, self.sep)
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         """One client per connection pool; kombu builds one for every command, at the price of several commands."""
         if asynchronous:

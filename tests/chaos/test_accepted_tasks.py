@@ -1,0 +1,145 @@
+"""Accepted tasks, published as the API does: lost messages are published again, duplicates change nothing."""
+
+import uuid
+
+import pytest
+
+from citadel_common.settings import AcceptedSettings, CommonSettings
+from citadel_common.tasks.accepted import AcceptedTasks, Envelope
+from citadel_common.tasks.app import create_app
+from citadel_common.worker.pulse import publish_accepted
+from tests.support.assertions import assert_vectors
+from tests.support.celery_client import error_of
+from tests.support.polling import eventually
+
+TASK = "generate_embedding"
+
+
+class Api:
+    """Accepts tasks."""
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+        self.app = create_app(CommonSettings(broker_url=fleet.redis.url))
+        self.client = fleet.redis.client()
+        self.record = AcceptedTasks(self.client, AcceptedSettings(first_look=0.5))
+
+    def accept(self, text, **kwargs):
+        """Record a task; its message is not published yet."""
+        envelope = Envelope(task_id=str(uuid.uuid4()), name=TASK, kwargs={"text": text, **kwargs}, priority=3)
+        self.record.add(envelope)
+        return envelope
+
+    def publish(self, envelope, *, times=1):
+        for _ in range(times):
+            publish_accepted(self.app, envelope)
+
+    def result(self, envelope):
+        return self.fleet.plain.app.AsyncResult(envelope.task_id)
+
+    def close(self):
+        self.client.close()
+        self.app.close()
+
+
+@pytest.fixture
+def api(fleet):
+    api = Api(fleet)
+    yield api
+    api.close()
+
+
+def forgotten(api):
+    return not api.client.exists("citadel:accepted", "citadel:accepted:due", "citadel:accepted:leases")
+
+
+def test_an_accepted_task_runs_and_its_record_goes(fleet, api):
+    fleet.start()
+    envelope = api.accept(["a"])
+    api.publish(envelope)
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    eventually(lambda: forgotten(api))
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_lost_message_is_published_again(fleet, api, published):
+    envelopes = [api.accept([f"t{n}"]) for n in range(20)]
+    for envelope in envelopes if published else []:
+        api.publish(envelope)
+    api.client.delete("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
+    fleet.start()
+    for n, envelope in enumerate(envelopes):
+        assert_vectors(api.result(envelope).get(timeout=30), [f"t{n}"])
+    eventually(lambda: forgotten(api))
+
+
+def test_a_message_lost_with_its_worker_is_published_again(fleet, api):
+    fleet.double.behaviour("hang")
+    doomed = fleet.start()
+    envelope = api.accept(["a"])
+    api.publish(envelope)
+    eventually(lambda: fleet.double.stats()["requests"])
+    doomed.kill()
+    api.client.delete(*api.client.keys("citadel:unacked:*"))
+    fleet.double.behaviour("ok")
+    fleet.start()
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+
+
+def test_duplicates_run_once(fleet, api):
+    fleet.double.behaviour("slow", delay_ms=100)
+    envelope = api.accept(["a"], cache_enabled=False)
+    api.publish(envelope, times=20)
+    workers = [fleet.start(), fleet.start()]
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    eventually(lambda: sum(len(worker.events("duplicate_dropped")) for worker in workers) == 19)
+    assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"a": 1}}
+    assert forgotten(api)
+
+
+def test_one_that_runs_long_is_left_alone(fleet, api):
+    """Its lease is renewed beyond its first length, so nobody publishes it again."""
+    fleet.double.behaviour("slow", delay_ms=2500)
+    worker = fleet.start()
+    envelope = api.accept(["a"])
+    api.publish(envelope)
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    assert worker.events("accepted_task_republished") == []
+
+
+def test_a_retry_may_run_on_any_worker_at_once(fleet, api):
+    """The lease of the failed attempt does not keep others off."""
+    fleet.double.behaviour("busy503")
+    settings = {"EMBEDDINGS__PATIENCE": 0.2, "ACCEPTED__LEASE": 3600, "WORKER__RETRY__MAX_RETRIES": 1000}
+    first = fleet.start(**settings)
+    envelope = api.accept(["a"])
+    api.publish(envelope)
+    first.wait_for("task_retried")
+    fleet.start(**settings)
+    first.terminate()
+    fleet.double.behaviour("ok")
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+
+
+def test_failures_are_final_too(fleet, api):
+    fleet.start()
+    envelope = api.accept([""])
+    api.publish(envelope)
+    assert error_of(api.result(envelope)).startswith("InvalidInput: text[0]: is empty")
+    eventually(lambda: forgotten(api))
+
+
+def test_handed_back_and_killed_it_still_runs(fleet, api):
+    fleet.double.behaviour("hang")
+    envelope = api.accept(["a"])
+    api.publish(envelope)
+    polite = fleet.start(WORKER__STOP_GRACE=0.2, ACCEPTED__LEASE=3600)
+    eventually(lambda: fleet.double.stats()["requests"] == 1)
+    assert polite.terminate() == 0
+    killed = fleet.start(ACCEPTED__LEASE=3600)
+    eventually(lambda: fleet.double.stats()["requests"] == 2)
+    killed.kill()
+    fleet.double.behaviour("ok")
+    fleet.start()
+    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    eventually(lambda: forgotten(api))
