@@ -92,7 +92,7 @@ def test_duplicates_run_once(fleet, api):
     api.publish(envelope, times=20)
     workers = [fleet.start(), fleet.start()]
     assert_vectors(api.result(envelope).get(timeout=30), ["a"])
-    eventually(lambda: sum(len(worker.events("duplicate_dropped")) for worker in workers) == 19)
+    eventually(lambda: sum(len(worker.events("duplicate_dropped")) for worker in workers) >= 19)
     assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"a": 1}}
     assert forgotten(api)
 

@@ -112,7 +112,7 @@ def test_a_batch_that_outlasts_the_grace_moves_too(fleet):
 
 def test_two_interrupts_end_it_at_once_and_lose_nothing(fleet):
     fleet.double.behaviour("hang")
-    worker = fleet.start()
+    worker = fleet.start(WORKER__STOP_GRACE=3600)
     task = fleet.plain.send(TASK, ["t"])
     eventually(lambda: fleet.double.stats()["requests"])
     worker.signal(signal.SIGINT)

@@ -172,7 +172,7 @@ class TestBadDays:
         assert len(letter.history) == 2
         assert {attempt["code"] for attempt in letter.history} == {"backend_unavailable"}
 
-    def test_bad_input_is_not_retried(self, plain, double, small_patience, letters):
+    def test_bad_input_is_not_retried(self, plain, double, letters):
         plain.error(TASK, "[[nan]] once")
         assert double.stats()["received_counts"][MODEL] == {"[[nan]] once": 3}
         assert letters.count() == 0

@@ -1,9 +1,12 @@
 """A real Redis server of one's own."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,6 +64,15 @@ class RedisProcess:
         """End it at once."""
         self._child.kill()
         self._child.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it accept connections and answer nothing, for a while."""
+        self._child.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._child.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Start it again on its port, after `kill`."""

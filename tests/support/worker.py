@@ -29,9 +29,12 @@ BACKEND = "EMBEDDINGS__BACKENDS__main__"
 
 
 def environment(redis_url: str, urls: str | Iterable[str], **settings: Any) -> dict[str, str]:
-    """Return the environment of a worker; `settings` are names without the `CITADEL_` prefix."""
+    """Return the environment of a worker; `settings` are names without the `CITADEL_` prefix.
+
+    Without a URL the settings say where Redis is.
+    """
     listed = urls if isinstance(urls, str) else ",".join(urls)
-    chosen = {"BROKER_URL": redis_url, f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed}
+    chosen = {f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed} | ({"BROKER_URL": redis_url} if redis_url else {})
     chosen |= FAST | {name: str(value) for name, value in settings.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

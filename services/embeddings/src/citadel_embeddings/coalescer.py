@@ -19,7 +19,8 @@ from citadel_embeddings.waiting import Waiting
 from citadel_embeddings.work import CallKey, Item, fail_if_crashed
 
 SMALLEST_SHARE = 8
-"""Texts below which a call is not split further to use free slots: its fixed cost would dominate."""
+"""Texts below which a call is not split further to use free slots, and up to which it waits for company: its fixed
+cost would dominate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Coalescer:
         self._caller = caller
         self._endpoints = endpoints
         self._budget = budget
+        self._company = min(budget.texts, SMALLEST_SHARE)
         self._groups: dict[CallKey, _Group] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -54,7 +56,7 @@ class Coalescer:
         """Takes items on; their futures will be answered."""
         group = self._groups.setdefault(key, _Group())
         group.waiting.add(items)
-        if len(group.waiting) >= self._budget.texts:
+        if len(group.waiting) >= self._company:
             group.full.set()
         if group.dispatcher is None:
             group.dispatcher = asyncio.create_task(self._dispatch(key, group))
@@ -103,7 +105,7 @@ class Coalescer:
 
     async def _linger(self, group: _Group) -> None:
         group.full.clear()
-        if len(group.waiting) >= self._budget.texts:
+        if len(group.waiting) >= self._company:
             return
         try:
             async with asyncio.timeout(self._budget.linger):

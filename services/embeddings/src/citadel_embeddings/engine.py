@@ -146,9 +146,8 @@ class EmbeddingEngine:
         found: dict[str, Found] = {}
         if cached:
             keys = list(wanted)
-            stored = await self._cache.get_many(keys)
-            hits = ((key, hit) for key, hit in zip(keys, stored, strict=True) if hit is not None and call.fits(hit))
-            found = {key: Found(Computed(hit, 0), hit=True) for key, hit in hits}
+            stored = await self._cache.get_many(keys, size=call.expected)
+            found = {key: Found(Computed(hit, 0), hit=True) for key, hit in zip(keys, stored, strict=True) if hit}
         missing = {key: text for key, text in wanted.items() if key not in found}
         if missing:
             computed = await self._flights.fetch(call, missing, cached=cached, lane=lane, deadline=deadline)

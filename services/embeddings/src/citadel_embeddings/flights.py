@@ -6,6 +6,7 @@ who computes; the others look until the vector is there, or the claim lapses and
 
 import asyncio
 import functools
+import time
 from collections.abc import Sequence
 
 from citadel_common.contracts import Lane
@@ -60,7 +61,7 @@ class Flights:
             flight = key if cached else f"uncached:{key}"
             item = self._under_way.get(flight)
             if item is None:
-                item = Item(key, text, cached, lane, deadline, loop.create_future())
+                item = Item(key, text, cached, lane, deadline, loop.create_future(), since=time.monotonic())
                 self._under_way[flight] = item
                 item.future.add_done_callback(functools.partial(self._landed, flight))
                 fresh.append(item)
@@ -106,9 +107,9 @@ class Flights:
 
     async def _look(self, call: CallKey, items: Sequence[Item]) -> list[Item]:
         """Settles what another process has stored, and what nobody waits for; the rest."""
-        stored = await self._cache.peek_many([item.key for item in items])
+        stored = await self._cache.peek_many([item.key for item in items], size=call.expected)
         for item, hit in zip(items, stored, strict=True):
-            if hit is not None and call.fits(hit):
+            if hit is not None:
                 item.outcome = Computed(hit, 0)
             elif item.deadline.remaining <= 0:
                 item.outcome = DeadlineExceeded("another process did not compute the text in time")

@@ -97,9 +97,9 @@ class ModelRegistry:
             raise BackendUnavailable(f"no backend answers for {name!r}: {silent[0].error}")
 
     def _find(self, name: str) -> ServedModel | None:
-        model = self._models.get(name.removesuffix(":latest"))
-        if model is not None:
-            return model
+        found = next((self._models[spelling] for spelling in catalog.spellings(name) if spelling in self._models), None)
+        if found is not None:
+            return found
         source = next((source for source in self._sources if source.is_open), None)
         return None if source is None else self._served(source, BackendModel(name=name))
 

@@ -54,7 +54,7 @@ class EmbeddingsFragment(Fragment):
         description="Backends by name; a model is served by the first that has it",
     )
     profiles: dict[str, ModelProfile] = Field(default_factory=dict, description="Models beside the built-in ones")
-    linger: float = Field(0.004, ge=0, description="Seconds texts wait for company while the backend is busy")
+    linger: float = Field(0.01, ge=0, description="Seconds texts wait for company at most while the backend is busy")
     patience: float = Field(
         60.0, gt=0, description="Seconds texts wait for a backend to return before the task fails or is retried"
     )

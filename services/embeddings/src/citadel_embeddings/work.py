@@ -1,9 +1,8 @@
 """Units of work between the engine and the backends."""
 
 import asyncio
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -42,10 +41,6 @@ class CallKey:
         """Length that the vectors must have."""
         return self.dimensions or self.own_dimensions
 
-    def fits(self, stored: Stored) -> bool:
-        """Whether a vector from the cache has that length."""
-        return stored.vector.size == (self.expected or stored.vector.size)
-
 
 @dataclass(slots=True, eq=False)
 class Item:
@@ -58,9 +53,9 @@ class Item:
         lane: The most urgent of those who wait for it.
         deadline: The latest of those who wait for it.
         future: What they wait for.
+        since: When it began to wait for a server, on the monotonic clock.
         outcome: What will be answered, once it is stored.
         queued: Whether it waits for a call.
-        since: When it began to wait for a server, on the monotonic clock.
     """
 
     key: str
@@ -69,9 +64,9 @@ class Item:
     lane: Lane
     deadline: Deadline
     future: asyncio.Future[Computed]
+    since: float
     outcome: Computed | Exception | None = None
     queued: bool = False
-    since: float = field(default_factory=time.monotonic)
 
     @property
     def tokens(self) -> int:

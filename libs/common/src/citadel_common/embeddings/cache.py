@@ -6,7 +6,6 @@ granted. Calls from concurrent requests are joined (`NaturalBatcher`) into one r
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,16 @@ STATS_KEY = "citadel:cache:stats"
 CLAIM_SUFFIX = ":claim"
 STATS_DELAY = 0.2
 """Seconds for which hits and misses are gathered before they are written."""
+Wanted = tuple[str, int | None]
+"""A key, and the length its vector must have."""
+_CLAIM = """
+local granted = {}
+for i, key in ipairs(KEYS) do
+  local free = redis.call('EXISTS', key) == 0 and redis.call('SET', key .. ARGV[1], '1', 'NX', 'PX', ARGV[2])
+  granted[i] = free and 1 or 0
+end
+return granted
+"""
 PAUSE_AFTER_FAILURE = 1.0
 """Seconds a cache that failed is left alone, so that an outage costs no request its timeout over and over."""
 
@@ -59,17 +68,23 @@ class EmbeddingCache:
         self._paused_until = 0.0
         self._unsaved = {"hits": 0, "misses": 0}
         self._saving: asyncio.Task[None] | None = None
-        self._reads: NaturalBatcher[str, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
+        self._reads: NaturalBatcher[Wanted, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
+        self._claim_script: Any = client.register_script(_CLAIM)
         self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
         self._writes: NaturalBatcher[tuple[str, Stored | None], None] = NaturalBatcher(self._write, parallel=2)
 
-    async def get_many(self, keys: Sequence[str]) -> Sequence[Stored | None]:
-        """What is stored under `keys`, in order; None where there is nothing."""
-        return await self._reads.run(keys)
+    async def get_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
+        """What is stored under `keys`, in order; None where there is nothing.
 
-    async def peek_many(self, keys: Sequence[str]) -> Sequence[Stored | None]:
+        Args:
+            keys: Cache keys.
+            size: Length that the vectors must have, where known; others are removed.
+        """
+        return await self._reads.run([(key, size) for key in keys])
+
+    async def peek_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
         """The same, without counting hits and misses: for callers that wait for another process."""
-        return await self._read(keys)
+        return await self._read([(key, size) for key in keys])
 
     def count_hits(self, hits: int) -> None:
         """Adds hits that the caller answered from its own copies of cached vectors."""
@@ -78,7 +93,10 @@ class EmbeddingCache:
             self.record(hits=hits, misses=0)
 
     async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
-        """For each key, whether the caller is now the one in the fleet to compute it."""
+        """For each key, whether the caller is now the one in the fleet to compute it.
+
+        No, if another is, or has been since the caller looked: then the vector is there.
+        """
         return await self._claims.run(keys)
 
     async def put_many(self, vectors: Mapping[str, Stored]) -> None:
@@ -123,18 +141,25 @@ class EmbeddingCache:
         await self._client.delete(STATS_KEY)
         return removed
 
-    async def _read_counted(self, keys: Sequence[str]) -> Sequence[Stored | None]:
-        found = await self._read(keys)
+    async def _read_counted(self, wanted: "Sequence[Wanted]") -> Sequence[Stored | None]:
+        found = await self._read(wanted)
         hits = sum(stored is not None for stored in found)
-        misses = len(keys) - hits if self._count_misses else 0
+        misses = len(found) - hits if self._count_misses else 0
         self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
         self._telemetry.count(names.CACHE_LOOKUPS, misses, outcome="miss")
         self.record(hits=hits, misses=misses)
         return found
 
-    async def _read(self, keys: Sequence[str]) -> Sequence[Stored | None]:
-        values = await self._call(self._mget(keys), "get") or itertools.repeat(None, len(keys))
-        return [None if value is None else unpack(value) for value in values]
+    async def _read(self, wanted: "Sequence[Wanted]") -> Sequence[Stored | None]:
+        keys = [key for key, _ in wanted]
+        values = await self._call(self._mget(keys), "get") or [None] * len(keys)
+        found = [_usable(value, size) for value, (_, size) in zip(values, wanted, strict=True)]
+        damaged = [
+            key for key, value, stored in zip(keys, values, found, strict=True) if value is not None and stored is None
+        ]
+        if damaged:
+            await self._call(self._client.unlink(*damaged), "discard")
+        return found
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         values: Any = await self._client.mget(keys)
@@ -156,11 +181,8 @@ class EmbeddingCache:
         await self._call(pipe.execute(), "record")
 
     async def _claim(self, keys: Sequence[str]) -> Sequence[bool]:
-        pipe = self._client.pipeline(transaction=False)
         ttl = int(self._settings.claim_ttl * 1000)
-        for key in keys:
-            pipe.set(key + CLAIM_SUFFIX, b"1", nx=True, px=ttl)
-        granted = await self._call(pipe.execute(), "claim")
+        granted = await self._call(self._claim_script(keys=keys, args=[CLAIM_SUFFIX, ttl]), "claim")
         return [True] * len(keys) if granted is None else [bool(answer) for answer in granted]
 
     async def _write(self, items: Sequence[tuple[str, Stored | None]]) -> Sequence[None]:
@@ -192,3 +214,8 @@ class EmbeddingCache:
             await asyncio.wait({self._saving}, timeout=2 * STATS_DELAY)
         with contextlib.suppress(*ERRORS):
             await self._client.aclose()
+
+
+def _usable(value: bytes | None, size: int | None) -> Stored | None:
+    stored = None if value is None else unpack(value)
+    return stored if stored is None or size is None or stored.vector.size == size else None

@@ -30,7 +30,7 @@ class Catalog:
     """The models of all live backends.
 
     Attributes:
-        models: By name, `:latest` left out.
+        models: By name.
         open: Whether some backend cannot list its models, so that others may exist.
     """
 
@@ -39,10 +39,16 @@ class Catalog:
 
     def find(self, name: str) -> ModelInfo | None:
         """The model, with or without `:latest`."""
-        return self.models.get(name.removesuffix(":latest"))
+        return next((self.models[spelling] for spelling in spellings(name) if spelling in self.models), None)
 
 
 EMPTY = Catalog()
+
+
+def spellings(name: str) -> tuple[str, str, str]:
+    """The names under which a server may list a model."""
+    bare = name.removesuffix(":latest")
+    return name, bare, f"{bare}:latest"
 
 
 async def publish(client: "Redis", models: Iterable[ModelInfo], *, is_open: bool) -> None:

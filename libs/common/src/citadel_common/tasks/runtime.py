@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class TaskRuntime:
     telemetry: Telemetry = NULL_TELEMETRY
     running: Running = field(default_factory=Running)
     stopping: threading.Event = field(default_factory=threading.Event)
+    interrupt: Callable[[], None] = lambda: None
 
     @classmethod
     def create(

@@ -3,7 +3,7 @@
 CACHE_LOOKUPS = "citadel_cache_lookups_total"
 """Texts looked up in the embedding cache; `outcome`: hit, miss."""
 CACHE_FAILURES = "citadel_cache_failures_total"
-"""Cache calls that failed; `operation`: get, claim, put, record."""
+"""Cache calls that failed; `operation`: get, discard, claim, put, record."""
 BACKEND_REQUESTS = "citadel_backend_requests_total"
 """Calls to embedding backends; `backend`, `outcome`: ok, or an error code."""
 BACKEND_SECONDS = "citadel_backend_seconds"

@@ -35,6 +35,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
         return guarded
 
+    def cancel_active_requests(self) -> None:
+        """Celery's way of ending tasks at once; threads cannot be ended from outside, so the service does it."""
+        runtime_of(self.app).interrupt()
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """The body is not what its content type says."""
         self._put_aside(message, f"the message's body cannot be decoded: {exc}")

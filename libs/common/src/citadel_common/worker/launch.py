@@ -54,6 +54,7 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     app = create_app(settings, queue=queue, **options)
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
+    runtime.interrupt = service.interrupt
     service.start(runtime)
     pulse = Pulse(runtime)
     _on_signals(runtime, service, pulse)
@@ -90,13 +91,13 @@ def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
         pulse.start()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
 
-    def stopping(*, how: str, **_: Any) -> None:
+    def stopping(**_: Any) -> None:
         """Celery calls this in its signal handler, so logging, which may fail there, comes last."""
         runtime.stopping.set()
-        grace = runtime.settings.worker.stop_grace if how == "Warm" else 0.0
+        grace = runtime.settings.worker.stop_grace
         _later(grace, service.interrupt)
         _later(grace + LAST_RESORT, _end_process)
-        log.info("worker_stopping", how=how, running=len(runtime.running.tasks()))
+        log.info("worker_stopping", running=len(runtime.running.tasks()))
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)

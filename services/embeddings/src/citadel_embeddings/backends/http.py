@@ -1,14 +1,18 @@
 """HTTP to embedding servers: one client per backend, and failures as the error classes of Citadel."""
 
 import asyncio
+import functools
 import json
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
+from citadel_embeddings.backends.connections import Answer, Connections, HungUp
 from citadel_embeddings.settings import BackendSettings
 
 _MESSAGE_LIMIT = 300
@@ -21,15 +25,15 @@ class HttpClient:
         headers = {"content-type": "application/json"}
         if settings.api_key is not None:
             headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        keep = 4 * settings.max_concurrency
         self._connect_timeout = settings.connect_timeout
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=4 * settings.max_concurrency),
-            follow_redirects=False,
+        self._near = Connections(headers, keep=keep, connect_timeout=settings.connect_timeout)
+        self._far = httpx.AsyncClient(
+            headers=headers, limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep)
         )
 
-    async def post(self, url: str, body: dict[str, Any], *, timeout: float) -> httpx.Response:
-        """The response, whatever its status.
+    async def post(self, url: str, body: dict[str, Any], *, timeout: float) -> Answer:
+        """The answer, whatever its status.
 
         Raises:
             BackendUnavailable: Nobody listens there.
@@ -38,28 +42,42 @@ class HttpClient:
         """
         return await self._send("POST", url, orjson.dumps(body), timeout)
 
-    async def get(self, url: str, *, timeout: float) -> httpx.Response:
+    async def get(self, url: str, *, timeout: float) -> Answer:
         """The same for GET."""
-        return await self._send("GET", url, None, timeout)
+        return await self._send("GET", url, b"", timeout)
 
-    async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> httpx.Response:
-        limits = httpx.Timeout(timeout, connect=min(timeout, self._connect_timeout))
+    async def _send(self, method: str, url: str, content: bytes, timeout: float) -> Answer:
+        send = self._near.request if _is_near(url) else self._send_far
         try:
-            async with asyncio.timeout(timeout):  # httpx bounds each read, and a trickle has many
-                return await self._client.request(method, url, content=content, timeout=limits)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            async with asyncio.timeout(timeout):
+                return await send(method, url, content)
+        except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise BackendUnavailable(f"{host_of(url)} does not answer: {_reason(error)}") from None
-        except (httpx.TimeoutException, TimeoutError):
+        except TimeoutError:
             raise TimedOut(f"{host_of(url)} did not answer within {timeout:.3g} s") from None
-        except httpx.HTTPError as error:
+        except (HungUp, httpx.HTTPError) as error:
             raise ServerFailed(f"{host_of(url)} hung up: {_reason(error)}") from None
+
+    async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
+        limits = httpx.Timeout(None, connect=self._connect_timeout)
+        response = await self._far.request(method, url, content=content, timeout=limits)
+        return Answer(url=url, status_code=response.status_code, content=response.content)
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        self._near.close()
+        await self._far.aclose()
 
 
-def json_of(response: httpx.Response) -> dict[str, Any]:
+@functools.cache
+def _is_near(url: str) -> bool:
+    """Whether neither TLS nor a proxy is on the way."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    return parts.scheme == "http" and (not {"http", "all"} & proxies.keys() or bool(proxy_bypass(parts.hostname or "")))
+
+
+def json_of(response: Answer) -> dict[str, Any]:
     """The JSON object of a response; numbers beyond a float's range become infinite.
 
     Raises:
@@ -70,20 +88,25 @@ def json_of(response: httpx.Response) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         content = _lenient_json(response.content)
     if not isinstance(content, dict):
-        raise ServerFailed(f"{host_of(str(response.url))} answered {response.status_code} without a JSON object")
+        raise ServerFailed(f"{host_of(response.url)} answered {response.status_code} without a JSON object")
     return content
 
 
 def _lenient_json(content: bytes) -> object:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def passing_failure(response: httpx.Response, message: str) -> BackendUnavailable | BackendRefused:
+def count_of(value: object) -> int:
+    """A count in a response; 0 for what is none."""
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def passing_failure(response: Answer, message: str) -> BackendUnavailable | BackendRefused:
     """The error of a status that does not speak of the texts."""
-    where = f"{host_of(str(response.url))} answered {response.status_code}: {message[:_MESSAGE_LIMIT]}"
+    where = f"{host_of(response.url)} answered {response.status_code}: {message[:_MESSAGE_LIMIT]}"
     if response.status_code in (401, 403):
         return BackendRefused(where)
     if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
@@ -96,5 +119,5 @@ def host_of(url: str) -> str:
     return httpx.URL(url).netloc.decode("ascii", "replace")
 
 
-def _reason(error: httpx.HTTPError) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -1,13 +1,13 @@
 """Ollama's own protocol (`/api/embed`). Source: Ollama's API documentation and server code, August 2026."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
-
-import httpx
 
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
-from citadel_embeddings.backends.http import HttpClient, json_of, passing_failure
+from citadel_embeddings.backends.connections import Answer
+from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure
 from citadel_embeddings.settings import BackendSettings
 
 _DIGEST_LENGTH = 12
@@ -40,18 +40,18 @@ class OllamaBackend:
             body["keep_alive"] = self._keep_alive
         response = await self._http.post(f"{url.rstrip('/')}/api/embed", body, timeout=timeout)
         content = json_of(response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise _failure(response, str(content.get("error", "")), call)
         rows = content.get("embeddings")
         if not isinstance(rows, list):
             raise BackendUnavailable("the backend's answer has no `embeddings`")
-        return EmbedReply(rows=rows, tokens=int(content.get("prompt_eval_count") or 0))
+        return EmbedReply(rows=rows, tokens=count_of(content.get("prompt_eval_count")))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """The pulled models; a model's version is the start of its digest."""
         response = await self._http.get(f"{url.rstrip('/')}/api/tags", timeout=timeout)
         content = json_of(response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise passing_failure(response, str(content.get("error", "")))
         return [
             BackendModel(
@@ -84,12 +84,12 @@ def _whole(option: object) -> int:
     return option if isinstance(option, int) else 0
 
 
-def _failure(response: httpx.Response, message: str, call: EmbedCall) -> CitadelError:
+def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     status = response.status_code
-    if status == httpx.codes.NOT_FOUND and "model" in message:
+    if status == HTTPStatus.NOT_FOUND and "model" in message:
         return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
-    if status == httpx.codes.BAD_REQUEST and "context length" in message:
+    if status == HTTPStatus.BAD_REQUEST and "context length" in message:
         return TextTooLong(f"the text is longer than {call.model!r} can see")
-    if status == httpx.codes.BAD_REQUEST or "unsupported value: NaN" in message:
+    if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:
         return TextRejected(f"the backend refuses the text: {message}")
     return passing_failure(response, message)

@@ -3,14 +3,15 @@
 import base64
 import binascii
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
-import httpx
 import numpy as np
 
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
-from citadel_embeddings.backends.http import HttpClient, json_of, passing_failure
+from citadel_embeddings.backends.connections import Answer
+from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure
 from citadel_embeddings.settings import BackendSettings
 
 _BAD_INPUT = frozenset({400, 413, 422})
@@ -34,17 +35,17 @@ class OpenAIBackend:
         body |= call.options
         response = await self._http.post(f"{_base(url)}/embeddings", body, timeout=timeout)
         content = json_of(response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise _failure(response, _message(content), call)
         return _reply(content, len(call.texts))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
         """The models that `/v1/models` lists; None where there is no such route."""
         response = await self._http.get(f"{_base(url)}/models", timeout=timeout)
-        if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+        if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             return None
         content = json_of(response)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             raise passing_failure(response, _message(content))
         return [BackendModel(name=str(entry["id"])) for entry in content.get("data") or []]
 
@@ -69,8 +70,8 @@ def _reply(content: dict[str, Any], count: int) -> EmbedReply:
         if not isinstance(index, int) or not 0 <= index < count:
             raise BackendUnavailable("the backend's answer has an embedding without a valid `index`")
         rows[index] = _row(item.get("embedding"))
-    usage = content.get("usage") or {}
-    return EmbedReply(rows=rows, tokens=int(usage.get("prompt_tokens") or 0))
+    usage = content.get("usage")
+    return EmbedReply(rows=rows, tokens=count_of(usage.get("prompt_tokens") if isinstance(usage, dict) else None))
 
 
 def _row(embedding: object) -> object:
@@ -87,9 +88,9 @@ def _message(content: dict[str, Any]) -> str:
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
 
 
-def _failure(response: httpx.Response, message: str, call: EmbedCall) -> CitadelError:
+def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     status = response.status_code
-    if status == httpx.codes.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
     if status in _BAD_INPUT and any(sign in message.lower() for sign in _TOO_LONG):
         return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")

@@ -1,0 +1,139 @@
+"""Kept-alive HTTP/1.1 connections without TLS, on asyncio and h11.
+
+A general HTTP client spends as much time on a call to a nearby embedding server as the rest of a task takes; this
+spends a tenth of that. What it does not do (TLS, proxies) is left to httpx, see `HttpClient`.
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+import h11
+
+_READ_SIZE = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A response, whatever its status."""
+
+    url: str
+    status_code: int
+    content: bytes
+
+
+class HungUp(Exception):
+    """The connection ended, or what came is no HTTP."""
+
+
+class Connections:
+    """Connections to any number of hosts; belongs to one event loop.
+
+    Args:
+        headers: Sent with every request.
+        keep: Idle connections kept per host.
+        connect_timeout: Seconds a connection may take to open.
+    """
+
+    def __init__(self, headers: dict[str, str], *, keep: int, connect_timeout: float) -> None:
+        self._headers = list(headers.items())
+        self._keep = keep
+        self._connect_timeout = connect_timeout
+        self._idle: dict[tuple[str, int], list[_Connection]] = defaultdict(list)
+
+    async def request(self, method: str, url: str, content: bytes) -> Answer:
+        """The answer to one request; the caller bounds the time.
+
+        Raises:
+            ConnectionError: No connection.
+            HungUp: No answer on the connection.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "", parts.port or 80)
+        headers = [("host", parts.netloc.rpartition("@")[2]), ("content-length", str(len(content))), *self._headers]
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        connection = await self._connect(host)
+        try:
+            status, body = await connection.exchange(
+                h11.Request(method=method, target=target, headers=headers), content
+            )
+        except (OSError, h11.ProtocolError) as error:
+            connection.close()
+            raise HungUp(str(error) or type(error).__name__) from None
+        except BaseException:
+            connection.close()
+            raise
+        self._put_back(host, connection)
+        return Answer(url=url, status_code=status, content=body)
+
+    async def _connect(self, host: tuple[str, int]) -> "_Connection":
+        idle = self._idle[host]
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
+            connection.close()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await _Connection.open(host)
+        except TimeoutError:
+            raise ConnectionError("timed out") from None
+        except OSError as error:
+            raise ConnectionError(error.strerror or str(error)) from None
+
+    def _put_back(self, host: tuple[str, int], connection: "_Connection") -> None:
+        if connection.usable and len(self._idle[host]) < self._keep:
+            self._idle[host].append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Closes what is idle."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+
+class _Connection:
+    """One request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.CLIENT)
+
+    @classmethod
+    async def open(cls, host: tuple[str, int]) -> Self:
+        return cls(*await asyncio.open_connection(*host, limit=_READ_SIZE))
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes a request, as far as is known here."""
+        return self._http.our_state is h11.IDLE and not self._reader.at_eof() and not self._writer.is_closing()
+
+    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, bytes]:
+        """Status and body."""
+        events = (request, h11.Data(data=content), h11.EndOfMessage())
+        self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
+        status, body = 0, bytearray()
+        while not isinstance(event := await self._next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        return status, bytes(body)
+
+    async def _next_event(self) -> h11.Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(_READ_SIZE))
+        if isinstance(event, (type, h11.ConnectionClosed)):  # a type says that the server switched protocols
+            raise h11.RemoteProtocolError("the server closed the connection without an answer")
+        return event
+
+    def close(self) -> None:
+        self._writer.close()
