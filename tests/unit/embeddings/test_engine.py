@@ -81,7 +81,7 @@ def assert_cache_is_sound(world, requests):
 @given(worlds, groups_of(st.one_of(good, bad, passing)))
 @settings(deadline=None, max_examples=150)
 def test_every_text_gets_its_own_vector_or_its_own_error(world, groups):
-    world = World(**world)
+    world = World(**world, patience=3600.0)
     requests = [request for group in groups for request in group]
     for request, outcome in zip(requests, run(world, groups), strict=True):
         assert_belongs(request, outcome)

@@ -19,7 +19,7 @@ from citadel_embeddings.waiting import Waiting
 from citadel_embeddings.work import CallKey, Item, fail_if_crashed
 
 SMALLEST_SHARE = 8
-"""Texts below which a call is not split further to use free slots, and up to which it waits for company: its fixed
+"""Texts below which a call is not split further to use all slots, and up to which it waits for company: its fixed
 cost would dominate."""
 
 
@@ -78,7 +78,7 @@ class Coalescer:
                     continue
                 if not self._endpoints.is_idle:
                     await self._linger(group)
-                self._start(key, self._take(group, self._endpoints.free_slots(key.model)))
+                self._start(key, self._take(group, self._endpoints.slots(key.model)))
                 await asyncio.sleep(0)  # the call takes its slot before the next look
         finally:
             group.dispatcher = None
@@ -113,8 +113,8 @@ class Coalescer:
         except TimeoutError:
             return
 
-    def _take(self, group: _Group, free_slots: int) -> list[Item]:
-        share = max(SMALLEST_SHARE, math.ceil(len(group.waiting) / max(1, free_slots)))
+    def _take(self, group: _Group, slots: int) -> list[Item]:
+        share = max(SMALLEST_SHARE, math.ceil(len(group.waiting) / max(1, slots)))
         most = min(self._budget.texts, share)
         batch: list[Item] = []
         tokens = 0

@@ -98,13 +98,9 @@ class Endpoints:
         """
         await self._room(model, deadline, since)
 
-    def free_slots(self, model: str) -> int:
-        """How many calls could start now."""
-        return sum(
-            max(0, int(endpoint.limit.value) - endpoint.limit.in_flight)
-            for endpoint in self._all
-            if endpoint.breakers[model].lets_pass
-        )
+    def slots(self, model: str) -> int:
+        """How many calls run at once, when all do."""
+        return sum(int(endpoint.limit.value) for endpoint in self._all if endpoint.breakers[model].lets_pass)
 
     async def _room(
         self, model: str, deadline: Deadline, since: float, avoid: frozenset[str] = frozenset()

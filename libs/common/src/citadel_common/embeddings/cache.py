@@ -31,6 +31,14 @@ STATS_DELAY = 0.2
 """Seconds for which hits and misses are gathered before they are written."""
 Wanted = tuple[str, int | None]
 """A key, and the length its vector must have."""
+_WRITE = """
+for i, key in ipairs(KEYS) do
+  if ARGV[i + 2] ~= '' then redis.call('SET', key, ARGV[i + 2], 'EX', ARGV[2]) end
+  redis.call('DEL', key .. ARGV[1])
+end
+"""
+"""Stores vectors and releases the claims on them; an empty value only releases."""
+
 _CLAIM = """
 local granted = {}
 for i, key in ipairs(KEYS) do
@@ -70,6 +78,7 @@ class EmbeddingCache:
         self._saving: asyncio.Task[None] | None = None
         self._reads: NaturalBatcher[Wanted, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
         self._claim_script: Any = client.register_script(_CLAIM)
+        self._write_script: Any = client.register_script(_WRITE)
         self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
         self._writes: NaturalBatcher[tuple[str, Stored | None], None] = NaturalBatcher(self._write, parallel=2)
 
@@ -186,12 +195,9 @@ class EmbeddingCache:
         return [True] * len(keys) if granted is None else [bool(answer) for answer in granted]
 
     async def _write(self, items: Sequence[tuple[str, Stored | None]]) -> Sequence[None]:
-        pipe = self._client.pipeline(transaction=False)
-        for key, stored in items:
-            if stored is not None:
-                pipe.set(key, pack(stored, self._settings.precision), ex=self._settings.ttl)
-        pipe.delete(*(key + CLAIM_SUFFIX for key, _ in items))
-        await self._call(pipe.execute(), "put")
+        values = [b"" if stored is None else pack(stored, self._settings.precision) for _, stored in items]
+        args = [CLAIM_SUFFIX, self._settings.ttl, *values]
+        await self._call(self._write_script(keys=[key for key, _ in items], args=args), "put")
         return [None] * len(items)
 
     async def _call(self, call: Any, operation: str) -> Any:

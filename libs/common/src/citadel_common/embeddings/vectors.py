@@ -33,7 +33,7 @@ def checked(values: object, *, dimensions: int | None) -> Vector:
     """
     try:
         with np.errstate(over="ignore"):
-            vector = np.ascontiguousarray(values, dtype="<f4")
+            vector = np.asarray(values, dtype="<f4", order="C")
     except (TypeError, ValueError, OverflowError):
         raise BadVector("the backend answered with something that is no vector of numbers") from None
     if vector.ndim != 1 or vector.size == 0:
@@ -41,7 +41,7 @@ def checked(values: object, *, dimensions: int | None) -> Vector:
     if dimensions is not None and vector.size != dimensions:
         raise BadVector(f"the backend answered with {vector.size} dimensions instead of {dimensions}")
     # One reduction tells all: NaN and infinity make the sum of squares non-finite, zeros make it zero.
-    square = float(np.dot(vector, vector))
+    square = _square(vector)
     if not np.isfinite(square):
         raise BadVector("the backend answered with a vector that is not finite")
     if square == 0.0:
@@ -58,14 +58,20 @@ def checked_rows(rows: Sequence[object], *, dimensions: int | None) -> list[Vect
     """
     try:
         with np.errstate(over="ignore"):
-            matrix = np.ascontiguousarray(rows, dtype="<f4")
+            matrix = np.asarray(rows, dtype="<f4", order="C")
     except (TypeError, ValueError, OverflowError):
         return [_row(row, dimensions) for row in rows]
     if matrix.ndim != 2 or matrix.shape[1] != (dimensions or matrix.shape[1]):
         return [_row(row, dimensions) for row in rows]
-    squares = np.einsum("ij,ij->i", matrix, matrix)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", matrix, matrix)
     good = np.isfinite(squares) & (squares > 0)
     return [matrix[i] if fine else _row(rows[i], dimensions) for i, fine in enumerate(good.tolist())]
+
+
+def _square(vector: Vector) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.dot(vector, vector))
 
 
 def _row(row: object, dimensions: int | None) -> Vector | BadVector:
@@ -96,7 +102,7 @@ def unpack(value: bytes) -> Stored | None:
     if dtype is None or (len(value) - 1) % dtype.itemsize:
         return None
     vector: Vector = np.frombuffer(value, dtype=dtype, offset=1).astype("<f4", copy=False)
-    square = float(np.dot(vector, vector))
+    square = _square(vector)
     return Stored(vector, bool(value[0] & _TRUNCATED)) if 0.0 < square < float("inf") else None
 
 

@@ -31,12 +31,21 @@ _CLAIM = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'finished' end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
 if lease and ARGV[4] == '0' then
-  local owner, expiry = lease:match('^(.*) ([%d.]+)$')
-  if owner ~= ARGV[2] and tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
+  local expiry = lease:match(' ([%d.]+)$')
+  if tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. (ARGV[3] + ARGV[5]))
 redis.call('ZADD', KEYS[2], ARGV[3] + ARGV[5], ARGV[1])
 return 'run'
+"""
+
+_RENEW = """
+for i = 3, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1])
+    redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+  end
+end
 """
 
 _POSTPONE = """
@@ -85,6 +94,7 @@ class AcceptedTasks:
         self._client = client
         self._settings = settings or AcceptedSettings()
         self._claim_script = client.register_script(_CLAIM)
+        self._renew_script: Any = client.register_script(_RENEW)
         self._postpone_script = client.register_script(_POSTPONE)
 
     def add(self, envelope: Envelope) -> None:
@@ -99,7 +109,7 @@ class AcceptedTasks:
         return bool(self._client.hexists(ENVELOPES, task_id))
 
     def claim(self, task_id: str, worker: str, *, redelivered: bool) -> Claim:
-        """Takes the lease, unless the task has finished or another worker runs it.
+        """Takes the lease, unless the task has finished or somebody, this worker included, runs it.
 
         Args:
             task_id: The task.
@@ -113,13 +123,9 @@ class AcceptedTasks:
         return decoded
 
     def renew(self, task_ids: list[str], worker: str) -> None:
-        """Extends the leases of tasks that this worker runs."""
+        """Extends the leases of tasks that this worker runs; one that has just finished gets none."""
         expiry = time.time() + self._settings.lease
-        pipe = self._client.pipeline()
-        for task_id in task_ids:
-            pipe.hset(LEASES, task_id, f"{worker} {expiry}")
-            pipe.zadd(DUE, {task_id: expiry}, xx=True)
-        pipe.execute()
+        self._renew_script(keys=[ENVELOPES, DUE, LEASES], args=[f"{worker} {expiry}", expiry, *task_ids])
 
     def release(self, task_id: str) -> None:
         """Gives up the lease of a task that was handed back or will be retried."""

@@ -3,14 +3,21 @@
 Celery subscribes a producer to the result of each task it sends. A worker that publishes a retry or a lost task
 again never reads that result, and its subscriptions would pile up.
 
-Celery also looks before each success whether one is stored already, so that nothing late replaces it. Another
-success of the same task may, and a worker saves the round trip.
+A result takes one command. Celery sends its bytes twice, to store and to publish them, in several pieces; and it looks
+before each success whether one is stored already, so that nothing late replaces it. Another success of the same task
+may.
 """
 
+from functools import cached_property
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
+
+_STORE = """
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+"""
 
 
 class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no types
@@ -27,6 +34,17 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
+        seconds = self.expires if expires is None else expires
+        if seconds:
+            self._store_script(keys=[key], args=[seconds, value])
+        else:
+            super()._set(key, value, expires)
+
+    @cached_property
+    def _store_script(self) -> Any:
+        return self.client.register_script(_STORE)
 
 
 class StoringSentinelBackend(StoringBackend, SentinelBackend):  # type: ignore[misc]  # celery publishes no types

@@ -1,0 +1,53 @@
+"""Whether a process of this machine still lives."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from citadel_common.worker.identity import WorkerIdentity, surely_dead
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def dead(identity):
+    return surely_dead(machine=identity.machine, pid=identity.pid, born=identity.born)
+
+
+def test_oneself_lives():
+    identity = WorkerIdentity.of_this_process("embeddings")
+    assert identity.pid == os.getpid()
+    assert not dead(identity)
+
+
+def test_a_reused_pid_is_told_apart():
+    assert dead(replace(WorkerIdentity.of_this_process("embeddings"), born="1"))
+
+
+def test_another_machine_is_not_judged():
+    identity = replace(WorkerIdentity.of_this_process("embeddings"), born="1")
+    assert not dead(replace(identity, machine="elsewhere"))
+    assert not dead(replace(identity, machine=""))
+
+
+def test_the_dead_and_the_zombies():
+    code = (
+        "from citadel_common.worker.identity import WorkerIdentity\n"
+        "identity = WorkerIdentity.of_this_process('q')\n"
+        "print(identity.pid, identity.born)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid, born = child.stdout.readline().split()
+    child.stdout.read()
+    machine = WorkerIdentity.of_this_process("q").machine
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert surely_dead(machine=machine, pid=int(pid), born=born)
+    child.wait()
+    child.stdout.close()
+    assert surely_dead(machine=machine, pid=int(pid), born=born)
+
+
+def test_ids_are_unique():
+    assert len({WorkerIdentity.of_this_process("q").id for _ in range(100)}) == 100

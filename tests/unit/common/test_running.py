@@ -1,0 +1,36 @@
+"""What a worker runs, and whether it is stuck: the health file says so by its age."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from citadel_common.worker import running as running_module
+from citadel_common.worker.running import Running
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(running_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_a_task_is_stuck_past_its_hard_limit(clock):
+    running = Running()
+    running.start("a", "task", hard_limit=10, accepted=False)
+    running.start("b", "task", hard_limit=20, accepted=True)
+    assert running.stuck() == []
+    clock.now += 15
+    assert [task.task_id for task in running.stuck()] == ["a"]
+    running.end("a", ok=True)
+    assert running.stuck() == []
+
+
+def test_counts():
+    running = Running()
+    for task_id, ok in (("a", True), ("b", False)):
+        running.start(task_id, "task", hard_limit=1, accepted=False)
+        assert running.has(task_id)
+        running.end(task_id, ok=ok)
+    assert (running.processed, running.failed, running.tasks()) == (2, 1, [])
+    assert not running.has("a")

@@ -1,0 +1,112 @@
+"""Settings: variables, files, and one line for what is wrong."""
+
+import pytest
+
+from citadel_common.redis import redacted
+from citadel_common.settings import EX_CONFIG, CommonSettings, load
+from citadel_embeddings.settings import EmbeddingsSettings
+
+
+@pytest.fixture
+def env(monkeypatch):
+    """Set CITADEL_ variables; the machine's own are hidden."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("CITADEL_")]:
+        monkeypatch.delenv(name)
+
+    def set_all(**values):
+        for name, value in values.items():
+            monkeypatch.setenv(f"CITADEL_{name}", str(value))
+
+    return set_all
+
+
+def refusal(capsys, kind=EmbeddingsSettings):
+    with pytest.raises(SystemExit) as ended:
+        load(kind)
+    assert ended.value.code == EX_CONFIG
+    [line] = capsys.readouterr().err.splitlines()
+    return line.removeprefix("citadel: wrong setting: ")
+
+
+def test_defaults(env):
+    settings = load(EmbeddingsSettings)
+    assert settings.default_model == "nomic-embed-text"
+    assert settings.results == settings.cache_store == settings.broker_url
+    assert settings.embeddings.backends["ollama"].urls == ["http://127.0.0.1:11434"]
+
+
+def test_nested_variables(env):
+    env(WORKER__CONCURRENCY="3", WORKER__RETRY__BASE="0.5", CACHE__PRECISION="float16")
+    settings = load(CommonSettings)
+    assert (settings.worker.concurrency, settings.worker.retry.base, settings.cache.precision) == (3, 0.5, "float16")
+
+
+@pytest.mark.parametrize(
+    ("urls", "expected"),
+    [("http://a,http://b", ["http://a", "http://b"]), (' ["http://a"] ', ["http://a"]), ("http://a , ", ["http://a"])],
+)
+def test_lists_need_no_json(env, urls, expected):
+    env(EMBEDDINGS__BACKENDS__main__KIND="ollama", EMBEDDINGS__BACKENDS__main__URLS=urls)
+    assert load(EmbeddingsSettings).embeddings.backends["main"].urls == expected
+
+
+@pytest.mark.parametrize("name", ["BROKER_URL", "EMBEDDINGS__BACKENDS__main__API_KEY", "CACHE__TTL"])
+def test_any_variable_may_be_a_file(env, tmp_path, name):
+    values = {"BROKER_URL": "redis://x", "EMBEDDINGS__BACKENDS__main__API_KEY": "key", "CACHE__TTL": "5"}
+    file = tmp_path / "secret"
+    file.write_text(values[name] + "\n", encoding="utf-8")
+    env(
+        EMBEDDINGS__BACKENDS__main__KIND="ollama", EMBEDDINGS__BACKENDS__main__URLS="http://a", **{f"{name}_FILE": file}
+    )
+    settings = load(EmbeddingsSettings)
+    key = settings.embeddings.backends["main"].api_key
+    found = [settings.broker_url.get_secret_value(), key.get_secret_value() if key else "", str(settings.cache.ttl)]
+    assert values[name] in found
+
+
+def test_a_field_may_end_in_file(env, tmp_path):
+    env(WORKER__HEALTH_FILE=tmp_path / "health")
+    assert load(CommonSettings).worker.health_file == tmp_path / "health"
+
+
+def test_a_variable_wins_over_its_file(env, tmp_path):
+    (tmp_path / "url").write_text("redis://file", encoding="utf-8")
+    env(BROKER_URL="redis://variable", BROKER_URL_FILE=tmp_path / "url")
+    assert load(CommonSettings).broker_url.get_secret_value() == "redis://variable"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(env, tmp_path, capsys, content):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    env(RESULT_URL_FILE=file)
+    assert refusal(capsys).startswith(f"CITADEL_RESULT_URL_FILE: cannot read {file}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("WORKER__CONCURRENCY", "0", "CITADEL_WORKER__CONCURRENCY"),
+        ("WORKER__NONSENSE", "1", "CITADEL_WORKER__NONSENSE"),
+        ("CACHE__CLAIM_TTL", "soon", "CITADEL_CACHE__CLAIM_TTL"),
+        ("BROKER_URL", "http://x", "CITADEL_BROKER_URL"),
+        ("DEFAULT_MODEL", "", "CITADEL_DEFAULT_MODEL"),
+        ("EMBEDDINGS__BACKENDS__x__KIND", "ollama", "CITADEL_EMBEDDINGS__BACKENDS__X"),
+        ("EMBEDDINGS__BACKENDS", "{", "CITADEL_EMBEDDINGS__BACKENDS"),
+    ],
+)
+def test_what_is_wrong_is_named(env, capsys, name, value, named):
+    env(**{name: value})
+    assert refusal(capsys).startswith(f"{named}: ")
+
+
+def test_secrets_are_not_shown(env, capsys):
+    env(BROKER_URL="amqp://user:geheim@host")
+    assert "geheim" not in refusal(capsys)
+    env(BROKER_URL="redis://user:geheim@host/0?x=geheim")
+    settings = load(CommonSettings)
+    assert "geheim" not in repr(settings)
+    assert redacted(settings.broker_url) == "redis://host/0"

@@ -1,0 +1,97 @@
+"""Circuit breaker: opens after failures in a row, lets one probe pass, waits longer each time."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from citadel_embeddings import breaker as breaker_module
+from citadel_embeddings.breaker import FAILURES, FIRST_PAUSE, Breaker
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def fail(breaker, times=FAILURES):
+    for _ in range(times):
+        breaker.started()
+        breaker.failed("reason")
+
+
+def test_it_opens_after_failures_in_a_row(clock):
+    breaker = Breaker()
+    fail(breaker, FAILURES - 1)
+    assert breaker.lets_pass
+    breaker.succeeded()
+    fail(breaker, FAILURES - 1)
+    assert breaker.state == "closed"
+    fail(breaker, 1)
+    assert (breaker.state, breaker.lets_pass, breaker.last_error) == ("open", False, "reason")
+
+
+def test_one_probe_passes_after_the_pause(clock):
+    breaker = Breaker()
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+    assert (breaker.state, breaker.lets_pass) == ("half_open", True)
+    breaker.started()
+    assert not breaker.lets_pass
+    breaker.succeeded()
+    assert (breaker.state, breaker.lets_pass, breaker.failures) == ("closed", True, 0)
+
+
+def test_an_abandoned_probe_makes_room_for_another(clock):
+    breaker = Breaker()
+    fail(breaker)
+    clock.now += FIRST_PAUSE
+    breaker.started()
+    breaker.abandoned()
+    assert breaker.lets_pass
+
+
+def test_each_failed_probe_doubles_the_pause_up_to_the_longest(clock):
+    breaker = Breaker(longest_pause=3.0)
+    fail(breaker)
+    pauses = []
+    for _ in range(6):
+        pauses.append(breaker.open_until - clock.now)
+        clock.now = breaker.open_until
+        fail(breaker, 1)
+    assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0]
+
+
+def test_it_knows_since_when_it_fails(clock):
+    breaker = Breaker()
+    fail(breaker, 1)
+    clock.now += 50
+    fail(breaker, 1)
+    assert breaker.failing_since == 100.0
+    breaker.succeeded()
+    fail(breaker, 1)
+    assert breaker.failing_since == 150.0
+
+
+@given(st.lists(st.sampled_from(["start", "ok", "fail", "abandon", "wait"])))
+def test_whatever_happens_it_lets_a_call_pass_again(events):
+    clock = SimpleNamespace(now=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        breaker, under_way = Breaker(), 0
+        for event in events:
+            if event == "start" and breaker.lets_pass:
+                breaker.started()
+                under_way += 1
+            elif event == "wait":
+                clock.now += 1
+            elif under_way:
+                under_way -= 1
+                {"ok": breaker.succeeded, "fail": lambda: breaker.failed("x")}.get(event, breaker.abandoned)()
+        for _ in range(under_way):
+            breaker.failed("x")
+        clock.now += 15
+        assert breaker.lets_pass
