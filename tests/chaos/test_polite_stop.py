@@ -45,7 +45,7 @@ def test_running_tasks_finish(fleet, times):
     fleet.double.behaviour("slow", delay_ms=400)
     worker = fleet.start()
     tasks = [fleet.plain.send(TASK, [f"t{n}"]) for n in range(4)]
-    eventually(lambda: fleet.double.stats()["requests"])
+    eventually(lambda: fleet.double.stats()["texts_received"] == 4)
     for count in range(times):
         worker.signal(signal.SIGTERM)
         worker.wait_for("worker_stopping", times=count + 1)

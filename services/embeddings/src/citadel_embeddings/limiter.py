@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 TOLERANCE = 2.5
 """How much slower than the best a call may be before the limit shrinks."""
+SLACK = 0.05
+"""Seconds that a busy machine may add to a call by itself; what is no slower than that speaks of nothing."""
 FORGETTING = 1.002
 """Growth of the remembered best per call, so that a changed server is learned anew."""
 SHRINK_SLOW = 0.9
@@ -44,7 +46,8 @@ class AdaptiveLimit:
         was_full = self.in_flight >= int(self.value)
         self.in_flight -= 1
         self._until_next_shrink -= 1
-        if seconds > TOLERANCE * self._best_for(texts, seconds / max(texts, 1)) * max(texts, 1):
+        best = self._best_for(texts, seconds / max(texts, 1)) * max(texts, 1)
+        if seconds > TOLERANCE * best + SLACK:
             self._shrink(SHRINK_SLOW)
         elif was_full:
             self.value = min(float(self.maximum), self.value + 1 / self.value)

@@ -38,7 +38,6 @@ for i, key in ipairs(KEYS) do
 end
 """
 """Stores vectors and releases the claims on them; an empty value only releases."""
-
 _CLAIM = """
 local granted = {}
 for i, key in ipairs(KEYS) do
