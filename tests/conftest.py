@@ -1,5 +1,11 @@
 """Fixtures for all tests."""
 
+from hypothesis import HealthCheck, settings
+
 from tests.support.fixtures import double, fleet, letters, ollama, plain, redis_server, redis_url, store, worker
 
 __all__ = ["double", "fleet", "letters", "ollama", "plain", "redis_server", "redis_url", "store", "worker"]
+
+# No files in the working directory, no judgement on how fast the machine is.
+settings.register_profile("citadel", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("citadel")

@@ -1,1 +1,1 @@
-"""Benchmarks: Citadel beside a baseline, measured in one run. `python -m tests.bench` writes bench-results/latest.json."""
+"""Benchmarks: Citadel beside a baseline, measured in one run, written to bench-results/latest.json."""

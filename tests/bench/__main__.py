@@ -1,19 +1,26 @@
 """`python -m tests.bench`: measures, writes bench-results/latest.json, prints a table.
 
-    ONLY=name,name   only the figures of these names (and what is measured together with them)
-    QUICK=1          a first look: smaller sizes, fewer rounds
+ONLY=name,name   only the figures of these names (and what is measured together with them)
+QUICK=1          a first look: smaller sizes, fewer rounds
 """
 
 import os
 import sys
 import time
 
-from tests.bench import lists, memory, report, single_text
+from tests.bench import api, lists, memory, report, single_text
 from tests.bench.figure import Benchmark, Figure
+from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
 from tests.bench.stack import stack
 
-BENCHMARKS: tuple[Benchmark, ...] = (single_text.BENCHMARK, lists.COLD, lists.CACHED, memory.BENCHMARK)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    single_text.BENCHMARK,
+    lists.COLD,
+    lists.CACHED,
+    api.BENCHMARK,
+    memory.BENCHMARK,
+)
 
 
 def main() -> None:
@@ -30,7 +37,7 @@ def main() -> None:
                 figures += [figure for figure in benchmark.measure(running) if figure.name in names]
             report.write(report.document(figures, scale, time.monotonic() - started))
     print(report.table(figures))
-    _say(f"written to {report.PATH.relative_to(report.ROOT)}")
+    _say(f"written to {report.PATH.relative_to(ROOT)}")
 
 
 def _wanted() -> set[str]:

@@ -17,14 +17,14 @@ DIRECT = ((8, 32), (8, 125), (4, 500))
 
 
 def measure_cold(stack: Stack) -> list[Figure]:
-    """One list of cold texts in one task, and the same number of texts straight to the backend."""
+    """One list of cold texts in one task, as base64, and the same number of texts straight to the backend."""
     count = stack.scale.list_texts
     with stack.citadel_worker():
-        _embed(stack.citadel, texts("warm-up", count))
+        _embed(stack.citadel, texts("warm-up", count), encoding_format="base64")
         best = max(DIRECT, key=lambda shape: _direct(stack.backend.url, texts("trial", count), *shape))
         rounds = [
             (
-                _embed(stack.citadel, texts(f"cold {number}", count)),
+                _embed(stack.citadel, texts(f"cold {number}", count), encoding_format="base64"),
                 _direct(stack.backend.url, texts(f"direct {number}", count), *best),
             )
             for number in range(stack.scale.rounds)
@@ -65,7 +65,8 @@ def _cached_round(stack: Stack, content: list[str]) -> tuple[float, float, float
 
 def _embed(target: dict[str, str], content: list[str], **kwargs: Any) -> float:
     """Texts per second of one task, from before it is sent until its result is read."""
-    answer = Producer(Job(**target, arguments=[[content]], kwargs=kwargs)).run()
+    job = Job(broker=target["broker"], queue=target["queue"], task=target["task"], arguments=[[content]], kwargs=kwargs)
+    answer = Producer(job).run()
     if answer["failures"]:
         raise RuntimeError(f"{target['task']} failed: {answer['failures'][0]}")
     return float(len(content) / (answer["finished"] - answer["started"]))

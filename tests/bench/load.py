@@ -75,7 +75,25 @@ def _text(label: str, number: int) -> str:
     return f"{label} {number}: {' '.join(words)}."
 
 
-_WORDS = (
-    "queue worker vector cache lease retry model stream shard batch index token "
-    "search broker thread signal window backlog deadline replica"
-).split()
+_WORDS = [
+    "queue",
+    "worker",
+    "vector",
+    "cache",
+    "lease",
+    "retry",
+    "model",
+    "stream",
+    "shard",
+    "batch",
+    "index",
+    "token",
+    "search",
+    "broker",
+    "thread",
+    "signal",
+    "window",
+    "backlog",
+    "deadline",
+    "replica",
+]

@@ -93,7 +93,7 @@ class OllamaEmbeddingClient:
 cache_manager = EmbeddingCacheManager()
 
 
-@app.task(bind=True, name=TASK)
+@app.task(bind=True, name=TASK)  # type: ignore[untyped-decorator]  # celery publishes no types
 def generate_embedding(
     self: Any,
     text: str | list[str],

@@ -42,10 +42,12 @@ def table(figures: list[Figure]) -> str:
     rows = [("figure", "value", "baseline", "", "ratio", "min – max")]
     rows += [_row(figure) for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-def _row(figure: Figure) -> tuple[str, ...]:
+def _row(figure: Figure) -> tuple[str, str, str, str, str, str]:
     spread = f"{min(figure.ratios):.2f} – {max(figure.ratios):.2f}" if figure.ratios else ""
     return (
         figure.name,

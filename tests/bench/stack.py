@@ -15,7 +15,7 @@ from tests.bench.processes import child, redis_process
 from tests.bench.scale import Scale
 from tests.doubles.process import OllamaProcess
 
-BACKEND = {"slots": 4, "request_ms": 3.0, "text_ms": 4.0}
+BACKEND: dict[str, Any] = {"slots": 4, "request_ms": 3.0, "text_ms": 4.0}
 CONCURRENCY = 32
 CITADEL_DB, NAIVE_DB, NOOP_DB = 0, 1, 2
 FIRST_RESULT_TIMEOUT = 60.0
@@ -78,7 +78,9 @@ class Stack:
     def noop_worker(self) -> Iterator[None]:
         """A worker of the task that does nothing."""
         options = ("--pool=threads", f"--concurrency={CONCURRENCY}")
-        with child("noop-worker", _celery("tests.bench.noop", noop.QUEUE, *options), {"NOOP_REDIS": self.redis_url(NOOP_DB)}):
+        with child(
+            "noop-worker", _celery("tests.bench.noop", noop.QUEUE, *options), {"NOOP_REDIS": self.redis_url(NOOP_DB)}
+        ):
             _first_result(self.noop)
             yield
 

@@ -1,13 +1,8 @@
 """Accepted tasks, published as the API does: lost messages are published again, duplicates change nothing."""
 
-import uuid
-
 import pytest
 
-from citadel_common.settings import AcceptedSettings, CommonSettings
-from citadel_common.tasks.accepted import AcceptedTasks, Envelope
-from citadel_common.tasks.app import create_app
-from citadel_common.worker.pulse import publish_accepted
+from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
 from tests.support.celery_client import error_of
 from tests.support.polling import eventually
@@ -15,50 +10,18 @@ from tests.support.polling import eventually
 TASK = "generate_embedding"
 
 
-class Api:
-    """Accepts tasks."""
-
-    def __init__(self, fleet):
-        self.fleet = fleet
-        self.app = create_app(CommonSettings(broker_url=fleet.redis.url))
-        self.client = fleet.redis.client()
-        self.record = AcceptedTasks(self.client, AcceptedSettings(first_look=0.5))
-
-    def accept(self, text, **kwargs):
-        """Record a task; its message is not published yet."""
-        envelope = Envelope(task_id=str(uuid.uuid4()), name=TASK, kwargs={"text": text, **kwargs}, priority=3)
-        self.record.add(envelope)
-        return envelope
-
-    def publish(self, envelope, *, times=1):
-        for _ in range(times):
-            publish_accepted(self.app, envelope)
-
-    def result(self, envelope):
-        return self.fleet.plain.app.AsyncResult(envelope.task_id)
-
-    def close(self):
-        self.client.close()
-        self.app.close()
-
-
 @pytest.fixture
 def api(fleet):
-    api = Api(fleet)
-    yield api
-    api.close()
-
-
-def forgotten(api):
-    return not api.client.exists("citadel:accepted", "citadel:accepted:due", "citadel:accepted:leases")
+    with Accepting(fleet) as accepting:
+        yield accepting
 
 
 def test_an_accepted_task_runs_and_its_record_goes(fleet, api):
     fleet.start()
     envelope = api.accept(["a"])
     api.publish(envelope)
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
-    eventually(lambda: forgotten(api))
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
+    eventually(api.has_forgotten)
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -69,8 +32,8 @@ def test_a_lost_message_is_published_again(fleet, api, published):
     api.client.delete("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
     fleet.start()
     for n, envelope in enumerate(envelopes):
-        assert_vectors(api.result(envelope).get(timeout=30), [f"t{n}"])
-    eventually(lambda: forgotten(api))
+        assert_vectors(api.result(envelope).get(timeout=60), [f"t{n}"])
+    eventually(api.has_forgotten)
 
 
 def test_a_message_lost_with_its_worker_is_published_again(fleet, api):
@@ -83,7 +46,7 @@ def test_a_message_lost_with_its_worker_is_published_again(fleet, api):
     api.client.delete(*api.client.keys("citadel:unacked:*"))
     fleet.double.behaviour("ok")
     fleet.start()
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
 
 
 def test_duplicates_run_once(fleet, api):
@@ -91,10 +54,10 @@ def test_duplicates_run_once(fleet, api):
     envelope = api.accept(["a"], cache_enabled=False)
     api.publish(envelope, times=20)
     workers = [fleet.start(), fleet.start()]
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
     eventually(lambda: sum(len(worker.events("duplicate_dropped")) for worker in workers) >= 19)
     assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"a": 1}}
-    assert forgotten(api)
+    assert api.has_forgotten()
 
 
 def test_one_that_runs_long_is_left_alone(fleet, api):
@@ -103,7 +66,7 @@ def test_one_that_runs_long_is_left_alone(fleet, api):
     worker = fleet.start()
     envelope = api.accept(["a"])
     api.publish(envelope)
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
     assert worker.events("accepted_task_republished") == []
 
 
@@ -118,7 +81,7 @@ def test_a_retry_may_run_on_any_worker_at_once(fleet, api):
     fleet.start(**settings)
     first.terminate()
     fleet.double.behaviour("ok")
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
 
 
 def test_failures_are_final_too(fleet, api):
@@ -126,7 +89,7 @@ def test_failures_are_final_too(fleet, api):
     envelope = api.accept([""])
     api.publish(envelope)
     assert error_of(api.result(envelope)).startswith("InvalidInput: text[0]: is empty")
-    eventually(lambda: forgotten(api))
+    eventually(api.has_forgotten)
 
 
 def test_handed_back_and_killed_it_still_runs(fleet, api):
@@ -141,5 +104,5 @@ def test_handed_back_and_killed_it_still_runs(fleet, api):
     killed.kill()
     fleet.double.behaviour("ok")
     fleet.start()
-    assert_vectors(api.result(envelope).get(timeout=30), ["a"])
-    eventually(lambda: forgotten(api))
+    assert_vectors(api.result(envelope).get(timeout=60), ["a"])
+    eventually(api.has_forgotten)

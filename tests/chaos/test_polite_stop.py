@@ -52,7 +52,7 @@ def test_running_tasks_finish(fleet, times):
     assert worker.wait() == 0
     assert (queued(fleet), unacked(fleet)) == (0, [])
     for n, task in enumerate(tasks):
-        assert_vectors(task.get(timeout=30), [f"t{n}"])
+        assert_vectors(task.get(timeout=60), [f"t{n}"])
     assert fleet.double.stats()["max_embedded_count"] == 1
 
 

@@ -3,11 +3,14 @@
 import pytest
 
 from tests.doubles.process import OllamaProcess
+from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
+from tests.support.celery_client import PlainClient
 from tests.support.fixtures import require_redis
 from tests.support.fleet import open_fleet
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
+from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
 
@@ -21,8 +24,6 @@ def durable_fleet(double: OllamaProcess):
 
 def results_of(fleet, tasks):
     """Read them with a client that has seen no outage."""
-    from tests.support.celery_client import PlainClient
-
     with PlainClient(fleet.redis.url) as plain:
         return [plain.app.AsyncResult(task.id).get(timeout=60) for task in tasks]
 
@@ -38,15 +39,20 @@ def test_while_idle(durable_fleet):
 
 
 def test_while_busy(durable_fleet):
+    """Accepted tasks: one whose message was just on its way is lost with the connection, and published again."""
     durable_fleet.double.behaviour("slow", delay_ms=100)
     worker = durable_fleet.start(WORKER__CONCURRENCY=4)
-    tasks = [durable_fleet.plain.send(TASK, [f"t{n}", "common"]) for n in range(60)]
-    eventually(lambda: durable_fleet.double.stats()["requests"] >= 4)
-    durable_fleet.redis.kill()
-    worker.wait_for("pulse_step_failed")
-    durable_fleet.redis.restart()
-    for n, result in enumerate(results_of(durable_fleet, tasks)):
-        assert_vectors(result, [f"t{n}", "common"])
+    with Accepting(durable_fleet) as accepting:
+        envelopes = [accepting.accept([f"t{n}", "common"]) for n in range(60)]
+        for envelope in envelopes:
+            accepting.publish(envelope)
+        eventually(lambda: durable_fleet.double.stats()["requests"] >= 4)
+        durable_fleet.redis.kill()
+        worker.wait_for("pulse_step_failed")
+        durable_fleet.redis.restart()
+        for n, result in enumerate(results_of(durable_fleet, map(accepting.result, envelopes))):
+            assert_vectors(result, [f"t{n}", "common"])
+        eventually(accepting.has_forgotten)
     assert not worker.is_over
 
 
@@ -68,8 +74,6 @@ def test_results_computed_meanwhile_are_not_lost(durable_fleet):
 
 def test_a_worker_starts_before_its_redis(durable_fleet):
     durable_fleet.redis.kill()
-    from tests.support.worker import WorkerProcess
-
     with WorkerProcess(durable_fleet.redis.url, durable_fleet.double.url, wait=False) as worker:
         eventually(lambda: "Cannot connect to" in worker.output or worker.is_over)
         durable_fleet.redis.restart()

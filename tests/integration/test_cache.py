@@ -98,7 +98,7 @@ class TestOutages:
         task = plain.send(TASK, texts)
         eventually(lambda: double.stats()["requests"] >= 2)
         cache.flushall()
-        assert_vectors(task.get(timeout=30), texts)
+        assert_vectors(task.get(timeout=60), texts)
 
     def test_down(self, plain, cache, cache_server, workers):
         cache.close()
@@ -124,7 +124,7 @@ class TestSingleFlight:
         texts = [f"shared {n}" for n in range(10)]
         tasks = [plain.send(TASK, texts) for _ in range(80)]
         for task in tasks:
-            assert_vectors(task.get(timeout=30), texts)
+            assert_vectors(task.get(timeout=60), texts)
         assert embedded(double) == dict.fromkeys(texts, 1)
 
     def test_overlapping_lists(self, plain, double):
@@ -132,7 +132,7 @@ class TestSingleFlight:
         lists = [[f"overlap {(start + n) % 40}" for n in range(20)] for start in range(40)]
         tasks = [plain.send(TASK, texts) for texts in lists]
         for task, texts in zip(tasks, lists, strict=True):
-            assert_vectors(task.get(timeout=30), texts)
+            assert_vectors(task.get(timeout=60), texts)
         assert max(embedded(double).values()) == 1
 
     def test_batches_and_single_texts_meet(self, plain, double):
@@ -142,9 +142,9 @@ class TestSingleFlight:
         ]
         singles = [plain.send(TASK, f"met {n}") for n in range(30)]
         for n, task in enumerate(singles):
-            assert_vectors(task.get(timeout=30), [f"met {n}"])
+            assert_vectors(task.get(timeout=60), [f"met {n}"])
         for task in batches:
-            assert task.get(timeout=30)["success"]
+            assert task.get(timeout=60)["success"]
         assert max(embedded(double).values()) == 1
 
     def test_a_failure_is_not_shared_with_who_comes_later(self, plain, double):

@@ -8,7 +8,7 @@ TASK = "generate_embedding"
 def test_every_lane_is_served(fleet):
     fleet.start()
     tasks = [fleet.plain.publish(TASK, ["a"], priority=priority) for priority in (None, 0, 1, 3, 5, 6, 9, 255)]
-    assert all(task.get(timeout=30)["success"] for task in tasks)
+    assert all(task.get(timeout=60)["success"] for task in tasks)
 
 
 def test_interactive_before_batch(fleet):
@@ -20,7 +20,7 @@ def test_interactive_before_batch(fleet):
     ]
     fleet.start(WORKER__CONCURRENCY=1)
     for task in tasks:
-        task.get(timeout=30)
+        task.get(timeout=60)
     order = list(fleet.double.stats()["embedded_counts"]["nomic-embed-text"])
     lanes = [int(text.split()[1]) for text in order]
     assert lanes == sorted(lanes)
@@ -38,6 +38,6 @@ def test_an_interactive_task_passes_a_running_batch(fleet):
         for m in range(4)
     ]  # fmt: skip
     eventually(lambda: fleet.double.stats()["requests"] >= 2)
-    assert fleet.plain.publish(TASK, ["urgent"], priority=0).get(timeout=30)["success"]
+    assert fleet.plain.publish(TASK, ["urgent"], priority=0).get(timeout=60)["success"]
     assert fleet.double.stats()["texts_embedded"] < 800
     del batches

@@ -46,13 +46,13 @@ class TestBadTexts:
     def test_nor_one_that_hangs_the_server(self, plain):
         texts = ["good", "bad [[hang]]", "good too", "and this"]
         task = plain.publish(TASK, [texts], headers={"citadel_deadline": time.time() + 15})
-        assert_good_but(task.get(timeout=30), texts, bad=(1,))
+        assert_good_but(task.get(timeout=60), texts, bad=(1,))
 
     def test_nor_the_requests_of_others(self, plain):
         bad = [plain.send(TASK, [f"bad {n} [[nan]]"]) for n in range(10)]
         good = [plain.send(TASK, [f"good {n}", f"also {n}"]) for n in range(30)]
         for n, task in enumerate(good):
-            assert_vectors(task.get(timeout=30), [f"good {n}", f"also {n}"])
+            assert_vectors(task.get(timeout=60), [f"good {n}", f"also {n}"])
         assert all(error_of(task).startswith("TextRejected: text[0]: ") for task in bad)
 
     def test_bad_vectors_are_not_cached(self, plain, store):
@@ -125,7 +125,7 @@ class TestBadDays:
         double.behaviour("loading", delay_ms=300)
         tasks = [plain.send(TASK, [f"{n}", f"also {n}"]) for n in range(8)]
         for n, task in enumerate(tasks):
-            assert_vectors(task.get(timeout=30), [f"{n}", f"also {n}"])
+            assert_vectors(task.get(timeout=60), [f"{n}", f"also {n}"])
 
     @pytest.mark.parametrize("mode", ["error500", "dead", "busy503", "garbage_json", "rate429"])
     def test_flapping(self, plain, double, mode):
@@ -159,7 +159,7 @@ class TestBadDays:
         task = plain.send(TASK, "patient")
         small_patience.wait_for("task_retried", times=1)
         double.behaviour("ok")
-        assert_vectors(task.get(timeout=30), ["patient"])
+        assert_vectors(task.get(timeout=60), ["patient"])
 
     def test_retries_end_in_a_dead_letter_with_their_history(self, plain, double, letters):
         double.behaviour("dead")

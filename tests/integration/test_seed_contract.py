@@ -39,7 +39,7 @@ def assert_now(timestamp):
 class TestGenerateEmbedding:
     def test_one_text(self, plain):
         task = plain.send("generate_embedding", "hello")
-        result = task.get(timeout=30)
+        result = task.get(timeout=60)
         assert result.keys() >= GENERATED
         assert_vectors(result, ["hello"])
         assert (result["success"], result["task_id"], result["errors"]) == (True, task.id, [])
@@ -150,9 +150,9 @@ import sys
 sys.modules["citadel_common"] = sys.modules["citadel_embeddings"] = None
 from celery import Celery
 app = Celery(broker={redis_url!r}, backend={redis_url!r})
-print(app.send_task("generate_embedding", ["a"], queue="embeddings").get(timeout=30)["success"])
+print(app.send_task("generate_embedding", ["a"], queue="embeddings").get(timeout=60)["success"])
 try:
-    app.send_task("generate_embedding", [""], queue="embeddings").get(timeout=30)
+    app.send_task("generate_embedding", [""], queue="embeddings").get(timeout=60)
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -168,7 +168,7 @@ class TestBatch:
         requests[3] = {"text": ["two", "texts"], "model": "all-minilm", "request_id": "three", "dimensions": None}
         requests[4] = {"text": "no id"}
         task = plain.send("batch_generate_embeddings", requests, batch_size=10)
-        result = task.get(timeout=30)
+        result = task.get(timeout=60)
         assert result.keys() >= BATCHED
         assert [item["request_id"] for item in result["batch_results"]] == [r.get("request_id") for r in requests]
         for request, item in zip(requests, result["batch_results"], strict=True):
@@ -219,7 +219,7 @@ class TestWarming:
     def test_warms_named_models(self, plain, double):
         plain.call("generate_embedding", "a", model="bge-m3")
         task = plain.send("warm_embedding_cache", ["a", "b"], ["bge-m3", "all-minilm"])
-        result = task.get(timeout=30)
+        result = task.get(timeout=60)
         assert result.keys() >= WARMED
         assert result["cache_warming_results"] == {"warmed": 3, "skipped": 1, "errors": 0}
         assert (result["success"], result["task_id"], result["models"]) == (True, task.id, ["bge-m3", "all-minilm"])

@@ -7,7 +7,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 QUEUE = "embeddings"
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 
 
 class PlainClient:
@@ -15,6 +15,7 @@ class PlainClient:
 
     def __init__(self, url: str) -> None:
         self.app = Celery("plain", broker=url, backend=url, set_as_current=False)
+        self._results: list[AsyncResult] = []
 
     def send(self, name: str, *args: Any, **kwargs: Any) -> AsyncResult:
         """Publish a task."""
@@ -22,7 +23,9 @@ class PlainClient:
 
     def publish(self, name: str, args: Any = (), kwargs: Any = None, **options: Any) -> AsyncResult:
         """Publish a task with options of Celery's: priority, headers, countdown."""
-        return self.app.send_task(name, args=args, kwargs=kwargs, **({"queue": QUEUE} | options))
+        result = self.app.send_task(name, args=args, kwargs=kwargs, **({"queue": QUEUE} | options))
+        self._results.append(result)
+        return result
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Publish a task and return its result."""
@@ -33,7 +36,9 @@ class PlainClient:
         return error_of(self.send(name, *args, **kwargs))
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; results that go later must not open one again to a server that is gone."""
+        for result in self._results:
+            result.backend = None
         self.app.backend.result_consumer.stop()
         self.app.backend.client.close()
         self.app.close()

@@ -8,7 +8,7 @@ T = TypeVar("T")
 PAUSE = 0.02
 
 
-def eventually(condition: Callable[[], T], timeout: float = 30.0) -> T:
+def eventually(condition: Callable[[], T], timeout: float = 60.0) -> T:
     """Return the condition's first truthy answer; `timeout` seconds only bound the failure."""
     end = time.monotonic() + timeout
     while not (answer := condition()):

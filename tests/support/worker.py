@@ -93,7 +93,7 @@ class WorkerProcess:
         self.signal(signal.SIGTERM)
         return self.wait()
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Return its exit code."""
         return self._child.wait(timeout)
 

@@ -41,8 +41,9 @@ return 'run'
 
 _RENEW = """
 for i = 3, #ARGV do
-  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
-    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1])
+  local lease = redis.call('HGET', KEYS[3], ARGV[i])
+  if lease and lease:match('^(.*) ') == ARGV[1] then
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
     redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
   end
 end
@@ -123,9 +124,9 @@ class AcceptedTasks:
         return decoded
 
     def renew(self, task_ids: list[str], worker: str) -> None:
-        """Extends the leases of tasks that this worker runs; one that has just finished gets none."""
+        """Extends the leases of tasks that this worker runs; one just finished or released gets none."""
         expiry = time.time() + self._settings.lease
-        self._renew_script(keys=[ENVELOPES, DUE, LEASES], args=[f"{worker} {expiry}", expiry, *task_ids])
+        self._renew_script(keys=[ENVELOPES, DUE, LEASES], args=[worker, expiry, *task_ids])
 
     def release(self, task_id: str) -> None:
         """Gives up the lease of a task that was handed back or will be retried."""

@@ -134,7 +134,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
         if not redelivered and not self._is_accepted:
             return
-        if self._is_accepted and runtime.running.has(self.request.id):
+        if redelivered and self._is_accepted and runtime.running.has(self.request.id):
+            # Given back by a lost connection, not by a death. A retry is new, and may overtake the end of its attempt.
             log.info("duplicate_dropped", reason="busy here")
             raise Ignore
         deliveries, claim = self._deliveries_and_claim(runtime, redelivered=redelivered)

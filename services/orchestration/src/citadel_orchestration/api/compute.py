@@ -1,5 +1,6 @@
 """Has workers compute the vectors that the cache lacks, and waits for them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,13 @@ from citadel_common.contracts import GENERATE_EMBEDDING, Lane
 from citadel_common.contracts.api import EmbeddingsRequest
 from citadel_common.contracts.embeddings import GenerateEmbeddingResult, ItemError
 from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, Overloaded, TextRejected, by_code
+from citadel_common.errors import CitadelError, InvalidInput, Overloaded, TextRejected, by_code
 from citadel_orchestration.api.answers import Piece, fragment_of_base64
 from citadel_orchestration.api.backlog import Backlog
 from citadel_orchestration.api.publish import Publisher
 from citadel_orchestration.api.results import Results
+
+_WORKERS_NAME = re.compile(r"text(\[(?P<index>\d+)\])?(?=:)")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Computation:
         try:
             await self._backlog.check(GENERATE_EMBEDDING.queue)
             result = await self._run_task(_arguments(work, request, model))
+        except InvalidInput as error:
+            raise _in_terms_of_request(error, work, request) from None
         finally:
             self._waiting -= 1
         return _placed(result, work, request)
@@ -124,10 +129,23 @@ def _placed(result: GenerateEmbeddingResult, work: Work, request: EmbeddingsRequ
     return Computed(pieces=pieces, tokens=result["total_tokens"], cache_hits=result["cache_hits"])
 
 
+def _in_terms_of_request(error: InvalidInput, work: Work, request: EmbeddingsRequest) -> InvalidInput:
+    """The worker names its own argument, `text[i]`; the client sent `input`."""
+    named = _WORKERS_NAME.match(error.message)
+    if named is None:
+        return error
+    index = int(named["index"] or 0)
+    return type(error)(_field(work, request, index) + error.message[named.end() :])
+
+
+def _field(work: Work, request: EmbeddingsRequest, index: int) -> str:
+    return "input" if isinstance(request.input, str) else f"input[{work.places[index][0]}]"
+
+
 def _item_error(errors: Sequence[ItemError], work: Work, request: EmbeddingsRequest) -> CitadelError:
     """One error that names the first bad text; a client can do nothing with vectors that have holes."""
     first = min(errors, key=lambda item: work.places[item["index"]][0])
-    where = "input" if isinstance(request.input, str) else f"input[{work.places[first['index']][0]}]"
+    where = _field(work, request, first["index"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     kind = by_code(first["code"])
     message = f"{where}: {first['message']}{more}"
