@@ -28,8 +28,8 @@ def test_another_worker_finishes_what_a_killed_one_held(fleet):
     tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(12)]
     eventually(lambda: fleet.double.stats()["requests"] and held(fleet) == 12)
     fleet.start()
+    fleet.double.behaviour("ok")  # before the kill: the other worker's calls must not hang too
     doomed.kill()
-    fleet.double.behaviour("ok")
     for n, task in enumerate(tasks):
         assert_vectors(task.get(timeout=60), texts_of(n))
     eventually(lambda: not held(fleet))

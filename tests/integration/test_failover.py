@@ -83,13 +83,14 @@ def test_a_server_that_returns_is_used_again(plain, servers):
 
 
 def test_all_are_dead(plain, servers, worker):
+    before = len(worker.events("task_retried"))
     for double in servers:
         double.kill()
     waiting = plain.publish(TASK, ["urgent"], headers={"citadel_deadline": time.time() + 0.7})
     texts = [f"patient {n}" for n in range(100)]
     patient = plain.send(TASK, texts)
     assert error_of(waiting).startswith(("BackendUnavailable: ", "DeadlineExceeded: "))
-    worker.wait_for("task_retried")
+    worker.wait_for("task_retried", times=before + 1)
     servers[1].restart_same_port()
     assert_vectors(patient.get(timeout=60), texts)
     assert_vectors(plain.call(TASK, ["after"]), ["after"])

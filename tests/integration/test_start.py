@@ -16,14 +16,8 @@ from tests.support.worker import WorkerProcess, environment
 
 MAIN = "EMBEDDINGS__BACKENDS__main__"
 WRONG = {
-    "WORKER__CONCURRENCY": ("0", "CITADEL_WORKER__CONCURRENCY: "),
     "WORKER__CONCURENCY": ("3", "CITADEL_WORKER__CONCURENCY: "),
-    "BROKER_URL": ("amqp://host", "CITADEL_BROKER_URL: "),
-    "CACHE__PRECISION": ("float8", "CITADEL_CACHE__PRECISION: "),
-    "LIMITS__MAX_TEXTS": ("many", "CITADEL_LIMITS__MAX_TEXTS: "),
-    f"{MAIN}KIND": ("olama", "CITADEL_EMBEDDINGS__BACKENDS__MAIN__KIND: "),
     f"{MAIN}URLS": ("localhost:11434", "CITADEL_EMBEDDINGS__BACKENDS__MAIN: "),
-    f"{MAIN}URL": ("http://localhost:11434", "CITADEL_EMBEDDINGS__BACKENDS__MAIN__URL: "),
     "WORKER__VISIBILITY_TIMEOUT": ("100", "worker.visibility_timeout must exceed"),
     "BROKER_URL_FILE": ("/does/not/exist", "CITADEL_BROKER_URL_FILE: cannot read /does/not/exist"),
 }

@@ -136,6 +136,7 @@ class World:
     """One engine, its backend and its cache."""
 
     def __init__(self, *, urls: int = 1, concurrency: int = 2, batch: int = 8, patience: float = 60.0) -> None:
+        self.patience = patience
         self.backend = FakeBackend()
         self.cache = FakeCache()
         settings = BackendSettings(kind="openai", urls=[f"http://server{n}" for n in range(urls)])

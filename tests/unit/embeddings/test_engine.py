@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, BadVector, DeadlineExceeded, TextRejected
 from citadel_embeddings.engine import EmbedRequest
-from tests.support.engine import DIMENSIONS, FLAWS, MODEL, PREFIXES, World, vector_of
+from tests.support.engine import DIMENSIONS, FLAWS, MODEL, PREFIXES, SECONDS, World, vector_of
 from tests.support.virtual_time import run_virtually
 
 numbers = st.integers(0, 5)
@@ -133,6 +133,13 @@ def test_a_backend_that_never_answers_ends_in_time(texts, seconds):
     errors = [outcome.errors[index] for index, text in enumerate(texts) if text.startswith("lost")]
     assert all(isinstance(error, BackendUnavailable | DeadlineExceeded) for error in errors)
     assert world.cache.claims == set() or seconds < 31
+
+
+def test_a_backend_that_is_only_busy_is_never_given_up():
+    world = World(concurrency=1, batch=1, patience=1.0)
+    texts = [f"good {n}" for n in range(20 * round(world.patience / SECONDS))]
+    [outcome] = run(world, [[EmbedRequest(text=texts, model=MODEL)]])
+    assert outcome.errors == {}
 
 
 @given(st.sampled_from(["query", "document"]), st.lists(st.integers(0, 5), min_size=1))
