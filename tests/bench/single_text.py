@@ -17,7 +17,7 @@ def measure(stack: Stack) -> list[Figure]:
         Figure.of_rounds(
             "single_text_vs_naive",
             UNIT,
-            baseline="the naive form",
+            baseline="the naive form (4 processes)",
             rounds=[(citadel, naive) for citadel, naive, _ in rounds],
         ),
         Figure.of_rounds(

@@ -16,10 +16,18 @@ def fresh(worker, double, letters):
     """A worker, a healthy double, no letters."""
 
 
-def envelope(body=b'[["text"], {}, {}]', *, task="generate_embedding", encoding="base64", **changes):
+def envelope(body=b'[["text"], {}, {}]', *, task="generate_embedding", encoding="base64", headers=(), **changes):
     """A task message as kombu writes it, with changes; its id comes with it."""
     task_id = str(uuid.uuid4())
-    headers = {"lang": "py", "task": task, "id": task_id, "root_id": task_id, "argsrepr": "", "kwargsrepr": ""}
+    headers = {
+        "lang": "py",
+        "task": task,
+        "id": task_id,
+        "root_id": task_id,
+        "argsrepr": "",
+        "kwargsrepr": "",
+        **dict(headers),
+    }
     message = {
         "body": base64.b64encode(body).decode() if encoding == "base64" else body,
         "content-encoding": "utf-8",
@@ -80,6 +88,8 @@ BAD_TASKS = {
     "an empty body": envelope(b"[]"),
     "deep nesting": envelope(b"[[" + deep(100_000) + b"], {}, {}]"),
     "null": envelope(b"null"),
+    "time limits of a wrong type": envelope(headers={"timelimit": "soon"}),
+    "an expiry of a wrong type": envelope(headers={"expires": "soon"}),
 }  # fmt: skip
 
 

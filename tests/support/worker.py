@@ -104,8 +104,7 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        if error is not None:
-            print(self.output)  # pytest shows it beside the failure
+        print(self.output)  # pytest shows it beside a failure
         self._output.close()
 
 

@@ -1,13 +1,16 @@
 """Whether a process of this machine still lives."""
 
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from citadel_common.worker.identity import WorkerIdentity, surely_dead
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -47,6 +50,25 @@ def test_the_dead_and_the_zombies():
     child.wait()
     child.stdout.close()
     assert surely_dead(machine=machine, pid=int(pid), born=born)
+
+
+def test_a_process_lives_until_its_last_thread_has_ended():
+    exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # the system call that ends one thread only
+    code = (
+        "import ctypes, sys, threading\n"
+        "from citadel_common.worker.identity import WorkerIdentity\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "print(WorkerIdentity.of_this_process('q').born, flush=True)\n"
+        f"ctypes.CDLL(None).syscall({exit_thread}, 0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        identity = replace(WorkerIdentity.of_this_process("q"), pid=child.pid, born=child.stdout.readline().strip())
+        eventually(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
+        assert not dead(identity)
+        child.kill()
+    assert dead(identity)
 
 
 def test_ids_are_unique():

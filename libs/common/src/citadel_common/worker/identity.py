@@ -56,10 +56,15 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str:
-    """Field 22 of /proc/PID/stat, the start time in ticks; empty for no process or a zombie."""
+    """Field 22 of /proc/PID/stat, the start time in ticks; empty for no process or a zombie.
+
+    A zombie whose threads still end lives: its sockets are open, and Redis may yet hand a message to one of them.
+    """
+    process = Path(f"/proc/{pid}")
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = (process / "stat").read_text(encoding="utf-8", errors="replace")
+        threads = len(list((process / "task").iterdir()))
     except OSError:
         return ""
     state, *fields = stat.rpartition(")")[2].split()
-    return "" if state == "Z" else fields[18]
+    return "" if state == "Z" and threads <= 1 else fields[18]

@@ -1,0 +1,38 @@
+"""Logs: one JSON object per line, with the service's name and without credentials."""
+
+import json
+import subprocess
+import sys
+
+CODE = """
+import logging
+import structlog
+from citadel_common import logs
+from citadel_common.settings import LogSettings
+
+logs.configure(LogSettings(format="json"), service="test")
+logs.bind(task_id="t1")
+log = structlog.get_logger("mine")
+log.info("hello", url="redis://user:geheim@host:6379/0")
+logging.getLogger("theirs").warning("connect to %s", "amqp://user:geheim@host")
+try:
+    secret = "geheim"
+    raise ValueError("wrong")
+except ValueError:
+    log.exception("crashed")
+logs.bind(task_id="t2")
+log.info("text with \\n lines and \\ud800")
+log.debug("not shown")
+"""
+
+
+def test_lines():
+    output = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning", "error", "info"]
+    assert lines[0]["url"] == "redis://***@host:6379/0"
+    assert lines[1]["event"] == "connect to amqp://***@host"
+    assert [line["task_id"] for line in lines] == ["t1", "t1", "t1", "t2"]
+    assert {line["service"] for line in lines} == {"test"}
+    assert lines[2]["exception"][0]["exc_value"] == "wrong"
+    assert "geheim" not in output
