@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+import uvloop
+
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded
 from citadel_common.tasks.verdict import HandBack
@@ -24,7 +26,7 @@ class LoopThread:
     """Runs one event loop; thread-safe."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._arrived: deque[_Call[Any]] = deque()
         self._summoned = False

@@ -137,7 +137,8 @@ class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Makes these the process's transports."""
+    """Makes these the process's transports; their envelopes are read like the bodies, not by the standard library."""
+    redis.loads = serializer.loads
     TRANSPORT_ALIASES.update(
         {
             "redis": f"{__name__}:Transport",

@@ -11,12 +11,25 @@ from typing import Any
 import structlog
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
+from redis.commands.core import Script
 
 from citadel_common.redis import ERRORS
 from citadel_common.tasks import serializer
 
 log = structlog.get_logger(__name__)
-LONGEST_WAIT = 0.01
+_NOTE = """
+for i = 1, ARGV[1] do
+  redis.call('ZREM', KEYS[2], ARGV[i + 1])
+  redis.call('HDEL', KEYS[1], ARGV[i + 1])
+end
+local taken = ARGV[1] + 2
+if ARGV[taken] then
+  redis.call('ZADD', KEYS[2], ARGV[taken + 1], ARGV[taken])
+  redis.call('HSET', KEYS[1], ARGV[taken], ARGV[taken + 2])
+end
+"""
+"""Forgets messages that are done, and notes one that was taken: one command, which costs half of a pipeline."""
+LONGEST_WAIT = 0.05
 """Seconds until a message that is done is forgotten."""
 
 
@@ -27,15 +40,13 @@ class UnackedMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no ty
         super().__init__(*args, **kwargs)
         self._done: list[str] = []
         self._timer_runs = False
+        self._script: Any = Script(self.channel.client, _NOTE)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Notes a message that was taken, and forgets what is done."""
         info = message.delivery_info
         entry = serializer.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001  (kombu's form)
-        with self.pipe_or_acquire() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
-            pipe.hset(self.unacked_key, delivery_tag, entry)
-            self._send(pipe)
+        self._note(delivery_tag, time.time(), entry)
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -62,14 +73,15 @@ class UnackedMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no ty
         if not self._done:
             return
         try:
-            with self.pipe_or_acquire() as pipe:
-                self._send(pipe)
+            self._note()
         except ERRORS as error:
             log.warning("acknowledgements_delayed", messages=len(self._done), error=type(error).__name__)
 
-    def _send(self, pipe: Any) -> None:
-        if self._done:
-            pipe.zrem(self.unacked_index_key, *self._done)
-            pipe.hdel(self.unacked_key, *self._done)
-        pipe.execute()
+    def _note(self, *taken: Any) -> None:
+        with self.channel.conn_or_acquire() as client:
+            self._script(
+                keys=[self.unacked_key, self.unacked_index_key],
+                args=[len(self._done), *self._done, *taken],
+                client=client,
+            )
         self._done.clear()
