@@ -1,0 +1,1 @@
+"""Workflow definitions: their form, their expressions, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""LLM endpoints: configured, called, watched."""

@@ -1,0 +1,1 @@
+"""Step types: what a step of a workflow can do. One file per type."""
