@@ -1,0 +1,130 @@
+"""Expressions: that they are well-formed, and that what they mention exists and has run by then."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from citadel_orchestration.definition.checks.dependencies import Ancestors
+from citadel_orchestration.definition.checks.drafts import Draft, DraftDefinition
+from citadel_orchestration.definition.checks.problems import Path, Problems
+from citadel_orchestration.definition.expressions.failures import Malformed
+from citadel_orchestration.definition.expressions.syntax import OPEN
+from citadel_orchestration.definition.expressions.uses import StepUse, Uses
+from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW
+from citadel_orchestration.definition.template import condition, expressions
+
+Found = tuple[str, str]
+"""Code and message."""
+
+
+def check_mentions(definition: DraftDefinition, ancestors: Ancestors, problems: Problems) -> None:
+    """Reports what is wrong with the expressions of all steps and of the output."""
+    for step in definition.steps:
+        checker = _Checker(definition, step, ancestors)
+        for path, text, in_item in _strings_of(step):
+            _report(checker, path, text, problems, in_item=in_item, is_condition=path[-1:] == ("when",))
+    checker = _Checker(definition, None, ancestors)
+    for path, text in _strings(definition.raw.get("output"), (*definition.path, "output"), problems):
+        _report(checker, path, text, problems, in_item=False, is_condition=False)
+    for step in definition.steps:
+        for _ in _strings(_own_parameters(step), (*step.path, "parameters"), problems):
+            continue
+
+
+def _strings_of(step: Draft) -> Iterator[tuple[Path, str, bool]]:
+    """Path, text, and whether `item` is known there."""
+    in_item = step.for_each is not None
+    for path, text in _strings(_own_parameters(step), (*step.path, "parameters")):
+        yield path, text, in_item
+    if step.for_each is not None:
+        for path, text in _strings(step.for_each.get("items"), (*step.path, "for_each", "items")):
+            yield path, text, False
+    when = step.raw.get("when")
+    if isinstance(when, str):
+        yield (*step.path, "when"), when, False
+
+
+def _own_parameters(step: Draft) -> dict[str, Any]:
+    """Without a sub-workflow's definition, whose expressions are its own."""
+    if step.raw.get("type") == SUB_WORKFLOW and isinstance(step.parameters.get(SUB_DEFINITION), dict):
+        return {name: value for name, value in step.parameters.items() if name != SUB_DEFINITION}
+    return step.parameters
+
+
+def _strings(value: Any, path: Path, problems: Problems | None = None) -> Iterator[tuple[Path, str]]:
+    """The strings with expressions; those in names of fields are reported, being no good there."""
+    if isinstance(value, str) and OPEN in value:
+        yield path, value
+    elif isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from _strings(element, (*path, index), problems)
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            if problems is not None and OPEN in name:
+                problems.add((*path, name), "expression_in_name", "a field's name cannot be an expression")
+            yield from _strings(entry, (*path, name), problems)
+
+
+def _report(
+    checker: "_Checker", path: Path, text: str, problems: Problems, *, in_item: bool, is_condition: bool
+) -> None:
+    try:
+        found = [condition(text)] if is_condition else list(expressions(text))
+    except Malformed as error:
+        problems.add(path, error.code, error.reason)
+        return
+    for expression in found:
+        for code, message in checker.wrong(expression.uses, in_item=in_item):
+            problems.add(path, code, message)
+
+
+class _Checker:
+    """Judges what one step's expressions, or the output's, mention."""
+
+    def __init__(self, definition: DraftDefinition, step: Draft | None, ancestors: Ancestors) -> None:
+        self._definition = definition
+        self._step = step
+        self._ancestors = ancestors
+
+    def wrong(self, uses: Uses, *, in_item: bool) -> Iterator[Found]:
+        for name in sorted(uses.names & {"item", "index"}):
+            if not in_item:
+                yield "item_outside_for_each", f"`{name}` is known only in the parameters of a step with for_each"
+        for use in sorted(uses.steps, key=str):
+            yield from self._wrong_step(use)
+        for key in sorted(key for key in uses.context if key is not None):
+            yield from self._wrong_context(key)
+
+    def _wrong_step(self, use: StepUse) -> Iterator[Found]:
+        target = self._definition.by_id.get(use.step_id)
+        if target is None:
+            yield "unknown_step", f"there is no step `{use.step_id[:128]}`"
+        elif self._step is not None and target.step_id == self._step.step_id:
+            yield "self_reference", "a step cannot read its own output"
+        elif self._step is not None and not self._ancestors.have_run(target, self._step):
+            yield "step_not_before", f"`{use.step_id}` may not have run by then: add it to depends_on"
+        elif use.field == "output":
+            yield from _wrong_output(target, use)
+
+    def _wrong_context(self, key: str) -> Iterator[Found]:
+        """Outputs are merged into the context under the step's id."""
+        target = self._definition.by_id.get(key)
+        if target is None or self._step is None or self._definition.may_have(key):
+            return
+        if target.step_id != self._step.step_id and not self._ancestors.have_run(target, self._step):
+            yield "step_not_before", f"`{key}` may not have run by then: add it to depends_on"
+
+
+def _wrong_output(target: Draft, use: StepUse) -> Iterator[Found]:
+    if use.key is None:
+        return
+    if target.for_each is not None:
+        if isinstance(use.key, str):
+            yield "output_is_list", f"`{use.step_id}` has for_each, so its output is a list of outputs"
+        return
+    if target.type is None or not target.type.outputs:
+        return
+    if isinstance(use.key, int):
+        yield "output_is_object", f"the output of `{use.step_id}` is no list"
+    elif use.key not in target.type.outputs:
+        known = ", ".join(sorted(target.type.outputs))
+        yield "unknown_output", f"`{target.type.name}` has no output `{use.key[:100]}`; it has {known}"

@@ -1,0 +1,50 @@
+"""Collects what is wrong."""
+
+from collections.abc import Sequence
+
+from citadel_common.errors import InvalidDefinition, Problem
+
+Path = tuple[str | int, ...]
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+class Problems:
+    """The problems found so far, in order, up to a limit; the same one is told once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._found: dict[Problem, None] = {}
+
+    def add(self, path: Sequence[str | int], code: str, message: str) -> None:
+        """Notes a problem."""
+        if len(self._found) < self._limit:
+            self._found[Problem(pointer=_encodable(pointer(path)), message=_encodable(message), code=code)] = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are told."""
+        return len(self._found) >= self._limit
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def raise_any(self) -> None:
+        """Tells what was found.
+
+        Raises:
+            InvalidDefinition: There is at least one problem.
+        """
+        if not self._found:
+            return
+        first, *rest = self._found
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise InvalidDefinition(f"{first.pointer or 'definition'}: {first.message}{more}", problems=list(self._found))
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair cannot be sent to anybody."""
+    return text.encode("utf-8", "replace").decode()

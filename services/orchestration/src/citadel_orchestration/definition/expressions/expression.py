@@ -1,0 +1,79 @@
+"""One expression, compiled once and evaluated often."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from citadel_orchestration.definition.expressions import syntax, values
+from citadel_orchestration.definition.expressions.budget import Meter
+from citadel_orchestration.definition.expressions.compiler import Compiler
+from citadel_orchestration.definition.expressions.failures import Failed, Malformed
+from citadel_orchestration.definition.expressions.frame import Frame, Node
+from citadel_orchestration.definition.expressions.syntax import Key
+from citadel_orchestration.definition.expressions.uses import Uses, of_path
+
+CACHED = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """One CEL expression.
+
+    Attributes:
+        text: As written.
+        uses: What it mentions.
+        gives: Kind of its value (`bool`, `int`, `string`…) where that can be told, else empty.
+        path: Its root name and keys, where it is nothing but a path.
+        run: Evaluates it.
+    """
+
+    text: str
+    uses: Uses
+    gives: str
+    path: tuple[str, tuple[Key, ...]] | None
+    run: Node
+
+    def evaluate(self, scope: Mapping[str, Any], meter: Meter) -> Any:
+        """Its value as JSON.
+
+        Raises:
+            Failed: It has none.
+            Exhausted: It costs too much.
+        """
+        try:
+            value = self.run(Frame(scope, meter))
+            return value if self.path is not None else values.to_json(value, meter)
+        except RecursionError:
+            raise Failed("its values are nested too deeply") from None
+
+
+@functools.lru_cache(maxsize=CACHED)
+def compiled(text: str) -> Expression:
+    """The expression of a text without `${{` and `}}`; the same text gives the same expression.
+
+    Raises:
+        Malformed: It is none.
+    """
+    plain = syntax.path(text)
+    if plain is not None and len(text) <= syntax.MAX_LENGTH and plain[0] not in ("true", "false", "null"):
+        return Expression(text=text, uses=of_path(*plain), gives="", path=plain, run=_along(*plain))
+    compiler = Compiler()
+    try:
+        code = compiler.code(syntax.tree(text))
+    except RecursionError:
+        raise Malformed("expression_too_large", "the expression is nested too deeply") from None
+    return Expression(text=text, uses=compiler.uses, gives=code.gives, path=None, run=code.run)
+
+
+def _along(root: str, keys: tuple[Key, ...]) -> Node:
+    """Follows a path, without the detour over syntax trees."""
+    steps = [(values.select if key.dotted else values.index, key.name) for key in keys]
+
+    def run(frame: Frame) -> Any:
+        value = frame.root(root)
+        for take, name in steps:
+            value = take(value, name)  # type: ignore[arg-type]  # dotted names are strings
+        return value
+
+    return run

@@ -1,0 +1,169 @@
+"""The functions of expressions: CEL's standard ones for JSON values, and its extension for strings.
+
+Each may be called as `f(x, y)` where CEL's standard says so, and as `x.f(y)`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from citadel_orchestration.definition.expressions.arithmetic import in_range
+from citadel_orchestration.definition.expressions.budget import Meter
+from citadel_orchestration.definition.expressions.failures import Failed
+from citadel_orchestration.definition.expressions.regex import matches
+from citadel_orchestration.definition.expressions.values import BuiltList, is_number, kind
+
+_INT = re.compile(r"[+-]?\d{1,19}", re.ASCII)
+_DOUBLE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TRUE, _FALSE = frozenset({"true", "True", "TRUE", "t", "1"}), frozenset({"false", "False", "FALSE", "f", "0"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """One function.
+
+    Attributes:
+        call: Takes the meter and the arguments, the target first.
+        arguments: How many it may take, the target included.
+        method: Whether `x.f()` is allowed.
+        free: Whether `f(x)` is allowed.
+        gives: Kind of its result, for what is told before it runs; empty where it depends.
+    """
+
+    call: Callable[..., Any]
+    arguments: tuple[int, ...]
+    method: bool = True
+    free: bool = False
+    gives: str = ""
+
+
+def _size(meter: Meter, value: Any) -> int:  # noqa: ARG001
+    if not isinstance(value, str | list | Mapping):
+        raise Failed(f"{kind(value)} has no size")
+    return len(value)
+
+
+def _int(meter: Meter, value: Any) -> int:  # noqa: ARG001
+    if isinstance(value, str) and _INT.fullmatch(value):
+        return in_range(int(value))
+    if isinstance(value, float) and math.isfinite(value):
+        return in_range(math.trunc(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return in_range(value)
+    raise Failed(f"this {kind(value)} is no int")
+
+
+def _double(meter: Meter, value: Any) -> float:  # noqa: ARG001
+    if is_number(value):
+        return float(in_range(value)) if isinstance(value, int) else float(value)
+    if isinstance(value, str) and len(value) <= 64 and _DOUBLE.fullmatch(value):
+        return float(value)
+    raise Failed(f"this {kind(value)} is no double")
+
+
+def _string(meter: Meter, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, int):
+        meter.grow(20)
+        return str(in_range(value))
+    raise Failed(f"{kind(value)} has no string form; write it between other text to get its JSON")
+
+
+def _bool(meter: Meter, value: Any) -> bool:  # noqa: ARG001
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in _TRUE | _FALSE:
+        return value in _TRUE
+    raise Failed(f"this {kind(value)} is no bool")
+
+
+def _of_strings(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function all of whose arguments are strings."""
+
+    def checked(meter: Meter, *values: Any) -> Any:
+        for value in values:
+            if not isinstance(value, str):
+                raise Failed(f"a string is needed, not {kind(value)}")
+            meter.spend(1 + len(value) // 256)
+        return call(meter, *values)
+
+    return checked
+
+
+def _changed(change: Callable[[str], str]) -> Callable[..., Any]:
+    def checked(meter: Meter, value: str) -> str:
+        meter.grow(len(value))
+        return change(value)
+
+    return _of_strings(checked)
+
+
+def _lower(value: str) -> str:
+    return "".join(c.lower() if c.isascii() else c for c in value)
+
+
+def _upper(value: str) -> str:
+    return "".join(c.upper() if c.isascii() else c for c in value)
+
+
+def _replace(meter: Meter, value: str, old: str, new: str) -> str:
+    meter.grow(len(value) + (value.count(old) + 1) * len(new))
+    return value.replace(old, new)
+
+
+def _split(meter: Meter, value: str, separator: str) -> BuiltList:
+    meter.grow(len(value))
+    return BuiltList(value.split(separator) if separator else list(value))
+
+
+def _join(meter: Meter, value: Any, separator: Any = "") -> str:
+    if not isinstance(value, list) or not isinstance(separator, str):
+        raise Failed("join needs a list of strings, and a string between them")
+    for element in value:
+        if not isinstance(element, str):
+            raise Failed(f"join needs strings, and found {kind(element)}")
+        meter.grow(len(element) + len(separator))
+    return separator.join(value)
+
+
+def _substring(meter: Meter, value: Any, start: Any, end: Any = None) -> str:
+    end = len(value) if end is None and isinstance(value, str) else end
+    if not isinstance(value, str) or not all(type(bound) is int for bound in (start, end)):
+        raise Failed("substring needs a string and one or two ints")
+    if not 0 <= start <= end <= len(value):
+        raise Failed(f"there is no substring from {start} to {end} in {len(value)} characters")
+    meter.grow(end - start)
+    return value[start:end]
+
+
+FUNCTIONS: dict[str, Function] = {
+    "size": Function(call=_size, arguments=(1,), free=True, gives="int"),
+    "int": Function(call=_int, arguments=(1,), method=False, free=True, gives="int"),
+    "double": Function(call=_double, arguments=(1,), method=False, free=True, gives="double"),
+    "string": Function(call=_string, arguments=(1,), method=False, free=True, gives="string"),
+    "bool": Function(call=_bool, arguments=(1,), method=False, free=True, gives="bool"),
+    "dyn": Function(call=lambda _meter, value: value, arguments=(1,), method=False, free=True),
+    "matches": Function(
+        call=_of_strings(lambda meter, text, pattern: matches(text, pattern, meter)),
+        arguments=(2,),
+        free=True,
+        gives="bool",
+    ),
+    "contains": Function(call=_of_strings(lambda _meter, x, y: y in x), arguments=(2,), gives="bool"),
+    "startsWith": Function(call=_of_strings(lambda _meter, x, y: x.startswith(y)), arguments=(2,), gives="bool"),
+    "endsWith": Function(call=_of_strings(lambda _meter, x, y: x.endswith(y)), arguments=(2,), gives="bool"),
+    "lowerAscii": Function(call=_changed(_lower), arguments=(1,), gives="string"),
+    "upperAscii": Function(call=_changed(_upper), arguments=(1,), gives="string"),
+    "trim": Function(call=_changed(str.strip), arguments=(1,), gives="string"),
+    "replace": Function(call=_of_strings(_replace), arguments=(3,), gives="string"),
+    "split": Function(call=_of_strings(_split), arguments=(2,), gives="list"),
+    "join": Function(call=_join, arguments=(1, 2), gives="string"),
+    "substring": Function(call=_substring, arguments=(2, 3), gives="string"),
+}

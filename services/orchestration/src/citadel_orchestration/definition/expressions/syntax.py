@@ -1,0 +1,130 @@
+"""From text to syntax: where expressions begin and end, plain paths, and CEL's grammar.
+
+The grammar's terminals for strings backtrack without bound on an unterminated string, so no text reaches them
+before its strings have been found to end.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from celpy.celparser import CELParseError, CELParser
+from lark import Tree
+
+from citadel_orchestration.definition.expressions.failures import Malformed
+
+OPEN, CLOSE = "${{", "}}"
+MAX_LENGTH = 4096
+
+Syntax = Tree[Any]
+"""A node of the syntax tree; `data` names the grammar's rule, `children` are nodes or tokens."""
+
+_MARK = re.compile(r"""["'{}]|//""")
+_ESCAPES = frozenset("abfnrtv\"'\\")
+_IDENT = r"[_a-zA-Z][_a-zA-Z0-9]*"
+_KEY = rf"""\.({_IDENT})|\[\s*(\d{{1,9}})\s*\]|\[\s*"([^"\\\n]*)"\s*\]|\[\s*'([^'\\\n]*)'\s*\]"""
+_PATH = re.compile(rf"\s*({_IDENT})((?:{_KEY})*)\s*", re.ASCII)
+_KEYS = re.compile(_KEY, re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One step of a path.
+
+    Attributes:
+        name: Field's name or list's index.
+        dotted: Whether it is written `.name`, not `[name]`.
+    """
+
+    name: str | int
+    dotted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The text of one expression within a string."""
+
+    text: str
+
+
+def split(text: str) -> list[str | Source]:
+    """A string's parts in order: plain text, and what stands between `${{` and `}}`.
+
+    Raises:
+        Malformed: An expression does not end.
+    """
+    parts: list[str | Source] = []
+    position = 0
+    while (start := text.find(OPEN, position)) >= 0:
+        end = _scan(text, start + len(OPEN), closed=True)
+        parts += [text[position:start], Source(text=text[start + len(OPEN) : end])]
+        position = end + len(CLOSE)
+    parts.append(text[position:])
+    return [part for part in parts if part]
+
+
+def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
+    """Root name and keys, where the expression is nothing but a path."""
+    match = _PATH.fullmatch(text)
+    if match is None:
+        return None
+    return match[1], tuple(_key(*found.groups()) for found in _KEYS.finditer(match[2]))
+
+
+def tree(text: str) -> Syntax:
+    """The syntax tree by CEL's grammar.
+
+    Raises:
+        Malformed: It is too long, or no CEL.
+    """
+    if not text.strip():
+        raise Malformed("expression_syntax", "the expression is empty")
+    if len(text) > MAX_LENGTH:
+        raise Malformed("expression_too_large", f"an expression may have {MAX_LENGTH} characters at most")
+    _scan(text, 0, closed=False)
+    try:
+        return CELParser().parse(text)
+    except CELParseError as error:
+        where = f" at column {error.column}" if isinstance(error.column, int) and error.column > 0 else ""
+        raise Malformed("expression_syntax", f"this is not CEL{where}") from None
+
+
+def _key(dotted: str | None, number: str | None, double: str | None, single: str | None) -> Key:
+    if dotted is not None:
+        return Key(name=dotted, dotted=True)
+    return Key(name=int(number) if number is not None else (double or single or ""), dotted=False)
+
+
+def _scan(text: str, start: int, *, closed: bool) -> int:
+    """Where the expression's `}}` stands; the end of the text where it needs none."""
+    depth, position = 0, start
+    while match := _MARK.search(text, position):
+        mark, position = match[0], match.end()
+        if mark in "\"'":
+            position = _string_end(text, match.start())
+        elif mark == "{":
+            depth += 1
+        elif mark == "//":
+            raise Malformed("expression_syntax", "comments are not possible in expressions")
+        elif depth:
+            depth -= 1
+        elif closed and text.startswith(CLOSE, match.start()):
+            return match.start()
+        else:
+            raise Malformed("expression_syntax", "there is a `}` too many")
+    if closed:
+        raise Malformed("expression_unterminated", "an expression that begins with `${{` must end with `}}`")
+    return len(text)
+
+
+def _string_end(text: str, start: int) -> int:
+    """Behind the closing quote."""
+    quote = text[start] * 3 if text.startswith(text[start] * 3, start) else text[start]
+    position = start + len(quote)
+    while position < len(text):
+        if text.startswith(quote, position):
+            return position + len(quote)
+        if text[position] == "\n" and len(quote) == 1:
+            break
+        position += 2 if text[position] == "\\" and text[position + 1 : position + 2] in _ESCAPES else 1
+    raise Malformed("expression_unterminated", "a string in the expression does not end")

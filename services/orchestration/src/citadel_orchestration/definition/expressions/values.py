@@ -1,0 +1,148 @@
+"""Comparison, selection and results of JSON values, by CEL's rules.
+
+Numbers of both kinds compare by value; values of different kinds are never equal and have no order.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from citadel_orchestration.definition.expressions.budget import Meter
+from citadel_orchestration.definition.expressions.failures import Failed
+
+
+class BuiltList(list[Any]):
+    """A list that an expression has made; other lists are the scope's and go through untouched."""
+
+
+class BuiltMap(dict[Any, Any]):
+    """A map that an expression has made."""
+
+
+def kind(value: Any) -> str:
+    """CEL's name of a value's type."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    for python, name in ((int, "int"), (float, "double"), (str, "string"), (list, "list"), (Mapping, "map")):
+        if isinstance(value, python):
+            return name
+    return "value"
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is an int or a double."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def equal(left: Any, right: Any, meter: Meter) -> bool:
+    """CEL's `==`."""
+    if is_number(left) and is_number(right):
+        return bool(left == right)
+    if isinstance(left, list) and isinstance(right, list):
+        return _equal_lists(left, right, meter)
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return _equal_maps(left, right, meter)
+    return kind(left) == kind(right) and bool(left == right)
+
+
+def _equal_lists(left: list[Any], right: list[Any], meter: Meter) -> bool:
+    if len(left) != len(right):
+        return False
+    for one, other in zip(left, right, strict=True):
+        meter.spend()
+        if not equal(one, other, meter):
+            return False
+    return True
+
+
+def _equal_maps(left: Mapping[Any, Any], right: Mapping[Any, Any], meter: Meter) -> bool:
+    if len(left) != len(right):
+        return False
+    for key, value in left.items():
+        meter.spend()
+        if key not in right or not equal(value, right[key], meter):
+            return False
+    return True
+
+
+def contains(item: Any, container: Any, meter: Meter) -> bool:
+    """CEL's `in`: an element of a list, or a key of a map."""
+    if isinstance(container, Mapping):
+        return isinstance(item, str | int) and item in container
+    if not isinstance(container, list):
+        raise Failed(f"`in` needs a list or a map on its right, not {kind(container)}")
+    for element in container:
+        meter.spend()
+        if equal(item, element, meter):
+            return True
+    return False
+
+
+def compare(left: Any, right: Any) -> int:
+    """Negative, zero or positive, as left is less than, equal to or greater than right."""
+    same = (is_number(left) and is_number(right)) or (kind(left) == kind(right) and isinstance(left, str | bool))
+    if not same:
+        raise Failed(f"{kind(left)} and {kind(right)} have no order")
+    return int(left > right) - int(left < right)
+
+
+def select(value: Any, name: str) -> Any:
+    """CEL's `value.name`."""
+    if not isinstance(value, Mapping):
+        raise Failed(f"{kind(value)} has no field `{name[:100]}`")
+    try:
+        return value[name]
+    except KeyError:
+        raise Failed(f"there is no `{name[:100]}`") from None
+
+
+def index(value: Any, key: Any) -> Any:
+    """CEL's `value[key]`."""
+    if isinstance(value, list):
+        return _element(value, key)
+    if isinstance(value, Mapping) and isinstance(key, int) and not isinstance(key, bool):
+        return _entry(value, key)
+    if isinstance(value, Mapping) and isinstance(key, bool):
+        return _entry(value, key)
+    if isinstance(value, Mapping) and not isinstance(key, str):
+        raise Failed(f"a map has no key of type {kind(key)}")
+    if not isinstance(key, str):
+        raise Failed(f"{kind(value)} has no index")
+    return select(value, key)
+
+
+def _entry(value: Mapping[Any, Any], key: int) -> Any:
+    """Python takes true for 1; CEL does not."""
+    for known, entry in value.items():
+        if type(known) is type(key) and known == key:
+            return entry
+    raise Failed(f"there is no key {key}")
+
+
+def _element(value: list[Any], key: Any) -> Any:
+    if not isinstance(key, int) or isinstance(key, bool):
+        raise Failed(f"a list's index must be an int, not {kind(key)}")
+    if not 0 <= key < len(value):
+        raise Failed(f"there is no element {key} in a list of {len(value)}")
+    return value[key]
+
+
+def to_json(value: Any, meter: Meter) -> Any:
+    """The result as plain JSON; the scope's own lists and maps as they are."""
+    if isinstance(value, BuiltList):
+        meter.grow(len(value))
+        return [to_json(element, meter) for element in value]
+    if isinstance(value, BuiltMap):
+        meter.grow(len(value))
+        return {_key(key): to_json(entry, meter) for key, entry in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Failed("the result is not a finite number")
+    return value
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise Failed(f"JSON has no keys of type {kind(key)}")
+    return key

@@ -1,0 +1,110 @@
+"""JSON Schema (draft 2020-12) of definitions, for editors.
+
+`python -m citadel_orchestration.definition.json_schema` prints it.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import AliasChoices, BaseModel
+
+from citadel_orchestration.definition.definition import StepTypes
+from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW
+from citadel_orchestration.definition.models import DefinitionModel
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+EXPRESSION = {"$ref": "#/$defs/Expression"}
+
+Schema = dict[str, Any]
+
+
+def json_schema(types: StepTypes) -> Schema:
+    """The schema; each type's parameters are checked, and any of their values may be an expression."""
+    schema = DefinitionModel.model_json_schema(ref_template="#/$defs/{model}")
+    shared = schema.pop("$defs")
+    shared["Expression"] = {
+        "type": "string",
+        "pattern": r"\$\{\{",
+        "description": "Text with CEL expressions in ${{ }}; exactly one expression keeps the type of its value",
+    }
+    step = shared["StepModel"]
+    step["properties"]["type"] = {"enum": sorted(types), "description": "Its step type"}
+    step["allOf"] = [_of_type(name, types[name].parameters, shared) for name in sorted(types)]
+    return {"$schema": DIALECT, **_tidy(schema), "$defs": {name: _tidy(shared[name]) for name in sorted(shared)}}
+
+
+def text(types: StepTypes) -> str:
+    """The schema as it is written to `docs/workflow.schema.json`."""
+    return json.dumps(json_schema(types), indent=2, ensure_ascii=False) + "\n"
+
+
+def _of_type(name: str, model: type[BaseModel], shared: dict[str, Any]) -> Schema:
+    """A rule: a step of this type has these parameters; the models they use go to the shared definitions."""
+    prefix = f"{name}."
+    parameters = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+    for inner, found in parameters.pop("$defs", {}).items():
+        shared[prefix + inner] = _open(found)
+    _add_aliases(parameters, model)
+    parameters = _open(parameters)
+    if name == SUB_WORKFLOW:
+        parameters["properties"][SUB_DEFINITION] = {"anyOf": [{"$ref": "#"}, EXPRESSION]}
+    then: Schema = {"properties": {"parameters": parameters}}
+    if parameters.get("required"):
+        then["required"] = ["parameters"]
+    return {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": then}
+
+
+def _add_aliases(schema: Schema, model: type[BaseModel]) -> None:
+    """A field's other names; pydantic tells only the first."""
+    for field in model.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices):
+            names = [str(name) for name in field.validation_alias.choices]
+            known = schema["properties"].get(names[0])
+            schema["properties"].update({name: known for name in names if known is not None})
+
+
+def _open(schema: Any) -> Any:
+    """The same, with an expression allowed in place of any value below the top."""
+    if not isinstance(schema, dict):
+        return schema
+    opened = dict(schema)
+    if isinstance(schema.get("properties"), dict):
+        opened["properties"] = {name: _or_expression(found) for name, found in schema["properties"].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            opened[name] = _or_expression(schema[name])
+    for name in ("anyOf", "oneOf", "allOf"):
+        if isinstance(schema.get(name), list):
+            opened[name] = [_open(member) for member in schema[name]]
+    return opened
+
+
+def _or_expression(schema: Mapping[str, Any]) -> Schema:
+    opened = _open(schema)
+    notes = {name: opened.pop(name) for name in ("description", "default") if name in opened}
+    if not opened:
+        return notes
+    members = opened["anyOf"] if set(opened) <= {"anyOf", "title"} else [opened]
+    return {**notes, "anyOf": [*members, EXPRESSION]}
+
+
+def _tidy(schema: Any) -> Any:
+    """Without the titles that pydantic makes up."""
+    if isinstance(schema, list):
+        return [_tidy(member) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _tidy(found) for name, found in schema.items() if not (name == "title" and isinstance(found, str))}
+
+
+def _public_types() -> StepTypes:
+    """The schema reads the types' models only: no endpoint and no store is ever called."""
+    from citadel_orchestration.steps.registry import public_types
+
+    return public_types(cast("Any", None), cast("Any", None))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text(_public_types()))

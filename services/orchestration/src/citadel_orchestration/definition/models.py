@@ -1,0 +1,95 @@
+"""The definition as users write it.
+
+These models say what may be written where; what it means together is checked by `parse`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from citadel_orchestration.definition.durations import Duration
+
+STEP_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
+LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$"
+
+DEFAULT_TIMEOUT = 300.0
+DEFAULT_ATTEMPTS = 3
+DEFAULT_DELAY = 1.0
+DEFAULT_FACTOR = 2.0
+DEFAULT_MAX_DELAY = 60.0
+DEFAULT_PARALLEL = 16
+
+StepId = Annotated[str, StringConstraints(pattern=STEP_ID)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+OnError = Literal["fail", "continue"]
+
+
+class Written(BaseModel):
+    """Base of what users write: closed, immutable, nothing coerced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RetryModel(Written):
+    """How often a step is tried, and how long it waits in between; every field has a default."""
+
+    max_attempts: int | None = Field(None, ge=1, description="Attempts in all; default 3")
+    delay: Duration | None = Field(None, description="Before the second attempt; default 1s")
+    factor: float | None = Field(None, ge=1, le=100, description="Growth of the delay per attempt; default 2")
+    max_delay: Duration | None = Field(None, description="Longest delay; default 60s")
+
+
+class DefaultsModel(Written):
+    """What holds for steps that do not say otherwise."""
+
+    timeout: Duration | None = Field(None, description="Of one attempt; default 300s")
+    retry: RetryModel | None = Field(None, description="Default retries")
+
+
+class ConcurrencyModel(Written):
+    """At most `limit` runs with the same key at once; further ones wait."""
+
+    key: Key = Field(description="Name that runs share")
+    limit: int = Field(1, ge=1, description="Runs at once")
+
+
+class ForEachModel(Written):
+    """Runs the step once per item; its output is the list of outputs in order."""
+
+    items: Any = Field(description="A list, or an expression that gives one")
+    max_parallel: int | None = Field(None, ge=1, description="Items at once; default 16")
+
+
+class StepModel(Written):
+    """One step."""
+
+    step_id: StepId = Field(description="Its name, unique in the definition")
+    type: Annotated[str, StringConstraints(min_length=1)] = Field(description="Its step type")
+    parameters: dict[str, Any] = Field({}, description="Of the type; any value may be an expression")
+    depends_on: list[str] | None = Field(None, description="Steps that come first; omitted: the step before; []: none")
+    when: str | None = Field(None, description="CEL condition; the step is skipped where it is false")
+    on_error: OnError = Field("fail", description="`continue` lets the run go on when the step has failed")
+    for_each: ForEachModel | None = Field(None, description="Runs the step once per item")
+    timeout: Duration | None = Field(None, description="Of one attempt")
+    retry: RetryModel | None = Field(None, description="How often it is tried")
+
+
+class HeadModel(Written):
+    """A definition without its steps."""
+
+    workflow_id: Key | None = Field(None, description="The caller's name for it")
+    idempotency_key: Key | None = Field(None, description="Submitting the same key again gives the same run")
+    context: dict[str, Any] = Field({}, description="Data that expressions read as `context`")
+    labels: dict[
+        Annotated[str, StringConstraints(pattern=LABEL)], Annotated[str, StringConstraints(max_length=255)]
+    ] = Field({}, description="Names and values by which runs are found")
+    deadline: Duration | None = Field(None, description="Of the whole run, from its submission")
+    concurrency: ConcurrencyModel | None = Field(None, description="Limits runs that share a key")
+    defaults: DefaultsModel | None = Field(None, description="What holds for steps that do not say otherwise")
+    output: Any = Field(None, description="The run's output: any JSON with expressions; default: the last step's")
+
+
+class DefinitionModel(HeadModel):
+    """A workflow definition."""
+
+    steps: list[StepModel] = Field(min_length=1, description="Its steps")

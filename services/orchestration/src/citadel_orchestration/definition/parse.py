@@ -1,0 +1,75 @@
+"""Checks a definition as submitted: everything that can be told before it runs, all at once."""
+
+from typing import Any
+
+from citadel_orchestration.definition.checks.dependencies import check_dependencies
+from citadel_orchestration.definition.checks.drafts import Draft
+from citadel_orchestration.definition.checks.json_form import check_json
+from citadel_orchestration.definition.checks.mentions import check_mentions
+from citadel_orchestration.definition.checks.parameters import check_parameters
+from citadel_orchestration.definition.checks.problems import Path, Problems
+from citadel_orchestration.definition.checks.ranges import check_ranges
+from citadel_orchestration.definition.checks.shape import draft
+from citadel_orchestration.definition.checks.vector_spaces import VectorSpaces
+from citadel_orchestration.definition.definition import Definition, Step, StepTypes
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW, load
+from citadel_orchestration.steps.base import Known
+
+__all__ = ["DEFAULT_LIMITS", "Definition", "DefinitionLimits", "Step", "StepTypes", "load", "parse"]
+
+DEFAULT_LIMITS = DefinitionLimits()
+
+
+def parse(raw: Any, *, types: StepTypes, known: Known, limits: DefinitionLimits = DEFAULT_LIMITS) -> Definition:
+    """The definition, if nothing is wrong with it.
+
+    Args:
+        raw: Decoded JSON.
+        types: Step types by name.
+        known: What is known of models, collections and endpoints.
+        limits: How large it may be.
+
+    Raises:
+        InvalidDefinition: `problems` says all that is wrong, each with a JSON pointer and a code.
+    """
+    problems = Problems(limits.max_problems)
+    if check_json(raw, limits, problems):
+        _Check(types, known, limits, problems).definition(raw, (), frozenset(), 0)
+    problems.raise_any()
+    return load(raw, types)
+
+
+class _Check:
+    """Checks a definition and the sub-workflows in it."""
+
+    def __init__(self, types: StepTypes, known: Known, limits: DefinitionLimits, problems: Problems) -> None:
+        self._types = types
+        self._known = known
+        self._limits = limits
+        self._problems = problems
+
+    def definition(self, raw: Any, path: Path, given: frozenset[str] | None, nesting: int) -> None:
+        drafted = draft(raw, path, given, self._types, self._limits, self._problems)
+        if drafted is None:
+            return
+        check_ranges(drafted, self._limits, self._problems)
+        ancestors = check_dependencies(drafted, self._problems)
+        check_mentions(drafted, ancestors, self._problems)
+        spaces = VectorSpaces(drafted, self._known)
+        for step in drafted.steps:
+            check_parameters(step, self._known, self._problems)
+            spaces.check(step, self._problems)
+            self._sub_workflow(step, nesting)
+
+    def _sub_workflow(self, step: Draft, nesting: int) -> None:
+        if step.raw.get("type") != SUB_WORKFLOW or not isinstance(step.parameters.get(SUB_DEFINITION), dict):
+            return
+        where = (*step.path, "parameters", SUB_DEFINITION)
+        if nesting >= self._limits.max_nesting:
+            message = f"sub-workflows may be nested {self._limits.max_nesting} deep at most"
+            self._problems.add(where, "nested_too_deep", message)
+            return
+        context = step.parameters.get("context", {})
+        given = frozenset(context) if isinstance(context, dict) else None
+        self.definition(step.parameters[SUB_DEFINITION], where, given, nesting + 1)
