@@ -1,0 +1,113 @@
+"""What an LLM is asked, and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+RESERVED_OPTIONS = frozenset(
+    {
+        "model", "messages", "prompt", "stream", "stream_options", "n",
+        "response_format", "format", "tools", "tool_choice", "functions",
+    }
+)  # fmt: skip
+"""Fields of a request that are no options: Citadel sets them itself, or could not read what came back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A conversation that the model is to continue.
+
+    Attributes:
+        messages: Its turns, oldest first.
+        model: Name of the model; None for the endpoint's own.
+        options: Passed on: temperature, max_tokens, seed, …; none of `RESERVED_OPTIONS`.
+        schema: JSON Schema that the answer shall fit, as far as the server can see to it; None for plain text.
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def characters(self) -> int:
+        """Length of all messages together."""
+        return sum(len(message.content) for message in self.messages)
+
+    def wire_messages(self) -> list[dict[str, str]]:
+        """The messages as both protocols write them."""
+        return [asdict(message) for message in self.messages]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens, as the server counted them; 0 where it does not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+        )
+
+    @classmethod
+    def of(cls, prompt: object, completion: object, total: object = None) -> "Usage":
+        """From counts in a response; what is no count is 0, and a missing total is the sum."""
+        counts = [_count(prompt), _count(completion)]
+        return cls(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=_count(total) or sum(counts))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: Its words.
+        endpoint: Name of the endpoint that was asked.
+        model: The model that answered, in the server's words.
+        usage: Tokens of this call.
+        finish_reason: Why it ended: `stop`, `length`, …
+    """
+
+    text: str
+    endpoint: str
+    model: str
+    usage: Usage
+    finish_reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A part of an answer, or a whole one; None is what this part does not say.
+
+    Attributes:
+        text: Words to append.
+        model: The model that speaks.
+        usage: Tokens of the whole call.
+        finish_reason: Set by the part after which no words come.
+        last: Nothing comes after this part.
+    """
+
+    text: str = ""
+    model: str | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    last: bool = False

@@ -1,0 +1,95 @@
+"""Error answers of LLM servers as the error classes of Citadel."""
+
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from citadel_common.errors import LlmRefused, LlmUnavailable
+
+_MESSAGE_LIMIT = 300
+_DAY = 86_400.0
+_PASSING = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+_NEVER_PASSING = frozenset({"insufficient_quota"})
+
+
+class LlmBusy(LlmUnavailable):
+    """The LLM endpoint has no room at the moment.
+
+    Attributes:
+        retry_after: Seconds after which the server asks to be tried again; None where it does not say.
+    """
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> LlmUnavailable | LlmRefused:
+    """The error of a status other than 200.
+
+    Args:
+        where: The endpoint, for the message.
+        status: HTTP status.
+        body: What came with it, or its beginning.
+        retry_after: Value of that header, if it came.
+    """
+    message, code = _words(body)
+    text = f"{where} answered {status}{_of_redirect(status)}: {message or 'no reason given'}"
+    passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if not passing or code in _NEVER_PASSING:
+        return LlmRefused(text)
+    seconds = seconds_of(retry_after)
+    if seconds is None and status != HTTPStatus.TOO_MANY_REQUESTS:
+        return LlmUnavailable(text)
+    return LlmBusy(text, seconds)
+
+
+def error_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Message and code of an error inside an answer of status 200; None where there is none."""
+    error = content.get("error")
+    if not error:
+        return None
+    if isinstance(error, dict):
+        return str(error.get("message") or error)[:_MESSAGE_LIMIT], str(error.get("code") or "")
+    return str(error)[:_MESSAGE_LIMIT], ""
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        seconds = _until(retry_after)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
+
+
+def _until(date: str) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _of_redirect(status: int) -> str:
+    return " (redirects are not followed)" if 300 <= status < 400 else ""
+
+
+def _words(body: bytes) -> tuple[str, str]:
+    """Message and code of an error's body; none for what is not JSON, such as a proxy's page."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "", ""
+    if not isinstance(content, dict):
+        return "", ""
+    found = error_in(content)
+    return found or (str(content.get("message") or content.get("detail") or "")[:_MESSAGE_LIMIT], "")

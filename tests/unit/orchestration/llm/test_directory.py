@@ -1,0 +1,82 @@
+"""Names and URLs of endpoints."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from citadel_common.errors import InvalidInput
+from citadel_orchestration.llm.client import LlmClients
+from citadel_orchestration.llm.directory import Directory
+from citadel_orchestration.llm.settings import EndpointSettings, LlmSettings
+
+ENDPOINTS = {
+    "gpu": EndpointSettings(url="http://192.168.10.34:8002", model="m"),
+    "far": EndpointSettings(url="https://llm.example/team/v1", model="m"),
+    "far-small": EndpointSettings(url="https://llm.example/team/v1", model="s"),
+}
+SETTINGS = LlmSettings(endpoints=ENDPOINTS, default_endpoint="far-small")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        (None, "far-small"),
+        ("gpu", "gpu"),
+        ("http://192.168.10.34:8002", "gpu"),
+        ("http://192.168.10.34:8002/", "gpu"),
+        ("HTTP://192.168.10.34:8002/api/generate", "gpu"),
+        ("http://192.168.10.34:8002/v1/chat/completions", "gpu"),
+        ("https://LLM.example:443/team/v1/chat/completions", "far-small"),
+        ("https://llm.example/team", "far-small"),
+    ],
+)
+def test_what_is_meant(wanted, name):
+    assert Directory(SETTINGS).find(wanted) == name
+    assert LlmClients(SETTINGS).endpoint_problem(wanted) is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "GPU",
+        "http://192.168.10.34",
+        "https://192.168.10.34:8002",
+        "http://192.168.10.34:8003",
+        "http://192.168.10.34:8002/admin",
+        "http://192.168.10.34:8002/api/generate/../../admin",
+        "http://192.168.10.34:8002@evil.example",
+        "http://user@192.168.10.34:8002",
+        "http://evil.example\\@192.168.10.34:8002",
+        "http://192.168.10.34:8002?x=1",
+        "http://192.168.10.34:8002#x",
+        "http://192.168.10.34:99999",
+        "http://[::1",
+        "https://llm.example",
+        "https://llm.example/team-b/v1",
+        "https://llm.example/v1/chat/completions",
+        "file:///etc/passwd",
+    ],
+)
+def test_what_is_not(wanted):
+    with pytest.raises(InvalidInput, match="configured: far, far-small, gpu"):
+        Directory(SETTINGS).find(wanted)
+
+
+@given(st.text())
+def test_no_text_is_an_endpoint_by_chance(text):
+    if text not in ENDPOINTS:
+        assert LlmClients(SETTINGS).endpoint_problem(text) is not None
+
+
+def test_the_only_one_is_the_default():
+    assert Directory(LlmSettings(endpoints={"gpu": ENDPOINTS["gpu"]})).find(None) == "gpu"
+
+
+def test_two_without_a_default():
+    problem = LlmClients(LlmSettings(endpoints=ENDPOINTS)).endpoint_problem(None)
+    assert problem == "name one of far, far-small, gpu; there is no default"
+
+
+def test_none_configured():
+    assert "no LLM endpoint is configured" in (LlmClients(LlmSettings()).endpoint_problem("gpu") or "")

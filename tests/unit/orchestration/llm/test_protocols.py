@@ -1,0 +1,149 @@
+"""What the two protocols make of a question, and of what servers send."""
+
+import pytest
+
+from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
+from citadel_orchestration.llm.ollama import OllamaStyle
+from citadel_orchestration.llm.openai import OpenAIStyle
+from citadel_orchestration.llm.question import Message, Piece, Question, Usage
+from citadel_orchestration.llm.refusals import LlmBusy, error_in, refusal, seconds_of
+from citadel_orchestration.llm.settings import EndpointSettings
+from citadel_orchestration.llm.transcript import Transcript
+
+SETTINGS = EndpointSettings(url="http://gpu1", model="llama")
+SCHEMA = {"type": "object"}
+
+
+def question(**fields):
+    return Question(messages=(Message(role="user", content="Hi"),), **fields)
+
+
+class TestOpenAI:
+    style = OpenAIStyle()
+
+    def test_the_request(self):
+        asked = question(options={"temperature": 0.5, "num_predict": 9}, schema=SCHEMA)
+        assert self.style.body(asked, SETTINGS) == {
+            "model": "llama",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "temperature": 0.5,
+            "max_tokens": 9,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}},
+        }
+
+    @pytest.mark.parametrize(
+        ("line", "payload"),
+        [(b"data: {}", b"{}"), (b"data:{}\r", b"{}"), (b": alive", None), (b"event: x", None), (b"", None)],
+    )
+    def test_lines(self, line, payload):
+        assert self.style.payload(line) == payload
+
+    @pytest.mark.parametrize(
+        "content",
+        [{}, {"choices": []}, {"choices": [None]}, {"choices": 5}, {"choices": [{"delta": 7}]}, {"usage": [1]}],
+    )
+    def test_odd_pieces_say_nothing(self, content):
+        assert self.style.piece(content) == Piece()
+
+    def test_parts_of_text(self):
+        parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
+        assert self.style.piece({"choices": [{"message": {"content": parts}}]}).text == "ab"
+
+    def test_reasoning_is_no_answer(self):
+        assert self.style.piece({"choices": [{"delta": {"reasoning_content": "hm"}}]}).text == ""
+
+    def test_a_model_that_declines(self):
+        with pytest.raises(LlmRefused, match="the model declines: I cannot"):
+            self.style.piece({"choices": [{"message": {"content": None, "refusal": "I cannot"}}]})
+
+
+class TestOllama:
+    style = OllamaStyle()
+
+    def test_the_request(self):
+        asked = question(
+            options={"temperature": 0.5, "max_tokens": 9, "keep_alive": "5m"}, schema=SCHEMA, model="qwen3"
+        )
+        assert self.style.body(asked, SETTINGS) == {
+            "model": "qwen3",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "options": {"temperature": 0.5, "num_predict": 9},
+            "keep_alive": "5m",
+            "stream": True,
+            "format": SCHEMA,
+        }
+
+    def test_the_last_line(self):
+        line = {"model": "m", "message": {"content": "x"}, "done": True, "prompt_eval_count": 2, "eval_count": 3}
+        usage = Usage(prompt_tokens=2, completion_tokens=3, total_tokens=5)
+        assert self.style.piece(line) == Piece(text="x", model="m", usage=usage, finish_reason="stop", last=True)
+
+    @pytest.mark.parametrize("content", [{}, {"message": 5}, {"message": {"content": 5}}, {"done": "yes"}])
+    def test_odd_lines_say_nothing(self, content):
+        assert self.style.piece(content) == Piece()
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [((1, 2, 9), (1, 2, 9)), ((1, 2, None), (1, 2, 3)), (("1", -2, True), (0, 0, 0)), ((1.5, None, {}), (0, 0, 0))],
+)
+def test_counts(counts, usage):
+    found = Usage.of(*counts)
+    assert (found.prompt_tokens, found.completion_tokens, found.total_tokens) == usage
+
+
+def test_a_transcript_is_bounded_in_bytes():
+    transcript = Transcript(10)
+    assert not transcript.add(Piece(text="ééééé"))
+    with pytest.raises(BadLlmOutput, match="10 bytes"):
+        transcript.add(Piece(text="x"))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 413, 422])
+    def test_what_cannot_pass(self, status):
+        assert type(refusal("it", status, b'{"error": {"message": "no"}}', None)) is LlmRefused
+
+    @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+    def test_what_can(self, status):
+        assert isinstance(refusal("it", status, b"<html>", None), LlmUnavailable)
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b'{"error": "plain"}', "plain"),
+            (b'{"error": {"message": "nested"}}', "nested"),
+            (b'{"message": "flat"}', "flat"),
+            (b'{"detail": "fastapi"}', "fastapi"),
+            (b"<html>", "no reason given"),
+            (b"[1]", "no reason given"),
+        ],
+    )
+    def test_the_servers_words(self, body, words):
+        assert str(refusal("it", 400, body, None)) == f"it answered 400: {words}"
+
+    def test_when_to_come_back(self):
+        busy = refusal("it", 503, b"", "3")
+        assert isinstance(busy, LlmBusy)
+        assert busy.retry_after == 3
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [
+            (None, None),
+            ("2.5", 2.5),
+            ("-1", 0),
+            ("soon", None),
+            ("nan", None),
+            ("inf", 86_400),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ],
+    )
+    def test_retry_after(self, header, seconds):
+        assert seconds_of(header) == seconds
+
+    def test_errors_inside_an_answer(self):
+        assert error_in({"error": {"message": "m", "code": 5}}) == ("m", "5")
+        assert error_in({"error": None, "choices": []}) is None
