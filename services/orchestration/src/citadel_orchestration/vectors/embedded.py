@@ -1,0 +1,84 @@
+"""Qdrant's embedded engine: a directory that one process at a time may open."""
+
+import asyncio
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qdrant_client import QdrantClient
+
+from citadel_common.errors import VectorStoreUnavailable
+from citadel_orchestration.vectors.connection import in_collection
+from citadel_orchestration.vectors.failures import from_embedded
+
+LOCK = ".lock"
+"""The engine's lock file; a directory without one was never opened."""
+
+
+class EmbeddedConnection:
+    """The engine in a thread of its own: it is synchronous, and slow where collections are large."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._client: QdrantClient | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qdrant")
+
+    async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
+        """See `Connection`; a call that has begun goes on when the caller no longer waits."""
+        work = partial(self._run, method, collection, arguments)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except TimeoutError:
+            raise VectorStoreUnavailable(
+                f"the embedded vector store did not finish within {timeout:.3g} s; a server is faster"
+            ) from None
+
+    async def ready(self, *, timeout: float) -> None:
+        """Opens the directory."""
+        await self.call("get_collections", timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Closes the directory, after the call under way."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _run(self, method: str, collection: str, arguments: dict[str, Any]) -> Any:
+        client = self._client or self._open()
+        try:
+            return getattr(client, method)(**in_collection(collection, arguments))
+        except (ValueError, TypeError, OSError, RuntimeError, NotImplementedError) as error:
+            raise from_embedded(error, collection) from error
+
+    def _open(self) -> QdrantClient:
+        _require_free(self._path / LOCK)
+        try:
+            self._client = QdrantClient(path=str(self._path))
+        except (RuntimeError, OSError, ValueError) as error:
+            raise VectorStoreUnavailable(f"the embedded vector store cannot open {self._path}: {error}") from error
+        return self._client
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _require_free(lock: Path) -> None:
+    """Looks before the engine does, which reads everything first and then leaves its files open.
+
+    Raises:
+        VectorStoreUnavailable: Another process has the directory open.
+    """
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise VectorStoreUnavailable(
+            f"the embedded vector store in {lock.parent} is open in another process, and one at a time may: "
+            "for more of them run a Qdrant server and set CITADEL_QDRANT__URL"
+        ) from None
+    except OSError:
+        return  # not there yet, or the engine's to complain about

@@ -1,0 +1,86 @@
+"""What the client's failures mean."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
+
+LONGEST = 500
+"""Characters of the store's words in a message."""
+
+_DIMENSIONS = re.compile(r"expected dim: (\d+), got (\d+)")
+_SHAPES = re.compile(r"shapes \(\d+,(\d+)\) and \((\d+),\) not aligned")
+_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+def wrong_dimension(collection: str, expected: int, got: int) -> VectorStoreRefused:
+    """The refusal of a vector of the wrong length."""
+    return VectorStoreRefused(
+        f"collection: {collection!r} holds vectors of {expected} dimensions, not {got}: "
+        "use the model it was filled with, or another collection"
+    )
+
+
+def no_collection(collection: str) -> NotFound:
+    """The refusal of a collection that does not exist."""
+    return NotFound(f"collection: there is no {collection!r} in the vector store")
+
+
+def from_server(error: Exception, collection: str) -> CitadelError:
+    """The error that a failed call to a server means."""
+    if isinstance(error, UnexpectedResponse):
+        return _from_status(error.status_code or 0, _words(error.content), collection)
+    if isinstance(error, ResourceExhaustedResponse):
+        return VectorStoreUnavailable("the vector store limits the rate of calls; try again later")
+    source = getattr(error, "source", None)
+    if isinstance(error, json.JSONDecodeError) or isinstance(source, ValidationError):
+        return VectorStoreUnavailable("the vector store's answer cannot be read; is CITADEL_QDRANT__URL a Qdrant?")
+    if isinstance(error, ApiException | QdrantException):
+        return VectorStoreUnavailable(
+            f"the vector store does not answer ({type(source or error).__name__}); "
+            "check that Qdrant runs and that CITADEL_QDRANT__URL is right"
+        )
+    return VectorStoreRefused(f"the request cannot be sent to the vector store: {error}"[:LONGEST])
+
+
+def from_embedded(error: Exception, collection: str) -> CitadelError:
+    """The error that a failed call to the embedded engine means."""
+    words = str(error.args[0] if error.args else error)[:LONGEST]
+    if isinstance(error, OSError | RuntimeError):
+        return VectorStoreUnavailable(f"the embedded vector store fails: {words}")
+    if words.startswith("Collection ") and words.endswith(" not found"):
+        return no_collection(collection)
+    return _refusal(words, collection)
+
+
+def _from_status(status: int, words: str, collection: str) -> CitadelError:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+        return VectorStoreUnavailable(f"the vector store fails with status {status}: {words}")
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return VectorStoreRefused("the vector store refuses the API key; check CITADEL_QDRANT__API_KEY")
+    if status == HTTPStatus.NOT_FOUND:
+        return no_collection(collection) if "doesn't exist" in words else _refusal(words, collection)
+    return _refusal(words, collection)
+
+
+def _refusal(words: str, collection: str) -> CitadelError:
+    if found := _DIMENSIONS.search(words) or _SHAPES.search(words):
+        return wrong_dimension(collection, int(found[1]), int(found[2]))
+    if "already exists" in words:
+        return Conflict(f"collection: {collection!r} exists already")
+    return VectorStoreRefused(f"the vector store refuses the request: {words}")
+
+
+def _words(content: bytes) -> str:
+    """The server's message: `{"status": {"error": …}}`, or whatever it wrote."""
+    try:
+        document: Any = json.loads(content)
+        return str(document["status"]["error"])[:LONGEST]
+    except (ValueError, KeyError, TypeError):
+        return content.decode(errors="replace")[:LONGEST]

@@ -1,0 +1,84 @@
+"""A Qdrant server, by REST."""
+
+import asyncio
+import math
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+from qdrant_client import AsyncQdrantClient
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException
+
+from citadel_common.errors import VectorStoreUnavailable
+from citadel_orchestration.settings import is_loopback
+from citadel_orchestration.vectors.connection import in_collection
+from citadel_orchestration.vectors.failures import from_server
+from citadel_orchestration.vectors.settings import QdrantSettings
+
+log = structlog.get_logger(__name__)
+
+# Qdrant closes a connection that was idle for five seconds; one must not be used when that is near.
+_KEEP_ALIVE = 2.0
+
+
+class ServerConnection:
+    """Pooled connections to one URL; it belongs to the loop that first uses it."""
+
+    def __init__(self, settings: QdrantSettings) -> None:
+        self._url = settings.url or ""
+        limits = httpx.Limits(
+            max_connections=settings.connections,
+            max_keepalive_connections=settings.connections,
+            keepalive_expiry=_KEEP_ALIVE,
+        )
+        self._client = AsyncQdrantClient(
+            url=self._url,
+            headers=_headers(settings),
+            timeout=math.ceil(settings.timeout),
+            prefer_grpc=False,
+            check_compatibility=False,
+            limits=limits,
+        )
+        self._probe = httpx.AsyncClient(timeout=settings.timeout)
+
+    async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
+        """See `Connection`."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await getattr(self._client, method)(**in_collection(collection, arguments))
+        except TimeoutError:
+            raise self._silent(timeout) from None
+        except (ApiException, QdrantException, ValueError) as error:
+            raise from_server(error, collection) from error
+
+    async def ready(self, *, timeout: float) -> None:
+        """Asks `/readyz`, which needs no key."""
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._probe.get(f"{self._url}/readyz")
+        except TimeoutError:
+            raise self._silent(timeout) from None
+        except httpx.HTTPError as error:
+            raise VectorStoreUnavailable(f"the vector store does not answer ({type(error).__name__})") from error
+        if response.status_code != HTTPStatus.OK:
+            raise VectorStoreUnavailable(f"the vector store is not ready: status {response.status_code}")
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._probe.aclose()
+        await self._client.close()
+
+    def _silent(self, timeout: float) -> VectorStoreUnavailable:
+        return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")
+
+
+def _headers(settings: QdrantSettings) -> dict[str, str]:
+    if settings.api_key is None:
+        return {}
+    parts = urlsplit(settings.url or "")
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        log.warning("qdrant_api_key_unencrypted", host=parts.hostname)
+    return {"api-key": settings.api_key.get_secret_value()}

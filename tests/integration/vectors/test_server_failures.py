@@ -1,0 +1,128 @@
+"""What a server's failures become."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from citadel_common.deadline import Deadline
+from citadel_common.errors import DeadlineExceeded, NotFound, VectorStoreRefused, VectorStoreUnavailable
+from citadel_orchestration.vectors.points import Point
+from citadel_orchestration.vectors.settings import QdrantSettings
+from tests.doubles.qdrant_process import QdrantProcess
+from tests.integration.vectors.conftest import open_store
+from tests.support.child import free_port
+
+POINTS = [Point(id=1, vector=[1.0, 0.0])]
+
+
+@pytest.fixture
+def settings(qdrant):
+    return QdrantSettings(url=qdrant.url)
+
+
+def search(store):
+    return store.search("docs", [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "error", "words"),
+    [
+        ("dead", VectorStoreUnavailable, "does not answer"),
+        ("error500", VectorStoreUnavailable, "status 500: Service internal error"),
+        ("html502", VectorStoreUnavailable, "status 502"),
+        ("rate429", VectorStoreUnavailable, "limits the rate"),
+        ("garbage_json", VectorStoreUnavailable, "cannot be read"),
+        ("unauthorized401", VectorStoreRefused, "CITADEL_QDRANT__API_KEY"),
+        ("missing_collection", NotFound, "there is no 'docs'"),
+        ("wrong_dimension", VectorStoreRefused, "'docs' holds vectors of 768 dimensions, not 384"),
+    ],
+)
+@pytest.mark.parametrize("operation", [search, lambda store: store.upsert("docs", POINTS)])
+def test_a_failure_has_its_error(qdrant, with_store, mode, error, words, operation):
+    with_store(lambda store: store.upsert("docs", POINTS))
+    qdrant.behaviour(mode)
+
+    with pytest.raises(error, match=words):
+        with_store(operation)
+
+
+@pytest.mark.parametrize("mode", ["hang", "slow"])
+def test_a_silent_server_is_given_up(qdrant, with_store, mode):
+    qdrant.behaviour(mode, delay_ms=60_000)
+
+    with pytest.raises(VectorStoreUnavailable, match=r"within 0\.2 s"):
+        with_store(search, QdrantSettings(url=qdrant.url, timeout=0.2))
+    with pytest.raises(VectorStoreUnavailable, match=r"within 0\.2 s"):
+        with_store(lambda store: store.health(), QdrantSettings(url=qdrant.url, timeout=0.2))
+
+
+def test_a_server_that_is_merely_slow_is_waited_for(qdrant, with_store):
+    with_store(lambda store: store.upsert("docs", POINTS))
+    qdrant.behaviour("slow", delay_ms=300)
+
+    assert len(with_store(search)) == 1
+
+
+def test_it_works_again_when_the_server_does(qdrant, with_store):
+    async def work(store):
+        await store.upsert("docs", POINTS)
+        await asyncio.to_thread(qdrant.behaviour, "error500", for_requests=1)
+        with pytest.raises(VectorStoreUnavailable):
+            await search(store)
+        return await search(store)
+
+    assert len(with_store(work)) == 1
+
+
+def test_a_server_that_is_not_there(with_store):
+    nowhere = QdrantSettings(url=f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(VectorStoreUnavailable, match="CITADEL_QDRANT__URL"):
+        with_store(search, nowhere)
+    with pytest.raises(VectorStoreUnavailable, match="does not answer"):
+        with_store(lambda store: store.health(), nowhere)
+
+
+@pytest.mark.parametrize("mode", ["not_ready", "error500", "dead"])
+def test_a_server_that_is_not_ready(qdrant, with_store, mode):
+    qdrant.behaviour(mode)
+
+    with pytest.raises(VectorStoreUnavailable):
+        with_store(lambda store: store.health())
+
+
+def test_a_write_that_was_cut_short_can_be_repeated(qdrant, with_store):
+    points = [Point(id=index, vector=[1.0, index / 250]) for index in range(250)]
+    with_store(lambda store: store.upsert("docs", POINTS))
+
+    async def work(store):
+        await asyncio.to_thread(qdrant.behaviour, "error500", only_route="/points", for_requests=1)
+        with pytest.raises(VectorStoreUnavailable):
+            await store.upsert("docs", points)
+        await store.upsert("docs", points)
+        return await store.search("docs", [1.0, 0.0], limit=1000)
+
+    assert len(with_store(work)) == 250
+
+
+def test_the_key_is_sent_and_a_wrong_one_refused():
+    with QdrantProcess(api_key="s3cret") as server:
+
+        async def listed(key):
+            async with open_store(QdrantSettings(url=server.url, api_key=key)) as store:
+                return await store.collections()
+
+        with capture_logs() as logs:
+            assert asyncio.run(listed("s3cret")) == {}
+        assert logs == []
+        for key in (None, "guessed"):
+            with pytest.raises(VectorStoreRefused, match="API_KEY"):
+                asyncio.run(listed(key))
+
+
+def test_a_deadline_bounds_the_wait(qdrant, with_store):
+    qdrant.behaviour("hang")
+
+    with pytest.raises((VectorStoreUnavailable, DeadlineExceeded)):
+        with_store(lambda store: store.search("docs", [1.0, 0.0], deadline=Deadline.after(0.2)))

@@ -1,0 +1,84 @@
+"""The `embedding` step."""
+
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+
+from citadel_common.errors import InvalidInput
+from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep
+from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts, call
+
+STEP = EmbeddingStep()
+
+
+def execute(text, *vectors):
+    return asyncio.run(STEP.execute(EmbeddingParameters(text=text), call(*vectors)))
+
+
+def problems(raw, known=NOTHING):
+    return dict(STEP.check(raw, known))
+
+
+def test_one_text_gives_one_embedding():
+    assert execute("a", [1.0, 2.0]) == {
+        "embedding": [1.0, 2.0],
+        "model": "minilm",
+        "dimensions": 2,
+        "cache_hits": 1,
+        "truncated": [0],
+    }
+
+
+def test_a_list_gives_a_list_even_of_one():
+    assert execute(["a"], [1.0])["embeddings"] == [[1.0]]
+    assert execute(["a", "b"], [1.0], [2.0])["embeddings"] == [[1.0], [2.0]]
+
+
+def test_what_it_puts_out_is_what_expressions_may_name():
+    assert set(execute("a", [1.0])) | set(execute(["a"], [1.0])) == STEP.outputs
+
+
+def test_an_empty_list_needs_no_vectors():
+    assert STEP.wants(EmbeddingParameters(text=[])) is None
+    assert execute([])["embeddings"] == []
+
+
+def test_everything_is_asked_for_as_it_was_given():
+    given = {"dimensions": 64, "input_type": "query", "options": {"num_ctx": 512}, "cache_enabled": False}
+    wanted = STEP.wants(EmbeddingParameters(text=["a", "b"], model="m", **given))
+
+    assert wanted.texts == ["a", "b"]
+    assert (wanted.model, wanted.dimensions, wanted.input_type) == ("m", 64, "query")
+    assert (wanted.options, wanted.cache_enabled) == ({"num_ctx": 512}, False)
+
+
+@pytest.mark.parametrize(("text", "where"), [("", "text"), (["a", ""], r"text\[1\]")])
+def test_an_empty_text_is_refused_when_it_came_from_an_expression(text, where):
+    with pytest.raises(InvalidInput, match=f"{where}: is empty"):
+        STEP.wants(EmbeddingParameters(text=text))
+
+
+def test_an_empty_text_is_seen_at_submission():
+    assert problems({"text": ""}) == {"/text": "is empty"}
+    assert problems({"text": ["a", ""]}) == {"/text/1": "is empty"}
+    assert problems({"text": []}) == {"/text": "must hold at least one text"}
+
+
+def test_more_dimensions_than_the_model_has_are_seen_at_submission():
+    known = KnownFacts(models={"m": 384, None: 768})
+
+    assert "/dimensions" in problems({"text": "a", "model": "m", "dimensions": 385}, known)
+    assert "/dimensions" in problems({"text": "a", "dimensions": 769}, known)
+    assert problems({"text": "a", "model": "m", "dimensions": 384}, known) == {}
+
+
+def test_expressions_are_left_alone():
+    raw = {"text": "${{ context.text }}", "model": "${{ context.model }}", "dimensions": "${{ context.n }}"}
+
+    assert problems(raw, KnownFacts(models={None: 1})) == {}
+
+
+def test_unknown_parameters_are_refused():
+    with pytest.raises(ValidationError):
+        EmbeddingParameters(text="a", modle="m")
