@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,21 +33,29 @@ def environment(redis_url: str, urls: str | Iterable[str], **settings: Any) -> d
 
     Without a URL the settings say where Redis is.
     """
+    return variables(backend_settings(redis_url, urls) | FAST | settings)
+
+
+def backend_settings(redis_url: str, urls: str | Iterable[str]) -> dict[str, Any]:
+    """Return the settings that say where Redis and the backend are."""
     listed = urls if isinstance(urls, str) else ",".join(urls)
-    chosen = {f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed} | ({"BROKER_URL": redis_url} if redis_url else {})
-    chosen |= FAST | {name: str(value) for name, value in settings.items()}
+    return {f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed} | ({"BROKER_URL": redis_url} if redis_url else {})
+
+
+def variables(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment with these settings, names without the prefix, and no other of Citadel's."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return inherited | threads | {f"CITADEL_{name}": value for name, value in chosen.items()}
+    return inherited | threads | {f"CITADEL_{name}": str(value) for name, value in settings.items()}
 
 
-class WorkerProcess:
-    """`python -m citadel_embeddings`; ready when the constructor returns, unless told not to wait."""
+class ServiceProcess:
+    """`python -m <module>`; ready when the constructor returns, unless told not to wait."""
 
-    def __init__(self, redis_url: str, urls: str | Iterable[str] = (), *, wait: bool = True, **settings: Any) -> None:
+    def __init__(self, module: str, settings: Mapping[str, Any], *, wait: bool = True) -> None:
         self._output = tempfile.NamedTemporaryFile(prefix="citadel-worker-", suffix=".log")  # noqa: SIM115
-        command = [sys.executable, "-m", "citadel_embeddings"]
-        self._child = spawn(command, output=self._output.file, env=environment(redis_url, urls, **settings))
+        command = [sys.executable, "-m", module]
+        self._child = spawn(command, output=self._output.file, env=variables(settings))
         if wait:
             self.wait_for("worker_ready")
 
@@ -106,6 +114,13 @@ class WorkerProcess:
         self.kill()
         print(self.output)  # pytest shows it beside a failure
         self._output.close()
+
+
+class WorkerProcess(ServiceProcess):
+    """`python -m citadel_embeddings`."""
+
+    def __init__(self, redis_url: str, urls: str | Iterable[str] = (), *, wait: bool = True, **settings: Any) -> None:
+        super().__init__("citadel_embeddings", backend_settings(redis_url, urls) | FAST | settings, wait=wait)
 
 
 def _parsed(line: str) -> dict[str, Any]:

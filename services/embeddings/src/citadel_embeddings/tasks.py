@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
+from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, EMBED_STEP, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
 from citadel_common.contracts.embeddings import (
     BatchGenerateEmbeddings,
     BatchGenerateEmbeddingsResult,
@@ -12,10 +12,12 @@ from citadel_common.contracts.embeddings import (
     WarmEmbeddingCache,
     WarmEmbeddingCacheResult,
 )
+from citadel_common.contracts.workflows import EmbedStep
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.errors import InvalidInput
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
+from citadel_embeddings import step_vectors
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.bridge import LoopThread
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
@@ -37,6 +39,8 @@ class EmbeddingTasks:
 
     def register(self, app: "Celery") -> None:
         """Registers them with an app."""
+        self._app = app
+        register(app, EMBED_STEP, self.embed_step)
         register(app, GENERATE_EMBEDDING, self.generate_embedding)
         register(app, BATCH_GENERATE_EMBEDDINGS, self.batch_generate_embeddings)
         register(app, WARM_EMBEDDING_CACHE, self.warm_embedding_cache)
@@ -102,6 +106,14 @@ class EmbeddingTasks:
             "processing_time_ms": watch.ms,
             "timestamp": utc_now(),
         }
+
+    def embed_step(self, payload: EmbedStep, context: TaskContext) -> None:
+        """Computes what a workflow step needs vectors of, and sends them to the engine."""
+        deadline = step_vectors.deadline_of(payload, context.deadline)
+        requests = step_vectors.requests_of(payload.parts, self._settings.default_model)
+        lane = step_vectors.lane_of(payload, context.lane)
+        outcomes = self._loop.call(self._engine.embed_all(requests, deadline, lane), deadline)
+        step_vectors.send(self._app, payload, outcomes)
 
     def _check_batch_size(self, total: int) -> None:
         limit = self._settings.limits.max_batch_requests

@@ -7,6 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from citadel_common.settings import CommonSettings, Fragment, available_cpus
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.llm.settings import LlmSettings
+from citadel_orchestration.record.settings import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_orchestration.vectors.settings import QdrantSettings
 
 Scope = Literal["read", "submit", "admin"]
 
@@ -62,7 +66,48 @@ class ApiFragment(Fragment):
         return self
 
 
-class ApiSettings(CommonSettings):
+class WorkflowSettings(Fragment):
+    """The workflow engine."""
+
+    lease: float = Field(15.0, gt=0.2, description="Seconds a step's lease lasts without renewal; then others take it")
+    sweep_interval: float = Field(0.5, gt=0, description="Seconds between looks for what was left lying")
+    max_in_flight: int = Field(1000, ge=1, description="Steps a worker executes at once")
+    max_output_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the output of one step")
+    max_steps: int = Field(1000, ge=1, description="Steps in one definition")
+    max_definition_bytes: int = Field(2**20, ge=1024, description="Bytes in one definition")
+    max_items: int = Field(10_000, ge=1, description="Literal items in one for_each")
+    max_parallel: int = Field(256, ge=1, description="Items of one for_each at once")
+    batch_chunk: int = Field(64, ge=1, description="Requests in one chunk of a batch")
+    batch_parallel: int = Field(16, ge=1, description="Chunks of one batch at once")
+    max_batch_requests: int = Field(50_000, ge=1, description="Requests in one batch")
+
+    @property
+    def definition_limits(self) -> DefinitionLimits:
+        """The limits of definitions."""
+        return DefinitionLimits(
+            max_steps=self.max_steps,
+            max_definition_bytes=self.max_definition_bytes,
+            max_context_bytes=self.max_definition_bytes,
+            max_items=self.max_items,
+            max_parallel=self.max_parallel,
+        )
+
+
+class RecordSettings(CommonSettings):
+    """What both the API and the worker are told."""
+
+    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
+    postgres: PostgresSettings = PostgresSettings()
+    workflows: WorkflowSettings = WorkflowSettings()
+    llm: LlmSettings = LlmSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+
+
+class OrchestrationSettings(RecordSettings):
+    """What the orchestration worker is told."""
+
+
+class ApiSettings(RecordSettings):
     """What the API process is told."""
 
     api: ApiFragment = ApiFragment()

@@ -6,14 +6,41 @@ from citadel_common.contracts.embeddings import (
     GENERATE_EMBEDDING,
     WARM_EMBEDDING_CACHE,
 )
+from citadel_common.contracts.workflows import (
+    EMBED_STEP,
+    EXECUTE_WORKFLOW,
+    QUERY_LLM_SERVICE,
+    RUN_STEP,
+    STEP_EMBEDDED,
+    UPSERT_VECTORS,
+    VECTOR_SIMILARITY_SEARCH,
+)
 
-TASKS: tuple[AnyTaskSpec, ...] = (GENERATE_EMBEDDING, BATCH_GENERATE_EMBEDDINGS, WARM_EMBEDDING_CACHE)
+TASKS: tuple[AnyTaskSpec, ...] = (
+    GENERATE_EMBEDDING,
+    BATCH_GENERATE_EMBEDDINGS,
+    WARM_EMBEDDING_CACHE,
+    EXECUTE_WORKFLOW,
+    QUERY_LLM_SERVICE,
+    VECTOR_SIMILARITY_SEARCH,
+    UPSERT_VECTORS,
+    RUN_STEP,
+    EMBED_STEP,
+    STEP_EMBEDDED,
+)
 """Every task of the product."""
 
 __all__ = [
     "BATCH_GENERATE_EMBEDDINGS",
+    "EMBED_STEP",
+    "EXECUTE_WORKFLOW",
     "GENERATE_EMBEDDING",
+    "QUERY_LLM_SERVICE",
+    "RUN_STEP",
+    "STEP_EMBEDDED",
     "TASKS",
+    "UPSERT_VECTORS",
+    "VECTOR_SIMILARITY_SEARCH",
     "WARM_EMBEDDING_CACHE",
     "AnyTaskSpec",
     "Lane",

@@ -201,7 +201,8 @@ class Problem(Reply):
 
 
 class FieldError(Reply):
-    """One bad field."""
+    """One bad field; `code` names the kind of badness where there are many."""
 
     pointer: str
     detail: str
+    code: str | None = None

@@ -47,6 +47,7 @@ class TaskSpec(Generic[P, R]):
         soft_limit: Seconds after which the task is asked to end.
         hard_limit: Seconds after which its worker counts as stuck.
         track_started: Whether a STARTED state is written (costs a store write per task).
+        stores_result: Whether somebody may read its result.
     """
 
     name: str
@@ -57,6 +58,7 @@ class TaskSpec(Generic[P, R]):
     soft_limit: float = 1500.0
     hard_limit: float = 1800.0
     track_started: bool = False
+    stores_result: bool = True
 
 
 AnyTaskSpec = TaskSpec[Any, Any]

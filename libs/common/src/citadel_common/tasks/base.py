@@ -73,6 +73,7 @@ def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Tas
             "handler": staticmethod(handler),
             "__doc__": handler.__doc__,
             "track_started": spec.track_started,
+            "ignore_result": not spec.stores_result,
         },
     )
     return app.register_task(task_class())

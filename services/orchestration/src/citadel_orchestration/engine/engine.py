@@ -1,0 +1,343 @@
+"""Runs steps: what each claimed one does next, where it is executed, and how its end is recorded."""
+
+import asyncio
+import functools
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
+from citadel_common.deadline import Deadline
+from citadel_common.errors import CitadelError, InvalidInput, StepTimedOut, StoreUnavailable
+from citadel_common.validation import bad_fields
+from citadel_orchestration.definition.definition import Step
+from citadel_orchestration.engine import vectors
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.in_flight import InFlight
+from citadel_orchestration.engine.scope import scope_of
+from citadel_orchestration.engine.step_loop import StepLoop
+from citadel_orchestration.engine.sub_runs import sub_run
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.record.database import Database
+from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, Parent, StepRef
+from citadel_orchestration.steps.base import Parameters, StepCall
+
+log = structlog.get_logger(__name__)
+THREADS = 8
+"""Transitions at once; expressions and statements, never calls to LLMs."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between tries to record an outcome while PostgreSQL is away."""
+
+
+class Publisher(Protocol):
+    """Sends the engine's messages."""
+
+    def embed(self, message: EmbedStep, *, lane: int) -> None:
+        """To the embeddings workers; raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What an engine works with."""
+
+    database: Database
+    transitions: Transitions
+    definitions: Definitions
+    submissions: Submissions
+    loop: StepLoop
+    publisher: Publisher
+    answer: Callable[[Ended], None]
+
+
+class Engine:
+    """The steps of one worker; thread-safe. Nothing it does waits in the caller's thread for a step to end.
+
+    Args:
+        parts: What it works with.
+        max_in_flight: Steps executing at once.
+        stopping: Set when the worker is to end: no further step begins.
+    """
+
+    def __init__(self, parts: Parts, *, max_in_flight: int, stopping: threading.Event) -> None:
+        self.in_flight = InFlight()
+        self._database = parts.database
+        self._transitions = parts.transitions
+        self._definitions = parts.definitions
+        self._submissions = parts.submissions
+        self._loop = parts.loop
+        self._publisher = parts.publisher
+        self._answer = parts.answer
+        self._max_in_flight = max_in_flight
+        self._stopping = stopping
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="transitions")
+
+    @property
+    def room(self) -> int:
+        """How many more steps may execute here."""
+        return 0 if self._stopping.is_set() else max(0, self._max_in_flight - self.in_flight.executing())
+
+    def run_step(self, ref: StepRef) -> None:
+        """Claims and starts a step that is ready; a duplicate does nothing."""
+        if self.room:
+            self.follow(self._transitions.start(ref))
+
+    def embedded(self, message: StepEmbedded) -> None:
+        """Goes on with a step whose vectors have come."""
+        ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
+        done = vectors.output_of(message)
+        if isinstance(done, CitadelError):
+            self.follow(self._transitions.fail(ref, message.attempt, done))
+        elif done is not None:
+            self.follow(self._transitions.succeed(ref, message.attempt, done))
+        else:
+            self._adopt(ref, message)
+
+    def follow(self, advance: Advance) -> None:
+        """Does what a committed transition asks for: the first claimed step in this thread, others beside it."""
+        if advance.ended is not None:
+            self._after_end(advance.ended)
+        for claim in advance.claims:
+            self.in_flight.add(claim)
+        for claim in advance.claims[1:]:
+            self._threads.submit(self._guarded, self._start, claim)
+        if advance.claims:
+            self._guarded(self._start, advance.claims[0])
+
+    def resend(self, claim: Claim) -> None:
+        """Sends a step's texts to the embeddings workers again."""
+        self._threads.submit(self._guarded, self._start, claim)
+
+    def cancel_children(self, run_id: UUID) -> None:
+        """Cancels the sub-runs of a run that ended."""
+        with self._database.cursor() as cursor:
+            cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
+            children = [row[0] for row in cursor.fetchall()]
+        for child in children:
+            try:
+                self.follow(self._transitions.cancel(child))
+            except CitadelError as error:
+                log.info("sub_run_not_cancelled", run_id=str(child), error=error.message)
+
+    def hand_back(self) -> None:
+        """Gives all claimed steps back, for other workers to take."""
+        for claim in self.in_flight.claims():
+            try:
+                self._transitions.hand_back(claim.ref, claim.attempt)
+            except StoreUnavailable:
+                log.warning("step_not_handed_back", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
+            self.in_flight.drop([claim])
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _guarded(self, act: Callable[[Claim], None], claim: Claim) -> None:
+        """Whatever happens to a step, it ends: in the record now, or by another worker when its lease runs out."""
+        try:
+            act(claim)
+        except StoreUnavailable as error:
+            where = {"run_id": str(claim.ref.run_id), "step_id": claim.ref.step_id}
+            log.warning("step_not_started", error=error.message, **where)
+            self.in_flight.drop([claim])
+        except CitadelError as error:
+            self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, error))
+        except Exception as error:
+            log.exception("step_crashed", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
+            known = CitadelError(f"internal error: {type(error).__name__}")
+            self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, known))
+
+    def _start(self, claim: Claim) -> None:
+        """Evaluates what a claimed step needs, and begins it."""
+        if self._stopping.is_set():
+            self._transitions.hand_back(claim.ref, claim.attempt)
+            self.in_flight.drop([claim])
+            return
+        step, scope = self._read(claim)
+        if step.when is not None and not step.when.evaluate(scope):
+            self._record(claim, functools.partial(self._transitions.skip, claim.ref, claim.attempt))
+        elif step.for_each is not None and claim.ref.item == NO_ITEM:
+            self._expand(claim, step, scope)
+        else:
+            self._begin(claim, step, parameters_of(step, scope))
+
+    def _read(self, claim: Claim) -> tuple[Step, dict[str, Any]]:
+        with self._database.cursor() as cursor:
+            definition = self._definitions.get(claim.ref.run_id, cursor)
+            step = definition.steps[claim.ref.step_id]
+            return step, scope_of(cursor, definition, step.references, claim.ref)
+
+    def _expand(self, claim: Claim, step: Step, scope: dict[str, Any]) -> None:
+        items, max_parallel = step.for_each or (None, 1)
+        found = items.evaluate(scope) if items is not None else []
+        if not isinstance(found, list):
+            raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
+        self._record(
+            claim,
+            functools.partial(self._transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
+        )
+
+    def _begin(self, claim: Claim, step: Step, parameters: Parameters) -> None:
+        kind = step.type.name
+        if kind == "wait":
+            wait: Any = parameters
+            self._record(
+                claim,
+                functools.partial(
+                    self._transitions.wait, claim.ref, claim.attempt, seconds=wait.seconds, signal=wait.signal
+                ),
+            )
+        elif kind == "workflow":
+            self._begin_sub_run(claim, parameters)
+        elif (parts := vectors.parts_of(step.type, parameters)) is not None:
+            self._send_texts(claim, step, parts, vectors.echo_of(step.type, parameters))
+        else:
+            self._execute(claim, step, parameters, None)
+
+    def _begin_sub_run(self, claim: Claim, parameters: Any) -> None:
+        run = sub_run(self._submissions, claim, parameters)
+
+        def transition() -> Advance:
+            advance, submitted = self._transitions.sub_run(claim.ref, claim.attempt, run)
+            if submitted is not None:
+                for step_id in submitted.ready:
+                    self._threads.submit(self.run_step, StepRef(run_id=run.run_id, step_id=step_id))
+            return advance
+
+        self._record(claim, transition)
+
+    def _send_texts(self, claim: Claim, step: Step, parts: list[EmbedPart], echo: dict[str, Any] | None) -> None:
+        deadline = _deadline(claim, step)
+        self.in_flight.awaits_vectors(claim)
+        message = EmbedStep(
+            run_id=str(claim.ref.run_id),
+            step_id=claim.ref.step_id,
+            item=claim.ref.item,
+            attempt=claim.attempt,
+            parts=parts,
+            echo=echo,
+            deadline=deadline.to_epoch(),
+        )
+        try:
+            self._publisher.embed(message, lane=claim.lane)
+        except StoreUnavailable as error:
+            log.warning("texts_not_sent", run_id=message.run_id, step_id=message.step_id, error=error.message)
+
+    def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
+        """Executes here a step that waited for vectors, whichever worker had claimed it."""
+        claim = self._transitions.adopt(ref, message.attempt)
+        if claim is None:
+            return
+        self.in_flight.add(claim)
+
+        def act(claim: Claim) -> None:
+            step, scope = self._read(claim)
+            self._execute(claim, step, parameters_of(step, scope), message.parts[0])
+
+        self._guarded(act, claim)
+
+    def _execute(self, claim: Claim, step: Step, parameters: Parameters, part: EmbeddedPart | None) -> None:
+        call = StepCall(
+            run_id=str(claim.ref.run_id),
+            step_id=claim.ref.step_id,
+            item=None if claim.ref.item == NO_ITEM else claim.ref.item,
+            attempt=claim.attempt,
+            deadline=_deadline(claim, step),
+            vectors=None if part is None else vectors.vectors_of(part),
+        )
+        future = self._loop.submit(_within(step, parameters, call), lambda ended: self._on_end(claim, ended))
+        self.in_flight.executes(claim, future)
+
+    def _on_end(self, claim: Claim, ended: "Future[Any]") -> None:
+        """Called in the loop's thread: hands over to one that may wait for PostgreSQL."""
+        try:
+            self._threads.submit(self._guarded, functools.partial(self._conclude, ended), claim)
+        except RuntimeError:
+            log.info("step_ended_too_late", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
+
+    def _conclude(self, ended: "Future[Any]", claim: Claim) -> None:
+        try:
+            output = ended.result()
+        except (CancelledError, asyncio.CancelledError):
+            return  # no longer this worker's, or handed back
+        self._record(claim, functools.partial(self._transitions.succeed, claim.ref, claim.attempt, output))
+
+    def _record(self, claim: Claim, transition: Callable[[], Advance]) -> None:
+        """Records an outcome, however long PostgreSQL is away: it may have cost money."""
+        advance = self._insistently(transition)
+        self.in_flight.remove(claim)
+        self.follow(advance)
+
+    def _insistently(self, transition: Callable[[], Advance]) -> Advance:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return transition()
+            except StoreUnavailable:
+                if self._stopping.wait(pause):
+                    raise
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _after_end(self, ended: Ended) -> None:
+        if ended.reply_to is not None:
+            self._threads.submit(self._answer, ended)
+        if ended.status != "succeeded":
+            self._threads.submit(self.cancel_children, ended.run_id)
+        if ended.concurrency_key is not None:
+            self._threads.submit(self._release, ended.concurrency_key)
+        if ended.parent is not None:
+            self._threads.submit(self.report, ended.parent, ended.run_id)
+
+    def _release(self, key: str) -> None:
+        for advance in self._transitions.release(key):
+            self.follow(advance)
+
+    def report(self, parent: Parent, run_id: UUID) -> None:
+        """Tells the step that waits for a sub-run how that ended."""
+        self.follow(self._transitions.sub_run_ended(parent.ref, parent.attempt, run_id))
+
+
+def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
+    """A step's parameters, evaluated and checked.
+
+    Raises:
+        InvalidInput: They do not fit the type.
+    """
+    value = step.parameters.evaluate(scope)
+    try:
+        found: Parameters = step.type.parameters.model_validate(value)
+    except ValidationError as error:
+        first = bad_fields(error)[0]
+        raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
+    return found
+
+
+def new_run_id() -> UUID:
+    """Ids that sort by time keep the record's indexes dense."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = uuid.uuid4().int
+    return UUID(int=(milliseconds << 80) | (7 << 76) | (random & ((1 << 76) - 1)) & ~(3 << 62) | (2 << 62))
+
+
+def _deadline(claim: Claim, step: Step) -> Deadline:
+    deadline = Deadline.after(step.timeout)
+    if claim.run_deadline is None:
+        return deadline
+    run = Deadline.from_epoch(claim.run_deadline.timestamp())
+    return min(deadline, run, key=lambda d: d.at)
+
+
+async def _within(step: Step, parameters: Parameters, call: StepCall) -> Any:
+    try:
+        async with asyncio.timeout(max(0.0, call.deadline.remaining)):
+            return await step.type.execute(parameters, call)
+    except TimeoutError:
+        raise StepTimedOut(f"the step did not end within {step.timeout:g} s") from None

@@ -1,0 +1,97 @@
+"""Results for Celery clients: a run that a task started answers that task when it ends."""
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from citadel_common.contracts.workflows import ExecuteWorkflowResult
+from citadel_common.errors import StoreUnavailable
+from citadel_common.redis import ERRORS
+from citadel_common.timestamps import utc_now
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.scope import context_of, steps_of
+from citadel_orchestration.record.database import Cursor, Database, one
+from citadel_orchestration.record.rows import Ended
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from celery import Celery
+
+    from citadel_orchestration.definition.definition import Definition
+
+log = structlog.get_logger(__name__)
+FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable)
+
+
+class Replies:
+    """Stores results; one that could not be stored is stored by a later sweep."""
+
+    def __init__(self, app: "Celery", database: Database, definitions: Definitions) -> None:
+        self._app = app
+        self._database = database
+        self._definitions = definitions
+
+    def __call__(self, ended: Ended) -> None:
+        """Answers the task that waits for a run."""
+        if ended.reply_to is None:
+            return
+        try:
+            self._app.backend.store_result(ended.reply_to, self._result(ended.run_id, ended.reply_to), "SUCCESS")
+            with self._database.cursor() as cursor:
+                cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s", [ended.run_id])
+        except FAILURES as error:
+            log.warning("result_delayed", run_id=str(ended.run_id), error=type(error).__name__)
+
+    def _result(self, run_id: "UUID", task_id: str) -> Any:
+        with self._database.cursor() as cursor:
+            cursor.execute("SELECT kind, workflow_id, status, output, error FROM runs WHERE run_id = %s", [run_id])
+            kind, workflow_id, status, output, error = one(cursor)
+            if kind == "task":
+                return single_result(task_id, status, output, error)
+            definition = self._definitions.get(run_id, cursor)
+            result = workflow_result(cursor, run_id, definition, task_id=task_id)
+        result |= {"workflow_id": workflow_id, "success": status == "succeeded", "status": status}
+        if output is not None:
+            result["output"] = orjson.loads(output)
+        if error is not None:
+            result["error"] = error["message"]
+        return result
+
+
+def workflow_result(cursor: Cursor, run_id: "UUID", definition: "Definition", *, task_id: str) -> ExecuteWorkflowResult:
+    """The seed's result keys, of what the run has done so far."""
+    cursor.execute(
+        "SELECT step_id, finished_at FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
+        " ORDER BY finished_at, position",
+        [run_id],
+    )
+    done = cursor.fetchall()
+    found = steps_of(cursor, run_id, [step_id for step_id, _ in done])
+    return {
+        "success": False,
+        "workflow_id": definition.workflow_id or str(run_id),
+        "task_id": task_id,
+        "run_id": str(run_id),
+        "steps_executed": len(done),
+        "workflow_results": [
+            {
+                "step_id": step_id,
+                "step_type": definition.steps[step_id].type.name,
+                "result": found[step_id]["output"],
+                "timestamp": finished_at.isoformat(),
+            }
+            for step_id, finished_at in done
+        ],
+        "final_context": context_of(cursor, run_id),
+        "timestamp": utc_now(),
+    }
+
+
+def single_result(task_id: str, status: str, output: bytes | None, error: dict[str, Any] | None) -> dict[str, Any]:
+    """The result of a task that is a single step: its output, or why there is none."""
+    result: dict[str, Any] = {"success": status == "succeeded", "task_id": task_id, "timestamp": utc_now()}
+    if status == "succeeded" and output is not None:
+        return {**result, **orjson.loads(output), "data": {}}
+    return result | {"error": (error or {}).get("message", status), "code": (error or {}).get("code", status)}

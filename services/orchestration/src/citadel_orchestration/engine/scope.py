@@ -1,0 +1,94 @@
+"""What expressions see: the context, the steps that ran, the item.
+
+Only what an expression refers to is read from the record.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.template import References
+from citadel_orchestration.record import runs
+from citadel_orchestration.record.database import Cursor
+from citadel_orchestration.record.rows import NO_ITEM, StepRef
+
+
+def scope_of(cursor: Cursor, definition: Definition, references: References, ref: StepRef) -> dict[str, Any]:
+    """The names of a step's expressions.
+
+    Args:
+        cursor: Reads the record.
+        definition: Of the run.
+        references: What the expressions refer to.
+        ref: The step; an item has `item` and `index`.
+    """
+    scope: dict[str, Any] = {
+        "run": {"id": str(ref.run_id), "workflow_id": definition.workflow_id},
+        "steps": steps_of(cursor, ref.run_id, references.steps),
+        "context": {},
+    }
+    if references.context:
+        scope["context"] = context_of(cursor, ref.run_id, keys=references.context_keys)
+    if ref.item != NO_ITEM:
+        scope |= {"item": item_of(cursor, ref), "index": ref.item}
+    return scope
+
+
+def steps_of(cursor: Cursor, run_id: UUID, step_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`status` and `output` of steps; the output of a `for_each` is the list of its items'."""
+    wanted = list(step_ids)
+    if not wanted:
+        return {}
+    cursor.execute(
+        "SELECT step_id, status, items_total FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
+        [run_id, wanted],
+    )
+    rows = cursor.fetchall()
+    outputs = runs.outputs_of(cursor, run_id, wanted)
+    return {
+        step_id: {"status": status, "output": _output(outputs.get(step_id, {}), total)}
+        for step_id, status, total in rows
+    }
+
+
+def _output(bodies: dict[int, bytes], items_total: int | None) -> Any:
+    if items_total is None:
+        return orjson.loads(bodies[NO_ITEM]) if NO_ITEM in bodies else None
+    return [orjson.loads(bodies[item]) if item in bodies else None for item in range(items_total)]
+
+
+def context_of(cursor: Cursor, run_id: UUID, *, keys: frozenset[str] | None = None) -> dict[str, Any]:
+    """The context as it is now: as submitted, each output under its step's id, and the keys under `data` of outputs.
+
+    Args:
+        cursor: Reads the record.
+        run_id: The run.
+        keys: Read no outputs but those under these keys; None for all.
+    """
+    context: dict[str, Any] = orjson.loads(runs.context_of(cursor, run_id))
+    cursor.execute(
+        "SELECT step_id, has_data FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
+        " ORDER BY finished_at, position",
+        [run_id],
+    )
+    done = [step_id for step_id, has_data in cursor.fetchall() if keys is None or step_id in keys or has_data]
+    found = steps_of(cursor, run_id, done)
+    for step_id in done:
+        output = found[step_id]["output"]
+        context[step_id] = output
+        if isinstance(output, dict) and isinstance(output.get("data"), dict):
+            context |= output["data"]
+    return context
+
+
+def item_of(cursor: Cursor, ref: StepRef) -> Any:
+    """The item that a step is executed for."""
+    cursor.execute(
+        "SELECT body FROM payloads WHERE run_id = %s AND step_id = %s AND item = %s AND kind = 'input'",
+        [ref.run_id, ref.step_id, ref.item],
+    )
+    row = cursor.fetchone()
+    return None if row is None else orjson.loads(row[0])

@@ -1,0 +1,34 @@
+"""Sub-runs: a step of type `workflow` is a run of its own."""
+
+import uuid
+from typing import Any
+
+from citadel_common.errors import InvalidInput
+from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.record.rows import Claim, NewRun, Parent
+
+MOST_NESTED = 5
+
+
+def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
+    """The run that a step starts; the same attempt starts the same one.
+
+    Raises:
+        InvalidDefinition: The definition is not valid.
+        InvalidInput: Runs are nested too deeply.
+    """
+    if claim.depth >= MOST_NESTED:
+        raise InvalidInput.at("definition", f"runs are nested {MOST_NESTED} deep already")
+    definition = submissions.check(parameters.definition)
+    place = f"{claim.ref.step_id}/{claim.ref.item}/{claim.attempt}"
+    return submissions.run_of(
+        definition,
+        run_id=uuid.uuid5(claim.ref.run_id, place),
+        origin=Origin(
+            parent=Parent(ref=claim.ref, attempt=claim.attempt),
+            depth=claim.depth + 1,
+            lane=claim.lane,
+            trace=claim.trace,
+        ),
+        context=parameters.context,
+    )

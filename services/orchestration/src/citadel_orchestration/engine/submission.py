@@ -1,0 +1,95 @@
+"""From a submitted definition to a run."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from citadel_common.contracts import Lane
+from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.parse import parse
+from citadel_orchestration.record.rows import NewRun, Parent
+from citadel_orchestration.steps.base import Known, StepType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a run comes from.
+
+    Attributes:
+        kind: workflow, or task for one whose single step is all that was asked for.
+        reply_to: Celery task id whose result is the run's.
+        parent: The step that waits for it.
+        depth: How many runs it is nested in.
+        lane: How urgent it is.
+        trace: Trace context.
+    """
+
+    kind: str = "workflow"
+    reply_to: str | None = None
+    parent: Parent | None = None
+    depth: int = 0
+    lane: int = Lane.STANDARD.value
+    trace: dict[str, str] | None = None
+
+
+BY_API = Origin()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submissions:
+    """Checks definitions and makes runs of them; the same for the API and the workers."""
+
+    types: Mapping[str, StepType[Any]]
+    known: Known
+    limits: DefinitionLimits
+
+    def check(self, raw: Any) -> Definition:
+        """The definition.
+
+        Raises:
+            InvalidDefinition: With everything that is wrong.
+        """
+        return parse(raw, types=self.types, known=self.known, limits=self.limits)
+
+    def run_of(
+        self,
+        definition: Definition,
+        *,
+        run_id: UUID,
+        origin: Origin = BY_API,
+        workflow_id: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> NewRun:
+        """A run of a checked definition; `context` goes over the definition's own."""
+        raw = {name: value for name, value in definition.raw.items() if name != "context"}
+        whole = dict(definition.context) | dict(context or {})
+        concurrency = definition.concurrency
+        return NewRun(
+            run_id=run_id,
+            kind=origin.kind,
+            workflow_id=workflow_id or definition.workflow_id or str(run_id),
+            definition=orjson.dumps(raw),
+            context=orjson.dumps(whole),
+            steps=list(definition.steps),
+            roots=[step.step_id for step in definition.steps.values() if not step.depends_on],
+            fingerprint=_fingerprint(definition.raw),
+            lane=origin.lane,
+            labels=dict(definition.labels),
+            idempotency_key=definition.idempotency_key,
+            concurrency_key=concurrency.key if concurrency else None,
+            concurrency_limit=concurrency.limit if concurrency else None,
+            deadline=definition.deadline,
+            reply_to=origin.reply_to,
+            parent=origin.parent,
+            depth=origin.depth,
+            trace=origin.trace,
+        )
+
+
+def _fingerprint(raw: Mapping[str, Any]) -> bytes:
+    return hashlib.blake2b(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

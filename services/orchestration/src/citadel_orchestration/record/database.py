@@ -1,0 +1,100 @@
+"""Connections to PostgreSQL: a bounded pool, each statement with a timeout, JSON by orjson."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import SecretStr
+
+from citadel_common.errors import NotFound, StoreUnavailable
+from citadel_orchestration.record.settings import PostgresSettings
+
+Cursor = psycopg.Cursor[Any]
+Row = tuple[Any, ...]
+FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What a database that is down, restarting or slow raises; the same transaction may succeed later."""
+
+
+def one(cursor: Cursor) -> Row:
+    """The row of a statement that always has one.
+
+    Raises:
+        NotFound: What it speaks of was removed meanwhile.
+    """
+    row: Row | None = cursor.fetchone()
+    if row is None:
+        raise NotFound("the run was removed meanwhile")
+    return row
+
+
+class Database:
+    """A pool of connections; thread-safe."""
+
+    def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, name: str) -> None:
+        set_json_dumps(orjson.dumps)
+        set_json_loads(orjson.loads)
+        milliseconds = int(settings.timeout * 1000)
+        self._pool = ConnectionPool(
+            dsn.get_secret_value(),
+            min_size=1,
+            max_size=settings.pool_size,
+            timeout=settings.timeout,
+            max_lifetime=3600,
+            reconnect_timeout=0,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": max(1, int(settings.connect_timeout)),
+                "application_name": f"citadel-{name}",
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+                "keepalives_idle": 10,
+                "keepalives_interval": 3,
+                "keepalives_count": 3,
+                "tcp_user_timeout": milliseconds,
+            },
+            open=False,
+        )
+
+    def open(self) -> None:
+        """Starts to connect; does not wait."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._pool.close(timeout=1.0)
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """A cursor in a transaction of its own, committed at the end of the block.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; what the block did may or may not be there.
+        """
+        try:
+            with ExitStack() as stack:
+                yield stack.enter_context(self._begin(stack).cursor())
+        except FAILURES as error:
+            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+
+    def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
+        """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""
+        for _ in range(self._pool.max_size):
+            with ExitStack() as attempt:
+                connection = attempt.enter_context(self._pool.connection())
+                with suppress(psycopg.OperationalError):
+                    attempt.enter_context(connection.transaction())
+                    stack.push(attempt.pop_all())
+                    return connection
+        raise psycopg.OperationalError("no connection is usable")
+
+    def ping(self) -> None:
+        """A round trip.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        with self.cursor() as cursor:
+            cursor.execute("SELECT 1")

@@ -1,0 +1,210 @@
+"""One transition of one run: its row is locked, its changes and events are written together."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from citadel_common.errors import CitadelError
+from citadel_orchestration.record.database import Cursor, Database
+from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Claim, Ended, RunRow, StepRef
+
+CHANNEL = "citadel_runs"
+"""Notified with a run's id whenever it has new events."""
+COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+_LOCK = f"SELECT {COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
+_SAVE = """
+UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
+    error = %(error)s, deadline_at = %(deadline_at)s,
+    started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
+    finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
+WHERE run_id = %(run_id)s
+"""
+_EVENTS = """
+INSERT INTO events (run_id, seq, type, step_id, item, data)
+SELECT %s, seq, type, step_id, nullif(item, -1), data
+FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::int[], %s::jsonb[]) AS new (seq, type, step_id, item, data)
+"""
+_CLAIM = """
+UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
+    lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now())
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
+RETURNING attempt, tries
+"""
+_FINISH = """
+UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
+    due_at = NULL, lease_until = NULL, lease_owner = NULL, timeout_at = NULL
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
+    AND status IN ('running', 'waiting')
+"""
+_PAYLOAD = """
+INSERT INTO payloads (run_id, step_id, item, kind, body) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body
+"""
+
+
+class RunTransaction:
+    """A run under lock.
+
+    Attributes:
+        cursor: For further statements of the same transaction.
+        run: The run; its mutable columns are written at the end.
+        advance: What the transition asks of the engine after the commit.
+    """
+
+    def __init__(self, cursor: Cursor, run: RunRow, *, owner: str, lease: float) -> None:
+        self.cursor = cursor
+        self.run = run
+        self.advance = Advance()
+        self._owner = owner
+        self._lease = lease
+        self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
+
+    def event(self, type: str, step_id: str | None = None, item: int = NO_ITEM, **data: Any) -> None:  # noqa: A002
+        """Appends an event, without data that are None; numbers have no gaps, their order is that of the commits."""
+        told = {name: value for name, value in data.items() if value is not None}
+        self._events.append((type, step_id, item, told))
+
+    def claim(self, ref: StepRef, *, of: Iterable[str]) -> Claim | None:
+        """Takes a step in one of the states `of`; None if it is in another."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item}
+        self.cursor.execute(_CLAIM, place | {"owner": self._owner, "lease": self._lease, "from": list(of)})
+        row = self.cursor.fetchone()
+        if row is None:
+            return None
+        self.run.status = "running"
+        claim = self._claimed(ref, *row)
+        self.event("step_started", ref.step_id, ref.item, attempt=claim.attempt)
+        self.advance.claims.append(claim)
+        return claim
+
+    def adopt(self, ref: StepRef, attempt: int) -> Claim | None:
+        """Takes over the lease of a running step; None if its attempt is over."""
+        self.cursor.execute(
+            "UPDATE steps SET lease_owner = %s, lease_until = now() + make_interval(secs => %s)"
+            " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'"
+            " RETURNING attempt, tries",
+            [self._owner, self._lease, ref.run_id, ref.step_id, ref.item, attempt],
+        )
+        row = self.cursor.fetchone()
+        return None if row is None else self._claimed(ref, *row)
+
+    def _claimed(self, ref: StepRef, attempt: int, tries: int) -> Claim:
+        run = self.run
+        return Claim(
+            ref=ref,
+            attempt=attempt,
+            tries=tries,
+            workflow_id=run.workflow_id,
+            kind=run.kind,
+            lane=run.lane,
+            depth=run.depth,
+            run_deadline=run.deadline_at,
+            trace=run.trace,
+        )
+
+    def finish(
+        self,
+        ref: StepRef,
+        attempt: int,
+        status: str,
+        *,
+        output: bytes | None = None,
+        has_data: bool = False,
+        error: CitadelError | None = None,
+    ) -> bool:
+        """Ends a step's execution, unless its attempt is over already."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
+        told = None if error is None else {"code": error.code, "message": error.message}
+        self.cursor.execute(_FINISH, place | {"status": status, "error": told and Jsonb(told), "has_data": has_data})
+        if self.cursor.rowcount == 0:
+            return False
+        if output is not None:
+            self.store(ref, "output", output)
+        self.event(f"step_{status}", ref.step_id, ref.item, error=told)
+        return True
+
+    def store(self, ref: StepRef, kind: str, body: bytes) -> None:
+        """Keeps a payload of a step."""
+        self.cursor.execute(_PAYLOAD, [ref.run_id, ref.step_id, ref.item, kind, body])
+
+    def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
+        """The states of some steps."""
+        self.cursor.execute(
+            "SELECT step_id, status FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
+            [self.run.run_id, list(step_ids)],
+        )
+        return dict(self.cursor.fetchall())
+
+    def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
+        """Ends the run; what has not ended of it never will be executed."""
+        self.cursor.execute(
+            """
+            UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL,
+                lease_until = NULL, lease_owner = NULL, timeout_at = NULL
+            WHERE run_id = %s AND status <> ALL(%s)
+            """,
+            [self.run.run_id, list(DONE)],
+        )
+        self.run.status, self.run.error, self.run.output = status, error, output
+        self.event(f"run_{status}", error=error)
+        self.advance.claims.clear()
+        self.advance.ended = Ended(
+            run_id=self.run.run_id,
+            status=status,
+            parent=self.run.parent,
+            reply_to=self.run.reply_to,
+            concurrency_key=self.run.concurrency_key,
+        )
+
+    def save(self) -> None:
+        """Writes the run's row and the events."""
+        run = self.run
+        first = run.last_event + 1
+        run.last_event += len(self._events)
+        self.cursor.execute(
+            _SAVE,
+            {
+                "status": run.status,
+                "unfinished": run.unfinished,
+                "last_event": run.last_event,
+                "output": run.output,
+                "error": None if run.error is None else Jsonb(run.error),
+                "deadline_at": run.deadline_at,
+                "finished": run.is_finished,
+                "run_id": run.run_id,
+            },
+        )
+        if self._events:
+            types, step_ids, items, data = zip(*self._events, strict=True)
+            numbers = list(range(first, run.last_event + 1))
+            columns = [list(types), list(step_ids), list(items), [Jsonb(entry) for entry in data]]
+            self.cursor.execute(_EVENTS, [run.run_id, numbers, *columns])
+            self.cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, str(run.run_id)])
+
+
+@contextmanager
+def run_transaction(
+    database: Database, run_id: UUID, *, owner: str, lease: float, skip_locked: bool = False
+) -> Iterator[RunTransaction | None]:
+    """A transition on a run; None where there is no such run, or another holds it and that is to be skipped.
+
+    An `advance` that is not `applied` writes nothing.
+
+    Raises:
+        StoreUnavailable: PostgreSQL does not answer.
+    """
+    with database.cursor() as cursor:
+        cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
+        row = cursor.fetchone()
+        if row is None:
+            yield None
+            return
+        transaction = RunTransaction(
+            cursor, RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True))), owner=owner, lease=lease
+        )
+        yield transaction
+        if transaction.advance.applied:
+            transaction.save()

@@ -1,0 +1,127 @@
+"""Builds the orchestration worker: record, engine, step types and tasks."""
+
+import asyncio
+import threading
+import time
+
+import structlog
+
+from citadel_common.redis import connect, connect_async
+from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.engine import Engine, Parts
+from citadel_orchestration.engine.knowledge import Knowledge
+from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.replies import Replies
+from citadel_orchestration.engine.step_loop import StepLoop
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.sweeper import Sweeper
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.wipes import Wipes
+from citadel_orchestration.llm.client import LlmClients
+from citadel_orchestration.record.database import Database
+from citadel_orchestration.record.migrate import migrate_patiently
+from citadel_orchestration.settings import OrchestrationSettings
+from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.tasks import OrchestrationTasks
+from citadel_orchestration.vectors.catalogue import CollectionPublisher
+from citadel_orchestration.vectors.store import VectorStore
+
+log = structlog.get_logger(__name__)
+CLOSING = 5.0
+"""Seconds that clients get to close."""
+
+
+class OrchestrationService:
+    """All parts of the orchestration worker, and their end."""
+
+    def __init__(self, settings: OrchestrationSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._loop = StepLoop()
+        self._stopping = threading.Event()
+        self._background: list[asyncio.Task[None]] = []
+
+    def start(self, runtime: TaskRuntime) -> None:
+        """Brings the record up to date, opens everything, registers the tasks."""
+        settings, owner = self._settings, runtime.identity.id
+        migrate_patiently(settings.postgres_dsn)
+        self._database = Database(settings.postgres_dsn, settings.postgres, name="orchestration")
+        self._database.open()
+        self._loop.call(self._open(), timeout=CLOSING)
+        definitions = Definitions(all_types(self._llm, self._store))
+        workflows = settings.workflows
+        submissions = Submissions(
+            types=public_types(self._llm, self._store), known=self._knowledge, limits=workflows.definition_limits
+        )
+        lease = workflows.lease
+        transitions = Transitions(
+            self._database,
+            definitions,
+            output_at_end,
+            owner=owner,
+            lease=lease,
+            max_output_bytes=workflows.max_output_bytes,
+        )
+        answer = Replies(runtime.app, self._database, definitions)
+        parts = Parts(
+            database=self._database,
+            transitions=transitions,
+            definitions=definitions,
+            submissions=submissions,
+            loop=self._loop,
+            publisher=Publisher(runtime.app),
+            answer=answer,
+        )
+        self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
+        self._sweeper = Sweeper(
+            database=self._database,
+            transitions=transitions,
+            engine=self._engine,
+            answer=answer,
+            wiped=Wipes(connect(settings.broker_url, settings.stores)),
+            owner=owner,
+            interval=workflows.sweep_interval,
+            lease=lease,
+        )
+        OrchestrationTasks(self._engine, transitions, submissions).register(runtime.app)
+        self._sweeper.start()
+
+    def interrupt(self) -> None:
+        """Hands running steps back: the grace of a stop is over."""
+        self._stopping.set()
+        self._engine.hand_back()
+
+    def close(self) -> None:
+        """Lets running steps end within what is left of the grace, hands the others back, closes everything."""
+        self._stopping.set()
+        end = time.monotonic() + self._settings.worker.stop_grace
+        while self._engine.in_flight.executing() and time.monotonic() < end:
+            time.sleep(0.05)
+        self._sweeper.stop()
+        self._engine.hand_back()
+        self._engine.close()
+        self._loop.call(self._aclose(), timeout=CLOSING)
+        self._loop.close()
+        self._database.close()
+
+    async def _open(self) -> None:
+        settings = self._settings
+        self._llm = LlmClients(settings.llm)
+        self._store = VectorStore(settings.qdrant)
+        self._redis = connect_async(settings.results, settings.stores)
+        self._knowledge = Knowledge(
+            self._redis, endpoint_problem=self._llm.endpoint_problem, default_model=settings.default_model
+        )
+        publisher = CollectionPublisher(self._store, self._redis)
+        self._background = [asyncio.create_task(self._knowledge.run()), asyncio.create_task(publisher.run())]
+
+    async def _aclose(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._llm.aclose()
+        await self._store.aclose()
+        await self._redis.aclose()

@@ -1,0 +1,134 @@
+"""The tasks of the orchestration queue: unpack, delegate, return."""
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
+
+from celery.exceptions import Ignore
+
+from citadel_common.contracts import (
+    EXECUTE_WORKFLOW,
+    QUERY_LLM_SERVICE,
+    RUN_STEP,
+    STEP_EMBEDDED,
+    UPSERT_VECTORS,
+    VECTOR_SIMILARITY_SEARCH,
+)
+from citadel_common.contracts.workflows import (
+    ExecuteWorkflow,
+    ExecuteWorkflowResult,
+    QueryLlmService,
+    RunStep,
+    StepEmbedded,
+    StepTaskResult,
+    UpsertVectors,
+    VectorSimilaritySearch,
+)
+from citadel_common.errors import CitadelError
+from citadel_common.tasks.base import TaskContext, register
+from citadel_common.timestamps import utc_now
+from citadel_orchestration.engine.engine import Engine
+from citadel_orchestration.engine.single import single_step
+from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.record.rows import NewRun, StepRef
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class OrchestrationTasks:
+    """The handlers. A task that starts a run returns nothing: the run answers it when it ends."""
+
+    def __init__(self, engine: Engine, transitions: Transitions, submissions: Submissions) -> None:
+        self._engine = engine
+        self._transitions = transitions
+        self._submissions = submissions
+
+    def register(self, app: "Celery") -> None:
+        """Registers them with an app."""
+        register(app, EXECUTE_WORKFLOW, self.execute_workflow)
+        register(app, QUERY_LLM_SERVICE, self.query_llm_service)
+        register(app, VECTOR_SIMILARITY_SEARCH, self.vector_similarity_search)
+        register(app, UPSERT_VECTORS, self.upsert_vectors)
+        register(app, RUN_STEP, self.run_step)
+        register(app, STEP_EMBEDDED, self.step_embedded)
+
+    def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> ExecuteWorkflowResult:
+        """Records the run and begins it; a definition that is not valid is answered at once."""
+        raw = payload.workflow_definition
+        try:
+            definition = self._submissions.check(raw)
+        except CitadelError as error:
+            return _refused(raw, context.task_id, error)
+        self._begin(
+            self._submissions.run_of(
+                definition,
+                run_id=_run_id(context.task_id),
+                workflow_id=definition.workflow_id or context.task_id,
+                origin=Origin(reply_to=context.task_id, lane=context.lane.value),
+            )
+        )
+        raise Ignore
+
+    def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> StepTaskResult:
+        """Asks an LLM, as a run of one step."""
+        fields = payload.model_dump(exclude_none=True)
+        endpoint = fields.pop("service_endpoint", None)
+        self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
+
+    def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> StepTaskResult:
+        """Searches a collection, as a run of one step."""
+        self._single("vector_search", payload.model_dump(exclude_none=True), context)
+
+    def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> StepTaskResult:
+        """Stores points in a collection, as a run of one step."""
+        self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
+
+    def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
+        """Begins a step that is ready."""
+        self._engine.run_step(StepRef(run_id=UUID(payload.run_id), step_id=payload.step_id, item=payload.item))
+
+    def step_embedded(self, payload: StepEmbedded, context: TaskContext) -> None:  # noqa: ARG002
+        """Goes on with a step whose vectors have come."""
+        self._engine.embedded(payload)
+
+    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> NoReturn:
+        raw = single_step(type_, parameters)
+        definition = self._submissions.check(raw)
+        self._begin(
+            self._submissions.run_of(
+                definition,
+                run_id=_run_id(context.task_id),
+                origin=Origin(kind="task", reply_to=context.task_id, lane=context.lane.value),
+            )
+        )
+        raise Ignore
+
+    def _begin(self, run: NewRun) -> None:
+        submitted = self._transitions.submit(run)
+        for step_id in submitted.ready:
+            self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
+
+
+def _run_id(task_id: str) -> UUID:
+    """The run of a task: a redelivered one is the same."""
+    try:
+        return UUID(task_id)
+    except ValueError:
+        return uuid.uuid5(uuid.NAMESPACE_OID, task_id)
+
+
+def _refused(raw: Mapping[str, Any], task_id: str, error: CitadelError) -> ExecuteWorkflowResult:
+    workflow_id = raw.get("workflow_id")
+    return {
+        "success": False,
+        "workflow_id": workflow_id if isinstance(workflow_id, str) else task_id,
+        "task_id": task_id,
+        "steps_executed": 0,
+        "workflow_results": [],
+        "final_context": raw.get("context", {}),
+        "error": error.message,
+        "timestamp": utc_now(),
+    }
