@@ -20,7 +20,17 @@ from citadel_orchestration.api.health import VERSION
 from citadel_orchestration.api.problems import on_error
 from citadel_orchestration.api.rate import RateLimit
 from citadel_orchestration.api.raw_route import RawRoute
-from citadel_orchestration.api.routes import cache, embeddings, operations, probes, tasks
+from citadel_orchestration.api.routes import (
+    batches,
+    cache,
+    collections,
+    embeddings,
+    operations,
+    probes,
+    runs,
+    tasks,
+    workflows,
+)
 from citadel_orchestration.api.services import Services, Stores
 from citadel_orchestration.settings import ApiSettings
 
@@ -41,7 +51,7 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
-    for module in (embeddings, tasks, cache, operations, probes):
+    for module in (embeddings, tasks, cache, workflows, batches, runs, collections, operations, probes):
         app.include_router(module.router)
     api = settings.api
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
@@ -40,6 +41,23 @@ async def read_body(
         return model.model_validate_json(body)
     except ValidationError as error:
         raise _what_is_wrong(error, explain, body) from None
+
+
+async def read_json(request: Request, *, default: Any = None) -> Any:
+    """The body as any JSON value; `default` for an empty one.
+
+    Raises:
+        UnsupportedMediaType: The body is declared to be something else than JSON.
+        MalformedBody: It is not JSON, or not UTF-8.
+    """
+    _check_type(request.headers.get("content-type"))
+    body = await _read(request)
+    if not body and default is not None:
+        return default
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"the body is not JSON in UTF-8: {error}") from None
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from citadel_common.contracts.api import FieldError, Problem
-from citadel_common.errors import BackendUnavailable, CitadelError, InvalidInput, Overloaded
+from citadel_common.errors import BackendUnavailable, CitadelError, InvalidDefinition, InvalidInput, Overloaded
 from citadel_orchestration.api.errors import ApiError, InvalidBody
 from citadel_orchestration.api.trace import trace_id_of
 
@@ -58,10 +58,16 @@ def _problem(error: CitadelError, scope: Any) -> Response:
         detail=error.message,
         code=error.code,
         trace_id=trace_id_of(scope),
-        errors=[FieldError(pointer=pointer, detail=detail) for pointer, detail in fields_of(error).items()],
+        errors=_errors_of(error),
     )
-    body = orjson.dumps(document.model_dump())
+    body = orjson.dumps(document.model_dump(exclude_none=True))
     return Response(body, error.status, _headers(error), media_type="application/problem+json")
+
+
+def _errors_of(error: CitadelError) -> list[FieldError]:
+    if isinstance(error, InvalidDefinition):
+        return [FieldError(pointer=found.pointer, detail=found.message, code=found.code) for found in error.problems]
+    return [FieldError(pointer=pointer, detail=detail) for pointer, detail in fields_of(error).items()]
 
 
 def _openai(error: CitadelError, scope: Any) -> Response:

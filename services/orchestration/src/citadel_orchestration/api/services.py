@@ -16,6 +16,9 @@ from citadel_orchestration.api.hot_cache import HotCache
 from citadel_orchestration.api.known_models import KnownModels
 from citadel_orchestration.api.publish import Publisher
 from citadel_orchestration.api.results import Results
+from citadel_orchestration.api.runs.batches import Batches
+from citadel_orchestration.api.runs.record import Record
+from citadel_orchestration.api.runs.runs import Runs
 from citadel_orchestration.settings import ApiSettings
 
 if TYPE_CHECKING:
@@ -60,6 +63,9 @@ class Services:
     embedder: Embedder
     fleet: Fleet
     health: Health
+    runs: Runs
+    batches: Batches
+    record: Record
 
     @classmethod
     def of(cls, settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Self:
@@ -71,6 +77,7 @@ class Services:
         backlog = Backlog(stores.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
         computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
+        record = Record(settings, stores.results)
         return cls(
             settings=settings,
             stores=stores,
@@ -91,15 +98,25 @@ class Services:
             health=Health(
                 probes(settings, broker=stores.broker, results=stores.results, cache=stores.cache, fleet=fleet)
             ),
+            runs=record.runs,
+            batches=Batches(
+                runs=record.runs,
+                settings=settings.workflows,
+                limits=settings.limits,
+                default_model=settings.default_model,
+            ),
+            record=record,
         )
 
     async def start(self) -> None:
         """Begins to listen for results and reads the catalogue; a store that is down holds nothing up."""
         self.results.start()
+        self.record.start()
         await self.models.start()
 
     async def stop(self) -> None:
         """Ends what `start` began and closes all connections."""
+        await self.record.stop()
         await self.models.stop()
         await self.results.stop()
         self.publisher.close()

@@ -1,0 +1,53 @@
+"""Collections: store and search, with texts embedded on the way. Each is a run that the request waits for."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from citadel_common.contracts import Lane
+from citadel_common.contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
+from citadel_common.deadline import Deadline
+from citadel_orchestration.api.bodies import documented, read_body
+from citadel_orchestration.api.raw_route import RawRoute, services_of
+from citadel_orchestration.engine.engine import new_run_id
+from citadel_orchestration.engine.single import single_step
+from citadel_orchestration.engine.submission import Origin
+
+router = APIRouter(route_class=RawRoute, tags=["collections"])
+_NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]}
+
+
+@router.post(
+    "/v1/collections/{name}/points",
+    responses={200: {"model": StoreResponse}},
+    openapi_extra=documented(StoreRequest) | _NAME,
+    summary="Store points",
+)
+async def store_points(request: Request) -> Response:
+    """Texts are embedded; the collection is created with the right dimension when it is not there."""
+    body = await read_body(request, StoreRequest)
+    return await _run(request, "vector_upsert", body.model_dump(exclude_none=True))
+
+
+@router.post(
+    "/v1/collections/{name}/search",
+    responses={200: {"model": SearchResponse}},
+    openapi_extra=documented(SearchRequest) | _NAME,
+    summary="Search a collection",
+)
+async def search(request: Request) -> Response:
+    """By a text, which is embedded, or by a vector."""
+    body = await read_body(request, SearchRequest)
+    return await _run(request, "vector_search", body.model_dump(exclude_none=True))
+
+
+async def _run(request: Request, type_: str, parameters: dict[str, Any]) -> Response:
+    services = services_of(request)
+    submissions = services.runs.submissions
+    definition = submissions.check(single_step(type_, {"collection": request.path_params["name"]} | parameters))
+    run = submissions.run_of(definition, run_id=new_run_id(), origin=Origin(kind="task", lane=Lane.INTERACTIVE.value))
+    deadline = Deadline.after(services.settings.api.request_timeout)
+    return Response(orjson.dumps(await services.runs.run_to_end(run, deadline)), media_type="application/json")

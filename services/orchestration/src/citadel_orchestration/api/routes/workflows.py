@@ -1,0 +1,49 @@
+"""Workflows: submitting, planning, the schema of definitions."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from citadel_common.contracts.runs import RunAccepted
+from citadel_orchestration.api.bodies import read_json
+from citadel_orchestration.api.raw_route import RawRoute, services_of
+from citadel_orchestration.definition.json_schema import json_schema
+from citadel_orchestration.definition.plan import plan
+
+router = APIRouter(route_class=RawRoute, tags=["workflows"])
+_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+@router.post(
+    "/v1/workflows",
+    status_code=202,
+    responses={202: {"model": RunAccepted}},
+    openapi_extra=_BODY,
+    summary="Submit a workflow",
+)
+async def submit_workflow(request: Request) -> Response:
+    """Records a run, which ends whatever dies meanwhile; everything wrong with the definition is told at once."""
+    raw = await read_json(request)
+    accepted = await services_of(request).runs.submit(raw)
+    location = {"location": f"/v1/runs/{accepted.run_id}"}
+    return Response(accepted.model_dump_json(), 202, location, media_type="application/json")
+
+
+@router.post("/v1/workflows/plan", openapi_extra=_BODY, summary="Check and plan a workflow without running it")
+async def plan_workflow(request: Request) -> Response:
+    """Order, graph and expected calls."""
+    services = services_of(request)
+    definition = services.runs.submissions.check(await read_json(request))
+    return Response(orjson.dumps(plan(definition)), media_type="application/json")
+
+
+@router.get("/v1/workflows/schema", summary="JSON Schema of workflow definitions")
+async def show_schema(request: Request) -> Response:
+    """For editors."""
+    schema = json_schema(services_of(request).runs.submissions.types)
+    return Response(orjson.dumps(schema), media_type="application/schema+json")

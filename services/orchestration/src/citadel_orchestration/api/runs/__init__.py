@@ -1,0 +1,1 @@
+"""Runs behind the HTTP API: submitting, showing, steering, following."""

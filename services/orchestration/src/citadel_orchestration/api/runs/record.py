@@ -1,0 +1,87 @@
+"""The API's side of the record: built once per process, opened and closed with it."""
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from citadel_common.errors import StoreUnavailable
+from citadel_common.tasks.app import create_app
+from citadel_orchestration.api.runs.news import RunNews
+from citadel_orchestration.api.runs.runs import Runs
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.knowledge import Knowledge
+from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.llm.client import LlmClients
+from citadel_orchestration.record.database import Database
+from citadel_orchestration.record.migrate import migrate_patiently
+from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+
+class Record:
+    """Its parts. Step types are here for their checks only: neither LLMs nor Qdrant are called by the API."""
+
+    def __init__(self, settings: ApiSettings, results: "Redis") -> None:
+        self._settings = settings
+        llm, store = LlmClients(settings.llm), VectorStore(settings.qdrant)
+        self._knowledge = Knowledge(
+            results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model
+        )
+        self._app = create_app(settings)
+        self._app.conf.result_backend = "disabled://"
+        self._database = Database(settings.postgres_dsn, settings.postgres, name="api")
+        self._news = RunNews(settings.postgres_dsn)
+        definitions = Definitions(all_types(llm, store))
+        self.runs = Runs(
+            database=self._database,
+            definitions=definitions,
+            submissions=Submissions(
+                types=public_types(llm, store),
+                known=self._knowledge,
+                limits=settings.workflows.definition_limits,
+            ),
+            transitions=Transitions(
+                self._database,
+                definitions,
+                output_at_end,
+                owner="api",
+                lease=settings.workflows.lease,
+                max_output_bytes=settings.workflows.max_output_bytes,
+            ),
+            publisher=Publisher(self._app),
+            news=self._news,
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Opens it; PostgreSQL may come up later."""
+        threading.Thread(target=self._migrate, name="migrate", daemon=True).start()
+        self._database.open()
+        self._news.start()
+        self._background = [asyncio.create_task(self._knowledge.run())]
+
+    async def stop(self) -> None:
+        """Closes it."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._news.stop()
+        await asyncio.to_thread(self._database.close)
+        self._app.close()
+
+    def _migrate(self) -> None:
+        try:
+            migrate_patiently(self._settings.postgres_dsn)
+        except StoreUnavailable as error:
+            log.warning("record_not_migrated", error=error.message)
