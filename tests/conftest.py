@@ -2,9 +2,33 @@
 
 from hypothesis import HealthCheck, settings
 
-from tests.support.fixtures import double, fleet, letters, ollama, plain, redis_server, redis_url, store, worker
+from tests.support.fixtures import (
+    double,
+    fleet,
+    letters,
+    ollama,
+    plain,
+    postgres_dsn,
+    postgres_server,
+    redis_server,
+    redis_url,
+    store,
+    worker,
+)
 
-__all__ = ["double", "fleet", "letters", "ollama", "plain", "redis_server", "redis_url", "store", "worker"]
+__all__ = [
+    "double",
+    "fleet",
+    "letters",
+    "ollama",
+    "plain",
+    "postgres_dsn",
+    "postgres_server",
+    "redis_server",
+    "redis_url",
+    "store",
+    "worker",
+]
 
 # No files in the working directory, no judgement on how fast the machine is.
 settings.register_profile("citadel", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -57,7 +57,7 @@ def test_interrupted_it_leaves_nothing_running(tmp_path):
             if line.startswith("embedding: "):
                 break
         pids = json.loads((home / "state.json").read_text())["pids"]
-        assert len(pids) == 4
+        assert {"broker", "cache", "postgres", "embeddings", "api"} <= set(pids)
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate()
     assert process.returncode == 130

@@ -1,5 +1,6 @@
 """`citadel dev` as users meet it: a real process, its children, signals and accidents."""
 
+import importlib.util
 import json
 import os
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import psycopg
 import pytest
 
 from citadel_client import Citadel
@@ -22,7 +24,10 @@ from citadel_client.dev.processes import alive
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 T = TypeVar("T")
-NAMES = {"broker", "cache", "embeddings", "api"}
+NAMES = {"broker", "cache", "postgres", "embeddings", "api"}
+if importlib.util.find_spec("citadel_orchestration.__main__"):
+    NAMES |= {"orchestration"}
+STORES = ("CITADEL_BROKER_URL", "CITADEL_CACHE_URL", "CITADEL_POSTGRES_DSN")
 START_S = 150.0
 STOP_S = 60.0
 
@@ -108,6 +113,7 @@ def test_announces_itself_and_writes_what_shells_need(running):
         "CITADEL_BROKER_URL",
         "CITADEL_RESULT_URL",
         "CITADEL_CACHE_URL",
+        "CITADEL_POSTGRES_DSN",
         "CITADEL_PIDS",
     }
     assert set(running.pids) == NAMES
@@ -137,6 +143,26 @@ def test_redis_refuses_those_without_the_password(running):
         assert connection.recv(100).startswith(b"-NOAUTH")
 
 
+def test_the_database_is_the_users_own_and_asks_for_the_password(running):
+    dsn = running.env["CITADEL_POSTGRES_DSN"]
+    assert ask(dsn, "SELECT current_user::text, current_database()::text") == ("citadel", "citadel")
+    assert ask(dsn, "SHOW fsync") == ("on",)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        ask(dsn, "SELECT 1", password="wrong")
+    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf"):
+        ask(dsn, "SELECT 1", user="postgres")
+
+
+def ask(dsn: str, statement: str, **changes: str) -> tuple[object, ...] | None:
+    with psycopg.connect(dsn, connect_timeout=10, **changes) as connection:
+        return connection.execute(statement).fetchone()
+
+
+def test_the_servers_see_none_of_the_users_secrets(running):
+    words = Path(f"/proc/{running.pids['postgres']}/environ").read_bytes().split(b"\0")
+    assert not [word for word in words if word.startswith((b"CITADEL_BROKER_URL", b"CITADEL_POSTGRES"))]
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_child_that_dies_is_started_again(running, name):
     before = eventually(lambda: running.pids if len(running.pids) == len(NAMES) else None)[name]
@@ -145,6 +171,7 @@ def test_a_child_that_dies_is_started_again(running, name):
     assert alive(after)
     with Citadel(running.env["CITADEL_API_URL"]) as citadel:
         eventually(lambda: serves(citadel))
+    eventually(lambda: asked(running.env["CITADEL_POSTGRES_DSN"], "SELECT 1"))
 
 
 def serves(citadel: Citadel) -> bool:
@@ -152,6 +179,21 @@ def serves(citadel: Citadel) -> bool:
         return citadel.health().status == "ok" and len(citadel.embed("once more", cache_enabled=False)) == 1
     except Exception:  # noqa: BLE001  (whatever it is, it is to pass)
         return False
+
+
+def test_what_was_committed_survives_the_kill_of_postgres(running):
+    dsn = running.env["CITADEL_POSTGRES_DSN"]
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    os.kill(running.pids["postgres"], signal.SIGKILL)  # leaves its lock file, and orphans for a moment
+    assert eventually(lambda: asked(dsn, "SELECT answer FROM kept")) == (42,)
+
+
+def asked(dsn: str, statement: str) -> tuple[object, ...] | None:
+    try:
+        return ask(dsn, statement)
+    except psycopg.OperationalError:
+        return None
 
 
 def test_a_second_one_on_the_same_home_says_where_the_first_is(running):
@@ -186,13 +228,16 @@ def test_stops_cleanly_and_starts_again_on_what_was_there(tmp_path, number):
             citadel.embed(["kept"])
             task = citadel.submit(["kept too"])
             task.wait(60)
-        stores = first.env["CITADEL_BROKER_URL"]
+        stores = {name: url for name, url in first.env.items() if name in STORES}
+        with psycopg.connect(first.env["CITADEL_POSTGRES_DSN"], connect_timeout=10) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         pids = first.pids
         assert first.stop(number) == 0
         assert not [name for name, pid in pids.items() if alive(pid)]
         assert not (home / "env").exists()
     with dev(home, "--port", "0") as second, Citadel(second.env["CITADEL_API_URL"]) as citadel:
-        assert second.env["CITADEL_BROKER_URL"] == stores
+        assert {name: url for name, url in second.env.items() if name in STORES} == stores
+        assert ask(second.env["CITADEL_POSTGRES_DSN"], "SELECT answer FROM kept") == (42,)
         assert citadel.embed(["kept"]).cache_hits == 1
         assert citadel._call(_status_of(task.task_id)).status == "succeeded"
 
@@ -212,6 +257,7 @@ def test_killed_it_leaves_no_process_and_starts_again(tmp_path):
         with dev(home, "--port", "0") as second:  # waits for what is left of the first
             assert not [name for name, pid in pids.items() if alive(pid)]
             assert set(second.pids) == NAMES
+            assert postgres_ended_in_order(home)
 
 
 def test_killed_with_its_guardian_its_children_end_at_the_next_start(tmp_path):
@@ -227,6 +273,13 @@ def test_killed_with_its_guardian_its_children_end_at_the_next_start(tmp_path):
         with dev(home, "--port", "0") as second:
             assert not [name for name, pid in pids.items() if alive(pid)]
             assert set(second.pids) == NAMES
+            assert postgres_ended_in_order(home)
+
+
+def postgres_ended_in_order(home: Path) -> bool:
+    """Whether the first run's server shut down fast, not smart and not killed."""
+    said = (home / "logs" / "postgres.log.1").read_text()
+    return "received fast shutdown request" in said and "database system is shut down" in said
 
 
 def _guardian_of(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""Fixtures for every test that talks to a real Redis."""
+"""Fixtures for every test that talks to a real Redis or PostgreSQL."""
 
 import os
 from collections.abc import Iterator
@@ -6,10 +6,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from citadel_client.dev.cluster import Programs
+from citadel_client.dev.errors import NoPostgres
 from citadel_common.tasks.dead_letters import INDEX, LETTERS, DeadLetters
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
 from tests.support.fleet import Fleet, open_fleet
+from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess, redis_binary
 from tests.support.worker import WorkerProcess
 
@@ -44,6 +47,31 @@ def store(redis_server: RedisProcess, redis_url: str) -> Iterator["redis.Redis"]
     """A client of it."""
     with redis_server.client() as client:
         yield client
+
+
+def require_postgres() -> None:
+    """Skip where there is no PostgreSQL; fail in CI, where one must be."""
+    try:
+        Programs.find()
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresProcess]:
+    """The PostgreSQL server of this test process."""
+    require_postgres()
+    with PostgresProcess() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresProcess) -> Iterator[str]:
+    """The URL of a database of the test's own, migrated and without rows."""
+    with postgres_server.database() as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from citadel_client.dev.home import Home
 from citadel_client.dev.logs import LogFile, LogKeeper
 from citadel_client.dev.redis import RedisServer, find_server
 
-URLS = environment.stores("redis://:p@127.0.0.1:1/0", "redis://:p@127.0.0.1:2/0")
+DSN = "postgresql://citadel:p@127.0.0.1:3/citadel"
+URLS = environment.stores("redis://:p@127.0.0.1:1/0", "redis://:p@127.0.0.1:2/0", DSN)
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def test_children_get_embedded_defaults(home):
     assert found["CITADEL_DEFAULT_MODEL"] == "all-minilm"
     assert found["CITADEL_API__PORT"] == "8080"
     assert found["CITADEL_RESULT_URL"] == found["CITADEL_BROKER_URL"] == "redis://:p@127.0.0.1:1/0"
+    assert found["CITADEL_POSTGRES_DSN"] == DSN
 
 
 def test_the_users_settings_count(home):
@@ -40,10 +42,22 @@ def test_the_users_settings_count(home):
 
 
 def test_stores_of_an_earlier_run_do_not_count(home):
-    user = {"CITADEL_BROKER_URL": "redis://old", "CITADEL_API__PORT": "1"}
+    user = {"CITADEL_BROKER_URL": "redis://old", "CITADEL_POSTGRES_DSN": "old", "CITADEL_API__PORT": "1"}
     found = environment.of_children(user, home, 8080, URLS)
-    assert found["CITADEL_BROKER_URL"] == URLS["CITADEL_BROKER_URL"]
+    assert URLS.items() <= found.items()
     assert found["CITADEL_API__PORT"] == "8080"
+
+
+def test_the_orchestration_worker_opens_the_embedded_qdrant(home):
+    found = environment.of_orchestration({"CITADEL_QDRANT__PATH": "elsewhere"}, home)
+    assert found["CITADEL_QDRANT__PATH"] == str(home.path / "data" / "qdrant")
+    assert found["CITADEL_WORKER__CONCURRENCY"] == "16"
+
+
+@pytest.mark.parametrize("name", ["CITADEL_QDRANT__URL", "citadel_qdrant__url", "CITADEL_QDRANT__URL_FILE"])
+def test_a_qdrant_of_the_users_is_used(home, name):
+    user = {name: "http://qdrant:6333", "CITADEL_WORKER__CONCURRENCY": "4"}
+    assert environment.of_orchestration(user, home) == user
 
 
 def test_the_env_file_is_for_shells_and_private(home):

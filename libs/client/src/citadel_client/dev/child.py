@@ -26,13 +26,11 @@ class ChildSpec:
         name: Short name, of the log too.
         command: Makes the command line, before each start.
         environment: All its variables.
-        grace: Seconds it gets to end.
     """
 
     name: str
     command: Callable[[], Sequence[str]]
     environment: Mapping[str, str]
-    grace: float
 
 
 class Child:

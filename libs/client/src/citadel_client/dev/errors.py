@@ -1,5 +1,7 @@
 """Why the stack cannot run."""
 
+from pathlib import Path
+
 
 class DevError(Exception):
     """The stack cannot run."""
@@ -25,6 +27,23 @@ class NoRedis(DevError):
 
     def __init__(self) -> None:
         super().__init__(type(self).__doc__)
+
+
+class NoPostgres(DevError):
+    """There is no PostgreSQL server; run scripts/setup, or install postgresql (18 or near it)."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
+
+
+class OtherPostgres(DevError):
+    """The data directory is of another major version of PostgreSQL."""
+
+    def __init__(self, directory: Path, made_by: str, found: int) -> None:
+        super().__init__(
+            f"{directory} was made by PostgreSQL {made_by}, and PostgreSQL {found} cannot read it; convert it with "
+            f"pg_upgrade, or move it away to begin with an empty record"
+        )
 
 
 class StartFailed(DevError):

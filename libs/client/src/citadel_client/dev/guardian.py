@@ -1,8 +1,8 @@
 """A process that outlives the stack's and ends its children, should it be killed.
 
-It reads JSON lines from the stack, `[{"grace": seconds, "pids": [...]}, ...]`: who runs, in the order in which
-they are to be ended. When its input closes it ends those of the last line and removes the env file, which says
-that the stack is ready; an orderly stop leaves nobody.
+It reads JSON lines from the stack, `[{"grace": seconds, "signal": number, "pids": [...]}, ...]`: who runs, in the
+order in which they are to be ended. When its input closes it ends those of the last line and removes the env file,
+which says that the stack is ready; an orderly stop leaves nobody.
 It holds the home's lock meanwhile, so that a next run waits for the ports and files to be free.
 """
 
@@ -90,7 +90,8 @@ class Guardian:
 def end(stages: Stages) -> None:
     """End what still runs, stage by stage."""
     for stage in stages:
-        end_groups([pid for pid in stage["pids"] if alive(pid)], stage["grace"], lambda pid: not alive(pid))
+        left = [pid for pid in stage["pids"] if alive(pid)]
+        end_groups(left, stage["grace"], lambda pid: not alive(pid), signal.Signals(stage["signal"]))
 
 
 def main() -> None:

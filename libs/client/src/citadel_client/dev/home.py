@@ -18,7 +18,7 @@ class Kept:
 
     Attributes:
         password: Of both Redis servers, so that other users of the machine cannot use them.
-        ports: Ports of the Redis servers, by name; taken again where they are free.
+        ports: Ports of the servers, by name; taken again where they are free.
         pids: Children of the run that wrote this, by name.
         url: The API of the run that wrote this.
         owner: Process id of that run.
@@ -52,6 +52,16 @@ class Home:
     def logs(self) -> Path:
         """What the children print."""
         return self.path / "logs"
+
+    @property
+    def database(self) -> Path:
+        """Data directory of PostgreSQL, which makes it itself; the same by whichever name home is called."""
+        return (self.path / "data" / "postgres").resolve()
+
+    @property
+    def vectors(self) -> Path:
+        """Data directory of the embedded Qdrant, which makes it itself."""
+        return self.path / "data" / "qdrant"
 
     def data(self, name: str) -> Path:
         """Data directory of a server."""

@@ -8,6 +8,7 @@ from citadel_client.dev.environment import HOME_MARK
 from citadel_client.dev.errors import AlreadyRunning, DevError
 from citadel_client.dev.home import Home
 from citadel_client.dev.processes import alive, end_groups
+from citadel_client.dev.stages import STAGES
 
 PATIENCE_S = 75.0
 GRACE_S = 10.0
@@ -43,17 +44,22 @@ def alive_owner(pid: int) -> bool:
 
 def sweep(home: Home) -> None:
     """End children that an earlier run and its guardian left."""
-    left = [pid for pid in home.kept().pids.values() if alive(pid) and _belongs(pid, home)]
-    end_groups(left, GRACE_S, lambda pid: not alive(pid))
+    left = {name: pid for name, pid in home.kept().pids.items() if alive(pid) and _belongs(pid, home)}
+    for stage in STAGES:
+        pids = [pid for name, pid in left.items() if name in stage.names]
+        end_groups(pids, GRACE_S, lambda pid: not alive(pid), stage.signal)
 
 
 def _belongs(pid: int, home: Home) -> bool:
     """Whether the process is of this home and not another that got the same number.
 
-    Redis writes its title over its variables, but works in its data directory.
+    Redis writes its title over its variables, but works in its data directory. PostgreSQL may be another user's,
+    of whom everybody sees the command line, but in some containers not even root the rest.
     """
     process = Path("/proc") / str(pid)
     try:
+        if str(home.database).encode() in (process / "cmdline").read_bytes().split(b"\0"):
+            return True
         variables = (process / "environ").read_bytes().split(b"\0")
         directory = (process / "cwd").readlink()
     except OSError:

@@ -35,11 +35,13 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def end_groups(pids: Iterable[int], grace: float, gone: Callable[[int], bool]) -> None:
-    """Ask groups to end, together; end what is left after `grace` seconds."""
+def end_groups(
+    pids: Iterable[int], grace: float, gone: Callable[[int], bool], number: signal.Signals = signal.SIGTERM
+) -> None:
+    """Ask groups to end, together, by the signal; end what is left after `grace` seconds."""
     waiting = list(pids)
     for pid in waiting:
-        signal_group(pid, signal.SIGTERM)
+        signal_group(pid, number)
     deadline = time.monotonic() + grace
     while (waiting := [pid for pid in waiting if not gone(pid)]) and time.monotonic() < deadline:
         time.sleep(POLL_S)

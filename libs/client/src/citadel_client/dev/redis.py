@@ -43,7 +43,7 @@ class RedisServer:
     """Configuration of one server."""
 
     def __init__(self, home: Home, role: Role, port: int, password: str) -> None:
-        self.role = role
+        self.name = role
         self.port = port
         self._home = home
         self._password = password
@@ -55,14 +55,14 @@ class RedisServer:
 
     def command(self) -> list[str]:
         """The command line; the password is in a private file, not where everybody sees it."""
-        directory = self._home.data(self.role)
+        directory = self._home.data(self.name)
         lines = [
             f"bind {HOST}",
             f"port {self.port}",
             f'dir "{directory}"',
             f"requirepass {self._password}",
             "daemonize no",
-            *RULES[self.role],
+            *RULES[self.name],
         ]
         config = directory / "redis.conf"
         write_private(config, "\n".join(lines) + "\n")

@@ -1,5 +1,6 @@
 """The stack: started in order, watched, ended in reverse."""
 
+import importlib.util
 import os
 import sys
 import threading
@@ -10,16 +11,22 @@ from typing import Self
 
 from citadel_client.dev import environment, leftovers, ports, readiness
 from citadel_client.dev.child import Child, ChildSpec
+from citadel_client.dev.cluster import Programs
 from citadel_client.dev.guardian import Guardian
 from citadel_client.dev.home import Home
 from citadel_client.dev.logs import LogFile, LogKeeper
 from citadel_client.dev.processes import end_groups
-from citadel_client.dev.redis import RedisServer, find_server
+from citadel_client.dev.redis import find_server
+from citadel_client.dev.servers import Servers
+from citadel_client.dev.stages import STAGES, Stage
 
-SERVICES = {"embeddings": "citadel_embeddings", "api": "citadel_orchestration.api"}
-STOP_ORDER = (("api",), ("embeddings",), ("broker", "cache"))
-GRACE_S = {"api": 20.0, "embeddings": 30.0, "broker": 20.0, "cache": 20.0}
-REDIS_START_S = 30.0
+SERVICES = {
+    "orchestration": "citadel_orchestration",
+    "embeddings": "citadel_embeddings",
+    "api": "citadel_orchestration.api",
+}
+SERVERS_START_S = 60.0
+"""PostgreSQL may have to recover first."""
 START_TIMEOUT_S = 180.0
 
 
@@ -28,7 +35,7 @@ def _silent(*_: str) -> None:
 
 
 class DevStack:
-    """Redis, the embeddings worker and the API on embedded defaults; a context manager.
+    """Redis, PostgreSQL, the workers and the API on embedded defaults; a context manager.
 
     Args:
         home: Directory for data, logs and state; default CITADEL_HOME, else `.citadel`.
@@ -91,6 +98,7 @@ class DevStack:
     def start(self) -> None:
         """Start everything and wait until it serves."""
         find_server()
+        Programs.find()
         self.home.create()
         lock = leftovers.claim(self.home, self._say)
         try:
@@ -104,25 +112,36 @@ class DevStack:
             raise
 
     def _start_children(self) -> None:
-        servers = self._redis_servers()
-        self._stores = environment.stores(servers[0].url, servers[1].url)
-        variables = environment.of_children(os.environ, self.home, self._port, self._stores)
-        specs = [_spec(server.role, server.command, variables) for server in servers]
-        specs += [_spec(name, _python(module), variables) for name, module in SERVICES.items()]
-        for spec in specs:
+        servers = Servers(self.home, self._port)
+        servers.prepare()
+        self._stores = servers.variables
+        for spec in self._specs(servers):
             log = LogFile(self.home.logs / f"{spec.name}.log")
             self._children[spec.name] = Child(spec, log, changed=self._changed, say=self._say)
         self._logs = LogKeeper({name: child.log for name, child in self._children.items()}, self._show)
         self._logs.start()
         self._bring_up(servers)
 
-    def _bring_up(self, servers: list[RedisServer]) -> None:
-        stores = [self._children[server.role] for server in servers]
-        services = [self._children[name] for name in SERVICES]
+    def _specs(self, servers: Servers) -> list[ChildSpec]:
+        """What to run: the servers, then who needs them."""
+        general = environment.of_children(os.environ, self.home, self._port, self._stores)
+        special = {
+            "postgres": environment.of_postgres(self.home),
+            "orchestration": environment.of_orchestration(general, self.home),
+        }
+        commands = {server.name: server.command for server in servers.all}
+        commands |= {name: _python(module) for name, module in SERVICES.items() if _installed(module)}
+        return [
+            ChildSpec(name=name, command=command, environment=special.get(name, general))
+            for name, command in commands.items()
+        ]
+
+    def _bring_up(self, servers: Servers) -> None:
+        stores = [self._children[server.name] for server in servers.all]
+        services = [child for child in self._children.values() if child not in stores]
         for child in stores:
             child.start()
-        serving = "Redis to serve"
-        readiness.wait(stores, lambda: all(server.ready() for server in servers), lambda: serving, REDIS_START_S)
+        readiness.wait(stores, servers.ready, lambda: servers.waiting_for, SERVERS_START_S)
         for child in services:
             child.start()
         api = readiness.ApiReadiness(self.api_url)
@@ -131,27 +150,14 @@ class DevStack:
         self._ready = True
         self._changed()
 
-    def _redis_servers(self) -> list[RedisServer]:
-        kept = self.home.kept()
-        broker = ports.free(kept.ports.get("broker"), frozenset({self._port}))
-        cache = ports.free(kept.ports.get("cache"), frozenset({self._port, broker}))
-        self.home.remember(password=kept.password, ports={"broker": broker, "cache": cache})
-        return [
-            RedisServer(self.home, "broker", broker, kept.password),
-            RedisServer(self.home, "cache", cache, kept.password),
-        ]
-
     def _changed(self) -> None:
         """A child has started: write down who runs."""
         with self._gate:
             if self._guardian:
-                self._guardian.tell([{"grace": _grace(stage), "pids": self._pids_of(stage)} for stage in STOP_ORDER])
+                self._guardian.tell([stage.told(self.pids) for stage in STAGES])
             self.home.remember(pids=self.pids)
             if self._ready:
                 self.home.write_env(self.env)
-
-    def _pids_of(self, stage: tuple[str, ...]) -> list[int]:
-        return [pid for name, pid in self.pids.items() if name in stage]
 
     def stop(self) -> None:
         """End everything, in order; interrupted once more, at once."""
@@ -160,14 +166,14 @@ class DevStack:
         try:
             for child in self._children.values():
                 child.retire()
-            for stage in STOP_ORDER:
+            for stage in STAGES:
                 self._end(stage)
         finally:
             self._finish()
 
-    def _end(self, stage: tuple[str, ...]) -> None:
-        by_pid = {pid: self._children[name] for name, pid in self.pids.items() if name in stage}
-        end_groups(by_pid, _grace(stage), lambda pid: by_pid[pid].ended)
+    def _end(self, stage: Stage) -> None:
+        by_pid = {pid: self._children[name] for name, pid in self.pids.items() if name in stage.names}
+        end_groups(by_pid, stage.grace, lambda pid: by_pid[pid].ended, stage.signal)
 
     def _finish(self) -> None:
         for child in self._children.values():
@@ -180,14 +186,14 @@ class DevStack:
         self.home.unlock()
 
 
-def _spec(name: str, command: Callable[[], list[str]], variables: dict[str, str]) -> ChildSpec:
-    return ChildSpec(name=name, command=command, environment=variables, grace=GRACE_S[name])
-
-
 def _python(module: str) -> Callable[[], list[str]]:
     # -P: modules in the current directory are not ours
     return lambda: [sys.executable, "-P", "-m", module]
 
 
-def _grace(stage: tuple[str, ...]) -> float:
-    return max(GRACE_S[name] for name in stage)
+def _installed(module: str) -> bool:
+    """Whether `python -m` finds the module."""
+    try:
+        return importlib.util.find_spec(f"{module}.__main__") is not None
+    except ModuleNotFoundError:
+        return False
