@@ -69,7 +69,7 @@ class ApiFragment(Fragment):
 class WorkflowSettings(Fragment):
     """The workflow engine."""
 
-    lease: float = Field(15.0, gt=0.2, description="Seconds a step's lease lasts without renewal; then others take it")
+    lease: float = Field(10.0, gt=0.2, description="Seconds a step's lease lasts without renewal; then others take it")
     sweep_interval: float = Field(0.5, gt=0, description="Seconds between looks for what was left lying")
     max_in_flight: int = Field(1000, ge=1, description="Steps a worker executes at once")
     max_output_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the output of one step")

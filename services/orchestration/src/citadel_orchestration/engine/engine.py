@@ -5,6 +5,7 @@ import functools
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Engine:
         self._answer = parts.answer
         self._max_in_flight = max_in_flight
         self._stopping = stopping
+        self._here = threading.local()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="transitions")
 
     @property
@@ -110,7 +112,20 @@ class Engine:
         for claim in advance.claims[1:]:
             self._threads.submit(self._guarded, self._start, claim)
         if advance.claims:
-            self._guarded(self._start, advance.claims[0])
+            self._start_here(advance.claims[0])
+
+    def _start_here(self, claim: Claim) -> None:
+        """Starts a step in this thread, after the one that it may be starting now: chains do not nest."""
+        waiting: deque[Claim] | None = getattr(self._here, "waiting", None)
+        if waiting is not None:
+            waiting.append(claim)
+            return
+        self._here.waiting = waiting = deque([claim])
+        try:
+            while waiting:
+                self._guarded(self._start, waiting.popleft())
+        finally:
+            self._here.waiting = None
 
     def resend(self, claim: Claim) -> None:
         """Sends a step's texts to the embeddings workers again."""
@@ -162,7 +177,7 @@ class Engine:
             self.in_flight.drop([claim])
             return
         step, scope = self._read(claim)
-        if step.when is not None and not step.when.evaluate(scope):
+        if step.when is not None and _asks_now(step, claim) and not step.when.evaluate(scope):
             self._record(claim, functools.partial(self._transitions.skip, claim.ref, claim.attempt))
         elif step.for_each is not None and claim.ref.item == NO_ITEM:
             self._expand(claim, step, scope)
@@ -215,8 +230,7 @@ class Engine:
         self._record(claim, transition)
 
     def _send_texts(self, claim: Claim, step: Step, parts: list[EmbedPart], echo: dict[str, Any] | None) -> None:
-        deadline = _deadline(claim, step)
-        self.in_flight.awaits_vectors(claim)
+        deadline = self.in_flight.awaits_vectors(claim, _deadline(claim, step))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -229,6 +243,7 @@ class Engine:
         try:
             self._publisher.embed(message, lane=claim.lane)
         except StoreUnavailable as error:
+            self.in_flight.was_not_sent(claim)
             log.warning("texts_not_sent", run_id=message.run_id, step_id=message.step_id, error=error.message)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
@@ -288,13 +303,26 @@ class Engine:
 
     def _after_end(self, ended: Ended) -> None:
         if ended.reply_to is not None:
-            self._threads.submit(self._answer, ended)
+            self._later(self._answer, ended)
         if ended.status != "succeeded":
-            self._threads.submit(self.cancel_children, ended.run_id)
+            self._later(self.cancel_children, ended.run_id)
         if ended.concurrency_key is not None:
-            self._threads.submit(self._release, ended.concurrency_key)
+            self._later(self._release, ended.concurrency_key)
         if ended.parent is not None:
-            self._threads.submit(self.report, ended.parent, ended.run_id)
+            self._later(self.report, ended.parent, ended.run_id)
+
+    def _later(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Does something that the sweep would do too, only later."""
+
+        def guarded() -> None:
+            try:
+                act(*arguments)
+            except CitadelError as error:
+                log.warning("left_to_the_sweep", what=getattr(act, "__name__", "answer"), error=error.message)
+            except Exception:
+                log.exception("after_end_crashed")
+
+        self._threads.submit(guarded)
 
     def _release(self, key: str) -> None:
         for advance in self._transitions.release(key):
@@ -318,6 +346,13 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
         first = bad_fields(error)[0]
         raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
     return found
+
+
+def _asks_now(step: Step, claim: Claim) -> bool:
+    """Whether the condition is for this: one that speaks of the item is for each item, any other for the step."""
+    if step.for_each is None or step.when is None:
+        return True
+    return bool({"item", "index"} & step.when.expression.uses.names) == (claim.ref.item != NO_ITEM)
 
 
 def new_run_id() -> UUID:

@@ -6,8 +6,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from citadel_common.deadline import Deadline
 from citadel_orchestration.record.rows import Claim, StepRef
 
+SOON = 1.0
 FIRST_WAIT = 10.0
 LONGEST_WAIT = 300.0
 """Seconds until a step whose vectors do not come is sent to the embeddings workers again; doubled each time."""
@@ -22,12 +24,14 @@ class Flight:
         call: Its execution on the event loop; None while it waits for vectors, or is about to begin.
         resend_at: When its texts are sent again (monotonic); None while it does not wait for vectors.
         wait: Seconds to the next time.
+        deadline: When it is given up for want of vectors.
     """
 
     claim: Claim
     call: "Future[Any] | None" = None
     resend_at: float | None = None
     wait: float = FIRST_WAIT
+    deadline: Deadline | None = None
 
 
 @dataclass
@@ -60,13 +64,32 @@ class InFlight:
             if flight is not None:
                 flight.call, flight.resend_at = call, None
 
-    def awaits_vectors(self, claim: Claim) -> None:
-        """Notes that a step's texts were sent to the embeddings workers."""
+    def awaits_vectors(self, claim: Claim, deadline: Deadline) -> Deadline:
+        """Notes that a step's texts are sent to the embeddings workers; the deadline of the first time."""
+        with self._lock:
+            flight = self._flights.get(claim.ref)
+            if flight is None:
+                return deadline
+            flight.resend_at = time.monotonic() + flight.wait
+            flight.wait = min(LONGEST_WAIT, flight.wait * 2)
+            flight.deadline = flight.deadline or deadline
+            return flight.deadline
+
+    def was_not_sent(self, claim: Claim) -> None:
+        """Notes that the broker did not take the texts."""
         with self._lock:
             flight = self._flights.get(claim.ref)
             if flight is not None:
-                flight.resend_at = time.monotonic() + flight.wait
-                flight.wait = min(LONGEST_WAIT, flight.wait * 2)
+                flight.resend_at = time.monotonic() + SOON
+
+    def expired(self) -> list[Claim]:
+        """The steps whose vectors did not come in time."""
+        with self._lock:
+            return [
+                flight.claim
+                for flight in self._flights.values()
+                if flight.resend_at is not None and flight.deadline is not None and flight.deadline.remaining <= 0
+            ]
 
     def claims(self) -> list[Claim]:
         """All claims."""

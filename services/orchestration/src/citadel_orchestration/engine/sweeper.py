@@ -25,9 +25,9 @@ BATCH = 100
 """Things taken at once; more are found by the next look, which follows at once."""
 _ACTIVE = " AND EXISTS (SELECT 1 FROM runs WHERE runs.run_id = steps.run_id AND status IN ('queued', 'running'))"
 _STEP = "SELECT run_id, step_id, item, attempt FROM steps WHERE "
-LEFT = _STEP + "status IN ('ready', 'running') AND lease_until < now()" + _ACTIVE + " ORDER BY lease_until LIMIT %s"
+READY = _STEP + "status = 'ready' AND lease_until < now()" + _ACTIVE + " ORDER BY lease_until LIMIT %s"
+LEFT = _STEP + "status = 'running' AND lease_until < now()" + _ACTIVE + " ORDER BY lease_until LIMIT %s"
 DUE = _STEP + "status = 'waiting' AND due_at <= now()" + _ACTIVE + " ORDER BY due_at LIMIT %s"
-LATE = _STEP + "status = 'running' AND timeout_at < now() LIMIT %s"
 OVER = "SELECT run_id FROM runs WHERE finished_at IS NULL AND deadline_at < now() LIMIT %s"
 UNANSWERED = (
     "SELECT run_id, status, reply_to FROM runs WHERE reply_to IS NOT NULL"
@@ -67,7 +67,7 @@ class Sweeper:
         self._owner = owner
         self._interval = interval
         self._lease = lease
-        self._renewed = 0.0
+        self._connected_since = time.monotonic()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
@@ -90,9 +90,11 @@ class Sweeper:
         """One look at everything."""
         self._resend()
         self._deadlines()
-        self._steps(LATE, self._transitions.time_out_step)
+        self._expired()
         if self._engine.room:
-            self._steps(LEFT, self._transitions.take_over)
+            self._steps(READY, self._transitions.take_over)
+            if self._is_settled:
+                self._steps(LEFT, self._transitions.take_over)
             self._steps(DUE, self._transitions.wake)
             self._held()
         self._unanswered()
@@ -123,6 +125,16 @@ class Sweeper:
             self._try(functools.partial(act, ref, attempt))
             if not self._engine.room:
                 return
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether PostgreSQL has been there long enough for others to have renewed their leases after an outage."""
+        return time.monotonic() - self._connected_since > self._lease / 2
+
+    def _expired(self) -> None:
+        for claim in self._engine.in_flight.expired():
+            self._engine.in_flight.drop([claim])
+            self._try(functools.partial(self._transitions.time_out_step, claim.ref, claim.attempt))
 
     def _deadlines(self) -> None:
         for (run_id,) in self._rows(OVER):
@@ -165,6 +177,7 @@ class Sweeper:
             try:
                 act()
             except StoreUnavailable as error:
+                self._connected_since = time.monotonic()
                 log.warning("sweep_failed", error=error.message)
             except Exception:
                 log.exception("sweep_crashed")

@@ -65,6 +65,7 @@ class Transitions:
         self._finish = finish
         self._owner = owner
         self.lease = lease
+        self.republish = lease / 3
         self._max_output_bytes = max_output_bytes
 
     def submit(self, run: NewRun) -> runs.Submitted:
@@ -75,7 +76,7 @@ class Transitions:
             StoreUnavailable: It may or may not have been recorded.
         """
         with self._database.cursor() as cursor:
-            return runs.submit(cursor, run, republish=self.lease)
+            return runs.submit(cursor, run, republish=self.republish)
 
     def start(self, ref: StepRef) -> Advance:
         """Claims a step that is ready."""
@@ -140,7 +141,7 @@ class Transitions:
         with self._on(ref.run_id) as tx:
             if tx is None or not _park(tx, ref, attempt, child=run.run_id):
                 return _untouched(tx), None
-            submitted = runs.submit(tx.cursor, run, republish=self.lease)
+            submitted = runs.submit(tx.cursor, run, republish=self.republish)
             tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run.run_id))
         return tx.advance, submitted
 
@@ -171,7 +172,7 @@ class Transitions:
             if tx is None:
                 return NOTHING
             tx.cursor.execute(
-                "UPDATE steps SET status = 'ready', lease_owner = NULL, lease_until = now(), timeout_at = NULL"
+                "UPDATE steps SET status = 'ready', lease_owner = NULL, lease_until = now()"
                 " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'",
                 [ref.run_id, ref.step_id, ref.item, attempt],
             )
@@ -373,7 +374,7 @@ class Transitions:
         told = {"code": error.code, "message": error.message}
         tx.cursor.execute(
             "UPDATE steps SET status = 'waiting', tries = tries + 1, attempt = attempt + 1, error = %s,"
-            " lease_owner = NULL, lease_until = NULL, timeout_at = NULL, due_at = now() + make_interval(secs => %s)"
+            " lease_owner = NULL, lease_until = NULL, due_at = now() + make_interval(secs => %s)"
             " WHERE run_id = %s AND step_id = %s AND item = %s",
             [Jsonb(told), delay, ref.run_id, ref.step_id, ref.item],
         )
@@ -510,7 +511,7 @@ def _park(
     if tx.run.is_finished:
         return False
     tx.cursor.execute(
-        "UPDATE steps SET status = 'waiting', lease_owner = NULL, lease_until = NULL, timeout_at = NULL, signal = %s,"
+        "UPDATE steps SET status = 'waiting', lease_owner = NULL, lease_until = NULL, signal = %s,"
         " child_run_id = %s, items_total = %s, due_at = now() + make_interval(secs => %s)"
         " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'",
         [signal, child, items_total, seconds, ref.run_id, ref.step_id, ref.item, attempt],

@@ -8,7 +8,7 @@ from typing import Any
 
 from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, StepEmbedded
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, by_code
+from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, by_code
 from citadel_orchestration.steps.base import Parameters, StepType, Vectors, Wanted
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep, output_of_vectors
 from citadel_orchestration.steps.embedding_chunk import ChunkParameters, EmbeddingChunk
@@ -59,11 +59,17 @@ def output_of(message: StepEmbedded) -> Any:
 def error_of(part: EmbeddedPart) -> CitadelError | None:
     """Why a request as a whole has no usable answer: one text without a vector is enough."""
     if part.error is not None:
-        return by_code(part.error["code"])(part.error["message"])
+        return _error(part.error["code"], part.error["message"])
     if part.errors:
         first = part.errors[0]
-        return by_code(first["code"])(f"text[{first['index']}]: {first['message']}")
+        return _error(first["code"], f"text[{first['index']}]: {first['message']}")
     return None
+
+
+def _error(code: str, message: str) -> CitadelError:
+    """The error; the deadline that was exceeded is that of the attempt, and another one has its own."""
+    kind = by_code(code)
+    return (StepTimedOut if kind is DeadlineExceeded else kind)(message)
 
 
 def vectors_of(part: EmbeddedPart) -> Vectors:
@@ -85,10 +91,9 @@ def _compact(part: EmbeddedPart, form: str) -> dict[str, Any]:
 
 def _chunk_output(message: StepEmbedded, ids: list[Any]) -> Any:
     """Results of the requests of a chunk; where all failed in a way that can pass, the chunk is tried again."""
-    errors = [by_code(part.error["code"]) for part in message.parts if part.error is not None]
-    if errors and len(errors) == len(message.parts) and all(kind.transient for kind in errors):
-        first = message.parts[0].error or {}
-        return errors[0](first.get("message", ""))
+    errors = [_error(**part.error) for part in message.parts if part.error is not None]
+    if len(errors) == len(message.parts) and all(error.transient for error in errors):
+        return errors[0]
     return {
         "results": [
             {"request_id": request_id, **part.model_dump(exclude_none=True)}

@@ -35,7 +35,7 @@ RETURNING attempt, tries
 """
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
-    due_at = NULL, lease_until = NULL, lease_owner = NULL, timeout_at = NULL
+    due_at = NULL, lease_until = NULL, lease_owner = NULL
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status IN ('running', 'waiting')
 """
@@ -143,7 +143,7 @@ class RunTransaction:
         self.cursor.execute(
             """
             UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL,
-                lease_until = NULL, lease_owner = NULL, timeout_at = NULL
+                lease_until = NULL, lease_owner = NULL
             WHERE run_id = %s AND status <> ALL(%s)
             """,
             [self.run.run_id, list(DONE)],

@@ -63,7 +63,7 @@ class Batches:
         run = self._run(run_id, model=model, labels=labels)
         try:
             async with _in_threads(self.runs.database.cursor()) as cursor:
-                await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.lease)
+                await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
                 chunks = 0
                 async for chunk in self._chunks(lines, model):
                     body = orjson.dumps(chunk)
@@ -147,7 +147,7 @@ class Batches:
             run_id,
             chunks=chunks,
             parallel=self.settings.batch_parallel,
-            republish=self.runs.transitions.lease,
+            republish=self.runs.transitions.republish,
         )
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:

@@ -13,7 +13,9 @@ from citadel_orchestration.definition.expressions.frame import Frame, Node
 from citadel_orchestration.definition.expressions.syntax import Key
 from citadel_orchestration.definition.expressions.uses import Uses, of_path
 
-CACHED = 8192
+SHORT = 256
+"""Characters up to which an expression is usual: many such are kept, and few longer ones, so that memory is bounded."""
+KEPT_SHORT, KEPT_LONG = 4096, 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,16 @@ class Expression:
             raise Failed("its values are nested too deeply") from None
 
 
-@functools.lru_cache(maxsize=CACHED)
 def compiled(text: str) -> Expression:
-    """The expression of a text without `${{` and `}}`; the same text gives the same expression.
+    """The expression of a text without `${{` and `}}`; one that was compiled before is reused.
 
     Raises:
         Malformed: It is none.
     """
+    return _short(text) if len(text) <= SHORT else _long(text)
+
+
+def _compiled(text: str) -> Expression:
     plain = syntax.path(text)
     if plain is not None and len(text) <= syntax.MAX_LENGTH and plain[0] not in ("true", "false", "null"):
         return Expression(text=text, uses=of_path(*plain), gives="", path=plain, run=_along(*plain))
@@ -64,6 +69,10 @@ def compiled(text: str) -> Expression:
     except RecursionError:
         raise Malformed("expression_too_large", "the expression is nested too deeply") from None
     return Expression(text=text, uses=compiler.uses, gives=code.gives, path=None, run=code.run)
+
+
+_short = functools.lru_cache(maxsize=KEPT_SHORT)(_compiled)
+_long = functools.lru_cache(maxsize=KEPT_LONG)(_compiled)
 
 
 def _along(root: str, keys: tuple[Key, ...]) -> Node:

@@ -54,7 +54,6 @@ CREATE TABLE steps (
     due_at       timestamptz,
     lease_owner  text,
     lease_until  timestamptz,
-    timeout_at   timestamptz,
     signal       text,
     child_run_id uuid,
     items_total  integer,
@@ -68,7 +67,6 @@ CREATE TABLE steps (
 ) WITH (fillfactor = 80);
 CREATE INDEX steps_by_lease ON steps (lease_until) WHERE status IN ('ready', 'running');
 CREATE INDEX steps_by_due ON steps (due_at) WHERE status = 'waiting' AND due_at IS NOT NULL;
-CREATE INDEX steps_by_timeout ON steps (timeout_at) WHERE status = 'running' AND timeout_at IS NOT NULL;
 CREATE INDEX steps_by_child ON steps (child_run_id) WHERE child_run_id IS NOT NULL AND status = 'waiting';
 CREATE INDEX items_to_start ON steps (run_id, step_id, item) WHERE status = 'pending' AND item >= 0;
 
