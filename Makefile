@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format bench lock docs check-installs clean
+.PHONY: help setup demo dev test lint format bench lock migrate docs check-installs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ format: setup ## Format the code
 
 bench: setup ## Measure against the baselines (ONLY=name,name runs some)
 	@./scripts/bench
+
+migrate: setup  ## Bring the database of CITADEL_POSTGRES_DSN up to date
+	.venv/bin/python -m citadel_orchestration.migrate
 
 lock: setup ## Rewrite the hash-locked requirements
 	@./scripts/lock

@@ -1,0 +1,26 @@
+"""`python -m citadel_orchestration.migrate` brings the database up to date; worker and API do so at their start too."""
+
+import sys
+
+from citadel_common import logs
+from citadel_common.errors import StoreUnavailable
+from citadel_common.settings import load
+from citadel_orchestration.record.migrate import migrate_patiently
+from citadel_orchestration.settings import RecordSettings
+
+PATIENCE = 30.0
+"""Seconds PostgreSQL gets to come up."""
+
+
+def main() -> None:
+    """Applies what is missing; exits with 1 when PostgreSQL does not answer."""
+    settings = load(RecordSettings)
+    logs.configure(settings.log, service="migrate")
+    try:
+        migrate_patiently(settings.postgres_dsn, patience=PATIENCE)
+    except StoreUnavailable as error:
+        sys.exit(f"citadel: {error.message}")
+
+
+if __name__ == "__main__":
+    main()
