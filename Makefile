@@ -30,8 +30,8 @@ format: setup ## Format the code
 bench: setup ## Measure against the baselines (ONLY=name,name runs some)
 	@./scripts/bench
 
-migrate: setup  ## Bring the database of CITADEL_POSTGRES_DSN up to date
-	.venv/bin/python -m citadel_orchestration.migrate
+migrate: setup ## Bring the database of CITADEL_POSTGRES_DSN up to date
+	@$(BIN)/python -m citadel_orchestration.migrate
 
 lock: setup ## Rewrite the hash-locked requirements
 	@./scripts/lock

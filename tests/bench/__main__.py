@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tests.bench import api, lists, memory, report, single_text
+from tests.bench import api, lists, memory, report, single_text, workflows
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
@@ -19,6 +19,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     lists.COLD,
     lists.CACHED,
     api.BENCHMARK,
+    workflows.IN_SERVICE,
+    workflows.ACROSS,
+    workflows.SUBMIT,
+    workflows.BATCH,
     memory.BENCHMARK,
 )
 

@@ -21,11 +21,11 @@ def measure_cold(stack: Stack) -> list[Figure]:
     count = stack.scale.list_texts
     with stack.citadel_worker():
         _embed(stack.citadel, texts("warm-up", count), encoding_format="base64")
-        best = max(DIRECT, key=lambda shape: _direct(stack.backend.url, texts("trial", count), *shape))
+        best = max(DIRECT, key=lambda shape: direct_rate(stack.backend.url, texts("trial", count), *shape))
         rounds = [
             (
                 _embed(stack.citadel, texts(f"cold {number}", count), encoding_format="base64"),
-                _direct(stack.backend.url, texts(f"direct {number}", count), *best),
+                direct_rate(stack.backend.url, texts(f"direct {number}", count), *best),
             )
             for number in range(stack.scale.rounds)
         ]
@@ -72,7 +72,8 @@ def _embed(target: dict[str, str], content: list[str], **kwargs: Any) -> float:
     return float(len(content) / (answer["finished"] - answer["started"]))
 
 
-def _direct(url: str, content: list[str], connections: int, size: int) -> float:
+def direct_rate(url: str, content: list[str], connections: int, size: int) -> float:
+    """Texts per second of a client that sends them straight to the backend."""
     started = time.perf_counter()
     asyncio.run(_send_all(url, content, connections, size))
     return len(content) / (time.perf_counter() - started)

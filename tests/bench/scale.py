@@ -17,6 +17,8 @@ class Scale:
         naive_list_rounds: How often the naive form answers its cached list, which takes it ten seconds.
         memory_tasks: Tasks before the first and the second look at the worker's memory.
         api_seconds: Seconds of load on an endpoint per round.
+        workflow_runs: Runs of one workflow after the other.
+        batch_texts: Texts of a batch.
         producers: Producer processes.
         window: Tasks under way per producer.
     """
@@ -29,6 +31,8 @@ class Scale:
     naive_list_rounds: int = 2
     memory_tasks: tuple[int, int] = (10_000, 100_000)
     api_seconds: float = 4.0
+    workflow_runs: int = 50
+    batch_texts: int = 20_000
     producers: int = 4
     window: int = 32
 
@@ -46,4 +50,6 @@ QUICK = Scale(
     naive_list_rounds=1,
     memory_tasks=(2000, 10_000),
     api_seconds=1.5,
+    workflow_runs=10,
+    batch_texts=2000,
 )

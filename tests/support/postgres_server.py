@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -39,8 +39,9 @@ def migrate(dsn: str) -> None:
 class PostgresProcess:
     """A running server; its data survive `kill`, `stop` and `restart`, not the end of the block."""
 
-    def __init__(self, prepare: Callable[[str], Any] = migrate) -> None:
+    def __init__(self, prepare: Callable[[str], Any] = migrate, *, settings: Sequence[str] = FAST) -> None:
         self._prepare = prepare
+        self._settings = settings
         self._numbers = itertools.count(1)
         self._dir = tempfile.TemporaryDirectory(prefix="citadel-postgres-")
         self._cluster = Cluster(Path(self._dir.name) / "data", Programs.find())
@@ -137,7 +138,7 @@ class PostgresProcess:
 
     def _started(self) -> bool:
         """Start; False when the port was taken meanwhile, or an orphan still uses the data."""
-        postmaster = self._cluster.postmaster(self.port, [*SETTINGS, *FAST])
+        postmaster = self._cluster.postmaster(self.port, [*SETTINGS, *self._settings])
         # the wish to die with this process does not outlive a change of user: so it comes after that
         launcher = [sys.executable, "-S", "-E", "-c", _DIE_WITH_PARENT]
         self._child = subprocess.Popen(

@@ -113,6 +113,11 @@ BAD = [
     (steps(wait("a"), wait("a")), "/steps/1/step_id", "duplicate_step"),
     (steps({**wait("a"), "type": "sing"}), "/steps/0/type", "unknown_type"),
     (steps(wait("a", depends_on=["z"])), "/steps/0/depends_on/0", "unknown_dependency"),
+    (
+        steps(wait("a"), llm("b", "${{ steps.a.status }}", depends_on=["z"])),
+        "/steps/1/depends_on/0",
+        "unknown_dependency",
+    ),
     (steps(wait("a", depends_on=["a"])), "/steps/0/depends_on/0", "self_dependency"),
     (steps(wait("a"), wait("b", depends_on=["a", "a"])), "/steps/1/depends_on/1", "duplicate_dependency"),
     (steps(wait("a", depends_on=["b"]), wait("b")), "/steps/0/depends_on", "cycle"),

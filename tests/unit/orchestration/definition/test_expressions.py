@@ -6,7 +6,7 @@ import math
 import celpy
 import pytest
 from celpy.adapter import CELJSONEncoder, json_to_cel
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citadel_common.errors import ExpressionFailed
@@ -217,6 +217,70 @@ def test_a_regular_expression_needs_linear_time():
 def test_an_unended_string_of_escapes_is_refused_at_once():
     with pytest.raises(ExpressionFailed, match="does not end"):
         Template.of("${{ '" + "\\n" * 1500 + " }}")
+
+
+def test_an_unended_condition_is_refused_at_once():
+    with pytest.raises(ExpressionFailed, match="does not end"):
+        Condition.of("'" + "\\n" * 1500)
+
+
+def test_time_steps_and_size_are_each_a_limit():
+    scope = {"context": {"l": list(range(1000))}}
+    with pytest.raises(ExpressionFailed, match="longer than 0 s"):
+        value("${{ context.l.all(x, x >= 0) }}", scope, seconds=0.0)
+    with pytest.raises(ExpressionFailed, match="more than 500 steps"):
+        value("${{ context.l.all(x, x >= 0) }}", scope, steps=500)
+    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
+        value("${{ 'abcdef' + 'abcdef' }}", scope, size=10)
+    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
+        value("abc ${{ context.l }}", scope, size=10)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'aaaa'.replace('a', 'bbbb')",
+        "['aaaa', 'bbbb'].join('cccc')",
+        "context.l + context.l",
+        "'aaaaaaaaaaa'.split('')",
+    ],
+)
+def test_what_functions_make_counts(text):
+    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
+        value("${{ " + text + " }}", {"context": {"l": [0] * 6}}, size=10)
+
+
+TOKENS = [
+    "context", "steps.q.output.hits", "item", "index", ".n", ".l", "[0]", "['a", "b']", "(", ")", "[", "]", "{",
+    "}", ",", ":", "?", "+", "-", "*", "/", "%", "==", "<", "in", "&&", "||", "!", "1", "1.5", "'a'",
+    "'\\ud800'", "true", "null", ".map(x,", "x", ".filter(x,", ".exists(x,", "x", ".size()", "size(", "has(",
+    "int(", "string(", ".matches(", ".join(", ".split(", ".replace(", "0x", "9223372036854775807", "1e308",
+    "b''", "r''", "//", "\n", '"', "#", "@", "é",
+]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(TOKENS),
+        max_size=12,
+    ),
+    st.sampled_from(["", " "]),
+)
+def test_whatever_is_written_gives_json_or_fails(tokens, between):
+    scope = {**SCOPE, "context": {**SCOPE["context"], "half": "\ud800"}}
+    try:
+        result = value("${{" + between.join(tokens) + "}}", scope)
+    except ExpressionFailed as error:
+        told = str(error)
+        assert told
+    else:
+        json.dumps(result, allow_nan=False)
+
+
+def test_text_that_is_no_text_is_no_crash():
+    with pytest.raises(ExpressionFailed, match="surrogate"):
+        value("${{ context.t.matches('a') }}", {"context": {"t": "\ud800"}})
 
 
 def test_all_expressions_of_a_template_share_its_budget():

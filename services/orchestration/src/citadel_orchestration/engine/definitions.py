@@ -32,13 +32,19 @@ class Definitions:
         Raises:
             NotFound: There is no such run.
         """
-        with self._lock:
-            if run_id in self._kept:
-                self._kept.move_to_end(run_id)
-                return self._kept[run_id]
+        known = self.known(run_id)
+        if known is not None:
+            return known
         definition = load(orjson.loads(runs.definition_of(cursor, run_id)), self.types)
         self.keep(run_id, definition)
         return definition
+
+    def known(self, run_id: UUID) -> Definition | None:
+        """The definition, if it need not be read."""
+        with self._lock:
+            if run_id in self._kept:
+                self._kept.move_to_end(run_id)
+            return self._kept.get(run_id)
 
     def keep(self, run_id: UUID, definition: Definition) -> None:
         """Remembers one that is parsed already."""

@@ -23,7 +23,7 @@ from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import vectors
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.in_flight import InFlight
-from citadel_orchestration.engine.scope import scope_of
+from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.sub_runs import sub_run
 from citadel_orchestration.engine.submission import Submissions
@@ -164,11 +164,18 @@ class Engine:
             log.warning("step_not_started", error=error.message, **where)
             self.in_flight.drop([claim])
         except CitadelError as error:
-            self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, error))
+            self._fail(claim, error)
         except Exception as error:
             log.exception("step_crashed", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
-            known = CitadelError(f"internal error: {type(error).__name__}")
-            self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, known))
+            self._fail(claim, CitadelError(f"internal error: {type(error).__name__}"))
+
+    def _fail(self, claim: Claim, error: CitadelError) -> None:
+        """Records a failure; where not even that is possible here, the step is left to another worker."""
+        try:
+            self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, error))
+        except Exception:
+            log.exception("step_given_up", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
+            self.in_flight.drop([claim])
 
     def _start(self, claim: Claim) -> None:
         """Evaluates what a claimed step needs, and begins it."""
@@ -177,7 +184,7 @@ class Engine:
             self.in_flight.drop([claim])
             return
         step, scope = self._read(claim)
-        if step.when is not None and _asks_now(step, claim) and not step.when.evaluate(scope):
+        if step.when is not None and claim.ref.item == NO_ITEM and not step.when.evaluate(scope):
             self._record(claim, functools.partial(self._transitions.skip, claim.ref, claim.attempt))
         elif step.for_each is not None and claim.ref.item == NO_ITEM:
             self._expand(claim, step, scope)
@@ -185,10 +192,14 @@ class Engine:
             self._begin(claim, step, parameters_of(step, scope))
 
     def _read(self, claim: Claim) -> tuple[Step, dict[str, Any]]:
+        """The step, and what its expressions see."""
+        run_id = claim.ref.run_id
+        known = self._definitions.known(run_id)
+        if known is not None and reads_nothing(known.steps[claim.ref.step_id].references, claim.ref):
+            return known.steps[claim.ref.step_id], blank_scope(run_id, claim.workflow_id)
         with self._database.cursor() as cursor:
-            definition = self._definitions.get(claim.ref.run_id, cursor)
-            step = definition.steps[claim.ref.step_id]
-            return step, scope_of(cursor, definition, step.references, claim.ref)
+            step = self._definitions.get(run_id, cursor).steps[claim.ref.step_id]
+            return step, scope_of(cursor, claim.workflow_id, step.references, claim.ref)
 
     def _expand(self, claim: Claim, step: Step, scope: dict[str, Any]) -> None:
         items, max_parallel = step.for_each or (None, 1)
@@ -307,7 +318,7 @@ class Engine:
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
         if ended.concurrency_key is not None:
-            self._later(self._release, ended.concurrency_key)
+            self._later(self.release, ended.concurrency_key)
         if ended.parent is not None:
             self._later(self.report, ended.parent, ended.run_id)
 
@@ -324,7 +335,8 @@ class Engine:
 
         self._threads.submit(guarded)
 
-    def _release(self, key: str) -> None:
+    def release(self, key: str) -> None:
+        """Starts runs that waited for others of their concurrency key to end."""
         for advance in self._transitions.release(key):
             self.follow(advance)
 
@@ -346,13 +358,6 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
         first = bad_fields(error)[0]
         raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
     return found
-
-
-def _asks_now(step: Step, claim: Claim) -> bool:
-    """Whether the condition is for this: one that speaks of the item is for each item, any other for the step."""
-    if step.for_each is None or step.when is None:
-        return True
-    return bool({"item", "index"} & step.when.expression.uses.names) == (claim.ref.item != NO_ITEM)
 
 
 def new_run_id() -> UUID:

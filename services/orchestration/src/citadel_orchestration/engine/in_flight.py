@@ -46,9 +46,12 @@ class InFlight:
             return len(self._flights)
 
     def add(self, claim: Claim) -> None:
-        """Notes a claimed step."""
+        """Notes a claimed step; what an earlier attempt of it still does here is cancelled."""
         with self._lock:
+            before = self._flights.get(claim.ref)
             self._flights[claim.ref] = Flight(claim=claim)
+        if before is not None and before.call is not None:
+            before.call.cancel()
 
     def remove(self, claim: Claim) -> None:
         """Forgets an ended one, unless a later attempt has taken its place."""

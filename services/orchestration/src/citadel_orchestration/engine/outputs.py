@@ -25,4 +25,4 @@ def _value(tx: RunTransaction, definition: Definition) -> Any:
     if definition.output is None:
         return None if tx.run.kind == "batch" else steps_of(tx.cursor, run_id, [last])[last]["output"]
     ref = StepRef(run_id=run_id, step_id=last)
-    return definition.output.evaluate(scope_of(tx.cursor, definition, definition.output.references, ref))
+    return definition.output.evaluate(scope_of(tx.cursor, tx.run.workflow_id, definition.output.references, ref))

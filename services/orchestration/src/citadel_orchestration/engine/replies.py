@@ -13,6 +13,7 @@ from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.record.database import Cursor, Database, one
 from citadel_orchestration.record.rows import Ended
+from citadel_orchestration.record.runs import BETWEEN_TASKS
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,13 +35,17 @@ class Replies:
         self._definitions = definitions
 
     def __call__(self, ended: Ended) -> None:
-        """Answers the task that waits for a run."""
+        """Answers the tasks that wait for a run."""
         if ended.reply_to is None:
             return
         try:
-            self._app.backend.store_result(ended.reply_to, self._result(ended.run_id, ended.reply_to), "SUCCESS")
+            for task_id in ended.reply_to.split(BETWEEN_TASKS):
+                self._app.backend.store_result(task_id, self._result(ended.run_id, task_id), "SUCCESS")
             with self._database.cursor() as cursor:
-                cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s", [ended.run_id])
+                cursor.execute(
+                    "UPDATE runs SET reply_to = NULL WHERE run_id = %s AND reply_to = %s",
+                    [ended.run_id, ended.reply_to],
+                )
         except FAILURES as error:
             log.warning("result_delayed", run_id=str(ended.run_id), error=type(error).__name__)
 

@@ -9,27 +9,33 @@ from uuid import UUID
 
 import orjson
 
-from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
 from citadel_orchestration.record import runs
 from citadel_orchestration.record.database import Cursor
 from citadel_orchestration.record.rows import NO_ITEM, StepRef
 
 
-def scope_of(cursor: Cursor, definition: Definition, references: References, ref: StepRef) -> dict[str, Any]:
+def reads_nothing(references: References, ref: StepRef) -> bool:
+    """Whether nothing of the record is needed to evaluate these."""
+    return not references.steps and not references.context and ref.item == NO_ITEM
+
+
+def blank_scope(run_id: UUID, workflow_id: str) -> dict[str, Any]:
+    """The names of expressions that read nothing of the record."""
+    return {"run": {"id": str(run_id), "workflow_id": workflow_id}, "steps": {}, "context": {}}
+
+
+def scope_of(cursor: Cursor, workflow_id: str, references: References, ref: StepRef) -> dict[str, Any]:
     """The names of a step's expressions.
 
     Args:
         cursor: Reads the record.
-        definition: Of the run.
+        workflow_id: Of the run.
         references: What the expressions refer to.
         ref: The step; an item has `item` and `index`.
     """
-    scope: dict[str, Any] = {
-        "run": {"id": str(ref.run_id), "workflow_id": definition.workflow_id},
-        "steps": steps_of(cursor, ref.run_id, references.steps),
-        "context": {},
-    }
+    scope = blank_scope(ref.run_id, workflow_id)
+    scope["steps"] = steps_of(cursor, ref.run_id, references.steps)
     if references.context:
         scope["context"] = context_of(cursor, ref.run_id, keys=references.context_keys)
     if ref.item != NO_ITEM:

@@ -1,6 +1,7 @@
 """Sub-runs: a step of type `workflow` is a run of its own."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from citadel_common.errors import InvalidInput
@@ -11,7 +12,7 @@ MOST_NESTED = 5
 
 
 def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
-    """The run that a step starts; the same attempt starts the same one.
+    """The run that a step starts; the same attempt starts the same one, and no other: a key of its own has no say.
 
     Raises:
         InvalidDefinition: The definition is not valid.
@@ -21,7 +22,7 @@ def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
         raise InvalidInput.at("definition", f"runs are nested {MOST_NESTED} deep already")
     definition = submissions.check(parameters.definition)
     place = f"{claim.ref.step_id}/{claim.ref.item}/{claim.attempt}"
-    return submissions.run_of(
+    run = submissions.run_of(
         definition,
         run_id=uuid.uuid5(claim.ref.run_id, place),
         origin=Origin(
@@ -32,3 +33,4 @@ def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
         ),
         context=parameters.context,
     )
+    return replace(run, idempotency_key=None)

@@ -38,6 +38,13 @@ UNREPORTED = (
     " WHERE steps.status = 'waiting' AND child_run_id IS NOT NULL"
     " AND runs.finished_at < now() - interval '2 seconds' LIMIT %s"
 )
+ORPHANS = (
+    "SELECT child.run_id FROM runs AS child JOIN steps AS parent ON parent.run_id = parent_run_id"
+    " AND parent.step_id = parent_step AND parent.item = parent_item"
+    " WHERE child.finished_at IS NULL AND parent_run_id IS NOT NULL"
+    " AND (parent.status <> 'waiting' OR parent.attempt <> parent_attempt)"
+    " AND coalesce(parent.finished_at, '-infinity') < now() - interval '2 seconds' LIMIT %s"
+)
 HELD = (
     "SELECT DISTINCT concurrency_key FROM runs WHERE finished_at IS NULL AND concurrency_key IS NOT NULL"
     " AND status = 'queued' AND created_at < now() - interval '2 seconds' LIMIT %s"
@@ -99,6 +106,7 @@ class Sweeper:
             self._held()
         self._unanswered()
         self._unreported()
+        self._orphans()
 
     def renew(self) -> None:
         """Extends the leases of what this worker holds; what it no longer holds is cancelled here."""
@@ -142,17 +150,21 @@ class Sweeper:
 
     def _held(self) -> None:
         for (key,) in self._rows(HELD):
-            for advance in self._transitions.release(key):
-                self._engine.follow(advance)
+            self._harmless(functools.partial(self._engine.release, key))
 
     def _unanswered(self) -> None:
         for run_id, status, reply_to in self._rows(UNANSWERED):
-            self._answer(Ended(run_id=run_id, status=status, parent=None, reply_to=reply_to, concurrency_key=None))
+            ended = Ended(run_id=run_id, status=status, parent=None, reply_to=reply_to, concurrency_key=None)
+            self._harmless(functools.partial(self._answer, ended))
 
     def _unreported(self) -> None:
         for run_id, step_id, item, attempt, child in self._rows(UNREPORTED):
             parent = Parent(ref=StepRef(run_id=run_id, step_id=step_id, item=item), attempt=attempt)
-            self._engine.report(parent, child)
+            self._harmless(functools.partial(self._engine.report, parent, child))
+
+    def _orphans(self) -> None:
+        for (run_id,) in self._rows(ORPHANS):
+            self._try(functools.partial(self._transitions.cancel, run_id))
 
     def _resend(self) -> None:
         for claim in self._engine.in_flight.to_resend(everything=self._wiped()):
@@ -164,12 +176,18 @@ class Sweeper:
             return cursor.fetchall()
 
     def _try(self, transition: Callable[[], Advance]) -> None:
+        self._harmless(lambda: self._engine.follow(transition()))
+
+    def _harmless(self, act: Callable[[], None]) -> None:
+        """What is wrong with one run or step keeps the sweep from no other."""
         try:
-            self._engine.follow(transition())
+            act()
         except StoreUnavailable:
             raise
         except CitadelError as error:
             log.info("sweep_step_refused", error=error.message)
+        except Exception:
+            log.exception("sweep_step_crashed")
 
     def _every(self, seconds: float, act: Callable[[], None]) -> None:
         while not self._stop.wait(seconds * random.uniform(0.8, 1.2)):  # noqa: S311  (only spreads the workers)

@@ -235,7 +235,7 @@ class Transitions:
     def time_out(self, run_id: UUID) -> Advance:
         """Ends a run that is past its deadline."""
         with self._on(run_id, skip_locked=True) as tx:
-            if tx is None or tx.run.is_finished:
+            if tx is None or tx.run.is_finished or not _is_late(tx):
                 return _untouched(tx)
             tx.end("timed_out", error={"code": "run_timed_out", "message": "The run did not finish in time."})
         return tx.advance
@@ -266,10 +266,11 @@ class Transitions:
             tx = _active(found, run_id)
             if tx.run.status != "paused":
                 return _untouched(tx)
-            tx.run.status = "running"
+            tx.run.status = "queued" if _is_untouched(tx) else "running"
             tx.event("run_resumed")
-            self._schedule(tx)
-            self._end_if_done(tx)
+            if tx.run.status == "running" or not _has_no_room(tx):
+                self._schedule(tx)
+                self._end_if_done(tx)
         return tx.advance
 
     def signal(self, run_id: UUID, name: str, payload: Any) -> Advance:
@@ -314,9 +315,12 @@ class Transitions:
                 raise Conflict(
                     f"the run is {tx.run.status}; only one that failed, timed out or was cancelled is retried"
                 )
+            if _has_no_room(tx):
+                raise Conflict("as many other runs of its concurrency key are active as may be; retry it later")
             _reset(tx, deadline)
             tx.event("run_retried")
             self._schedule(tx)
+            self._end_if_done(tx)
         return tx.advance
 
     def release(self, key: str) -> list[Advance]:
@@ -411,7 +415,8 @@ class Transitions:
         steps = self._definition(tx).steps
         if not step.dependents:
             return
-        known = tx.statuses({name for dependent in step.dependents for name in steps[dependent].depends_on})
+        others = {name for dependent in step.dependents for name in steps[dependent].depends_on} - {step.step_id}
+        known = {step.step_id: "succeeded"} | (tx.statuses(others) if others else {})
         for dependent in step.dependents:
             if all(known[name] in DONE for name in steps[dependent].depends_on):
                 tx.claim(StepRef(run_id=tx.run.run_id, step_id=dependent), of=["pending"])
@@ -558,7 +563,9 @@ def _reset(tx: RunTransaction, deadline: float | None) -> None:
         "UPDATE steps SET attempt = attempt + 1, tries = 0, deaths = 0, error = NULL, finished_at = NULL,"
         " child_run_id = NULL, signal = NULL, items_failed = 0,"
         " status = CASE WHEN item = -1 AND items_total IS NOT NULL THEN 'waiting' ELSE 'pending' END"
-        " WHERE run_id = %s AND status IN ('failed', 'cancelled')",
+        " WHERE run_id = %s AND status IN ('failed', 'cancelled') AND EXISTS (SELECT 1 FROM steps AS whole"
+        " WHERE whole.run_id = steps.run_id AND whole.step_id = steps.step_id AND whole.item = -1"
+        " AND whole.status IN ('failed', 'cancelled'))",
         [run_id],
     )
     tx.cursor.execute(
@@ -578,6 +585,24 @@ def _reset(tx: RunTransaction, deadline: float | None) -> None:
         [run_id, deadline, deadline],
     )
     [tx.run.deadline_at] = one(tx.cursor)
+
+
+def _is_late(tx: RunTransaction) -> bool:
+    tx.cursor.execute("SELECT deadline_at < now() FROM runs WHERE run_id = %s", [tx.run.run_id])
+    return bool(one(tx.cursor)[0])
+
+
+def _is_untouched(tx: RunTransaction) -> bool:
+    """Whether none of its steps was ever ready: it was held back for the limit of its concurrency key."""
+    tx.cursor.execute(
+        "SELECT NOT EXISTS (SELECT 1 FROM steps WHERE run_id = %s AND status <> 'pending')", [tx.run.run_id]
+    )
+    return bool(one(tx.cursor)[0])
+
+
+def _has_no_room(tx: RunTransaction) -> bool:
+    key, limit = tx.run.concurrency_key, tx.run.concurrency_limit
+    return key is not None and limit is not None and runs.room_of_key(tx.cursor, key, limit) <= 0
 
 
 def _error_of(step: Step, error: CitadelError | None) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def add_chunks(cursor: Cursor, run_id: UUID, first: int, chunks: Sequence[bytes]
     """Stores the next chunks; bodies are JSON lists of requests."""
     cursor.execute(
         "INSERT INTO steps (run_id, step_id, item, position, status)"
-        " SELECT %s, %s, number, 0, 'pending' FROM generate_series(%s, %s) AS number",
+        " SELECT %s, %s, number, 0, 'pending' FROM generate_series(%s::int, %s::int) AS number",
         [run_id, STEP, first, first + len(chunks) - 1],
     )
     cursor.execute(
-        "INSERT INTO payloads (run_id, step_id, item, kind, body) SELECT %s, %s, %s + number - 1, 'input', body"
+        "INSERT INTO payloads (run_id, step_id, item, kind, body) SELECT %s, %s, %s::int + number - 1, 'input', body"
         " FROM unnest(%s::bytea[]) WITH ORDINALITY AS new (body, number)",
         [run_id, STEP, first, list(chunks)],
     )

@@ -69,7 +69,7 @@ class NewRun:
         definition: As submitted, checked.
         steps: Ids, in order.
         roots: Those that depend on nothing.
-        reply_to: Celery task id whose result is the run's.
+        reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
         fingerprint: Digest of what was submitted; the same idempotency key with another one is a conflict.
         deadline: Seconds the run may take.
         items: Item payloads of the first step, expanded already (batches).

@@ -12,6 +12,8 @@ from citadel_orchestration.record.database import Cursor, one
 from citadel_orchestration.record.rows import NewRun
 from citadel_orchestration.record.transaction import CHANNEL
 
+BETWEEN_TASKS = "\n"
+"""Between the ids in `reply_to`."""
 _RUN = """
 INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
     concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition, context,
@@ -81,8 +83,7 @@ def room_of_key(cursor: Cursor, key: str, limit: int) -> int:
     cursor.execute(
         """
         SELECT count(*) FROM runs WHERE concurrency_key = %s AND finished_at IS NULL
-            AND (status <> 'queued' OR EXISTS
-                (SELECT 1 FROM steps WHERE steps.run_id = runs.run_id AND steps.status <> 'pending'))
+            AND EXISTS (SELECT 1 FROM steps WHERE steps.run_id = runs.run_id AND steps.status <> 'pending')
         """,
         [key],
     )
@@ -98,7 +99,18 @@ def _existing(cursor: Cursor, run: NewRun) -> Submitted:
     run_id, workflow_id, status, fingerprint = one(cursor)
     if fingerprint != run.fingerprint:
         raise Conflict(f"idempotency_key: {run.idempotency_key!r} was used for another submission, run {run_id}")
+    if run.reply_to is not None:
+        _answer_too(cursor, run_id, run.reply_to)
     return Submitted(run_id=run_id, workflow_id=workflow_id, status=status, created=False, ready=[])
+
+
+def _answer_too(cursor: Cursor, run_id: UUID, task_id: str) -> None:
+    """Lets a run answer one more task; a run that has ended already does so by the sweep."""
+    cursor.execute(
+        "UPDATE runs SET reply_to = concat_ws(%s, reply_to, %s) WHERE run_id = %s"
+        " AND %s <> ALL(string_to_array(coalesce(reply_to, ''), %s))",
+        [BETWEEN_TASKS, task_id, run_id, task_id, BETWEEN_TASKS],
+    )
 
 
 def definition_of(cursor: Cursor, run_id: UUID) -> bytes:

@@ -16,16 +16,18 @@ CHANNEL = "citadel_runs"
 COLUMNS = ", ".join(RunRow.__dataclass_fields__)
 _LOCK = f"SELECT {COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
+WITH new_events AS (
+    INSERT INTO events (run_id, seq, type, step_id, item, data)
+    SELECT %(run_id)s, seq, type, step_id, nullif(item, -1), data
+    FROM unnest(%(seqs)s::bigint[], %(types)s::text[], %(step_ids)s::text[], %(items)s::int[], %(data)s::jsonb[])
+        AS new (seq, type, step_id, item, data)
+)
 UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
     error = %(error)s, deadline_at = %(deadline_at)s,
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
 WHERE run_id = %(run_id)s
-"""
-_EVENTS = """
-INSERT INTO events (run_id, seq, type, step_id, item, data)
-SELECT %s, seq, type, step_id, nullif(item, -1), data
-FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::int[], %s::jsonb[]) AS new (seq, type, step_id, item, data)
+RETURNING pg_notify(%(channel)s, %(run_id)s::text)
 """
 _CLAIM = """
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
@@ -39,10 +41,12 @@ UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status IN ('running', 'waiting')
 """
-_PAYLOAD = """
-INSERT INTO payloads (run_id, step_id, item, kind, body) VALUES (%s, %s, %s, %s, %s)
+_FINISH_WITH_OUTPUT = f"""
+WITH done AS ({_FINISH} RETURNING run_id, step_id, item)
+INSERT INTO payloads (run_id, step_id, item, kind, body)
+SELECT run_id, step_id, item, 'output', %(output)s FROM done
 ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body
-"""
+"""  # noqa: S608  (constants only)
 
 
 class RunTransaction:
@@ -118,17 +122,12 @@ class RunTransaction:
         """Ends a step's execution, unless its attempt is over already."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
         told = None if error is None else {"code": error.code, "message": error.message}
-        self.cursor.execute(_FINISH, place | {"status": status, "error": told and Jsonb(told), "has_data": has_data})
+        outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
+        self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
         if self.cursor.rowcount == 0:
             return False
-        if output is not None:
-            self.store(ref, "output", output)
         self.event(f"step_{status}", ref.step_id, ref.item, error=told)
         return True
-
-    def store(self, ref: StepRef, kind: str, body: bytes) -> None:
-        """Keeps a payload of a step."""
-        self.cursor.execute(_PAYLOAD, [ref.run_id, ref.step_id, ref.item, kind, body])
 
     def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
         """The states of some steps."""
@@ -160,13 +159,14 @@ class RunTransaction:
         )
 
     def save(self) -> None:
-        """Writes the run's row and the events."""
+        """Writes the run's row and the events, and tells whoever follows the run."""
         run = self.run
         first = run.last_event + 1
         run.last_event += len(self._events)
         self.cursor.execute(
             _SAVE,
             {
+                "run_id": run.run_id,
                 "status": run.status,
                 "unfinished": run.unfinished,
                 "last_event": run.last_event,
@@ -174,15 +174,14 @@ class RunTransaction:
                 "error": None if run.error is None else Jsonb(run.error),
                 "deadline_at": run.deadline_at,
                 "finished": run.is_finished,
-                "run_id": run.run_id,
+                "channel": CHANNEL,
+                "seqs": list(range(first, run.last_event + 1)),
+                "types": [event[0] for event in self._events],
+                "step_ids": [event[1] for event in self._events],
+                "items": [event[2] for event in self._events],
+                "data": [Jsonb(event[3]) for event in self._events],
             },
         )
-        if self._events:
-            types, step_ids, items, data = zip(*self._events, strict=True)
-            numbers = list(range(first, run.last_event + 1))
-            columns = [list(types), list(step_ids), list(items), [Jsonb(entry) for entry in data]]
-            self.cursor.execute(_EVENTS, [run.run_id, numbers, *columns])
-            self.cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, str(run.run_id)])
 
 
 @contextmanager

@@ -21,7 +21,10 @@ def matches(text: str, pattern: str, meter: Meter) -> bool:
     if work > MAX_WORK:
         raise Failed("the text is too long for this pattern")
     meter.spend(1 + work // 1024)
-    return compiled.search(text) is not None
+    try:
+        return compiled.search(text) is not None
+    except UnicodeEncodeError:
+        raise Failed("the text holds half of a surrogate pair") from None
 
 
 @functools.lru_cache(maxsize=256)
@@ -30,7 +33,7 @@ def _compiled(pattern: str) -> Any:
         raise Failed(f"a pattern may have {MAX_PATTERN} characters at most")
     try:
         return re2.compile(pattern, _options())
-    except re2.error:
+    except (re2.error, UnicodeEncodeError):
         raise Failed("the pattern is not valid in RE2's syntax, or too large") from None
 
 

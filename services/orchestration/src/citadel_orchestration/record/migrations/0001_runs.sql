@@ -38,7 +38,7 @@ CREATE INDEX runs_by_workflow ON runs (workflow_id, created_at DESC, run_id DESC
 CREATE INDEX runs_by_label ON runs USING gin (labels jsonb_path_ops) WHERE labels <> '{}'::jsonb;
 CREATE INDEX runs_by_deadline ON runs (deadline_at) WHERE finished_at IS NULL AND deadline_at IS NOT NULL;
 CREATE INDEX runs_by_key ON runs (concurrency_key, created_at) WHERE finished_at IS NULL AND concurrency_key IS NOT NULL;
-CREATE INDEX runs_by_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX runs_to_answer ON runs (finished_at) WHERE reply_to IS NOT NULL;
 
 -- item is the index within a for_each, and -1 for the step itself

@@ -1,0 +1,108 @@
+"""Steps that do nothing, one run at a time, by the engine in this process: what a step in place costs.
+
+Run as `python -m tests.bench.in_service DSN RUNS STEPS`; prints a line of JSON.
+"""
+
+import json
+import statistics
+import sys
+import threading
+import time
+from typing import Any, ClassVar
+
+from pydantic import SecretStr
+
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.engine import Engine, Parts, new_run_id
+from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.step_loop import StepLoop
+from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.record.database import Database
+from citadel_orchestration.record.migrate import migrate
+from citadel_orchestration.record.rows import StepRef
+from citadel_orchestration.record.settings import PostgresSettings
+from citadel_orchestration.steps.base import Output, Parameters, StepCall, StepType
+
+
+class Nothing(Parameters):
+    """No parameters."""
+
+
+class Noop(StepType[Nothing]):
+    """Returns at once."""
+
+    name: ClassVar[str] = "noop"
+    parameters = Nothing
+    outputs: ClassVar[frozenset[str]] = frozenset({"ok"})
+
+    async def execute(self, parameters: Nothing, call: StepCall) -> Output:
+        """Nothing."""
+        del parameters, call
+        return {"ok": True}
+
+
+class Unknown:
+    """Nothing is known, and no step here asks."""
+
+    def endpoint_problem(self, name: str) -> str | None:
+        """None."""
+        del name
+
+    def model_dimensions(self, model: str | None) -> int | None:
+        """None."""
+        del model
+
+    def collection_dimensions(self, collection: str) -> int | None:
+        """None."""
+        del collection
+
+
+class Silent:
+    """Sends nothing: no step here needs vectors."""
+
+    def embed(self, message: Any, *, lane: int) -> None:
+        """Never called."""
+        raise AssertionError(f"{message} {lane}")
+
+
+def main() -> None:
+    """Runs one workflow after the other."""
+    dsn, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    migrate(dsn)
+    database = Database(SecretStr(dsn), PostgresSettings(), name="bench")
+    database.open()
+    types = {"noop": Noop()}
+    definitions = Definitions(types)
+    submissions = Submissions(types=types, known=Unknown(), limits=DefinitionLimits())
+    transitions = Transitions(database, definitions, output_at_end, owner="bench", lease=30.0, max_output_bytes=2**20)
+    ended = threading.Event()
+    parts = Parts(
+        database=database,
+        transitions=transitions,
+        definitions=definitions,
+        submissions=submissions,
+        loop=StepLoop(),
+        publisher=Silent(),
+        answer=lambda _: ended.set(),
+    )
+    engine = Engine(parts, max_in_flight=100, stopping=threading.Event())
+    definition = submissions.check({"steps": [{"step_id": f"s{n}", "type": "noop"} for n in range(steps)]})
+
+    def run() -> float:
+        ended.clear()
+        started = time.perf_counter()
+        new = submissions.run_of(definition, run_id=new_run_id(), origin=Origin(reply_to="bench"))
+        for step_id in transitions.submit(new).ready:
+            engine.run_step(StepRef(run_id=new.run_id, step_id=step_id))
+        ended.wait(30)
+        return (time.perf_counter() - started) * 1000 / steps
+
+    for _ in range(5):
+        run()
+    taken = [run() for _ in range(runs)]
+    print(json.dumps({"p50_ms": statistics.median(taken)}), flush=True)
+
+
+main()

@@ -1,0 +1,13 @@
+"""A PostgreSQL server for benchmarks: durable, as in production."""
+
+import contextlib
+from collections.abc import Iterator
+
+from tests.support.postgres_server import PostgresProcess
+
+
+@contextlib.contextmanager
+def postgres_process() -> Iterator[str]:
+    """The URL of an empty database; commits are flushed to the disk."""
+    with PostgresProcess(settings=()) as server:
+        yield server.dsn
