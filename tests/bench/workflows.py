@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def _json_of(command: list[str]) -> float:
 
 def measure_across(stack: Stack) -> list[Figure]:
     """Runs of embedding steps (cached texts), against chains of as many tasks that do nothing."""
-    with _everything(stack), stack.noop_worker(), _clients(stack) as (citadel, bare):
+    with everything(stack), stack.noop_worker(), _clients(stack) as (citadel, bare):
         _run_one(citadel, "warm-up")
         _chain_one(bare)
         single = [
@@ -71,7 +71,7 @@ def measure_across(stack: Stack) -> list[Figure]:
 
 def measure_submit(stack: Stack) -> list[Figure]:
     """Runs accepted per second, beside empty transactions of the same database from as many threads."""
-    with _everything(stack) as (port, dsn):
+    with everything(stack) as (port, dsn):
         rounds = [(_submit_rate(port), _commit_rate(dsn)) for _ in range(stack.scale.rounds)]
     return [
         Figure.of_rounds("submit_runs_rate", "runs/s", baseline="one-row transactions on that database", rounds=rounds)
@@ -81,7 +81,7 @@ def measure_submit(stack: Stack) -> list[Figure]:
 def measure_batch(stack: Stack) -> list[Figure]:
     """A batch of cold texts from its upload until its run has ended, against the backend itself."""
     count = stack.scale.batch_texts
-    with _everything(stack) as (port, _):
+    with everything(stack) as (port, _):
         best = max(DIRECT, key=lambda shape: direct_rate(stack.backend.url, texts("trial", 2000), *shape))
         rounds = [
             (
@@ -94,7 +94,7 @@ def measure_batch(stack: Stack) -> list[Figure]:
 
 
 @contextlib.contextmanager
-def _everything(stack: Stack) -> Iterator[tuple[int, str]]:
+def everything(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[tuple[int, str]]:
     """All of Citadel; the API's port and the database."""
     port = free_port()
     with tempfile.TemporaryDirectory() as qdrant, postgres_process() as dsn, stack.citadel_worker():
@@ -103,6 +103,7 @@ def _everything(stack: Stack) -> Iterator[tuple[int, str]]:
             "CITADEL_QDRANT__PATH": str(Path(qdrant) / "qdrant"),
             "CITADEL_API__PORT": str(port),
             "CITADEL_API__WORKERS": "1",
+            **(settings or {}),
         }
         with (
             child("orchestration", [sys.executable, "-m", "citadel_orchestration"], env),

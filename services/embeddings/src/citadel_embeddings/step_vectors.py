@@ -1,18 +1,19 @@
 """Vectors for workflow steps: computed here, sent to the engine, which records them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from kombu.exceptions import OperationalError
-
-from citadel_common.contracts import STEP_EMBEDDED, Lane
-from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
+from citadel_common.contracts import Lane
+from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import to_base64
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_embeddings.engine import EmbedRequest, Outcome
 from citadel_embeddings.results import item_error
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 def requests_of(parts: Sequence[EmbedPart], default_model: str) -> list[EmbedRequest]:
@@ -42,7 +43,7 @@ def lane_of(payload: EmbedStep, lane: Lane) -> Lane:
     return Lane.BATCH if (payload.echo or {}).get("form") == "chunk" else lane
 
 
-def send(app: Any, payload: EmbedStep, outcomes: Sequence[Outcome | CitadelError]) -> None:
+def send(broker: "Redis", payload: EmbedStep, outcomes: Sequence[Outcome | CitadelError]) -> None:
     """Tells the engine.
 
     Raises:
@@ -57,8 +58,8 @@ def send(app: Any, payload: EmbedStep, outcomes: Sequence[Outcome | CitadelError
         echo=payload.echo,
     )
     try:
-        app.send_task(STEP_EMBEDDED.name, kwargs=message.model_dump(), ignore_result=True)
-    except (*ERRORS, OperationalError) as error:
+        broker.rpush(EMBEDDED, message.model_dump_json())
+    except ERRORS as error:
         raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 
 

@@ -15,6 +15,7 @@ from citadel_common.contracts.embeddings import (
 from citadel_common.contracts.workflows import EmbedStep
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.errors import InvalidInput
+from citadel_common.redis import connect
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
 from citadel_embeddings import step_vectors
@@ -36,10 +37,10 @@ class EmbeddingTasks:
         self._engine = engine
         self._loop = loop
         self._settings = settings
+        self._broker = connect(settings.broker_url, settings.stores)
 
     def register(self, app: "Celery") -> None:
         """Registers them with an app."""
-        self._app = app
         register(app, EMBED_STEP, self.embed_step)
         register(app, GENERATE_EMBEDDING, self.generate_embedding)
         register(app, BATCH_GENERATE_EMBEDDINGS, self.batch_generate_embeddings)
@@ -113,7 +114,7 @@ class EmbeddingTasks:
         requests = step_vectors.requests_of(payload.parts, self._settings.default_model)
         lane = step_vectors.lane_of(payload, context.lane)
         outcomes = self._loop.call(self._engine.embed_all(requests, deadline, lane), deadline)
-        step_vectors.send(self._app, payload, outcomes)
+        step_vectors.send(self._broker, payload, outcomes)
 
     def _check_batch_size(self, total: int) -> None:
         limit = self._settings.limits.max_batch_requests

@@ -9,6 +9,7 @@ import structlog
 from citadel_common.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_orchestration.engine.answers import Answers
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import Engine, Parts
 from citadel_orchestration.engine.knowledge import Knowledge
@@ -87,6 +88,8 @@ class OrchestrationService:
             lease=lease,
         )
         OrchestrationTasks(self._engine, transitions, submissions).register(runtime.app)
+        self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
+        self._answers.start()
         self._sweeper.start()
 
     def interrupt(self) -> None:
@@ -100,6 +103,7 @@ class OrchestrationService:
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
             time.sleep(0.05)
+        self._answers.stop()
         self._sweeper.stop()
         self._engine.hand_back()
         self._engine.close()

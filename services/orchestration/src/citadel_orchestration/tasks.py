@@ -2,7 +2,8 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery.exceptions import Ignore
@@ -11,7 +12,6 @@ from citadel_common.contracts import (
     EXECUTE_WORKFLOW,
     QUERY_LLM_SERVICE,
     RUN_STEP,
-    STEP_EMBEDDED,
     UPSERT_VECTORS,
     VECTOR_SIMILARITY_SEARCH,
 )
@@ -20,12 +20,11 @@ from citadel_common.contracts.workflows import (
     ExecuteWorkflowResult,
     QueryLlmService,
     RunStep,
-    StepEmbedded,
     StepTaskResult,
     UpsertVectors,
     VectorSimilaritySearch,
 )
-from citadel_common.errors import CitadelError
+from citadel_common.errors import CitadelError, Conflict, InvalidInput
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
 from citadel_orchestration.engine.engine import Engine
@@ -37,6 +36,9 @@ from citadel_orchestration.record.rows import NewRun, StepRef
 if TYPE_CHECKING:
     from celery import Celery
 
+LARGEST_PARAMETERS = 64 * 2**20
+"""Bytes in the parameters of a task that is a single step, as JSON: points carry vectors."""
+
 
 class OrchestrationTasks:
     """The handlers. A task that starts a run returns nothing: the run answers it when it ends."""
@@ -45,6 +47,10 @@ class OrchestrationTasks:
         self._engine = engine
         self._transitions = transitions
         self._submissions = submissions
+        limits = replace(
+            submissions.limits, max_definition_bytes=LARGEST_PARAMETERS, max_context_bytes=LARGEST_PARAMETERS
+        )
+        self._singles = replace(submissions, limits=limits)
 
     def register(self, app: "Celery") -> None:
         """Registers them with an app."""
@@ -53,50 +59,47 @@ class OrchestrationTasks:
         register(app, VECTOR_SIMILARITY_SEARCH, self.vector_similarity_search)
         register(app, UPSERT_VECTORS, self.upsert_vectors)
         register(app, RUN_STEP, self.run_step)
-        register(app, STEP_EMBEDDED, self.step_embedded)
 
     def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> ExecuteWorkflowResult:
         """Records the run and begins it; a definition that is not valid is answered at once."""
         raw = payload.workflow_definition
         try:
             definition = self._submissions.check(raw)
-        except CitadelError as error:
-            return _refused(raw, context.task_id, error)
-        self._begin(
-            self._submissions.run_of(
-                definition,
-                run_id=_run_id(context.task_id),
-                workflow_id=definition.workflow_id or context.task_id,
-                origin=Origin(reply_to=context.task_id, lane=context.lane.value),
+            self._begin(
+                self._submissions.run_of(
+                    definition,
+                    run_id=_run_id(context.task_id),
+                    workflow_id=definition.workflow_id or context.task_id,
+                    origin=Origin(reply_to=context.task_id, lane=context.lane.value),
+                )
             )
-        )
+        except (InvalidInput, Conflict) as error:
+            return _refused(raw, context.task_id, error)
         raise Ignore
 
     def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> StepTaskResult:
         """Asks an LLM, as a run of one step."""
         fields = payload.model_dump(exclude_none=True)
         endpoint = fields.pop("service_endpoint", None)
-        self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
+        return self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
 
     def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> StepTaskResult:
         """Searches a collection, as a run of one step."""
-        self._single("vector_search", payload.model_dump(exclude_none=True), context)
+        return self._single("vector_search", payload.model_dump(exclude_none=True), context)
 
     def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> StepTaskResult:
         """Stores points in a collection, as a run of one step."""
-        self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
+        return self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
 
     def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
         """Begins a step that is ready."""
         self._engine.run_step(StepRef(run_id=UUID(payload.run_id), step_id=payload.step_id, item=payload.item))
 
-    def step_embedded(self, payload: StepEmbedded, context: TaskContext) -> None:  # noqa: ARG002
-        """Goes on with a step whose vectors have come."""
-        self._engine.embedded(payload)
-
-    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> NoReturn:
-        raw = single_step(type_, parameters)
-        definition = self._submissions.check(raw)
+    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> StepTaskResult:
+        try:
+            definition = self._singles.check(single_step(type_, parameters))
+        except InvalidInput as error:
+            return {"success": False, "task_id": context.task_id, "timestamp": utc_now(), "error": error.message}
         self._begin(
             self._submissions.run_of(
                 definition,

@@ -11,7 +11,6 @@ from citadel_common.contracts.workflows import (
     EXECUTE_WORKFLOW,
     QUERY_LLM_SERVICE,
     RUN_STEP,
-    STEP_EMBEDDED,
     UPSERT_VECTORS,
     VECTOR_SIMILARITY_SEARCH,
 )
@@ -26,7 +25,6 @@ TASKS: tuple[AnyTaskSpec, ...] = (
     UPSERT_VECTORS,
     RUN_STEP,
     EMBED_STEP,
-    STEP_EMBEDDED,
 )
 """Every task of the product."""
 
@@ -37,7 +35,6 @@ __all__ = [
     "GENERATE_EMBEDDING",
     "QUERY_LLM_SERVICE",
     "RUN_STEP",
-    "STEP_EMBEDDED",
     "TASKS",
     "UPSERT_VECTORS",
     "VECTOR_SIMILARITY_SEARCH",

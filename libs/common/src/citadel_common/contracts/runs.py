@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from citadel_common.contracts.api import Body, Reply
 from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
@@ -11,6 +11,10 @@ from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"]
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 """States in which a run stays, unless it is retried."""
+LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]{0,255}$")]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,255}$")]
+"""PostgreSQL keeps no NUL in text."""
 
 
 class RunAccepted(Reply):
@@ -98,13 +102,18 @@ class RunEvent(Reply):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class EmbeddingBatchRequest(Body):
-    """`POST /v1/embeddings/batches` as JSON; as NDJSON, each line is one of `requests`."""
+class EmbeddingBatchHead(Body):
+    """What holds for all requests of a batch."""
+
+    model: str | None = None
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+    idempotency_key: IdempotencyKey | None = None
+
+
+class EmbeddingBatchRequest(EmbeddingBatchHead):
+    """`POST /v1/embeddings/batches` as JSON; as NDJSON, each line is one of `requests`, and the rest in the query."""
 
     requests: list[BatchRequest]
-    model: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-    idempotency_key: str | None = None
 
 
 class StorePoint(Body):
@@ -171,9 +180,13 @@ class BatchResult(Reply):
 __all__ = [
     "FINISHED",
     "BatchResult",
+    "EmbeddingBatchHead",
     "EmbeddingBatchRequest",
     "EncodingFormat",
+    "IdempotencyKey",
     "ItemCounts",
+    "LabelName",
+    "LabelValue",
     "RunAccepted",
     "RunError",
     "RunEvent",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from pydantic import Field
 
-from citadel_common.contracts.base import Lane, Payload, Queue, TaskSpec
+from citadel_common.contracts.base import Payload, Queue, TaskSpec
 from citadel_common.contracts.embeddings import Dimensions, InputType
 
 
@@ -159,8 +159,15 @@ class EmbeddedPart(Payload):
     error: dict[str, str] | None = None
 
 
+EMBEDDED = "citadel:steps:embedded"
+"""List in the broker's Redis: `StepEmbedded` as JSON, the oldest first."""
+
+
 class StepEmbedded(Payload):
-    """Arguments of the engine's `citadel.step_embedded`: the vectors, in the order of the parts."""
+    """What an embeddings worker answers: the vectors, in the order of the parts.
+
+    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again.
+    """
 
     run_id: str
     step_id: str
@@ -187,12 +194,4 @@ RUN_STEP = TaskSpec(
 )
 EMBED_STEP = TaskSpec(
     name="citadel.embed_step", queue=Queue.EMBEDDINGS, payload=EmbedStep, result=type(None), stores_result=False
-)
-STEP_EMBEDDED = TaskSpec(
-    name="citadel.step_embedded",
-    queue=Queue.ORCHESTRATION,
-    payload=StepEmbedded,
-    result=type(None),
-    lane=Lane.INTERACTIVE,
-    stores_result=False,
 )

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
@@ -32,6 +32,7 @@ from citadel_orchestration.record.database import Database
 from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, Parent, StepRef
 from citadel_orchestration.steps.base import Parameters, StepCall
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 THREADS = 8
 """Transitions at once; expressions and statements, never calls to LLMs."""
@@ -97,9 +98,9 @@ class Engine:
         ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
         done = vectors.output_of(message)
         if isinstance(done, CitadelError):
-            self.follow(self._transitions.fail(ref, message.attempt, done))
+            self.follow(self._insistently(functools.partial(self._transitions.fail, ref, message.attempt, done)))
         elif done is not None:
-            self.follow(self._transitions.succeed(ref, message.attempt, done))
+            self.follow(self._insistently(functools.partial(self._transitions.succeed, ref, message.attempt, done)))
         else:
             self._adopt(ref, message)
 
@@ -259,7 +260,7 @@ class Engine:
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
         """Executes here a step that waited for vectors, whichever worker had claimed it."""
-        claim = self._transitions.adopt(ref, message.attempt)
+        claim = self._insistently(functools.partial(self._transitions.adopt, ref, message.attempt))
         if claim is None:
             return
         self.in_flight.add(claim)
@@ -302,7 +303,7 @@ class Engine:
         self.in_flight.remove(claim)
         self.follow(advance)
 
-    def _insistently(self, transition: Callable[[], Advance]) -> Advance:
+    def _insistently(self, transition: Callable[[], T]) -> T:
         pause = FIRST_PAUSE
         while True:
             try:

@@ -321,6 +321,7 @@ class Transitions:
             tx.event("run_retried")
             self._schedule(tx)
             self._end_if_done(tx)
+            self._end_if_done(tx)
         return tx.advance
 
     def release(self, key: str) -> list[Advance]:
