@@ -87,7 +87,7 @@ class OrchestrationService:
             interval=workflows.sweep_interval,
             lease=lease,
         )
-        OrchestrationTasks(self._engine, transitions, submissions).register(runtime.app)
+        OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
         self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
         self._answers.start()
         self._sweeper.start()

@@ -1,12 +1,10 @@
 """The tasks of the orchestration queue: unpack, delegate, return."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from celery.exceptions import Ignore
 
 from citadel_common.contracts import (
     EXECUTE_WORKFLOW,
@@ -20,7 +18,6 @@ from citadel_common.contracts.workflows import (
     ExecuteWorkflowResult,
     QueryLlmService,
     RunStep,
-    StepTaskResult,
     UpsertVectors,
     VectorSimilaritySearch,
 )
@@ -41,9 +38,23 @@ LARGEST_PARAMETERS = 64 * 2**20
 
 
 class OrchestrationTasks:
-    """The handlers. A task that starts a run returns nothing: the run answers it when it ends."""
+    """The handlers. A task that starts a run returns nothing: the run answers it when it ends.
 
-    def __init__(self, engine: Engine, transitions: Transitions, submissions: Submissions) -> None:
+    Args:
+        engine: Begins steps.
+        transitions: Record runs.
+        submissions: Check definitions.
+        store: Stores the result of a task that starts no run.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        transitions: Transitions,
+        submissions: Submissions,
+        store: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
+        self._store = store
         self._engine = engine
         self._transitions = transitions
         self._submissions = submissions
@@ -60,7 +71,7 @@ class OrchestrationTasks:
         register(app, UPSERT_VECTORS, self.upsert_vectors)
         register(app, RUN_STEP, self.run_step)
 
-    def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> ExecuteWorkflowResult:
+    def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> None:
         """Records the run and begins it; a definition that is not valid is answered at once."""
         raw = payload.workflow_definition
         try:
@@ -74,32 +85,33 @@ class OrchestrationTasks:
                 )
             )
         except (InvalidInput, Conflict) as error:
-            return _refused(raw, context.task_id, error)
-        raise Ignore
+            self._store(context.task_id, _refused(raw, context.task_id, error))
 
-    def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> StepTaskResult:
+    def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> None:
         """Asks an LLM, as a run of one step."""
         fields = payload.model_dump(exclude_none=True)
         endpoint = fields.pop("service_endpoint", None)
-        return self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
+        self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
 
-    def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> StepTaskResult:
+    def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> None:
         """Searches a collection, as a run of one step."""
-        return self._single("vector_search", payload.model_dump(exclude_none=True), context)
+        self._single("vector_search", payload.model_dump(exclude_none=True), context)
 
-    def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> StepTaskResult:
+    def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> None:
         """Stores points in a collection, as a run of one step."""
-        return self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
+        self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
 
     def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
         """Begins a step that is ready."""
         self._engine.run_step(StepRef(run_id=UUID(payload.run_id), step_id=payload.step_id, item=payload.item))
 
-    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> StepTaskResult:
+    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> None:
         try:
             definition = self._singles.check(single_step(type_, parameters))
         except InvalidInput as error:
-            return {"success": False, "task_id": context.task_id, "timestamp": utc_now(), "error": error.message}
+            result = {"success": False, "task_id": context.task_id, "timestamp": utc_now(), "error": error.message}
+            self._store(context.task_id, result)
+            return
         self._begin(
             self._submissions.run_of(
                 definition,
@@ -107,7 +119,6 @@ class OrchestrationTasks:
                 origin=Origin(kind="task", reply_to=context.task_id, lane=context.lane.value),
             )
         )
-        raise Ignore
 
     def _begin(self, run: NewRun) -> None:
         submitted = self._transitions.submit(run)

@@ -47,7 +47,7 @@ class TaskSpec(Generic[P, R]):
         soft_limit: Seconds after which the task is asked to end.
         hard_limit: Seconds after which its worker counts as stuck.
         track_started: Whether a STARTED state is written (costs a store write per task).
-        stores_result: Whether somebody may read its result.
+        stores_result: Whether what it returns is its result; errors always are.
     """
 
     name: str

@@ -59,7 +59,7 @@ class TaskContext:
     last_try: bool
 
 
-Handler = Callable[[P, TaskContext], R]
+Handler = Callable[[P, TaskContext], R | None]
 
 
 def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Task:
@@ -74,6 +74,7 @@ def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Tas
             "__doc__": handler.__doc__,
             "track_started": spec.track_started,
             "ignore_result": not spec.stores_result,
+            "store_errors_even_if_ignored": True,
         },
     )
     return app.register_task(task_class())

@@ -31,7 +31,7 @@ from citadel_orchestration.api.routes import (
     tasks,
     workflows,
 )
-from citadel_orchestration.api.services import Services, Stores
+from citadel_orchestration.api.services import LEAVE, Services, Stores
 from citadel_orchestration.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
@@ -59,20 +59,20 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
         DirectRoutes(app, busiest),
         Auth(api.keys),
         RateLimit(stores.results, api.rate_per_minute),
-        BodyLimit(api.max_body_bytes),
+        BodyLimit(api.max_body_bytes, api.max_batch_bytes),
         telemetry,
     )
 
 
 def _lifespan(settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Any:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         services = Services.of(settings, stores, telemetry)
         app.state.services = services
         await services.start()
         _settle_memory()
         log.info("api_ready", host=settings.api.host, port=settings.api.port)
-        yield
+        yield {LEAVE: services.leave}
         await services.stop()
         log.info("api_stopped")
 

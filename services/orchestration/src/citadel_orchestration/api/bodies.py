@@ -62,8 +62,20 @@ async def read_json(request: Request, *, default: Any = None) -> Any:
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI entry of a body that `read_body` reads."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    schema = model.model_json_schema()
+    content = {"application/json": {"schema": _in_place(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _in_place(schema: Any, shared: dict[str, Any]) -> Any:
+    """The schema with what it refers to in place: its references would not lead anywhere in the whole document."""
+    if isinstance(schema, list):
+        return [_in_place(member, shared) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(reference := schema.get("$ref"), str):
+        return _in_place(shared[reference.rpartition("/")[2]], shared)
+    return {name: _in_place(found, shared) for name, found in schema.items()}
 
 
 def _check_type(declared: str | None) -> None:

@@ -41,6 +41,13 @@ class TaskNotFound(ApiError):
     status = 404
 
 
+class UploadStalled(ApiError):
+    """The body stopped coming; nothing of it was kept."""
+
+    code = "upload_stalled"
+    status = 408
+
+
 class BodyTooLarge(ApiError):
     """The body is too large."""
 
@@ -60,6 +67,14 @@ class RateLimited(ApiError):
 
     code = "rate_limited"
     status = 429
+
+
+class Stopping(ApiError):
+    """The server stops; connect again."""
+
+    code = "stopping"
+    status = 503
+    transient = True
 
 
 class InvalidBody(ApiError):

@@ -1,5 +1,6 @@
 """The parts that the routes share, built once per process."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -17,12 +18,17 @@ from citadel_orchestration.api.known_models import KnownModels
 from citadel_orchestration.api.publish import Publisher
 from citadel_orchestration.api.results import Results
 from citadel_orchestration.api.runs.batches import Batches
+from citadel_orchestration.api.runs.plans import Plans
 from citadel_orchestration.api.runs.record import Record
 from citadel_orchestration.api.runs.runs import Runs
 from citadel_orchestration.settings import ApiSettings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+
+LEAVE = "citadel.leave"
+"""Name under which the application's lifespan gives what is to be called when the server begins to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class Services:
     health: Health
     runs: Runs
     batches: Batches
+    plans: Plans
     record: Record
 
     @classmethod
@@ -104,6 +111,10 @@ class Services:
                 settings=settings.workflows,
                 limits=settings.limits,
                 default_model=settings.default_model,
+                uploads=asyncio.Semaphore(api.max_uploads),
+            ),
+            plans=Plans(
+                submissions=record.runs.submissions, cache=cache, models=models, default_model=settings.default_model
             ),
             record=record,
         )
@@ -113,6 +124,10 @@ class Services:
         self.results.start()
         self.record.start()
         await self.models.start()
+
+    def leave(self) -> None:
+        """Ends what would hold up a stop; called when the server takes no more requests."""
+        self.record.leave()
 
     async def stop(self) -> None:
         """Ends what `start` began and closes all connections."""

@@ -3,9 +3,26 @@
 import logging
 import os
 import signal
+import socket
+import sys
 from typing import Any, ClassVar
 
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]  # gunicorn publishes no types
+from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+from citadel_orchestration.api.services import LEAVE
+
+
+class PoliteServer(Server):
+    """Tells the application of the stop before it waits for the requests in flight, so that streams end."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's hook."""
+        leave = self.lifespan.state.get(LEAVE)
+        if leave is not None:
+            leave()
+        await super().shutdown(sockets)
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
@@ -26,6 +43,15 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         errors = logging.getLogger("uvicorn.error")
         errors.setLevel(logging.WARNING)
         errors.propagate = True
+
+    async def _serve(self) -> None:
+        """As in the base class, with a server of our own."""
+        self.config.app = self.wsgi
+        server = PoliteServer(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
         """Each second: tells the parent that this process lives; without a parent, stops politely."""

@@ -1,5 +1,6 @@
 """Results for Celery clients: a run that a task started answers that task when it ends."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -48,6 +49,14 @@ class Replies:
                 )
         except FAILURES as error:
             log.warning("result_delayed", run_id=str(ended.run_id), error=type(error).__name__)
+
+    def store(self, task_id: str, result: Mapping[str, Any]) -> None:
+        """Stores the result of a task.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        self._app.backend.store_result(task_id, result, "SUCCESS")
 
     def _result(self, run_id: "UUID", task_id: str) -> Any:
         with self._database.cursor() as cursor:

@@ -81,7 +81,7 @@ class Database:
 
     def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
         """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""
-        for _ in range(self._pool.max_size):
+        for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
                 connection = attempt.enter_context(self._pool.connection())
                 with suppress(psycopg.OperationalError):

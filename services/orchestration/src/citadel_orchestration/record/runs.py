@@ -107,8 +107,8 @@ def _existing(cursor: Cursor, run: NewRun) -> Submitted:
 def _answer_too(cursor: Cursor, run_id: UUID, task_id: str) -> None:
     """Lets a run answer one more task; a run that has ended already does so by the sweep."""
     cursor.execute(
-        "UPDATE runs SET reply_to = concat_ws(%s, reply_to, %s) WHERE run_id = %s"
-        " AND %s <> ALL(string_to_array(coalesce(reply_to, ''), %s))",
+        "UPDATE runs SET reply_to = concat_ws(%s::text, reply_to, %s::text) WHERE run_id = %s"
+        " AND %s::text <> ALL(string_to_array(coalesce(reply_to, ''), %s::text))",
         [BETWEEN_TASKS, task_id, run_id, task_id, BETWEEN_TASKS],
     )
 

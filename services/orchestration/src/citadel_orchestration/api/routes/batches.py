@@ -1,52 +1,53 @@
 """Batches of embeddings: runs whose chunks fan out over the workers."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from citadel_common.contracts import Queue
 from citadel_common.contracts.embeddings import EncodingFormat
-from citadel_common.contracts.runs import BatchResult, EmbeddingBatchRequest, RunAccepted
-from citadel_common.errors import InvalidInput
+from citadel_common.contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
+from citadel_common.errors import InvalidInput, StoreUnavailable
+from citadel_common.validation import bad_fields
 from citadel_orchestration.api.bodies import documented, read_body
-from citadel_orchestration.api.errors import MalformedBody
+from citadel_orchestration.api.body_limit import STREAMED_PATH, is_ndjson
 from citadel_orchestration.api.raw_route import RawRoute, services_of
-from citadel_orchestration.api.routes.runs import run_id_of
+from citadel_orchestration.api.routes.runs import labels_of, run_id_of
+from citadel_orchestration.api.runs.upload import lines_of
+from citadel_orchestration.api.services import Services
 
 router = APIRouter(route_class=RawRoute, tags=["batches"])
 NDJSON = "application/x-ndjson"
-_NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines"})
-MOST_LINE_BYTES = 16 * 2**20
+_LABEL: dict[str, Any] = {"name": "label", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}}
+_BODIES: dict[str, Any] = documented(EmbeddingBatchRequest)
+_BODIES["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "A request per line"}}
+_QUERY = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("model", "idempotency_key")]
 
 
 @router.post(
-    "/v1/embeddings/batches",
+    STREAMED_PATH,
     status_code=202,
     responses={202: {"model": RunAccepted}},
-    openapi_extra=documented(EmbeddingBatchRequest),
+    openapi_extra=_BODIES | {"parameters": [*_QUERY, _LABEL]},
     summary="Embed a batch of requests",
 )
 async def create_batch(request: Request) -> Response:
-    """JSON, or NDJSON with one request per line; for NDJSON `model` and `idempotency_key` are in the query."""
+    """JSON, or NDJSON with one request per line; NDJSON has `model`, `idempotency_key` and `label` in the query."""
     services = services_of(request)
-    await services.backlog.check(Queue.EMBEDDINGS)
-    kind = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
-    if kind in _NDJSON_TYPES:
-        lines: AsyncIterator[Any] = _lines(request)
-        query = request.query_params
-        head: dict[str, Any] = {"model": query.get("model"), "idempotency_key": query.get("idempotency_key")}
-        labels: dict[str, str] = {}
+    await _check_backlog(services)
+    if is_ndjson(request.headers.get("content-type", "")):
+        head = _head_in_query(request)
+        lines: AsyncIterator[Any] = lines_of(request, patience=services.settings.api.upload_timeout)
     else:
         body = await read_body(request, EmbeddingBatchRequest)
-        lines = _each(body.requests)
-        head = {"model": body.model, "idempotency_key": body.idempotency_key}
-        labels = body.labels
-    accepted = await services.batches.accept(lines, labels=labels, **head)
+        head, lines = body, _each(body.requests)
+    accepted = await services.batches.accept(lines, head)
     location = {"location": f"/v1/runs/{accepted.run_id}"}
     return Response(accepted.model_dump_json(), 202, location, media_type="application/json")
 
@@ -73,35 +74,31 @@ async def stream_results(request: Request) -> Response:
     return StreamingResponse(services.batches.results(run_id, encoding), media_type=NDJSON)
 
 
+async def _check_backlog(services: Services) -> None:
+    """A broker that is down refuses nothing: the record is what a batch is kept in.
+
+    Raises:
+        Overloaded: Too much waits already.
+    """
+    with contextlib.suppress(StoreUnavailable):
+        await services.backlog.check(Queue.EMBEDDINGS)
+
+
+def _head_in_query(request: Request) -> EmbeddingBatchHead:
+    query = request.query_params
+    found = {name: query[name] for name in ("model", "idempotency_key") if name in query}
+    try:
+        return EmbeddingBatchHead(labels=labels_of(request), **found)
+    except ValidationError as error:
+        raise InvalidInput(str(bad_fields(error)[0])) from None
+
+
 async def _check_is_batch(runs: Any, run_id: UUID) -> None:
     view = await runs.show(run_id, outputs=False)
     if view.kind != "batch":
-        raise InvalidInput.at("run_id", "is not a batch; its output is at /v1/runs/{run_id}")
+        raise InvalidInput.at("run_id", f"is not a batch; its output is at /v1/runs/{run_id}")
 
 
 async def _each(requests: list[Any]) -> AsyncIterator[Any]:
     for request in requests:
         yield request
-
-
-async def _lines(request: Request) -> AsyncIterator[Any]:
-    """The body's lines, as they come in."""
-    rest = b""
-    number = 0
-    async for piece in request.stream():
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > MOST_LINE_BYTES:
-            raise MalformedBody(f"line {number + len(lines) + 1} is longer than {MOST_LINE_BYTES} bytes")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield _decoded(line, number)
-    if rest.strip():
-        yield _decoded(rest, number + 1)
-
-
-def _decoded(line: bytes, number: int) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"line {number} is not JSON in UTF-8: {error}") from None

@@ -27,7 +27,9 @@ _LIST: dict[str, Any] = {
     "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in _FILTERS]
 }
 STATES = frozenset({"queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"})
+KINDS = frozenset({"workflow", "task", "batch"})
 MOST = 500
+"""Runs in one page."""
 _SIGNAL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -70,11 +72,14 @@ async def show_graph(request: Request) -> Response:
     "/v1/runs/{run_id}/events", responses={200: {"model": RunEvent}}, openapi_extra=_ONE, summary="Follow a run"
 )
 async def follow_run(request: Request) -> Response:
-    """Server-sent events until the run ends; `Last-Event-ID` (or `?after=`) resumes without loss or repetition."""
+    """Server-sent events until the run ends; `Last-Event-ID` (or `?after=`) resumes without loss or repetition.
+
+    `Accept: application/json` gives the list of what there is so far, at most 1000 at once.
+    """
     runs, run_id = services_of(request).runs, run_id_of(request)
     await runs.exists(run_id)
     after = _number(request.headers.get("last-event-id") or request.query_params.get("after") or "0", "after")
-    if "text/event-stream" not in request.headers.get("accept", "text/event-stream"):
+    if _wants_json(request.headers.get("accept", "")):
         found = await runs.events(run_id, after)
         return Response(orjson.dumps([event.model_dump(mode="json") for event in found]), media_type="application/json")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -139,6 +144,11 @@ async def _server_sent(events: AsyncIterator[list[RunEvent]]) -> AsyncIterator[b
         yield b"event: error\ndata: " + orjson.dumps({"code": error.code, "message": error.message}) + b"\n\n"
 
 
+def _wants_json(accept: str) -> bool:
+    """Whether JSON was asked for by name, and events were not."""
+    return "application/json" in accept and "text/event-stream" not in accept
+
+
 def _message(event: RunEvent) -> bytes:
     body = orjson.dumps(event.model_dump(mode="json"))
     return f"id: {event.seq}\nevent: {event.type}\ndata: ".encode() + body + b"\n\n"
@@ -162,19 +172,36 @@ def _filters(request: Request) -> Filters:
     for name in query:
         if name not in _FILTERS:
             raise InvalidInput.at(name, f"is no filter; there are {', '.join(_FILTERS)}")
-    status = query.get("status")
-    if status is not None and status not in STATES:
-        raise InvalidInput.at("status", f"must be one of {', '.join(sorted(STATES))}")
+        if any("\0" in value for value in query.getlist(name)):
+            raise InvalidInput.at(name, "must not hold a NUL character")
+    limit = _number(query.get("limit", "50"), "limit")
+    if not 1 <= limit <= MOST:
+        raise InvalidInput.at("limit", f"must be from 1 to {MOST}")
     return Filters(
-        status=status,
+        status=_one_of(STATES, query.get("status"), "status"),
         workflow_id=query.get("workflow_id"),
-        kind=query.get("kind"),
-        labels=dict(map(_label, query.getlist("label"))) or None,
+        kind=_one_of(KINDS, query.get("kind"), "kind"),
+        labels=labels_of(request) or None,
         since=_time(query.get("since"), "since"),
         until=_time(query.get("until"), "until"),
         cursor=query.get("cursor"),
-        limit=max(1, min(MOST, _number(query.get("limit", "50"), "limit"))),
+        limit=limit,
     )
+
+
+def _one_of(known: frozenset[str], value: str | None, field: str) -> str | None:
+    if value is not None and value not in known:
+        raise InvalidInput.at(field, f"must be one of {', '.join(sorted(known))}")
+    return value
+
+
+def labels_of(request: Request) -> dict[str, str]:
+    """The labels in the query: `label=name:value`, any number of times.
+
+    Raises:
+        InvalidInput: One is no label.
+    """
+    return dict(map(_label, request.query_params.getlist("label")))
 
 
 def _label(text: str) -> tuple[str, str]:

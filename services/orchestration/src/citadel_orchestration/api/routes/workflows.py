@@ -10,8 +10,7 @@ from starlette.responses import Response
 from citadel_common.contracts.runs import RunAccepted
 from citadel_orchestration.api.bodies import read_json
 from citadel_orchestration.api.raw_route import RawRoute, services_of
-from citadel_orchestration.definition.json_schema import json_schema
-from citadel_orchestration.definition.plan import plan
+from citadel_orchestration.definition import json_schema
 
 router = APIRouter(route_class=RawRoute, tags=["workflows"])
 _BODY: dict[str, Any] = {
@@ -36,14 +35,13 @@ async def submit_workflow(request: Request) -> Response:
 
 @router.post("/v1/workflows/plan", openapi_extra=_BODY, summary="Check and plan a workflow without running it")
 async def plan_workflow(request: Request) -> Response:
-    """Order, graph and expected calls."""
-    services = services_of(request)
-    definition = services.runs.submissions.check(await read_json(request))
-    return Response(orjson.dumps(plan(definition)), media_type="application/json")
+    """Order, graph, expected calls and cache hits."""
+    found = await services_of(request).plans.plan(await read_json(request))
+    return Response(orjson.dumps(found), media_type="application/json")
 
 
 @router.get("/v1/workflows/schema", summary="JSON Schema of workflow definitions")
 async def show_schema(request: Request) -> Response:
     """For editors."""
-    schema = json_schema(services_of(request).runs.submissions.types)
-    return Response(orjson.dumps(schema), media_type="application/schema+json")
+    schema = json_schema.text(services_of(request).runs.submissions.types)
+    return Response(schema, media_type="application/schema+json")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,17 +11,18 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 from pydantic import ValidationError
 
 from citadel_common.contracts import Lane
 from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
-from citadel_common.contracts.runs import FINISHED, RunAccepted
+from citadel_common.contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, PayloadTooLarge
+from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings import LimitSettings
 from citadel_common.validation import bad_fields
-from citadel_orchestration.api.runs.runs import Runs
+from citadel_orchestration.api.runs.runs import Runs, patiently
 from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.record import batches
 from citadel_orchestration.record.database import Cursor
@@ -31,60 +33,62 @@ from citadel_orchestration.settings import WorkflowSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """What the batch routes work with."""
+    """What the batch routes work with.
+
+    Attributes:
+        uploads: Bounds the batches being taken in, each of which holds a connection to PostgreSQL.
+    """
 
     runs: Runs
     settings: WorkflowSettings
     limits: LimitSettings
     default_model: str
+    uploads: asyncio.Semaphore
 
-    async def accept(
-        self,
-        lines: AsyncIterator[Any],
-        *,
-        model: str | None,
-        labels: dict[str, str],
-        idempotency_key: str | None,
-    ) -> RunAccepted:
+    async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> RunAccepted:
         """Records a batch; memory is bounded by a chunk of it, and nothing of a bad one is kept.
 
         Args:
             lines: The requests, decoded.
-            model: Model of requests that name none.
-            labels: By which the run is found.
-            idempotency_key: Submitting the same key again gives the same run.
+            head: What holds for all of them.
 
         Raises:
             InvalidInput: A request is not valid; the message names it.
             PayloadTooLarge: There are too many.
+            Overloaded: Too many batches are being taken in.
         """
-        run_id = new_run_id()
-        digest = hashlib.blake2b(digest_size=16)
-        run = self._run(run_id, model=model, labels=labels)
+        if self.uploads.locked():
+            raise Overloaded("too many batches are being uploaded; try again later")
+        run = self._run(new_run_id(), head)
         try:
-            async with _in_threads(self.runs.database.cursor()) as cursor:
-                await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
-                chunks = 0
-                async for chunk in self._chunks(lines, model):
-                    body = orjson.dumps(chunk)
-                    digest.update(body)
-                    await asyncio.to_thread(batches.add_chunks, cursor, run_id, chunks, [body])
-                    chunks += 1
-                if not chunks:
-                    raise InvalidInput.at("requests", "must hold at least one request")
-                await asyncio.to_thread(_mark, cursor, run, digest.digest(), idempotency_key)
-                items = await asyncio.to_thread(self._begin, cursor, run_id, chunks)
+            async with self.uploads:
+                items = await self._record(run, lines, head)
         except _Existing as existing:
             return existing.accepted
-        await asyncio.to_thread(self._publish, run_id, items)
-        return RunAccepted(run_id=str(run_id), workflow_id=run.workflow_id, status="queued")
+        await asyncio.to_thread(self._publish, run.run_id, items)
+        return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
+
+    async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
+        """Records it in one transaction; the chunks that are ready."""
+        digest, chunks = hashlib.blake2b(digest_size=16), 0
+        async with _in_threads(self.runs.database.cursor()) as cursor:
+            await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
+            async for chunk in self._chunks(lines, head.model):
+                body = orjson.dumps(chunk)
+                digest.update(body)
+                await asyncio.to_thread(batches.add_chunks, cursor, run.run_id, chunks, [body])
+                chunks += 1
+            if not chunks:
+                raise InvalidInput.at("requests", "must hold at least one request")
+            await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
+            return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
     async def results(self, run_id: UUID, encoding: EncodingFormat) -> AsyncIterator[bytes]:
-        """A line per request, in order, as the chunks end."""
+        """A line per request, in order, as the chunks end; see `Runs.follow` for what it raises."""
         first = index = 0
         async for _ in self.runs.news.follow(run_id):
-            ended = await self.runs.exists(run_id) in FINISHED
-            while found := await asyncio.to_thread(self._page, run_id, first):
+            ended = await patiently(lambda: self.runs.exists(run_id)) in FINISHED
+            while found := await patiently(functools.partial(asyncio.to_thread, self._page, run_id, first)):
                 for item, requests, output, error in found:
                     lines = list(_lines(index, requests, output, error, encoding))
                     yield b"".join(lines)
@@ -99,19 +103,19 @@ class Batches:
             for item, status, requests, output, error in found
         ]
 
-    def _run(self, run_id: UUID, *, model: str | None, labels: dict[str, str]) -> NewRun:
+    def _run(self, run_id: UUID, head: EmbeddingBatchHead) -> NewRun:
         definition = batches.definition_of_batch("embedding_batch", max_parallel=self.settings.batch_parallel)
         return NewRun(
             run_id=run_id,
             kind="batch",
             workflow_id="embedding_batch",
             definition=orjson.dumps(definition),
-            context=orjson.dumps({"model": model or self.default_model}),
+            context=orjson.dumps({"model": head.model or self.default_model}),
             steps=[batches.STEP],
             roots=[],
             fingerprint=run_id.bytes,
             lane=Lane.BATCH.value,
-            labels=labels,
+            labels=head.labels,
         )
 
     async def _chunks(self, lines: AsyncIterator[Any], model: str | None) -> AsyncIterator[list[dict[str, Any]]]:
@@ -133,7 +137,8 @@ class Batches:
         try:
             request = line if isinstance(line, BatchRequest) else BatchRequest.model_validate(line)
         except ValidationError as error:
-            raise InvalidInput(f"{where}.{bad_fields(error)[0]}") from None
+            bad = bad_fields(error)[0]
+            raise InvalidInput(f"{where}.{bad}" if bad.path else f"{where}: {bad.problem}") from None
         try:
             check_texts(request.text, self.limits)
         except CitadelError as error:
@@ -151,8 +156,8 @@ class Batches:
         )
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
-        for item in items:
-            self.runs.send(StepRef(run_id=run_id, step_id=batches.STEP, item=item), Lane.BATCH.value)
+        ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
+        self.runs.send(ready, Lane.BATCH.value)
 
 
 class _Existing(Exception):
@@ -190,9 +195,12 @@ def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
             if row[2] != digest:
                 raise Conflict(f"idempotency_key: {key!r} was used for another submission, run {row[0]}")
             raise _Existing(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
-    cursor.execute(
-        "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
-    )
+    try:
+        cursor.execute(
+            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
+        )
+    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
+        raise Conflict(f"idempotency_key: {key!r} was used for another submission") from None
 
 
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:

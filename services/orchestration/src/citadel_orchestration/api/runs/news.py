@@ -13,6 +13,7 @@ import psycopg
 import structlog
 from pydantic import SecretStr
 
+from citadel_orchestration.api.errors import Stopping
 from citadel_orchestration.record.transaction import CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -28,25 +29,41 @@ class RunNews:
         self._dsn = dsn
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self._leaving = False
 
     def start(self) -> None:
         """Begins to listen."""
         self._task = asyncio.create_task(self._listen())
 
     async def stop(self) -> None:
-        """Ends, and wakes all followers."""
+        """Ends."""
+        self.leave()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def leave(self) -> None:
+        """Ends all that would go on for as long as a run: the process is to stop."""
+        self._leaving = True
         for run_id in list(self._followers):
             self._wake(run_id)
 
-    async def follow(self, run_id: UUID) -> AsyncIterator[None]:
-        """Yields at once, and then whenever there may be something new."""
+    async def follow(self, run_id: UUID, *, to_the_end: bool = False) -> AsyncIterator[None]:
+        """Yields at once, and then whenever there may be something new.
+
+        Args:
+            run_id: The run.
+            to_the_end: The caller bounds the time itself, and is not to be cut short.
+
+        Raises:
+            Stopping: The process is to stop.
+        """
         event = asyncio.Event()
         self._followers[str(run_id)].add(event)
         try:
             while True:
+                if self._leaving and not to_the_end:
+                    raise Stopping
                 event.clear()
                 yield
                 with contextlib.suppress(TimeoutError):

@@ -71,6 +71,10 @@ class Record:
         self._news.start()
         self._background = [asyncio.create_task(self._knowledge.run())]
 
+    def leave(self) -> None:
+        """Ends the streams, which would hold up the stop for as long as their runs take."""
+        self._news.leave()
+
     async def stop(self) -> None:
         """Closes it."""
         for task in self._background:

@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -33,6 +34,27 @@ from citadel_orchestration.record.rows import Advance, NewRun, StepRef
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+
+
+PATIENCE = 45.0
+"""Seconds a follower outlasts an outage of PostgreSQL."""
+PAUSE = 0.2
+
+
+async def patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """What `read` gives, once PostgreSQL answers again.
+
+    Raises:
+        StoreUnavailable: It has not for `PATIENCE` seconds.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await read()
+        except StoreUnavailable:
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(PAUSE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +105,7 @@ class Runs:
         return output
 
     async def _end_of(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
-        async for _ in self.news.follow(run_id):
+        async for _ in self.news.follow(run_id, to_the_end=True):
             outcome = await self._outcome(run_id)
             if outcome[0] in FINISHED:
                 return outcome
@@ -130,10 +152,16 @@ class Runs:
         return await self._read(lambda cursor: views.events_after(cursor, run_id, seq))
 
     async def follow(self, run_id: UUID, seq: int) -> AsyncIterator[list[RunEvent]]:
-        """Events after number `seq`, as they come; ends with the run. An empty list is a sign of life."""
+        """Events after number `seq`, as they come; ends with the run. An empty list is a sign of life.
+
+        Raises:
+            NotFound: The run was removed.
+            StoreUnavailable: PostgreSQL has not answered for long.
+            Stopping: The server stops.
+        """
         async for _ in self.news.follow(run_id):
-            ended = await self.exists(run_id) in FINISHED
-            while found := await self.events(run_id, seq):
+            ended = await patiently(lambda: self.exists(run_id)) in FINISHED
+            while found := await patiently(functools.partial(self.events, run_id, seq)):
                 seq = found[-1].seq
                 yield found
             if ended:
@@ -155,7 +183,8 @@ class Runs:
         """The API executes nothing: what a transition claimed goes to the workers, through the record."""
         for claim in advance.claims:
             self.transitions.hand_back(claim.ref, claim.attempt)
-            self.send(claim.ref, claim.lane)
+        if advance.claims:
+            self.send([claim.ref for claim in advance.claims], advance.claims[0].lane)
         if advance.ended is not None and advance.ended.status != "succeeded":
             self._cancel_children(advance.ended.run_id)
 
@@ -170,15 +199,18 @@ class Runs:
                 log.info("sub_run_not_cancelled", run_id=str(child), error=error.message)
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
-        for step_id in submitted.ready:
-            self.send(StepRef(run_id=submitted.run_id, step_id=step_id), lane)
+        self.send([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)
 
-    def send(self, ref: StepRef, lane: int) -> None:
-        """Tells the workers of a step that is ready; the sweep makes up for a message that cannot be sent."""
-        try:
-            self.publisher.ready(ref, lane=lane)
-        except StoreUnavailable as error:
-            log.warning("step_not_published", run_id=str(ref.run_id), step_id=ref.step_id, error=error.message)
+    def send(self, ready: Sequence[StepRef], lane: int) -> None:
+        """Tells the workers of steps that are ready; the sweep makes up for messages that cannot be sent."""
+        for sent, ref in enumerate(ready):
+            try:
+                self.publisher.ready(ref, lane=lane)
+            except StoreUnavailable as error:
+                # one that cannot be sent takes seconds: the others are not tried
+                left = len(ready) - sent
+                log.warning("steps_not_published", run_id=str(ref.run_id), steps=left, error=error.message)
+                return
 
     async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
         def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:
@@ -211,10 +243,12 @@ class Runs:
         )
 
     def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
-        views.summary_of(cursor, run_id)
+        summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
-        found = views.steps_view(cursor, run_id, definition, step_id)
-        if not found:
+        if step_id not in definition.steps:
             raise NotFound(f"the run has no step {step_id!r}")
+        found = views.steps_view(cursor, run_id, definition, step_id)
+        if summary.kind == "batch":  # all vectors at once would not fit into memory; they stream from /results
+            return StepOutput(**found[0].model_dump())
         output = steps_of(cursor, run_id, [step_id])[step_id]["output"]
         return StepOutput(**found[0].model_dump(), output=output)

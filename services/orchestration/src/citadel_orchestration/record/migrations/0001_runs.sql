@@ -79,6 +79,8 @@ CREATE TABLE payloads (
     body    bytea NOT NULL,
     PRIMARY KEY (run_id, step_id, item, kind)
 );
+-- vectors do not shrink, and compressing them costs more than all else of a transition
+ALTER TABLE payloads ALTER COLUMN body SET STORAGE EXTERNAL;
 
 CREATE TABLE events (
     run_id  uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
