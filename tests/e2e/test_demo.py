@@ -39,6 +39,9 @@ def test_finds_answers_and_is_faster_from_the_cache(tmp_path):
     assert cold["first"]["cache_hits"] == 0
     assert cold["second"]["cache_hits"] == cold["texts"]
     assert "embedding: " in told  # progress, though there is no terminal
+    assert cold["stored_seconds"] > 0
+    assert cold["asked_seconds"] > 0
+    assert cold["about_llm"].startswith("No LLM is configured")
     names = [hit["name"] for hit in cold["answers"][0]["hits"]]
     assert "compress" in cold["answers"][0]["question"]
     assert any(name.split(".")[0] in COMPRESSORS for name in names)
@@ -46,6 +49,7 @@ def test_finds_answers_and_is_faster_from_the_cache(tmp_path):
     again, _ = summary(tmp_path / "home")
     assert again["first"]["cache_hits"] == again["texts"]
     assert f"{again['texts']} of {again['texts']} texts were found in the cache" in again["explanation"][0]
+    assert again["already_stored"]
     assert [hit["name"] for hit in again["answers"][0]["hits"]] == names
 
 

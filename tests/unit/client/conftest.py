@@ -1,6 +1,13 @@
+import functools
+import sys
+
+import httpx
 import pytest
 
-from tests.unit.client.double import talk_async, talk_sync
+from citadel_client.cli import app as command
+from citadel_client.cli import options
+from citadel_client.client import Citadel
+from tests.unit.client.double import AT_ONCE, talk_async, talk_sync
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +20,20 @@ def _no_settings(monkeypatch):
 def talk(request):
     """Use a client of either colour: `talk(double, lambda client: client.embed("x"))`."""
     return request.param
+
+
+@pytest.fixture
+def citadel(monkeypatch, capsysbinary, double):
+    """Runs the command: exit code, standard output, standard error."""
+    transport = httpx.MockTransport(double.handle)
+    monkeypatch.setattr(options, "Citadel", functools.partial(Citadel, transport=transport))
+    monkeypatch.setattr(options, "BRIEF", AT_ONCE)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["citadel", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        captured = capsysbinary.readouterr()
+        return int(end.value.code), captured.out.decode(), captured.err.decode()
+
+    return run

@@ -1,38 +1,16 @@
 """The command: output, exit codes, files."""
 
-import functools
 import json
-import sys
 
 import httpx
 import pytest
 
-from citadel_client.cli import app as command
-from citadel_client.cli import options
-from citadel_client.client import Citadel
-from tests.unit.client.double import AT_ONCE, Double, problem, vector_of
+from tests.unit.client.double import Double, problem, vector_of
 
 
 @pytest.fixture
 def double():
     return Double()
-
-
-@pytest.fixture
-def citadel(monkeypatch, capsysbinary, double):
-    """Runs the command: exit code, standard output, standard error."""
-    transport = httpx.MockTransport(double.handle)
-    monkeypatch.setattr(options, "Citadel", functools.partial(Citadel, transport=transport))
-    monkeypatch.setattr(options, "BRIEF", AT_ONCE)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["citadel", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            command.main()
-        captured = capsysbinary.readouterr()
-        return int(end.value.code), captured.out.decode(), captured.err.decode()
-
-    return run
 
 
 def records(text):

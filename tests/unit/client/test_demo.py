@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from citadel_client.demo.answers import ask, collection_of, has_llm, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import DemoFailed, Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
-from citadel_client.demo.report import explanation
-from tests.unit.client.double import Double, talk_sync
+from citadel_client.demo.report import Outcome, about_llm, explanation, workflow_facts
+from tests.unit.client.double import Double, problem, talk_sync
+from tests.unit.client.run_double import RunDouble, accepted, answer, run_view
 
 
 def one_pass(hits, total=4, seconds=1.0):
@@ -63,3 +65,88 @@ def test_a_text_without_vector_fails_the_demo():
     bad = [Doc(name="bad", text="bad: text", is_module=True)]
     with pytest.raises(DemoFailed, match="no vector"):
         talk_sync(Double(), lambda client: embed_all(client, bad, "embedding"))
+
+
+DOCS = [Doc(name=name, text=f"{name}: What it is. More.", is_module=True) for name in "abcd"]
+FOUND = {"name": "d", "text": DOCS[-1].text, "is_module": True}
+
+
+def test_documents_are_stored_with_their_vectors_under_ids_that_stay(capsys):
+    stored = (answer({"upserted": 4, "ids": list(range(4))}) for _ in range(2))
+    double = RunDouble(*stored)
+    for _ in range(2):
+        talk_sync(double, lambda client: store(client, "c", DOCS, one_pass(0)))
+    first, again = double.bodies()
+    assert first == again
+    points = first["points"]
+    assert [point["embedding"].index(1) for point in points] == [0, 1, 2, 3]
+    assert [point["payload"]["name"] for point in points] == list("abcd")
+    assert len({point["id"] for point in points}) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (answer({"hits": [{"id": 1, "score": 1.0, "payload": FOUND}]}), True),
+        (answer({"hits": [{"id": 1, "score": 1.0, "payload": FOUND | {"text": "other"}}]}), False),
+        (answer({"hits": []}), False),
+        (problem(404, "not_found"), False),
+    ],
+)
+def test_what_an_earlier_run_has_stored_is_known_by_its_last_document(reply, expected):
+    stored = talk_sync(RunDouble(reply), lambda client: is_stored(client, "c", DOCS, one_pass(0)))
+    assert stored is expected
+
+
+def test_other_documents_and_other_models_have_collections_of_their_own():
+    assert collection_of(DOCS, one_pass(0)) == collection_of(DOCS, one_pass(4))
+    assert collection_of(DOCS, one_pass(0)) != collection_of(DOCS[:3], one_pass(0))
+    assert collection_of(DOCS, one_pass(0)) != collection_of(DOCS, one_pass(0, total=5))
+
+
+def refusal(detail):
+    return problem(422, "invalid_definition", errors=[{"pointer": "/steps/0/parameters/endpoint", "detail": detail}])
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"),
+    [
+        ("no LLM endpoint is configured: set CITADEL_LLM__ENDPOINTS__<NAME>__URL", False),
+        ("'-' is not a configured LLM endpoint; configured: main", True),
+    ],
+)
+def test_an_llm_is_used_where_one_is_configured(detail, expected):
+    assert talk_sync(RunDouble(refusal(detail)), has_llm) is expected
+
+
+def test_questions_are_asked_by_workflows_and_answered_by_an_llm_if_there_is_one():
+    view = run_view(output=[{"id": 1, "score": 0.5, "payload": FOUND}])
+    step = {"step_id": "answer", "type": "llm_query", "status": "succeeded", "attempt": 1, "output": {"text": "So."}}
+    double = RunDouble(refusal("configured: main"), accepted(), answer(view), answer(view), answer(step))
+    asked = talk_sync(double, lambda client: ask(client, "c", ["How?"], "m", 3))
+    assert [[hit.doc.name for hit in hits] for hits in asked.hits] == [["d"]]
+    assert asked.texts == ["So."]
+    submitted = double.bodies()[1]
+    assert [step["type"] for step in submitted["steps"]] == ["embedding", "vector_search", "llm_query"]
+    assert "1 of 1 questions" in about_llm(Outcome(hits=asked.hits, texts=asked.texts, llm=True))
+
+
+def test_without_an_llm_it_says_so():
+    assert about_llm(Outcome(hits=[])).startswith("No LLM is configured, so the answers are the documents themselves.")
+
+
+def test_what_is_stored_already_is_said():
+    (line,) = workflow_facts(4, Outcome(hits=[], already_stored=True))
+    assert line == "The 4 points were in Qdrant already, where an earlier run had stored them."
+    lines = workflow_facts(4, Outcome(hits=[[]], stored_s=0.5, asked_s=0.25))
+    assert lines[0] == "Stored 4 points in Qdrant in 0.50 s, 8 a second."
+    assert "1 questions by workflows" in lines[1]
+
+
+def queue(workers):
+    return answer({"queues": [{"name": "orchestration", "lanes": {}, "ready": 0, "unacked": 0, "workers": workers}]})
+
+
+def test_a_worker_that_still_starts_is_waited_for():
+    assert talk_sync(RunDouble(queue(0), queue(1)), has_workflows)
+    assert not talk_sync(RunDouble(queue(0)), lambda client: has_workflows(client, patience=0.0))

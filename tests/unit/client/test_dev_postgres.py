@@ -85,7 +85,7 @@ def test_a_failing_initdb_is_shown_and_leaves_nothing_that_counts(folder, tmp_pa
     assert not found.exists
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 1], ids=["own", "init"])
 def test_a_lock_whose_number_is_another_process_is_removed(tmp_path, pid):
     found = made(tmp_path / "data")
     lock = found.directory / "postmaster.pid"

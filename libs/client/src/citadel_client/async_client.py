@@ -8,6 +8,8 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from citadel_client import calls
+from citadel_client.async_runs import AsyncRuns
+from citadel_client.async_workflows import AsyncBatches, AsyncCollections, AsyncWorkflows
 from citadel_client.calls import EmbedOptions, Texts, Warmed
 from citadel_client.chunks import Chunk, ChunkResult, Progress, cut, embedded
 from citadel_client.client import CHUNK_SIZE, DEFAULT_TIMEOUT_S, PARALLEL, key, terms
@@ -37,6 +39,10 @@ class AsyncCitadel:
         self._terms = terms(base_url, timeout, retry)
         self._http = httpx.AsyncClient(transport=transport, **client_options(self._terms.base_url, key(api_key)))
         self._driver = AsyncDriver(self._http)
+        self.workflows = AsyncWorkflows(self._driver, self._terms)
+        self.runs = AsyncRuns(self._driver, self._terms)
+        self.batches = AsyncBatches(self._driver, self._terms)
+        self.collections = AsyncCollections(self._driver, self._terms)
 
     @property
     def base_url(self) -> str:

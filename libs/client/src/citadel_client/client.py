@@ -14,9 +14,11 @@ from citadel_client.chunks import Progress, cut, embedded
 from citadel_client.drivers import SyncDriver, client_options
 from citadel_client.flow import Call, Terms, exchange
 from citadel_client.retries import RetryPolicy
+from citadel_client.runs import Runs
 from citadel_client.streams import in_order
 from citadel_client.tasks import TaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
+from citadel_client.workflows import Batches, Collections, Workflows
 from citadel_common.contracts.api import CacheStats, HealthResponse, ModelInfo, QueueStats, WorkerInfo
 
 T = TypeVar("T")
@@ -40,11 +42,13 @@ def key(api_key: str | None) -> str | None:
 class Citadel:
     """A Citadel server; threads may share one.
 
+    Workflows, runs, batches and collections are at `workflows`, `runs`, `batches` and `collections`.
+
     Args:
         base_url: Where it is; default CITADEL_API_URL, else http://127.0.0.1:8080.
         api_key: Bearer key; default CITADEL_API_KEY.
         timeout: Seconds one call may take, its retries included.
-        retry: When failed calls are tried again; every call may be made twice without harm.
+        retry: When failed calls are tried again; only calls that may be made twice without harm.
         transport: Replaces the network, for tests.
 
     Raises:
@@ -63,6 +67,10 @@ class Citadel:
         self._terms = terms(base_url, timeout, retry)
         self._http = httpx.Client(transport=transport, **client_options(self._terms.base_url, key(api_key)))
         self._driver = SyncDriver(self._http)
+        self.workflows = Workflows(self._driver, self._terms)
+        self.runs = Runs(self._driver, self._terms)
+        self.batches = Batches(self._driver, self._terms)
+        self.collections = Collections(self._driver, self._terms)
 
     @property
     def base_url(self) -> str:

@@ -3,14 +3,17 @@
 import asyncio
 import ipaddress
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any, TypedDict, TypeVar, cast
 
 import httpx
 
+from citadel_client.errors import CitadelApiError
+from citadel_client.feeds import CONNECT_TIMEOUT_S, Feed
 from citadel_client.flow import Flow, Pause, Send
 
 T = TypeVar("T")
-CONNECT_TIMEOUT_S = 5.0
 
 
 class ClientOptions(TypedDict):
@@ -48,7 +51,7 @@ def _arguments(send: Send) -> dict[str, Any]:
         "method": send.method,
         "url": send.path,
         "content": send.content,
-        "headers": {"Content-Type": "application/json"} if send.content is not None else {},
+        "headers": {"Content-Type": send.content_type} if send.content is not None else {},
         "timeout": httpx.Timeout(send.timeout, connect=min(CONNECT_TIMEOUT_S, send.timeout)),
     }
 
@@ -78,6 +81,25 @@ class SyncDriver:
             return flow.throw(error)
         return flow.send(response)
 
+    def items(self, feed: Feed[T]) -> Iterator[T]:
+        """Everything that a feed brings, connected again where it breaks off."""
+        while not feed.ended:
+            try:
+                yield from self._connection(feed)
+            except (httpx.TransportError, CitadelApiError) as broken:
+                time.sleep(feed.pause_after(broken))
+
+    def _connection(self, feed: Feed[T]) -> Iterator[T]:
+        with self.client.stream("GET", feed.path, headers=feed.headers(), timeout=feed.timeouts()) as response:
+            if not response.is_success:
+                response.read()
+            feed.opened(response)
+            for piece in response.iter_bytes():
+                yield from feed.take(piece)
+                if feed.ended:
+                    return
+            yield from feed.finish()
+
 
 class AsyncDriver:
     """Performs flows by awaiting."""
@@ -103,3 +125,27 @@ class AsyncDriver:
             return await self.client.request(**_arguments(effect)), None
         except httpx.TransportError as error:
             return None, error
+
+    async def items(self, feed: Feed[T]) -> AsyncIterator[T]:
+        """Everything that a feed brings, connected again where it breaks off."""
+        while not feed.ended:
+            try:
+                async with aclosing(self._connection(feed)) as found:
+                    async for item in found:
+                        yield item
+            except (httpx.TransportError, CitadelApiError) as broken:
+                await asyncio.sleep(feed.pause_after(broken))
+
+    async def _connection(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
+        options: dict[str, Any] = {"headers": feed.headers(), "timeout": feed.timeouts()}
+        async with self.client.stream("GET", feed.path, **options) as response:
+            if not response.is_success:
+                await response.aread()
+            feed.opened(response)
+            async for piece in response.aiter_bytes():
+                for item in feed.take(piece):
+                    yield item
+                if feed.ended:
+                    return
+            for item in feed.finish():
+                yield item

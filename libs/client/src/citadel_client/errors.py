@@ -4,6 +4,7 @@ import re
 from typing import ClassVar
 
 from citadel_common.contracts.api import FieldError
+from citadel_common.contracts.runs import RunView
 
 ITEM_POINTER = re.compile(r"^/input/(\d+)$")
 TEXT_CODES = frozenset({"text_rejected", "bad_vector"})
@@ -86,6 +87,12 @@ class NotFound(CitadelApiError):
     default_code = "not_found"
 
 
+class Conflict(CitadelApiError):
+    """The state of things does not allow that."""
+
+    default_code = "conflict"
+
+
 class RateLimited(CitadelApiError):
     """Too many requests; try again later."""
 
@@ -131,6 +138,23 @@ class TaskFailed(CitadelApiError):
     default_code = "task_failed"
 
 
+class RunFailed(CitadelApiError):
+    """The run did not succeed.
+
+    Attributes:
+        run: How it ended, with its steps; `code` is its error's, or else its status.
+    """
+
+    default_code = "run_failed"
+
+    def __init__(self, run: RunView) -> None:
+        error = run.error
+        step = f"step {error.step_id}: " if error and error.step_id else ""
+        reason = f": {step}{error.message}" if error else ""
+        super().__init__(f"run {run.run_id} {run.status}{reason}", code=error.code if error else run.status)
+        self.run = run
+
+
 class TextsFailed(CitadelApiError):
     """Some texts have no vector; `partial` has the others."""
 
@@ -142,6 +166,7 @@ BY_STATUS: dict[int, type[CitadelApiError]] = {
     401: NotAuthorized,
     403: NotAuthorized,
     404: NotFound,
+    409: Conflict,
     413: InvalidRequest,
     422: InvalidRequest,
     429: RateLimited,

@@ -5,7 +5,7 @@ not. So retries, deadlines and polling are written once for both colours.
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,10 @@ from citadel_client.problems import from_response, from_transport
 from citadel_client.retries import RetryPolicy
 
 T = TypeVar("T")
+JSON = "application/json"
+Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Failures before anything could reach the server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,9 @@ class Send:
 
     method: str
     path: str
-    content: bytes | None
+    content: Content | None
     timeout: float
+    content_type: str = JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +52,21 @@ class Call(Generic[T]):
         method: HTTP method.
         path: Path below the base URL.
         read: Makes the result of a good answer.
-        body: Makes the request's JSON; may raise ValidationError.
+        body: Makes the request's JSON, or its content as it is sent; may raise ValidationError.
+        content_type: What the content is.
         good: Statuses, beside 2xx, whose body is an answer.
+        repeatable: Whether it may be made again when it may have reached the server.
     """
 
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    body: Callable[[], BaseModel] | None = None
+    body: Callable[[], BaseModel | Content] | None = None
+    content_type: str = JSON
     good: frozenset[int] = frozenset()
+    repeatable: bool = True
 
-    def content(self) -> bytes | None:
+    def content(self) -> Content | None:
         """The request's body.
 
         Raises:
@@ -66,8 +75,9 @@ class Call(Generic[T]):
         if self.body is None:
             return None
         try:
-            return self.body().model_dump_json(exclude_none=True).encode()
-        except (ValidationError, ValueError) as error:
+            made = self.body()
+            return made.model_dump_json(exclude_none=True).encode() if isinstance(made, BaseModel) else made
+        except (ValidationError, ValueError, TypeError) as error:
             raise InvalidRequest(_first_line(error)) from error
 
     def result(self, response: httpx.Response) -> T:
@@ -100,7 +110,6 @@ class Terms:
 def exchange(call: Call[T], terms: Terms) -> Flow[T]:
     """Make a call, again where that can help, within the time allowed."""
     deadline = time.monotonic() + terms.timeout
-    content = call.content()
     made = 0
     while True:
         left = deadline - time.monotonic()
@@ -108,13 +117,20 @@ def exchange(call: Call[T], terms: Terms) -> Flow[T]:
             raise CallTimedOut
         made += 1
         try:
-            response = yield Send(method=call.method, path=call.path, content=content, timeout=left)
+            response = yield Send(
+                method=call.method,
+                path=call.path,
+                content=call.content(),
+                timeout=left,
+                content_type=call.content_type,
+            )
             return call.result(response)
         except httpx.TransportError as broken:
             failure = from_transport(broken, terms.base_url)
+            again = call.repeatable or isinstance(broken, NOT_SENT)
         except CitadelApiError as refused:
-            failure = refused
-        delay = terms.retry.delay(made, failure)
+            failure, again = refused, call.repeatable
+        delay = terms.retry.delay(made, failure) if again else None
         if delay is None or delay >= deadline - time.monotonic():
             raise failure
         yield Pause(seconds=delay)

@@ -7,22 +7,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from citadel_client.cli import batch, cache, embed, operations, stack
+from citadel_client.cli import batch, cache, collections, embed, operations, runs, stack, workflow
 from citadel_client.cli.console import say
 from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
 from citadel_client.demo.passes import DemoFailed
 from citadel_client.dev import DevError
 from citadel_client.errors import CitadelApiError
 
-HELP = """Embed texts with a Citadel server, and look after it.
+HELP = """Embed texts and run workflows with a Citadel server, and look after it.
 
 Exit codes:
 
  0 all went well; for `dev`: stopped as asked
 
- 1 it failed, or some items did
+ 1 it failed, or the run or some items did
 
- 2 wrong usage
+ 2 wrong usage, or a workflow that is not valid
 
  3 no server answers
 
@@ -38,6 +38,9 @@ app.command()(stack.dev)
 app.command()(stack.demo)
 app.command()(embed.embed)
 app.command()(batch.batch)
+app.add_typer(workflow.app, name="workflow")
+app.add_typer(runs.app, name="runs")
+app.add_typer(collections.app, name="collections")
 app.add_typer(cache.app, name="cache")
 app.command()(operations.health)
 app.command()(operations.models)

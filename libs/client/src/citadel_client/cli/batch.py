@@ -1,17 +1,13 @@
 """`citadel batch`: a file of texts to a file of vectors."""
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from citadel_client.chunks import Progress
-from citadel_client.cli.console import Bar, print_json, progress, say
+from citadel_client.cli.batch_ways import Job, as_run, directly, submit
+from citadel_client.cli.console import print_json, say
 from citadel_client.cli.exits import ExitCode, UsageError
-from citadel_client.cli.inputs import opened
 from citadel_client.cli.options import (
     ChunkSize,
     Dimensions,
@@ -25,18 +21,24 @@ from citadel_client.cli.options import (
     connect,
     embed_options,
 )
-from citadel_client.cli.records import Encoding, Ledger, continued
-from citadel_client.cli.requests import read
-from citadel_client.client import CHUNK_SIZE, PARALLEL
+from citadel_client.cli.records import Encoding, continued
+from citadel_client.cli.sinks import Out, Overwrite, check_free
+from citadel_client.client import CHUNK_SIZE, PARALLEL, Citadel
+from citadel_client.errors import CitadelApiError, InvalidRequest
 from citadel_client.retries import RetryPolicy
 
+LARGE = 10_000
+"""Requests from which on a file goes as a run of the server's, which survives the end of this command."""
+MOST = 50_000
+"""Requests that the server takes as one run."""
+STDIN = "-"
 FileArgument = Annotated[
     Path, typer.Argument(help="A text per line, or NDJSON of {text, request_id}; `-`: standard input.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; default: standard output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with OUT: leave out the ids it has.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin OUT anew where it exists.")]
 EncodingOption = Annotated[Encoding, typer.Option("--encoding", help="Numbers, or base64 of little-endian float32.")]
+Async = Annotated[bool, typer.Option("--async", help="Submit a run and print its id; `runs results` has the vectors.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Submit a run, and write its results as they come.")]
 
 
 def batch(  # noqa: PLR0913, PLR0917  (one per option of the command)
@@ -51,6 +53,8 @@ def batch(  # noqa: PLR0913, PLR0917  (one per option of the command)
     no_cache: NoCache = False,
     chunk_size: ChunkSize = CHUNK_SIZE,
     parallel: Parallel = PARALLEL,
+    async_: Async = False,
+    wait: Wait = False,
     url: Url = None,
     timeout: Timeout = 300.0,
     json_: Json = False,
@@ -58,83 +62,84 @@ def batch(  # noqa: PLR0913, PLR0917  (one per option of the command)
     """Embed a file of any length: NDJSON of {request_id, embedding} or {request_id, error}, in order.
 
     Memory does not grow with the file. Interrupted, it leaves whole records; --resume goes on after them.
-    Exits with 1 when requests failed. --json prints a summary (with --out).
+    Files of 10,000 to 50,000 requests go to the server as one run, as with --wait: an interruption does not end it.
+    Others are sent in chunks. Exits with 1 when requests failed. --json prints a summary (with --out).
     """
+    _check(file, out, resume, overwrite, async_, wait, json_)
     options = embed_options(model, dimensions, input_type, no_cache)
-    done = _ids_to_skip(out, resume, overwrite)
-    if json_ and out is None:
+    done = frozenset[str | int]() if out is None or not resume else _continued(out)
+    job = Job(
+        file=file,
+        out=out,
+        append=resume,
+        done=done,
+        encoding=encoding,
+        options=options,
+        chunk_size=chunk_size,
+        parallel=parallel,
+    )
+    with connect(url, timeout, RetryPolicy()) as citadel:
+        if async_:
+            run_id = submit(citadel, job).run_id
+            print_json({"run_id": run_id}) if json_ else typer.echo(run_id)
+            return
+        summary = as_run(citadel, job) if wait else _as_fits(citadel, job)
+    _conclude(summary, json_)
+
+
+def _check(file: Path, out: Path | None, resume: bool, overwrite: bool, async_: bool, wait: bool, json_: bool) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        UsageError: Options contradict each other, or a file would be lost.
+    """
+    if async_ and (wait or out is not None):
+        raise UsageError("--async only submits: it takes neither --wait nor --out")
+    if wait and str(file) == STDIN:
+        raise UsageError("--wait reads its input twice: give a file")
+    if out is None and (resume or overwrite):
+        raise UsageError("--resume and --overwrite need --out")
+    if json_ and out is None and not async_:
         raise UsageError("--json prints a summary; it needs --out")
-    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, _sink(out, resume) as sink:
-        requests = (request for request in read(lines) if request.request_id not in done)
-        ledger = Ledger(requests, encoding)
-        with progress("embedding", _count(file, len(done))) as bar:
-            state = _Watch(bar, sink)
-            for record in ledger.records(
-                lambda texts: citadel.embed_many(
-                    texts, chunk_size=chunk_size, parallel=parallel, progress=state.on_progress, **options
-                )
-            ):
-                sink.write(record)
-            bar.at(ledger.written)
-    _conclude(ledger, state.progress, len(done), json_)
+    if not resume:
+        check_free(out, overwrite, "go on with --resume, or begin anew with --overwrite")
 
 
-class _Watch:
-    """Shows progress, and makes sure that what is shown is on disk."""
-
-    def __init__(self, bar: Bar, sink: IO[bytes]) -> None:
-        self.progress = Progress()
-        self._bar = bar
-        self._sink = sink
-
-    def on_progress(self, progress: Progress) -> None:
-        self._sink.flush()
-        self.progress = progress
-        self._bar.at(progress.done)
-
-
-def _ids_to_skip(out: Path | None, resume: bool, overwrite: bool) -> frozenset[str | int]:
-    if out is None:
-        if resume or overwrite:
-            raise UsageError("--resume and --overwrite need --out")
-        return frozenset()
-    if resume:
-        try:
-            return continued(out)
-        except ValueError as error:
-            raise UsageError(f"cannot resume {out}: {error}") from error
-    if out.exists() and out.stat().st_size and not overwrite:
-        raise UsageError(f"{out} exists; go on with --resume, or begin anew with --overwrite")
-    return frozenset()
-
-
-@contextlib.contextmanager
-def _sink(out: Path | None, resume: bool) -> Iterator[IO[bytes]]:
-    if out is None:
-        yield sys.stdout.buffer
-        return
+def _continued(out: Path) -> frozenset[str | int]:
     try:
-        file = out.open("ab" if resume else "wb")
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from error
-    with file:
-        yield file
+        return continued(out)
+    except ValueError as error:
+        raise UsageError(f"cannot resume {out}: {error}") from error
 
 
-def _count(file: Path, done: int) -> int | None:
-    """Lines to do; unknown for a stream."""
-    if not file.is_file():
-        return None
-    with file.open("rb") as lines:
-        return max(0, sum(1 for line in lines if line.strip()) - done)
+def _as_fits(citadel: Citadel, job: Job) -> dict[str, Any]:
+    """As a run where the file is large and the server takes it, else in chunks."""
+    count = job.count()
+    if count is None or not LARGE <= count <= MOST or not _takes_runs(citadel):
+        return directly(citadel, job)
+    try:
+        return as_run(citadel, job)
+    except InvalidRequest as error:
+        if error.status != 413:
+            raise
+        say("the server does not take that much as one run; sending it in chunks")
+        return directly(citadel, job)
 
 
-def _conclude(ledger: Ledger, seen: Progress, skipped: int, json_: bool) -> None:
+def _takes_runs(citadel: Citadel) -> bool:
+    """Whether somebody would execute a run."""
+    try:
+        return any(queue.name == "orchestration" and queue.workers for queue in citadel.queues())
+    except CitadelApiError:
+        return False
+
+
+def _conclude(summary: dict[str, Any], json_: bool) -> None:
     if json_:
-        facts = {"written": ledger.written, "failed": ledger.failed, "skipped": skipped}
-        print_json({**facts, "cache_hits": seen.cache_hits, "tokens": seen.tokens, "model": seen.model})
+        print_json(summary)
     else:
-        before = f"; {skipped} were there already" if skipped else ""
-        say(f"{ledger.written} written, {ledger.failed} failed, {seen.cache_hits} from the cache{before}")
-    if ledger.failed:
+        before = f"; {summary['skipped']} were there already" if summary["skipped"] else ""
+        counts = f"{summary['written']} written, {summary['failed']} failed"
+        say(f"{counts}, {summary['cache_hits']} from the cache{before}")
+    if summary["failed"]:
         raise typer.Exit(ExitCode.FAILED)

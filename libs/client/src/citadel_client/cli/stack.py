@@ -22,7 +22,7 @@ def dev(
     start_timeout: StartTimeout = 180.0,
     json_: Json = False,
 ) -> None:
-    """Run everything here: Redis, the embeddings worker with the built-in model, and the API.
+    """Run everything here: Redis, PostgreSQL, the workers with the built-in model, and the API.
 
     Settings (CITADEL_*) of your shell apply: name your own backends by CITADEL_EMBEDDINGS__BACKENDS. What it
     keeps is below --home; while it is ready, the file `env` there has its variables, to be sourced by a shell.
@@ -48,7 +48,7 @@ def _show(name: str, line: str) -> None:
 
 
 def demo(home: Home = DEFAULT_HOME, json_: Json = False, verbose: Verbose = False) -> None:
-    """Embed Python's own documentation, and ask it questions.
+    """Embed Python's own documentation, store it in Qdrant, and ask it questions by workflows.
 
     Takes the server of CITADEL_API_URL where that is set and answers; else it starts one below --home.
     """

@@ -1,7 +1,8 @@
 """Embed all texts, with a clock and a progress bar."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,26 @@ TOLERANCE = 0.01
 
 class DemoFailed(Exception):
     """The demo did not do what it is to show."""
+
+
+class Clock:
+    """Seconds from its making until it is stopped."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.seconds = 0.0
+
+    def stop(self) -> None:
+        """Take the time."""
+        self.seconds = time.perf_counter() - self._began
+
+
+@contextmanager
+def clocked() -> Iterator[Clock]:
+    """A clock that has the block's time when that has ended."""
+    clock = Clock()
+    yield clock
+    clock.stop()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +90,12 @@ def embed_all(citadel: Citadel, docs: Sequence[Doc], label: str) -> Pass:
             state = so_far
             bar.at(so_far.done)
 
-        began = time.perf_counter()
-        found.extend(citadel.embed_many((doc.text for doc in docs), input_type="document", progress=on_progress))
-        vectors = np.stack([_vector(item) for item in found])
-        seconds = time.perf_counter() - began
-    return Pass(vectors=vectors, seconds=seconds, cache_hits=state.cache_hits, tokens=state.tokens, model=state.model)
+        with clocked() as clock:
+            found.extend(citadel.embed_many((doc.text for doc in docs), input_type="document", progress=on_progress))
+            vectors = np.stack([_vector(item) for item in found])
+    return Pass(
+        vectors=vectors, seconds=clock.seconds, cache_hits=state.cache_hits, tokens=state.tokens, model=state.model
+    )
 
 
 def _vector(item: Embedded) -> NDArray[np.float32]:

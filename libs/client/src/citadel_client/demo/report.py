@@ -1,6 +1,7 @@
 """What the demo tells."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from citadel_client.cli.console import out, print_table
 from citadel_client.demo.passes import Pass
@@ -9,26 +10,81 @@ from citadel_client.demo.ranking import Hit
 SHOWN_CHARS = 72
 
 
-def print_answers(questions: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of the questions.
+
+    Attributes:
+        hits: Per question, best first.
+        texts: What an LLM says, per question.
+        llm: Whether one was asked.
+        already_stored: Whether an earlier run had stored the documents.
+        stored_s: Seconds that storing took; None where nothing was stored.
+        asked_s: Seconds that the workflows took; None where there were none.
+    """
+
+    hits: Sequence[Sequence[Hit]]
+    texts: Sequence[str | None] = ()
+    llm: bool = False
+    already_stored: bool = False
+    stored_s: float | None = None
+    asked_s: float | None = None
+
+
+def print_answers(questions: Sequence[str], outcome: Outcome) -> None:
     """The questions and what answers them."""
     rows = [
         (question if rank == 0 else "", f"{hit.score:.2f}", hit.doc.name, _shortened(hit.doc.summary))
-        for question, hits in zip(questions, answers, strict=True)
+        for question, hits in zip(questions, outcome.hits, strict=True)
         for rank, hit in enumerate(hits)
     ]
     print_table(("question", "cosine", "found", "what it says"), rows, "Python's documentation, asked")
+    for question, text in zip(questions, outcome.texts, strict=False):
+        if text:
+            _tell(f"{question} {text.strip()}")
+    _tell(about_llm(outcome))
+
+
+def about_llm(outcome: Outcome) -> str:
+    """Where the answers are from."""
+    if not outcome.llm:
+        return (
+            "No LLM is configured, so the answers are the documents themselves. "
+            "CITADEL_LLM__ENDPOINTS__<NAME>__URL names one."
+        )
+    silent = sum(text is None for text in outcome.texts)
+    return f"An LLM answered {len(outcome.texts) - silent} of {len(outcome.texts)} questions from these documents."
+
+
+def _tell(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
 
 
-def print_rates(first: Pass, again: Pass) -> None:
+def print_rates(first: Pass, again: Pass, outcome: Outcome) -> None:
     """How fast it was, and why."""
     rows = [_row("first pass", first), _row("second pass", again)]
     print_table(("", "texts", "seconds", "texts/s", "found in the cache"), rows, f"Rates, model {first.model}")
-    for line in explanation(first, again):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in (*explanation(first, again), *workflow_facts(len(first.vectors), outcome)):
+        _tell(line)
+
+
+def workflow_facts(texts: int, outcome: Outcome) -> list[str]:
+    """What storing and asking took."""
+    lines = []
+    if outcome.already_stored:
+        lines.append(f"The {texts} points were in Qdrant already, where an earlier run had stored them.")
+    if outcome.stored_s is not None:
+        lines.append(
+            f"Stored {texts} points in Qdrant in {outcome.stored_s:.2f} s, {texts / outcome.stored_s:,.0f} a second."
+        )
+    if outcome.asked_s is not None:
+        count = len(outcome.hits)
+        lines.append(f"Answered {count} questions by workflows (embedding, vector search) in {outcome.asked_s:.2f} s.")
+    return lines
 
 
 def _row(name: str, done: Pass) -> tuple[object, ...]:
@@ -54,9 +110,7 @@ def explanation(first: Pass, again: Pass) -> list[str]:
     return lines
 
 
-def summary(
-    url: str, questions: Sequence[str], answers: Sequence[Sequence[Hit]], first: Pass, again: Pass
-) -> dict[str, object]:
+def summary(url: str, questions: Sequence[str], outcome: Outcome, first: Pass, again: Pass) -> dict[str, object]:
     """The same for programs."""
     return {
         "server": url,
@@ -65,11 +119,16 @@ def summary(
         "first": first.facts(),
         "second": again.facts(),
         "explanation": explanation(first, again),
+        "already_stored": outcome.already_stored,
+        "stored_seconds": outcome.stored_s,
+        "asked_seconds": outcome.asked_s,
+        "llm": outcome.llm,
+        "about_llm": about_llm(outcome),
         "answers": [
             {
                 "question": question,
                 "hits": [{"name": hit.doc.name, "score": round(hit.score, 4), "text": hit.doc.text} for hit in hits],
             }
-            for question, hits in zip(questions, answers, strict=True)
+            for question, hits in zip(questions, outcome.hits, strict=True)
         ],
     }

@@ -1,14 +1,15 @@
 """`citadel demo` from beginning to end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from citadel_client.cli.console import print_json, progress, say
 from citadel_client.client import Citadel
+from citadel_client.demo.answers import ask, collection_of, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
-from citadel_client.demo.passes import check_same, embed_all
+from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
-from citadel_client.demo.report import print_answers, print_rates, summary
+from citadel_client.demo.report import Outcome, print_answers, print_rates, summary
 from citadel_client.demo.server import server
 from citadel_client.dev.run import signals_interrupt
 
@@ -24,7 +25,7 @@ PATIENCE_S = 300.0
 
 
 def run(home: Path, *, json_: bool, show: Callable[[str, str], None] | None) -> None:
-    """Embed, ask, embed again from the cache; print what came of it.
+    """Embed, embed again from the cache, store, ask by workflows; print what came of it.
 
     Raises:
         DevError: There is no server, and none can be started.
@@ -37,13 +38,32 @@ def run(home: Path, *, json_: bool, show: Callable[[str, str], None] | None) -> 
             first = embed_all(citadel, docs, "embedding")
             again = embed_all(citadel, docs, "once more")
             check_same(first, again)
-            questions = citadel.embed(QUESTIONS, input_type="query")
-            answers = best(questions.array, first.vectors, docs, HITS)
+            outcome = _asked(citadel, docs, first)
     if json_:
-        print_json(summary(url, QUESTIONS, answers, first, again))
+        print_json(summary(url, QUESTIONS, outcome, first, again))
         return
-    print_answers(QUESTIONS, answers)
-    print_rates(first, again)
+    print_answers(QUESTIONS, outcome)
+    print_rates(first, again, outcome)
+
+
+def _asked(citadel: Citadel, docs: Sequence[Doc], first: Pass) -> Outcome:
+    """By workflows on Qdrant; where nobody executes workflows, by cosine here."""
+    if not has_workflows(citadel):
+        say("nobody serves the orchestration queue: the questions are answered here, without Qdrant and workflows")
+        questions = citadel.embed(QUESTIONS, input_type="query")
+        return Outcome(hits=best(questions.array, first.vectors, docs, HITS))
+    collection = collection_of(docs, first)
+    already = is_stored(citadel, collection, docs, first)
+    stored_s = None if already else store(citadel, collection, docs, first)
+    asked = ask(citadel, collection, QUESTIONS, first.model, HITS)
+    return Outcome(
+        hits=asked.hits,
+        texts=asked.texts,
+        llm=asked.llm,
+        already_stored=already,
+        stored_s=stored_s,
+        asked_s=asked.seconds,
+    )
 
 
 def _docs() -> list[Doc]:

@@ -25,7 +25,7 @@ def server(home: Path, say: Callable[[str], None], show: Callable[[str, str], No
     if named:
         say(f"no server answers at {named} (CITADEL_API_URL)")
     stack = DevStack(home, 0, say=say, show=show)
-    say(f"starting Redis, the embeddings worker and the API on {stack.home.path} ...")
+    say(f"starting Redis, PostgreSQL, the workers and the API on {stack.home.path} ...")
     try:
         stack.start()
     except AlreadyRunning as running:

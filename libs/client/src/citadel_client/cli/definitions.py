@@ -1,0 +1,148 @@
+"""Workflow definitions out of YAML and JSON files, and the line that a JSON pointer means."""
+
+import math
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from citadel_client.cli.exits import UsageError
+from citadel_client.cli.inputs import opened
+from citadel_common.contracts.api import FieldError
+
+DATE_TAG = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as JSON has it: dates stay texts, and a key that is there twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML reads it from the class)
+        first: [(tag, pattern) for tag, pattern in found if tag != DATE_TAG]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping of texts.
+
+        Raises:
+            yaml.constructor.ConstructorError: A key is there twice, or is no text.
+        """
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text: quote it", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A definition, and where it is written.
+
+    Attributes:
+        name: The file's name, for messages.
+        definition: What it says.
+        root: The same as nodes with their places.
+    """
+
+    name: str
+    definition: dict[str, Any]
+    root: yaml.Node
+
+    def line(self, pointer: str) -> int | None:
+        """The line that a JSON pointer means, or that of what is nearest around it."""
+        node = self.root
+        for part in pointer.split("/")[1:]:
+            found = _child(node, part.replace("~1", "/").replace("~0", "~"))
+            if found is None:
+                break
+            node = found
+        return int(node.start_mark.line) + 1
+
+    def explained(self, problems: Iterable[FieldError]) -> list[str]:
+        """A line per problem, as compilers write them."""
+        return [
+            f"{self.name}:{self.line(problem.pointer)}: {problem.pointer or 'definition'}: {problem.detail}"
+            for problem in problems
+        ]
+
+
+def _child(node: yaml.Node, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        found: yaml.Node = node.value[int(part)]
+        return found
+    return None
+
+
+def load(path: Path) -> Source:
+    """The definition in a file, `-` for standard input.
+
+    Raises:
+        UsageError: It cannot be read, or is no YAML or JSON document of one mapping.
+    """
+    name = "<stdin>" if str(path) == "-" else str(path)
+    with opened(path) as file:
+        text = file.read()
+    try:
+        definition, root = _parsed(text)
+    except yaml.YAMLError as error:
+        raise UsageError(_told(name, error)) from error
+    except RecursionError:
+        raise UsageError(f"{name}: it is nested too deeply") from None
+    if not isinstance(definition, dict) or root is None:
+        raise UsageError(f"{name}: a workflow is a mapping with `steps`")
+    return Source(name=name, definition=definition, root=root)
+
+
+def _parsed(text: str) -> tuple[Any, yaml.Node | None]:
+    """JSON is read as such, so that what YAML takes differently does not matter; its places come from YAML."""
+    loader = _Loader(text.replace("\t", " ") if text.lstrip().startswith("{") else text)
+    try:
+        root = loader.get_single_node()
+        made = loader.construct_document(root) if root is not None else None
+    finally:
+        loader.dispose()
+    try:
+        return orjson.loads(text), root
+    except orjson.JSONDecodeError:
+        return made, root
+
+
+def _told(name: str, error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"{name}: neither YAML nor JSON: {str(error).splitlines()[0]}"
+    mark = error.problem_mark or error.context_mark
+    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+    return f"{name}{place}: {error.problem or error.context}"
+
+
+def settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Values of `--set`: JSON where they are, texts otherwise.
+
+    Raises:
+        UsageError: One is no `key=value`.
+    """
+    found = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set takes key=value, not {pair!r}")
+        found[key] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return text if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,252 @@
+"""`citadel runs`: list, show, follow and steer runs."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+import orjson
+import typer
+
+from citadel_client.cli.console import print_json, print_table, say
+from citadel_client.cli.exits import ExitCode, UsageError
+from citadel_client.cli.options import Json, Timeout, Url, connect
+from citadel_client.cli.records import Encoding
+from citadel_client.cli.sinks import Out, Overwrite, check_free, sink
+from citadel_client.cli.watching import conclude, ending, follow, say_it_goes_on
+from citadel_client.cli.workflow import WaitTimeout
+from citadel_client.decoders import BatchAnswer
+from citadel_client.runs import Run
+from citadel_client.vectors import unpack_array
+from citadel_common.contracts.runs import RunError, RunEvent, RunStatus, RunView
+
+app = typer.Typer(help="Runs of workflows and batches: list, show, follow, steer.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id.")]
+Status = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(get_args(RunStatus))}.")]
+WorkflowId = Annotated[str | None, typer.Option("--workflow-id", help="Runs of this workflow.")]
+Kind = Annotated[str | None, typer.Option("--kind", help="workflow, batch or task.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Label; repeat for several.")]
+Since = Annotated[datetime | None, typer.Option("--since", help="Submitted at or after this time (UTC).")]
+Until = Annotated[datetime | None, typer.Option("--until", help="Submitted before this time (UTC).")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Runs at most.")]
+After = Annotated[int, typer.Option("--after", min=0, help="Number of the last event that is known.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")]
+EncodingOption = Annotated[Encoding, typer.Option("--encoding", help="Numbers, or base64 of little-endian float32.")]
+
+
+@app.command("list")
+def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
+    status: Status = None,
+    workflow_id: WorkflowId = None,
+    kind: Kind = None,
+    label: Label = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 20,
+    url: Url = None,
+    timeout: Timeout = 30.0,
+    json_: Json = False,
+) -> None:
+    """List runs, newest first."""
+    filters: Any = {
+        "status": _status(status),
+        "workflow_id": workflow_id,
+        "kind": kind,
+        "labels": dict(map(_label, label or ())),
+        "since": since,
+        "until": until,
+    }
+    with connect(url, timeout) as citadel:
+        found = list(citadel.runs.list(limit=limit, **filters))
+    if json_:
+        print_json(found)
+        return
+    rows = [
+        (
+            run.run_id,
+            run.workflow_id,
+            run.kind,
+            run.status,
+            _time(run.created_at),
+            run.error.message if run.error else "",
+        )
+        for run in found
+    ]
+    print_table(("run", "workflow", "kind", "status", "submitted", "error"), rows)
+
+
+def _message(error: RunError | None) -> str:
+    return error.message if error else ""
+
+
+def _status(name: str | None) -> str | None:
+    if name is not None and name not in get_args(RunStatus):
+        raise UsageError(f"--status: there is no status {name!r}; there are {', '.join(get_args(RunStatus))}")
+    return name
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition(":")
+    if not name or not separator:
+        raise UsageError(f"--label takes name:value, not {text!r}")
+    return name, value
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@app.command()
+def show(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """Show a run with its steps; --json has its output too."""
+    with connect(url, timeout) as citadel:
+        found = citadel.runs.handle(run_id).show(outputs=json_)
+    if json_:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _print(view: RunView) -> None:
+    rows = []
+    for step in view.steps:
+        items = f"{step.items.done}/{step.items.total}" if step.items else ""
+        about = (step.step_id, step.type, step.status, step.attempt, items)
+        rows.append((*about, _time(step.finished_at), _message(step.error)))
+    print_table(("step", "type", "status", "attempt", "items", "finished", "error"), rows, ending(view))
+
+
+@app.command()
+def watch(
+    run_id: Id, wait_timeout: WaitTimeout = None, url: Url = None, timeout: Timeout = 60.0, json_: Json = False
+) -> None:
+    """Follow a run to its end and print its output; Ctrl-C leaves the run alone."""
+    with connect(url, timeout) as citadel:
+        conclude(follow(citadel.runs.handle(run_id), wait_timeout), json_=json_)
+
+
+def _steered(run_id: str, url: str | None, timeout: float, json_: bool, order: Callable[[Run], RunStatus]) -> None:
+    with connect(url, timeout) as citadel:
+        status = order(citadel.runs.handle(run_id))
+    if json_:
+        print_json({"run_id": run_id, "status": status})
+    else:
+        typer.echo(status)
+
+
+@app.command()
+def cancel(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """End a run; its queued steps never start."""
+    _steered(run_id, url, timeout, json_, Run.cancel)
+
+
+@app.command()
+def pause(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """Let no further step of a run start."""
+    _steered(run_id, url, timeout, json_, Run.pause)
+
+
+@app.command()
+def resume(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """Go on with a paused run."""
+    _steered(run_id, url, timeout, json_, Run.resume)
+
+
+@app.command()
+def retry(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """Run a run that ended badly again, from where it failed."""
+    _steered(run_id, url, timeout, json_, Run.retry)
+
+
+Payload = Annotated[str, typer.Argument(help="JSON that the waiting step gets.")]
+
+
+@app.command()
+def signal(
+    run_id: Id,
+    name: Annotated[str, typer.Argument(help="The signal's name.")],
+    payload: Payload = "{}",
+    url: Url = None,
+    timeout: Timeout = 30.0,
+    json_: Json = False,
+) -> None:
+    """Send a signal to a run's `wait` steps."""
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"the payload is not JSON: {error}") from error
+    _steered(run_id, url, timeout, json_, lambda run: run.signal(name, value))
+
+
+@app.command()
+def events(
+    run_id: Id,
+    after: After = 0,
+    follow_: Follow = False,
+    url: Url = None,
+    timeout: Timeout = 30.0,
+    json_: Json = False,
+) -> None:
+    """Print a run's events so far, or with --follow until it ends; --json prints one document per line."""
+    with connect(url, timeout) as citadel:
+        run = citadel.runs.handle(run_id)
+        for event in run.events(after=after) if follow_ else run.history(after=after):
+            if json_:
+                print_json(event)
+            else:
+                typer.echo(_event(event))
+
+
+def _event(event: RunEvent) -> str:
+    item = "" if event.item is None or event.item < 0 else f"[{event.item}]"
+    data = {name: value for name, value in event.data.items() if value is not None}
+    told = orjson.dumps(data).decode() if data else ""
+    parts = (f"{event.seq:>5}", _time(event.at), event.type, f"{event.step_id or ''}{item}", told)
+    return "  ".join(parts).rstrip()
+
+
+@app.command()
+def results(
+    run_id: Id,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    encoding: EncodingOption = "float",
+    url: Url = None,
+    timeout: Timeout = 300.0,
+    json_: Json = False,
+) -> None:
+    """Print a batch's results as NDJSON, in the order of its requests, as they come.
+
+    Exits with 1 when requests failed. --json prints a summary (with --out).
+    """
+    if json_ and out is None:
+        raise UsageError("--json prints a summary; it needs --out")
+    check_free(out, overwrite)
+    written = failed = 0
+    with connect(url, timeout) as citadel, sink(out) as file:
+        try:
+            for answer in citadel.runs.handle(run_id).results():
+                file.write(_record(answer, encoding))
+                written, failed = written + 1, failed + answer.failed
+        except KeyboardInterrupt:
+            say_it_goes_on(run_id)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if json_:
+        print_json({"run_id": run_id, "written": written, "failed": failed})
+    elif out is not None:
+        say(f"{written} written, {failed} failed")
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _record(answer: BatchAnswer, encoding: Encoding) -> bytes:
+    found = answer.embeddings
+    vectors = [v if v is None or encoding == "base64" else unpack_array(v) for v in found.encoded]
+    record: dict[str, Any] = {
+        "index": answer.index,
+        "request_id": answer.request_id,
+        "model": found.model,
+        "embeddings": vectors,
+    }
+    facts = {"truncated": list(found.truncated), "errors": list(found.errors)}
+    record |= {name: value for name, value in facts.items() if value}
+    return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

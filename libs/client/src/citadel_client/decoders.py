@@ -1,0 +1,176 @@
+"""What a run streams, out of bytes that come in any pieces: events, and results of a batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
+
+import orjson
+
+from citadel_client.errors import ServiceUnavailable
+from citadel_client.vectors import Embeddings
+from citadel_common.contracts.embeddings import ItemError
+from citadel_common.contracts.runs import BatchResult, RunEvent
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Decoder(Protocol[T_co]):
+    """One stream, as far as it has been read."""
+
+    ended: bool
+
+    def headers(self) -> dict[str, str]:
+        """Headers that ask for what has not been read."""
+
+    def begin(self) -> None:
+        """A connection begins; what was cut off is forgotten."""
+
+    def take(self, piece: bytes) -> Iterator[T_co]:
+        """What the bytes complete."""
+
+    def finish(self) -> Iterator[T_co]:
+        """What is left, when the server ends the connection in good order."""
+
+
+class Lines:
+    """Whole lines out of pieces."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def take(self, piece: bytes) -> list[bytes]:
+        """The lines that the bytes complete, without their ends."""
+        *lines, self.rest = (self.rest + piece).split(b"\n")
+        return [line.removesuffix(b"\r") for line in lines]
+
+
+class EventDecoder:
+    """Server-sent events of a run, each once, whatever number of connections it takes.
+
+    Args:
+        after: Number of the last event that is known already.
+    """
+
+    def __init__(self, after: int = 0) -> None:
+        self.ended = False
+        self._last = after
+        self.begin()
+
+    def headers(self) -> dict[str, str]:
+        """Where to go on."""
+        return {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(self._last)} if self._last else {})
+
+    def begin(self) -> None:
+        """A connection begins."""
+        self._lines = Lines()
+        self._kind, self._data = "", list[bytes]()
+
+    def take(self, piece: bytes) -> Iterator[RunEvent]:
+        """The events that the bytes complete.
+
+        Raises:
+            ServiceUnavailable: The server says that it cannot go on.
+            ValueError: They are no events of a run.
+        """
+        for line in self._lines.take(piece):
+            if line:
+                self._field(line)
+            elif (event := self._dispatched()) is not None:
+                yield event
+
+    def finish(self) -> Iterator[RunEvent]:
+        """Nothing: a message without its end does not count."""
+        return iter(())
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            self._kind = value.decode()
+        elif name == b"data":
+            self._data.append(value)
+
+    def _dispatched(self) -> RunEvent | None:
+        kind, body = self._kind, b"\n".join(self._data)
+        self._kind, self._data = "", []
+        if kind == "end":
+            self.ended = True
+        if not body or kind == "end":
+            return None
+        if kind == "error":
+            found = orjson.loads(body)
+            raise ServiceUnavailable(str(found.get("message", "")), code=found.get("code"))
+        event = RunEvent.model_validate_json(body)
+        if event.seq <= self._last:
+            return None
+        self._last = event.seq
+        return event
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchAnswer:
+    """What became of one request of a batch.
+
+    Attributes:
+        index: Its place in the batch.
+        request_id: The caller's id, if any.
+        embeddings: Its vectors, and in `errors` why texts have none.
+    """
+
+    index: int
+    request_id: str | int | None
+    embeddings: Embeddings
+
+    @property
+    def failed(self) -> bool:
+        """Whether a text of it has no vector."""
+        return bool(self.embeddings.errors)
+
+
+class ResultDecoder:
+    """Results of a batch, each once; a new connection begins at the first, and what is known is passed over."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._next = 0
+        self.begin()
+
+    def headers(self) -> dict[str, str]:
+        """What is wanted."""
+        return {"Accept": "application/x-ndjson"}
+
+    def begin(self) -> None:
+        """A connection begins."""
+        self._lines = Lines()
+        self._seen = 0
+
+    def take(self, piece: bytes) -> Iterator[BatchAnswer]:
+        """The results that the bytes complete.
+
+        Raises:
+            ValueError: They are no results.
+        """
+        for line in self._lines.take(piece):
+            if line:
+                yield from self._result(line)
+
+    def finish(self) -> Iterator[BatchAnswer]:
+        """The last line, should it lack its end."""
+        self.ended = True
+        if self._lines.rest:
+            yield from self._result(self._lines.rest)
+
+    def _result(self, line: bytes) -> Iterator[BatchAnswer]:
+        self._seen += 1
+        if self._seen <= self._next:
+            return
+        self._next = self._seen
+        found = BatchResult.model_validate_json(line)
+        embeddings = Embeddings(
+            encoded=tuple(found.embeddings) or (None,) * bool(found.errors),
+            model=found.model or "",
+            cache_hits=found.cache_hits,
+            truncated=tuple(found.truncated),
+            errors=cast("tuple[ItemError, ...]", tuple(found.errors)),
+        )
+        yield BatchAnswer(index=found.index, request_id=found.request_id, embeddings=embeddings)

@@ -1,0 +1,147 @@
+"""The demo's questions, asked by workflows: embedding, vector search, and an LLM where the server has one."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from citadel_client.cli.console import progress
+from citadel_client.client import Citadel
+from citadel_client.demo.corpus import Doc
+from citadel_client.demo.passes import Pass, clocked
+from citadel_client.demo.ranking import Hit
+from citadel_client.errors import CitadelApiError, NotFound
+
+NO_LLM = "no LLM endpoint is configured"
+"""How the server says so; its checks of definitions name the endpoints that it has."""
+LLM_TIMEOUT = "60s"
+PATIENCE_S = 90.0
+WORKER_PATIENCE_S = 10.0
+WORKER_POLL_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What came of the questions.
+
+    Attributes:
+        hits: Per question, best first.
+        texts: What the LLM says, per question; None where no LLM was asked or it did not answer.
+        seconds: Time that all of them took together.
+        llm: Whether an LLM was asked.
+    """
+
+    hits: list[list[Hit]]
+    texts: list[str | None]
+    seconds: float
+    llm: bool
+
+
+def has_workflows(citadel: Citadel, patience: float = WORKER_PATIENCE_S) -> bool:
+    """Whether the server has somebody to execute workflows, at once or after some seconds: a worker may still start."""
+    deadline = time.monotonic() + patience
+    while not any(queue.name == "orchestration" and queue.workers for queue in citadel.queues()):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(WORKER_POLL_S)
+    return True
+
+
+def collection_of(docs: Sequence[Doc], found: Pass) -> str:
+    """A collection of just these documents, with the vectors of this model."""
+    digest = hashlib.blake2b("\0".join(doc.text for doc in docs).encode(), digest_size=4).hexdigest()
+    model = "".join(sign if sign.isalnum() else "-" for sign in found.model)
+    return f"citadel-demo-{model}-{found.vectors.shape[1]}-{digest}"
+
+
+def is_stored(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pass) -> bool:
+    """Whether an earlier run has stored the documents: they go in order, so the last one tells."""
+    try:
+        hits = citadel.collections.search(collection, embedding=found.vectors[-1].tolist(), limit=1)
+    except NotFound:
+        return False
+    return bool(hits) and (hits[0].payload or {}).get("text") == docs[-1].text
+
+
+def store(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pass) -> float:
+    """Store the documents with their vectors, in groups; the seconds that took."""
+    with progress("storing in Qdrant", len(docs)) as bar, clocked() as clock:
+        citadel.collections.store(collection, _points(docs, found), progress=bar.at)
+    return clock.seconds
+
+
+def _points(docs: Sequence[Doc], found: Pass) -> Iterator[dict[str, Any]]:
+    for doc, vector in zip(docs, found.vectors, strict=True):
+        digest = hashlib.blake2b(doc.text.encode(), digest_size=16).hexdigest()
+        payload = {"name": doc.name, "text": doc.text, "is_module": doc.is_module}
+        yield {"id": digest, "embedding": vector, "payload": payload}
+
+
+def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str, limit: int) -> Asked:
+    """Submit a workflow per question, all at once, and collect what they find.
+
+    Raises:
+        RunFailed: One of them failed.
+    """
+    llm = has_llm(citadel)
+    with progress("asking", len(questions)) as bar, clocked() as clock:
+        runs = [
+            citadel.workflows.submit(definition(collection, question, model, limit, llm=llm)) for question in questions
+        ]
+        hits, texts = [], []
+        for done, run in enumerate(runs, start=1):
+            hits.append([_hit(hit) for hit in run.wait(PATIENCE_S).output])
+            texts.append(_text(run.step("answer").output) if llm else None)
+            bar.at(done)
+    return Asked(hits=hits, texts=texts, seconds=clock.seconds, llm=llm)
+
+
+def definition(collection: str, question: str, model: str, limit: int, *, llm: bool) -> dict[str, Any]:
+    """The workflow of one question."""
+    search = {"collection": collection, "embedding": "${{ steps.q.output.embedding }}", "limit": limit}
+    text = {"text": "${{ context.question }}", "model": model, "input_type": "query"}
+    steps: list[dict[str, Any]] = [
+        {"step_id": "q", "type": "embedding", "parameters": text},
+        {"step_id": "docs", "type": "vector_search", "parameters": search},
+    ]
+    if llm:
+        steps.append(
+            {
+                "step_id": "answer",
+                "type": "llm_query",
+                "on_error": "continue",
+                "timeout": LLM_TIMEOUT,
+                "retry": {"max_attempts": 1},
+                "parameters": {
+                    "query": "Answer in one sentence, from the context only: ${{ context.question }}",
+                    "context": "${{ steps.docs.output.hits }}",
+                },
+            }
+        )
+    return {
+        "workflow_id": "citadel-demo",
+        "context": {"question": question},
+        "steps": steps,
+        "output": "${{ steps.docs.output.hits }}",
+    }
+
+
+def has_llm(citadel: Citadel) -> bool:
+    """Whether the server has an LLM endpoint: it is asked what is wrong with one of no name."""
+    step = {"step_id": "answer", "type": "llm_query", "parameters": {"query": "?", "endpoint": "-"}}
+    try:
+        found = citadel.workflows.validate({"steps": [step]})
+    except CitadelApiError:
+        return False
+    return not any(NO_LLM in problem.detail for problem in found.problems)
+
+
+def _hit(hit: dict[str, Any]) -> Hit:
+    payload = hit["payload"]
+    doc = Doc(name=payload["name"], text=payload["text"], is_module=payload["is_module"])
+    return Hit(doc=doc, score=hit["score"])
+
+
+def _text(output: Any) -> str | None:
+    return output.get("text") if isinstance(output, dict) else None

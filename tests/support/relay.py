@@ -1,0 +1,72 @@
+"""A relay in front of a server, whose connections a test can cut."""
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+PIECE = 65536
+
+
+class Relay:
+    """Listens on a free port and passes on what it hears, to and fro."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        self._limit: int | None = None
+        self._gate = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Ends all connections at once; new ones are served."""
+        with self._gate:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+            self._open = []
+
+    def cut_next_after(self, count: int) -> None:
+        """The next answer is cut off after that many bytes."""
+        self._limit = count
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            with self._gate:
+                self._open += [near, far]
+            self.connections += 1
+            threading.Thread(target=self._pass_on, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(PIECE):
+                if is_answer and self._limit is not None and self._limit < len(piece):
+                    sink.sendall(piece[: self._limit])
+                    self._limit = None
+                    break
+                if is_answer and self._limit is not None:
+                    self._limit -= len(piece)
+                sink.sendall(piece)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        self.cut()

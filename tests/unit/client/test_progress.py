@@ -1,0 +1,54 @@
+"""How a run does, told by its events alone."""
+
+from citadel_client.cli.progress import RunProgress
+from citadel_common.contracts.runs import RunEvent, RunView
+from tests.unit.client.run_double import run_view
+
+STEPS = [
+    {"step_id": "a", "type": "embedding", "status": "failed", "attempt": 3},
+    {"step_id": "b", "type": "wait", "status": "pending", "attempt": 0},
+]
+
+
+def told(*events):
+    progress = RunProgress.of(RunView.model_validate(run_view("failed", steps=STEPS)))
+    for seq, (kind, more) in enumerate(events, start=1):
+        progress.apply(RunEvent.model_validate({"seq": seq, "at": f"2026-01-01T00:00:{seq:02}Z", "type": kind, **more}))
+    return progress
+
+
+def test_steps_begin_pending_whatever_has_become_of_them():
+    assert [step.status for step in told().steps.values()] == ["pending", "pending"]
+
+
+def test_a_step_from_its_start_to_its_end():
+    progress = told(
+        ("run_submitted", {}),
+        ("step_started", {"step_id": "a", "data": {"attempt": 1}}),
+        ("step_retrying", {"step_id": "a", "data": {"error": {"message": "lost"}}}),
+        ("step_started", {"step_id": "a", "data": {"attempt": 2}}),
+        ("step_succeeded", {"step_id": "a", "data": {"error": None}}),
+    )
+    step = progress.steps["a"]
+    assert (step.status, step.attempt, step.error, step.seconds) == ("succeeded", 2, "", 3.0)
+    assert progress.status == "running"
+
+
+def test_items_are_counted():
+    expanded = ("step_expanded", {"step_id": "a", "data": {"items": 3}})
+    items = [(f"step_{end}", {"step_id": "a", "item": n}) for n, end in enumerate(["succeeded", "failed", "skipped"])]
+    step = told(("step_started", {"step_id": "a"}), expanded, *items).steps["a"]
+    assert (step.status, step.total, step.done, step.failed) == ("running", 3, 2, 1)
+
+
+def test_a_retry_of_the_run_begins_what_failed_anew():
+    failed = ("step_failed", {"step_id": "b", "data": {"error": {"message": "no"}}})
+    progress = told(("step_succeeded", {"step_id": "a"}), failed, ("run_failed", {}), ("run_retried", {}))
+    assert progress.status == "running"
+    assert [step.status for step in progress.steps.values()] == ["succeeded", "pending"]
+    assert progress.steps["b"].error == ""
+
+
+def test_what_is_not_known_changes_nothing():
+    progress = told(("signal", {"data": {"name": "go"}}), ("dream", {"step_id": "a"}))
+    assert [step.status for step in progress.steps.values()] == ["pending", "pending"]
