@@ -15,15 +15,19 @@ from tests.support.fixtures import (
     store,
     worker,
 )
+from tests.support.platform_fixtures import doubles, platform, record
 
 __all__ = [
     "double",
+    "doubles",
     "fleet",
     "letters",
     "ollama",
     "plain",
+    "platform",
     "postgres_dsn",
     "postgres_server",
+    "record",
     "redis_server",
     "redis_url",
     "store",

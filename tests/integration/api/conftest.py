@@ -9,7 +9,9 @@ import pytest
 from citadel_common.settings import CommonSettings
 from tests.integration.api.fake_worker import publish_catalog
 from tests.integration.api.servers import Api, Program, RedisServer, until
+from tests.integration.api.stack import Stack, open_stack
 from tests.support.fixtures import require_redis
+from tests.support.postgres_server import PostgresProcess
 
 StartApi = Callable[..., Api]
 
@@ -69,3 +71,11 @@ def worker(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     api_redis.store.persist("citadel:models")
     yield program
     program.kill_all()
+
+
+@pytest.fixture(scope="module")
+def stack(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The API with everything that runs need."""
+    require_redis()
+    with open_stack(postgres_server, tmp_path_factory.mktemp("api") / "log") as stack:
+        yield stack

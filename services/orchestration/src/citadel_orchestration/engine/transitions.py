@@ -45,7 +45,7 @@ class Transitions:
         database: The record.
         definitions: Parsed definitions by run.
         finish: Evaluates a run's output.
-        owner: Name under which steps are leased.
+        owner: Name under which steps are leased; None for a caller that executes none.
         lease: Seconds a lease lasts without renewal, and until a step whose message was lost is found.
         max_output_bytes: Bytes in the output of one step.
     """
@@ -56,7 +56,7 @@ class Transitions:
         definitions: Definitions,
         finish: Finish,
         *,
-        owner: str,
+        owner: str | None,
         lease: float,
         max_output_bytes: int,
     ) -> None:

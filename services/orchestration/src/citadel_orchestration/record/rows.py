@@ -159,9 +159,13 @@ class Advance:
     Attributes:
         applied: Whether it changed anything; late and duplicate ones do not.
         claims: Steps that this worker now runs.
+        ready: Steps that any worker may take, where the caller executes none.
+        lane: Of the run.
         ended: The run, if it ended.
     """
 
     applied: bool = True
     claims: list[Claim] = field(default_factory=list)
+    ready: list[StepRef] = field(default_factory=list)
+    lane: int = 3
     ended: Ended | None = None

@@ -35,6 +35,10 @@ UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owne
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
 RETURNING attempt, tries
 """
+_READY = """
+UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
+"""
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
     due_at = NULL, lease_until = NULL, lease_owner = NULL
@@ -58,10 +62,10 @@ class RunTransaction:
         advance: What the transition asks of the engine after the commit.
     """
 
-    def __init__(self, cursor: Cursor, run: RunRow, *, owner: str, lease: float) -> None:
+    def __init__(self, cursor: Cursor, run: RunRow, *, owner: str | None, lease: float) -> None:
         self.cursor = cursor
         self.run = run
-        self.advance = Advance()
+        self.advance = Advance(lane=run.lane)
         self._owner = owner
         self._lease = lease
         self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
@@ -72,8 +76,12 @@ class RunTransaction:
         self._events.append((type, step_id, item, told))
 
     def claim(self, ref: StepRef, *, of: Iterable[str]) -> Claim | None:
-        """Takes a step in one of the states `of`; None if it is in another."""
+        """Takes a step in one of the states `of`; None if it is in another, or is left to the workers."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item}
+        if self._owner is None:
+            self.cursor.execute(_READY, place | {"lease": self._lease, "from": list(of)})
+            self.advance.ready += [ref] * self.cursor.rowcount
+            return None
         self.cursor.execute(_CLAIM, place | {"owner": self._owner, "lease": self._lease, "from": list(of)})
         row = self.cursor.fetchone()
         if row is None:
@@ -150,6 +158,7 @@ class RunTransaction:
         self.run.status, self.run.error, self.run.output = status, error, output
         self.event(f"run_{status}", error=error)
         self.advance.claims.clear()
+        self.advance.ready.clear()
         self.advance.ended = Ended(
             run_id=self.run.run_id,
             status=status,
@@ -186,7 +195,7 @@ class RunTransaction:
 
 @contextmanager
 def run_transaction(
-    database: Database, run_id: UUID, *, owner: str, lease: float, skip_locked: bool = False
+    database: Database, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
 ) -> Iterator[RunTransaction | None]:
     """A transition on a run; None where there is no such run, or another holds it and that is to be skipped.
 

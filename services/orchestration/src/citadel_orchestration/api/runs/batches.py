@@ -157,7 +157,7 @@ class Batches:
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
         ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
-        self.runs.send(ready, Lane.BATCH.value)
+        self.runs.teller.tell(ready, Lane.BATCH.value)
 
 
 class _Existing(Exception):

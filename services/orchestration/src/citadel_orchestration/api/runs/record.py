@@ -10,6 +10,7 @@ from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.app import create_app
 from citadel_orchestration.api.runs.news import RunNews
 from citadel_orchestration.api.runs.runs import Runs
+from citadel_orchestration.api.runs.teller import Teller
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
 from citadel_orchestration.engine.outputs import output_at_end
@@ -55,11 +56,11 @@ class Record:
                 self._database,
                 definitions,
                 output_at_end,
-                owner="api",
+                owner=None,
                 lease=settings.workflows.lease,
                 max_output_bytes=settings.workflows.max_output_bytes,
             ),
-            publisher=Publisher(self._app),
+            teller=Teller(Publisher(self._app)),
             news=self._news,
         )
         self._background: list[asyncio.Task[None]] = []

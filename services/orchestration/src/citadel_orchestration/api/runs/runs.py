@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,9 +22,9 @@ from citadel_common.contracts.runs import (
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, DeadlineExceeded, NotFound, StoreUnavailable, by_code
 from citadel_orchestration.api.runs.news import RunNews
+from citadel_orchestration.api.runs.teller import Teller
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import new_run_id
-from citadel_orchestration.engine.publisher import Publisher
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
@@ -65,7 +65,7 @@ class Runs:
     definitions: Definitions
     submissions: Submissions
     transitions: Transitions
-    publisher: Publisher
+    teller: Teller
     news: RunNews
 
     async def submit(self, raw: Any) -> RunAccepted:
@@ -181,10 +181,7 @@ class Runs:
 
     def _hand_over(self, advance: Advance) -> None:
         """The API executes nothing: what a transition claimed goes to the workers, through the record."""
-        for claim in advance.claims:
-            self.transitions.hand_back(claim.ref, claim.attempt)
-        if advance.claims:
-            self.send([claim.ref for claim in advance.claims], advance.claims[0].lane)
+        self.teller.tell(advance.ready, advance.lane)
         if advance.ended is not None and advance.ended.status != "succeeded":
             self._cancel_children(advance.ended.run_id)
 
@@ -199,18 +196,7 @@ class Runs:
                 log.info("sub_run_not_cancelled", run_id=str(child), error=error.message)
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
-        self.send([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)
-
-    def send(self, ready: Sequence[StepRef], lane: int) -> None:
-        """Tells the workers of steps that are ready; the sweep makes up for messages that cannot be sent."""
-        for sent, ref in enumerate(ready):
-            try:
-                self.publisher.ready(ref, lane=lane)
-            except StoreUnavailable as error:
-                # one that cannot be sent takes seconds: the others are not tried
-                left = len(ready) - sent
-                log.warning("steps_not_published", run_id=str(ref.run_id), steps=left, error=error.message)
-                return
+        self.teller.tell([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)
 
     async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
         def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:

@@ -1,0 +1,189 @@
+"""A hundred runs are under way when something goes down: each ends well, and nothing recorded is paid for twice."""
+
+import signal
+from collections import Counter
+
+import pytest
+
+from tests.support.platform import Platform
+from tests.support.polling import eventually
+from tests.support.postgres_server import PostgresProcess
+from tests.support.redis_server import RedisProcess
+
+RUNS = 100
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """A PostgreSQL server that may be restarted."""
+    with PostgresProcess() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fleet_of_two(postgres, doubles):
+    """Two workers of each kind, on stores of their own."""
+    redis = RedisProcess()
+    with postgres.database() as dsn, Platform(redis=redis, dsn=dsn, doubles=doubles) as platform:
+        platform.workers = {"orchestration": platform.orchestration, "embeddings": platform.embeddings}
+        platform.running = {name: [start(), start()] for name, start in platform.workers.items()}
+        yield platform
+    redis.stop()
+
+
+@pytest.fixture
+def fleet(fleet_of_two):
+    """Them, with doubles that take their time."""
+    fleet_of_two.doubles.reset()
+    fleet_of_two.doubles.llm.behaviour("slow", delay_ms=400)
+    return fleet_of_two
+
+
+def definition(name):
+    """Vectors, and questions one after another, which no other run asks."""
+    text = {"text": f"text of {name}", "model": "all-minilm"}
+    return {
+        "workflow_id": name,
+        "defaults": {"retry": {"max_attempts": 8, "delay": "100ms", "max_delay": "1s"}},
+        "steps": [
+            {"step_id": "before", "type": "embedding", "parameters": text},
+            {"step_id": "one", "type": "llm_query", "parameters": {"query": f"one of {name}"}},
+            {"step_id": "two", "type": "llm_query", "parameters": {"query": f"two of {name}"}},
+            {"step_id": "after", "type": "embedding", "parameters": text | {"text": f"end of {name}"}},
+        ],
+    }
+
+
+def begin(fleet, kind):
+    """Begin the runs; return them when they are in the middle of their work."""
+    runs = [fleet.begin(definition(f"{kind}-{number}")) for number in range(RUNS)]
+    eventually(lambda: succeeded(fleet, runs, "one") >= 10)
+    return runs
+
+
+def succeeded(fleet, runs, step_id):
+    """How many of the runs have recorded a step."""
+    query = "SELECT count(*) FROM steps WHERE run_id = ANY(%s) AND step_id = %s AND status = 'succeeded'"
+    return fleet.record.rows(query, runs, step_id)[0][0]
+
+
+def asked(fleet):
+    """How often each question was asked."""
+    return Counter(fleet.doubles.llm.stats()["prompt_counts"])
+
+
+def recorded(fleet, runs):
+    """Questions whose answers are recorded, and the attempt that was."""
+    query = (
+        "SELECT step_id || ' of ' || workflow_id, attempt FROM steps JOIN runs USING (run_id)"
+        " WHERE run_id = ANY(%s) AND steps.status = 'succeeded' AND step_id IN ('one', 'two')"
+    )
+    return dict(fleet.record.rows(query, runs))
+
+
+def assert_all_end_well(fleet, runs, before):
+    """They succeed, each step is recorded once, and no answer that was recorded `before` is asked for again."""
+    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+    for run in runs:
+        fleet.record.assert_recorded_once(run)
+        assert Counter(event[0] for event in fleet.record.events(run))["step_succeeded"] == STEPS
+    counts, attempts = asked(fleet), recorded(fleet, runs)
+    assert len(attempts) == 2 * RUNS
+    assert {question for question in before if counts[question] != 1 and before[question] == 1} == set()
+    assert {question for question, attempt in attempts.items() if counts[question] > attempt} == set()
+
+
+def replace(fleet, kind):
+    """Kill a worker at once, and start another."""
+    fleet.running[kind].pop(0).kill()
+    fleet.running[kind].append(fleet.workers[kind]())
+
+
+def restart_redis(fleet):
+    """Stop Redis, which keeps nothing, and start it."""
+    fleet.redis.kill()
+    fleet.redis.restart()
+
+
+@pytest.mark.parametrize("kind", ["orchestration", "embeddings"])
+def test_a_worker_is_killed(fleet, kind):
+    runs = begin(fleet, f"killed-{kind}")
+    before = recorded(fleet, runs)
+    replace(fleet, kind)
+    assert_all_end_well(fleet, runs, before)
+
+
+def test_all_workers_are_killed(fleet):
+    runs = begin(fleet, "all-killed")
+    before = recorded(fleet, runs)
+    for kind, workers in fleet.running.items():
+        for worker in workers:
+            worker.kill()
+        workers[:] = [fleet.workers[kind]()]
+    assert_all_end_well(fleet, runs, before)
+
+
+def test_redis_is_emptied(fleet):
+    runs = begin(fleet, "emptied")
+    before = recorded(fleet, runs)
+    fleet.redis.flush()
+    assert_all_end_well(fleet, runs, before)
+
+
+def test_redis_is_restarted_and_has_lost_everything(fleet):
+    runs = begin(fleet, "redis")
+    before = recorded(fleet, runs)
+    restart_redis(fleet)
+    assert_all_end_well(fleet, runs, before)
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_postgres_is_restarted(fleet, postgres, way):
+    runs = begin(fleet, f"postgres-{way}")
+    before = recorded(fleet, runs)
+    getattr(postgres, way)()
+    postgres.start()
+    assert_all_end_well(fleet, runs, before)
+    assert max(asked(fleet).values()) == 1
+
+
+def test_a_pause_outlives_everything(fleet, postgres):
+    runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
+    for run in runs:
+        fleet.record.transitions.pause(run)
+    for kind in fleet.running:
+        replace(fleet, kind)
+    restart_redis(fleet)
+    postgres.restart()
+    other = fleet.begin(definition("not-paused"))
+    assert fleet.record.ended(other) == "succeeded"
+    assert {fleet.record.status(run) for run in runs} == {"paused"}
+    assert not succeeded(fleet, runs, "two")
+    for run in runs:
+        fleet.hand_over(fleet.record.transitions.resume(run))
+    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+
+
+def test_a_polite_stop_finishes_what_runs(fleet):
+    runs = begin(fleet, "polite")
+    stopped = fleet.running["orchestration"].pop(0)
+    stopped.signal(signal.SIGTERM)
+    fleet.running["orchestration"].append(fleet.orchestration())
+    assert_all_end_well(fleet, runs, recorded(fleet, runs))
+    assert stopped.wait() == 0
+    assert max(asked(fleet).values()) == 1
+
+
+def test_a_polite_stop_hands_back_what_does_not_end(fleet):
+    stopped = fleet.running["orchestration"].pop()
+    for other in fleet.running["orchestration"]:
+        other.kill()
+    fleet.doubles.llm.behaviour("hang")
+    runs = [fleet.begin(definition(f"hanging-{number}")) for number in range(20)]
+    eventually(lambda: fleet.doubles.llm.stats()["in_flight"] == len(runs))
+    fleet.doubles.llm.behaviour("ok")
+    fleet.running["orchestration"] = [fleet.orchestration()]
+    assert stopped.terminate() == 0
+    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+    assert {attempt for question, attempt in recorded(fleet, runs).items() if question.startswith("one")} == {2}

@@ -1,0 +1,107 @@
+"""All that runs workflows: real stores and workers, and doubles of the servers that they call."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from celery.result import AsyncResult
+
+from citadel_orchestration.record.rows import Advance
+from tests.doubles.llm_process import LlmProcess
+from tests.doubles.process import OllamaProcess
+from tests.doubles.qdrant_process import QdrantProcess
+from tests.support.celery_client import TIMEOUT, PlainClient
+from tests.support.orchestration import OrchestrationProcess
+from tests.support.record import Record
+from tests.support.redis_server import RedisProcess
+from tests.support.worker import WorkerProcess
+
+ENDPOINT = "LLM__ENDPOINTS__main__"
+QUEUE = "orchestration"
+
+
+@dataclass(kw_only=True)
+class Doubles:
+    """The servers that workers call."""
+
+    ollama: OllamaProcess
+    llm: LlmProcess
+    qdrant: QdrantProcess
+
+    def reset(self) -> None:
+        """All healthy, nothing counted, no collection."""
+        for double in (self.ollama, self.llm, self.qdrant):
+            double.reset()
+
+
+@dataclass(kw_only=True)
+class Platform:
+    """Starts workers, which end with the block.
+
+    Attributes:
+        redis: Broker, results and cache.
+        dsn: The record's database.
+        doubles: What workers call.
+        record: The record, for the test's own eyes and hands.
+        plain: A Celery client that knows the broker's URL only.
+    """
+
+    redis: RedisProcess
+    dsn: str
+    doubles: Doubles
+    record: Record = field(init=False)
+    plain: PlainClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._stack = ExitStack()
+        self.record = self._stack.enter_context(Record(self.dsn))
+        self.plain = self._stack.enter_context(PlainClient(self.redis.url))
+
+    def orchestration(self, **settings: Any) -> OrchestrationProcess:
+        """Return an orchestration worker that is ready."""
+        servers = {
+            f"{ENDPOINT}URL": self.doubles.llm.url,
+            f"{ENDPOINT}STYLE": "ollama",
+            f"{ENDPOINT}MODEL": "tiny-llm",
+            f"{ENDPOINT}MAX_CONCURRENCY": 200,
+            "QDRANT__URL": self.doubles.qdrant.url,
+        }
+        return self._stack.enter_context(OrchestrationProcess(self.redis.url, self.dsn, servers, **settings))
+
+    def embeddings(self, **settings: Any) -> WorkerProcess:
+        """Return an embeddings worker that is ready."""
+        return self._stack.enter_context(WorkerProcess(self.redis.url, self.doubles.ollama.url, **settings))
+
+    def send(self, name: str, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Publish a task of the orchestration queue, as a plain client does."""
+        return self.plain.publish(name, args, kwargs, queue=QUEUE)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Publish a task and return its result."""
+        return self.send(name, *args, **kwargs).get(timeout=TIMEOUT)
+
+    def execute(self, definition: dict[str, Any]) -> Any:
+        """Return the result of `execute_workflow`."""
+        return self.call("execute_workflow", definition)
+
+    def begin(self, definition: dict[str, Any]) -> UUID:
+        """Record a run and tell the workers of its first steps, as the API does."""
+        run_id = self.record.submit(definition)
+        for (step_id,) in self.record.rows("SELECT step_id FROM steps WHERE run_id = %s AND status = 'ready'", run_id):
+            self.send("citadel.run_step", run_id=str(run_id), step_id=step_id)
+        return run_id
+
+    def hand_over(self, advance: Advance) -> None:
+        """Leave to the workers what a transition of the test has claimed, as the API does."""
+        for claim in advance.claims:
+            self.record.transitions.hand_back(claim.ref, claim.attempt)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)

@@ -1,0 +1,39 @@
+"""Fixtures for tests that run workflows."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.doubles.llm_process import LlmProcess
+from tests.doubles.process import OllamaProcess
+from tests.doubles.qdrant_process import QdrantProcess
+from tests.support.platform import Doubles, Platform
+from tests.support.postgres_server import PostgresProcess
+from tests.support.record import Record
+from tests.support.redis_server import RedisProcess
+
+
+@pytest.fixture(scope="session")
+def doubles(ollama: OllamaProcess) -> Iterator[Doubles]:
+    """The doubles of this test process."""
+    with LlmProcess() as llm, QdrantProcess() as qdrant:
+        yield Doubles(ollama=ollama, llm=llm, qdrant=qdrant)
+
+
+@pytest.fixture(scope="module")
+def platform(redis_server: RedisProcess, postgres_server: PostgresProcess, doubles: Doubles) -> Iterator[Platform]:
+    """Stores that are empty, doubles that are healthy, and no workers, when a module begins."""
+    redis_server.flush()
+    doubles.reset()
+    with (
+        postgres_server.database() as dsn,
+        Platform(redis=redis_server, dsn=dsn, doubles=doubles) as platform,
+    ):
+        yield platform
+
+
+@pytest.fixture
+def record(postgres_dsn: str) -> Iterator[Record]:
+    """An empty record without workers."""
+    with Record(postgres_dsn) as record:
+        yield record

@@ -1,0 +1,124 @@
+"""The record of runs, as a test sees and fills it: by the product's own transitions, and by SQL."""
+
+from types import TracebackType
+from typing import Any, Self, cast
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.engine import new_run_id
+from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.record.database import Database
+from citadel_orchestration.record.rows import FINISHED
+from citadel_orchestration.record.settings import PostgresSettings
+from citadel_orchestration.steps.llm_query import Asker
+from citadel_orchestration.steps.registry import all_types
+from citadel_orchestration.vectors.store import VectorStore
+from tests.support.polling import eventually
+
+LEASE = 3600.0
+
+
+class NothingKnown:
+    """Knows no model, no collection and no endpoint, so that no definition is refused for one."""
+
+    def endpoint_problem(self, name: str) -> str | None:
+        """None: any endpoint may be named."""
+        del name
+
+    def model_dimensions(self, model: str | None) -> int | None:
+        """None: not known."""
+        del model
+
+    def collection_dimensions(self, collection: str) -> int | None:
+        """None: not known."""
+        del collection
+
+
+class Record:
+    """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds."""
+
+    def __init__(
+        self, dsn: str, *, owner: str = "the test", lease: float = LEASE, max_output_bytes: int = 2**20
+    ) -> None:
+        self.database = Database(SecretStr(dsn), PostgresSettings(pool_size=4), name="tests")
+        self.database.open()
+        types = all_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
+        self.definitions = Definitions(types)
+        self.submissions = Submissions(types=types, known=NothingKnown(), limits=DefinitionLimits())
+        self.transitions = Transitions(
+            self.database,
+            self.definitions,
+            output_at_end,
+            owner=owner,
+            lease=lease,
+            max_output_bytes=max_output_bytes,
+        )
+
+    def submit(self, definition: dict[str, Any]) -> UUID:
+        """Check and record a run, which any worker may then begin."""
+        run = self.submissions.run_of(self.submissions.check(definition), run_id=new_run_id())
+        return self.transitions.submit(run).run_id
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return what a query gives."""
+        with self.database.cursor() as cursor:
+            cursor.execute(query.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def status(self, run_id: UUID) -> str:
+        """Return a run's state."""
+        return str(self.rows("SELECT status FROM runs WHERE run_id = %s", run_id)[0][0])
+
+    def statuses(self) -> dict[UUID, str]:
+        """Return the states of all runs."""
+        return dict(self.rows("SELECT run_id, status FROM runs"))
+
+    def steps(self, run_id: UUID) -> dict[str, str]:
+        """Return the states of a run's steps."""
+        return dict(self.rows("SELECT step_id, status FROM steps WHERE run_id = %s AND item = -1", run_id))
+
+    def items(self, run_id: UUID, step_id: str) -> list[str]:
+        """Return the states of a step's items, in order."""
+        query = "SELECT status FROM steps WHERE run_id = %s AND step_id = %s AND item >= 0 ORDER BY item"
+        return [status for (status,) in self.rows(query, run_id, step_id)]
+
+    def events(self, run_id: UUID) -> list[tuple[str, str | None, int | None]]:
+        """Return type, step and item of a run's events, whose numbers must have no gap."""
+        found = self.rows("SELECT seq, type, step_id, item FROM events WHERE run_id = %s ORDER BY seq", run_id)
+        assert [event[0] for event in found] == list(range(1, len(found) + 1))
+        return [(type_, step_id, item) for _, type_, step_id, item in found]
+
+    def error(self, run_id: UUID) -> dict[str, Any]:
+        """Return why a run did not succeed."""
+        found: dict[str, Any] = self.rows("SELECT error FROM runs WHERE run_id = %s", run_id)[0][0]
+        return found
+
+    def ended(self, run_id: UUID) -> str:
+        """Wait until a run has ended; return its state."""
+        eventually(lambda: self.status(run_id) in FINISHED)
+        return self.status(run_id)
+
+    def all_ended(self) -> set[str]:
+        """Wait until every run has ended; return their states."""
+        eventually(lambda: set(self.statuses().values()) <= set(FINISHED))
+        return set(self.statuses().values())
+
+    def assert_recorded_once(self, run_id: UUID) -> None:
+        """Each step and item has begun and has succeeded once at most, and none is left open."""
+        ends = [event[1:] for event in self.events(run_id) if event[0] == "step_succeeded"]
+        assert len(ends) == len(set(ends))
+        open_ones = "SELECT count(*) FROM steps WHERE run_id = %s AND finished_at IS NULL"
+        assert self.rows(open_ones, run_id) == [(0,)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.database.close()
