@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format bench lock migrate docs check-installs clean
+.PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,10 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 	@$(BIN)/citadel dev
 
 test: setup ## Run all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile -m "not chaos" $(ARGS)
+
+chaos: setup ## Run the fault tests of runs, which want a machine to themselves (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 lint: setup ## Check style, types, import rules and the tree
 	@./scripts/lint

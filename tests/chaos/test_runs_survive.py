@@ -10,6 +10,8 @@ from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 
+pytestmark = pytest.mark.chaos
+
 RUNS = 100
 STEPS = 4
 

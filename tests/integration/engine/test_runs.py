@@ -1,6 +1,10 @@
 """Runs through real workers: fan-out, cancelling, time limits, sub-runs, and what must not hold up what."""
 
+import pytest
+
 from tests.support.polling import eventually
+
+pytestmark = pytest.mark.chaos
 
 
 def ask(step_id, query, **others):

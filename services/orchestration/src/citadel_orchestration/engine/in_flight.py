@@ -61,11 +61,13 @@ class InFlight:
                 del self._flights[claim.ref]
 
     def executes(self, claim: Claim, call: "Future[Any]") -> None:
-        """Notes the execution of a step."""
+        """Notes the execution of a step; one that is this worker's no longer, or anew, is cancelled."""
         with self._lock:
             flight = self._flights.get(claim.ref)
-            if flight is not None:
+            if flight is not None and flight.claim.attempt == claim.attempt:
                 flight.call, flight.resend_at = call, None
+                return
+        call.cancel()
 
     def awaits_vectors(self, claim: Claim, deadline: Deadline) -> Deadline:
         """Notes that a step's texts are sent to the embeddings workers; the deadline of the first time."""
