@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.embeddings.vectors import Stored, Vector
 from citadel_common.errors import BackendUnavailable, TextRejected
 from citadel_common.settings import LimitSettings
@@ -29,7 +30,7 @@ from citadel_embeddings.endpoints import Endpoints
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry
-from citadel_embeddings.settings import BackendSettings, EmbeddingsFragment
+from citadel_embeddings.settings import EmbeddingsFragment
 
 MODEL = "tiny"
 DIMENSIONS = 8

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 
+from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.deadline import Deadline
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.llm.question import Message, Question
-from citadel_orchestration.llm.settings import EndpointSettings, LlmSettings
 
 MODEL = "tiny-llm"
 

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.errors import VectorStoreUnavailable
 from citadel_orchestration.vectors.embedded import EmbeddedConnection
 from citadel_orchestration.vectors.points import Point
-from citadel_orchestration.vectors.settings import QdrantSettings
 from tests.integration.vectors.conftest import open_store
 
 POINTS = [Point(id=1, vector=[1.0, 0.0])]

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, VectorStoreRefused, VectorStoreUnavailable
 from citadel_orchestration.vectors.points import Point
-from citadel_orchestration.vectors.settings import QdrantSettings
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.vectors.conftest import open_store
 from tests.support.child import free_port

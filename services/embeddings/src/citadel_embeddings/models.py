@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.contracts.api import ModelInfo
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import catalog
@@ -16,7 +17,7 @@ from citadel_common.redis import ERRORS
 from citadel_embeddings.backends import Backend
 from citadel_embeddings.backends.base import BackendModel
 from citadel_embeddings.profiles import UNKNOWN, ModelProfile
-from citadel_embeddings.settings import BackendSettings, EmbeddingsFragment
+from citadel_embeddings.settings import EmbeddingsFragment
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.redis import connect_async
@@ -17,7 +18,7 @@ from citadel_embeddings.endpoints import Endpoints
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry
-from citadel_embeddings.settings import BackendSettings, EmbeddingsSettings
+from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.tasks import EmbeddingTasks
 
 START_PATIENCE = 60.0

@@ -6,6 +6,7 @@ import time
 
 import structlog
 
+from citadel_common.backing.database import Database
 from citadel_common.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
@@ -22,7 +23,6 @@ from citadel_orchestration.engine.sweeper import Sweeper
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.engine.wipes import Wipes
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.record.database import Database
 from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import OrchestrationSettings
 from citadel_orchestration.steps.registry import all_types, public_types

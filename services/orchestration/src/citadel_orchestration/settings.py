@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from citadel_common.backing.llm import LlmSettings
+from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.settings import CommonSettings, Fragment, available_cpus
 from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.llm.settings import LlmSettings
-from citadel_orchestration.record.settings import DEFAULT_DSN, PostgresDsn, PostgresSettings
-from citadel_orchestration.vectors.settings import QdrantSettings
 
 Scope = Literal["read", "submit", "admin"]
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.errors import InvalidInput
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.llm.directory import Directory
-from citadel_orchestration.llm.settings import EndpointSettings, LlmSettings
 
 ENDPOINTS = {
     "gpu": EndpointSettings(url="http://192.168.10.34:8002", model="m"),

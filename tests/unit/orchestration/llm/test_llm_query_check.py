@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
+from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.llm.settings import EndpointSettings, LlmSettings
 from citadel_orchestration.steps.llm_query import LlmQuery, LlmQueryParameters
 
 CLIENTS = LlmClients(LlmSettings(endpoints={"gpu": EndpointSettings(url="http://gpu1:8002", model="m")}))

@@ -2,12 +2,12 @@
 
 import pytest
 
+from citadel_common.backing.llm import EndpointSettings
 from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage
 from citadel_orchestration.llm.refusals import LlmBusy, error_in, refusal, seconds_of
-from citadel_orchestration.llm.settings import EndpointSettings
 from citadel_orchestration.llm.transcript import Transcript
 
 SETTINGS = EndpointSettings(url="http://gpu1", model="llama")

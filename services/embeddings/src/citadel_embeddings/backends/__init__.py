@@ -1,7 +1,8 @@
 """Embedding backends: Ollama, OpenAI's protocol, and the model in this process."""
 
+from citadel_common.backing.embeddings import BackendSettings
 from citadel_embeddings.backends.base import Backend
-from citadel_embeddings.settings import BackendSettings, EmbeddingsFragment
+from citadel_embeddings.settings import EmbeddingsFragment
 
 
 def open_backend(settings: BackendSettings, fragment: EmbeddingsFragment) -> Backend:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.connections import Answer
 from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure
-from citadel_embeddings.settings import BackendSettings
 
 _BAD_INPUT = frozenset({400, 413, 422})
 _TOO_LONG = ("context length", "too long", "maximum context", "max_input_length", "must have less than")

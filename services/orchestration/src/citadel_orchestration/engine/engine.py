@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
+from citadel_common.backing.database import Database
 from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, InvalidInput, StepTimedOut, StoreUnavailable
@@ -28,7 +29,6 @@ from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.sub_runs import sub_run
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.database import Database
 from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, Parent, StepRef
 from citadel_orchestration.steps.base import Parameters, StepCall
 

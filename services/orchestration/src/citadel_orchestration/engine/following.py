@@ -7,12 +7,12 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.backing.database import Database, one
 from citadel_common.errors import (
     CitadelError,
 )
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.record.database import Database, one
 from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, StepRef
 from citadel_orchestration.record.transaction import RunTransaction, run_transaction
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from citadel_common.backing.database import Cursor, Database, one
 from citadel_common.contracts.workflows import ExecuteWorkflowResult
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scope import context_of, steps_of
-from citadel_orchestration.record.database import Cursor, Database, one
 from citadel_orchestration.record.rows import Ended
 from citadel_orchestration.record.runs import BETWEEN_TASKS
 

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.backing.database import Cursor
 from citadel_orchestration.definition.template import References
 from citadel_orchestration.record import runs
-from citadel_orchestration.record.database import Cursor
 from citadel_orchestration.record.rows import NO_ITEM, StepRef
 
 

@@ -5,13 +5,13 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.backing.database import one
 from citadel_common.errors import (
     Conflict,
     NotFound,
 )
 from citadel_orchestration.engine.following import Following, has_data, untouched
 from citadel_orchestration.record import runs
-from citadel_orchestration.record.database import one
 from citadel_orchestration.record.rows import DONE, Advance, StepRef
 from citadel_orchestration.record.transaction import RunTransaction
 

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import structlog
 
+from citadel_common.backing.database import Database
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.database import Database
 from citadel_orchestration.record.rows import Advance, Claim, Ended, Parent, StepRef
 
 log = structlog.get_logger(__name__)

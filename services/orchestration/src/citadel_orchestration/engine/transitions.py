@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
+from citadel_common.backing.database import one
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import (
     CitadelError,
@@ -25,7 +26,6 @@ from citadel_orchestration.engine.following import NOTHING, has_data, untouched
 from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
 from citadel_orchestration.record import runs
-from citadel_orchestration.record.database import one
 from citadel_orchestration.record.rows import Advance, Claim, NewRun, StepRef
 from citadel_orchestration.record.transaction import RunTransaction
 

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import httpx
 import orjson
 
+from citadel_common.backing.llm import EndpointSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Answer, Piece, Question
 from citadel_orchestration.llm.refusals import LlmBusy, error_in, refusal
-from citadel_orchestration.llm.settings import EndpointSettings
 from citadel_orchestration.llm.transcript import Transcript, lines
 
 _ERROR_BODY = 64 * 1024

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from citadel_common.backing.llm import EndpointSettings
 from citadel_orchestration.llm.question import Piece, Question, Usage
-from citadel_orchestration.llm.settings import EndpointSettings
 
 _OPTION_NAMES = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}
 _FIELDS = frozenset({"keep_alive", "think"})

@@ -6,9 +6,9 @@ Source: OpenAI's API reference, chat completions; server-sent events as in the H
 from collections.abc import Mapping
 from typing import Any
 
+from citadel_common.backing.llm import EndpointSettings
 from citadel_common.errors import LlmRefused
 from citadel_orchestration.llm.question import Piece, Question, Usage
-from citadel_orchestration.llm.settings import EndpointSettings
 
 STREAM_TYPE = "text/event-stream"
 _OPTION_NAMES = {"num_predict": "max_tokens"}

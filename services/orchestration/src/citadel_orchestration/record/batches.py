@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_orchestration.record.database import Cursor, Database
+from citadel_common.backing.database import Cursor, Database
 
 STEP = "chunks"
 PAGE = 16

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from citadel_common.backing.database import Cursor, one
 from citadel_common.errors import Conflict, NotFound
-from citadel_orchestration.record.database import Cursor, one
 from citadel_orchestration.record.rows import NewRun
 from citadel_orchestration.record.transaction import CHANNEL
 

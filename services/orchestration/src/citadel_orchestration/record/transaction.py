@@ -7,8 +7,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import CitadelError
-from citadel_orchestration.record.database import Cursor, Database
 from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Claim, Ended, RunRow, StepRef
 
 CHANNEL = "citadel_runs"

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from citadel_orchestration.vectors.settings import QdrantSettings
+    from citadel_common.backing.qdrant import QdrantSettings
 
 
 class Connection(Protocol):

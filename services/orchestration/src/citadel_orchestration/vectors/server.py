@@ -12,11 +12,11 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.errors import VectorStoreUnavailable
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_server
-from citadel_orchestration.vectors.settings import QdrantSettings
 
 log = structlog.get_logger(__name__)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
 from citadel_orchestration.vectors.connection import Connection, connect
 from citadel_orchestration.vectors.filters import read_filter
 from citadel_orchestration.vectors.points import Hit, Point
-from citadel_orchestration.vectors.settings import QdrantSettings
 
 if TYPE_CHECKING:
     from qdrant_client.models import CollectionInfo, ScoredPoint, VectorParams

@@ -14,6 +14,7 @@ import orjson
 import psycopg
 from pydantic import ValidationError
 
+from citadel_common.backing.database import Cursor
 from citadel_common.contracts import Lane
 from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_common.contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
@@ -25,7 +26,6 @@ from citadel_common.validation import bad_fields
 from citadel_orchestration.api.runs.runs import Runs, patiently
 from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.record import batches
-from citadel_orchestration.record.database import Cursor
 from citadel_orchestration.record.rows import NewRun, StepRef
 from citadel_orchestration.record.runs import submit
 from citadel_orchestration.settings import WorkflowSettings

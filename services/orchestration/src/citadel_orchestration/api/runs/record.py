@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from citadel_common.backing.database import Database
 from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.app import create_app
 from citadel_orchestration.api.runs.news import RunNews
@@ -18,7 +19,6 @@ from citadel_orchestration.engine.publisher import Publisher
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.record.database import Database
 from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.steps.registry import all_types, public_types

@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 import structlog
 
+from citadel_common.backing.database import Cursor, Database, one
 from citadel_common.contracts.runs import (
     FINISHED,
     RunAccepted,
@@ -29,7 +30,6 @@ from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.record import runs, views
-from citadel_orchestration.record.database import Cursor, Database, one
 from citadel_orchestration.record.rows import Advance, NewRun, StepRef
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from citadel_common.backing.qdrant import QdrantSettings
 from citadel_orchestration.vectors.server import ServerConnection
-from citadel_orchestration.vectors.settings import QdrantSettings
 
 
 def test_without_a_url_it_is_embedded():

@@ -10,8 +10,8 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
+from citadel_common.backing.postgres import PostgresSettings
 from citadel_common.errors import NotFound, StoreUnavailable
-from citadel_orchestration.record.settings import PostgresSettings
 
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import Field, ValidationError
 
+from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.settings import CommonSettings, load
-from citadel_orchestration.llm.settings import EndpointSettings, LlmSettings
 
 
 class Mounted(CommonSettings):

@@ -1,4 +1,4 @@
-"""Settings of the record."""
+"""How PostgreSQL, the record, is reached."""
 
 from typing import Annotated
 

@@ -1,0 +1,1 @@
+"""Maintenance: clean-up, retention and the periodic schedule."""

@@ -1,0 +1,1 @@
+"""Monitoring: health checks, system metrics and the Prometheus exporter."""
