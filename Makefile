@@ -21,7 +21,7 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 test: setup ## Run all tests (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile -m "not chaos" $(ARGS)
 
-chaos: setup ## Run the fault tests of runs, which want a machine to themselves (ARGS=... goes to pytest)
+chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 lint: setup ## Check style, types, import rules and the tree

@@ -8,12 +8,11 @@ from uuid import UUID
 
 from celery.result import AsyncResult
 
-from citadel_orchestration.record.rows import Advance
 from tests.doubles.llm_process import LlmProcess
 from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.support.celery_client import TIMEOUT, PlainClient
-from tests.support.orchestration import OrchestrationProcess
+from tests.support.orchestration import FAST, OrchestrationProcess
 from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
@@ -44,7 +43,7 @@ class Platform:
         redis: Broker, results and cache.
         dsn: The record's database.
         doubles: What workers call.
-        record: The record, for the test's own eyes and hands.
+        record: The record, for the test's own eyes and hands; as the API, it leaves steps ready for the workers.
         plain: A Celery client that knows the broker's URL only.
     """
 
@@ -56,7 +55,7 @@ class Platform:
 
     def __post_init__(self) -> None:
         self._stack = ExitStack()
-        self.record = self._stack.enter_context(Record(self.dsn))
+        self.record = self._stack.enter_context(Record(self.dsn, owner=None, lease=float(FAST["WORKFLOWS__LEASE"])))
         self.plain = self._stack.enter_context(PlainClient(self.redis.url))
 
     def orchestration(self, **settings: Any) -> OrchestrationProcess:
@@ -92,11 +91,6 @@ class Platform:
         for (step_id,) in self.record.rows("SELECT step_id FROM steps WHERE run_id = %s AND status = 'ready'", run_id):
             self.send("citadel.run_step", run_id=str(run_id), step_id=step_id)
         return run_id
-
-    def hand_over(self, advance: Advance) -> None:
-        """Leave to the workers what a transition of the test has claimed, as the API does."""
-        for claim in advance.claims:
-            self.record.transitions.hand_back(claim.ref, claim.attempt)
 
     def __enter__(self) -> Self:
         return self

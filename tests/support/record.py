@@ -40,10 +40,13 @@ class NothingKnown:
 
 
 class Record:
-    """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds."""
+    """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds.
+
+    With no owner nothing is claimed: steps are left ready, and workers look for them within a third of the lease.
+    """
 
     def __init__(
-        self, dsn: str, *, owner: str = "the test", lease: float = LEASE, max_output_bytes: int = 2**20
+        self, dsn: str, *, owner: str | None = "the test", lease: float = LEASE, max_output_bytes: int = 2**20
     ) -> None:
         self.database = Database(SecretStr(dsn), PostgresSettings(pool_size=4), name="tests")
         self.database.open()

@@ -1,10 +1,6 @@
 """Runs through real workers: fan-out, cancelling, time limits, sub-runs, and what must not hold up what."""
 
-import pytest
-
 from tests.support.polling import eventually
-
-pytestmark = pytest.mark.chaos
 
 
 def ask(step_id, query, **others):
@@ -179,7 +175,7 @@ def test_a_retry_asks_only_what_failed(workers):
     workers.doubles.llm.behaviour("bad400", after_requests=1, for_requests=1)
     run_id = workers.begin({"steps": [ask("a", "first"), ask("b", "second"), ask("c", "third")]})
     assert workers.record.ended(run_id) == "failed"
-    workers.hand_over(workers.record.transitions.retry(run_id, deadline=None))
+    workers.record.transitions.retry(run_id, deadline=None)
     assert workers.record.ended(run_id) == "succeeded"
     assert prompts(workers) == {"first": 1, "second": 2, "third": 1}
 
@@ -198,5 +194,5 @@ def test_a_pause_lets_nothing_start(workers):
     workers.record.transitions.signal(run_id, "go", {})
     assert workers.execute({"steps": [ask("a", "another")]})["success"]
     assert workers.record.steps(run_id) == {"w": "succeeded", "a": "pending"}
-    workers.hand_over(workers.record.transitions.resume(run_id))
+    workers.record.transitions.resume(run_id)
     assert workers.record.ended(run_id) == "succeeded"
