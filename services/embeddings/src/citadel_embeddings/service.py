@@ -19,6 +19,7 @@ from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry
 from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.tasks import EmbeddingTasks
 
 START_PATIENCE = 60.0
@@ -37,8 +38,8 @@ class EmbeddingService:
 
     def start(self, runtime: TaskRuntime) -> None:
         """Opens everything and registers the tasks."""
-        engine = self._loop.call(self._open(), Deadline.after(START_PATIENCE))
-        EmbeddingTasks(engine, self._loop, self._settings).register(runtime.app)
+        engine, steps = self._loop.call(self._open(), Deadline.after(START_PATIENCE))
+        EmbeddingTasks(engine, steps, self._loop, self._settings).register(runtime.app)
 
     def interrupt(self) -> None:
         """Hands running tasks back."""
@@ -48,7 +49,7 @@ class EmbeddingService:
         """Closes everything."""
         self._loop.close_after(self._aclose)
 
-    async def _open(self) -> EmbeddingEngine:
+    async def _open(self) -> tuple[EmbeddingEngine, StepVectors]:
         settings = self._settings
         cache = EmbeddingCache(
             connect_async(settings.cache_store, settings.stores, timeout=settings.cache.timeout),
@@ -58,6 +59,8 @@ class EmbeddingService:
         self._closers.push_async_callback(cache.aclose)
         store = connect_async(settings.results, settings.stores)
         self._closers.push_async_callback(store.aclose)
+        broker = connect_async(settings.broker_url, settings.stores)
+        self._closers.push_async_callback(broker.aclose)
         flights = Flights(cache)
         self._closers.push_async_callback(flights.aclose)
         registry = ModelRegistry(
@@ -72,7 +75,7 @@ class EmbeddingService:
             flights.add_backend(name, coalescer)
         await registry.refresh()
         self._refresher = asyncio.create_task(registry.keep_fresh())
-        return EmbeddingEngine(
+        engine = EmbeddingEngine(
             registry=registry,
             cache=cache,
             flights=flights,
@@ -80,6 +83,7 @@ class EmbeddingService:
             patience=settings.embeddings.patience,
             telemetry=self._telemetry,
         )
+        return engine, StepVectors(engine, broker, default_model=settings.default_model)
 
     def _backends(self) -> list[tuple[str, BackendSettings]]:
         return list(self._settings.embeddings.backends.items())

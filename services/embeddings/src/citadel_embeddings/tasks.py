@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, EMBED_STEP, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
+from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, EMBED_STEPS, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
 from citadel_common.contracts.embeddings import (
     BatchGenerateEmbeddings,
     BatchGenerateEmbeddingsResult,
@@ -12,18 +12,17 @@ from citadel_common.contracts.embeddings import (
     WarmEmbeddingCache,
     WarmEmbeddingCacheResult,
 )
-from citadel_common.contracts.workflows import EmbedStep
+from citadel_common.contracts.workflows import EmbedSteps
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.errors import InvalidInput
-from citadel_common.redis import connect
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
-from citadel_embeddings import step_vectors
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.bridge import LoopThread
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
 from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
 
 if TYPE_CHECKING:
@@ -33,15 +32,17 @@ if TYPE_CHECKING:
 class EmbeddingTasks:
     """The handlers, on one engine."""
 
-    def __init__(self, engine: EmbeddingEngine, loop: LoopThread, settings: EmbeddingsSettings) -> None:
+    def __init__(
+        self, engine: EmbeddingEngine, steps: StepVectors, loop: LoopThread, settings: EmbeddingsSettings
+    ) -> None:
         self._engine = engine
+        self._steps = steps
         self._loop = loop
         self._settings = settings
-        self._broker = connect(settings.broker_url, settings.stores)
 
     def register(self, app: "Celery") -> None:
         """Registers them with an app."""
-        register(app, EMBED_STEP, self.embed_step)
+        register(app, EMBED_STEPS, self.embed_steps)
         register(app, GENERATE_EMBEDDING, self.generate_embedding)
         register(app, BATCH_GENERATE_EMBEDDINGS, self.batch_generate_embeddings)
         register(app, WARM_EMBEDDING_CACHE, self.warm_embedding_cache)
@@ -108,13 +109,10 @@ class EmbeddingTasks:
             "timestamp": utc_now(),
         }
 
-    def embed_step(self, payload: EmbedStep, context: TaskContext) -> None:
-        """Computes what a workflow step needs vectors of, and sends them to the engine."""
-        deadline = step_vectors.deadline_of(payload, context.deadline)
-        requests = step_vectors.requests_of(payload.parts, self._settings.default_model)
-        lane = step_vectors.lane_of(payload, context.lane)
-        outcomes = self._loop.call(self._engine.embed_all(requests, deadline, lane), deadline)
-        step_vectors.send(self._broker, payload, outcomes)
+    def embed_steps(self, payload: EmbedSteps, context: TaskContext) -> None:
+        """Computes what workflow steps need vectors of, and sends them to the engine."""
+        answers = self._steps.answer(payload.steps, deadline=context.deadline, lane=context.lane)
+        self._loop.call(answers, context.deadline)
 
     def _check_batch_size(self, total: int) -> None:
         limit = self._settings.limits.max_batch_requests

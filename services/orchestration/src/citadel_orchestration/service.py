@@ -66,14 +66,14 @@ class OrchestrationService:
             lease=lease,
             max_output_bytes=workflows.max_output_bytes,
         )
-        answer = Replies(runtime.app, self._database, definitions)
+        answer, publisher = Replies(runtime.app, self._database, definitions), Publisher(runtime.app)
         parts = Parts(
             database=self._database,
             transitions=transitions,
             definitions=definitions,
             submissions=submissions,
             loop=self._loop,
-            publisher=Publisher(runtime.app),
+            publisher=publisher,
             answer=answer,
         )
         self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
@@ -88,7 +88,9 @@ class OrchestrationService:
             lease=lease,
         )
         OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
-        self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
+        self._answers = Answers(
+            connect(settings.broker_url, settings.stores), self._engine.embedded, publisher.together
+        )
         self._answers.start()
         self._sweeper.start()
 

@@ -7,7 +7,7 @@ from citadel_common.contracts.embeddings import (
     WARM_EMBEDDING_CACHE,
 )
 from citadel_common.contracts.workflows import (
-    EMBED_STEP,
+    EMBED_STEPS,
     EXECUTE_WORKFLOW,
     QUERY_LLM_SERVICE,
     RUN_STEP,
@@ -24,13 +24,13 @@ TASKS: tuple[AnyTaskSpec, ...] = (
     VECTOR_SIMILARITY_SEARCH,
     UPSERT_VECTORS,
     RUN_STEP,
-    EMBED_STEP,
+    EMBED_STEPS,
 )
 """Every task of the product."""
 
 __all__ = [
     "BATCH_GENERATE_EMBEDDINGS",
-    "EMBED_STEP",
+    "EMBED_STEPS",
     "EXECUTE_WORKFLOW",
     "GENERATE_EMBEDDING",
     "QUERY_LLM_SERVICE",

@@ -114,7 +114,7 @@ class EmbedPart(Payload):
 
 
 class EmbedStep(Payload):
-    """Arguments of the engine's `citadel.embed_step`: what a step needs vectors of.
+    """What one step of a workflow needs vectors of.
 
     Attributes:
         run_id: Its run.
@@ -133,6 +133,12 @@ class EmbedStep(Payload):
     parts: list[EmbedPart]
     echo: dict[str, Any] | None = None
     deadline: float | None = None
+
+
+class EmbedSteps(Payload):
+    """Arguments of the engine's `citadel.embed_steps`: steps of any runs, each answered for itself."""
+
+    steps: list[EmbedStep] = Field(min_length=1)
 
 
 class EmbeddedPart(Payload):
@@ -209,6 +215,6 @@ UPSERT_VECTORS = TaskSpec(
 RUN_STEP = TaskSpec(
     name="citadel.run_step", queue=Queue.ORCHESTRATION, payload=RunStep, result=type(None), stores_result=False
 )
-EMBED_STEP = TaskSpec(
-    name="citadel.embed_step", queue=Queue.EMBEDDINGS, payload=EmbedStep, result=type(None), stores_result=False
+EMBED_STEPS = TaskSpec(
+    name="citadel.embed_steps", queue=Queue.EMBEDDINGS, payload=EmbedSteps, result=type(None), stores_result=False
 )

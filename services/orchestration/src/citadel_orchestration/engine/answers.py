@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 THREADS = 8
 AT_ONCE = 32
 """Answers held by one worker: what others can take is left to them."""
+GROUP = 8
+"""Answers taken by one look and handled by one thread: what follows them is published together."""
 WAIT = 1.0
 """Seconds one look at the list waits."""
 PAUSE = 0.5
@@ -25,11 +28,23 @@ PAUSE = 0.5
 
 
 class Answers:
-    """Takes answers from `start` to `stop`; one that is lost with a worker is asked for again by the engine."""
+    """Takes answers from `start` to `stop`; one that is lost with a worker is asked for again by the engine.
 
-    def __init__(self, client: "Redis", take: Callable[[StepEmbedded], None]) -> None:
+    Args:
+        client: Client of the broker's Redis.
+        take: Goes on with a step.
+        together: Joins the messages that are sent within a block.
+    """
+
+    def __init__(
+        self,
+        client: "Redis",
+        take: Callable[[StepEmbedded], None],
+        together: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._client = client
         self._take = take
+        self._together = together
         self._room = threading.Semaphore(AT_ONCE)
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
@@ -55,15 +70,36 @@ class Answers:
                 self._stop.wait(PAUSE)
 
     def _look(self) -> None:
-        self._room.acquire()
-        entry: Any = None
+        room = self._acquire()
+        entries: list[bytes] = []
         try:
-            entry = self._client.blpop([EMBEDDED], timeout=WAIT)
+            entries = self._taken(room)
         finally:
-            if entry is None:
-                self._room.release()
-        if entry is not None:
-            self._threads.submit(self._handle, entry[1])
+            if room > len(entries):
+                self._room.release(room - len(entries))
+        if entries:
+            self._threads.submit(self._handle_all, entries)
+
+    def _acquire(self) -> int:
+        """Room for at least one answer, waited for, and for more where there is some."""
+        self._room.acquire()
+        return 1 + sum(self._room.acquire(blocking=False) for _ in range(GROUP - 1))
+
+    def _taken(self, room: int) -> list[bytes]:
+        """What lies there, or the next answer to come; none after a while."""
+        found: Any = self._client.lpop(EMBEDDED, room)
+        if found:
+            return list(found)
+        entry: Any = self._client.blpop([EMBEDDED], timeout=WAIT)
+        return [] if entry is None else [entry[1]]
+
+    def _handle_all(self, entries: list[bytes]) -> None:
+        try:
+            with self._together():
+                for entry in entries:
+                    self._handle(entry)
+        finally:
+            self._room.release(len(entries))
 
     def _handle(self, entry: bytes) -> None:
         try:
@@ -72,5 +108,3 @@ class Answers:
             log.error("answer_malformed", error=str(error.errors(include_input=False)[:1]))
         except Exception as error:
             log.warning("answer_dropped", error=type(error).__name__, exc_info=not isinstance(error, ERRORS))
-        finally:
-            self._room.release()

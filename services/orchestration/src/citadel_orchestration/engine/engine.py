@@ -43,8 +43,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 class Publisher(Protocol):
     """Sends the engine's messages."""
 
-    def embed(self, message: EmbedStep, *, lane: int) -> None:
-        """To the embeddings workers; raises StoreUnavailable."""
+    def embed(self, step: EmbedStep, *, lane: int, lost: Callable[[StoreUnavailable], None]) -> None:
+        """To the embeddings workers; `lost` is called, in any thread, when the broker does not take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,11 +252,11 @@ class Engine:
             echo=echo,
             deadline=deadline.to_epoch(),
         )
-        try:
-            self._publisher.embed(message, lane=claim.lane)
-        except StoreUnavailable as error:
-            self.in_flight.was_not_sent(claim)
-            log.warning("texts_not_sent", run_id=message.run_id, step_id=message.step_id, error=error.message)
+        self._publisher.embed(message, lane=claim.lane, lost=functools.partial(self._not_sent, claim))
+
+    def _not_sent(self, claim: Claim, error: StoreUnavailable) -> None:
+        self.in_flight.was_not_sent(claim)
+        log.warning("texts_not_sent", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id, error=error.message)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
         """Executes here a step that waited for vectors, whichever worker had claimed it."""
