@@ -13,6 +13,8 @@ from citadel_common.tasks.unacked import UnackedMessages
 
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and what is wrong with it."""
+SHORT_LOOK = 0.02
+"""Seconds of one look at the lanes above a batch lane that is left out: it may have room again by then."""
 ID_LIMIT = 255
 """Characters in a task's id."""
 
@@ -92,7 +94,7 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         most: int | None = self.connection.client.transport_options.get("most_batch")
         all_steps: list[int] = self.priority_steps  # type: ignore[has-type]  # kombu publishes no types
         if most is not None and self._held_in_batch_lane() >= most:
-            self.priority_steps = [step for step in all_steps if step < Lane.BATCH]
+            self.priority_steps, timeout = [step for step in all_steps if step < Lane.BATCH], SHORT_LOOK
         try:
             super()._brpop_start(timeout)
         finally:
