@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: a bounded pool, each statement with a timeout, JSON by orjson."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -78,6 +78,24 @@ class Database:
                 yield stack.enter_context(self._begin(stack).cursor())
         except FAILURES as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+
+    def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """What one statement gives, in a transaction of its own; it may be executed twice if a connection breaks.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; what the statement does may or may not be done.
+        """
+        try:
+            for _ in range(self._pool.max_size + 1):
+                with self._pool.connection() as connection:
+                    try:
+                        return connection.execute(statement.encode(), values).fetchall()
+                    except psycopg.OperationalError:
+                        if not connection.closed:
+                            raise
+        except FAILURES as error:
+            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+        raise StoreUnavailable("PostgreSQL does not answer: no connection is usable")
 
     def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
         """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""

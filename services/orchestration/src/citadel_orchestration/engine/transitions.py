@@ -26,7 +26,8 @@ from citadel_orchestration.engine.following import NOTHING, has_data, untouched
 from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
 from citadel_orchestration.record import runs
-from citadel_orchestration.record.rows import Advance, Claim, NewRun, StepRef
+from citadel_orchestration.record.chains import step_succeeded
+from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, NewRun, StepRef
 from citadel_orchestration.record.transaction import RunTransaction
 
 MOST_DEATHS = 5
@@ -60,6 +61,9 @@ class Transitions(Steering):
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
         has_data = isinstance(output, dict) and isinstance(output.get("data"), dict)
+        claims = self._straight_on(ref, attempt, body, has_data=has_data)
+        if claims:
+            return Advance(claims=claims, lane=claims[0].lane)
         return self._conclude(ref, attempt, "succeeded", output=body, has_data=has_data)
 
     def skip(self, ref: StepRef, attempt: int) -> Advance:
@@ -187,6 +191,25 @@ class Transitions(Steering):
     def time_out_step(self, ref: StepRef, attempt: int) -> Advance:
         """Ends an attempt that is past its timeout."""
         return self.fail(ref, attempt, StepTimedOut())
+
+    def _straight_on(self, ref: StepRef, attempt: int, output: bytes, *, has_data: bool) -> list[Claim]:
+        """Records an output where the steps that follow wait for nothing else; none claimed: nothing is recorded."""
+        definition = self._definitions.known(ref.run_id)
+        if definition is None or self._owner is None or ref.item != NO_ITEM:
+            return []
+        following = definition.steps[ref.step_id].dependents
+        if not following or any(len(definition.steps[name].depends_on) > 1 for name in following):
+            return []
+        return step_succeeded(
+            self._database,
+            ref,
+            attempt,
+            output=output,
+            has_data=has_data,
+            following=following,
+            owner=self._owner,
+            lease=self.lease,
+        )
 
     def _conclude(
         self, ref: StepRef, attempt: int, status: str, *, output: bytes | None = None, has_data: bool = False

@@ -1,0 +1,56 @@
+-- The commonest transition in one round trip: a step has succeeded, and each step that depends on it depends on
+-- nothing else. It returns the claims; none when it changed nothing, because the case is another one.
+-- It must do what the engine's general transition does (engine/transitions.py, succeed).
+
+CREATE FUNCTION step_succeeded(
+    of_run uuid, of_step text, of_attempt integer, body bytea, with_data boolean,
+    next_steps text[], new_owner text, lease_seconds double precision
+) RETURNS TABLE (
+    step_id text, attempt integer, tries integer, workflow_id text, kind text, lane smallint, depth smallint,
+    deadline_at timestamptz, trace jsonb
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    run runs%ROWTYPE;
+BEGIN
+    SELECT * INTO run FROM runs WHERE run_id = of_run FOR UPDATE;
+    IF NOT FOUND OR run.status NOT IN ('queued', 'running') THEN
+        RETURN;
+    END IF;
+    IF cardinality(next_steps) <> (
+        SELECT count(*) FROM steps
+        WHERE run_id = of_run AND step_id = ANY (next_steps) AND item = -1 AND status = 'pending'
+    ) THEN
+        RETURN;
+    END IF;
+    UPDATE steps SET status = 'succeeded', error = NULL, has_data = with_data, finished_at = now(), due_at = NULL,
+        lease_until = NULL, lease_owner = NULL
+    WHERE run_id = of_run AND step_id = of_step AND item = -1 AND attempt = of_attempt
+        AND status IN ('running', 'waiting');
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    INSERT INTO payloads (run_id, step_id, item, kind, body) VALUES (of_run, of_step, -1, 'output', body)
+    ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body;
+    INSERT INTO events (run_id, seq, type, step_id, data)
+    VALUES (of_run, run.last_event + 1, 'step_succeeded', of_step, '{}');
+    UPDATE runs SET status = 'running', unfinished = unfinished - 1, started_at = coalesce(started_at, now()),
+        last_event = last_event + 1 + cardinality(next_steps)
+    WHERE run_id = of_run;
+    PERFORM pg_notify('citadel_runs', of_run::text);
+    RETURN QUERY
+    WITH claimed AS (
+        UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = new_owner, due_at = NULL,
+            lease_until = now() + make_interval(secs => lease_seconds), started_at = coalesce(started_at, now())
+        WHERE run_id = of_run AND step_id = ANY (next_steps) AND item = -1
+        RETURNING step_id, attempt, tries
+    ), told AS (
+        INSERT INTO events (run_id, seq, type, step_id, data)
+        SELECT of_run, run.last_event + 1 + array_position(next_steps, step_id), 'step_started', step_id,
+            jsonb_build_object('attempt', attempt)
+        FROM claimed
+    )
+    SELECT step_id, attempt, tries, run.workflow_id, run.kind, run.lane, run.depth, run.deadline_at, run.trace
+    FROM claimed ORDER BY array_position(next_steps, step_id);
+END
+$$;
