@@ -1,8 +1,8 @@
-"""Answers of the embeddings workers: taken from their list by every orchestration worker, several at once."""
+"""Answers of the embeddings workers: taken from their list by every orchestration worker, run by run in turn."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -10,14 +10,21 @@ from pydantic import ValidationError
 
 from citadel_common.contracts.workflows import EMBEDDED, StepEmbedded
 from citadel_common.redis import ERRORS
+from citadel_orchestration.engine.fair_threads import FairThreads
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = structlog.get_logger(__name__)
 THREADS = 8
-AT_ONCE = 32
-"""Answers held by one worker: what others can take is left to them."""
+PER_RUN = 2
+"""Threads for the answers of one run: while one records, another makes ready."""
+MOST_RUNS = 32
+"""Runs whose answers one worker holds: what others can take is left to them."""
+MOST_HELD = 1024
+"""Answers held, most of which are then of runs that fan out wide: those of other runs are found behind them."""
+MOST_BYTES = 32 * 2**20
+"""Bytes of them."""
 WAIT = 1.0
 """Seconds one look at the list waits."""
 PAUSE = 0.5
@@ -30,9 +37,11 @@ class Answers:
     def __init__(self, client: "Redis", take: Callable[[StepEmbedded], None]) -> None:
         self._client = client
         self._take = take
-        self._room = threading.Semaphore(AT_ONCE)
+        self._held: Counter[str] = Counter()
+        self._bytes = 0
+        self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
+        self._threads = FairThreads(THREADS, per_key=PER_RUN, name="answers")
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def start(self) -> None:
@@ -44,7 +53,7 @@ class Answers:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2 * WAIT)
-        self._threads.shutdown(wait=True)
+        self._threads.close(finish=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -55,22 +64,37 @@ class Answers:
                 self._stop.wait(PAUSE)
 
     def _look(self) -> None:
-        self._room.acquire()
-        entry: Any = None
-        try:
-            entry = self._client.blpop([EMBEDDED], timeout=WAIT)
-        finally:
-            if entry is None:
-                self._room.release()
+        with self._changed:
+            if not self._changed.wait_for(self._has_room, timeout=WAIT):
+                return
+        entry: Any = self._client.blpop([EMBEDDED], timeout=WAIT)
         if entry is not None:
-            self._threads.submit(self._handle, entry[1])
+            self._receive(entry[1])
 
-    def _handle(self, entry: bytes) -> None:
+    def _receive(self, entry: bytes) -> None:
         try:
-            self._take(StepEmbedded.model_validate_json(entry))
+            message = StepEmbedded.model_validate_json(entry)
         except ValidationError as error:
             log.error("answer_malformed", error=str(error.errors(include_input=False)[:1]))
+            return
+        self._hold(message.run_id, 1, len(entry))
+        self._threads.submit(message.run_id, self._handle, message, len(entry))
+
+    def _handle(self, message: StepEmbedded, size: int) -> None:
+        try:
+            self._take(message)
         except Exception as error:
             log.warning("answer_dropped", error=type(error).__name__, exc_info=not isinstance(error, ERRORS))
         finally:
-            self._room.release()
+            self._hold(message.run_id, -1, -size)
+
+    def _has_room(self) -> bool:
+        return len(self._held) < MOST_RUNS and self._held.total() < MOST_HELD and self._bytes < MOST_BYTES
+
+    def _hold(self, run_id: str, count: int, size: int) -> None:
+        with self._changed:
+            self._held[run_id] += count
+            self._bytes += size
+            if not self._held[run_id]:
+                del self._held[run_id]
+            self._changed.notify()
