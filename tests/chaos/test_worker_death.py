@@ -2,7 +2,12 @@
 
 import signal
 
+import pytest
+
+from citadel_common.settings import CommonSettings
+from citadel_common.tasks.app import create_app
 from citadel_common.tasks.dead_letters import DeadLetters
+from citadel_common.tasks.requeue import Requeue
 from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
 from tests.support.celery_client import error_of
@@ -66,14 +71,20 @@ def test_a_worker_that_falls_silent_is_taken_for_dead(fleet):
     assert not silent.is_over
 
 
+def killed_by_its_task(fleet, death, **settings):
+    """Lets a worker begin the task and die with it; its process id."""
+    worker = fleet.start(**settings)
+    eventually(lambda: fleet.double.stats()["requests"] > death)
+    eventually(lambda: held(fleet))
+    worker.kill()
+    return worker.pid
+
+
 def test_a_task_that_kills_every_worker_is_put_aside(fleet):
     fleet.double.behaviour("hang")
     task = fleet.plain.send(TASK, ["killer"], model="all-minilm")
     settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
-    for death in range(2):
-        worker = fleet.start(**settings)
-        eventually(lambda death=death: fleet.double.stats()["requests"] > death)
-        worker.kill()
+    dead = [killed_by_its_task(fleet, death, **settings) for death in range(2)]
     fleet.double.behaviour("ok")
     fleet.start(**settings)
     assert error_of(task).startswith("DeliveriesExhausted: The task's worker died each time")
@@ -83,6 +94,58 @@ def test_a_task_that_kills_every_worker_is_put_aside(fleet):
         letter = DeadLetters(store, ttl=3600).get(task.id)
     assert (letter.task, letter.args, letter.kwargs) == (TASK, [["killer"]], {"model": "all-minilm"})
     assert (letter.code, letter.deliveries) == ("deliveries_exhausted", 3)
+    assert [attempt["code"] for attempt in letter.history] == ["worker_lost", "worker_lost", "deliveries_exhausted"]
+    assert [f":{pid}:" in attempt["worker"] for pid, attempt in zip(dead, letter.history, strict=False)] == [True, True]
+    assert all(attempt["at"] and attempt["error"] for attempt in letter.history)
+
+
+@pytest.fixture
+def requeue(fleet):
+    """Requeues a dead letter as an operator does."""
+    app = create_app(CommonSettings(broker_url=fleet.redis.url))
+    app.conf.result_backend = "disabled://"
+    with fleet.redis.client() as store:
+        yield Requeue(app, DeadLetters(store, ttl=3600), store).requeue
+    app.close()
+
+
+def letter_of(fleet, task_id):
+    with fleet.redis.client() as store:
+        return DeadLetters(store, ttl=3600).get(task_id)
+
+
+def test_what_killed_every_worker_succeeds_when_it_is_requeued_after_the_fix(fleet, requeue):
+    fleet.double.behaviour("hang")
+    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
+    task = fleet.plain.publish(TASK, [texts_of(1)], {"model": "all-minilm"}, priority=6)
+    for death in range(2):
+        killed_by_its_task(fleet, death, **settings)
+    fleet.start(**settings)
+    assert error_of(task).startswith("DeliveriesExhausted")
+    fleet.double.behaviour("ok")
+    letter = requeue(task.id)
+    assert (letter.priority, len(letter.history)) == (6, 3)
+    again = fleet.plain.app.AsyncResult(task.id)
+    assert_vectors(again.get(timeout=60), texts_of(1), "all-minilm")
+    assert letter_of(fleet, task.id) is None
+
+
+def test_a_requeued_task_that_kills_again_gets_all_its_deliveries_and_keeps_its_history(fleet, requeue):
+    fleet.double.behaviour("hang")
+    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
+    task = fleet.plain.send(TASK, ["killer"])
+    for death in range(2):
+        killed_by_its_task(fleet, death, **settings)
+    last = fleet.start(**settings)
+    last.wait_for("dead_letter")
+    last.terminate()
+    requeue(task.id)
+    for death in range(2, 4):
+        killed_by_its_task(fleet, death, **settings)
+    fleet.start(**settings)
+    letter = eventually(lambda: letter_of(fleet, task.id))
+    codes = ["worker_lost", "worker_lost", "deliveries_exhausted"]
+    assert [attempt["code"] for attempt in letter.history] == codes * 2
 
 
 def test_tasks_that_never_ran_are_not_blamed(fleet):

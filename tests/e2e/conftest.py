@@ -9,6 +9,7 @@ import pytest
 from tests.doubles.process import OllamaProcess
 from tests.integration.api.servers import Api
 from tests.support.polling import eventually
+from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
 
@@ -36,21 +37,29 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(
-    redis_server: RedisProcess, ollama: OllamaProcess, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisProcess,
+    postgres_server: PostgresProcess,
+    ollama: OllamaProcess,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     """The server without workers."""
     redis_server.flush()
     ollama.reset()
-    environment = {"CITADEL_BROKER_URL": redis_server.url, "CITADEL_API__WORKERS": "1"}
-    api = Api(environment, tmp_path_factory.mktemp("api") / "log")
-    with httpx.Client(base_url=api.url, timeout=60) as http:
-        yield Server(redis=redis_server, double=ollama, api=api, http=http)
-    api.terminate()
+    stores = {"CITADEL_BROKER_URL": redis_server.url, "CITADEL_API__WORKERS": "1"}
+    with postgres_server.database() as dsn:
+        api = Api(stores | {"CITADEL_POSTGRES_DSN": dsn}, tmp_path_factory.mktemp("api") / "log")
+        with httpx.Client(base_url=api.url, timeout=60) as http:
+            yield Server(redis=redis_server, double=ollama, api=api, http=http)
+        api.terminate()
 
 
 @pytest.fixture(scope="module")
 def ready(server: Server) -> Iterator[Server]:
-    """The server with one worker, known to be healthy."""
+    """The server with one worker, known to embed."""
     with WorkerProcess(server.redis.url, server.double.url):
-        eventually(lambda: server.http.get("/v1/health").json()["status"] == "ok")
+        eventually(lambda: _embeds(server.http.get("/v1/health").json()["components"]))
         yield server
+
+
+def _embeds(components: dict[str, dict[str, object]]) -> bool:
+    return all(components[name]["status"] == "up" for name in ("embedding_workers", "embedding_models"))

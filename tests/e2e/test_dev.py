@@ -1,6 +1,5 @@
 """`citadel dev` as users meet it: a real process, its children, signals and accidents."""
 
-import importlib.util
 import json
 import os
 import shlex
@@ -24,9 +23,8 @@ from citadel_client.dev.processes import alive
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 T = TypeVar("T")
-NAMES = {"broker", "cache", "postgres", "embeddings", "api"}
-if importlib.util.find_spec("citadel_orchestration.__main__"):
-    NAMES |= {"orchestration"}
+NAMES = {"broker", "cache", "postgres", "embeddings", "orchestration", "api"}
+NAMES |= {"monitoring", "maintenance", "beat", "exporter"}
 STORES = ("CITADEL_BROKER_URL", "CITADEL_CACHE_URL", "CITADEL_POSTGRES_DSN")
 START_S = 150.0
 STOP_S = 60.0
@@ -129,7 +127,7 @@ def test_announces_itself_and_writes_what_shells_need(running):
 
 def test_serves(running):
     with Citadel(running.env["CITADEL_API_URL"]) as citadel:
-        assert citadel.health().status == "ok"
+        eventually(lambda: citadel.health().status == "ok")
         found = citadel.embed(["A man is eating food.", "A man is eating a piece of bread."])
         assert float(found.array[0] @ found.array[1]) == pytest.approx(0.755, abs=0.01)
         task = citadel.submit(["one", "two"])

@@ -8,7 +8,7 @@ import redis
 
 from citadel_client.dev.cluster import Programs
 from citadel_client.dev.errors import NoPostgres
-from citadel_common.tasks.dead_letters import INDEX, LETTERS, DeadLetters
+from citadel_common.tasks.dead_letters import KEYS, DeadLetters
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
 from tests.support.fleet import Fleet, open_fleet
@@ -77,7 +77,7 @@ def postgres_dsn(postgres_server: PostgresProcess) -> Iterator[str]:
 @pytest.fixture
 def letters(store: "redis.Redis") -> DeadLetters:
     """The dead letters, none at first."""
-    store.delete(LETTERS, INDEX)
+    store.delete(*KEYS)
     return DeadLetters(store, ttl=3600)
 
 

@@ -25,20 +25,27 @@ def api_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def start_api(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApi]:
-    """Starts API servers on that Redis; keywords are settings of the `api` fragment."""
+def start_api(
+    api_redis: RedisServer, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartApi]:
+    """Starts API servers on that Redis and a database; keywords are settings of the `api` fragment."""
     started: list[Api] = []
 
     def start(log: Path | None = None, **settings: object) -> Api:
         log = log or tmp_path_factory.mktemp("api") / "log"
         environment = {f"CITADEL_API__{name.upper()}": str(value) for name, value in settings.items()}
-        common = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_API__WORKERS": "1"}
+        common = {
+            "CITADEL_BROKER_URL": api_redis.url,
+            "CITADEL_POSTGRES_DSN": dsn,
+            "CITADEL_API__WORKERS": "1",
+        }
         started.append(Api(common | environment, log))
         return started[-1]
 
-    yield start
-    for api in started:
-        api.kill_all()
+    with postgres_server.database() as dsn:
+        yield start
+        for api in started:
+            api.kill_all()
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,11 @@ class Stack:
         answer = self.http.get(f"{path}/results", params=query).raise_for_status()
         return [json.loads(line) for line in answer.text.splitlines()]
 
+    def history(self, path: str) -> list[Any]:
+        """The run's events so far."""
+        answer = self.http.get(f"{path}/events", headers={"accept": "application/json"}).raise_for_status()
+        return list(answer.json())
+
     def close(self) -> None:
         """Ends all processes that the stack started."""
         for name in ("http", "embeddings", "engine"):

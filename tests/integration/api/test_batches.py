@@ -97,6 +97,9 @@ def test_a_bad_text_or_model_harms_no_other_request(stack: Stack) -> None:
     assert results[2]["errors"][0]["code"] == "model_not_found"
     assert results[3]["embeddings"][0] is not None
     assert results[3]["embeddings"][1] is None
+    assert items_of(stack.show(path)) == {"total": 5, "done": 5, "failed": 3}
+    ends = [event["data"] for event in stack.history(path) if event["type"] == "step_succeeded" and event["data"]]
+    assert ends == [{"requests": 5, "failed": 3}]
 
 
 @pytest.mark.parametrize(
@@ -161,12 +164,12 @@ def test_results_come_while_the_rest_still_runs(stack: Stack) -> None:
         lines = answer.iter_lines()
         early = [json.loads(line) for line in itertools.islice(lines, CHUNK)]
         view = stack.show(path)
-        assert (view["status"], items_of(view)["total"], items_of(view)["done"]) == ("running", 2, 1)
+        assert (view["status"], items_of(view)) == ("running", {"total": 2 * CHUNK, "done": CHUNK, "failed": 0})
         stack.double.behaviour("ok")
         late = [json.loads(line) for line in lines]
     assert_right(early + late, known + rest)
     view = stack.show(path)
-    assert items_of(view) == {"total": 2, "done": 2, "failed": 0}
+    assert items_of(view) == {"total": 2 * CHUNK, "done": 2 * CHUNK, "failed": 0}
     assert view["output"] is None
     assert stack.show(f"{path}/steps/chunks")["output"] is None  # all vectors at once would be too much
 
@@ -176,7 +179,7 @@ def test_a_cancelled_batch_keeps_what_it_has_and_says_what_it_has_not(stack: Sta
     stack.ended(stack.submit_batch(known))
     stack.double.behaviour("slow", delay_ms=1000)
     path = stack.submit_batch(known + requests_of("never", 2 * CHUNK))
-    stack.until(path, lambda view: items_of(view)["done"] == 1)
+    stack.until(path, lambda view: items_of(view)["done"] == CHUNK)
     assert stack.http.post(f"{path}/cancel").json()["status"] == "cancelled"
     results = stack.results(path)
     assert_right(results[:CHUNK], known)
@@ -274,6 +277,47 @@ def peak_of(api: Api) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+@pytest.mark.parametrize("after", [0, 1, CHUNK - 1, CHUNK, CHUNK + 7, 149, 150, 10_000])
+def test_results_go_on_where_somebody_was(stack: Stack, resumable: str, after: int) -> None:
+    assert stack.results(resumable, after=after) == stack.results(resumable)[after:]
+
+
+@pytest.fixture(scope="module")
+def resumable(stack: Stack) -> str:
+    """A batch that has ended."""
+    path = stack.submit_batch(requests_of("resumable", 150))
+    stack.ended(path)
+    return path
+
+
+def test_results_go_on_while_the_batch_runs(stack: Stack) -> None:
+    known = requests_of("before", CHUNK)
+    stack.ended(stack.submit_batch(known))
+    stack.double.behaviour("slow", delay_ms=1000)
+    rest = requests_of("behind", CHUNK)
+    path = stack.submit_batch(known + rest)
+    lines = stack.results(path, after=CHUNK + 3)
+    assert [line["index"] for line in lines] == list(range(CHUNK + 3, 2 * CHUNK))
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1.5"])
+def test_a_place_that_is_none(stack: Stack, resumable: str, after: str) -> None:
+    answer = stack.http.get(f"{resumable}/results", params={"after": after})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/after")
+
+
+def test_the_size_of_chunks_makes_no_other_batch(stack: Stack, tmp_path: Path) -> None:
+    requests = requests_of("cut anew", 100)
+    path = stack.submit_batch(requests, idempotency_key="cut anew")
+    api = stack.another_api(tmp_path / "log", WORKFLOWS__BATCH_CHUNK=7)
+    try:
+        query = {"idempotency_key": "cut anew"}
+        again = httpx.post(f"{api.url}{BATCHES}", params=query, content=ndjson(requests), headers=NDJSON, timeout=60)
+        assert (again.status_code, again.headers["location"]) == (202, path)
+    finally:
+        api.kill_all()
+
+
 def test_a_batch_survives_the_death_of_both_workers(stack: Stack) -> None:
     """Last: it replaces the stack's workers."""
     requests = requests_of("survivor", 20 * CHUNK)
@@ -283,10 +327,11 @@ def test_a_batch_survives_the_death_of_both_workers(stack: Stack) -> None:
     stack.embeddings.kill()
     stack.start_embeddings()
     done = items_of(stack.show(path))["done"]
-    stack.until(path, lambda view: items_of(view)["done"] > min(done, 17))
+    stack.until(path, lambda view: items_of(view)["done"] > min(done, 17 * CHUNK))
     stack.engine.kill()
     stack.start_engine()
     stack.double.behaviour("ok")
     run = stack.ended(path)
-    assert (run["status"], items_of(run)) == ("succeeded", {"total": 20, "done": 20, "failed": 0})
+    whole = 20 * CHUNK
+    assert (run["status"], items_of(run)) == ("succeeded", {"total": whole, "done": whole, "failed": 0})
     assert_right(stack.results(path), requests)

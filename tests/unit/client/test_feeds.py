@@ -114,6 +114,21 @@ def test_results_come_once_and_in_order_over_a_drop(talk, size):
     assert found[0].embeddings.vectors == [[1.0, 2.0]]
 
 
+def test_results_go_on_after_the_last_that_came(talk):
+    """The server is asked for the rest only."""
+    double = RunDouble(dropped(result(0) + result(1) + result(2)[:20]), streamed(result(2) + result(3)))
+    found = talk(double, results)
+    assert [item.index for item in found] == [0, 1, 2, 3]
+    assert [request.url.params.get("after") for request in double.requests] == [None, "2"]
+
+
+def test_results_after_those_that_are_known(talk):
+    double = RunDouble(streamed(result(5) + result(6)))
+    found = talk(double, lambda client: client.runs.handle("r-1").results(after=5))
+    assert [item.index for item in found] == [5, 6]
+    assert double.requests[0].url.params["after"] == "5"
+
+
 def test_a_failed_request_is_named(talk):
     error = {"index": 0, "code": "text_rejected", "message": "a bad text"}
     bad = result(0, embeddings=[], errors=[error])

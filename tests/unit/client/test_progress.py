@@ -52,3 +52,14 @@ def test_a_retry_of_the_run_begins_what_failed_anew():
 def test_what_is_not_known_changes_nothing():
     progress = told(("signal", {"data": {"name": "go"}}), ("dream", {"step_id": "a"}))
     assert [step.status for step in progress.steps.values()] == ["pending", "pending"]
+
+
+def test_an_item_of_a_batch_is_several_requests():
+    whole = {"step_id": "a", "type": "embedding_chunk", "status": "waiting", "attempt": 1}
+    view = run_view("running", steps=[whole | {"items": {"total": 100, "done": 0, "failed": 0}}])
+    progress = RunProgress.of(RunView.model_validate(view))
+    for kind, data in (("succeeded", {"requests": 64, "failed": 3}), ("failed", {"requests": 36, "failed": 36})):
+        event = {"seq": 1, "at": "2026-01-01T00:00:00Z", "type": f"step_{kind}", "step_id": "a", "item": 0}
+        progress.apply(RunEvent.model_validate(event | {"data": data}))
+    step = progress.steps["a"]
+    assert (step.total, step.done, step.failed) == (100, 61, 39)

@@ -1,9 +1,10 @@
 """Cache keys: equal for equal inputs, different for different ones."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_common.embeddings.keys import KeySpace
+from citadel_common.embeddings.keys import SCHEMA, KeySpace, parse_key
 
 texts = st.text(max_size=20)
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2).filter(lambda f: f != 0) | texts
@@ -64,3 +65,15 @@ def test_keys_stay_what_they_are():
     """Another form would leave a fleet's whole cache behind at an upgrade: then SCHEMA must change too."""
     key = KeySpace(identity="m@1", dimensions=None, prefix="p: ", options={"num_ctx": 1}).key("text")
     assert key == "citadel:embedding:1:m@1:own:4fc7a7dded28f0bd223b43d3e4e829fd"
+
+
+@given(inputs)
+def test_a_key_tells_its_parts(given):
+    parts = parse_key(key_of(given))
+    assert parts is not None
+    assert parts[:3] == (SCHEMA, given["identity"], str(given["dimensions"] or "own"))
+
+
+@pytest.mark.parametrize("key", ["", "citadel:embedding", "citadel:embedding:1:a@1", "citadel:models", "mine:1:a:b:c"])
+def test_what_is_no_key_has_no_parts(key):
+    assert parse_key(key) is None

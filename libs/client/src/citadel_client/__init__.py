@@ -22,6 +22,7 @@ from citadel_client.errors import (
     TextsFailed,
     UnexpectedReply,
 )
+from citadel_client.operation_calls import LetterFilters
 from citadel_client.retries import NEVER, RetryPolicy
 from citadel_client.run_calls import RunFilters, SearchOptions, Validation, WorkflowPlan
 from citadel_client.runs import Run
@@ -42,6 +43,7 @@ __all__ = [
     "Embedded",
     "Embeddings",
     "InvalidRequest",
+    "LetterFilters",
     "NotAuthorized",
     "NotFound",
     "Progress",

@@ -2,24 +2,26 @@
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from citadel_client import calls
+from citadel_client import calls, operation_calls
 from citadel_client.async_runs import AsyncRuns
 from citadel_client.async_workflows import AsyncBatches, AsyncCollections, AsyncWorkflows
 from citadel_client.calls import EmbedOptions, Texts, Warmed
 from citadel_client.chunks import Chunk, ChunkResult, Progress, cut, embedded
 from citadel_client.client import CHUNK_SIZE, DEFAULT_TIMEOUT_S, PARALLEL, key, terms
+from citadel_client.dead_letters import AsyncDeadLetters
 from citadel_client.drivers import AsyncDriver, client_options
 from citadel_client.flow import Call, exchange
 from citadel_client.retries import RetryPolicy
 from citadel_client.streams import in_order_async
 from citadel_client.tasks import AsyncTaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
-from citadel_common.contracts.api import CacheStats, HealthResponse, ModelInfo, QueueStats, WorkerInfo
+from citadel_common.contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
 
 T = TypeVar("T")
 
@@ -43,6 +45,7 @@ class AsyncCitadel:
         self.runs = AsyncRuns(self._driver, self._terms)
         self.batches = AsyncBatches(self._driver, self._terms)
         self.collections = AsyncCollections(self._driver, self._terms)
+        self.dead_letters = AsyncDeadLetters(self._driver, self._terms)
 
     @property
     def base_url(self) -> str:
@@ -120,6 +123,17 @@ class AsyncCitadel:
     async def health(self) -> HealthResponse:
         """The server's health; a server that is down is an answer here, no error."""
         return await self._call(calls.health())
+
+    async def history(
+        self,
+        kind: HistoryKind,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """What the periodic health check or metrics task found, from `since` on and before `until`, newest first."""
+        return await self._call(operation_calls.history(kind, since, until, limit))
 
 
 async def _chunks(texts: Iterable[str] | AsyncIterable[str], size: int) -> AsyncIterator[Chunk]:

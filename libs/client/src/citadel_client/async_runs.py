@@ -43,9 +43,9 @@ class AsyncRun:
                 yield event
             after = found[-1].seq
 
-    def results(self, *, timeout: float | None = None) -> AsyncIterator[BatchAnswer]:
+    def results(self, *, after: int = 0, timeout: float | None = None) -> AsyncIterator[BatchAnswer]:
         """Results of a batch, each once and in the order of its requests, as they come; survives lost connections."""
-        return self._driver.items(run_flows.results(self.run_id, timeout, self._terms))
+        return self._driver.items(run_flows.results(self.run_id, after, timeout, self._terms))
 
     async def steps(self) -> list[StepView]:
         """The steps and how they do."""

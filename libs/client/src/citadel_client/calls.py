@@ -49,7 +49,8 @@ class EmbedOptions(TypedDict, total=False):
     cache_enabled: bool
 
 
-def _as(model: type[M]) -> Callable[[httpx.Response], M]:
+def reader_of(model: type[M]) -> Callable[[httpx.Response], M]:
+    """Reads an answer that is a document of that kind."""
     return lambda response: model.model_validate_json(response.content)
 
 
@@ -90,7 +91,7 @@ def submit(texts: Texts, **options: Unpack[EmbedOptions]) -> Call[TaskAccepted]:
         method="POST",
         path="/v1/embeddings/tasks",
         body=lambda: EmbeddingTaskRequest(text=wanted, encoding_format="base64", **options),
-        read=_as(TaskAccepted),
+        read=reader_of(TaskAccepted),
     )
 
 
@@ -100,7 +101,7 @@ def warm(texts: Texts, models: Sequence[str] | None) -> Call[TaskAccepted]:
         method="POST",
         path="/v1/cache/warm",
         body=lambda: CacheWarmRequest(texts=as_list(texts), models=list(models) if models else None),
-        read=_as(TaskAccepted),
+        read=reader_of(TaskAccepted),
     )
 
 
@@ -143,29 +144,29 @@ def warming_result(result: dict[str, Any]) -> Warmed:
 
 def task(task_id: str) -> Call[TaskStatus]:
     """How a task is doing."""
-    return Call(method="GET", path=f"/v1/tasks/{quote(task_id, safe='')}", read=_as(TaskStatus))
+    return Call(method="GET", path=f"/v1/tasks/{quote(task_id, safe='')}", read=reader_of(TaskStatus))
 
 
 def cache() -> Call[CacheStats]:
     """The cache's figures."""
-    return Call(method="GET", path="/v1/cache", read=_as(CacheStats))
+    return Call(method="GET", path="/v1/cache", read=reader_of(CacheStats))
 
 
 def queues() -> Call[list[QueueStats]]:
     """The queues' figures."""
-    read = _as(QueuesResponse)
+    read = reader_of(QueuesResponse)
     return Call(method="GET", path="/v1/queues", read=lambda response: read(response).queues)
 
 
 def workers() -> Call[list[WorkerInfo]]:
     """The live workers."""
-    read = _as(WorkersResponse)
+    read = reader_of(WorkersResponse)
     return Call(method="GET", path="/v1/workers", read=lambda response: read(response).workers)
 
 
 def health() -> Call[HealthResponse]:
     """The server's health; a server that is down says so with 503 and the same body."""
-    return Call(method="GET", path="/v1/health", read=_as(HealthResponse), good=frozenset({503}))
+    return Call(method="GET", path="/v1/health", read=reader_of(HealthResponse), good=frozenset({503}))
 
 
 def models() -> Call[list[ModelInfo]]:

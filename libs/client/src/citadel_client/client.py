@@ -3,14 +3,16 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from citadel_client import calls
+from citadel_client import calls, operation_calls
 from citadel_client.calls import EmbedOptions, Texts, Warmed
 from citadel_client.chunks import Progress, cut, embedded
+from citadel_client.dead_letters import DeadLetters
 from citadel_client.drivers import SyncDriver, client_options
 from citadel_client.flow import Call, Terms, exchange
 from citadel_client.retries import RetryPolicy
@@ -19,7 +21,7 @@ from citadel_client.streams import in_order
 from citadel_client.tasks import TaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
 from citadel_client.workflows import Batches, Collections, Workflows
-from citadel_common.contracts.api import CacheStats, HealthResponse, ModelInfo, QueueStats, WorkerInfo
+from citadel_common.contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -42,7 +44,8 @@ def key(api_key: str | None) -> str | None:
 class Citadel:
     """A Citadel server; threads may share one.
 
-    Workflows, runs, batches and collections are at `workflows`, `runs`, `batches` and `collections`.
+    Workflows, runs, batches, collections and dead letters are at `workflows`, `runs`, `batches`, `collections` and
+    `dead_letters`.
 
     Args:
         base_url: Where it is; default CITADEL_API_URL, else http://127.0.0.1:8080.
@@ -71,6 +74,7 @@ class Citadel:
         self.runs = Runs(self._driver, self._terms)
         self.batches = Batches(self._driver, self._terms)
         self.collections = Collections(self._driver, self._terms)
+        self.dead_letters = DeadLetters(self._driver, self._terms)
 
     @property
     def base_url(self) -> str:
@@ -160,3 +164,14 @@ class Citadel:
     def health(self) -> HealthResponse:
         """The server's health; a server that is down is an answer here, no error."""
         return self._call(calls.health())
+
+    def history(
+        self,
+        kind: HistoryKind,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """What the periodic health check or metrics task found, from `since` on and before `until`, newest first."""
+        return self._call(operation_calls.history(kind, since, until, limit))

@@ -22,6 +22,9 @@ class Decoder(Protocol[T_co]):
     def headers(self) -> dict[str, str]:
         """Headers that ask for what has not been read."""
 
+    def query(self) -> str:
+        """What to add to the query for that."""
+
     def begin(self) -> None:
         """A connection begins; what was cut off is forgotten."""
 
@@ -59,6 +62,10 @@ class EventDecoder:
     def headers(self) -> dict[str, str]:
         """Where to go on."""
         return {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(self._last)} if self._last else {})
+
+    def query(self) -> str:
+        """Nothing."""
+        return ""
 
     def begin(self) -> None:
         """A connection begins."""
@@ -128,21 +135,28 @@ class BatchAnswer:
 
 
 class ResultDecoder:
-    """Results of a batch, each once; a new connection begins at the first, and what is known is passed over."""
+    """Results of a batch, each once; a new connection goes on after the last that came.
 
-    def __init__(self) -> None:
+    Args:
+        after: How many are known already.
+    """
+
+    def __init__(self, after: int = 0) -> None:
         self.ended = False
-        self._next = 0
+        self._next = after
         self.begin()
 
     def headers(self) -> dict[str, str]:
         """What is wanted."""
         return {"Accept": "application/x-ndjson"}
 
+    def query(self) -> str:
+        """Where to go on."""
+        return f"&after={self._next}" if self._next else ""
+
     def begin(self) -> None:
         """A connection begins."""
         self._lines = Lines()
-        self._seen = 0
 
     def take(self, piece: bytes) -> Iterator[BatchAnswer]:
         """The results that the bytes complete.
@@ -161,11 +175,10 @@ class ResultDecoder:
             yield from self._result(self._lines.rest)
 
     def _result(self, line: bytes) -> Iterator[BatchAnswer]:
-        self._seen += 1
-        if self._seen <= self._next:
-            return
-        self._next = self._seen
         found = BatchResult.model_validate_json(line)
+        if found.index < self._next:  # a server that knows no `after` begins at the first
+            return
+        self._next = found.index + 1
         embeddings = Embeddings(
             encoded=tuple(found.embeddings) or (None,) * bool(found.errors),
             model=found.model or "",

@@ -34,7 +34,7 @@ class Feed(Generic[T]):
     def __init__(
         self, path: str, decoder: Decoder[T], terms: Terms, *, timeout: float | None = None, idle: float = IDLE_S
     ) -> None:
-        self.path = path
+        self._path = path
         self._decoder = decoder
         self._terms = terms
         self._timeout = timeout
@@ -42,6 +42,11 @@ class Feed(Generic[T]):
         self._idle = idle
         self._made = 0
         self._opened_at: float | None = None
+
+    @property
+    def path(self) -> str:
+        """Where to ask next: for what has not come yet."""
+        return self._path + self._decoder.query()
 
     @property
     def ended(self) -> bool:

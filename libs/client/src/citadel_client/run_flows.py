@@ -90,7 +90,7 @@ def events(run_id: str, after: int, timeout: float | None, terms: Terms) -> Feed
     return Feed(f"{run_calls.path_of(run_id)}/events", EventDecoder(after), terms, timeout=timeout)
 
 
-def results(run_id: str, timeout: float | None, terms: Terms) -> Feed[BatchAnswer]:
-    """The results of a batch; nothing comes while a chunk is computed, so silence is no alarm."""
+def results(run_id: str, after: int, timeout: float | None, terms: Terms) -> Feed[BatchAnswer]:
+    """The results of a batch but the first `after`; nothing comes while a chunk is computed, so silence is no alarm."""
     path = f"{run_calls.path_of(run_id)}/results?encoding_format=base64"
-    return Feed(path, ResultDecoder(), terms, timeout=timeout, idle=terms.timeout)
+    return Feed(path, ResultDecoder(after), terms, timeout=timeout, idle=terms.timeout)

@@ -59,14 +59,18 @@ class Run:
             yield from found
             after = found[-1].seq
 
-    def results(self, *, timeout: float | None = None) -> Iterator[BatchAnswer]:
+    def results(self, *, after: int = 0, timeout: float | None = None) -> Iterator[BatchAnswer]:
         """Results of a batch, each once and in the order of its requests, as they come; survives lost connections.
+
+        Args:
+            after: How many results are known already, and left out.
+            timeout: Seconds for all of them; None for as long as it takes.
 
         Raises:
             InvalidRequest: The run is no batch.
             CitadelApiError: The server is away for too long, or refuses.
         """
-        return self._driver.items(run_flows.results(self.run_id, timeout, self._terms))
+        return self._driver.items(run_flows.results(self.run_id, after, timeout, self._terms))
 
     def steps(self) -> list[StepView]:
         """The steps and how they do."""

@@ -23,7 +23,7 @@ def connect(url: SecretStr, settings: StoreSettings) -> "redis.Redis":
     options = _options(settings) | {"retry": Retry(NoBackoff(), 1)}
     address = url.get_secret_value()
     if address.startswith("sentinel://"):
-        sentinel: Any = Sentinel(_sentinels(address), **options)  # type: ignore[no-untyped-call]
+        sentinel: Any = Sentinel(_sentinels(address), sentinel_kwargs=_sentinel_options(options), **options)  # type: ignore[no-untyped-call]
         master: redis.Redis = sentinel.master_for(_master(settings), **options, **_auth(address))
         return master
     return redis.Redis.from_url(_plain(address), **options)
@@ -41,7 +41,7 @@ def connect_async(
         }
     address = url.get_secret_value()
     if address.startswith("sentinel://"):
-        sentinel: Any = AsyncSentinel(_sentinels(address), **options)  # type: ignore[no-untyped-call]
+        sentinel: Any = AsyncSentinel(_sentinels(address), sentinel_kwargs=_sentinel_options(options), **options)  # type: ignore[no-untyped-call]
         master: aioredis.Redis = sentinel.master_for(_master(settings), **options, **_auth(address))
         return master
     return aioredis.Redis.from_url(_plain(address), **options)
@@ -60,6 +60,11 @@ def _options(settings: StoreSettings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": settings.health_check_interval,
     }
+
+
+def _sentinel_options(options: dict[str, Any]) -> dict[str, Any]:
+    """For the sentinels too: by itself redis-py tries one that is down ten times before it asks the next."""
+    return {name: value for name, value in options.items() if name == "retry" or name.startswith("socket_")}
 
 
 def _plain(address: str) -> str:

@@ -1,6 +1,7 @@
 """Builds the orchestration worker: record, engine, step types and tasks."""
 
 import asyncio
+import functools
 import threading
 import time
 
@@ -10,6 +11,8 @@ from citadel_common.backing.database import Database
 from citadel_common.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.worker.pulse import publish_accepted
+from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import Engine, Parts
@@ -57,23 +60,22 @@ class OrchestrationService:
         submissions = Submissions(
             types=public_types(self._llm, self._store), known=self._knowledge, limits=workflows.definition_limits
         )
-        lease = workflows.lease
         transitions = Transitions(
             self._database,
             definitions,
             output_at_end,
             owner=owner,
-            lease=lease,
+            lease=workflows.lease,
             max_output_bytes=workflows.max_output_bytes,
         )
-        answer, publisher = Replies(runtime.app, self._database, definitions), Publisher(runtime.app)
+        answer = Replies(runtime.app, self._database, definitions)
         parts = Parts(
             database=self._database,
             transitions=transitions,
             definitions=definitions,
             submissions=submissions,
             loop=self._loop,
-            publisher=publisher,
+            publisher=Publisher(runtime.app),
             answer=answer,
         )
         self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
@@ -83,14 +85,18 @@ class OrchestrationService:
             engine=self._engine,
             answer=answer,
             wiped=Wipes(connect(settings.broker_url, settings.stores)),
+            accepted=AcceptedTasksSweep(
+                database=self._database,
+                tasks=runtime.accepted,
+                publish=functools.partial(publish_accepted, runtime.app),
+                wiped=Wipes(runtime.results),
+                first_look=settings.accepted.first_look,
+            ),
             owner=owner,
             interval=workflows.sweep_interval,
-            lease=lease,
         )
         OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
-        self._answers = Answers(
-            connect(settings.broker_url, settings.stores), self._engine.embedded, publisher.together
-        )
+        self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
         self._answers.start()
         self._sweeper.start()
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from citadel_client.cli import batch, cache, collections, embed, operations, runs, stack, workflow
+from citadel_client.cli import batch, cache, collections, dead_letters, embed, operations, runs, stack, top, workflow
 from citadel_client.cli.console import say
 from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
 from citadel_client.demo.passes import DemoFailed
@@ -42,10 +42,12 @@ app.add_typer(workflow.app, name="workflow")
 app.add_typer(runs.app, name="runs")
 app.add_typer(collections.app, name="collections")
 app.add_typer(cache.app, name="cache")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command()(operations.health)
 app.command()(operations.models)
 app.command()(operations.queues)
 app.command()(operations.workers)
+app.command()(top.top)
 
 
 def _show_version(wanted: bool) -> None:

@@ -46,11 +46,11 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: st
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    _widened(out).print(table)
+    widened(out).print(table)
 
 
-def _widened(console: Console) -> Console:
-    """Without a terminal a line may be as long as it needs."""
+def widened(console: Console) -> Console:
+    """The console for tables: without a terminal a line may be as long as it needs."""
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
     return Console(width=160)

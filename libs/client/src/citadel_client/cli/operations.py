@@ -1,5 +1,7 @@
 """`citadel health`, `models`, `queues` and `workers`: how the server is."""
 
+from typing import Annotated, Any
+
 import typer
 
 from citadel_client.cli.console import print_json, print_table
@@ -7,9 +9,43 @@ from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.retries import NEVER
 
+History = Annotated[bool, typer.Option("--history", help="What the periodic health checks found, newest first.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Entries of the history at most.")]
 
-def health(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Show the server's health; exits with 4 when something required is down (degraded is 0)."""
+
+def health(
+    history: History = False, limit: Limit = 20, url: Url = None, timeout: Timeout = 30.0, json_: Json = False
+) -> None:
+    """Show the server's health; exits with 4 when something required is down (degraded is 0).
+
+    --history lists what the periodic health checks found instead.
+    """
+    if history:
+        _show_history(limit, url, timeout, json_)
+    else:
+        _show_health(url, timeout, json_)
+
+
+def _show_history(limit: int, url: str | None, timeout: float, json_: bool) -> None:
+    with connect(url, timeout) as citadel:
+        found = citadel.history("health", limit=limit)
+    if json_:
+        print_json(found)
+        return
+    print_table(("at", "status", "not up"), [_history_row(entry) for entry in found])
+
+
+def _history_row(entry: dict[str, Any]) -> tuple[str, str, str]:
+    status = entry.get("health_status") or {}
+    troubled = [
+        f"{name} {said.get('status')}"
+        for name, said in (status.get("services") or {}).items()
+        if said.get("status") in {"down", "slow"}
+    ]
+    return str(entry.get("at", ""))[:19], str(status.get("status", "")), ", ".join(troubled)
+
+
+def _show_health(url: str | None, timeout: float, json_: bool) -> None:
     with connect(url, timeout, NEVER) as citadel:
         found = citadel.health()
     if json_:

@@ -13,7 +13,7 @@ class StepProgress:
     """One step.
 
     Attributes:
-        total: Items of a `for_each`, once known.
+        total: Items of a `for_each`, once known; requests of a batch, of which an item may hold several.
         done: Items that ended well, or were skipped.
         failed: Items that failed.
     """
@@ -64,8 +64,9 @@ class RunProgress:
             if event.item is None or event.item < 0:
                 _step(step, what, event)
             elif what in OVER:
-                step.failed += what == "failed"
-                step.done += what != "failed"
+                failed = event.data.get("failed", int(what == "failed"))
+                step.failed += failed
+                step.done += event.data.get("requests", 1) - failed
 
     def _run(self, what: str) -> None:
         self.status = {"submitted": "queued", "resumed": "running", "retried": "running"}.get(what, what)

@@ -35,6 +35,11 @@ def of_orchestration(variables: Mapping[str, str], home: Home) -> dict[str, str]
     return found
 
 
+def of_exporter(variables: Mapping[str, str], port: int) -> dict[str, str]:
+    """The variables of the exporter, whose port is this stack's."""
+    return {**variables, "CITADEL_EXPORTER__HOST": HOST, "CITADEL_EXPORTER__PORT": str(port)}
+
+
 def of_postgres(home: Home) -> dict[str, str]:
     """The variables of PostgreSQL: none of the user's, and no secret."""
     return {**cluster.environment(), HOME_MARK: str(home.path)}

@@ -15,6 +15,8 @@ POLL_S = 0.1
 PROBE_TIMEOUT_S = 10.0
 PATIENCE_S = 15.0
 """Seconds that something optional may take longer than what is required."""
+LATE = frozenset({"monitoring_workers", "maintenance_workers"})
+"""What is started only when the API serves."""
 DEATHS_ALLOWED = 3
 EX_CONFIG = 78
 
@@ -48,9 +50,12 @@ class ApiReadiness:
             return False
         with Citadel(self._url, timeout=PROBE_TIMEOUT_S, retry=NEVER) as citadel:
             health = citadel.health()
-        self.missing = [f"{name} ({part.detail})" for name, part in health.components.items() if part.status == "down"]
+        down = {name: part for name, part in health.components.items() if part.status == "down" and name not in LATE}
+        self.missing = [f"{name} ({part.detail})" for name, part in down.items()]
         self.waiting_for = f"what is down: {', '.join(self.missing)}"
-        return health.status == "ok" or (health.status == "degraded" and self._patience_is_over())
+        if not down:
+            return True
+        return not any(part.required for part in down.values()) and self._patience_is_over()
 
     def _patience_is_over(self) -> bool:
         now = time.monotonic()

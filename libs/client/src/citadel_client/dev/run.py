@@ -49,6 +49,8 @@ def run(
             if stack.missing:
                 say(f"ready without: {', '.join(stack.missing)}")
             announce(stack.env)
+            if "exporter" in stack.pids:
+                say(f"figures for Prometheus: {stack.exporter_url}/metrics")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             say("stopping; Ctrl-C again ends everything at once")

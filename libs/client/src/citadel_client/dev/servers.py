@@ -23,7 +23,7 @@ class Server(Protocol):
 
 
 class Servers:
-    """Two Redis servers and PostgreSQL, on the ports of the last run where those are free.
+    """Two Redis servers and PostgreSQL, on the ports of the last run where those are free; and the exporter's port.
 
     Raises:
         DevError: A program is missing.
@@ -31,10 +31,11 @@ class Servers:
 
     def __init__(self, home: Home, api_port: int) -> None:
         kept, taken, found = home.kept(), {api_port}, {}
-        for name in ("broker", "cache", "postgres"):
+        for name in ("broker", "cache", "postgres", "exporter"):
             found[name] = ports.free(kept.ports.get(name), frozenset(taken))
             taken.add(found[name])
         home.remember(password=kept.password, ports=found)
+        self.exporter_port = found["exporter"]
         self._broker = RedisServer(home, "broker", found["broker"], kept.password)
         self._cache = RedisServer(home, "cache", found["cache"], kept.password)
         self._postgres = PostgresServer(home, found["postgres"])

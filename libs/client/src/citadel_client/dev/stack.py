@@ -25,6 +25,13 @@ SERVICES = {
     "embeddings": "citadel_embeddings",
     "api": "citadel_orchestration.api",
 }
+LATE_SERVICES = {
+    "monitoring": "citadel_monitoring",
+    "maintenance": "citadel_maintenance",
+    "beat": "citadel_maintenance.beat",
+    "exporter": "citadel_monitoring.exporter",
+}
+"""Started once the API serves, which needs none of them: so they do not slow its start down."""
 SERVERS_START_S = 60.0
 """PostgreSQL may have to recover first."""
 START_TIMEOUT_S = 180.0
@@ -35,7 +42,7 @@ def _silent(*_: str) -> None:
 
 
 class DevStack:
-    """Redis, PostgreSQL, the workers and the API on embedded defaults; a context manager.
+    """Redis, PostgreSQL, the workers, beat, exporter and API on embedded defaults; a context manager.
 
     Args:
         home: Directory for data, logs and state; default CITADEL_HOME, else `.citadel`.
@@ -43,6 +50,10 @@ class DevStack:
         start_timeout: Seconds until it must serve.
         say: Told what happens, in sentences.
         show: Told each line the children print, with the child's name.
+
+    Attributes:
+        missing: What was down when it became ready.
+        exporter_url: Where the exporter is, once started.
 
     Raises:
         DevError: It cannot run; the message says what to do.
@@ -65,6 +76,7 @@ class DevStack:
         self._show = show
         self._children: dict[str, Child] = {}
         self._stores: dict[str, str] = {}
+        self.exporter_url = ""
         self._guardian: Guardian | None = None
         self._logs: LogKeeper | None = None
         self._ready = False
@@ -115,6 +127,7 @@ class DevStack:
         servers = Servers(self.home, self._port)
         servers.prepare()
         self._stores = servers.variables
+        self.exporter_url = f"http://{ports.HOST}:{servers.exporter_port}"
         for spec in self._specs(servers):
             log = LogFile(self.home.logs / f"{spec.name}.log")
             self._children[spec.name] = Child(spec, log, changed=self._changed, say=self._say)
@@ -128,9 +141,11 @@ class DevStack:
         special = {
             "postgres": environment.of_postgres(self.home),
             "orchestration": environment.of_orchestration(general, self.home),
+            "exporter": environment.of_exporter(general, servers.exporter_port),
         }
         commands = {server.name: server.command for server in servers.all}
-        commands |= {name: _python(module) for name, module in SERVICES.items() if _installed(module)}
+        modules = SERVICES | LATE_SERVICES
+        commands |= {name: _python(module) for name, module in modules.items() if _installed(module)}
         return [
             ChildSpec(name=name, command=command, environment=special.get(name, general))
             for name, command in commands.items()
@@ -138,7 +153,8 @@ class DevStack:
 
     def _bring_up(self, servers: Servers) -> None:
         stores = [self._children[server.name] for server in servers.all]
-        services = [child for child in self._children.values() if child not in stores]
+        late = [child for name, child in self._children.items() if name in LATE_SERVICES]
+        services = [child for child in self._children.values() if child not in stores + late]
         for child in stores:
             child.start()
         readiness.wait(stores, servers.ready, lambda: servers.waiting_for, SERVERS_START_S)
@@ -147,6 +163,9 @@ class DevStack:
         api = readiness.ApiReadiness(self.api_url)
         readiness.wait(stores + services, api.ready, lambda: api.waiting_for, self._start_timeout)
         self.missing = api.missing
+        for child in late:
+            child.start()
+        readiness.wait([], lambda: all(child.pid for child in late), lambda: "the other services", SERVERS_START_S)
         self._ready = True
         self._changed()
 

@@ -25,8 +25,8 @@ class Stage:
 
 
 STAGES = (
-    Stage(names=("api",), grace=20.0),
-    Stage(names=("embeddings", "orchestration"), grace=30.0),
+    Stage(names=("api", "beat", "exporter"), grace=20.0),
+    Stage(names=("embeddings", "orchestration", "monitoring", "maintenance"), grace=30.0),
     # SIGTERM would have it wait for every client, a forgotten psql too
     Stage(names=("postgres",), grace=20.0, signal=SIGINT),
     Stage(names=("broker", "cache"), grace=20.0),

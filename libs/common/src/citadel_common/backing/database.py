@@ -11,12 +11,19 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
 from citadel_common.backing.postgres import PostgresSettings
+from citadel_common.backing.postgres_watch import PostgresWatch, bounded
+from citadel_common.deadline import Deadline
 from citadel_common.errors import NotFound, StoreUnavailable
 
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]
 FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 """What a database that is down, restarting or slow raises; the same transaction may succeed later."""
+
+GRACE = 2.0
+"""Seconds that the server's own timeouts may be late, until the wait for its answer ends on this side."""
+LOOK = 0.5
+"""Seconds after which one who waits for a connection looks whether the server is down."""
 
 
 def one(cursor: Cursor) -> Row:
@@ -32,9 +39,18 @@ def one(cursor: Cursor) -> Row:
 
 
 class Database:
-    """A pool of connections; thread-safe."""
+    """A pool of connections; thread-safe.
 
-    def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, name: str) -> None:
+    Args:
+        dsn: Where PostgreSQL is.
+        settings: How it is used.
+        name: Of the application, as PostgreSQL shows it.
+        watched: Whether calls fail at once while PostgreSQL is known to be down, instead of waiting each.
+    """
+
+    def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, name: str, watched: bool = False) -> None:
+        self._watch = PostgresWatch(dsn, name=name) if watched else None
+        self._timeout = settings.timeout
         set_json_dumps(orjson.dumps)
         set_json_loads(orjson.loads)
         milliseconds = int(settings.timeout * 1000)
@@ -45,6 +61,8 @@ class Database:
             timeout=settings.timeout,
             max_lifetime=3600,
             reconnect_timeout=0,
+            reconnect_failed=lambda _: self._suspect(),
+            connection_class=bounded(settings.timeout + GRACE),
             kwargs={
                 "autocommit": True,
                 "connect_timeout": max(1, int(settings.connect_timeout)),
@@ -65,6 +83,19 @@ class Database:
     def close(self) -> None:
         """Closes all connections."""
         self._pool.close(timeout=1.0)
+        if self._watch is not None:
+            self._watch.close()
+
+    @property
+    def watch(self) -> PostgresWatch:
+        """What knows whether PostgreSQL is down.
+
+        Raises:
+            ValueError: It is not watched.
+        """
+        if self._watch is None:
+            raise ValueError("this database is not watched")
+        return self._watch
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -73,10 +104,13 @@ class Database:
         Raises:
             StoreUnavailable: PostgreSQL does not answer; what the block did may or may not be there.
         """
+        if self._watch is not None:
+            self._watch.admit()
         try:
             with ExitStack() as stack:
                 yield stack.enter_context(self._begin(stack).cursor())
         except FAILURES as error:
+            self._suspect()
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
@@ -99,14 +133,30 @@ class Database:
 
     def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
         """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""
+        deadline = Deadline.after(self._timeout)
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
-                connection = attempt.enter_context(self._pool.connection())
+                connection = self._taken(attempt, deadline)
                 with suppress(psycopg.OperationalError):
                     attempt.enter_context(connection.transaction())
                     stack.push(attempt.pop_all())
                     return connection
         raise psycopg.OperationalError("no connection is usable")
+
+    def _taken(self, attempt: ExitStack, deadline: Deadline) -> "psycopg.Connection[Any]":
+        """A connection of the pool; who waits for one hears soon that the server is down."""
+        while True:
+            patience = max(0.0, deadline.remaining)
+            try:
+                return attempt.enter_context(self._pool.connection(min(LOOK, patience) if self._watch else patience))
+            except PoolTimeout:
+                self._suspect()
+                if self._watch is None or self._watch.is_down or deadline.remaining <= 0:
+                    raise
+
+    def _suspect(self) -> None:
+        if self._watch is not None:
+            self._watch.suspect()
 
     def ping(self) -> None:
         """A round trip.

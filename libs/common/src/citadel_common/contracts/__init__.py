@@ -6,6 +6,15 @@ from citadel_common.contracts.embeddings import (
     GENERATE_EMBEDDING,
     WARM_EMBEDDING_CACHE,
 )
+from citadel_common.contracts.maintenance import (
+    ADVISE_VACUUM,
+    CLEANUP_EXPIRED_CACHE,
+    PURGE_DEAD_LETTERS,
+    PURGE_ORPHANS,
+    PURGE_RESULTS,
+    PURGE_RUNS,
+)
+from citadel_common.contracts.monitoring import COLLECT_SYSTEM_METRICS, SYSTEM_HEALTH_CHECK
 from citadel_common.contracts.workflows import (
     EMBED_STEPS,
     EXECUTE_WORKFLOW,
@@ -25,16 +34,32 @@ TASKS: tuple[AnyTaskSpec, ...] = (
     UPSERT_VECTORS,
     RUN_STEP,
     EMBED_STEPS,
+    SYSTEM_HEALTH_CHECK,
+    COLLECT_SYSTEM_METRICS,
+    CLEANUP_EXPIRED_CACHE,
+    PURGE_RUNS,
+    PURGE_RESULTS,
+    PURGE_DEAD_LETTERS,
+    PURGE_ORPHANS,
+    ADVISE_VACUUM,
 )
 """Every task of the product."""
 
 __all__ = [
+    "ADVISE_VACUUM",
     "BATCH_GENERATE_EMBEDDINGS",
+    "CLEANUP_EXPIRED_CACHE",
+    "COLLECT_SYSTEM_METRICS",
     "EMBED_STEPS",
     "EXECUTE_WORKFLOW",
     "GENERATE_EMBEDDING",
+    "PURGE_DEAD_LETTERS",
+    "PURGE_ORPHANS",
+    "PURGE_RESULTS",
+    "PURGE_RUNS",
     "QUERY_LLM_SERVICE",
     "RUN_STEP",
+    "SYSTEM_HEALTH_CHECK",
     "TASKS",
     "UPSERT_VECTORS",
     "VECTOR_SIMILARITY_SEARCH",

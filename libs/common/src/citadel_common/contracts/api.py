@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from citadel_common.contracts.embeddings import (
     Dimensions,
@@ -12,6 +12,10 @@ from citadel_common.contracts.embeddings import (
     Texts,
     WarmEmbeddingCache,
 )
+
+HistoryKind = Literal["health", "metrics"]
+MOST_LETTERS = 500
+"""Dead letters dealt with in one call."""
 
 
 class Body(BaseModel):
@@ -172,6 +176,119 @@ class HealthResponse(Reply):
     status: Literal["ok", "degraded", "down"]
     version: str
     components: dict[str, ComponentHealth]
+
+
+class HistoryResponse(Reply):
+    """`GET /v1/history/{kind}`: what the periodic task of that kind found each time, newest first.
+
+    Each entry has `at`, when it was found, beside what the task returned.
+    """
+
+    kind: HistoryKind
+    entries: list[dict[str, Any]]
+
+
+class DeadLetterSummary(Reply):
+    """A task or message that was put aside; `requeueable` is false for what could not be decoded."""
+
+    id: str
+    queue: str
+    task: str | None = None
+    code: str
+    error: str
+    at: str
+    priority: int | None = None
+    deliveries: int
+    attempts: int
+    requeueable: bool
+
+
+class LetterCount(Reply):
+    """How many dead letters of one queue have one error code."""
+
+    queue: str
+    code: str
+    count: int
+
+
+class DeadLetterList(Reply):
+    """`GET /v1/dead-letters`: newest first; `total` and `counts` are those of all, whatever was asked for.
+
+    A page may hold fewer than were asked for, none even: while there is a `next_cursor`, there may be more.
+    """
+
+    letters: list[DeadLetterSummary]
+    next_cursor: str | None = None
+    total: int
+    counts: list[LetterCount] = []
+
+
+class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name of a field and of what mypy adds
+    """`GET /v1/dead-letters/{id}`: with its arguments and attempts (`at`, `code`, `error`, `worker`), oldest first.
+
+    Of a message that could not be decoded `raw` is the start as text, `raw_base64` more of it as bytes, and
+    `raw_bytes` how many it had.
+    """
+
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    accepted: bool = False
+    trace_id: str | None = None
+    raw: str | None = None
+    raw_base64: str | None = None
+    raw_bytes: int | None = None
+
+
+class DeadLetterSelection(Body):
+    """Which dead letters are meant: those of `ids`, or those that fit every filter given, or `all`.
+
+    `since` and `until` are times in ISO 8601, `error` is a part of the message in any case; `limit` is how many are
+    dealt with in one call, and `cursor` goes on where the call before ended.
+    """
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_LETTERS)
+    queue: str | None = None
+    task: str | None = None
+    code: str | None = None
+    error: str | None = None
+    since: str | None = None
+    until: str | None = None
+    all: bool = False
+    limit: int = Field(100, ge=1, le=MOST_LETTERS)
+    cursor: str | None = None
+
+
+class DeadLetterRequeued(Reply):
+    """The task is on its queue again, under its own id."""
+
+    id: str
+    task: str
+    queue: str
+    status: Literal["queued"] = "queued"
+
+
+class LetterFailure(Reply):
+    """A dead letter that could not be requeued, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class DeadLettersRequeued(Reply):
+    """`POST /v1/dead-letters/requeue`: what became of each; with a `next_cursor` there may be more that fit."""
+
+    requeued: list[str]
+    failed: list[LetterFailure] = []
+    next_cursor: str | None = None
+
+
+class DeadLettersDropped(Reply):
+    """`DELETE /v1/dead-letters`: how many are gone; with a `next_cursor` there may be more that fit."""
+
+    dropped: int
+    next_cursor: str | None = None
 
 
 class ModelInfo(Reply):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -39,6 +39,22 @@ class KeySpace:
     def keys(self, texts: Sequence[str]) -> list[str]:
         """The keys of texts, in order."""
         return [self.key(text) for text in texts]
+
+
+class KeyParts(NamedTuple):
+    """What a key says of its entry; `rest` is the text's digest, with the claim's suffix on a claim."""
+
+    schema: str
+    identity: str
+    dimensions: str
+    rest: str
+
+
+def parse_key(key: str) -> KeyParts | None:
+    """The parts of a key of any version; None for what is none."""
+    stem = f"{NAMESPACE}:"
+    parts = key.removeprefix(stem).split(":", 3)
+    return KeyParts(*parts) if key.startswith(stem) and len(parts) == 4 else None
 
 
 def _with_length(data: bytes) -> bytes:

@@ -8,7 +8,9 @@ The record is a hash of envelopes, a sorted set of the times at which each is lo
 leases.
 """
 
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +28,15 @@ HEADER = "citadel_accepted"
 MOST_DOUBLINGS = 30
 
 Claim = Literal["run", "busy", "finished"]
+State = Literal["known", "ended", "lost"]
+"""Of a task that was accepted: here, its result stored, or neither, because Redis was emptied."""
+
+RESULT_PREFIX = "celery-task-meta-"
+"""Celery's prefix of the keys of results."""
+RESULT_HEAD = 48
+"""Bytes at the head of a result in which its state stands: the vectors behind it are not read for it."""
+_FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
+_STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
 
 _CLAIM = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'finished' end
@@ -109,6 +120,18 @@ class AcceptedTasks:
         """Whether the task is accepted and has not finished."""
         return bool(self._client.hexists(ENVELOPES, task_id))
 
+    def states(self, task_ids: Sequence[str]) -> dict[str, State]:
+        """What became of accepted tasks; each one's record is read before its result, which is stored first."""
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in task_ids:
+            pipe.hexists(ENVELOPES, task_id)
+            pipe.getrange(RESULT_PREFIX + task_id, 0, RESULT_HEAD)
+        answers: list[Any] = pipe.execute() if task_ids else []
+        return {
+            task_id: "ended" if _is_final(head) else "known" if known else "lost"
+            for task_id, known, head in zip(task_ids, answers[::2], answers[1::2], strict=True)
+        }
+
     def claim(self, task_id: str, worker: str, *, redelivered: bool) -> Claim:
         """Takes the lease, unless the task has finished or somebody, this worker included, runs it.
 
@@ -161,3 +184,9 @@ class AcceptedTasks:
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
         kept = self._postpone_script(keys=[ENVELOPES, DUE], args=[task_id, later.to_json(), now + wait])
         return envelope if kept else None
+
+
+def _is_final(head: bytes) -> bool:
+    """Whether a stored result, of which this is the head, is the last that its task will have."""
+    state = _STATE.match(head)
+    return state is not None and state[1] in _FINAL

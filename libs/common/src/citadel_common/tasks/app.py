@@ -1,16 +1,33 @@
 """The Celery app factory: one configuration for every producer and worker."""
 
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
 from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
+from citadel_common.queues import SENT_AT_HEADER
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks import backend, broker, serializer
+
+
+class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
+    """Celery's messages, each with the time at which it is sent, so that waits can be told."""
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send: Callable[..., Any] = super()._create_task_sender()
+
+        def stamped(*args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:
+            """A retry carries the headers of the attempt before; the time comes last, near the message's end."""
+            earlier = {name: value for name, value in (headers or {}).items() if name != SENT_AT_HEADER}
+            return send(*args, headers=earlier | {SENT_AT_HEADER: time.time()}, **options)
+
+        return stamped
 
 
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
@@ -23,7 +40,7 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     """
     serializer.install()
     broker.install()
-    app = Celery("citadel", set_as_current=queue is not None)
+    app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
     if queue is not None:
         app.loader.override_backends = backend.OVERRIDES

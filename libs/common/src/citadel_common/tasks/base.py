@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from citadel_common import logs
 from citadel_common.contracts import Lane, Payload, TaskSpec
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
+from citadel_common.queues import SENT_AT_HEADER
 from citadel_common.redis import ERRORS
 from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
 from citadel_common.tasks.accepted import Claim
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_ENDS = {"ok": "succeeded", "retried": "retried", "handed_back": "handed_back", "celery": "ignored"}
 NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
 
 P = TypeVar("P", bound=Payload)
@@ -95,18 +98,21 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         runtime = runtime_of(self.app)
         logs.bind(task_id=self.request.id, task=self.name, queue=runtime.identity.queue)
         self._admit(runtime)
-        started, outcome = time.monotonic(), "ok"
+        self._count_wait(runtime)
+        started, outcome, put_aside = time.monotonic(), "ok", False
         runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
         try:
             return self._handle(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             verdict = Verdicts(self, runtime).on(error)
-            outcome = verdict.outcome
+            outcome, put_aside = verdict.outcome, verdict.put_aside
             raise verdict.to_raise from None
         finally:
             runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
+            seconds = time.monotonic() - started
+            _count_end(runtime, self.name, outcome, seconds=seconds, put_aside=put_aside)
             runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
-            runtime.telemetry.observe(names.TASK_SECONDS, time.monotonic() - started, task=self.name)
+            runtime.telemetry.observe(names.TASK_SECONDS, seconds, task=self.name)
 
     def after_return(self, *_: Any) -> None:
         """Celery's hook after the final outcome is stored: an accepted task is done."""
@@ -147,6 +153,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         if deliveries > runtime.settings.worker.max_deliveries:
             error = DeliveriesExhausted()
             runtime.put_aside(letter_of(self, runtime, error, deliveries=deliveries))
+            _count_end(runtime, self.name, error.code, seconds=0.0, put_aside=True)
             raise error
 
     def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, Claim]:
@@ -160,6 +167,16 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             log.warning("admission_unavailable", error=type(error).__name__)
             return 1, "run"
         return deliveries, claim
+
+    def _count_wait(self, runtime: TaskRuntime) -> None:
+        """From the sending, or the time it was meant for; a redelivery says nothing of the queue."""
+        request = self.request
+        sent_at: Any = request.get(SENT_AT_HEADER)
+        if not _is_number(sent_at) or not sent_at > 0 or (request.delivery_info or {}).get("redelivered"):
+            return
+        now, eta = time.time(), request.eta
+        meant_for = max(sent_at, _epoch_of(eta)) if isinstance(eta, str) else sent_at
+        runtime.figures.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
         deadline = Deadline.after(self.spec.soft_limit)
@@ -191,6 +208,23 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
     def header(self, name: str) -> Any:
         """A header of the task's message; None where it has none."""
         return (self.request.headers or {}).get(name) or self.request.get(name)
+
+
+def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float, put_aside: bool) -> None:
+    """The telemetry's outcome is an error code where a task failed; the fleet's figures keep the two apart."""
+    known = _ENDS.get(outcome)
+    if known is not None:
+        runtime.figures.ended(task, known, seconds=seconds)
+    else:
+        runtime.figures.ended(task, "dead_lettered" if put_aside else "failed", seconds=seconds, code=outcome)
+
+
+def _epoch_of(eta: str) -> float:
+    """An ISO 8601 time in seconds since the epoch; 0 for what is none."""
+    try:
+        return datetime.fromisoformat(eta).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _is_number(value: Any) -> bool:

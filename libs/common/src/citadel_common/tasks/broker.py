@@ -9,7 +9,9 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 
 from citadel_common.contracts import Lane
 from citadel_common.tasks import serializer
+from citadel_common.tasks.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
 from citadel_common.tasks.unacked import UnackedMessages
+from citadel_common.timestamps import utc_now
 
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and what is wrong with it."""
@@ -100,6 +102,13 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         finally:
             self.priority_steps = all_steps
 
+    def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
+        """Kombu's way of giving a message back; the option `dead_holder` names the worker that died with it."""
+        holder: str | None = self.connection.client.transport_options.get("dead_holder")
+        if holder is not None:
+            _note_death(payload, holder)
+        super()._do_restore_message(payload, *args, **kwargs)
+
     def _held_in_batch_lane(self) -> int:
         qos = self.qos  # kombu has no public view of what is unacked; acked tags leave `_delivered` later
         held = [message for tag, message in list(qos._delivered.items()) if tag not in qos._dirty]  # noqa: SLF001
@@ -108,6 +117,16 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
 
 class _CheckedSentinelChannel(_CheckedChannel, redis.SentinelChannel):  # type: ignore[misc]
     """The same for Redis behind Sentinel."""
+
+
+def _note_death(payload: Any, holder: str) -> None:
+    """Adds a worker's death to the history that a task carries along."""
+    headers = payload.get("headers") if isinstance(payload, dict) else None
+    if not isinstance(headers, dict):
+        return
+    earlier = headers.get(HISTORY_HEADER)
+    death = {"at": utc_now(), "code": "worker_lost", "error": "the worker died with it", "worker": holder}
+    headers[HISTORY_HEADER] = [*(earlier if isinstance(earlier, list) else []), death][-HISTORY_LENGTH:]
 
 
 def _checked_client(base: Any, handler: MalformedHandler, separator: str) -> Any:

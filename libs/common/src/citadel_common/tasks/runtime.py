@@ -1,5 +1,6 @@
 """What every task of a process stands on: its stores, counters, and whether the worker is stopping."""
 
+import base64
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from citadel_common.tasks.accepted import AcceptedTasks
 from citadel_common.tasks.broker import is_task_id, task_id_of
 from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
+from citadel_common.worker.figures import Figures
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.running import Running
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 RAW_LIMIT = 4096
-"""Bytes kept of a message that cannot be decoded."""
+"""Bytes shown of a message that cannot be decoded."""
+RAW_KEPT = 64 * 1024
+"""Bytes kept of it."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +43,7 @@ class TaskRuntime:
     dead_letters: DeadLetters
     telemetry: Telemetry = NULL_TELEMETRY
     running: Running = field(default_factory=Running)
+    figures: Figures = field(default_factory=Figures)
     stopping: threading.Event = field(default_factory=threading.Event)
     interrupt: Callable[[], None] = lambda: None
 
@@ -67,6 +72,7 @@ class TaskRuntime:
     def put_aside(self, letter: DeadLetter) -> None:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
         self.telemetry.count(names.DEAD_LETTERS, 1, reason=letter.code)
+        self.figures.put_aside(letter.queue, letter.code)
         log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code, error=letter.error)
         try:
             self.dead_letters.add(letter)
@@ -85,7 +91,7 @@ class TaskRuntime:
                 task=name if isinstance(name, str) else None,
                 code=error.code,
                 error=error.message,
-                raw=str(message.body)[:RAW_LIMIT],
+                **_raw(_bytes_of(message.body)),
             )
         )
         if task_id is not None:
@@ -101,7 +107,7 @@ class TaskRuntime:
                 queue=queue,
                 code=error.code,
                 error=error.message,
-                raw=entry[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
+                **_raw(entry),
             )
         )
         if task_id is not None:
@@ -112,6 +118,19 @@ class TaskRuntime:
             self.app.backend.mark_as_failure(task_id, error)
         except ERRORS as lost:
             log.error("result_lost", task_id=task_id, error=type(lost).__name__)
+
+
+def _raw(content: bytes) -> dict[str, Any]:
+    """The fields of a letter that keep what could not be decoded."""
+    return {
+        "raw": content[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
+        "raw_base64": base64.b64encode(content[:RAW_KEPT]).decode(),
+        "raw_bytes": len(content),
+    }
+
+
+def _bytes_of(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else str(body).encode("utf-8", "surrogatepass")
 
 
 def runtime_of(app: "Celery") -> TaskRuntime:

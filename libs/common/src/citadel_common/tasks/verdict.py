@@ -9,7 +9,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.redis import ERRORS
-from citadel_common.tasks.dead_letters import DeadLetter
+from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
+from citadel_common.tasks.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
 from citadel_common.tasks.deliveries import forgive_delivery
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.timestamps import utc_now
@@ -21,9 +22,19 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_HEADER = "citadel_deadline"
 """Message header: seconds since the epoch after which nobody waits for the result."""
-HISTORY_HEADER = "citadel_history"
-"""Message header: the earlier attempts, see `DeadLetter.history`."""
-HISTORY_LENGTH = 10
+KEPT_HEADERS = (ACCEPTED_HEADER, "traceparent", "tracestate", "baggage")
+"""Message headers that a dead letter is published with again."""
+CANVAS = {
+    "link": "callbacks",
+    "link_error": "errbacks",
+    "chain": "chain",
+    "chord": "chord",
+    "group_id": "group",
+    "group_index": "group_index",
+    "root_id": "root_id",
+    "parent_id": "parent_id",
+}
+"""Celery's canvas around a task: the names of `send_task`'s arguments, and of the request's fields."""
 
 
 class HandBack(Exception):
@@ -32,10 +43,17 @@ class HandBack(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a task ends: the counter's label, and what Celery is told."""
+    """How a task ends.
+
+    Attributes:
+        outcome: The counter's label.
+        to_raise: What Celery is told.
+        put_aside: Whether it became a dead letter.
+    """
 
     outcome: str
     to_raise: Exception
+    put_aside: bool = False
 
 
 class Verdicts:
@@ -79,7 +97,7 @@ class Verdicts:
         log.error("task_crashed", exc_info=error)
         known = CitadelError(f"internal error: {type(error).__name__}: {error}")
         self._runtime.put_aside(letter_of(self._task, self._runtime, known))
-        return Verdict(outcome=known.code, to_raise=known)
+        return Verdict(outcome=known.code, to_raise=known, put_aside=True)
 
     def _retry(self, error: CitadelError) -> Verdict:
         if self._task.header(DEADLINE_HEADER):
@@ -87,7 +105,7 @@ class Verdicts:
         retry, done = self._runtime.settings.worker.retry, self._task.request.retries or 0
         if done >= retry.max_retries:
             self._runtime.put_aside(letter_of(self._task, self._runtime, error))
-            return Verdict(outcome=error.code, to_raise=error)
+            return Verdict(outcome=error.code, to_raise=error, put_aside=True)
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
         log.warning("task_retried", code=error.code, error=error.message, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {})
@@ -105,7 +123,8 @@ class Verdicts:
 
 def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
     """The attempts so far, this one last; only the newest are kept."""
-    earlier = task.header(HISTORY_HEADER) or []
+    told = task.header(HISTORY_HEADER)
+    earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
     attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
     return [*earlier, attempt][-HISTORY_LENGTH:]
 
@@ -118,8 +137,17 @@ def letter_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *,
         task=task.name,
         args=list(task.request.args or []),
         kwargs=dict(task.request.kwargs or {}),
+        priority=_priority_of(task),
+        headers={name: value for name in KEPT_HEADERS if (value := task.header(name)) is not None},
+        options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
         code=error.code,
         error=error.message,
         history=history_of(task, runtime, error),
         deliveries=deliveries,
     )
+
+
+def _priority_of(task: "CitadelTask") -> int | None:
+    """The message's priority, if it is one; a foreign message may say anything."""
+    priority: Any = (task.request.delivery_info or {}).get("priority")
+    return priority if isinstance(priority, int) and 0 <= priority <= 9 else None

@@ -1,8 +1,8 @@
 """The worker's pulse: one thread that tells the living from the dead.
 
-Each beat touches the health file (unless a task is stuck past its hard limit), reports to the register, renews
-leases, gives back dead peers' messages and publishes accepted tasks whose message was lost. Redis being down
-never makes a worker unhealthy: a restart would not help.
+Each beat touches the health file (unless a task is stuck past its hard limit), reports to the register, hands
+over what was counted, renews leases, gives back dead peers' messages and publishes accepted tasks whose message
+was lost. Redis being down never makes a worker unhealthy: a restart would not help.
 """
 
 import threading
@@ -18,6 +18,7 @@ from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
 from citadel_common.tasks.accepted import Envelope
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import names
+from citadel_common.worker.figures import FigureLedger
 from citadel_common.worker.presence import Presence
 from citadel_common.worker.reaper import Reaper
 
@@ -37,6 +38,7 @@ class Pulse:
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._presence = Presence(self._broker)
         self._reaper = Reaper(runtime.app, self._broker, runtime.telemetry, dead_after=self._settings.dead_after)
+        self._ledger = FigureLedger(self._broker, runtime.figures, runtime.identity.id)
         self._started_at = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
@@ -52,12 +54,14 @@ class Pulse:
         if not self._thread.is_alive():
             return
         self._thread.join(timeout=self._settings.heartbeat_interval)
+        self._try(self._ledger.flush, "figures")
         self._try(lambda: self._beat(stopped=True), "goodbye")
 
     def _run(self) -> None:
         while True:
             self._touch_health_file(self._settings.health_file)
             self._try(self._beat, "heartbeat") and self._try(self._take_over, "take_over")
+            self._try(self._ledger.flush, "figures")
             self._try(self._renew_leases, "renew")
             self._try(self._republish, "republish")
             if self._stop.wait(self._settings.heartbeat_interval):

@@ -59,7 +59,7 @@ class Reaper:
         tags = [tag.decode() for tag in held]
         if not tags:
             return 0
-        options: dict[str, Any] = dict(self._app.conf.broker_transport_options) | keys
+        options: dict[str, Any] = dict(self._app.conf.broker_transport_options) | keys | {"dead_holder": worker_id}
         with Connection(self._app.conf.broker_url, transport_options=options) as connection:
             channel = connection.default_channel
             for tag in tags:

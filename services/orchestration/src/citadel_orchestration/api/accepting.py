@@ -18,7 +18,7 @@ async def accepted(services: Services, spec: AnyTaskSpec, arguments: dict[str, A
         StoreUnavailable: It could not be recorded; nothing was accepted.
     """
     await services.backlog.check(spec.queue)
-    task_id = await services.publisher.accept(spec, arguments)
+    task_id = await services.acceptance.accept(spec, arguments)
     body = TaskAccepted(task_id=task_id, queue=spec.queue.value)
     location = {"location": f"/v1/tasks/{task_id}"}
     return Response(orjson.dumps(body.model_dump()), 202, location, media_type="application/json")

@@ -24,7 +24,9 @@ from citadel_orchestration.api.routes import (
     batches,
     cache,
     collections,
+    dead_letters,
     embeddings,
+    history,
     operations,
     probes,
     runs,
@@ -51,7 +53,8 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
-    for module in (embeddings, tasks, cache, workflows, batches, runs, collections, operations, probes):
+    resources = (embeddings, tasks, cache, workflows, batches, runs, collections)
+    for module in (*resources, operations, dead_letters, history, probes):
         app.include_router(module.router)
     api = settings.api
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]

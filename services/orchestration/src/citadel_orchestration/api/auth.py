@@ -10,6 +10,8 @@ from citadel_orchestration.api.errors import Forbidden, Unauthorized
 from citadel_orchestration.settings import ApiKey, Scope, is_loopback
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+ADMIN_PATHS = ("/v1/dead-letters",)
+"""Below these, arguments of other callers' tasks are shown: only the scope `admin` may."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOW = "set CITADEL_API__KEYS to serve others"
 
@@ -36,7 +38,7 @@ class Auth:
         if not self._keys:
             return _local_client(scope)
         key = self._presented_key(scope)
-        needed: Scope = "read" if scope["method"] in _READING else "submit"
+        needed = _needed(scope["path"], scope["method"])
         if needed not in key.scopes:
             raise Forbidden(f"the API key {key.name!r} lacks the scope {needed!r}")
         return key.name
@@ -52,6 +54,12 @@ class Auth:
             challenge = 'Bearer realm="citadel", error="invalid_token"'
             raise Unauthorized("the API key is not known", headers={"www-authenticate": challenge})
         return found[0]
+
+
+def _needed(path: str, method: str) -> Scope:
+    if any(path == admin or path.startswith(f"{admin}/") for admin in ADMIN_PATHS):
+        return "admin"
+    return "read" if method in _READING else "submit"
 
 
 def _local_client(scope: Any) -> str:

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from citadel_common.contracts import Queue
 from citadel_common.errors import CitadelError, Overloaded, StoreUnavailable
+from citadel_common.queues import lists_of
 from citadel_common.redis import ERRORS
 
 if TYPE_CHECKING:
@@ -14,23 +14,6 @@ if TYPE_CHECKING:
 
 FRESH = 0.5
 """Seconds a reading counts."""
-_SEPARATOR = "\x06\x16"
-_STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
-LANES = ("interactive", "standard", "batch", "batch")
-"""The lane of each of the four lists that Kombu keeps per queue."""
-
-
-def lists_of(queue: Queue) -> list[str]:
-    """The Redis lists of a queue, from the highest priority to the lowest."""
-    return [queue.value + step for step in _STEPS]
-
-
-def by_lane(lengths: Sequence[int]) -> dict[str, int]:
-    """The lengths of a queue's lists as messages per lane."""
-    lanes = dict.fromkeys(LANES, 0)
-    for lane, length in zip(LANES, lengths, strict=True):
-        lanes[lane] += length
-    return lanes
 
 
 class Backlog:

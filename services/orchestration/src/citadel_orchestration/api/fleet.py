@@ -1,13 +1,12 @@
 """What the broker tells of queues and workers."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from citadel_common.contracts import Queue
 from citadel_common.contracts.api import QueueStats, WorkerInfo
+from citadel_common.queues import QueueReading, QueueState
 from citadel_common.timestamps import from_epoch
-from citadel_common.worker.presence import WORKERS, Heartbeat, parse, unacked_options
-from citadel_orchestration.api.backlog import by_lane, lists_of
+from citadel_common.worker.presence import WORKERS, Heartbeat, parse
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -35,32 +34,10 @@ class Fleet:
 
     async def queues(self) -> list[QueueStats]:
         """Every queue."""
-        beats = await self._heartbeats()
+        reading = QueueReading(await self._heartbeats(), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
-        for queue in Queue:
-            for name in lists_of(queue):
-                pipe.llen(name)
-        for beat in beats:
-            pipe.hlen(unacked_options(beat.id)["unacked_key"])
-        counts: list[int] = await pipe.execute()
-        per_queue = len(lists_of(Queue.EMBEDDINGS))
-        held = counts[per_queue * len(Queue) :]
-        return [
-            self._stats(queue, counts[index * per_queue : (index + 1) * per_queue], beats, held)
-            for index, queue in enumerate(Queue)
-        ]
-
-    def _stats(
-        self, queue: Queue, lengths: Sequence[int], beats: Sequence[Heartbeat], held: Sequence[int]
-    ) -> QueueStats:
-        mine = [(beat, count) for beat, count in zip(beats, held, strict=True) if beat.queue == queue]
-        return QueueStats(
-            name=queue.value,
-            lanes=by_lane(lengths),
-            ready=sum(lengths),
-            unacked=sum(count for _, count in mine),
-            workers=sum(self._lives(beat) for beat, _ in mine),
-        )
+        reading.ask(pipe)
+        return [_stats(state) for state in reading.answer(await pipe.execute())]
 
     async def _heartbeats(self) -> list[Heartbeat]:
         stored: Any = await self._client.hvals(WORKERS)
@@ -68,6 +45,16 @@ class Fleet:
 
     def _lives(self, beat: Heartbeat) -> bool:
         return not beat.is_dead(dead_after=self._dead_after)
+
+
+def _stats(state: QueueState) -> QueueStats:
+    return QueueStats(
+        name=state.queue.value,
+        lanes=state.lanes,
+        ready=state.ready,
+        unacked=state.unacked,
+        workers=len(state.workers),
+    )
 
 
 def _info(beat: Heartbeat) -> WorkerInfo:

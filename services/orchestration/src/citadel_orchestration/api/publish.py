@@ -3,29 +3,34 @@
 import asyncio
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import structlog
 from kombu.exceptions import OperationalError
 
+from citadel_common.backing.database import Database
 from citadel_common.contracts import AnyTaskSpec, Lane
 from citadel_common.deadline import Deadline
 from citadel_common.errors import StoreUnavailable
+from citadel_common.natural_batch import NaturalBatcher
 from citadel_common.redis import ERRORS, connect
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks.accepted import AcceptedTasks, Envelope
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.verdict import DEADLINE_HEADER
 from citadel_common.worker.pulse import publish_accepted
+from citadel_orchestration.record import accepted_tasks
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 THREADS = 4
 FAILURES = (*ERRORS, OperationalError)
-"""What a broker or a record that is down raises."""
+"""What a broker or a store that is down raises."""
+MOST_AT_ONCE = 64
+"""Accepted tasks recorded in one transaction: those of requests that come at the same time."""
 
 
 class Publisher:
@@ -36,7 +41,7 @@ class Publisher:
         # Celery would subscribe to each result that it publishes for; `Results` does that once for all.
         self._app.conf.result_backend = "disabled://"
         self._record_client = connect(settings.results, settings.stores)
-        self._accepted = AcceptedTasks(self._record_client)
+        self._accepted = AcceptedTasks(self._record_client, settings.accepted)
         self._timeout = settings.stores.timeout + settings.stores.connect_timeout
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="publish")
 
@@ -62,25 +67,17 @@ class Publisher:
         except FAILURES as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 
-    async def accept(self, spec: AnyTaskSpec, kwargs: dict[str, Any]) -> str:
-        """Records a task, then publishes it; its id.
+    async def offer(self, envelope: Envelope) -> None:
+        """Publishes an accepted task; one that cannot be published here is published by the workers."""
 
-        From the record on the task is the workers' to finish: one that could not be published here is
-        published by them.
+        def call() -> None:
+            self._accepted.add(envelope)
+            publish_accepted(self._app, envelope)
 
-        Raises:
-            StoreUnavailable: It could not be recorded; nothing was accepted.
-        """
-        envelope = Envelope(task_id=str(uuid.uuid4()), name=spec.name, kwargs=kwargs, priority=spec.lane.value)
         try:
-            await self._in_thread(lambda: self._accepted.add(envelope))
-        except FAILURES as error:
-            raise StoreUnavailable("the task could not be recorded; nothing was accepted") from error
-        try:
-            await self._in_thread(lambda: publish_accepted(self._app, envelope))
+            await self._in_thread(call)
         except FAILURES as error:
             log.warning("accepted_task_not_published", task_id=envelope.task_id, error=type(error).__name__)
-        return envelope.task_id
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -92,3 +89,57 @@ class Publisher:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._app.close()
         self._record_client.close()
+
+
+class Acceptance:
+    """Records tasks, then has them published; belongs to one event loop.
+
+    Args:
+        database: The record.
+        publisher: Publishes them.
+        first_look: Seconds after which workers look whether a task has been lost.
+    """
+
+    def __init__(self, database: Database, publisher: Publisher, *, first_look: float) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._first_look = first_look
+        self._recording: NaturalBatcher[Envelope, None] = NaturalBatcher(self._record, max_size=MOST_AT_ONCE)
+
+    async def accept(self, spec: AnyTaskSpec, kwargs: dict[str, Any]) -> str:
+        """Records a task and has it published; its id.
+
+        From the record on the task is the workers' to finish.
+
+        Raises:
+            StoreUnavailable: It could not be recorded; nothing was accepted.
+        """
+        envelope = Envelope(task_id=str(uuid.uuid4()), name=spec.name, kwargs=kwargs, priority=spec.lane.value)
+        await self._recording.run([envelope])
+        await self._publisher.offer(envelope)
+        return envelope.task_id
+
+    async def is_recorded(self, task_id: str) -> bool:
+        """Whether the task was accepted, and is not known to have ended.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        try:
+            found = uuid.UUID(task_id)
+        except ValueError:
+            return False
+
+        def call() -> bool:
+            with self._database.cursor() as cursor:
+                return accepted_tasks.exists(cursor, found)
+
+        return await asyncio.to_thread(call)
+
+    async def _record(self, tasks: Sequence[Envelope]) -> Sequence[None]:
+        def call() -> None:
+            with self._database.cursor() as cursor:
+                accepted_tasks.add(cursor, tasks, first_look=self._first_look)
+
+        await asyncio.to_thread(call)
+        return [None] * len(tasks)

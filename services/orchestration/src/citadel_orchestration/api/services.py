@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Self
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.catalog import CatalogReader
-from citadel_common.redis import connect_async
+from citadel_common.redis import connect_async, redacted
 from citadel_common.telemetry import Telemetry
 from citadel_orchestration.api.backlog import Backlog
 from citadel_orchestration.api.compute import Computation
+from citadel_orchestration.api.dead_letters import Letters
 from citadel_orchestration.api.embedder import Embedder
 from citadel_orchestration.api.fleet import Fleet
 from citadel_orchestration.api.health import Health, probes
+from citadel_orchestration.api.history import History
 from citadel_orchestration.api.hot_cache import HotCache
 from citadel_orchestration.api.known_models import KnownModels
-from citadel_orchestration.api.publish import Publisher
+from citadel_orchestration.api.publish import Acceptance, Publisher
 from citadel_orchestration.api.results import Results
 from citadel_orchestration.api.runs.batches import Batches
 from citadel_orchestration.api.runs.plans import Plans
@@ -64,6 +66,7 @@ class Services:
     cache: EmbeddingCache
     models: KnownModels
     publisher: Publisher
+    acceptance: Acceptance
     results: Results
     backlog: Backlog
     embedder: Embedder
@@ -73,6 +76,8 @@ class Services:
     batches: Batches
     plans: Plans
     record: Record
+    letters: Letters
+    history: History
 
     @classmethod
     def of(cls, settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Self:
@@ -85,12 +90,14 @@ class Services:
         computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
         record = Record(settings, stores.results)
+        history = History(stores.results, timeout=settings.stores.timeout)
         return cls(
             settings=settings,
             stores=stores,
             cache=cache,
             models=models,
             publisher=publisher,
+            acceptance=Acceptance(record.runs.database, publisher, first_look=settings.accepted.first_look),
             results=results,
             backlog=backlog,
             embedder=Embedder(
@@ -103,7 +110,16 @@ class Services:
             ),
             fleet=fleet,
             health=Health(
-                probes(settings, broker=stores.broker, results=stores.results, cache=stores.cache, fleet=fleet)
+                probes(
+                    settings,
+                    broker=stores.broker,
+                    results=stores.results,
+                    cache=stores.cache,
+                    fleet=fleet,
+                    postgres=record.ping,
+                    postgres_url=redacted(settings.postgres_dsn),
+                ),
+                history.told,
             ),
             runs=record.runs,
             batches=Batches(
@@ -117,6 +133,8 @@ class Services:
                 submissions=record.runs.submissions, cache=cache, models=models, default_model=settings.default_model
             ),
             record=record,
+            letters=Letters(settings),
+            history=history,
         )
 
     async def start(self) -> None:
@@ -135,5 +153,6 @@ class Services:
         await self.models.stop()
         await self.results.stop()
         self.publisher.close()
+        self.letters.close()
         await self.cache.aclose()
         await self.stores.aclose()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,12 +26,20 @@ _STATES = {
 }
 
 
-async def task_status(client: "Redis", task_id: str, *, timeout: float) -> bytes:
-    """The body of `GET /v1/tasks/{id}`, a `TaskStatus`, or an error within `timeout` seconds.
+async def task_status(
+    client: "Redis", task_id: str, *, timeout: float, is_recorded: Callable[[str], Awaitable[bool]]
+) -> bytes:
+    """The body of `GET /v1/tasks/{id}`, a `TaskStatus`.
+
+    Args:
+        client: Of the results store, which has to answer within `timeout` seconds.
+        task_id: The task.
+        timeout: Seconds.
+        is_recorded: Asks PostgreSQL for a task that Redis does not know: it may have been emptied.
 
     Raises:
         TaskNotFound: Neither a result nor a record of it exists.
-        StoreUnavailable: The results store does not answer.
+        StoreUnavailable: A store does not answer.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -39,7 +48,7 @@ async def task_status(client: "Redis", task_id: str, *, timeout: float) -> bytes
         raise StoreUnavailable from None
     if meta is not None:
         return orjson.dumps(_of_meta(task_id, orjson.loads(meta)))
-    if not envelope:
+    if not envelope and not await is_recorded(task_id):
         raise TaskNotFound(f"there is no task {task_id!r}, or its result has expired")
     return orjson.dumps({"task_id": task_id, "status": "running" if _is_held(lease) else "queued"})
 

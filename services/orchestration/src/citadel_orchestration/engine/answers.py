@@ -1,9 +1,8 @@
-"""Answers of the embeddings workers: taken from their list by every orchestration worker, several at once."""
+"""Answers of the embeddings workers: taken from their list by every orchestration worker, run by run in turn."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -11,16 +10,23 @@ from pydantic import ValidationError
 
 from citadel_common.contracts.workflows import EMBEDDED, StepEmbedded
 from citadel_common.redis import ERRORS
+from citadel_orchestration.engine.fair_threads import FairThreads
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = structlog.get_logger(__name__)
 THREADS = 8
-AT_ONCE = 32
-"""Answers held by one worker: what others can take is left to them."""
-GROUP = 8
-"""Answers taken by one look and handled by one thread: what follows them is published together."""
+PER_RUN = 2
+"""Threads for the answers of one run: while one records, another makes ready."""
+MOST_RUNS = 32
+"""Runs whose answers one worker holds: what others can take is left to them."""
+MOST_HELD = 1024
+"""Answers held, most of which are then of runs that fan out wide: those of other runs are found behind them."""
+MOST_BYTES = 32 * 2**20
+"""Bytes of them."""
+MOST = 8
+"""Answers taken by one look."""
 WAIT = 1.0
 """Seconds one look at the list waits."""
 PAUSE = 0.5
@@ -28,26 +34,16 @@ PAUSE = 0.5
 
 
 class Answers:
-    """Takes answers from `start` to `stop`; one that is lost with a worker is asked for again by the engine.
+    """Takes answers from `start` to `stop`; one that is lost with a worker is asked for again by the engine."""
 
-    Args:
-        client: Client of the broker's Redis.
-        take: Goes on with a step.
-        together: Joins the messages that are sent within a block.
-    """
-
-    def __init__(
-        self,
-        client: "Redis",
-        take: Callable[[StepEmbedded], None],
-        together: Callable[[], AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, client: "Redis", take: Callable[[StepEmbedded], None]) -> None:
         self._client = client
         self._take = take
-        self._together = together
-        self._room = threading.Semaphore(AT_ONCE)
+        self._held: Counter[str] = Counter()
+        self._bytes = 0
+        self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answers")
+        self._threads = FairThreads(THREADS, per_key=PER_RUN, name="answers")
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def start(self) -> None:
@@ -59,7 +55,7 @@ class Answers:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2 * WAIT)
-        self._threads.shutdown(wait=True)
+        self._threads.close(finish=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -70,41 +66,44 @@ class Answers:
                 self._stop.wait(PAUSE)
 
     def _look(self) -> None:
-        room = self._acquire()
-        entries: list[bytes] = []
-        try:
-            entries = self._taken(room)
-        finally:
-            if room > len(entries):
-                self._room.release(room - len(entries))
-        if entries:
-            self._threads.submit(self._handle_all, entries)
+        with self._changed:
+            if not self._changed.wait_for(self._has_room, timeout=WAIT):
+                return
+        for entry in self._taken():
+            self._receive(entry)
 
-    def _acquire(self) -> int:
-        """Room for at least one answer, waited for, and for more where there is some."""
-        self._room.acquire()
-        return 1 + sum(self._room.acquire(blocking=False) for _ in range(GROUP - 1))
-
-    def _taken(self, room: int) -> list[bytes]:
+    def _taken(self) -> list[bytes]:
         """What lies there, or the next answer to come; none after a while."""
-        found: Any = self._client.lpop(EMBEDDED, room)
+        found: Any = self._client.lpop(EMBEDDED, MOST)
         if found:
             return list(found)
         entry: Any = self._client.blpop([EMBEDDED], timeout=WAIT)
         return [] if entry is None else [entry[1]]
 
-    def _handle_all(self, entries: list[bytes]) -> None:
+    def _receive(self, entry: bytes) -> None:
         try:
-            with self._together():
-                for entry in entries:
-                    self._handle(entry)
-        finally:
-            self._room.release(len(entries))
-
-    def _handle(self, entry: bytes) -> None:
-        try:
-            self._take(StepEmbedded.model_validate_json(entry))
+            message = StepEmbedded.model_validate_json(entry)
         except ValidationError as error:
             log.error("answer_malformed", error=str(error.errors(include_input=False)[:1]))
+            return
+        self._hold(message.run_id, 1, len(entry))
+        self._threads.submit(message.run_id, self._handle, message, len(entry))
+
+    def _handle(self, message: StepEmbedded, size: int) -> None:
+        try:
+            self._take(message)
         except Exception as error:
             log.warning("answer_dropped", error=type(error).__name__, exc_info=not isinstance(error, ERRORS))
+        finally:
+            self._hold(message.run_id, -1, -size)
+
+    def _has_room(self) -> bool:
+        return len(self._held) < MOST_RUNS and self._held.total() < MOST_HELD and self._bytes < MOST_BYTES
+
+    def _hold(self, run_id: str, count: int, size: int) -> None:
+        with self._changed:
+            self._held[run_id] += count
+            self._bytes += size
+            if not self._held[run_id]:
+                del self._held[run_id]
+            self._changed.notify()

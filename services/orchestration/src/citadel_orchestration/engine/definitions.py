@@ -14,16 +14,25 @@ from citadel_orchestration.definition.loading import load
 from citadel_orchestration.record import runs
 from citadel_orchestration.steps.base import StepType
 
-KEPT = 2_000
-"""Definitions kept, the least used go first."""
+MOST_KEPT = 2_000
+"""Definitions kept; the least used go first."""
+MOST_BYTES = 4 * 2**20
+"""Bytes of JSON of those that are kept; parsed, one takes ten to seventy times as much."""
 
 
 class Definitions:
-    """Definitions by run; thread-safe."""
+    """Definitions by run; thread-safe.
 
-    def __init__(self, types: Mapping[str, StepType[Any]]) -> None:
+    Args:
+        types: The step types.
+        most_bytes: Bytes of JSON of the definitions kept; the one used last is kept however large it is.
+    """
+
+    def __init__(self, types: Mapping[str, StepType[Any]], *, most_bytes: int = MOST_BYTES) -> None:
         self.types = types
-        self._kept: OrderedDict[UUID, Definition] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[UUID, tuple[Definition, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, run_id: UUID, cursor: Cursor) -> Definition:
@@ -35,20 +44,24 @@ class Definitions:
         known = self.known(run_id)
         if known is not None:
             return known
-        definition = load(orjson.loads(runs.definition_of(cursor, run_id)), self.types)
-        self.keep(run_id, definition)
+        body = runs.definition_of(cursor, run_id)
+        definition = load(orjson.loads(body), self.types)
+        self._keep(run_id, definition, len(body))
         return definition
 
     def known(self, run_id: UUID) -> Definition | None:
         """The definition, if it need not be read."""
         with self._lock:
-            if run_id in self._kept:
-                self._kept.move_to_end(run_id)
-            return self._kept.get(run_id)
+            if run_id not in self._kept:
+                return None
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id][0]
 
-    def keep(self, run_id: UUID, definition: Definition) -> None:
-        """Remembers one that is parsed already."""
+    def _keep(self, run_id: UUID, definition: Definition, size: int) -> None:
         with self._lock:
-            self._kept[run_id] = definition
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            if run_id in self._kept:  # another thread was faster
+                return
+            self._kept[run_id] = definition, size
+            self._bytes += size
+            while len(self._kept) > MOST_KEPT or (self._bytes > self._most_bytes and len(self._kept) > 1):
+                self._bytes -= self._kept.popitem(last=False)[1][1]

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -23,6 +23,7 @@ from citadel_common.validation import bad_fields
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import vectors
 from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.fair_threads import FairThreads
 from citadel_orchestration.engine.in_flight import InFlight
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_loop import StepLoop
@@ -36,6 +37,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 THREADS = 8
 """Transitions at once; expressions and statements, never calls to LLMs."""
+PER_RUN = 4
+"""Those of one run: its steps begin side by side, and leave room for other runs."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries to record an outcome while PostgreSQL is away."""
 
@@ -81,7 +84,7 @@ class Engine:
         self._max_in_flight = max_in_flight
         self._stopping = stopping
         self._here = threading.local()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="transitions")
+        self._threads = FairThreads(THREADS, per_key=PER_RUN, name="transitions")
 
     @property
     def room(self) -> int:
@@ -108,10 +111,12 @@ class Engine:
         """Does what a committed transition asks for: the first claimed step in this thread, others beside it."""
         if advance.ended is not None:
             self._after_end(advance.ended)
+        for orphan in advance.orphans:
+            self._later(self._cancel_orphan, orphan)
         for claim in advance.claims:
             self.in_flight.add(claim)
         for claim in advance.claims[1:]:
-            self._threads.submit(self._guarded, self._start, claim)
+            self._threads.submit(claim.ref.run_id, self._guarded, self._start, claim)
         if advance.claims:
             self._start_here(advance.claims[0])
 
@@ -130,7 +135,7 @@ class Engine:
 
     def resend(self, claim: Claim) -> None:
         """Sends a step's texts to the embeddings workers again."""
-        self._threads.submit(self._guarded, self._start, claim)
+        self._threads.submit(claim.ref.run_id, self._guarded, self._start, claim)
 
     def cancel_children(self, run_id: UUID) -> None:
         """Cancels the sub-runs of a run that ended."""
@@ -138,10 +143,10 @@ class Engine:
             cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
             children = [row[0] for row in cursor.fetchall()]
         for child in children:
-            try:
-                self.follow(self._transitions.cancel(child))
-            except CitadelError as error:
-                log.info("sub_run_not_cancelled", run_id=str(child), error=error.message)
+            self._cancel_orphan(child)
+
+    def _cancel_orphan(self, run_id: UUID) -> None:
+        self.follow(self._transitions.cancel_orphan(run_id))
 
     def hand_back(self) -> None:
         """Gives all claimed steps back, for other workers to take."""
@@ -154,7 +159,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close(finish=False)
 
     def _guarded(self, act: Callable[[Claim], None], claim: Claim) -> None:
         """Whatever happens to a step, it ends: in the record now, or by another worker when its lease runs out."""
@@ -207,6 +212,8 @@ class Engine:
         found = items.evaluate(scope) if items is not None else []
         if not isinstance(found, list):
             raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
+        if len(found) > (most := self._submissions.limits.max_items):
+            raise InvalidInput.at("for_each.items", f"holds {len(found)}, the limit (workflows.max_items) is {most}")
         self._record(
             claim,
             functools.partial(self._transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
@@ -233,10 +240,10 @@ class Engine:
         run = sub_run(self._submissions, claim, parameters)
 
         def transition() -> Advance:
-            advance, submitted = self._transitions.sub_run(claim.ref, claim.attempt, run)
-            if submitted is not None:
-                for step_id in submitted.ready:
-                    self._threads.submit(self.run_step, StepRef(run_id=run.run_id, step_id=step_id))
+            advance, begun = self._transitions.sub_run(claim.ref, claim.attempt, run)
+            for ref in begun.ready:
+                self._threads.submit(ref.run_id, self.run_step, ref)
+            self._threads.submit(run.run_id, self.follow, begun)
             return advance
 
         self._record(claim, transition)
@@ -260,7 +267,8 @@ class Engine:
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
         """Executes here a step that waited for vectors, whichever worker had claimed it."""
-        claim = self._insistently(functools.partial(self._transitions.adopt, ref, message.attempt))
+        token = uuid.uuid4().hex
+        claim = self._insistently(functools.partial(self._transitions.adopt, ref, message.attempt, token=token))
         if claim is None:
             return
         self.in_flight.add(claim)
@@ -286,7 +294,7 @@ class Engine:
     def _on_end(self, claim: Claim, ended: "Future[Any]") -> None:
         """Called in the loop's thread: hands over to one that may wait for PostgreSQL."""
         try:
-            self._threads.submit(self._guarded, functools.partial(self._conclude, ended), claim)
+            self._threads.submit(claim.ref.run_id, self._guarded, functools.partial(self._conclude, ended), claim)
         except RuntimeError:
             log.info("step_ended_too_late", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
 
@@ -334,7 +342,7 @@ class Engine:
             except Exception:
                 log.exception("after_end_crashed")
 
-        self._threads.submit(guarded)
+        self._threads.submit(object(), guarded)
 
     def release(self, key: str) -> None:
         """Starts runs that waited for others of their concurrency key to end."""

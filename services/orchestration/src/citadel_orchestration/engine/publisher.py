@@ -2,8 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,24 +47,12 @@ class Publisher:
         self._lock = threading.Lock()
         self._waiting: defaultdict[int, list[Letter]] = defaultdict(list)
         self._busy = False
-        self._here = threading.local()
 
     def embed(self, step: EmbedStep, *, lane: int, lost: Callable[[StoreUnavailable], None]) -> None:
         """Sends texts of a step to the embeddings workers, now or with those that another thread sends next."""
         with self._lock:
             self._waiting[lane].append(Letter(step=step, lost=lost))
-        if not getattr(self._here, "holds", False):
-            self._empty()
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Texts that this thread sends within the block wait for its end."""
-        self._here.holds = True
-        try:
-            yield
-        finally:
-            self._here.holds = False
-            self._empty()
+        self._empty()
 
     def ready(self, ref: StepRef, *, lane: int) -> None:
         """A step that is ready, to any orchestration worker.

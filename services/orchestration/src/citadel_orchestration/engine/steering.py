@@ -11,8 +11,9 @@ from citadel_common.errors import (
     NotFound,
 )
 from citadel_orchestration.engine.following import Following, has_data, untouched
+from citadel_orchestration.engine.retrying import reset
 from citadel_orchestration.record import runs
-from citadel_orchestration.record.rows import DONE, Advance, StepRef
+from citadel_orchestration.record.rows import Advance, StepRef
 from citadel_orchestration.record.transaction import RunTransaction
 
 
@@ -28,6 +29,14 @@ class Steering(Following):
         """
         with self._on(run_id) as found:
             tx = _active(found, run_id)
+            tx.end("cancelled")
+        return tx.advance
+
+    def cancel_orphan(self, run_id: UUID) -> Advance:
+        """Ends a sub-run for which no step waits any more; one that is awaited again goes on."""
+        with self._on(run_id) as tx:
+            if tx is None or tx.run.is_finished or _is_awaited(tx):
+                return untouched(tx)
             tx.end("cancelled")
         return tx.advance
 
@@ -114,14 +123,21 @@ class Steering(Following):
                 raise Conflict(
                     f"the run is {tx.run.status}; only one that failed, timed out or was cancelled is retried"
                 )
-            if _has_no_room(tx):
-                raise Conflict("as many other runs of its concurrency key are active as may be; retry it later")
-            _reset(tx, deadline)
-            tx.event("run_retried")
-            self._schedule(tx)
-            self._end_if_done(tx)
-            self._end_if_done(tx)
+            self._again(tx, deadline)
         return tx.advance
+
+    def _again(self, tx: RunTransaction, deadline: float | None) -> None:
+        """Runs what a run that has ended left undone.
+
+        Raises:
+            Conflict: Its concurrency key has no room.
+        """
+        if _has_no_room(tx):
+            raise Conflict("as many other runs of its concurrency key are active as may be; retry it later")
+        reset(tx, self._definition(tx), deadline)
+        tx.event("run_retried")
+        self._schedule(tx)
+        self._end_if_done(tx)
 
     def release(self, key: str) -> list[Advance]:
         """Starts runs that waited for others of their concurrency key to end."""
@@ -151,35 +167,17 @@ def _active(found: RunTransaction | None, run_id: UUID) -> RunTransaction:
     return found
 
 
-def _reset(tx: RunTransaction, deadline: float | None) -> None:
-    """What did not succeed begins anew; the items that did, stay."""
-    run_id = tx.run.run_id
+def _is_awaited(tx: RunTransaction) -> bool:
+    parent = tx.run.parent
+    if parent is None:
+        return True
+    ref = parent.ref
     tx.cursor.execute(
-        "UPDATE steps SET attempt = attempt + 1, tries = 0, deaths = 0, error = NULL, finished_at = NULL,"
-        " child_run_id = NULL, signal = NULL, items_failed = 0,"
-        " status = CASE WHEN item = -1 AND items_total IS NOT NULL THEN 'waiting' ELSE 'pending' END"
-        " WHERE run_id = %s AND status IN ('failed', 'cancelled') AND EXISTS (SELECT 1 FROM steps AS whole"
-        " WHERE whole.run_id = steps.run_id AND whole.step_id = steps.step_id AND whole.item = -1"
-        " AND whole.status IN ('failed', 'cancelled'))",
-        [run_id],
+        "SELECT EXISTS (SELECT 1 FROM steps WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s"
+        " AND status = 'waiting')",
+        [ref.run_id, ref.step_id, ref.item, parent.attempt],
     )
-    tx.cursor.execute(
-        "UPDATE steps SET items_done = (SELECT count(*) FROM steps AS items WHERE items.run_id = steps.run_id"
-        " AND items.step_id = steps.step_id AND items.item >= 0 AND items.status IN ('succeeded', 'skipped'))"
-        " WHERE run_id = %s AND item = -1 AND status = 'waiting' AND items_total IS NOT NULL",
-        [run_id],
-    )
-    tx.cursor.execute(
-        "SELECT count(*) FROM steps WHERE run_id = %s AND item = -1 AND status <> ALL(%s)", [run_id, list(DONE)]
-    )
-    tx.run.unfinished = int(one(tx.cursor)[0])
-    tx.run.status, tx.run.error, tx.run.output = "running", None, None
-    tx.cursor.execute(
-        "UPDATE runs SET finished_at = NULL WHERE run_id = %s"
-        " RETURNING CASE WHEN %s::float8 IS NULL THEN NULL ELSE now() + make_interval(secs => %s) END",
-        [run_id, deadline, deadline],
-    )
-    [tx.run.deadline_at] = one(tx.cursor)
+    return bool(one(tx.cursor)[0])
 
 
 def _is_late(tx: RunTransaction) -> bool:

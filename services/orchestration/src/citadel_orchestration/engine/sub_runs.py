@@ -5,10 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from citadel_common.errors import InvalidInput
+from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.record.rows import Claim, NewRun, Parent
 
 MOST_NESTED = 5
+
+
+def timeout_of(definition: Definition, step: Step) -> float | None:
+    """Seconds that a sub-run may take, if the definition says so: what holds for a call by itself is too short here."""
+    written = definition.raw["steps"][step.index].get("timeout")
+    default = (definition.raw.get("defaults") or {}).get("timeout")
+    return None if written is None and default is None else step.timeout
 
 
 def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:

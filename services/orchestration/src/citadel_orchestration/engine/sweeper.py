@@ -62,18 +62,19 @@ class Sweeper:
         engine: Engine,
         answer: Callable[[Ended], None],
         wiped: Callable[[], bool],
+        accepted: Callable[[], None],
         owner: str,
         interval: float,
-        lease: float,
     ) -> None:
         self._database = database
         self._transitions = transitions
         self._engine = engine
         self._answer = answer
         self._wiped = wiped
+        self._accepted = accepted
         self._owner = owner
         self._interval = interval
-        self._lease = lease
+        self._lease = lease = transitions.lease
         self._connected_since = time.monotonic()
         self._stop = threading.Event()
         self._threads = [
@@ -107,6 +108,7 @@ class Sweeper:
         self._unanswered()
         self._unreported()
         self._orphans()
+        self._harmless(self._accepted)
 
     def renew(self) -> None:
         """Extends the leases of what this worker holds; what it no longer holds is cancelled here."""

@@ -25,10 +25,12 @@ from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine.following import NOTHING, has_data, untouched
 from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
-from citadel_orchestration.record import runs
+from citadel_orchestration.engine.sub_runs import timeout_of
+from citadel_orchestration.engine.vectors import failed_requests
+from citadel_orchestration.record import batches, runs
 from citadel_orchestration.record.chains import step_succeeded
-from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, NewRun, StepRef
-from citadel_orchestration.record.transaction import RunTransaction
+from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, NewRun, StepRef
+from citadel_orchestration.record.transaction import RunTransaction, lock_run
 
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
@@ -60,11 +62,10 @@ class Transitions(Steering):
         if len(body) > self._max_output_bytes:
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
-        has_data = isinstance(output, dict) and isinstance(output.get("data"), dict)
-        claims = self._straight_on(ref, attempt, body, has_data=has_data)
+        claims = self._straight_on(ref, attempt, body, output)
         if claims:
             return Advance(claims=claims, lane=claims[0].lane)
-        return self._conclude(ref, attempt, "succeeded", output=body, has_data=has_data)
+        return self._conclude(ref, attempt, "succeeded", output=output, body=body)
 
     def skip(self, ref: StepRef, attempt: int) -> Advance:
         """Records that a step's condition does not hold, and goes on."""
@@ -75,12 +76,8 @@ class Transitions(Steering):
         with self._on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return untouched(tx)
-            step = self._definition(tx).steps[ref.step_id]
-            if error.transient and self._retry(tx, ref, attempt, step, error):
-                return tx.advance
-            if not tx.finish(ref, attempt, "failed", error=error):
+            if not self._fail(tx, ref, attempt, error):
                 return untouched(tx)
-            self._after(tx, ref, "failed", error)
         return tx.advance
 
     def expand(self, ref: StepRef, attempt: int, items: Sequence[Any], *, max_parallel: int) -> Advance:
@@ -108,14 +105,55 @@ class Transitions(Steering):
                 tx.event("step_waiting", ref.step_id, ref.item, signal=signal)
         return tx.advance
 
-    def sub_run(self, ref: StepRef, attempt: int, run: NewRun) -> tuple[Advance, runs.Submitted | None]:
-        """Starts a sub-run and lets the step wait for it."""
+    def sub_run(self, ref: StepRef, attempt: int, run: NewRun) -> tuple[Advance, Advance]:
+        """Starts a sub-run and lets the step wait for it; one that the step had before its retry goes on instead.
+
+        Returns:
+            The step's advance and the sub-run's.
+
+        Raises:
+            Conflict: The concurrency key of a sub-run that is to go on has no room.
+        """
         with self._on(ref.run_id) as tx:
-            if tx is None or not _park(tx, ref, attempt, child=run.run_id):
-                return untouched(tx), None
-            submitted = runs.submit(tx.cursor, run, republish=self.republish)
-            tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run.run_id))
-        return tx.advance, submitted
+            if tx is None:
+                return NOTHING, NOTHING
+            child = self._sub_run_of(tx, ref, attempt)
+            run_id = run.run_id if child is None else child.run.run_id
+            definition = self._definition(tx)
+            timeout = timeout_of(definition, definition.steps[ref.step_id])
+            if not _park(tx, ref, attempt, child=run_id, seconds=timeout):
+                return untouched(tx), NOTHING
+            begun = self._submit_sub_run(tx, run) if child is None else self._go_on(child, attempt)
+            tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
+        return tx.advance, begun
+
+    def _submit_sub_run(self, tx: RunTransaction, run: NewRun) -> Advance:
+        submitted = runs.submit(tx.cursor, run, republish=self.republish)
+        return Advance(ready=[StepRef(run_id=run.run_id, step_id=step_id) for step_id in submitted.ready])
+
+    def _sub_run_of(self, tx: RunTransaction, ref: StepRef, attempt: int) -> RunTransaction | None:
+        """The sub-run that the step had when its run ended, under lock."""
+        tx.cursor.execute(
+            "SELECT child_run_id FROM steps WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s"
+            " AND status = 'running' AND child_run_id IS NOT NULL",
+            [ref.run_id, ref.step_id, ref.item, attempt],
+        )
+        row = tx.cursor.fetchone()
+        return None if row is None else lock_run(tx.cursor, row[0], owner=self._owner, lease=self.lease)
+
+    def _go_on(self, child: RunTransaction, attempt: int) -> Advance:
+        """Lets a sub-run belong to a later attempt of its step, and runs what it left undone."""
+        run = child.run
+        child.cursor.execute("UPDATE runs SET parent_attempt = %s WHERE run_id = %s", [attempt, run.run_id])
+        run.parent_attempt = attempt
+        if run.status == "succeeded":
+            ended = Ended(run_id=run.run_id, status=run.status, parent=run.parent, reply_to=None, concurrency_key=None)
+            return Advance(ended=ended)
+        if run.is_finished:
+            self._again(child, self._definition(child).deadline)
+            child.save()
+            return child.advance
+        return NOTHING
 
     def sub_run_ended(self, ref: StepRef, attempt: int, run_id: UUID) -> Advance:
         """Ends the step that waited for a sub-run, as that ended."""
@@ -129,12 +167,21 @@ class Transitions(Steering):
         reason = (error or {}).get("message", status)
         return self.fail(ref, attempt, SubRunFailed(f"the sub-run {run_id} {status}: {reason}"))
 
-    def adopt(self, ref: StepRef, attempt: int) -> Claim | None:
-        """Moves a running step to this worker; None if its attempt is over."""
+    def adopt(self, ref: StepRef, attempt: int, *, token: str) -> Claim | None:
+        """Moves a running step, whose vectors have come, to this worker, once per attempt.
+
+        Args:
+            ref: The step.
+            attempt: Its attempt.
+            token: Says which answer it goes on with: to ask again with the same one changes nothing.
+
+        Returns:
+            None if the attempt is over, or went on with another answer.
+        """
         with self._on(ref.run_id) as tx:
             if tx is None:
                 return None
-            claim = tx.adopt(ref, attempt)
+            claim = tx.adopt(ref, attempt, token)
             tx.advance.applied = False
         return claim
 
@@ -166,8 +213,7 @@ class Transitions(Steering):
             if row is None:
                 return untouched(tx)
             if row[0] >= MOST_DEATHS:
-                tx.finish(ref, attempt, "failed", error=WorkerLost())
-                self._after(tx, ref, "failed", WorkerLost())
+                self._give_up(tx, ref, attempt, WorkerLost())
             else:
                 tx.claim(ref, of=["ready", "running"])
         return tx.advance
@@ -178,21 +224,30 @@ class Transitions(Steering):
             if tx is None or not tx.run.may_start_steps:
                 return untouched(tx)
             tx.cursor.execute(
-                "SELECT signal FROM steps WHERE run_id = %s AND step_id = %s"
+                "SELECT signal, child_run_id FROM steps WHERE run_id = %s AND step_id = %s"
                 " AND item = %s AND attempt = %s AND status = 'waiting' AND due_at <= now()",
                 [ref.run_id, ref.step_id, ref.item, attempt],
             )
             row = tx.cursor.fetchone()
             if row is None:
                 return untouched(tx)
-            self._wake(tx, ref, attempt, signal=row[0])
+            signal, child = row
+            if child is None:
+                self._wake(tx, ref, attempt, signal=signal)
+            else:
+                self._time_out_sub_run(tx, ref, attempt, child)
         return tx.advance
+
+    def _time_out_sub_run(self, tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
+        timeout = self._definition(tx).steps[ref.step_id].timeout
+        tx.advance.orphans.append(child)
+        self._fail(tx, ref, attempt, StepTimedOut(f"the sub-run did not end within {timeout:g} s"))
 
     def time_out_step(self, ref: StepRef, attempt: int) -> Advance:
         """Ends an attempt that is past its timeout."""
         return self.fail(ref, attempt, StepTimedOut())
 
-    def _straight_on(self, ref: StepRef, attempt: int, output: bytes, *, has_data: bool) -> list[Claim]:
+    def _straight_on(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> list[Claim]:
         """Records an output where the steps that follow wait for nothing else; none claimed: nothing is recorded."""
         definition = self._definitions.known(ref.run_id)
         if definition is None or self._owner is None or ref.item != NO_ITEM:
@@ -204,23 +259,39 @@ class Transitions(Steering):
             self._database,
             ref,
             attempt,
-            output=output,
-            has_data=has_data,
+            output=body,
+            has_data=_has_data(output),
             following=following,
             owner=self._owner,
             lease=self.lease,
         )
 
     def _conclude(
-        self, ref: StepRef, attempt: int, status: str, *, output: bytes | None = None, has_data: bool = False
+        self, ref: StepRef, attempt: int, status: str, *, output: Any = None, body: bytes | None = None
     ) -> Advance:
         with self._on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return untouched(tx)
-            if not tx.finish(ref, attempt, status, output=output, has_data=has_data):
+            counts = _counted(tx, ref, attempt, output)
+            if not tx.finish(ref, attempt, status, output=body, has_data=_has_data(output), counts=counts):
                 return untouched(tx)
             self._after(tx, ref, status, None)
         return tx.advance
+
+    def _fail(self, tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
+        """Retries a step later, or ends it as failed; False if its attempt is over already."""
+        step = self._definition(tx).steps[ref.step_id]
+        if error.transient and self._retry(tx, ref, attempt, step, error):
+            return True
+        return self._give_up(tx, ref, attempt, error)
+
+    def _give_up(self, tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
+        """Ends a step as failed; False if its attempt is over already."""
+        counts = _counted(tx, ref, attempt, None)
+        if not tx.finish(ref, attempt, "failed", error=error, counts=counts):
+            return False
+        self._after(tx, ref, "failed", error)
+        return True
 
     def _retry(self, tx: RunTransaction, ref: StepRef, attempt: int, step: Step, error: CitadelError) -> bool:
         """Puts the step to sleep until its next attempt, if it has one left."""
@@ -237,7 +308,7 @@ class Transitions(Steering):
         told = {"code": error.code, "message": error.message}
         tx.cursor.execute(
             "UPDATE steps SET status = 'waiting', tries = tries + 1, attempt = attempt + 1, error = %s,"
-            " lease_owner = NULL, lease_until = NULL, due_at = now() + make_interval(secs => %s)"
+            " child_run_id = NULL, lease_owner = NULL, lease_until = NULL, due_at = now() + make_interval(secs => %s)"
             " WHERE run_id = %s AND step_id = %s AND item = %s",
             [Jsonb(told), delay, ref.run_id, ref.step_id, ref.item],
         )
@@ -257,6 +328,10 @@ class Transitions(Steering):
             self._after(tx, ref, "failed", error)
 
 
+def _has_data(output: Any) -> bool:
+    return isinstance(output, dict) and isinstance(output.get("data"), dict)
+
+
 def insert_items(tx: RunTransaction, ref: StepRef, bodies: Sequence[bytes]) -> None:
     """Rows and payloads of the items of a `for_each`."""
     tx.cursor.execute(
@@ -270,6 +345,14 @@ def insert_items(tx: RunTransaction, ref: StepRef, bodies: Sequence[bytes]) -> N
         " FROM unnest(%s::bytea[]) WITH ORDINALITY AS new (body, number)",
         [ref.run_id, ref.step_id, list(bodies)],
     )
+
+
+def _counted(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dict[str, int]:
+    """What the event tells of the requests of a chunk that ends with that output; None for one that fails."""
+    if tx.run.kind != "batch" or ref.item == NO_ITEM:
+        return {}
+    failed = None if output is None else failed_requests(output)
+    return batches.settle(tx.cursor, ref, attempt, failed)
 
 
 def _park(

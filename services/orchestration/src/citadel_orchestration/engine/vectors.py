@@ -89,6 +89,11 @@ def _compact(part: EmbeddedPart, form: str) -> dict[str, Any]:
     return {form: arrays[0] if form == "embedding" else arrays}
 
 
+def failed_requests(output: dict[str, Any]) -> int:
+    """How many requests of a chunk with this output have a text without a vector."""
+    return sum("error" in result or bool(result.get("errors")) for result in output["results"])
+
+
 def _chunk_output(message: StepEmbedded, ids: list[Any]) -> Any:
     """Results of the requests of a chunk; where all failed in a way that can pass, the chunk is tried again."""
     errors = [_error(**part.error) for part in message.parts if part.error is not None]

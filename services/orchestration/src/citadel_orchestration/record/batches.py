@@ -1,14 +1,19 @@
-"""Batches: runs whose one step is expanded when they are submitted, chunk by chunk."""
+"""Batches: runs whose one step is expanded when they are submitted, chunk by chunk.
 
-from collections.abc import Iterator, Sequence
+A chunk's row counts its requests in `items_total`, `items_done` and `items_failed`; one of an older version does not.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from citadel_common.backing.database import Cursor, Database
+from citadel_orchestration.record.rows import StepRef
 
 STEP = "chunks"
+TYPE = "embedding_chunk"
 PAGE = 16
 """Chunks of results read at once."""
 
@@ -17,7 +22,7 @@ def definition_of_batch(workflow_id: str, *, max_parallel: int) -> dict[str, Any
     """The definition behind a batch."""
     step = {
         "step_id": STEP,
-        "type": "embedding_chunk",
+        "type": TYPE,
         "on_error": "continue",
         "for_each": {"items": [], "max_parallel": max_parallel},
         "parameters": {"requests": "${{ item }}"},
@@ -26,17 +31,16 @@ def definition_of_batch(workflow_id: str, *, max_parallel: int) -> dict[str, Any
     return {"workflow_id": workflow_id, "steps": [step]}
 
 
-def add_chunks(cursor: Cursor, run_id: UUID, first: int, chunks: Sequence[bytes]) -> None:
-    """Stores the next chunks; bodies are JSON lists of requests."""
+def add_chunk(cursor: Cursor, run_id: UUID, item: int, body: bytes, *, requests: int) -> None:
+    """Stores a chunk; its body is a JSON list of `requests` requests."""
     cursor.execute(
-        "INSERT INTO steps (run_id, step_id, item, position, status)"
-        " SELECT %s, %s, number, 0, 'pending' FROM generate_series(%s::int, %s::int) AS number",
-        [run_id, STEP, first, first + len(chunks) - 1],
+        "INSERT INTO steps (run_id, step_id, item, position, status, items_total)"
+        " VALUES (%s, %s, %s, 0, 'pending', %s)",
+        [run_id, STEP, item, requests],
     )
     cursor.execute(
-        "INSERT INTO payloads (run_id, step_id, item, kind, body) SELECT %s, %s, %s::int + number - 1, 'input', body"
-        " FROM unnest(%s::bytea[]) WITH ORDINALITY AS new (body, number)",
-        [run_id, STEP, first, list(chunks)],
+        "INSERT INTO payloads (run_id, step_id, item, kind, body) VALUES (%s, %s, %s, 'input', %s)",
+        [run_id, STEP, item, body],
     )
 
 
@@ -54,6 +58,35 @@ def begin(cursor: Cursor, run_id: UUID, *, chunks: int, parallel: int, republish
         [republish, run_id, STEP, ready],
     )
     return ready
+
+
+def settle(cursor: Cursor, ref: StepRef, attempt: int, failed: int | None) -> dict[str, int]:
+    """Counts the requests of a chunk that is about to end, all of them as failed where `failed` is None.
+
+    Returns:
+        `requests` and `failed`, for the event; nothing where the attempt is over.
+    """
+    cursor.execute(
+        "UPDATE steps SET items_done = items_total, items_failed = coalesce(%s, items_total) WHERE run_id = %s"
+        " AND step_id = %s AND item = %s AND attempt = %s AND status IN ('running', 'waiting')"
+        " AND items_total IS NOT NULL RETURNING items_total, items_failed",
+        [failed, ref.run_id, ref.step_id, ref.item, attempt],
+    )
+    row = cursor.fetchone()
+    return {} if row is None else {"requests": row[0], "failed": row[1]}
+
+
+def place_of(database: Database, run_id: UUID, index: int) -> tuple[int, int] | None:
+    """The chunk in which a request is, and the index of the chunk's first; None past the end."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            "SELECT item, coalesce(start, 0) FROM (SELECT item, items_total, sum(items_total) OVER (ORDER BY item)"
+            " - items_total AS start FROM steps WHERE run_id = %s AND step_id = %s AND item >= 0) AS chunks"
+            " WHERE items_total IS NULL OR start + items_total > %s ORDER BY item LIMIT 1",
+            [run_id, STEP, index],
+        )
+        row = cursor.fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
 
 
 def results(database: Database, run_id: UUID, first: int) -> Iterator[tuple[int, str, Any, Any, Any]]:

@@ -160,6 +160,7 @@ class Advance:
         applied: Whether it changed anything; late and duplicate ones do not.
         claims: Steps that this worker now runs.
         ready: Steps that any worker may take, where the caller executes none.
+        orphans: Sub-runs for which no step waits any more.
         lane: Of the run.
         ended: The run, if it ended.
     """
@@ -167,5 +168,6 @@ class Advance:
     applied: bool = True
     claims: list[Claim] = field(default_factory=list)
     ready: list[StepRef] = field(default_factory=list)
+    orphans: list[UUID] = field(default_factory=list)
     lane: int = 3
     ended: Ended | None = None

@@ -1,6 +1,6 @@
 """One transition of one run: its row is locked, its changes and events are written together."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import CitadelError
 from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Claim, Ended, RunRow, StepRef
 
+NO_COUNTS: Mapping[str, int] = {}
 CHANNEL = "citadel_runs"
 """Notified with a run's id whenever it has new events."""
 COLUMNS = ", ".join(RunRow.__dataclass_fields__)
@@ -38,6 +39,14 @@ RETURNING attempt, tries
 _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
+"""
+_ADOPT = """
+UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s),
+    vectors_taken = %(taken)s
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
+    AND status = 'running' AND (vectors_taken = %(taken)s
+        OR split_part(coalesce(vectors_taken, ''), '/', 1) <> %(attempt)s::text)
+RETURNING attempt, tries
 """
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
@@ -92,14 +101,11 @@ class RunTransaction:
         self.advance.claims.append(claim)
         return claim
 
-    def adopt(self, ref: StepRef, attempt: int) -> Claim | None:
-        """Takes over the lease of a running step; None if its attempt is over."""
-        self.cursor.execute(
-            "UPDATE steps SET lease_owner = %s, lease_until = now() + make_interval(secs => %s)"
-            " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'"
-            " RETURNING attempt, tries",
-            [self._owner, self._lease, ref.run_id, ref.step_id, ref.item, attempt],
-        )
+    def adopt(self, ref: StepRef, attempt: int, token: str) -> Claim | None:
+        """Takes over the lease of a running step; None if its attempt is over, or went on with another token."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
+        mine = {"owner": self._owner, "lease": self._lease, "taken": f"{attempt}/{token}"}
+        self.cursor.execute(_ADOPT, place | mine)
         row = self.cursor.fetchone()
         return None if row is None else self._claimed(ref, *row)
 
@@ -126,15 +132,16 @@ class RunTransaction:
         output: bytes | None = None,
         has_data: bool = False,
         error: CitadelError | None = None,
+        counts: Mapping[str, int] = NO_COUNTS,
     ) -> bool:
-        """Ends a step's execution, unless its attempt is over already."""
+        """Ends a step's execution, unless its attempt is over already; `counts` go into the event."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
         told = None if error is None else {"code": error.code, "message": error.message}
         outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
         self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
         if self.cursor.rowcount == 0:
             return False
-        self.event(f"step_{status}", ref.step_id, ref.item, error=told)
+        self.event(f"step_{status}", ref.step_id, ref.item, error=told, **counts)
         return True
 
     def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
@@ -193,6 +200,21 @@ class RunTransaction:
         )
 
 
+def lock_run(
+    cursor: Cursor, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
+) -> RunTransaction | None:
+    """A run, locked until the cursor's transaction ends; None where there is none, or it is to be skipped.
+
+    A transition that locks a run and its sub-run locks the sub-run last.
+    """
+    cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    run = RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))
+    return RunTransaction(cursor, run, owner=owner, lease=lease)
+
+
 @contextmanager
 def run_transaction(
     database: Database, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
@@ -205,14 +227,7 @@ def run_transaction(
         StoreUnavailable: PostgreSQL does not answer.
     """
     with database.cursor() as cursor:
-        cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
-        row = cursor.fetchone()
-        if row is None:
-            yield None
-            return
-        transaction = RunTransaction(
-            cursor, RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True))), owner=owner, lease=lease
-        )
+        transaction = lock_run(cursor, run_id, owner=owner, lease=lease, skip_locked=skip_locked)
         yield transaction
-        if transaction.advance.applied:
+        if transaction is not None and transaction.advance.applied:
             transaction.save()

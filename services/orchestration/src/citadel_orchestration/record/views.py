@@ -10,10 +10,11 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import Cursor
+from citadel_common.backing.database import Cursor, one
 from citadel_common.contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_common.errors import InvalidInput, NotFound
 from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.record import batches
 
 _SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
 _NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
@@ -89,12 +90,27 @@ def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
 
 
 def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: str | None = None) -> list[StepView]:
-    """The steps of a run, in the definition's order; with `step_id` that one only."""
+    """The steps of a run, in the definition's order, or the one named `step_id`; a batch's items are its requests."""
     if step_id is None:
         cursor.execute(_STEPS + " ORDER BY position", [run_id])
     else:
         cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
-    return [_step(row, definition) for row in cursor.fetchall()]
+    found = [_step(row, definition) for row in cursor.fetchall()]
+    if definition.steps.keys() == {batches.STEP} and found and found[0].type == batches.TYPE:
+        return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
+    return found
+
+
+def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
+    """The requests of a batch; None where an older version has not counted them."""
+    cursor.execute(
+        "SELECT sum(items_total), coalesce(sum(items_total) FILTER (WHERE status IN ('succeeded', 'failed')), 0),"
+        " coalesce(sum(CASE status WHEN 'failed' THEN items_total WHEN 'succeeded' THEN items_failed END), 0)"
+        " FROM steps WHERE run_id = %s AND step_id = %s AND item >= 0",
+        [run_id, batches.STEP],
+    )
+    total, done, failed = one(cursor)
+    return None if total is None else ItemCounts(total=int(total), done=int(done), failed=int(failed))
 
 
 def _step(row: tuple[Any, ...], definition: Definition) -> StepView:

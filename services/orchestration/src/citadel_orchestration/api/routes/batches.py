@@ -18,7 +18,7 @@ from citadel_common.validation import bad_fields
 from citadel_orchestration.api.bodies import documented, read_body
 from citadel_orchestration.api.body_limit import STREAMED_PATH, is_ndjson
 from citadel_orchestration.api.raw_route import RawRoute, services_of
-from citadel_orchestration.api.routes.runs import labels_of, run_id_of
+from citadel_orchestration.api.routes.runs import labels_of, run_id_of, whole_number
 from citadel_orchestration.api.runs.upload import lines_of
 from citadel_orchestration.api.services import Services
 
@@ -59,19 +59,21 @@ async def create_batch(request: Request) -> Response:
         "parameters": [
             {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
             {"name": "encoding_format", "in": "query", "schema": {"enum": ["float", "base64"]}},
+            {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
         ]
     },
     summary="Results of a batch, while it still runs",
 )
 async def stream_results(request: Request) -> Response:
-    """NDJSON in the order of the requests; ends when the batch has."""
+    """NDJSON in the order of the requests; ends when the batch has. `after=N` leaves out the first N results."""
     services, run_id = services_of(request), run_id_of(request)
     await _check_is_batch(services.runs, run_id)
     asked = request.query_params.get("encoding_format", "float")
     if asked not in ("float", "base64"):
         raise InvalidInput.at("encoding_format", "must be float or base64")
     encoding: EncodingFormat = "float" if asked == "float" else "base64"
-    return StreamingResponse(services.batches.results(run_id, encoding), media_type=NDJSON)
+    after = whole_number(request.query_params.get("after", "0"), "after")
+    return StreamingResponse(services.batches.results(run_id, encoding, after=after), media_type=NDJSON)
 
 
 async def _check_backlog(services: Services) -> None:

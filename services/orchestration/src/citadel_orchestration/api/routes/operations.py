@@ -34,7 +34,13 @@ async def list_workers(request: Request) -> Response:
 
 @router.get("/v1/health", responses={200: {"model": HealthResponse}}, summary="Health of all dependencies")
 async def show_health(request: Request) -> Response:
-    """Always 200: the body tells; probes are `/livez` and `/readyz`."""
+    """Always 200: the body tells; probes are `/livez` and `/readyz`.
+
+    `down` when something required is down: broker, results, postgres, embedding or orchestration workers, or models
+    to embed with. `degraded` when something optional is: the cache, monitoring or maintenance workers, or, as the
+    newest health check of the monitoring worker has found (at most 15 minutes ago; its age is told), Qdrant, an
+    embedding backend or an LLM endpoint. `ok` otherwise.
+    """
     return _json(await services_of(request).health.report())
 
 

@@ -19,7 +19,10 @@ async def live(_: Request) -> Response:
 
 @router.get("/readyz", summary="Whether requests can be accepted")
 async def ready(request: Request) -> Response:
-    """200 when broker and results store answer."""
+    """200 when broker, results store and PostgreSQL answer; else 503, and the body names what does not.
+
+    Workers and models do not count here: what is accepted meanwhile waits for them.
+    """
     down = await services_of(request).health.stores_down()
     if down:
         raise StoreUnavailable("not ready: " + "; ".join(f"{name}: {detail}" for name, detail in down.items()))

@@ -78,7 +78,7 @@ async def follow_run(request: Request) -> Response:
     """
     runs, run_id = services_of(request).runs, run_id_of(request)
     await runs.exists(run_id)
-    after = _number(request.headers.get("last-event-id") or request.query_params.get("after") or "0", "after")
+    after = whole_number(request.headers.get("last-event-id") or request.query_params.get("after") or "0", "after")
     if _wants_json(request.headers.get("accept", "")):
         found = await runs.events(run_id, after)
         return Response(orjson.dumps([event.model_dump(mode="json") for event in found]), media_type="application/json")
@@ -174,7 +174,7 @@ def _filters(request: Request) -> Filters:
             raise InvalidInput.at(name, f"is no filter; there are {', '.join(_FILTERS)}")
         if any("\0" in value for value in query.getlist(name)):
             raise InvalidInput.at(name, "must not hold a NUL character")
-    limit = _number(query.get("limit", "50"), "limit")
+    limit = whole_number(query.get("limit", "50"), "limit")
     if not 1 <= limit <= MOST:
         raise InvalidInput.at("limit", f"must be from 1 to {MOST}")
     return Filters(
@@ -221,7 +221,12 @@ def _time(text: str | None, field: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _number(text: str, field: str) -> int:
+def whole_number(text: str, field: str) -> int:
+    """The number that a parameter holds.
+
+    Raises:
+        InvalidInput: It holds none.
+    """
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise InvalidInput.at(field, "must be a whole number")
     return int(text)

@@ -22,5 +22,7 @@ async def show_task(request: Request) -> Response:
     """`progress` while it runs, then `result` or `error`."""
     services = services_of(request)
     task_id, timeout = request.path_params["task_id"], services.settings.stores.timeout
-    content = await task_status(services.stores.results, task_id, timeout=timeout)
+    content = await task_status(
+        services.stores.results, task_id, timeout=timeout, is_recorded=services.acceptance.is_recorded
+    )
     return Response(content, media_type="application/json")

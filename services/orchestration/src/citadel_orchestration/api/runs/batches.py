@@ -70,28 +70,34 @@ class Batches:
 
     async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
         """Records it in one transaction; the chunks that are ready."""
-        digest, chunks = hashlib.blake2b(digest_size=16), 0
+        digest, chunks = hashlib.blake2b(digest_size=16), 0  # of the requests, however they are cut into chunks
         async with _in_threads(self.runs.database.cursor()) as cursor:
             await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
             async for chunk in self._chunks(lines, head.model):
-                body = orjson.dumps(chunk)
-                digest.update(body)
-                await asyncio.to_thread(batches.add_chunks, cursor, run.run_id, chunks, [body])
+                requests = [orjson.dumps(request) for request in chunk]
+                digest.update(b"".join(request + b"\n" for request in requests))
+                body = b"[" + b",".join(requests) + b"]"
+                await asyncio.to_thread(batches.add_chunk, cursor, run.run_id, chunks, body, requests=len(requests))
                 chunks += 1
             if not chunks:
                 raise InvalidInput.at("requests", "must hold at least one request")
             await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
-    async def results(self, run_id: UUID, encoding: EncodingFormat) -> AsyncIterator[bytes]:
-        """A line per request, in order, as the chunks end; see `Runs.follow` for what it raises."""
-        first = index = 0
+    async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
+        """A line per request, in order, as the chunks end, without the first `after`; raises as `Runs.follow`."""
+        place = await patiently(
+            functools.partial(asyncio.to_thread, batches.place_of, self.runs.database, run_id, after)
+        )
+        if place is None:
+            return
+        first, index = place
         async for _ in self.runs.news.follow(run_id):
             ended = await patiently(lambda: self.runs.exists(run_id)) in FINISHED
             while found := await patiently(functools.partial(asyncio.to_thread, self._page, run_id, first)):
                 for item, requests, output, error in found:
                     lines = list(_lines(index, requests, output, error, encoding))
-                    yield b"".join(lines)
+                    yield b"".join(lines[max(0, after - index) :])
                     first, index = item + 1, index + len(lines)
             if ended:
                 return

@@ -41,7 +41,7 @@ class Record:
         )
         self._app = create_app(settings)
         self._app.conf.result_backend = "disabled://"
-        self._database = Database(settings.postgres_dsn, settings.postgres, name="api")
+        self._database = Database(settings.postgres_dsn, settings.postgres, name="api", watched=True)
         self._news = RunNews(settings.postgres_dsn)
         definitions = Definitions(all_types(llm, store))
         self.runs = Runs(
@@ -71,6 +71,14 @@ class Record:
         self._database.open()
         self._news.start()
         self._background = [asyncio.create_task(self._knowledge.run())]
+
+    async def ping(self) -> None:
+        """A round trip to PostgreSQL; those who ask at the same time share it.
+
+        Raises:
+            StoreUnavailable: It does not answer; says so in a few seconds at most.
+        """
+        await asyncio.shield(asyncio.wrap_future(self._database.watch.check()))
 
     def leave(self) -> None:
         """Ends the streams, which would hold up the stop for as long as their runs take."""

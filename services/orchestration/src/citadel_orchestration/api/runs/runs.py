@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
-import structlog
 
 from citadel_common.backing.database import Cursor, Database, one
 from citadel_common.contracts.runs import (
@@ -21,7 +20,7 @@ from citadel_common.contracts.runs import (
     StepOutput,
 )
 from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, DeadlineExceeded, NotFound, StoreUnavailable, by_code
+from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
 from citadel_orchestration.api.runs.news import RunNews
 from citadel_orchestration.api.runs.teller import Teller
 from citadel_orchestration.engine.definitions import Definitions
@@ -33,9 +32,6 @@ from citadel_orchestration.record import runs, views
 from citadel_orchestration.record.rows import Advance, NewRun, StepRef
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
-
-
 PATIENCE = 45.0
 """Seconds a follower outlasts an outage of PostgreSQL."""
 PAUSE = 0.2
@@ -190,10 +186,7 @@ class Runs:
             cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
             children = [row[0] for row in cursor.fetchall()]
         for child in children:
-            try:
-                self._hand_over(self.transitions.cancel(child))
-            except CitadelError as error:
-                log.info("sub_run_not_cancelled", run_id=str(child), error=error.message)
+            self._hand_over(self.transitions.cancel_orphan(child))
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
         self.teller.tell([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)

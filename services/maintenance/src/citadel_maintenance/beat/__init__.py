@@ -1,0 +1,1 @@
+"""The periodic schedule: one of several candidates leads, and every slot is published once."""

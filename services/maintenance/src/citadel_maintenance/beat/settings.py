@@ -1,0 +1,146 @@
+"""Settings of a beat candidate.
+
+`CITADEL_BEAT__SCHEDULE` as JSON, and one variable per field, both change the built-in schedule entry by entry and
+field by field: `CITADEL_BEAT__SCHEDULE__HEALTH__EVERY=60` leaves the rest as it was, a new name adds an entry, and
+`…__ENABLED=false` switches one off. Names are in lower case, as variables know no other. The whole is checked
+against the contracts of the tasks when it is read.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from citadel_common.contracts import TASKS, AnyTaskSpec, Lane
+from citadel_common.errors import InvalidInput
+from citadel_common.settings import CommonSettings, Fragment
+from citadel_common.tasks.payloads import parse_payload
+from citadel_maintenance.beat.built_in import merged
+from citadel_maintenance.beat.durations import Duration
+from citadel_maintenance.beat.entry import Entry
+from citadel_maintenance.beat.slots import Crontab, Interval, Slots
+
+_SPECS: dict[str, AnyTaskSpec] = {spec.name: spec for spec in TASKS}
+_MOST_ENTRIES = 500
+EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class EntrySettings(Fragment):
+    """One entry of the schedule."""
+
+    task: str = Field(description="Registered name of the task")
+    every: Duration | None = Field(
+        None, description="Seconds, or text such as 5m, between slots, which are the multiples of it since the epoch"
+    )
+    crontab: str | None = Field(
+        None, description="Or: minute, hour, day of the month, month, day of the week, in UTC, such as `10 * * * *`"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of the task by name (JSON)")
+    lane: Literal["interactive", "standard", "batch"] | None = Field(
+        None, description="Lane of its messages; default: the task's own"
+    )
+    missed: Literal["skip", "run_once"] = Field(
+        "run_once", description="What happens when nobody led at its slots: nothing, or the last of them is run"
+    )
+    max_lateness: Duration | None = Field(
+        None, description="Seconds, or text, after which a missed slot is not run any more; default: until the next"
+    )
+    enabled: bool = Field(True, description="Whether it runs")
+
+    @field_validator("crontab")
+    @classmethod
+    def _is_crontab(cls, text: str | None) -> str | None:
+        if text is not None:
+            Crontab(text)
+        return text
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> "EntrySettings":
+        if (self.every is None) == (self.crontab is None):
+            raise ValueError("needs just one of every and crontab")
+        if self.enabled:
+            _check_args(_spec_of(self.task), self.args)
+        return self
+
+    @property
+    def slots(self) -> Slots:
+        """When it is due."""
+        return Crontab(self.crontab) if self.crontab else Interval(round((self.every or 0) * 1000))
+
+    def entry(self, name: str, *, on_time: float) -> Entry:
+        """What the beat runs by; `on_time` in seconds."""
+        spec = _spec_of(self.task)
+        punctual = round(on_time * 1000)
+        longest = None if self.max_lateness is None else round(self.max_lateness * 1000)
+        return Entry(
+            name=name,
+            spec=spec,
+            slots=self.slots,
+            kwargs=self.args,
+            lane=Lane[self.lane.upper()] if self.lane else spec.lane,
+            on_time=punctual if longest is None else min(punctual, longest),
+            latest=longest if self.missed == "run_once" else 0,
+        )
+
+
+def _spec_of(task: str) -> AnyTaskSpec:
+    spec = _SPECS.get(task)
+    if spec is None:
+        near = difflib.get_close_matches(task, _SPECS, n=3, cutoff=0.5)
+        hint = f"near names: {', '.join(near)}" if near else f"known tasks: {', '.join(sorted(_SPECS))}"
+        raise ValueError(f"there is no task {task[:100]!r}; {hint}")
+    return spec
+
+
+def _check_args(spec: AnyTaskSpec, args: dict[str, Any]) -> None:
+    try:
+        parse_payload(spec.payload, (), args)
+    except InvalidInput as error:
+        raise ValueError(f"args do not fit {spec.name}: {error.message}") from None
+
+
+def _built_in() -> dict[str, EntrySettings]:
+    return {name: EntrySettings(**fields) for name, fields in merged({}).items()}
+
+
+class BeatFragment(Fragment):
+    """The periodic schedule."""
+
+    lock_ttl: float = Field(
+        15.0, ge=0.5, description="Seconds a leader that fell silent keeps the lead; then another candidate takes it"
+    )
+    on_time: float = Field(
+        5.0, ge=0.001, le=60, description="Seconds within which a slot is on time; after that it counts as missed"
+    )
+    min_interval: float = Field(1.0, ge=0.05, description="Least seconds that an entry may have between its slots")
+    health_file: Path | None = Field(None, description="File touched while the candidate is healthy, leading or not")
+    schedule: dict[EntryName, EntrySettings] = Field(
+        default_factory=_built_in,
+        max_length=_MOST_ENTRIES,
+        description="Entries by name; what is given changes the built-in ones entry by entry, field by field",
+    )
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _over_the_built_in(cls, given: Any) -> Any:
+        return merged(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _intervals_are_long_enough(self) -> "BeatFragment":
+        for name, entry in self.schedule.items():
+            if entry.every is not None and entry.every < self.min_interval:
+                raise ValueError(f"schedule.{name}.every: must be at least {self.min_interval:g} s (beat.min_interval)")
+        return self
+
+    def entries(self) -> list[Entry]:
+        """The entries that are enabled."""
+        return [
+            settings.entry(name, on_time=self.on_time) for name, settings in self.schedule.items() if settings.enabled
+        ]
+
+
+class BeatSettings(CommonSettings):
+    """All settings of a beat candidate."""
+
+    beat: BeatFragment = Field(default_factory=BeatFragment)

@@ -1,0 +1,1 @@
+"""The embedding cache: what goes, and what stays."""

@@ -1,0 +1,1 @@
+"""The record of runs: retention, and advice for its tables."""

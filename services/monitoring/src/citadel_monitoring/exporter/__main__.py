@@ -1,0 +1,6 @@
+"""`python -m citadel_monitoring.exporter` runs the exporter."""
+
+from citadel_monitoring.exporter.process import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The exporter process."""
+
+import signal
+import sys
+import threading
+from typing import Any
+
+import structlog
+
+from citadel_common import logs
+from citadel_common.settings import load
+from citadel_monitoring.exporter.collector import PlatformCollector, sources_of
+from citadel_monitoring.exporter.server import listen
+from citadel_monitoring.exporter.settings import ExporterSettings
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    settings = load(ExporterSettings)
+    logs.configure(settings.log, service="exporter")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    sys.exit(serve(settings, stop))
+
+
+def serve(settings: ExporterSettings, stop: threading.Event) -> int:
+    """Serves until `stop` is set; the exit status."""
+    where: dict[str, Any] = {"host": settings.exporter.host, "port": settings.exporter.port}
+    try:
+        server = listen(settings.exporter.host, settings.exporter.port, PlatformCollector(sources_of(settings)))
+    except OSError as error:
+        log.error("exporter_cannot_listen", **where, error=error.strerror)
+        return 1
+    with server:
+        threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+        log.info("exporter_ready", **where | {"port": server.server_port})
+        stop.wait()
+        server.shutdown()
+    log.info("exporter_stopped")
+    return 0

@@ -1,0 +1,22 @@
+"""Settings of the exporter."""
+
+from pydantic import Field
+
+from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.settings import CommonSettings, Fragment
+
+
+class ExporterFragment(Fragment):
+    """Where the exporter listens, and how long it waits."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address the exporter listens on")
+    port: int = Field(9808, ge=0, le=65535, description="Port the exporter listens on; 0: any free one")
+    timeout: float = Field(2.0, gt=0, description="Seconds a scrape waits for a store at most")
+
+
+class ExporterSettings(CommonSettings):
+    """All settings of the exporter."""
+
+    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
+    postgres: PostgresSettings = PostgresSettings()
+    exporter: ExporterFragment = ExporterFragment()

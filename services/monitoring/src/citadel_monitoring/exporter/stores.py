@@ -1,0 +1,99 @@
+"""What the Redis servers tell: queues, workers and tasks by the broker, dead letters by results, and the cache."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from citadel_common.embeddings.cache import STATS_KEY
+from citadel_common.queues import QueueReading, QueueState
+from citadel_common.tasks.dead_letters import COUNTS, parse_counts
+from citadel_common.worker.figures import FIGURES, parse_figures
+from citadel_common.worker.presence import Presence
+from citadel_monitoring.exporter import metrics
+from citadel_monitoring.exporter.metrics import Sample
+from citadel_monitoring.exporter.sources import Samples
+from citadel_monitoring.exporter.tasks import letter_samples, task_samples
+from citadel_monitoring.exporter.waiting import OldestMessages
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+class BrokerReader:
+    """Queues, workers, tasks.
+
+    Args:
+        client: Client of the broker's Redis.
+        dead_after: Seconds of silence after which a worker counts as gone.
+    """
+
+    def __init__(self, client: "Redis", *, dead_after: float) -> None:
+        self._client = client
+        self._presence = Presence(client)
+        self._oldest = OldestMessages(client)
+        self._dead_after = dead_after
+
+    def read(self) -> Samples:
+        """Four round trips, whatever is queued."""
+        reading = QueueReading(list(self._presence.all()), dead_after=self._dead_after)
+        pipe = self._client.pipeline(transaction=False)
+        reading.ask(pipe)
+        pipe.hgetall(FIGURES)
+        pipe.info("memory")
+        *counts, figures, memory = pipe.execute()
+        found = [sample for state in reading.answer(counts) for sample in _queue(state)]
+        found += [
+            Sample(metrics.OLDEST, (queue.value, lane), age) for (queue, lane), age in self._oldest.ages().items()
+        ]
+        return [*found, *task_samples(parse_figures(figures)), *_memory("broker", memory)]
+
+
+class ResultReader:
+    """Dead letters; `client` is a client of the result store."""
+
+    def __init__(self, client: "Redis") -> None:
+        self._client = client
+
+    def read(self) -> Samples:
+        """One round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(COUNTS)
+        pipe.info("memory")
+        letters, memory = pipe.execute()
+        return [*letter_samples(parse_counts(letters)), *_memory("results", memory)]
+
+
+class CacheReader:
+    """The embedding cache; `client` is a client of its server."""
+
+    def __init__(self, client: "Redis") -> None:
+        self._client = client
+
+    def read(self) -> Samples:
+        """One round trip. The server's own counts of hits know other keys too: the fleet's are told."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(STATS_KEY, "hits", "misses")
+        pipe.dbsize()
+        pipe.info("stats")
+        pipe.info("memory")
+        (hits, misses), entries, stats, memory = pipe.execute()
+        return [
+            Sample(metrics.CACHE_ENTRIES, (), entries),
+            Sample(metrics.CACHE_HITS, (), int(hits or 0)),
+            Sample(metrics.CACHE_MISSES, (), int(misses or 0)),
+            Sample(metrics.CACHE_EVICTIONS, (), int(stats.get("evicted_keys", 0))),
+            *_memory("cache", memory),
+        ]
+
+
+def _queue(state: QueueState) -> Iterator[Sample]:
+    queue = state.queue.value
+    yield from (Sample(metrics.READY, (queue, lane), count) for lane, count in state.lanes.items())
+    yield Sample(metrics.UNACKED, (queue,), state.unacked)
+    yield Sample(metrics.WORKERS, (queue,), len(state.workers))
+    yield Sample(metrics.CONCURRENCY, (queue,), sum(beat.concurrency for beat in state.workers))
+    yield Sample(metrics.RUNNING, (queue,), sum(beat.running for beat in state.workers))
+
+
+def _memory(role: str, memory: Mapping[str, Any]) -> Iterator[Sample]:
+    yield Sample(metrics.MEMORY, (role,), int(memory["used_memory"]))
+    yield Sample(metrics.MEMORY_LIMIT, (role,), int(memory.get("maxmemory", 0)))

@@ -1,0 +1,125 @@
+"""What Citadel stands on, as the settings name it."""
+
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from citadel_common.backing.llm import EndpointSettings
+from citadel_monitoring.health import address
+from citadel_monitoring.health.address import Address
+from citadel_monitoring.health.probes import http, postgres, redis
+from citadel_monitoring.settings import MonitoringSettings
+
+Probe = Callable[[float], Coroutine[Any, Any, str | None]]
+"""Asks a server, given the seconds that one call may take; what is wrong with it, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependency:
+    """One server.
+
+    Attributes:
+        name: Unique; the key in results.
+        label: How sentences name it.
+        address: Where it is.
+        probe: Asks it.
+        group: Servers of one group stand in for each other: needed is one of them.
+        required: Whether Citadel is down without it, or without all of its group.
+        secrets: What must not appear in any message about it.
+    """
+
+    name: str
+    label: str
+    address: Address
+    probe: Probe
+    group: str
+    required: bool
+    secrets: tuple[str, ...] = ()
+
+
+def dependencies(settings: MonitoringSettings) -> list[Dependency]:
+    """Every server that the settings name; an embedded Qdrant and a local model are none."""
+    return [*_redis(settings), _postgres(settings), *_qdrant(settings), *_embeddings(settings), *_llm(settings)]
+
+
+def _redis(settings: MonitoringSettings) -> Iterator[Dependency]:
+    stores = {"broker": settings.broker_url, "results": settings.results, "cache": settings.cache_store}
+    labels = {"broker": "the broker", "results": "the result store", "cache": "the embedding cache"}
+    for name, url in stores.items():
+        where = address.of_redis(url.get_secret_value())
+        yield Dependency(
+            name=name,
+            label=f"{labels[name]} at {where.shown}",
+            address=where,
+            probe=functools.partial(redis.ping, url, settings.stores),
+            group=name,
+            required=name != "cache",
+            secrets=where.secrets,
+        )
+
+
+def _postgres(settings: MonitoringSettings) -> Dependency:
+    where = address.of_postgres(settings.postgres_dsn.get_secret_value())
+    return Dependency(
+        name="postgres",
+        label=f"PostgreSQL at {where.shown}",
+        address=where,
+        probe=functools.partial(postgres.select_one, settings.postgres_dsn),
+        group="postgres",
+        required=True,
+        secrets=where.secrets,
+    )
+
+
+def _qdrant(settings: MonitoringSettings) -> Iterator[Dependency]:
+    if settings.qdrant.url is None:
+        return
+    server = http.Server(url=settings.qdrant.url, api_key=settings.qdrant.api_key)
+    yield _of_http("qdrant", "Qdrant", server, http.qdrant, required=True)
+
+
+def _embeddings(settings: MonitoringSettings) -> Iterator[Dependency]:
+    for name, backend in settings.embeddings.backends.items():
+        for url in backend.urls if backend.kind != "local" else ():
+            server = http.Server(url=url, api_key=backend.api_key)
+            place = address.of_http(url).shown.partition("://")[2]
+            yield _of_http(
+                f"embeddings/{name}/{place}",
+                f"the embedding backend {name!r}",
+                server,
+                http.PROBES[backend.kind],
+                group=f"embeddings/{name}",
+                required=True,
+            )
+
+
+def _llm(settings: MonitoringSettings) -> Iterator[Dependency]:
+    for name, endpoint in settings.llm.endpoints.items():
+        server = _llm_server(endpoint)
+        yield _of_http(f"llm/{name}", f"the LLM endpoint {name!r}", server, http.PROBES[endpoint.style])
+
+
+def _llm_server(endpoint: EndpointSettings) -> http.Server:
+    return http.Server(url=endpoint.url, api_key=endpoint.api_key, ca_file=endpoint.ca_file, direct=True)
+
+
+def _of_http(
+    name: str, label: str, server: http.Server, probe: http.Probe, *, group: str = "", required: bool = False
+) -> Dependency:
+    where = address.of_http(server.url)
+    return Dependency(
+        name=name,
+        label=f"{label} at {where.shown}",
+        address=where,
+        probe=functools.partial(probe, server),
+        group=group or name,
+        required=required,
+        secrets=(*where.secrets, *_revealed(server.api_key)),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> tuple[str, ...]:
+    return (secret.get_secret_value(),) if secret else ()

@@ -1,0 +1,74 @@
+"""PostgreSQL: `SELECT 1` on a connection of its own."""
+
+import asyncio
+import math
+
+import psycopg
+from psycopg import pq
+from pydantic import SecretStr
+
+from citadel_monitoring.health.address import UNREADABLE
+
+_CREDENTIALS = ("authentication failed", "no password supplied", "pg_hba.conf", "role ")
+
+
+async def select_one(dsn: SecretStr, timeout: float) -> str | None:
+    """What is wrong with PostgreSQL; None if it answers.
+
+    Args:
+        dsn: Its URL.
+        timeout: Seconds the connection may take to open; the caller bounds the whole.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            dsn.get_secret_value(),
+            autocommit=True,
+            connect_timeout=max(1, math.ceil(timeout)),
+            application_name="citadel-monitoring-check",
+        )
+    except psycopg.ProgrammingError:
+        return f"has {UNREADABLE}"
+    except (psycopg.Error, OSError) as error:
+        return _refused(str(error))
+    try:
+        answered = await _answers(connection.pgconn)
+    except psycopg.Error as error:
+        return f"does not answer: {_line(str(error))}"
+    finally:
+        connection.pgconn.finish()  # close() would do the same; this cannot wait
+        await connection.close()
+    return None if answered else "does not answer SELECT 1"
+
+
+async def _answers(connection: "pq.abc.PGconn") -> bool:
+    """Whether a query gets its answer.
+
+    Sent by hand: a cursor that is cancelled asks the server to end the query and waits for that, and this server
+    may be one that says nothing at all.
+    """
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    connection.send_query(b"SELECT 1")
+    loop.add_reader(connection.socket, readable.set)
+    try:
+        connection.flush()
+        while connection.is_busy():
+            await readable.wait()
+            readable.clear()
+            connection.consume_input()
+    finally:
+        loop.remove_reader(connection.socket)
+    result = connection.get_result()
+    return result is not None and result.status == pq.ExecStatus.TUPLES_OK
+
+
+def _refused(said: str) -> str:
+    if "FATAL:" not in said:
+        return f"is not reachable: {_line(said)}"
+    fatal = _line(said.rpartition("FATAL:")[2])
+    if any(sign in fatal for sign in _CREDENTIALS):
+        return f"refuses the credentials: {fatal}"
+    return f"refuses connections: {fatal}"
+
+
+def _line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,59 @@
+"""Settings of the monitoring worker."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from citadel_common.backing.embeddings import BackendSettings
+from citadel_common.backing.llm import LlmSettings
+from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.backing.qdrant import QdrantSettings
+from citadel_common.settings import CommonSettings, Fragment, WorkerSettings
+
+
+class WatchedEmbeddings(BaseModel):
+    """The embedding backends; what else the embeddings worker of the same host is told is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    backends: dict[str, BackendSettings] = Field(
+        default_factory=lambda: {"ollama": BackendSettings(kind="ollama", urls=["http://127.0.0.1:11434"])},
+        description="Backends by name, as the embeddings worker is told",
+    )
+
+
+class MonitoringFragment(Fragment):
+    """Health checks, system metrics and their history."""
+
+    check_deadline: float = Field(
+        5.0, gt=0, le=60, description="Seconds a health check may take, all dependencies together"
+    )
+    slow: float = Field(1.0, gt=0, description="Seconds from which an answer counts as slow")
+    cpu_sample: float = Field(1.0, gt=0, le=60, description="Seconds over which the use of processors is measured")
+    disk_path: Path = Field(Path("/"), description="A path on the file system whose space is reported")
+    cgroup: bool = Field(
+        True,
+        description="Whether the limits of the worker's own cgroup count as the machine's; false where it is to "
+        "watch a host on which it is limited itself",
+    )
+    history_entries: int = Field(10_080, ge=1, description="Health checks, and metrics, kept at most")
+    history_ttl: int = Field(7 * 24 * 3600, ge=1, description="Seconds they are kept")
+
+
+class MonitoringWorkerSettings(WorkerSettings):
+    """One monitoring worker, which has little to do."""
+
+    concurrency: int = Field(4, ge=1, description="Tasks run at once (threads)")
+    batch_concurrency: int = Field(2, ge=1, description="Most of them from the batch lane")
+
+
+class MonitoringSettings(CommonSettings):
+    """All settings of the monitoring worker."""
+
+    worker: MonitoringWorkerSettings = MonitoringWorkerSettings()
+    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
+    postgres: PostgresSettings = PostgresSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    llm: LlmSettings = LlmSettings()
+    embeddings: WatchedEmbeddings = WatchedEmbeddings()
+    monitoring: MonitoringFragment = MonitoringFragment()

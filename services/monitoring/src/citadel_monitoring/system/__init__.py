@@ -1,0 +1,1 @@
+"""Figures of the machine, and of the control group that the worker runs in."""

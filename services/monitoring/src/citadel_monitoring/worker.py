@@ -1,0 +1,18 @@
+"""The monitoring worker process."""
+
+from citadel_common.contracts import Queue
+from citadel_common.settings import load
+from citadel_common.worker.launch import Service, run_worker
+from citadel_monitoring.service import MonitoringService
+from citadel_monitoring.settings import MonitoringSettings
+
+
+def main() -> None:
+    """Runs the worker until it is told to stop."""
+    settings = load(MonitoringSettings)
+    service = MonitoringService(settings)
+    run_worker(
+        Queue.MONITORING,
+        settings,
+        Service(start=service.start, interrupt=service.interrupt, close=service.close),
+    )

@@ -1,0 +1,88 @@
+"""The record of accepted tasks: a row for each that was answered with 202, until it has ended.
+
+Redis holds the same, and more, for as long as it is not emptied; see `citadel_common.tasks.accepted`.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import orjson
+import psycopg
+
+from citadel_common.backing.database import Cursor
+from citadel_common.errors import StoreUnavailable
+from citadel_common.tasks.accepted import Envelope
+
+_ADD = """
+INSERT INTO accepted_tasks (task_id, name, kwargs, lane, due_at)
+SELECT task_id, name, kwargs, lane, now() + make_interval(secs => %s)
+FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::smallint[]) AS new (task_id, name, kwargs, lane)
+ON CONFLICT DO NOTHING
+"""
+_POSTPONE = """
+UPDATE accepted_tasks
+SET due_at = now() + make_interval(secs => least(%s, greatest(%s, extract(epoch FROM now() - created_at))))
+WHERE task_id = ANY(%s)
+"""
+
+
+def add(cursor: Cursor, tasks: Sequence[Envelope], *, first_look: float) -> None:
+    """Records tasks; `first_look` is in seconds from now.
+
+    Raises:
+        StoreUnavailable: The table is not there yet: a migration is under way.
+    """
+    columns = [
+        [task.task_id for task in tasks],
+        [task.name for task in tasks],
+        [orjson.dumps(task.kwargs) for task in tasks],
+        [task.priority for task in tasks],
+    ]
+    try:
+        cursor.execute(_ADD, [first_look, *columns])
+    except psycopg.errors.UndefinedTable:
+        raise StoreUnavailable("the record is being brought up to date; try again") from None
+
+
+def due(cursor: Cursor, limit: int) -> list[str]:
+    """Ids of tasks that are to be looked at, locked until the transaction's end; those of other sweepers left out."""
+    cursor.execute(
+        "SELECT task_id::text FROM accepted_tasks WHERE due_at <= now() ORDER BY due_at LIMIT %s"
+        " FOR UPDATE SKIP LOCKED",
+        [limit],
+    )
+    return [task_id for (task_id,) in cursor.fetchall()]
+
+
+def envelope_of(cursor: Cursor, task_id: str) -> Envelope:
+    """All that is needed to publish a task of `due` again."""
+    cursor.execute("SELECT name, kwargs, lane FROM accepted_tasks WHERE task_id = %s", [task_id])
+    [(name, kwargs, lane)] = cursor.fetchall()
+    return Envelope(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane)
+
+
+def forget(cursor: Cursor, task_ids: Sequence[str]) -> None:
+    """Removes tasks that have ended."""
+    if task_ids:
+        cursor.execute("DELETE FROM accepted_tasks WHERE task_id = ANY(%s::uuid[])", [list(task_ids)])
+
+
+def postpone(cursor: Cursor, task_ids: Sequence[str], *, least: float, most: float) -> None:
+    """Lets tasks be looked at again when they are twice as old, `least` to `most` seconds from now."""
+    if task_ids:
+        cursor.execute(_POSTPONE, [most, least, [UUID(task_id) for task_id in task_ids]])
+
+
+def hasten(cursor: Cursor) -> None:
+    """Makes all tasks due, those that another sweeper looks at left out."""
+    cursor.execute(
+        "UPDATE accepted_tasks SET due_at = now() WHERE task_id IN"
+        " (SELECT task_id FROM accepted_tasks WHERE due_at > now() FOR UPDATE SKIP LOCKED)"
+    )
+
+
+def exists(cursor: Cursor, task_id: UUID) -> bool:
+    """Whether a task was accepted and is not known to have ended."""
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM accepted_tasks WHERE task_id = %s)", [task_id])
+    [(found,)] = cursor.fetchall()
+    return bool(found)

@@ -1,0 +1,187 @@
+"""Accepted tasks are in PostgreSQL before the 202: what Redis or the API loses meanwhile changes nothing."""
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+
+from tests.doubles.vectors import expected_vector
+from tests.integration.api.servers import Api, RedisServer
+from tests.integration.api.stack import MODEL, Stack, open_stack
+from tests.support.fixtures import require_postgres, require_redis
+from tests.support.orchestration import OrchestrationProcess
+from tests.support.polling import eventually
+from tests.support.postgres_server import PostgresProcess
+from tests.support.worker import WorkerProcess
+
+TASKS = "/v1/embeddings/tasks"
+LISTS = ("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
+QUICK = {"ACCEPTED__FIRST_LOOK": "0.5"}
+LATE = {"ACCEPTED__FIRST_LOOK": "3600"}
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresProcess]:
+    """A PostgreSQL server that may be stopped."""
+    require_postgres()
+    with PostgresProcess() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def parts(own_postgres: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The API on stores of its own, its results in another Redis than its messages, and no worker."""
+    require_redis()
+    with open_stack(own_postgres, tmp_path_factory.mktemp("api") / "log") as stack:
+        for worker in (stack.embeddings, stack.engine):
+            worker.kill()
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def empty(parts: Stack) -> Iterator[None]:
+    """Stores that are empty, and a double that is healthy."""
+    parts.redis.flush()
+    rows(parts, "DELETE FROM accepted_tasks")
+    yield
+    parts.double.behaviour("ok")
+
+
+def rows(parts: Stack, query: str) -> list[Any]:
+    with psycopg.connect(parts.dsn, autocommit=True, connect_timeout=10) as connection:
+        cursor = connection.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def recorded(parts: Stack) -> int:
+    return int(rows(parts, "SELECT count(*) FROM accepted_tasks")[0][0])
+
+
+@contextlib.contextmanager
+def workers(parts: Stack, count: int = 2, **settings: str) -> Iterator[list[OrchestrationProcess]]:
+    """Orchestration workers, and one that embeds."""
+    with contextlib.ExitStack() as stack:
+        results = settings.get("RESULT_URL", parts.redis.url)
+        started = [
+            stack.enter_context(OrchestrationProcess(parts.redis.url, parts.dsn, settings)) for _ in range(count)
+        ]
+        stack.enter_context(WorkerProcess(parts.redis.url, parts.double.url, RESULT_URL=results))
+        yield started
+
+
+def submit(http: httpx.Client, text: str | list[str]) -> str:
+    answer = http.post(TASKS, json={"text": text, "model": MODEL})
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["location"])
+
+
+def ended(http: httpx.Client, location: str) -> Any:
+    """The task's state, once it has ended; until then it is known."""
+
+    def look() -> Any:
+        answer = http.get(location)
+        assert answer.status_code == 200, answer.text
+        return answer.json() if answer.json()["status"] in ("succeeded", "failed") else None
+
+    return eventually(look)
+
+
+def assert_right(status: Any, texts: list[str]) -> None:
+    assert status["status"] == "succeeded", status
+    wanted = [expected_vector(MODEL, text) for text in texts]
+    np.testing.assert_allclose(status["result"]["embeddings"], wanted, atol=1e-6)
+
+
+def test_a_wiped_redis_loses_nothing(parts: Stack) -> None:
+    """A hundred tasks under way; those that the workers hold at that time as well as those that wait."""
+    parts.double.behaviour("slow", delay_ms=100)
+    with workers(parts, **LATE) as engines:
+        eventually(lambda: [engine.events("worker_ready") for engine in engines])
+        texts = {submit(parts.http, [f"wiped {number}", f"second {number}"]): number for number in range(100)}
+        eventually(lambda: parts.double.stats()["requests"] >= 3)
+        parts.redis.flush()
+        location = list(texts)[-1]
+        assert parts.http.get(location).json()["status"] == "queued"
+        parts.double.behaviour("ok")
+        for location, number in texts.items():
+            assert_right(ended(parts.http, location), [f"wiped {number}", f"second {number}"])
+        assert sum(len(engine.events("accepted_task_restored")) for engine in engines) >= 50
+
+
+def test_rows_of_ended_tasks_go(parts: Stack) -> None:
+    api = parts.another_api(Path(parts.log.parent / "quick"), **QUICK)
+    with contextlib.closing(httpx.Client(base_url=api.url, timeout=60)) as http, workers(parts, **QUICK) as engines:
+        locations = [submit(http, f"goes {number}") for number in range(30)]
+        locations.append(submit(http, "bad [[nan]]"))
+        assert {ended(http, location)["status"] for location in locations} == {"succeeded", "failed"}
+        eventually(lambda: recorded(parts) == 0)
+        assert not any(engine.events("accepted_task_restored") for engine in engines)
+    api.kill_all()
+
+
+def test_unknown_tasks_stay_unknown(parts: Stack) -> None:
+    for task_id in ("00000000-0000-0000-0000-000000000000", "no-id", "%00"):
+        assert parts.http.get(f"/v1/tasks/{task_id}").status_code == 404
+
+
+@contextlib.contextmanager
+def split(parts: Stack, log: Path) -> Iterator[tuple[Api, RedisServer]]:
+    """An API that keeps results in a Redis of their own."""
+    results = RedisServer()
+    try:
+        api = parts.another_api(log, RESULT_URL=results.url, **QUICK)
+        yield api, results
+        api.kill_all()
+    finally:
+        results.stop()
+
+
+def test_the_api_is_killed_before_it_publishes(parts: Stack, tmp_path: Path) -> None:
+    """Nobody was told the id, and the task is run nevertheless: it may have been."""
+    with split(parts, tmp_path / "log") as (api, results), ThreadPoolExecutor(1) as threads:
+        results.pause()
+        lost = threads.submit(httpx.post, f"{api.url}{TASKS}", json={"text": "orphan", "model": MODEL}, timeout=60)
+        eventually(lambda: recorded(parts) == 1)
+        api.kill_all()
+        assert isinstance(lost.exception(), httpx.TransportError)
+        results.resume()
+        [(task_id,)] = rows(parts, "SELECT task_id::text FROM accepted_tasks")
+        assert not results.store.exists("citadel:accepted")
+        assert not any(parts.redis.store.exists(name) for name in LISTS)
+        other = parts.another_api(tmp_path / "other", RESULT_URL=results.url)
+        with httpx.Client(base_url=other.url) as http, workers(parts, **QUICK, RESULT_URL=results.url):
+            assert_right(ended(http, f"/v1/tasks/{task_id}"), ["orphan"])
+        other.kill_all()
+
+
+def test_redis_goes_down_before_it_is_published(parts: Stack, tmp_path: Path) -> None:
+    with split(parts, tmp_path / "log") as (api, results), httpx.Client(base_url=api.url, timeout=60) as http:
+        results.kill()
+        location = submit(http, ["while", "down"])
+        assert not any(parts.redis.store.exists(name) for name in LISTS)
+        results.restart()
+        assert eventually(lambda: http.get(location).json()["status"]) == "queued"
+        with workers(parts, **QUICK, RESULT_URL=results.url):
+            assert_right(ended(http, location), ["while", "down"])
+            eventually(lambda: recorded(parts) == 0)
+
+
+def test_without_postgres_nothing_is_accepted(parts: Stack, own_postgres: PostgresProcess) -> None:
+    """Last: it stops the server. Nothing reaches Redis either."""
+    own_postgres.stop()
+    try:
+        for path, body in ((TASKS, {"text": "no", "model": MODEL}), ("/v1/cache/warm", {"texts": ["no"]})):
+            answer = parts.http.post(path, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert not parts.redis.store.exists("citadel:accepted", *LISTS)
+    finally:
+        own_postgres.start()
+    eventually(lambda: parts.http.post(TASKS, json={"text": "yes", "model": MODEL}).status_code == 202)
+    assert recorded(parts) == 1

@@ -1,0 +1,46 @@
+"""Parsed definitions are kept within bounds, and read again when they are needed again."""
+
+import pytest
+
+from citadel_orchestration.engine import definitions
+from citadel_orchestration.engine.definitions import Definitions
+
+
+@pytest.fixture
+def runs(record):
+    """Ten runs, each of whose definitions has about 1000 bytes."""
+    query = {"step_id": "a", "type": "llm_query", "parameters": {"query": "q" * 900}}
+    return [record.submit({"steps": [query]}) for _ in range(10)]
+
+
+def read(record, kept, run_ids):
+    with record.database.cursor() as cursor:
+        return [kept.get(run_id, cursor) for run_id in run_ids]
+
+
+def known(kept, run_ids):
+    return [run_id for run_id in run_ids if kept.known(run_id) is not None]
+
+
+def test_by_their_bytes(record, runs):
+    kept = Definitions(record.definitions.types, most_bytes=4_500)
+    read(record, kept, runs)
+    assert known(kept, runs) == runs[-4:]
+    kept.known(runs[6])
+    read(record, kept, runs[:1])
+    assert set(known(kept, runs)) == {runs[0], runs[6], *runs[8:]}
+
+
+def test_one_that_is_larger_than_all_may_be_is_kept_while_it_is_used(record, runs):
+    kept = Definitions(record.definitions.types, most_bytes=10)
+    first, second = read(record, kept, runs[:2])
+    assert known(kept, runs) == [runs[1]]
+    assert kept.known(runs[1]) is second
+    assert read(record, kept, runs[:1])[0].steps.keys() == first.steps.keys()
+
+
+def test_by_their_number(record, runs, monkeypatch):
+    monkeypatch.setattr(definitions, "MOST_KEPT", 3)
+    kept = Definitions(record.definitions.types)
+    read(record, kept, runs)
+    assert known(kept, runs) == runs[-3:]

@@ -1,0 +1,37 @@
+"""A run that fans out wide takes no more than its share: a small run beside it is not held up."""
+
+from tests.support.polling import eventually
+
+ITEMS = 2_000
+PARALLEL = 256
+
+
+def text(step_id, value, **others):
+    return {"step_id": step_id, "type": "embedding", "parameters": {"text": value, "model": "all-minilm"}} | others
+
+
+def fan_out(name):
+    each = {"items": "${{ context.items }}", "max_parallel": PARALLEL}
+    items = [f"{name} {number}" for number in range(ITEMS)]
+    return {"context": {"items": items}, "steps": [text("f", "${{ item }}", for_each=each)]}
+
+
+def done(workers, run_id):
+    return int(workers.record.rows("SELECT items_done FROM steps WHERE run_id = %s AND item = -1", run_id)[0][0])
+
+
+def test_a_small_run_beside_a_wide_one(workers):
+    """It has five steps, one after the other; standing in line behind all items, each would let a hundred pass."""
+    wide = workers.begin(fan_out("wide"))
+    eventually(lambda: done(workers, wide) >= PARALLEL)
+    before = done(workers, wide)
+    small = workers.begin({"steps": [text(f"s{number}", f"small {number}") for number in range(5)]})
+    assert workers.record.ended(small) == "succeeded"
+    assert done(workers, wide) - before < ITEMS / 4
+    assert workers.record.ended(wide) == "succeeded"
+
+
+def test_a_list_that_is_too_long_is_refused(workers):
+    items = {"context": {"items": list(range(10_001))}}
+    result = workers.execute(fan_out("long") | items)
+    assert "10001, the limit (workflows.max_items) is 10000" in result["error"]

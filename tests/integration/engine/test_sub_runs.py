@@ -1,0 +1,174 @@
+"""Sub-runs through real workers: their time limit, and what a retry of their parent asks again."""
+
+import pytest
+
+from tests.support.polling import eventually
+
+
+def ask(step_id, query, **others):
+    return {"step_id": step_id, "type": "llm_query", "parameters": {"query": query}} | others
+
+
+def once(**others):
+    return {"retry": {"max_attempts": 1}} | others
+
+
+def sub(*steps, step_id="s", **others):
+    return {"step_id": step_id, "type": "workflow", "parameters": {"definition": {"steps": list(steps)}}} | others
+
+
+def prompts(workers):
+    return workers.doubles.llm.stats()["prompt_counts"]
+
+
+def in_flight(workers):
+    return workers.doubles.llm.stats()["in_flight"]
+
+
+def children(workers, run_id):
+    query = "SELECT run_id FROM runs WHERE parent_run_id = %s ORDER BY created_at"
+    return [child for (child,) in workers.record.rows(query, run_id)]
+
+
+def steer_to_the_end(workers, run_id):
+    workers.record.transitions.retry(run_id, deadline=None)
+    return workers.record.ended(run_id)
+
+
+class TestTimeout:
+    def test_the_sub_run_and_what_is_nested_in_it_are_cancelled(self, workers):
+        workers.doubles.llm.behaviour("hang")
+        inner = sub(sub(ask("a", "deep inside")), ask("b", "beside", depends_on=[]))
+        run_id = workers.begin({"steps": [inner | once(timeout="300ms"), ask("after", "never")]})
+        assert workers.record.ended(run_id) == "failed"
+        error = workers.record.error(run_id)
+        assert (error["code"], error["step_id"]) == ("step_timed_out", "s")
+        eventually(lambda: in_flight(workers) == 0)
+        [child] = children(workers, run_id)
+        [nested] = children(workers, child)
+        assert {workers.record.ended(run) for run in (child, nested)} == {"cancelled"}
+        assert workers.record.steps(child) == {"s": "cancelled", "b": "cancelled"}
+        assert "never" not in prompts(workers)
+
+    def test_it_is_tried_again_as_its_policy_says(self, workers):
+        workers.doubles.llm.behaviour("hang", for_requests=1)
+        retry = {"timeout": "500ms", "retry": {"max_attempts": 50, "delay": "10ms", "max_delay": "10ms"}}
+        result = workers.execute({"steps": [sub(ask("a", "[[say in time]]"), **retry)]})
+        assert result["success"], result
+        run_id = workers.record.rows("SELECT run_id FROM runs WHERE workflow_id = %s", result["workflow_id"])[0][0]
+        first, *_, last = children(workers, run_id)
+        assert workers.record.ended(first) == "cancelled"
+        assert workers.record.status(last) == "succeeded"
+
+    def test_put_up_with(self, workers):
+        workers.doubles.llm.behaviour("hang", for_requests=1)
+        step = sub(ask("a", "hangs")) | once(timeout="300ms", on_error="continue")
+        run_id = workers.begin({"steps": [step, ask("b", "[[say on]]")]})
+        assert workers.record.ended(run_id) == "succeeded"
+        [child] = children(workers, run_id)
+        assert workers.record.ended(child) == "cancelled"
+        eventually(lambda: in_flight(workers) == 0)
+
+    def test_each_item_has_its_own(self, workers):
+        steps = [ask("a", "${{ context.query }}")]
+        parameters = {"definition": {"steps": steps}, "context": {"query": "${{ item }}"}}
+        step = {"step_id": "s", "type": "workflow", "parameters": parameters, "on_error": "continue"}
+        each = {"for_each": {"items": ["[[hang]]", "[[say well]]"]}}
+        run_id = workers.begin({"steps": [step | each | once(timeout="2s")]})
+        assert workers.record.ended(run_id) == "succeeded"
+        assert workers.record.items(run_id, "s") == ["failed", "succeeded"]
+        eventually(lambda: in_flight(workers) == 0)
+
+    def test_without_one_a_sub_run_may_wait(self, workers):
+        run_id = workers.begin({"steps": [sub({"step_id": "w", "type": "wait", "parameters": {"signal": "go"}})]})
+        eventually(lambda: children(workers, run_id))
+        due = "SELECT due_at FROM steps WHERE run_id = %s"
+        eventually(lambda: workers.record.steps(run_id)["s"] == "waiting")
+        assert workers.record.rows(due, run_id) == [(None,)]
+        workers.record.transitions.cancel(run_id)
+
+
+class TestRetryOfTheParent:
+    def test_what_succeeded_in_the_sub_run_is_not_repeated(self, workers):
+        workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=1)
+        run_id = workers.begin({"steps": [ask("p", "p"), sub(ask("a", "a"), ask("b", "b"), ask("c", "c"))]})
+        assert workers.record.ended(run_id) == "failed"
+        [child] = children(workers, run_id)
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"p": 1, "a": 1, "b": 2, "c": 1}
+        assert children(workers, run_id) == [child]
+        assert workers.record.status(child) == "succeeded"
+        workers.record.assert_recorded_once(child)
+
+    def test_nor_in_what_is_nested_in_it(self, workers):
+        workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=2)
+        run_id = workers.begin({"steps": [sub(ask("a", "a"), sub(ask("b", "b"), ask("c", "c")), ask("d", "d"))]})
+        assert workers.record.ended(run_id) == "failed"
+        assert steer_to_the_end(workers, run_id) == "failed"
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"a": 1, "b": 1, "c": 3, "d": 1}
+
+    def test_nor_in_the_items_of_a_fan_out(self, workers):
+        parameters = {"definition": {"steps": [ask("a", "a${{ context.n }}"), ask("b", "b${{ context.n }}")]}}
+        step = {"step_id": "s", "type": "workflow", "parameters": parameters | {"context": {"n": "${{ item }}"}}}
+        workers.doubles.llm.behaviour("bad400", after_requests=3, for_requests=1)
+        run_id = workers.begin({"steps": [step | {"for_each": {"items": [1, 2], "max_parallel": 1}}]})
+        assert workers.record.ended(run_id) == "failed"
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"a1": 1, "b1": 1, "a2": 1, "b2": 2}
+
+    def test_one_that_was_cancelled_with_its_parent_goes_on(self, workers):
+        workers.doubles.llm.behaviour("hang", after_requests=1, for_requests=1)
+        run_id = workers.begin({"steps": [sub(ask("a", "a"), ask("b", "b"))]})
+        eventually(lambda: in_flight(workers) == 1 and prompts(workers).get("b"))
+        workers.record.transitions.cancel(run_id)
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"a": 1, "b": 2}
+
+    def test_one_that_ended_well_meanwhile_is_taken_as_it_is(self, workers):
+        run_id = workers.begin({"steps": [sub(ask("a", "a"))], "output": "${{ steps.s.output.output.text }}"})
+        [child] = eventually(lambda: children(workers, run_id))
+        assert workers.record.ended(run_id) == "succeeded"
+        workers.record.rows("UPDATE runs SET status = 'failed', output = NULL WHERE run_id = %s", run_id)
+        workers.record.rows("UPDATE steps SET status = 'cancelled' WHERE run_id = %s", run_id)
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"a": 1}
+        assert children(workers, run_id) == [child]
+
+
+class TestRetryAndTolerance:
+    def test_a_failure_that_was_put_up_with_is_not_repeated(self, workers):
+        steps = [
+            ask("a", "no [[bad400]]", on_error="continue"),
+            ask("b", "b"),
+            ask("c", "c [[bad400]]", on_error="continue", depends_on=["b"]),
+        ]
+        workers.doubles.llm.behaviour("bad400", for_requests=1)
+        run_id = workers.begin({"steps": steps})
+        assert workers.record.ended(run_id) == "failed"
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers) == {"no [[bad400]]": 1, "b": 2, "c [[bad400]]": 1}
+        assert workers.record.steps(run_id) == {"a": "failed", "b": "succeeded", "c": "failed"}
+
+    def test_nor_by_a_retry_of_a_run_that_was_cancelled(self, workers):
+        wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
+        run_id = workers.begin({"steps": [ask("a", "no [[bad400]]", on_error="continue"), wait]})
+        eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
+        workers.record.transitions.cancel(run_id)
+        workers.record.transitions.retry(run_id, deadline=None)
+        workers.record.transitions.signal(run_id, "go", {})
+        assert workers.record.ended(run_id) == "succeeded"
+        assert prompts(workers) == {"no [[bad400]]": 1}
+
+    @pytest.mark.parametrize("by", ["output", "step"])
+    def test_one_that_was_the_undoing_of_the_run_is(self, workers, by):
+        """The run failed of it: somebody needed what it did not give."""
+        workers.doubles.llm.behaviour("bad400", for_requests=1)
+        text = "${{ steps.a.output.text }}"
+        needs = ask("b", text) if by == "step" else ask("b", "b")
+        steps = [ask("a", "[[say found]]", on_error="continue"), needs]
+        run_id = workers.begin({"steps": steps, "output": text})
+        assert workers.record.ended(run_id) == "failed"
+        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert prompts(workers)["[[say found]]"] == 2
+        assert workers.record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'"found"',)]

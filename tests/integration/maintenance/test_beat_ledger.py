@@ -1,0 +1,94 @@
+"""The lock and the ledger on a real Redis: what a candidate that is behind the times tries comes to nothing."""
+
+import pytest
+
+from citadel_common.schedule import LEADER, SLOTS, Schedule, ScheduledEntry
+from citadel_maintenance.beat.ledger import Ledger, Parcel
+from citadel_maintenance.beat.lock import LeaderLock
+
+PARCEL = Parcel(list_name="somewhere", message="a message")
+STATE = ScheduledEntry(name="warm", task="t", when="every 5m", next_at=2.0, leader="first")
+
+
+@pytest.fixture
+def store(redis_server):
+    redis_server.flush()
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def locks(store):
+    return [LeaderLock(store, name, ttl=60) for name in ("first", "second")]
+
+
+@pytest.fixture
+def ledgers(store):
+    return [Ledger(store, name) for name in ("first", "second")]
+
+
+def test_one_at_a_time(locks, store):
+    first, second = locks
+    assert first.take()
+    assert not second.take()
+    assert first.keep()
+    assert 0 < store.pttl(LEADER) <= 60_000
+    first.release()
+    assert second.take()
+    assert not first.is_held
+
+
+def test_a_lead_that_went_to_another_is_neither_renewed_nor_released(store):
+    first = LeaderLock(store, "first", ttl=0.001)
+    assert first.take()
+    store.set(LEADER, "second")
+    assert not first.keep()
+    assert not first.is_held
+    first.release()
+    assert store.get(LEADER) == b"second"
+
+
+def test_a_slot_is_published_once(locks, ledgers, store):
+    first, second = ledgers
+    assert locks[0].take()
+    assert first.settle(STATE, 1000, PARCEL) == "done"
+    assert first.settle(STATE, 1000, PARCEL) == "settled"
+    assert first.settle(STATE, 999, PARCEL) == "settled"
+    locks[0].release()
+    locks[1].take()
+    assert second.settle(STATE, 1000, PARCEL) == "settled"
+    assert second.settle(STATE, 1001, PARCEL) == "done"
+    assert store.lrange(PARCEL.list_name, 0, -1) == [b"a message"] * 2
+
+
+@pytest.mark.parametrize("holder", ["second", None])
+def test_who_does_not_lead_publishes_nothing(ledgers, store, holder):
+    if holder:
+        store.set(LEADER, holder)
+    assert ledgers[0].settle(STATE, 1000, PARCEL) == "not_leader"
+    ledgers[0].rewind(STATE.name, 5)
+    assert not store.exists(PARCEL.list_name, SLOTS)
+
+
+def test_a_publication_that_fails_settles_nothing(locks, ledgers, store):
+    """It is tried again within the slot."""
+    locks[0].take()
+    store.set(PARCEL.list_name, "no list")
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        ledgers[0].settle(STATE, 1000, PARCEL)
+    store.delete(PARCEL.list_name)
+    assert ledgers[0].settle(STATE, 1000, PARCEL) == "done"
+    assert store.llen(PARCEL.list_name) == 1
+
+
+def test_an_entry_that_is_known_keeps_its_mark(ledgers):
+    ledgers[0].introduce([STATE], {"warm": 7}, [])
+    ledgers[1].introduce([STATE], {"warm": 9, "other": 3}, ["other"])
+    assert ledgers[0].slots() == {"warm": 7}
+    assert ledgers[0].states() == {"warm": STATE}
+
+
+def test_a_state_that_cannot_be_read_is_no_obstacle(ledgers, store):
+    store.hset("citadel:beat", mapping={"warm": "{", "other": '{"name": "other"}', "list": "[1]"})
+    assert ledgers[0].states() == {"warm": None, "other": None, "list": None}
+    assert Schedule(store).entries() == []

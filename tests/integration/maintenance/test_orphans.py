@@ -1,0 +1,106 @@
+"""`citadel.purge_orphans`: what workers and requests left behind, and nothing of anybody else's."""
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+import redis
+
+from citadel_common.tasks.deliveries import forgive_delivery
+from citadel_common.worker.presence import UNACKED_PREFIX, WORKERS, unacked_options
+from tests.integration.maintenance.conftest import Ask
+from tests.support.celery_client import PlainClient
+from tests.support.maintenance import MaintenanceProcess
+from tests.support.polling import eventually
+
+TASK = "citadel.purge_orphans"
+FOREIGN = {
+    "citadel:unheard-of": "x",
+    "citadel:rates": "x",
+    "unacked_index": "x",
+    "celery-task-meta-theirs": "x",
+    "somebody:else": "x",
+}
+
+
+def heartbeat(worker_id: str, *, age: float) -> bytes:
+    """The last heartbeat of a worker of another machine."""
+    fields: dict[str, Any] = {
+        "id": worker_id,
+        "queue": "embeddings",
+        "host": "h",
+        "pid": 1,
+        "machine": "m",
+        "born": "1",
+    }
+    counts = {"concurrency": 1, "running": 0, "processed": 0, "failed": 0}
+    return orjson.dumps(fields | counts | {"started_at": 0.0, "seen_at": time.time() - age})
+
+
+def test_keys_that_should_expire_do_again(store: "redis.Redis", ask: Ask) -> None:
+    forgive_delivery(store, "handed-back")
+    store.set("citadel:rate:alice:29", 7)
+    store.set("citadel:rate:bob:29", 7, ex=5)
+    foretold, report = ask(TASK, dry_run=True), ask(TASK)
+    assert 0 < store.ttl("citadel:deliveries:handed-back") <= 24 * 3600
+    assert 0 < store.ttl("citadel:rate:alice:29") <= 60
+    assert 0 < store.ttl("citadel:rate:bob:29") <= 5
+    assert (foretold["repaired"], report["repaired"], report["removed"]) == (2, 2, 0)
+    assert ask(TASK)["kinds"] == {}
+
+
+def test_other_keys_are_never_touched(store: "redis.Redis", ask: Ask) -> None:
+    for key, value in FOREIGN.items():
+        store.set(key, value)
+    report = ask(TASK)
+    assert {key: store.get(key) for key in FOREIGN} == dict.fromkeys(FOREIGN, b"x")
+    assert all(store.ttl(key) == -1 for key in FOREIGN)
+    assert (report["removed"], report["repaired"]) == (0, 0)
+
+
+def test_the_index_of_a_worker_that_is_gone_goes(
+    store: "redis.Redis", maintenance: MaintenanceProcess, ask: Ask
+) -> None:
+    gone, living = "embeddings@h:1:gone", eventually(lambda: store.hkeys(WORKERS))[0].decode()
+    for worker_id in (gone, living):
+        store.zadd(unacked_options(worker_id)["unacked_index_key"], {"tag": 1.0})
+    report = ask(TASK)
+    assert report["kinds"]["unacked_indexes"]["removed"] == 1
+    assert store.exists(unacked_options(gone)["unacked_index_key"]) == 0
+    assert store.exists(unacked_options(living)["unacked_index_key"]) == 1
+
+
+def test_entries_of_the_register_that_cannot_be_read_go(store: "redis.Redis", ask: Ask) -> None:
+    store.hset(WORKERS, mapping={"broken": "{", "strange": "[]", "future": heartbeat("future", age=-5)})
+    ask(TASK)
+    left = {name.decode() for name in store.hkeys(WORKERS)}
+    assert {"broken", "strange"}.isdisjoint(left)
+    assert "future" in left
+    store.hdel(WORKERS, "future")
+
+
+@pytest.mark.usefixtures("maintenance")
+def test_messages_held_by_a_worker_that_nobody_knows_are_given_back(
+    store: "redis.Redis", plain: PlainClient, ask: Ask
+) -> None:
+    """As a worker leaves them that was forgotten while it was paused, and killed when it went on."""
+    worker_id = "embeddings@h:1:unknown"
+    with plain.app.connection_for_write() as connection:
+        sent = plain.publish("generate_embedding", ["x"], queue="embeddings")
+        [raw] = store.lrange("embeddings", 0, -1)
+        store.delete("embeddings")
+        del connection
+    keys = unacked_options(worker_id)
+    store.hset(keys["unacked_key"], "tag", orjson.dumps([orjson.loads(raw), "", "embeddings"]))
+    store.zadd(keys["unacked_index_key"], {"tag": time.time()})
+
+    assert ask(TASK, dry_run=True)["kinds"]["messages_of_unknown_workers"]["examined"] == 1
+    assert store.exists(UNACKED_PREFIX + worker_id) == 1
+    ask(TASK)
+
+    lists = ["embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9))]
+    [message] = eventually(lambda: [entry for name in lists for entry in store.lrange(name, 0, -1)])
+    assert orjson.loads(message)["headers"]["id"] == sent.id
+    assert store.exists(UNACKED_PREFIX + worker_id) == 0
+    eventually(lambda: not store.hexists(WORKERS, worker_id))

@@ -1,0 +1,124 @@
+"""Queues and workers, as the exporter tells them, are as they are."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from citadel_common.contracts import Queue
+from citadel_common.settings import CommonSettings
+from citadel_common.tasks import app as app_module
+from citadel_common.tasks.app import create_app
+from tests.integration.monitoring.exporter import Exporter
+from tests.support.polling import eventually
+
+TASK = "generate_embedding"
+QUEUE = "embeddings"
+HOUR = 3600.0
+
+
+@pytest.fixture
+def exporter(fleet):
+    with Exporter(fleet.redis.url) as exporter:
+        yield exporter
+
+
+@pytest.fixture
+def producer(fleet):
+    """A producer of Citadel's."""
+    app = create_app(CommonSettings(broker_url=fleet.redis.url))
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def an_hour_ago(monkeypatch):
+    """What is sent now was sent then."""
+    monkeypatch.setattr(app_module, "time", SimpleNamespace(time=lambda: time.time() - HOUR))
+
+
+def publish(fleet, count, priority):
+    for number in range(count):
+        fleet.plain.publish(TASK, [f"lane {priority} {number}"], priority=priority)
+
+
+def oldest(exporter, lane):
+    return exporter.scrape().value("queue_oldest_message_age_seconds", queue=QUEUE, lane=lane)
+
+
+def test_every_lane_and_what_is_unacked_while_it_runs(fleet, exporter):
+    fleet.double.behaviour("hang")
+    for _ in range(2):
+        fleet.start(WORKER__CONCURRENCY=1)
+    publish(fleet, 2, 3)
+    eventually(lambda: exporter.scrape().value("queue_running_tasks", queue=QUEUE) == 2)
+    for count, priority in ((2, 0), (3, 3), (4, 6), (1, 9)):
+        publish(fleet, count, priority)
+    scrape = exporter.scrape()
+    lanes = {"interactive": 2, "standard": 3, "batch": 5}
+    assert scrape.by("lane", "queue_ready_messages", queue=QUEUE) == lanes
+    assert scrape.value("queue_unacked_messages", queue=QUEUE) == 2
+    assert scrape.value("queue_workers", queue=QUEUE) == 2
+    assert scrape.value("queue_worker_concurrency", queue=QUEUE) == 2
+    for other in set(Queue) - {Queue.EMBEDDINGS}:
+        assert scrape.value("queue_unacked_messages", queue=other.value) == 0
+        assert set(scrape.by("lane", "queue_ready_messages", queue=other.value).values()) == {0}
+
+
+def test_a_dead_worker_is_gone_and_no_message_is_lost_from_sight(fleet, exporter):
+    fleet.double.behaviour("hang")
+    doomed, other = fleet.start(WORKER__CONCURRENCY=1), fleet.start(WORKER__CONCURRENCY=1)
+    publish(fleet, 5, 3)
+    eventually(lambda: exporter.scrape().value("queue_running_tasks", queue=QUEUE) == 2)
+    doomed.kill()
+    eventually(lambda: exporter.scrape().value("queue_unacked_messages", queue=QUEUE) == 1)
+    scrape = exporter.scrape()
+    assert scrape.value("queue_workers", queue=QUEUE) == 1
+    assert scrape.value("queue_worker_concurrency", queue=QUEUE) == 1
+    assert scrape.by("lane", "queue_ready_messages", queue=QUEUE)["standard"] == 4
+    other.kill()
+    eventually(lambda: exporter.scrape().value("queue_workers", queue=QUEUE) == 0)
+
+
+def test_scaled_to_zero_every_queue_keeps_its_rows(fleet, exporter):
+    worker = fleet.start()
+    eventually(lambda: exporter.scrape().value("queue_workers", queue=QUEUE) == 1)
+    assert worker.terminate() == 0
+    publish(fleet, 3, 6)
+    scrape = exporter.scrape()
+    for queue in Queue:
+        assert set(scrape.by("lane", "queue_ready_messages", queue=queue.value)) == {"interactive", "standard", "batch"}
+        for name in ("queue_workers", "queue_worker_concurrency", "queue_running_tasks", "queue_unacked_messages"):
+            assert scrape.value(name, queue=queue.value) == 0
+    assert scrape.value("queue_ready_messages", queue=QUEUE, lane="batch") == 3
+
+
+def test_age_of_what_citadel_sent(exporter, producer, an_hour_ago):
+    assert oldest(exporter, "standard") == 0
+    producer.send_task(TASK, args=["a"])
+    assert HOUR <= oldest(exporter, "standard") < 2 * HOUR
+    assert oldest(exporter, "interactive") == 0
+
+
+def test_age_of_the_one_that_is_taken_next_whatever_its_size(exporter, producer, fleet, an_hour_ago):
+    """Its text holds what looks like a time; the message behind it is younger."""
+    producer.send_task(TASK, args=['"sent_at": 1, ' * 400_000], priority=6)
+    fleet.plain.publish(TASK, ["b"], priority=6)
+    assert HOUR <= oldest(exporter, "batch") < 2 * HOUR
+
+
+def test_age_of_a_foreign_message_counts_from_when_it_was_first_seen(fleet, exporter):
+    for text in ("a", "b"):
+        fleet.plain.publish(TASK, [text], priority=0)
+    first = oldest(exporter, "interactive")
+    second = eventually(lambda: (age := oldest(exporter, "interactive")) > first + 0.2 and age)
+    with fleet.redis.client() as client:
+        client.rpop(QUEUE)
+        assert oldest(exporter, "interactive") < second
+        client.delete(QUEUE)
+    assert oldest(exporter, "interactive") == 0
+
+
+def test_it_stops_politely_and_tells_that_it_lives(exporter):
+    assert exporter.get("/livez") == "ok\n"
+    assert exporter.terminate() == 0

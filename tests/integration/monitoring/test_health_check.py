@@ -1,0 +1,281 @@
+"""Health checks of real servers: each in turn is ended, silent, slow or refuses the credentials."""
+
+import asyncio
+
+import pytest
+
+from tests.doubles.qdrant_process import QdrantProcess
+from tests.integration.monitoring.watched import (
+    DEADLINE,
+    REDIS_KEY,
+    Muffling,
+    active_threads,
+    backend,
+    closed_url,
+    endpoint,
+    open_files,
+    parrot_port,
+    silent_port,
+    troubles,
+)
+from tests.support.polling import eventually
+
+SERVICES = {"broker", "results", "cache", "postgres", "qdrant", "llm/main"}
+HUNG = f"accepts connections and does not answer within {DEADLINE:.3g} s"
+
+
+class TestAllIsWell:
+    def test_everything_is_up(self, watched):
+        report = watched.check()
+        ollama = f"embeddings/main/127.0.0.1:{watched.ollama.port}"
+        assert report["services"].keys() == SERVICES | {ollama}
+        assert troubles(report) == {}
+        assert (report["status"], report["overall_health"]) == ("ok", True)
+        assert report["service_health"] == {"redis": True, "qdrant": True, "postgres": True}
+        assert all(each["latency_ms"] > 0 for each in report["services"].values())
+        assert [name for name, each in report["services"].items() if not each["required"]] == ["cache", "llm/main"]
+
+    def test_the_figures_of_the_machine_are_there(self, watched):
+        report = watched.check()
+        figures = report["system_metrics"]
+        assert 0 < figures["memory_percent"] <= 100
+        assert 0 < figures["disk_percent"] <= 100
+        assert figures["memory_available_gb"] > 0
+        assert report["server_ip"].count(".") == 3
+
+    def test_an_embedded_qdrant_counts_as_up(self, watched):
+        report = watched.check(qdrant={})
+        assert report["services"]["qdrant"]["status"] == "embedded"
+        assert (report["status"], report["service_health"]["qdrant"]) == ("ok", True)
+
+    @pytest.mark.parametrize("style", ["openai", "ollama"])
+    @pytest.mark.parametrize("ending", ["", "/", "/v1"])
+    def test_urls_may_end_as_they_like(self, watched, style, ending):
+        report = watched.check(
+            llm={"endpoints": {"main": endpoint(watched.llm.url + ending, style=style)}},
+            embeddings={"backends": {"main": backend(watched.ollama.url + ending, kind=style)}},
+        )
+        assert troubles(report) == {}
+
+    def test_a_local_model_is_no_server(self, watched):
+        report = watched.check(embeddings={"backends": {"here": {"kind": "local"}}})
+        assert report["services"].keys() == SERVICES
+
+    def test_a_server_without_a_list_of_models_is_up(self, watched):
+        with QdrantProcess() as other:
+            report = watched.check(embeddings={"backends": {"tei": backend(other.url, kind="openai")}})
+        assert troubles(report) == {}
+
+
+def refusing(watched, name):
+    """Settings by which one service refuses the credentials: name of the service, and the changes."""
+    wrong = {
+        "broker": {"broker_url": watched.broker.url.replace("geheim", "falsch"), "result_url": watched.broker.url},
+        "broker without": {
+            "broker_url": f"redis://127.0.0.1:{watched.broker.port}/0",
+            "result_url": watched.broker.url,
+        },
+        "results": {"result_url": watched.broker.url.replace("geheim", "falsch")},
+        "cache": {"cache_url": watched.broker.url.replace("geheim", "falsch")},
+        "postgres": {"postgres_dsn": watched.postgres.dsn.replace("of-the-tests", "falsch")},
+        "qdrant": {"qdrant": {"url": watched.qdrant.url, "api_key": "falsch"}},
+        "embeddings": {"embeddings": {"backends": {"main": backend(watched.ollama.url, api_key="falsch")}}},
+        "llm": {"llm": {"endpoints": {"main": endpoint(watched.llm.url, api_key="falsch")}}},
+    }
+    return wrong[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("broker", "down"),
+        ("broker without", "down"),
+        ("results", "down"),
+        ("cache", "degraded"),
+        ("postgres", "down"),
+        ("qdrant", "down"),
+        ("embeddings", "down"),
+        ("llm", "degraded"),
+    ],
+)
+def test_refused_credentials(watched, name, status):
+    report = watched.check(**refusing(watched, name))
+    [(service, said)] = troubles(report).items()
+    assert service.startswith(name.partition(" ")[0])
+    assert "refuses the credentials" in said
+    assert "falsch" not in str(report)
+    assert (report["status"], report["overall_health"]) == (status, status != "down")
+    assert report["services"][service]["latency_ms"] is None
+
+
+@pytest.mark.parametrize("mode", ["auth401", "error500", "html502"])
+def test_what_an_http_server_answers_is_named(watched, mode):
+    watched.ollama.behaviour(mode, routes="all")
+    [said] = troubles(watched.check()).values()
+    assert mode[-3:] in said
+    assert ("refuses the credentials" in said) == (mode == "auth401")
+
+
+def test_a_qdrant_that_is_not_ready(watched):
+    watched.qdrant.behaviour("not_ready")
+    report = watched.check()
+    assert "answers /readyz with status 503" in troubles(report)["qdrant"]
+    assert report["service_health"]["qdrant"] is False
+
+
+@pytest.mark.parametrize("double", ["ollama", "qdrant", "llm"])
+def test_a_server_that_hangs_up(watched, double):
+    getattr(watched, double).behaviour("dead")
+    [said] = troubles(watched.check()).values()
+    assert "does not answer" in said
+
+
+UNREACHABLE = {
+    "broker": (lambda url: {"broker_url": url("redis"), "result_url": None}, {"broker", "results"}, "down"),
+    "results": (lambda url: {"result_url": url("redis")}, {"results"}, "down"),
+    "cache": (lambda url: {"cache_url": url("redis")}, {"cache"}, "degraded"),
+    "postgres": (lambda url: {"postgres_dsn": f"{url('postgresql')}/x"}, {"postgres"}, "down"),
+    "qdrant": (lambda url: {"qdrant": {"url": url("http")}}, {"qdrant"}, "down"),
+    "embeddings": (lambda url: {"embeddings": {"backends": {"main": backend(url("http"))}}}, {"embeddings"}, "down"),
+    "openai": (
+        lambda url: {"embeddings": {"backends": {"main": backend(url("http"), kind="openai")}}},
+        {"embeddings"},
+        "down",
+    ),
+    "llm": (lambda url: {"llm": {"endpoints": {"main": endpoint(url("http"))}}}, {"llm"}, "degraded"),
+}
+
+
+def assert_down(report, names, status, words):
+    found = troubles(report)
+    assert {name.partition("/")[0] for name in found} == names
+    assert all(words in said for said in found.values())
+    assert (report["status"], report["overall_health"]) == (status, status != "down")
+
+
+@pytest.mark.parametrize("name", UNREACHABLE)
+def test_a_server_that_is_not_there(watched, name):
+    changes, names, status = UNREACHABLE[name]
+    assert_down(watched.check(**changes(closed_url)), names, status, "is not reachable")
+
+
+@pytest.mark.parametrize("name", UNREACHABLE)
+def test_a_server_that_accepts_and_never_answers(watched, name):
+    changes, names, status = UNREACHABLE[name]
+    with silent_port() as port:
+        report = watched.check(**changes(lambda scheme: f"{scheme}://127.0.0.1:{port}"))
+    assert_down(report, names, status, HUNG)
+    assert all(report["services"][service]["latency_ms"] is None for service in troubles(report))
+
+
+def test_a_postgres_that_falls_silent_once_it_is_connected(watched):
+    with Muffling(watched.postgres.port) as relay:
+        port = relay.url.rpartition(":")[2]
+        report = watched.check(postgres_dsn=watched.postgres.dsn.replace(str(watched.postgres.port), port))
+        eventually(lambda: tasks_of(watched.loop) == 0)
+        assert relay.connections == 2  # the query, and a look whether it accepts; no request to cancel the query
+    assert HUNG in troubles(report)["postgres"]
+
+
+class TestServersThatStop:
+    def test_redis(self, watched):
+        watched.cache.kill()
+        report = watched.check()
+        watched.cache.restart()
+        assert list(troubles(report)) == ["cache"]
+        assert report["service_health"] == {"redis": False, "qdrant": True, "postgres": True}
+        assert troubles(watched.check()) == {}
+
+    def test_frozen_redis(self, watched):
+        with watched.broker.frozen():
+            report = watched.check()
+        assert_down(report, {"broker", "results"}, "down", HUNG)
+
+    def test_postgres(self, watched):
+        watched.postgres.stop()
+        report = watched.check()
+        watched.postgres.start()
+        assert_down(report, {"postgres"}, "down", "is not reachable")
+        assert report["service_health"]["postgres"] is False
+
+    def test_frozen_postgres(self, watched):
+        with watched.postgres.frozen():
+            report = watched.check()
+        assert_down(report, {"postgres"}, "down", HUNG)
+
+    def test_a_database_that_does_not_exist(self, watched):
+        report = watched.check(postgres_dsn=watched.postgres.dsn_of("nowhere"))
+        assert 'refuses connections: database "nowhere" does not exist' in troubles(report)["postgres"]
+
+
+class TestOneUrlOfABackend:
+    def test_one_that_answers_is_enough(self, watched):
+        urls = (closed_url(), watched.ollama.url)
+        report = watched.check(embeddings={"backends": {"main": backend(*urls)}})
+        [(name, said)] = troubles(report).items()
+        assert name == f"embeddings/main/{urls[0].removeprefix('http://')}"
+        assert urls[0] in said
+        assert report["status"] == "degraded"
+
+    def test_each_backend_needs_one(self, watched):
+        backends = {"main": backend(watched.ollama.url), "other": backend(closed_url(), closed_url())}
+        report = watched.check(embeddings={"backends": backends})
+        assert len(troubles(report)) == 2
+        assert report["status"] == "down"
+
+
+class TestSlow:
+    def test_whatever_takes_longer_than_told_is_slow(self, watched):
+        report = watched.check({"slow": 1e-6})
+        assert {each["status"] for each in report["services"].values()} == {"slow"}
+        assert (report["status"], report["overall_health"]) == ("degraded", True)
+        assert all(report["service_health"].values())
+
+    def test_the_slow_one_is_named(self, watched):
+        watched.qdrant.behaviour("slow", delay_ms=1200)
+        report = watched.check({"slow": 1.1, "check_deadline": 20})
+        assert report["services"]["qdrant"]["status"] == "slow"
+        assert report["services"]["qdrant"]["latency_ms"] > 1100
+        assert "answers slowly" in troubles(report)["qdrant"]
+        assert report["status"] == "degraded"
+
+
+class TestNothingIsLeft:
+    def test_of_checks_that_were_given_up(self, watched):
+        with silent_port() as port:
+            url = f"127.0.0.1:{port}"
+            silent = {
+                "broker_url": f"redis://{url}/0",
+                "postgres_dsn": f"postgresql://{url}/x",
+                "qdrant": {"url": f"http://{url}"},
+                "embeddings": {"backends": {"main": backend(f"http://{url}")}},
+                "llm": {"endpoints": {"main": endpoint(f"http://{url}")}},
+            }
+            watched.check({"check_deadline": 0.3}, **silent)
+            eventually(lambda: tasks_of(watched.loop) == 0)
+            files, threads = open_files(), active_threads()
+            for _ in range(5):
+                report = watched.check({"check_deadline": 0.3}, **silent)
+                assert len(troubles(report)) == 6
+            eventually(lambda: tasks_of(watched.loop) == 0)
+            eventually(lambda: open_files() <= files)
+            assert active_threads() <= threads
+
+    def test_of_names_that_do_not_resolve(self, watched):
+        report = watched.check(broker_url="redis://nowhere.invalid/0", result_url=watched.broker.url)
+        [(name, said)] = troubles(report).items()
+        assert name == "broker"
+        assert "is not reachable" in said
+
+
+def tasks_of(loop):
+    async def others():
+        return len(asyncio.all_tasks()) - 1
+
+    return loop.result_of(loop.begin(others()), DEADLINE)
+
+
+def test_a_secret_that_a_server_repeats_is_not_passed_on(watched):
+    with parrot_port() as port:
+        report = watched.check(cache_url=f"redis://:{REDIS_KEY}@127.0.0.1:{port}/0")
+    assert "***" in troubles(report)["cache"]

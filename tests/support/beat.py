@@ -1,0 +1,168 @@
+"""Beat candidates as processes, and what they have published."""
+
+import base64
+import contextlib
+import itertools
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from citadel_common.contracts import Queue
+from citadel_common.queues import lists_of
+from citadel_common.schedule import LEADER
+from citadel_maintenance.beat.built_in import BUILT_IN
+from tests.support.polling import eventually
+from tests.support.redis_server import RedisProcess
+from tests.support.worker import ServiceProcess
+
+TASK = "warm_embedding_cache"
+QUEUE = Queue.EMBEDDINGS
+FAST = {"BEAT__LOCK_TTL": "1", "BEAT__MIN_INTERVAL": "0.1", "BEAT__ON_TIME": "30"}
+ALONE = {f"BEAT__SCHEDULE__{name}__ENABLED": "false" for name in BUILT_IN}
+
+
+def entry(name: str, **fields: Any) -> dict[str, Any]:
+    """Return the settings of an entry of the tests' own."""
+    known = {"task": TASK, "args": '{"texts": []}'} | fields
+    return {f"BEAT__SCHEDULE__{name}__{field.upper()}": value for field, value in known.items()}
+
+
+class BeatProcess(ServiceProcess):
+    """`python -m citadel_maintenance.beat` with these entries and no other; ready when the constructor returns."""
+
+    def __init__(self, redis_url: str, *entries: Mapping[str, Any], wait: bool = True, **settings: Any) -> None:
+        own = {name: value for fields in entries for name, value in fields.items()}
+        super().__init__(
+            "citadel_maintenance.beat", {"BROKER_URL": redis_url} | FAST | ALONE | own | settings, wait=False
+        )
+        if wait:
+            self.wait_for("beat_ready")
+
+    @property
+    def identity(self) -> str:
+        """The part of its token that a test can know."""
+        return f":{self.pid}:"
+
+    def leads(self, store: "redis.Redis") -> bool:
+        """Whether the lock is its."""
+        return self.identity.encode() in (store.get(LEADER) or b"")
+
+    def resume(self) -> None:
+        """Let it go on after a pause."""
+        self.signal(signal.SIGCONT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periodic:
+    """One published message."""
+
+    task: str
+    task_id: str
+    kwargs: dict[str, Any]
+    entry: str
+    slot: int
+    headers: dict[str, Any]
+
+
+class Beats:
+    """Candidates that come and go on one Redis; they end with the block."""
+
+    def __init__(self, server: RedisProcess, *entries: Mapping[str, Any], **settings: Any) -> None:
+        self.server = server
+        self._entries = entries
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+        self.store = self._stack.enter_context(server.client())
+        self._living: list[BeatProcess] = []
+
+    def start(self, **settings: Any) -> BeatProcess:
+        """Return a candidate that runs."""
+        process = BeatProcess(self.server.url, *self._entries, **(self._settings | settings))
+        self._living.append(self._stack.enter_context(process))
+        return process
+
+    def leader(self) -> BeatProcess:
+        """Return the candidate that leads, as soon as one does."""
+        return eventually(lambda: next((beat for beat in self._living if beat.leads(self.store)), None))
+
+    def end(self, beat: BeatProcess) -> None:
+        """End a candidate without a chance to clean up."""
+        beat.kill()
+        self._living.remove(beat)
+
+    def stop(self) -> None:
+        """End all politely."""
+        for beat in self._living:
+            assert beat.terminate() == 0
+        self._living.clear()
+
+    def wait_for_more(self, count: int) -> None:
+        """Wait until that many further messages are published."""
+        before = len(messages(self.store))
+        eventually(lambda: len(messages(self.store)) >= before + count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+def messages(store: "redis.Redis") -> list[Periodic]:
+    """Return what waits on the queue."""
+    return [_periodic(json.loads(entry)) for name in lists_of(QUEUE) for entry in store.lrange(name, 0, -1)]
+
+
+def slots_of(published: list[Periodic]) -> dict[str, list[int]]:
+    """Return the slots of each entry, in order."""
+    ordered = sorted(published, key=lambda message: (message.entry, message.slot))
+    groups = itertools.groupby(ordered, key=lambda message: message.entry)
+    return {name: [message.slot for message in group] for name, group in groups}
+
+
+def assert_every_slot_once(published: list[Periodic], periods: Mapping[str, int]) -> None:
+    """Check that each entry's slots follow each other without a gap and without a repetition.
+
+    `periods` are milliseconds.
+    """
+    found = slots_of(published)
+    assert found.keys() == periods.keys()
+    for name, slots in found.items():
+        expected = list(range(slots[0], slots[-1] + 1, periods[name]))
+        assert slots == expected, f"{name}: {_difference(slots, expected)}"
+        assert slots[0] % periods[name] == 0
+
+
+def _difference(slots: list[int], expected: list[int]) -> str:
+    twice = [slot for slot in set(slots) if slots.count(slot) > 1]
+    return f"twice: {sorted(twice)}, never: {sorted(set(expected) - set(slots))}"
+
+
+def _periodic(envelope: dict[str, Any]) -> Periodic:
+    headers = envelope["headers"]
+    name, _, moment = headers["citadel_slot"].partition(" ")
+    _, kwargs, _ = json.loads(base64.b64decode(envelope["body"]))
+    return Periodic(
+        task=headers["task"],
+        task_id=headers["id"],
+        kwargs=kwargs,
+        entry=name,
+        slot=round(datetime.fromisoformat(moment).timestamp() * 1000),
+        headers=headers,
+    )
+
+
+@contextlib.contextmanager
+def open_beats(server: RedisProcess, *entries: Mapping[str, Any], **settings: Any) -> Iterator[Beats]:
+    """Give no candidate yet, on an empty Redis."""
+    server.flush()
+    with Beats(server, *entries, **settings) as beats:
+        yield beats

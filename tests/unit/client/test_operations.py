@@ -1,0 +1,219 @@
+"""Dead letters, history and `citadel top`, on scripted answers."""
+
+import json
+
+import httpx
+import pytest
+
+from citadel_client import Conflict, InvalidRequest, ServerUnreachable
+from citadel_client.cli.snapshots import Rates
+from citadel_common.contracts.api import WorkerInfo
+from tests.unit.client.double import problem
+from tests.unit.client.run_double import RunDouble, answer, run_view
+
+AT = "2026-01-01T00:00:00+00:00"
+
+
+def letter(letter_id="a", **more):
+    head = {"id": letter_id, "queue": "embeddings", "task": "generate_embedding", "code": "internal", "error": "[b]no"}
+    return {**head, "at": AT, "priority": 3, "deliveries": 1, "attempts": 1, "requeueable": True, **more}
+
+
+def page(*ids, cursor=None):
+    return answer({"letters": list(map(letter, ids)), "next_cursor": cursor, "total": 9, "counts": []})
+
+
+def worker(processed, at, worker_id="w1", queue="embeddings"):
+    facts = {"host": "h", "pid": 1, "concurrency": 8, "running": 3, "failed": 0, "started_at": AT}
+    return WorkerInfo(
+        id=worker_id, queue=queue, processed=processed, last_seen_at=f"2026-01-01T00:00:{at}+00:00", **facts
+    )
+
+
+class Server(RunDouble):
+    """Answers by path; what is scripted comes first."""
+
+    def handle(self, request):
+        if self.script:
+            return super().handle(request)
+        self.requests.append(request)
+        return self.of(request.url.path, dict(request.url.params))
+
+    def of(self, path, query):
+        if path == "/v1/health":
+            down = {"status": "down", "required": False, "detail": "gone"}
+            return answer({"status": "degraded", "version": "1", "components": {"cache": down}})
+        if path == "/v1/queues":
+            lanes = {"interactive": 1, "standard": 22, "batch": 333}
+            return answer(
+                {"queues": [{"name": "embeddings", "lanes": lanes, "ready": 356, "unacked": 4, "workers": 1}]}
+            )
+        if path == "/v1/workers":
+            return answer({"workers": [worker(100, "00").model_dump()]})
+        if path == "/v1/runs":
+            found = run_view(query["status"], run_id=f"run-{query['status']}")
+            return answer({"runs": [found], "next_cursor": None})
+        return self.letters()
+
+    def letters(self):
+        return page("letter-1")
+
+
+@pytest.fixture
+def double():
+    return Server()
+
+
+def asked(double):
+    return [(request.method, request.url.raw_path.decode()) for request in double.requests]
+
+
+def test_pages_are_fetched_as_needed(talk, double):
+    double.script.extend([page("a", "b", cursor="c1"), page(cursor="c2"), page("c", "d")])
+    found = talk(double, lambda client: client.dead_letters.list(queue="q", error="a b"))
+    assert [entry.id for entry in found] == ["a", "b", "c", "d"]
+    assert asked(double)[1] == ("GET", "/v1/dead-letters?queue=q&error=a+b&cursor=c1&limit=100")
+
+
+def test_one_is_shown_requeued_and_dropped(talk, double):
+    whole = letter(args=[1], kwargs={"text": "t"}, history=[{"at": AT, "code": "x", "error": "y", "worker": "w"}])
+    requeued = {"id": "a/b", "task": "t", "queue": "q", "status": "queued"}
+    double.script.extend([answer(whole), answer(requeued, 202), httpx.Response(204)])
+    assert talk(double, lambda client: client.dead_letters.get("a/b")).kwargs == {"text": "t"}
+    assert talk(double, lambda client: client.dead_letters.requeue("a/b")).queue == "q"
+    assert talk(double, lambda client: client.dead_letters.drop("a/b")) is None
+    path = "/v1/dead-letters/a%2Fb"
+    assert asked(double) == [("GET", path), ("POST", f"{path}/requeue"), ("DELETE", path)]
+
+
+def test_an_order_that_may_have_arrived_is_not_repeated(talk, double):
+    double.script.append(httpx.ReadError("gone"))
+    with pytest.raises(ServerUnreachable):
+        talk(double, lambda client: client.dead_letters.requeue("a"))
+    assert len(double.requests) == 1
+
+
+def test_many_are_requeued_call_by_call(talk, double):
+    failure = {"id": "b", "code": "conflict", "message": "no"}
+    first = {"requeued": ["a"], "failed": [failure], "next_cursor": "c1"}
+    double.script.extend([answer(first), answer({"requeued": ["c"], "failed": [], "next_cursor": None})])
+    done = talk(double, lambda client: client.dead_letters.requeue_all(code="internal"))
+    assert [part.requeued for part in done] == [["a"], ["c"]]
+    assert done[0].failed[0].message == "no"
+    assert [body.get("cursor") for body in double.bodies()] == [None, "c1"]
+    assert all(body["code"] == "internal" and body["all"] is False for body in double.bodies())
+
+
+def test_all_are_meant_only_when_it_is_said(talk, double):
+    double.script.extend([problem(422), answer({"dropped": 3, "next_cursor": None})])
+    with pytest.raises(InvalidRequest):
+        talk(double, lambda client: client.dead_letters.drop_all(queue=None))
+    assert talk(double, lambda client: client.dead_letters.drop_all(everything=True)) == 3
+    assert [path for _, path in asked(double)] == [
+        "/v1/dead-letters?limit=200",
+        "/v1/dead-letters?all=true&limit=200",
+    ]
+
+
+def test_history(talk, double):
+    double.script.append(answer({"kind": "health", "entries": [{"at": AT}]}))
+    assert talk(double, lambda client: client.history("health", limit=5)) == [{"at": AT}]
+    assert asked(double) == [("GET", "/v1/history/health?limit=5")]
+
+
+def test_letters_are_listed_as_they_are(citadel, double):
+    double.script.extend([page("a"), page("a")])
+    code, out, _ = citadel("dead-letters", "list")
+    assert (code, "[b]no" in out) == (0, True)
+    assert json.loads(citadel("dead-letters", "list", "--json")[1])[0]["id"] == "a"
+
+
+def test_a_letter_is_shown(citadel, double):
+    whole = letter(args=["private"], history=[{"at": AT, "code": "worker_lost", "error": "died", "worker": "w1"}])
+    double.script.append(answer(whole))
+    code, out, _ = citadel("dead-letters", "show", "a")
+    assert code == 0
+    assert all(told in out for told in ("private", "worker_lost", "w1"))
+
+
+@pytest.mark.parametrize("action", ["requeue", "drop"])
+@pytest.mark.parametrize("which", [(), ("a", "--all"), ("--all", "--queue", "q")])
+def test_it_must_be_said_which(citadel, double, action, which):
+    code, _, err = citadel("dead-letters", action, *which, "--yes")
+    assert (code, double.requests) == (2, [])
+    assert "say which" in err
+
+
+@pytest.mark.parametrize("action", ["requeue", "drop"])
+def test_nobody_to_ask_means_no(citadel, double, action):
+    code, _, err = citadel("dead-letters", action, "a")
+    assert (code, double.requests) == (2, [])
+    assert "--yes" in err
+
+
+def test_what_cannot_be_requeued_is_an_exit_code(citadel, double):
+    failure = {"id": "b", "code": "conflict", "message": "it could not be decoded"}
+    double.script.append(answer({"requeued": ["a"], "failed": [failure]}))
+    code, out, err = citadel("dead-letters", "requeue", "a", "b", "--yes")
+    assert (code, out) == (1, "1 requeued, 1 not\n")
+    assert "it could not be decoded" in err
+
+
+def test_dropping_by_filter(citadel, double):
+    double.script.append(answer({"dropped": 7}))
+    code, out, _ = citadel("dead-letters", "drop", "--code", "internal", "--yes", "--json")
+    assert (code, json.loads(out)) == (0, {"dropped": 7})
+
+
+def test_conflicts_have_a_class(talk, double):
+    double.script.append(problem(409, "conflict"))
+    with pytest.raises(Conflict):
+        talk(double, lambda client: client.dead_letters.requeue("a"))
+
+
+def test_health_history(citadel, double):
+    services = {"qdrant": {"status": "down"}, "broker": {"status": "up"}}
+    entry = {"at": AT, "health_status": {"status": "down", "services": services}}
+    double.script.extend([answer({"kind": "health", "entries": [entry]})] * 2)
+    code, out, _ = citadel("health", "--history")
+    assert (code, "qdrant down" in out) == (0, True)
+    assert json.loads(citadel("health", "--history", "--json", "-n", 1)[1]) == [entry]
+
+
+def test_rates_come_from_successive_heartbeats():
+    rates = Rates()
+    assert rates.of([worker(100, "00"), worker(5, "00", "w2")]) == {}
+    assert rates.of([worker(150, "05"), worker(5, "00", "w2")]) == {"embeddings": 10.0}
+    assert rates.of([worker(150, "05"), worker(25, "10", "w2")]) == {"embeddings": 12.0}
+    assert rates.of([worker(150, "10"), worker(0, "11", "w3")]) == {"embeddings": 0.0}
+
+
+def test_top_in_a_pipe_is_one_frame(citadel, double):
+    code, out, _ = citadel("top")
+    assert code == 0
+    told = ("degraded", "cache", "333", "3/8", "run-running", "run-failed", "letter-1", "dead letters: 9")
+    assert [word for word in told if word not in out] == []
+    assert "\x1b" not in out
+
+
+def test_top_as_a_document(citadel, double):
+    code, out, _ = citadel("top", "--once", "--json")
+    found = json.loads(out)
+    assert (code, found["reachable"], found["health"]["status"]) == (0, True, "degraded")
+    assert found["letters"]["total"] == 9
+    assert [run["status"] for run in found["unfinished"]] == ["queued", "running", "paused"]
+
+
+def test_top_without_the_scope_for_dead_letters_shows_the_rest(citadel, double, monkeypatch):
+    monkeypatch.setattr(double, "letters", lambda: problem(403, "forbidden"))
+    code, out, _ = citadel("top")
+    assert code == 0
+    assert "dead letters: it is no good" in out
+    assert "run-running" in out
+
+
+def test_top_without_a_server(citadel, double):
+    double.script.append(httpx.ConnectError("refused"))
+    code, out, _ = citadel("top", "--once")
+    assert code == 3
+    assert "not reachable" in out

@@ -1,0 +1,72 @@
+"""What the broker's answers mean for queues: lanes, unacked messages, live workers."""
+
+import os
+import time
+
+from citadel_common.contracts import Queue
+from citadel_common.queues import QueueReading, by_lane, lists_of
+from citadel_common.worker.presence import Heartbeat
+
+
+class Pipeline:
+    """Answers each command from a table of sizes, as Redis does for keys that are not there: 0."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+        self.replies = []
+
+    def size(self, key):
+        self.replies.append(self.sizes.get(key, 0))
+
+    llen = hlen = size
+
+
+def beat(name, queue, *, silent=0.0, stopped=False):
+    return Heartbeat(
+        id=name,
+        queue=queue,
+        host="h",
+        pid=os.getpid(),
+        machine="",
+        born="",
+        concurrency=4,
+        running=1,
+        processed=0,
+        failed=0,
+        started_at=0.0,
+        seen_at=time.time() - silent,
+        stopped=stopped,
+    )
+
+
+def states(beats, sizes):
+    reading, pipe = QueueReading(beats, dead_after=30), Pipeline(sizes)
+    reading.ask(pipe)
+    return {state.queue: state for state in reading.answer(pipe.replies)}
+
+
+def test_both_low_priorities_are_the_batch_lane():
+    assert by_lane([1, 2, 3, 4]) == {"interactive": 1, "standard": 2, "batch": 7}
+
+
+def test_each_queue_has_its_own_messages():
+    sizes = dict(zip(lists_of(Queue.MONITORING), (5, 1, 0, 2), strict=True))
+    found = states([], sizes)
+    assert found[Queue.MONITORING].lanes == {"interactive": 5, "standard": 1, "batch": 2}
+    assert found[Queue.MONITORING].ready == 8
+    assert [found[queue].ready for queue in Queue if queue is not Queue.MONITORING] == [0, 0, 0]
+
+
+def test_a_dead_worker_serves_nothing_and_still_holds_messages():
+    beats = [
+        beat("live", "embeddings"),
+        beat("silent", "embeddings", silent=60),
+        beat("gone", "embeddings", stopped=True),
+        beat("other", "maintenance"),
+    ]
+    held = {f"citadel:unacked:{name}": count for name, count in (("live", 3), ("silent", 2), ("gone", 1))}
+    found = states(beats, held)
+    assert [worker.id for worker in found[Queue.EMBEDDINGS].workers] == ["live"]
+    assert found[Queue.EMBEDDINGS].unacked == 6
+    assert [worker.id for worker in found[Queue.MAINTENANCE].workers] == ["other"]
+    assert found[Queue.MAINTENANCE].unacked == 0

@@ -1,0 +1,122 @@
+"""Which slots of an entry are due: none twice, none lost without a word, never more than is on time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from citadel_common.contracts import WARM_EMBEDDING_CACHE, Lane
+from citadel_maintenance.beat.entry import Due, Entry
+from citadel_maintenance.beat.slots import Crontab, Interval
+
+HOUR = 3_600_000
+
+
+def entry(slots, *, on_time=5000, latest=None):
+    return Entry(
+        name="warm",
+        spec=WARM_EMBEDDING_CACHE,
+        slots=slots,
+        kwargs={"texts": []},
+        lane=Lane.BATCH,
+        on_time=on_time,
+        latest=latest,
+    )
+
+
+RUN_ONCE, SKIP = None, 0
+schedules = st.one_of(st.integers(50, 100_000).map(Interval), st.just(Crontab("*/2 * * * *")))
+looks = st.lists(st.integers(-20_000, 300_000), min_size=1, max_size=30)
+
+
+@given(schedules, st.integers(1, 60_000), st.sampled_from([RUN_ONCE, SKIP, 700]), looks)
+def test_every_slot_is_run_or_missed_once(slots, on_time, latest, steps):
+    """Looks at any times, the clock set back a little now and then."""
+    subject = entry(slots, on_time=on_time, latest=latest)
+    now = 1_700_000_000_123
+    begun = settled = slots.latest(now)
+    seen = []
+    for step in steps:
+        now += step
+        due = subject.due(settled, now)
+        if due.missed is not None:
+            seen += slots_between(slots, *due.missed)
+        seen += due.run
+        settled = seen[-1] if seen else settled
+        assert settled >= slots.latest(now)
+    assert seen == slots_between(slots, slots.following(begun), settled) if seen else settled == begun
+
+
+@given(schedules, st.integers(1, 60_000), st.integers(0, 10**9))
+def test_there_is_never_a_storm(slots, on_time, gap):
+    subject = entry(slots, on_time=on_time)
+    now = 1_700_000_000_123
+    due = subject.due(slots.latest(now - gap), now)
+    assert len(due.run) <= max(1, len(slots_between(slots, now - on_time, now)))
+
+
+@given(schedules, st.integers(1, 60_000), st.integers(0, 10**9))
+def test_what_is_skipped_is_never_late(slots, on_time, gap):
+    now = 1_700_000_000_123
+    due = entry(slots, on_time=on_time, latest=SKIP).due(slots.latest(now - gap), now)
+    assert all(now - on_time <= slot <= now for slot in due.run)
+
+
+def slots_between(slots, first, last):
+    found, at = [], slots.following(first - 1)
+    while at <= last:
+        found.append(at)
+        at = slots.following(at)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("latest", "hours", "expected"),
+    [
+        (RUN_ONCE, 0, Due()),
+        (RUN_ONCE, 1, Due(run=(11 * HOUR,))),
+        (RUN_ONCE, 3, Due(run=(13 * HOUR,), missed=(11 * HOUR, 12 * HOUR))),
+        (SKIP, 3, Due(missed=(11 * HOUR, 13 * HOUR))),
+        (HOUR // 4, 3, Due(missed=(11 * HOUR, 13 * HOUR))),
+        (HOUR // 2, 3, Due(run=(13 * HOUR,), missed=(11 * HOUR, 12 * HOUR))),
+    ],
+)
+def test_missed_slots(latest, hours, expected):
+    assert entry(Interval(HOUR), latest=latest).due(10 * HOUR, (10 + hours) * HOUR + HOUR // 2) == expected
+
+
+def test_all_that_is_on_time_is_run():
+    due = entry(Interval(1000), on_time=3000).due(0, 10_500)
+    assert due == Due(run=(8000, 9000, 10_000), missed=(1000, 7000))
+
+
+@pytest.mark.parametrize("now", [10 * HOUR - 1, 9 * HOUR, 0])
+def test_a_clock_that_is_set_back_runs_nothing_again(now):
+    assert entry(Interval(HOUR)).due(10 * HOUR, now) == Due()
+
+
+def test_a_mark_far_ahead_is_absurd():
+    hourly = entry(Interval(HOUR))
+    assert not hourly.is_absurd(10 * HOUR, 9 * HOUR)
+    assert hourly.is_absurd(10_000 * HOUR, 9 * HOUR)
+    daily = entry(Crontab("0 3 * * *"))
+    assert not daily.is_absurd(27 * HOUR, 26 * HOUR)
+    assert not daily.is_absurd(27 * HOUR, 2 * HOUR)
+
+
+def test_the_id_belongs_to_the_slot():
+    one, other = entry(Interval(HOUR)), entry(Interval(HOUR // 2))
+    assert one.task_id(HOUR) == other.task_id(HOUR) != one.task_id(2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("slots", "seconds"),
+    [
+        (Interval(1000), 60),
+        (Interval(300_000), 600),
+        (Interval(HOUR), 7200),
+        (Crontab("10 * * * *"), 7200),
+        (Crontab("50 3 * * *"), 86400),
+    ],
+)
+def test_messages_expire_after_two_periods(slots, seconds):
+    assert entry(slots).life(10 * HOUR) == seconds

@@ -1,0 +1,36 @@
+"""Settings of the maintenance worker, as variables give them."""
+
+import pytest
+
+from citadel_common.settings import EX_CONFIG, load
+from citadel_maintenance.settings import MaintenanceSettings
+
+
+def test_two_threads_whatever_else_of_the_worker_is_set(monkeypatch):
+    monkeypatch.setenv("CITADEL_WORKER__STOP_GRACE", "7")
+    worker = load(MaintenanceSettings).worker
+    assert (worker.concurrency, worker.stop_grace) == (2, 7.0)
+
+
+def test_the_budget_is_off_unless_given(monkeypatch):
+    assert load(MaintenanceSettings).maintenance.cache_max_bytes is None
+    monkeypatch.setenv("CITADEL_MAINTENANCE__CACHE_MAX_BYTES", "")
+    assert load(MaintenanceSettings).maintenance.cache_max_bytes is None
+    monkeypatch.setenv("CITADEL_MAINTENANCE__CACHE_MAX_BYTES", "1000000")
+    assert load(MaintenanceSettings).maintenance.cache_max_bytes == 1_000_000
+
+
+def test_models_to_keep_need_no_json(monkeypatch):
+    monkeypatch.setenv("CITADEL_MAINTENANCE__KEEP_MODELS", "bge-m3, mine:7b")
+    assert load(MaintenanceSettings).maintenance.keep_models == ["bge-m3", "mine:7b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("DUTY", "0"), ("TIME_LIMIT", "3600"), ("RUN_RETENTION", "-1"), ("X", "1")]
+)
+def test_a_wrong_one_ends_the_process_and_is_named(monkeypatch, capsys, name, value):
+    monkeypatch.setenv(f"CITADEL_MAINTENANCE__{name}", value)
+    with pytest.raises(SystemExit) as ended:
+        load(MaintenanceSettings)
+    assert ended.value.code == EX_CONFIG
+    assert f"CITADEL_MAINTENANCE__{name}" in capsys.readouterr().err

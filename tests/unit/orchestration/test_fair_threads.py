@@ -1,0 +1,106 @@
+"""Turns between runs: order, shares, and the end."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from citadel_orchestration.engine.fair_threads import FairThreads
+
+PATIENCE = 60.0
+
+
+class Log:
+    """What was done, in order; acts wait for the gate."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.done: list[str] = []
+
+    def act(self, name: str) -> None:
+        assert self.gate.wait(PATIENCE)
+        self.done.append(name)
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """A log whose gate is open at the end, so that no thread is left behind."""
+    found = Log()
+    yield found
+    found.gate.set()
+
+
+def test_keys_take_turns(log: Log) -> None:
+    threads = FairThreads(1, per_key=1, name="t")
+    for name in ("wide 1", "wide 2", "wide 3", "small 1", "small 2"):
+        threads.submit(name.split()[0], log.act, name)
+    log.gate.set()
+    threads.close(finish=True)
+    assert log.done == ["wide 1", "small 1", "wide 2", "small 2", "wide 3"]
+
+
+def test_one_key_has_no_more_threads_than_its_share(log: Log) -> None:
+    threads = FairThreads(4, per_key=2, name="t")
+    began = threading.Semaphore(0)
+
+    def act() -> None:
+        began.release()
+        log.act("wide")
+
+    for _ in range(10):
+        threads.submit("wide", act)
+    for _ in range(2):
+        assert began.acquire(timeout=PATIENCE)
+    small = threading.Event()
+    threads.submit("small", small.set)
+    assert small.wait(PATIENCE)
+    assert not began.acquire(blocking=False)
+    log.gate.set()
+    threads.close(finish=True)
+    assert log.done == ["wide"] * 10
+
+
+def test_acts_submitted_by_acts_are_finished(log: Log) -> None:
+    threads = FairThreads(2, per_key=1, name="t")
+
+    def chain(left: int) -> None:
+        log.act(str(left))
+        if left:
+            threads.submit(left % 2, chain, left - 1)
+
+    threads.submit("first", chain, 5)
+    log.gate.set()
+    threads.close(finish=True)
+    assert log.done == ["5", "4", "3", "2", "1", "0"]
+
+
+def test_an_exception_ends_nothing_else(log: Log) -> None:
+    threads = FairThreads(1, per_key=1, name="t")
+    log.gate.set()
+    threads.submit("a", lambda: 1 / 0)
+    threads.submit("a", log.act, "after")
+    threads.close(finish=True)
+    assert log.done == ["after"]
+
+
+def test_what_waits_is_dropped_at_a_hasty_end(log: Log) -> None:
+    threads = FairThreads(1, per_key=1, name="t")
+    began = threading.Event()
+
+    def first() -> None:
+        began.set()
+        log.act("first")
+
+    threads.submit("a", first)
+    threads.submit("a", log.act, "second")
+    assert began.wait(PATIENCE)
+    closing = threading.Thread(target=lambda: threads.close(finish=False))
+    closing.start()
+    while True:
+        try:
+            threads.submit("b", log.act, "late")
+        except RuntimeError:
+            break
+    log.gate.set()
+    closing.join(PATIENCE)
+    assert log.done == ["first"]
