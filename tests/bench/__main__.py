@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tests.bench import api, lists, memory, record, report, single_text, workflows
+from tests.bench import api, lists, maintenance, memory, record, report, single_text, workflows
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
@@ -25,6 +25,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     workflows.BATCH,
     record.SIZE,
     record.HANGING_CALLS,
+    maintenance.BENCHMARK,
     memory.BENCHMARK,
 )
 

@@ -42,7 +42,7 @@ def _api(stack: Stack) -> Iterator[int]:
     port = free_port()
     env = stack.citadel_environment() | {"CITADEL_API__PORT": str(port), "CITADEL_API__WORKERS": "1"}
     with child("api", [sys.executable, "-m", "citadel_orchestration.api"], env):
-        wait_until(lambda: _answers(port, "/readyz"), "the API")
+        wait_until(lambda: _answers(port, "/livez"), "the API")
         yield port
 
 

@@ -27,4 +27,7 @@ def count_delivery(client: "Redis", task_id: str, *, redelivered: bool) -> int:
 
 def forgive_delivery(client: "Redis", task_id: str) -> None:
     """Takes a delivery back: the task was handed back politely, its worker did not die."""
-    client.decr(PREFIX + task_id)
+    pipe = client.pipeline()
+    pipe.decr(PREFIX + task_id)
+    pipe.expire(PREFIX + task_id, KEPT)
+    pipe.execute()
