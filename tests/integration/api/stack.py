@@ -83,8 +83,13 @@ class Stack:
         return self.http.get(path).raise_for_status().json()
 
     def until(self, path: str, wanted: Callable[[Any], object]) -> Any:
-        """The run, once it is as wanted."""
-        return eventually(lambda: (view := self.show(path)) and wanted(view) and view)
+        """The run, once it is as wanted; in the moments after an outage of a store the API may still refuse."""
+
+        def view() -> Any:
+            answer = self.http.get(path)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status().json()
+
+        return eventually(lambda: (found := view()) and wanted(found) and found)
 
     def ended(self, path: str) -> Any:
         """The run, once it has ended."""

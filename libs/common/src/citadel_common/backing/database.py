@@ -119,17 +119,26 @@ class Database:
         Raises:
             StoreUnavailable: PostgreSQL does not answer; what the statement does may or may not be done.
         """
+        if self._watch is not None:
+            self._watch.admit()
         try:
-            for _ in range(self._pool.max_size + 1):
-                with self._pool.connection() as connection:
-                    try:
-                        return connection.execute(statement.encode(), values).fetchall()
-                    except psycopg.OperationalError:
-                        if not connection.closed:
-                            raise
+            return self._answered(statement, values)
         except FAILURES as error:
+            self._suspect()
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
-        raise StoreUnavailable("PostgreSQL does not answer: no connection is usable")
+
+    def _answered(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """Connections that a restart of PostgreSQL has broken are passed over."""
+        deadline = Deadline.after(self._timeout)
+        for _ in range(self._pool.max_size + 1):
+            with ExitStack() as attempt:
+                connection = self._taken(attempt, deadline)
+                try:
+                    return connection.execute(statement.encode(), values).fetchall()
+                except psycopg.OperationalError:
+                    if not connection.closed:
+                        raise
+        raise psycopg.OperationalError("no connection is usable")
 
     def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
         """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""

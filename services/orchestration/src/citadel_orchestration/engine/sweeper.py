@@ -166,7 +166,7 @@ class Sweeper:
 
     def _orphans(self) -> None:
         for (run_id,) in self._rows(ORPHANS):
-            self._try(functools.partial(self._transitions.cancel, run_id))
+            self._try(functools.partial(self._transitions.cancel_orphan, run_id))
 
     def _resend(self) -> None:
         for claim in self._engine.in_flight.to_resend(everything=self._wiped()):
