@@ -7,7 +7,6 @@ import orjson
 import pytest
 import redis
 
-from citadel_common.tasks.deliveries import forgive_delivery
 from citadel_common.worker.presence import UNACKED_PREFIX, WORKERS, unacked_options
 from tests.integration.maintenance.conftest import Ask
 from tests.support.celery_client import PlainClient
@@ -39,7 +38,7 @@ def heartbeat(worker_id: str, *, age: float) -> bytes:
 
 
 def test_keys_that_should_expire_do_again(store: "redis.Redis", ask: Ask) -> None:
-    forgive_delivery(store, "handed-back")
+    store.set("citadel:deliveries:handed-back", -1)
     store.set("citadel:rate:alice:29", 7)
     store.set("citadel:rate:bob:29", 7, ex=5)
     foretold, report = ask(TASK, dry_run=True), ask(TASK)
