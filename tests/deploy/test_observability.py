@@ -1,0 +1,100 @@
+"""The stack's files, checked by the programs that read them.
+
+promtool is in Debian's package `prometheus`. The collector is checked where `otelcol-contrib` or `otelcol` is on the
+path, Loki's file where `loki` is.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.observability.files import RULE_TESTS, RULES, STACK, dashboard_queries, load
+
+PROMETHEUS = STACK / "prometheus"
+SECONDS = 120
+
+
+def program(*names: str, required: bool = False) -> str:
+    """The first of these programs on the path; the test is skipped without, or fails where it must be there."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found:
+        return found
+    reason = f"{' or '.join(names)} is not installed"
+    if required and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """What a program printed; it must succeed."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def promtool() -> str:
+    return program("promtool", required=True)
+
+
+@pytest.fixture
+def installed(tmp_path) -> Path:
+    """Prometheus' file with the rules where it looks for them."""
+    settings = load("prometheus/prometheus.yml")
+    settings["rule_files"] = [str(PROMETHEUS / "rules" / "*.yml")]
+    path = tmp_path / "prometheus.yml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_prometheus_reads_its_configuration_and_finds_the_rules(promtool, installed):
+    told = run(promtool, "check", "config", installed)
+    assert told.count("rules found") == len(RULES)
+
+
+def test_rules_are_valid(promtool):
+    run(promtool, "check", "rules", *RULES)
+
+
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_otherwise(promtool, path):
+    run(promtool, "test", "rules", path)
+
+
+def test_every_query_of_the_dashboards_parses(promtool, tmp_path):
+    """As rules, which promtool parses; Grafana's own variable is a duration."""
+    rules = [
+        {"record": f"dashboard:query:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, (_, query) in enumerate(dashboard_queries())
+    ]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+    run(promtool, "check", "rules", "--lint=none", path)
+
+
+def test_a_query_that_does_not_parse_is_found(promtool, tmp_path):
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "x", "rules": [{"record": "x:y:z", "expr": "sum by (a"}]}]}))
+    with pytest.raises(AssertionError, match="parse"):
+        run(promtool, "check", "rules", path)
+
+
+@pytest.mark.parametrize("percent", ["10", "100"])
+def test_the_collector_accepts_its_configuration(percent):
+    collector = program("otelcol-contrib", "otelcol")
+    run(collector, "validate", "--config", STACK / "collector.yaml", CITADEL_TRACE_PERCENT=percent)
+
+
+def test_loki_accepts_its_configuration():
+    run(program("loki"), "-verify-config", f"-config.file={STACK / 'loki.yaml'}")
