@@ -41,6 +41,7 @@ lock: setup ## Rewrite the hash-locked requirements
 
 docs: setup ## Rewrite the generated parts of the documentation
 	@$(BIN)/python scripts/settings-table > docs/settings.md
+	@$(BIN)/python scripts/telemetry-table > docs/telemetry.md
 	@$(BIN)/python -m citadel_orchestration.definition.json_schema > docs/workflow.schema.json
 
 check-installs: setup ## Install each package alone from its own lock and import all of it

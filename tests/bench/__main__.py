@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tests.bench import api, lists, maintenance, memory, record, report, single_text, workflows
+from tests.bench import api, lists, maintenance, memory, record, report, single_text, telemetry, workflows
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
@@ -27,6 +27,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     record.HANGING_CALLS,
     maintenance.BENCHMARK,
     memory.BENCHMARK,
+    telemetry.BENCHMARK,
 )
 
 

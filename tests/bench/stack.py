@@ -63,7 +63,7 @@ class Stack:
         """A worker of Citadel; its process id."""
         command = [sys.executable, "-m", "citadel_embeddings"]
         with child("citadel-worker", command, self.citadel_environment()) as process:
-            _first_result(self.citadel)
+            first_result(self.citadel)
             yield process.pid
 
     @contextlib.contextmanager
@@ -71,7 +71,7 @@ class Stack:
         """A worker of the naive form."""
         env = {"NAIVE_REDIS": self.redis_url(NAIVE_DB), "NAIVE_OLLAMA": self.backend.url}
         with child("naive-worker", _celery("tests.bench.naive", naive.QUEUE), env):
-            _first_result(self.naive)
+            first_result(self.naive)
             yield
 
     @contextlib.contextmanager
@@ -81,7 +81,7 @@ class Stack:
         with child(
             "noop-worker", _celery("tests.bench.noop", noop.QUEUE, *options), {"NOOP_REDIS": self.redis_url(NOOP_DB)}
         ):
-            _first_result(self.noop)
+            first_result(self.noop)
             yield
 
 
@@ -89,7 +89,8 @@ def _celery(app: str, queue: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--app", app, "worker", "--queues", queue, "--loglevel=warning", *options]
 
 
-def _first_result(target: dict[str, str]) -> None:
+def first_result(target: dict[str, str]) -> None:
+    """Waits until a worker answers."""
     app = Celery("first", broker=target["broker"], backend=target["broker"])
     result: Any = app.send_task(target["task"], args=["first"], queue=target["queue"])
     result.get(timeout=FIRST_RESULT_TIMEOUT)

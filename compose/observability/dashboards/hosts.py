@@ -147,6 +147,16 @@ WATCHERS = Row(
             ),
         ),
         Panel(
+            title="Spans of the processes",
+            description="Handed to the collector, not taken by it, or dropped because the queue was full.",
+            unit="ops",
+            queries=(
+                Query(
+                    "sum by (service, outcome) (rate(citadel_spans_total[$__rate_interval]))", "{{service}} {{outcome}}"
+                ),
+            ),
+        ),
+        Panel(
             title="Spans lost",
             description="Refused for want of memory, queue full, not taken by Tempo, or pushed out unjudged.",
             unit="ops",

@@ -2,8 +2,6 @@
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row
 
-_ENGINE = 'service="citadel-orchestration"'
-
 RUNS = Row(
     title="Runs",
     panels=(
@@ -48,6 +46,29 @@ RUNS = Row(
             ),
         ),
         Panel(
+            title="Runs that end",
+            description="Per second, by kind and state; as the workers count them.",
+            unit="ops",
+            stacked=True,
+            queries=(
+                Query("sum by (kind, outcome) (rate(citadel_runs_total[$__rate_interval]))", "{{kind}} {{outcome}}"),
+            ),
+        ),
+        Panel(
+            title="Time of runs",
+            description="From acceptance to end: the median, and what one run in twenty exceeds.",
+            unit="s",
+            queries=tuple(
+                Query(
+                    f"histogram_quantile({share}, sum by (le, kind)"
+                    " (rate(citadel_run_seconds_bucket[$__rate_interval])))",
+                    f"{{{{kind}}}} p{round(share * 100)}",
+                    exemplars=True,
+                )
+                for share in (0.5, 0.95)
+            ),
+        ),
+        Panel(
             title="Finished runs in the record",
             description="By state; retention removes old ones.",
             unit="short",
@@ -67,14 +88,22 @@ STEPS = Row(
             queries=(Query("citadel_steps", "{{status}}"),),
         ),
         Panel(
-            title="Time of steps, by spans",
-            description="What one span of the engine in twenty exceeds. Only traces that were kept count.",
+            title="Steps that end",
+            description="Attempts per second, by type and outcome. `lost`: the worker died; `retried`: tried again.",
+            unit="ops",
+            stacked=True,
+            queries=(
+                Query("sum by (type, outcome) (rate(citadel_steps_total[$__rate_interval]))", "{{type}} {{outcome}}"),
+            ),
+        ),
+        Panel(
+            title="Time of steps",
+            description="What one attempt in twenty exceeds, by type; the points lead to traces.",
             unit="s",
             queries=(
                 Query(
-                    "histogram_quantile(0.95, sum by (le, span_name)"
-                    f' (rate(traces_spanmetrics_latency_bucket{{{_ENGINE}, span_name=~"step.*"}}[$__rate_interval])))',
-                    "{{span_name}}",
+                    "histogram_quantile(0.95, sum by (le, type) (rate(citadel_step_seconds_bucket[$__rate_interval])))",
+                    "{{type}}",
                     exemplars=True,
                 ),
             ),

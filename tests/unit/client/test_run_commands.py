@@ -208,3 +208,48 @@ def test_search_prints_hits(citadel, double):
     out = citadel("collections", "search", "docs", "--embedding", "[1, 0.5]", "--filter", '{"n": 1}', "--json")[1]
     assert json.loads(out)["hits"][0]["id"] == "a"
     assert double.bodies()[1] == {"embedding": [1.0, 0.5], "limit": 10, "filter": {"n": 1}}
+
+
+def at(milliseconds, seq, kind, **more):
+    return {"seq": seq, "at": f"2026-01-01T00:00:{milliseconds / 1000:06.3f}Z", "type": kind, **more}
+
+
+def traced(double):
+    """A run of 1 s: a step that is tried twice, and the items of another."""
+    events = [
+        at(0, 1, "run_submitted"),
+        at(100, 2, "step_started", step_id="a", data={"attempt": 1}),
+        at(300, 3, "step_retrying", step_id="a"),
+        at(400, 4, "step_started", step_id="a", data={"attempt": 3}),
+        at(600, 5, "step_succeeded", step_id="a"),
+        at(600, 6, "step_started", step_id="b", item=0, data={"attempt": 1}),
+        at(1000, 7, "run_cancelled"),
+    ]
+    view = run_view("cancelled", finished_at="2026-01-01T00:00:01Z")
+    double.script.extend([answer(view), answer(events), answer([])])
+
+
+def test_a_waterfall_has_a_bar_per_attempt_from_the_records_times(citadel, double):
+    traced(double)
+    code, out, _ = citadel("runs", "show", "r-1", "--trace", "--json")
+    assert code == 0
+    assert [(bar["step_id"], bar["item"], bar["attempt"], bar["outcome"]) for bar in json.loads(out)] == [
+        ("a", None, 1, "retried"),
+        ("a", None, 3, "succeeded"),
+        ("b", 0, 1, "cancelled"),
+    ]
+    assert [(bar["start_ms"], bar["duration_ms"]) for bar in json.loads(out)] == [
+        (100.0, 200.0),
+        (400.0, 200.0),
+        (600.0, 400.0),
+    ]
+
+
+def test_a_waterfall_is_drawn_to_one_scale(citadel, double):
+    traced(double)
+    code, out, _ = citadel("runs", "show", "r-1", "--trace")
+    assert code == 0
+    first, again, item = (next(line for line in out.splitlines() if name in line) for name in (" a ", "a #3", "b[0]"))
+    assert first.index("█") < again.index("█") < item.index("█")
+    assert abs(item.count("█") - 2 * first.count("█")) <= 1
+    assert "200.0 ms" in first

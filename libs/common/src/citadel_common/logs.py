@@ -13,14 +13,34 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from citadel_common.settings import LogSettings
+from citadel_common.telemetry import tracing
 
+FIELDS = {
+    "event": "What happened, as a name; lines of libraries have their message here",
+    "timestamp": "ISO 8601, UTC",
+    "level": "debug, info, warning, error, critical",
+    "logger": "The module",
+    "service": "The process's service: api, beat, or the queue of a worker",
+    "trace_id": "Trace of the span in which the line was written; of the request, where the API is not traced",
+    "span_id": "That span",
+    "task_id": "Celery's id of the task that runs",
+    "task": "Its name",
+    "queue": "The queue from which it came",
+    "run_id": "The run, where the line is about one",
+    "step_id": "The step, where the line is about one",
+    "error": "What went wrong, or the class of the exception",
+    "exception": "Its traceback, without the values of variables",
+}
+"""Fields of log lines; events have more of their own."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     # Values of variables would put texts and secrets into the logs.
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
-_QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu")
+_QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu", "opentelemetry", "urllib3")
 """Loggers with a line per task or call: only their warnings are shown."""
+_SILENT = ("urllib3.connectionpool", "opentelemetry.exporter")
+"""Loggers with a line per attempt to reach a receiver of spans: `spans_not_exported` and the metrics say it."""
 
 
 def configure(settings: LogSettings, *, service: str) -> None:
@@ -32,6 +52,7 @@ def configure(settings: LogSettings, *, service: str) -> None:
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _place_in_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -50,6 +71,8 @@ def configure(settings: LogSettings, *, service: str) -> None:
     root.setLevel(settings.level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -77,6 +100,14 @@ def _service(name: str) -> Processor:
         return event
 
     return add
+
+
+def _place_in_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Trace and span of the line, where there is a span."""
+    context = tracing.current()
+    if context.is_valid:
+        event["trace_id"], event["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    return event
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

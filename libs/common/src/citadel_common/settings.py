@@ -118,6 +118,13 @@ class LogSettings(Fragment):
     format: Literal["json", "console", "auto"] = Field("auto", description="auto: console on a terminal, else json")
 
 
+class TelemetrySettings(Fragment):
+    """Metrics of the process; traces are set up by the standard `OTEL_*` variables."""
+
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port on which this process serves its metrics; 0: none")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address of that port")
+
+
 class _FileEnvSource(EnvSettingsSource):
     """Environment variables, where `X_FILE` gives `X` by a file's content, and lists need not be JSON."""
 
@@ -173,6 +180,7 @@ class CommonSettings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     accepted: AcceptedSettings = AcceptedSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def results(self) -> SecretStr:

@@ -6,6 +6,7 @@ cost more than the engine's own work on a cached text.
 
 import asyncio
 import concurrent.futures
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -88,10 +89,11 @@ class LoopThread:
 class _Call(Generic[T]):
     """One coroutine: `result` is for the caller's thread, the rest for the loop's."""
 
-    __slots__ = ("_coroutine", "_ended", "_task")
+    __slots__ = ("_context", "_coroutine", "_ended", "_task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
+        self._context = contextvars.copy_context()  # the caller's: calls that arrive together start together
         self._ended = threading.Lock()
         self._ended.acquire()
         self._task: asyncio.Task[T] | None = None
@@ -101,7 +103,7 @@ class _Call(Generic[T]):
             on_end(self)
             self._ended.release()
 
-        self._task = asyncio.create_task(self._coroutine)
+        self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
         self._task.add_done_callback(ended)
 
     def cancel(self) -> None:

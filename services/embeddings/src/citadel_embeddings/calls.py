@@ -20,7 +20,9 @@ from citadel_common.errors import (
     TextRejected,
     UnknownModel,
 )
+from citadel_common.telemetry import spans
 from citadel_embeddings.backends.base import Backend, EmbedCall, EmbedReply, ServerFailed, TextTooLong, TimedOut
+from citadel_embeddings.call_span import call_span
 from citadel_embeddings.endpoints import Endpoints
 from citadel_embeddings.work import CallKey, Computed, Item
 
@@ -104,7 +106,9 @@ class BatchCaller:
             since=max(item.since for item in items),
             avoid=avoid,
         ) as url:
-            reply = await self._reply(url, call, deadline)
+            with call_span(self._backend.kind, url, call, items) as span:
+                reply = await self._reply(url, call, deadline)
+                span.set_attribute(spans.TOKENS, reply.tokens)
             return url, reply, _checked(key, items, reply)
 
     async def _reply(self, url: str, call: EmbedCall, deadline: Deadline) -> EmbedReply:

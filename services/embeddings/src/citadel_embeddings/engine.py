@@ -19,7 +19,7 @@ from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Vector
 from citadel_common.errors import CitadelError
 from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import Telemetry, names
+from citadel_common.telemetry import Telemetry, names, spans, tracing
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.work import CallKey, Computed
@@ -61,6 +61,9 @@ class Outcome:
     def dimensions(self) -> int:
         """Length of the vectors; 0 when there is none."""
         return next((vector.size for vector in self.vectors if vector is not None), 0)
+
+
+_CACHE = {spans.DB_SYSTEM: "redis", spans.DB_OPERATION: "MGET"}
 
 
 class EmbeddingEngine:
@@ -146,7 +149,9 @@ class EmbeddingEngine:
         found: dict[str, Found] = {}
         if cached:
             keys = list(wanted)
-            stored = await self._cache.get_many(keys, size=call.expected)
+            with tracing.span(spans.CACHE, "", _CACHE | {spans.TEXTS: len(keys)}) as span:
+                stored = await self._cache.get_many(keys, size=call.expected)
+                span.set_attribute(spans.HITS, sum(hit is not None for hit in stored))
             found = {key: Found(Computed(hit, 0), hit=True) for key, hit in zip(keys, stored, strict=True) if hit}
         missing = {key: text for key, text in wanted.items() if key not in found}
         if missing:

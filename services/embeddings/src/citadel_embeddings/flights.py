@@ -68,6 +68,7 @@ class Flights:
             else:
                 item.join(deadline)
                 self._coalescers[call.backend].promote(call, item, lane)
+            item.is_wanted_by_current_span()
             items[key] = item
         if fresh:
             self._start(call, fresh, cached=cached)

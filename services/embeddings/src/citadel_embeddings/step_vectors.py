@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.contracts import Lane
+from citadel_common.contracts import EMBED_STEPS, Lane
 from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import to_base64
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.natural_batch import NaturalBatcher
 from citadel_common.redis import ERRORS
+from citadel_common.telemetry import messages, tracing
+from citadel_common.telemetry.tracing import Carrier
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
 from citadel_embeddings.results import item_error
 
@@ -36,22 +39,24 @@ class StepVectors:
         self._default_model = default_model
         self._answers = NaturalBatcher(self._push, max_size=MOST_ANSWERS)
 
-    async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane) -> None:
+    async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane, task_id: str) -> None:
         """Answers each step as soon as its vectors are there.
 
         Raises:
             StoreUnavailable: The broker did not take some answers.
         """
-        ends = await asyncio.gather(*(self._one(step, deadline, lane) for step in steps), return_exceptions=True)
-        for error in ends:
+        answers = (self._answer(step, deadline, lane, task_id) for step in steps)
+        for error in await asyncio.gather(*answers, return_exceptions=True):
             if error is not None:
                 raise error
 
-    async def _one(self, step: EmbedStep, deadline: Deadline, lane: Lane) -> None:
-        outcomes = await self._engine.embed_all(
-            requests_of(step.parts, self._default_model), deadline_of(step, deadline), lane_of(step, lane)
-        )
-        await self._answers.run([answer_of(step, outcomes)])
+    async def _answer(self, step: EmbedStep, deadline: Deadline, lane: Lane, task_id: str) -> None:
+        with _processing(step, task_id):
+            outcomes = await self._engine.embed_all(
+                requests_of(step.parts, self._default_model), deadline_of(step, deadline), lane_of(step, lane)
+            )
+            with _sending() as trace:
+                await self._answers.run([answer_of(step, outcomes, trace)])
 
     async def _push(self, answers: Sequence[str]) -> Sequence[None]:
         try:
@@ -89,7 +94,7 @@ def lane_of(step: EmbedStep, lane: Lane) -> Lane:
     return Lane.BATCH if (step.echo or {}).get("form") == "chunk" else lane
 
 
-def answer_of(step: EmbedStep, outcomes: Sequence[Outcome | CitadelError]) -> str:
+def answer_of(step: EmbedStep, outcomes: Sequence[Outcome | CitadelError], trace: Carrier | None) -> str:
     """`StepEmbedded` as JSON."""
     message = StepEmbedded(
         run_id=step.run_id,
@@ -98,8 +103,21 @@ def answer_of(step: EmbedStep, outcomes: Sequence[Outcome | CitadelError]) -> st
         attempt=step.attempt,
         parts=[_part(outcome) for outcome in outcomes],
         echo=step.echo,
+        trace=trace,
     )
     return message.model_dump_json()
+
+
+def _processing(step: EmbedStep, task_id: str) -> AbstractContextManager[object]:
+    """Around the work for a step, below the span that asked for it; nothing for one that is not traced."""
+    if step.trace is None:
+        return nullcontext()
+    return messages.processing(EMBED_STEPS.queue.value, step.trace, message_id=task_id, task=EMBED_STEPS.name)
+
+
+def _sending() -> AbstractContextManager[Carrier | None]:
+    """Around an answer, which carries what this gives; nothing for a step that is not traced."""
+    return messages.sending(EMBEDDED, system=messages.REDIS) if tracing.current().is_valid else nullcontext()
 
 
 def _part(outcome: Outcome | CitadelError) -> EmbeddedPart:

@@ -111,7 +111,9 @@ class EmbeddingTasks:
 
     def embed_steps(self, payload: EmbedSteps, context: TaskContext) -> None:
         """Computes what workflow steps need vectors of, and sends them to the engine."""
-        answers = self._steps.answer(payload.steps, deadline=context.deadline, lane=context.lane)
+        answers = self._steps.answer(
+            payload.steps, deadline=context.deadline, lane=context.lane, task_id=context.task_id
+        )
         self._loop.call(answers, context.deadline)
 
     def _check_batch_size(self, total: int) -> None:

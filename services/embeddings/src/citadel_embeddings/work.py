@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
+from opentelemetry.trace import Span
 
 from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import CitadelError
+from citadel_common.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ class Item:
         since: When it began to wait for a server, on the monotonic clock.
         outcome: What will be answered, once it is stored.
         queued: Whether it waits for a call.
+        callers: Spans of those who wait for it, where they are exported.
     """
 
     key: str
@@ -67,11 +70,17 @@ class Item:
     since: float
     outcome: Computed | Exception | None = None
     queued: bool = False
+    callers: list[Span] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
         """Estimated tokens."""
         return len(self.text) // CHARS_PER_TOKEN + 1
+
+    def is_wanted_by_current_span(self) -> None:
+        """Notes the span of the one who asks."""
+        if tracing.is_on() and tracing.is_sampled():
+            self.callers.append(tracing.current_span())
 
     def join(self, deadline: Deadline) -> None:
         """Another waiter, who may be more patient."""

@@ -6,6 +6,7 @@ time limit and at whether the worker is to stop, so that no task needs a process
 
 from citadel_common.contracts import Queue
 from citadel_common.settings import load
+from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_common.worker.launch import Service, run_worker
 from citadel_maintenance.service import MaintenanceService
 from citadel_maintenance.settings import MaintenanceSettings
@@ -14,9 +15,11 @@ from citadel_maintenance.settings import MaintenanceSettings
 def main() -> None:
     """Runs the worker until it is told to stop."""
     settings = load(MaintenanceSettings)
-    service = MaintenanceService(settings)
-    run_worker(
-        Queue.MAINTENANCE,
-        settings,
-        Service(start=service.start, interrupt=service.interrupt, close=service.close),
-    )
+    with telemetry_of(settings.telemetry, service=Queue.MAINTENANCE.value) as telemetry:
+        service = MaintenanceService(settings)
+        run_worker(
+            Queue.MAINTENANCE,
+            settings,
+            Service(start=service.start, interrupt=service.interrupt, close=service.close),
+            telemetry,
+        )

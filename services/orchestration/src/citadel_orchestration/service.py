@@ -67,6 +67,7 @@ class OrchestrationService:
             owner=owner,
             lease=workflows.lease,
             max_output_bytes=workflows.max_output_bytes,
+            telemetry=self._telemetry,
         )
         answer = Replies(runtime.app, self._database, definitions)
         parts = Parts(

@@ -13,6 +13,7 @@ from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.cli.records import Encoding
 from citadel_client.cli.sinks import Out, Overwrite, check_free, sink
 from citadel_client.cli.watching import conclude, ending, follow, say_it_goes_on
+from citadel_client.cli.waterfall import bars, rows
 from citadel_client.cli.workflow import WaitTimeout
 from citadel_client.decoders import BatchAnswer
 from citadel_client.runs import Run
@@ -29,6 +30,7 @@ Since = Annotated[datetime | None, typer.Option("--since", help="Submitted at or
 Until = Annotated[datetime | None, typer.Option("--until", help="Submitted before this time (UTC).")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Runs at most.")]
 After = Annotated[int, typer.Option("--after", min=0, help="Number of the last event that is known.")]
+Trace = Annotated[bool, typer.Option("--trace", help="Show when each attempt of a step began, and how long it took.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")]
 EncodingOption = Annotated[Encoding, typer.Option("--encoding", help="Numbers, or base64 of little-endian float32.")]
 
@@ -60,7 +62,7 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
     if json_:
         print_json(found)
         return
-    rows = [
+    table = [
         (
             run.run_id,
             run.workflow_id,
@@ -71,7 +73,7 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
         )
         for run in found
     ]
-    print_table(("run", "workflow", "kind", "status", "submitted", "error"), rows)
+    print_table(("run", "workflow", "kind", "status", "submitted", "error"), table)
 
 
 def _message(error: RunError | None) -> str:
@@ -96,8 +98,11 @@ def _time(at: datetime | None) -> str:
 
 
 @app.command()
-def show(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Show a run with its steps; --json has its output too."""
+def show(run_id: Id, trace: Trace = False, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+    """Show a run with its steps; --json has its output too. --trace shows how long each attempt of a step took."""
+    if trace:
+        _show_waterfall(run_id, url, timeout, json_)
+        return
     with connect(url, timeout) as citadel:
         found = citadel.runs.handle(run_id).show(outputs=json_)
     if json_:
@@ -106,13 +111,24 @@ def show(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = Fal
         _print(found)
 
 
+def _show_waterfall(run_id: str, url: str | None, timeout: float, json_: bool) -> None:
+    with connect(url, timeout) as citadel:
+        run = citadel.runs.handle(run_id)
+        view, history = run.show(outputs=False), list(run.history())
+    found = bars(view, history)
+    if json_:
+        print_json([vars(bar) for bar in found])
+    else:
+        print_table(("step", "outcome", "start", "time", ""), rows(view, found), ending(view))
+
+
 def _print(view: RunView) -> None:
-    rows = []
+    table = []
     for step in view.steps:
         items = f"{step.items.done}/{step.items.total}" if step.items else ""
         about = (step.step_id, step.type, step.status, step.attempt, items)
-        rows.append((*about, _time(step.finished_at), _message(step.error)))
-    print_table(("step", "type", "status", "attempt", "items", "finished", "error"), rows, ending(view))
+        table.append((*about, _time(step.finished_at), _message(step.error)))
+    print_table(("step", "type", "status", "attempt", "items", "finished", "error"), table, ending(view))
 
 
 @app.command()

@@ -13,7 +13,9 @@ from pydantic import SecretStr
 from citadel_common.backing.postgres import PostgresSettings
 from citadel_common.backing.postgres_watch import PostgresWatch, bounded
 from citadel_common.deadline import Deadline
-from citadel_common.errors import NotFound, StoreUnavailable
+from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
+from citadel_common.telemetry import spans, tracing
+from citadel_common.telemetry.spans import TRANSACTION
 
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]
@@ -38,6 +40,19 @@ def one(cursor: Cursor) -> Row:
     return row
 
 
+def _about(dsn: SecretStr) -> tracing.Attributes:
+    """What spans tell of the database: where it is, and nothing of who asks."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn.get_secret_value())
+    port = str(parts.get("port", ""))
+    return {
+        spans.DB_SYSTEM: "postgresql",
+        spans.DB_OPERATION: "transaction",
+        spans.DB_NAMESPACE: parts.get("dbname"),
+        spans.SERVER_ADDRESS: parts.get("host"),
+        spans.SERVER_PORT: int(port) if port.isdecimal() else None,
+    }
+
+
 class Database:
     """A pool of connections; thread-safe.
 
@@ -51,6 +66,7 @@ class Database:
     def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, name: str, watched: bool = False) -> None:
         self._watch = PostgresWatch(dsn, name=name) if watched else None
         self._timeout = settings.timeout
+        self._about = _about(dsn)
         set_json_dumps(orjson.dumps)
         set_json_loads(orjson.loads)
         milliseconds = int(settings.timeout * 1000)
@@ -107,7 +123,7 @@ class Database:
         if self._watch is not None:
             self._watch.admit()
         try:
-            with ExitStack() as stack:
+            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)), ExitStack() as stack:
                 yield stack.enter_context(self._begin(stack).cursor())
         except FAILURES as error:
             self._suspect()

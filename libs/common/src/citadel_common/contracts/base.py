@@ -48,6 +48,7 @@ class TaskSpec(Generic[P, R]):
         hard_limit: Seconds after which its worker counts as stuck.
         track_started: Whether a STARTED state is written (costs a store write per task).
         stores_result: Whether what it returns is its result; errors always are.
+        part_by_part: Whether the parts of its payload, and not its message, carry their places in traces.
     """
 
     name: str
@@ -59,6 +60,7 @@ class TaskSpec(Generic[P, R]):
     hard_limit: float = 1800.0
     track_started: bool = False
     stores_result: bool = True
+    part_by_part: bool = False
 
 
 AnyTaskSpec = TaskSpec[Any, Any]

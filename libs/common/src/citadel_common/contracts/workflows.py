@@ -124,6 +124,7 @@ class EmbedStep(Payload):
         parts: The requests.
         echo: Comes back with the vectors.
         deadline: Seconds since the epoch after which the step no longer wants them.
+        trace: Trace context of the message, `traceparent` and `tracestate`.
     """
 
     run_id: str
@@ -133,6 +134,7 @@ class EmbedStep(Payload):
     parts: list[EmbedPart]
     echo: dict[str, Any] | None = None
     deadline: float | None = None
+    trace: dict[str, str] | None = None
 
 
 class EmbedSteps(Payload):
@@ -172,7 +174,8 @@ EMBEDDED = "citadel:steps:embedded"
 class StepEmbedded(Payload):
     """What an embeddings worker answers: the vectors, in the order of the parts.
 
-    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again.
+    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again. `trace` is its
+    trace context.
     """
 
     run_id: str
@@ -181,6 +184,7 @@ class StepEmbedded(Payload):
     attempt: int
     parts: list[EmbeddedPart]
     echo: dict[str, Any] | None = None
+    trace: dict[str, str] | None = None
 
 
 # The results of these four are stored by the runs that they start, when those end.
@@ -216,5 +220,10 @@ RUN_STEP = TaskSpec(
     name="citadel.run_step", queue=Queue.ORCHESTRATION, payload=RunStep, result=type(None), stores_result=False
 )
 EMBED_STEPS = TaskSpec(
-    name="citadel.embed_steps", queue=Queue.EMBEDDINGS, payload=EmbedSteps, result=type(None), stores_result=False
+    name="citadel.embed_steps",
+    queue=Queue.EMBEDDINGS,
+    payload=EmbedSteps,
+    result=type(None),
+    stores_result=False,
+    part_by_part=True,
 )

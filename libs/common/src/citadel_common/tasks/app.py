@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Celery
@@ -14,10 +15,13 @@ from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
 from citadel_common.queues import SENT_AT_HEADER
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks import backend, broker, serializer
+from citadel_common.telemetry import messages, tracing
+
+_PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
 class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
-    """Celery's messages, each with the time at which it is sent, so that waits can be told."""
+    """Celery's messages, each with the time at which it is sent, and with its place in a trace."""
 
     def _create_task_sender(self) -> Callable[..., Any]:
         send: Callable[..., Any] = super()._create_task_sender()
@@ -25,9 +29,19 @@ class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
         def stamped(*args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:
             """A retry carries the headers of the attempt before; the time comes last, near the message's end."""
             earlier = {name: value for name, value in (headers or {}).items() if name != SENT_AT_HEADER}
-            return send(*args, headers=earlier | {SENT_AT_HEADER: time.time()}, **options)
+            with _sending(args, options) as carrier:
+                return send(*args, headers=earlier | carrier | {SENT_AT_HEADER: time.time()}, **options)
 
         return stamped
+
+
+def _sending(args: Any, options: dict[str, Any]) -> AbstractContextManager[tracing.Carrier]:
+    """The span of one publishing; `args` and `options` are those of Celery's sender."""
+    _, name, message, *_ = args
+    if not tracing.is_on() or name in _PART_BY_PART:
+        return nullcontext({})
+    queue = options.get("queue") or options.get("routing_key") or ""
+    return messages.sending(getattr(queue, "name", queue), message_id=message.headers["id"], task=name)
 
 
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:

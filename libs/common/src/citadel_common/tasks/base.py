@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject, Retry
 
 from citadel_common import logs
 from citadel_common.contracts import Lane, Payload, TaskSpec
@@ -27,7 +27,7 @@ from citadel_common.tasks.deliveries import count_delivery
 from citadel_common.tasks.payloads import parse_payload
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.tasks.verdict import DEADLINE_HEADER, Verdicts, letter_of
-from citadel_common.telemetry import names
+from citadel_common.telemetry import messages, names, spans, tracing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 _ENDS = {"ok": "succeeded", "retried": "retried", "handed_back": "handed_back", "celery": "ignored"}
 NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
+_CONTROL = (Ignore, Reject, Retry)
+"""How Celery is told what becomes of a task."""
 
 P = TypeVar("P", bound=Payload)
 R = TypeVar("R")
@@ -94,9 +96,18 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
     handler: Callable[[Any, TaskContext], Any]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Celery's entry: admission, the handler, and what its end means."""
+        """Celery's entry: one task, and its span."""
         runtime = runtime_of(self.app)
-        logs.bind(task_id=self.request.id, task=self.name, queue=runtime.identity.queue)
+        queue = runtime.identity.queue
+        logs.bind(task_id=self.request.id, task=self.name, queue=queue)
+        if not tracing.is_on() or self.spec.part_by_part:
+            return self._run(args, kwargs, runtime)
+        carrier = {name: self.header(name) for name in tracing.FIELDS}
+        with messages.processing(queue, carrier, message_id=self.request.id, task=self.name, passes=_CONTROL):
+            return self._run(args, kwargs, runtime)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
+        """Admission, the handler, and what its end means."""
         self._admit(runtime)
         self._count_wait(runtime)
         started, outcome, put_aside = time.monotonic(), "ok", False
@@ -106,11 +117,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             verdict = Verdicts(self, runtime).on(error)
             outcome, put_aside = verdict.outcome, verdict.put_aside
+            if outcome == "retried":
+                tracing.fail(tracing.current_span(), error)
             raise verdict.to_raise from None
         finally:
             runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
             seconds = time.monotonic() - started
             _count_end(runtime, self.name, outcome, seconds=seconds, put_aside=put_aside)
+            tracing.current_span().set_attribute(spans.OUTCOME, outcome)
             runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
             runtime.telemetry.observe(names.TASK_SECONDS, seconds, task=self.name)
 

@@ -1,4 +1,4 @@
-"""The seam to telemetry: what code may count and time, and the form that does nothing."""
+"""Telemetry: what code may count (`seam`, `names`), the spans it makes (`spans`, `tracing`), and where both go."""
 
 from citadel_common.telemetry.seam import NULL_TELEMETRY, NullTelemetry, Telemetry
 

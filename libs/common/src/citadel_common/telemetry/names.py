@@ -1,30 +1,118 @@
-"""Every metric's name, declared once; labels are bounded sets, never ids or texts."""
+"""Every metric, declared once: its name, kind, help, unit and labels; labels are bounded sets, never ids or texts."""
 
-CACHE_LOOKUPS = "citadel_cache_lookups_total"
-"""Texts looked up in the embedding cache; `outcome`: hit, miss."""
-CACHE_FAILURES = "citadel_cache_failures_total"
-"""Cache calls that failed; `operation`: get, discard, claim, put, record."""
-BACKEND_REQUESTS = "citadel_backend_requests_total"
-"""Calls to embedding backends; `backend`, `outcome`: ok, or an error code."""
-BACKEND_SECONDS = "citadel_backend_seconds"
-"""Duration of calls to embedding backends; `backend`."""
-BACKEND_TEXTS = "citadel_backend_texts"
-"""Texts per call to an embedding backend; `backend`."""
-BREAKER_CHANGES = "citadel_breaker_changes_total"
-"""Breakers that changed state; `backend`, `state`: open, half_open, closed."""
-TEXTS = "citadel_texts_total"
-"""Texts answered; `source`: cache, shared (computed for another request), backend, error."""
-TASKS = "citadel_tasks_total"
-"""Tasks ended; `task`, `outcome`: ok, retried, handed_back, or an error code."""
-TASK_SECONDS = "citadel_task_seconds"
-"""Run time of tasks; `task`."""
-DEAD_LETTERS = "citadel_dead_letters_total"
-"""Tasks and messages put aside; `reason`: an error code."""
-REAPED = "citadel_reaped_messages_total"
-"""Messages taken from dead workers and put back on their queue."""
-REPUBLISHED = "citadel_republished_tasks_total"
-"""Accepted tasks whose message was lost and that were published again."""
-API_REQUESTS = "citadel_api_requests_total"
-"""Requests answered; `route`, `status`."""
-API_SECONDS = "citadel_api_seconds"
-"""Duration of requests; `route`."""
+from dataclasses import dataclass
+from typing import Literal
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Bounds of durations."""
+COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
+"""Bounds of sizes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: As Prometheus shows it; a counter's ends with `_total`.
+        kind: counter or histogram.
+        help: What is counted, and the values of each label.
+        unit: Of the values.
+        labels: Names of the labels.
+        buckets: Upper bounds of a histogram's buckets.
+    """
+
+    name: str
+    kind: Literal["counter", "histogram"]
+    help: str
+    unit: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, help: str, *labels: str, unit: str = "1") -> Metric:  # noqa: A002
+    return Metric(name=name, kind="counter", help=help, unit=unit, labels=labels)
+
+
+def _seconds(name: str, help: str, *labels: str) -> Metric:  # noqa: A002
+    return Metric(name=name, kind="histogram", help=help, unit="seconds", labels=labels, buckets=SECONDS)
+
+
+CACHE_LOOKUPS = _counter(
+    "citadel_cache_lookups_total", "Texts looked up in the embedding cache; outcome: hit, miss", "outcome", unit="texts"
+)
+CACHE_FAILURES = _counter(
+    "citadel_cache_failures_total",
+    "Cache calls that failed; operation: get, discard, claim, put, record",
+    "operation",
+    unit="calls",
+)
+BACKEND_REQUESTS = _counter(
+    "citadel_backend_requests_total",
+    "Calls to embedding backends; outcome: ok, or an error code",
+    "backend",
+    "outcome",
+    unit="calls",
+)
+BACKEND_SECONDS = _seconds("citadel_backend_seconds", "Duration of calls to embedding backends", "backend")
+BACKEND_TEXTS = Metric(
+    name="citadel_backend_texts",
+    kind="histogram",
+    help="Texts per call to an embedding backend",
+    unit="texts",
+    labels=("backend",),
+    buckets=COUNTS,
+)
+BREAKER_CHANGES = _counter(
+    "citadel_breaker_changes_total",
+    "Breakers that changed state; state: open, half_open, closed",
+    "backend",
+    "state",
+    unit="changes",
+)
+TEXTS = _counter(
+    "citadel_texts_total",
+    "Texts answered; source: cache, shared (computed for another request), backend, error",
+    "source",
+    unit="texts",
+)
+TASKS = _counter(
+    "citadel_tasks_total",
+    "Tasks ended; outcome: ok, retried, handed_back, or an error code",
+    "task",
+    "outcome",
+    unit="tasks",
+)
+TASK_SECONDS = _seconds("citadel_task_seconds", "Run time of tasks", "task")
+DEAD_LETTERS = _counter(
+    "citadel_dead_letters_total", "Tasks and messages put aside; reason: an error code", "reason", unit="letters"
+)
+REAPED = _counter(
+    "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
+)
+REPUBLISHED = _counter(
+    "citadel_republished_tasks_total",
+    "Accepted tasks whose message was lost and that were published again",
+    unit="tasks",
+)
+API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+API_SECONDS = _seconds("citadel_api_seconds", "Duration of requests", "route")
+STEPS = _counter(
+    "citadel_steps_total",
+    "Attempts of workflow steps that ended; outcome: succeeded, skipped, failed, retried, cancelled, handed_back, lost",
+    "type",
+    "outcome",
+    unit="attempts",
+)
+STEP_SECONDS = _seconds("citadel_step_seconds", "From the beginning of a step's attempt to its end", "type")
+RUNS = _counter("citadel_runs_total", "Runs ended; outcome: their state", "kind", "outcome", unit="runs")
+RUN_SECONDS = _seconds("citadel_run_seconds", "From a run's acceptance to its end", "kind")
+SPANS = _counter(
+    "citadel_spans_total",
+    "Spans given to the exporter; outcome: exported, failed, dropped (queue full)",
+    "outcome",
+    unit="spans",
+)
+
+METRICS: tuple[Metric, ...] = tuple(found for found in list(globals().values()) if isinstance(found, Metric))
+"""All of them."""

@@ -1,34 +1,35 @@
-"""What the code says to telemetry."""
+"""What the code says to metrics; spans go through `citadel_common.telemetry.tracing`, which is off by itself."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+from citadel_common.telemetry.names import Metric
 
 
 class Telemetry(Protocol):
-    """Counters, histograms and spans by declared name. No method blocks or raises."""
+    """Counters and histograms, declared in `names`. No method blocks or raises."""
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Adds to a counter."""
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Adds an observation (seconds, or a count) to a histogram."""
 
-    def span(self, name: str, **attributes: str | float | bool) -> AbstractContextManager[None]:
-        """A span around a block; an exception marks it as failed and passes through."""
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """What Prometheus reads, in the form that it accepts, and its content type."""
 
 
 class NullTelemetry:
     """Telemetry that is off."""
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Does nothing."""
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Does nothing."""
 
-    def span(self, name: str, **attributes: str | float | bool) -> AbstractContextManager[None]:  # noqa: ARG002
-        """A block without a span."""
-        return nullcontext()
+    def render(self, accept: str) -> tuple[bytes, str]:  # noqa: ARG002
+        """Nothing."""
+        return b"", "text/plain; charset=utf-8"
 
 
 NULL_TELEMETRY: Telemetry = NullTelemetry()

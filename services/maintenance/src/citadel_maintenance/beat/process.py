@@ -11,6 +11,7 @@ import structlog
 from citadel_common import logs
 from citadel_common.redis import connect
 from citadel_common.settings import load
+from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_maintenance.beat.ledger import Ledger
 from citadel_maintenance.beat.lock import LeaderLock
@@ -29,6 +30,11 @@ def main() -> None:
     """Runs one candidate; a wrong setting ends it with status 78."""
     settings = load(BeatSettings)
     logs.configure(settings.log, service="beat")
+    with telemetry_of(settings.telemetry, service="beat"):
+        _run(settings)
+
+
+def _run(settings: BeatSettings) -> None:
     stop = threading.Event()
     loop = threading.Thread(target=beat_of(settings).run, args=(stop,), name="beat", daemon=True)
     told = _told_to_stop()

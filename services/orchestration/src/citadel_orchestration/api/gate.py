@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect
 
 from citadel_common import logs
 from citadel_common.errors import CitadelError
-from citadel_common.telemetry import Telemetry, names
+from citadel_common.telemetry import Telemetry, names, tracing
 from citadel_orchestration.api.auth import OPEN_PATHS, Auth
 from citadel_orchestration.api.body_limit import BodyLimit
 from citadel_orchestration.api.problems import response_to, unforeseen
 from citadel_orchestration.api.rate import RateLimit
-from citadel_orchestration.api.trace import SCOPE_KEY, trace_of
+from citadel_orchestration.api.trace import SCOPE_KEY, Trace, note_end, traced
 
 log = structlog.get_logger(__name__)
 _stdlib_log = logging.getLogger(__name__)
@@ -55,7 +55,10 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = trace_of(scope["headers"])
+        with traced(scope) as trace:
+            await self._exchange(scope, receive, send, trace)
+
+    async def _exchange(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
         scope[SCOPE_KEY] = trace.trace_id
         logs.bind(trace_id=trace.trace_id)
         exchange, started = Exchange(send, trace.headers), time.perf_counter()
@@ -80,7 +83,9 @@ class Gate:
                 await response_to(unforeseen(), scope)(scope, receive, exchange.send)
 
     def _note(self, scope: Any, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        path = getattr(scope.get("route"), "path", "")
+        note_end(tracing.current_span(), scope, path, status)
+        route = path or "none"
         self._telemetry.count(names.API_REQUESTS, 1, route=route, status=str(status))
         self._telemetry.observe(names.API_SECONDS, seconds, route=route)
         level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG

@@ -1,6 +1,7 @@
 """Publishes tasks: those that somebody waits for, and accepted ones, which are recorded first."""
 
 import asyncio
+import contextvars
 import functools
 import uuid
 from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ class Publisher:
             log.warning("accepted_task_not_published", task_id=envelope.task_id, error=type(error).__name__)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        within = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, within.run, call)
         async with asyncio.timeout(self._timeout):
             return await future
 

@@ -2,9 +2,13 @@
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,13 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  #
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
+from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
 BLOCKED_TIMEOUT = 30
 """Seconds an event loop may stand still before its process is replaced."""
+SHARED_FIGURES = "PROMETHEUS_MULTIPROC_DIR"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (gunicorn keeps its heartbeat file there, off slow disks)
 
 
@@ -34,7 +40,11 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         """Gunicorn's hook, called in each server process: the application."""
-        return create_app(self._settings)
+        process = ExitStack()
+        fragment = self._settings.telemetry
+        telemetry = process.enter_context(telemetry_of(fragment, service="api", serves_metrics=True))
+        self.cfg.set("worker_exit", lambda _, __: process.close())
+        return create_app(self._settings, telemetry)
 
 
 class RoutedLogger(Logger):  # type: ignore[misc]
@@ -57,7 +67,23 @@ def serve(settings: ApiSettings) -> None:
         print(f"citadel: {refusal}", file=sys.stderr)  # noqa: T201  (the one line a person looks for)
         sys.exit(1)
     logging.captureWarnings(capture=True)
-    ApiServer(settings).run()
+    with _shared_figures(settings.api.workers):
+        ApiServer(settings).run()
+
+
+@contextmanager
+def _shared_figures(workers: int) -> Iterator[None]:
+    """Several server processes count in files that each of them can read, since Prometheus meets but one of them."""
+    if workers <= 1:
+        yield
+        return
+    parent, directory = os.getpid(), tempfile.mkdtemp(prefix="citadel-api-")
+    os.environ[SHARED_FIGURES] = directory
+    try:
+        yield
+    finally:
+        if os.getpid() == parent:  # the server processes are forks, and leave through here too
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def why_not_bindable(api: ApiFragment) -> str | None:

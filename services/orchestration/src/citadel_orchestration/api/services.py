@@ -65,6 +65,7 @@ class Services:
     stores: Stores
     cache: EmbeddingCache
     models: KnownModels
+    telemetry: Telemetry
     publisher: Publisher
     acceptance: Acceptance
     results: Results
@@ -89,10 +90,11 @@ class Services:
         backlog = Backlog(stores.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
         computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
-        record = Record(settings, stores.results)
+        record = Record(settings, stores.results, telemetry)
         history = History(stores.results, timeout=settings.stores.timeout)
         return cls(
             settings=settings,
+            telemetry=telemetry,
             stores=stores,
             cache=cache,
             models=models,

@@ -1,11 +1,23 @@
-"""Trace ids: taken from W3C `traceparent` where the caller sends one, made up otherwise."""
+"""A request's place in a trace: below the caller's W3C `traceparent` where there is one, else in a trace of its own.
+
+With tracing off only the ids are told, so that an answer can be found in the logs.
+"""
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+from opentelemetry.trace import Span
+
+from citadel_common.telemetry import spans, tracing
 
 _TRACEPARENT = re.compile(rb"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?$")
 _NO_TRACE = b"0" * 32
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNTRACED = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
+"""Asked for by machines, all the time."""
 SCOPE_KEY = "citadel.trace_id"
 """Where the ASGI scope holds the request's trace id."""
 
@@ -33,6 +45,36 @@ def trace_of(headers: list[tuple[bytes, bytes]]) -> Trace:
             if match and match[1] != _NO_TRACE:
                 return Trace(match[1].decode(), random[32:], match[2].decode())
     return Trace(random[:32], random[32:], "00")
+
+
+@contextmanager
+def traced(scope: Any) -> Iterator[Trace]:
+    """The request's place in a trace, with a span around the block where tracing is on."""
+    if not tracing.is_on() or scope["path"] in UNTRACED:
+        yield trace_of(scope["headers"])
+        return
+    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    about = {spans.HTTP_METHOD: method, spans.URL_PATH: scope["path"], spans.URL_SCHEME: scope.get("scheme", "http")}
+    carrier = {name: value for name in tracing.FIELDS if (value := _header(scope, name.encode())) is not None}
+    with tracing.span(spans.REQUEST, method, about, parent=tracing.context_of(carrier)) as span:
+        context = span.get_span_context()
+        yield Trace(f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}")
+
+
+def note_end(span: Span, scope: Any, route: str, status: int) -> None:
+    """What is known of a request at its end."""
+    if not span.is_recording():
+        return
+    if route:
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attribute(spans.HTTP_ROUTE, route)
+    span.set_attribute(spans.HTTP_STATUS, status)
+    if status >= 500:
+        tracing.fail(span, str(status))
+
+
+def _header(scope: Any, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def trace_id_of(scope: Any) -> str | None:

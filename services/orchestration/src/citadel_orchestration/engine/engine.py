@@ -16,12 +16,13 @@ import structlog
 from pydantic import ValidationError
 
 from citadel_common.backing.database import Database
-from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
+from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, InvalidInput, StepTimedOut, StoreUnavailable
+from citadel_common.telemetry import messages, tracing
 from citadel_common.validation import bad_fields
 from citadel_orchestration.definition.definition import Step
-from citadel_orchestration.engine import vectors
+from citadel_orchestration.engine import traces, vectors
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.fair_threads import FairThreads
 from citadel_orchestration.engine.in_flight import InFlight
@@ -98,6 +99,13 @@ class Engine:
 
     def embedded(self, message: StepEmbedded) -> None:
         """Goes on with a step whose vectors have come."""
+        if message.trace is None:
+            self._embedded(message)
+            return
+        with messages.processing(EMBEDDED, message.trace, system=messages.REDIS):
+            self._embedded(message)
+
+    def _embedded(self, message: StepEmbedded) -> None:
         ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
         done = vectors.output_of(message)
         if isinstance(done, CitadelError):
@@ -162,6 +170,11 @@ class Engine:
         self._threads.close(finish=False)
 
     def _guarded(self, act: Callable[[Claim], None], claim: Claim) -> None:
+        """Does something for an attempt, below its span."""
+        with tracing.within(traces.of_attempt(claim.trace, claim.ref, claim.attempt)):
+            self._guardedly(act, claim)
+
+    def _guardedly(self, act: Callable[[Claim], None], claim: Claim) -> None:
         """Whatever happens to a step, it ends: in the record now, or by another worker when its lease runs out."""
         try:
             act(claim)

@@ -8,10 +8,10 @@ from uuid import UUID
 import orjson
 
 from citadel_common.backing.database import Database, one
-from citadel_common.errors import (
-    CitadelError,
-)
+from citadel_common.errors import CitadelError
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_orchestration.definition.definition import Definition, Step
+from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, StepRef
 from citadel_orchestration.record.transaction import RunTransaction, run_transaction
@@ -31,6 +31,7 @@ class Following:
         owner: Name under which steps are leased; None for a caller that executes none.
         lease: Seconds a lease lasts without renewal, and until a step whose message was lost is found.
         max_output_bytes: Bytes in the output of one step.
+        telemetry: Counts what ends.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Following:
         owner: str | None,
         lease: float,
         max_output_bytes: int,
+        telemetry: Telemetry = NULL_TELEMETRY,
     ) -> None:
+        self._telemetry = telemetry
         self._database = database
         self._definitions = definitions
         self._finish = finish
@@ -57,6 +60,23 @@ class Following:
             self._database, run_id, owner=self._owner, lease=self.lease, skip_locked=skip_locked
         ) as tx:
             yield tx
+            types = self._types_of_ended(tx) if tx is not None else []
+        if tx is not None:
+            self._tell(tx, types)
+
+    def _types_of_ended(self, tx: RunTransaction) -> list[str]:
+        """The types of the steps of which an attempt has ended."""
+        if not tx.advance.attempts:
+            return []
+        steps = self._definition(tx).steps
+        return [steps[attempt.ref.step_id].type.name for attempt in tx.advance.attempts]
+
+    def _tell(self, tx: RunTransaction, types: list[str]) -> None:
+        """Counts, and makes the spans of, what has ended, after the commit."""
+        for attempt, kind in zip(tx.advance.attempts, types, strict=True):
+            traces.tell_attempt(attempt, tx.run.trace, kind, self._telemetry)
+        if tx.advance.ended is not None:
+            traces.tell_run(tx.advance.ended, self._telemetry)
 
     def _definition(self, tx: RunTransaction) -> Definition:
         return self._definitions.get(tx.run.run_id, tx.cursor)
@@ -151,11 +171,7 @@ def has_data(body: bytes) -> bool:
 
 
 def _cancel_items(tx: RunTransaction, step_id: str) -> None:
-    tx.cursor.execute(
-        "UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), lease_until = NULL,"
-        " lease_owner = NULL, due_at = NULL WHERE run_id = %s AND step_id = %s AND item >= 0 AND status <> ALL(%s)",
-        [tx.run.run_id, step_id, list(DONE)],
-    )
+    tx.cancel_steps("step_id = %s AND item >= 0 AND status <> ALL(%s)", step_id, list(DONE))
 
 
 def _running_items(tx: RunTransaction, step_id: str) -> int:

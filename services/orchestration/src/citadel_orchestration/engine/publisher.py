@@ -12,6 +12,7 @@ from citadel_common.contracts import EMBED_STEPS, RUN_STEP
 from citadel_common.contracts.workflows import EmbedStep
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
+from citadel_common.telemetry import messages, tracing
 from citadel_orchestration.record.rows import StepRef
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ class Publisher:
 
     def embed(self, step: EmbedStep, *, lane: int, lost: Callable[[StoreUnavailable], None]) -> None:
         """Sends texts of a step to the embeddings workers, now or with those that another thread sends next."""
-        with self._lock:
-            self._waiting[lane].append(Letter(step=step, lost=lost))
-        self._empty()
+        if not tracing.current().is_valid:
+            self._add(Letter(step=step, lost=lost), lane)
+            return
+        with messages.sending(EMBED_STEPS.queue.value, task=EMBED_STEPS.name) as carrier:
+            self._add(Letter(step=step.model_copy(update={"trace": carrier}), lost=lost), lane)
 
     def ready(self, ref: StepRef, *, lane: int) -> None:
         """A step that is ready, to any orchestration worker.
@@ -61,6 +64,11 @@ class Publisher:
             StoreUnavailable: The broker does not answer.
         """
         self._send(RUN_STEP.name, {"run_id": str(ref.run_id), "step_id": ref.step_id, "item": ref.item}, lane)
+
+    def _add(self, letter: Letter, lane: int) -> None:
+        with self._lock:
+            self._waiting[lane].append(letter)
+        self._empty()
 
     def _empty(self) -> None:
         """Publishes what waits, unless another thread is at it."""

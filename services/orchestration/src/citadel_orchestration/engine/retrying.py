@@ -1,11 +1,15 @@
 """What a retry runs again: what the run ended badly of, and nothing that succeeded or was put up with."""
 
 from collections.abc import Mapping
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import one
 from citadel_common.errors import ExpressionFailed, InvalidInput
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
+from citadel_orchestration.engine import traces
 from citadel_orchestration.record.rows import DONE
 from citadel_orchestration.record.transaction import RunTransaction
 
@@ -14,6 +18,9 @@ _EVALUATION = (ExpressionFailed.code, InvalidInput.code)
 _RESET = """
 UPDATE steps SET attempt = attempt + 1, tries = 0, deaths = 0, error = NULL, finished_at = NULL, signal = NULL,
     items_done = 0, items_failed = 0,
+    attempt_before = CASE WHEN attempt_started_at IS NULL THEN attempt_before
+        WHEN status = 'cancelled' THEN attempt - 1 ELSE attempt END,
+    attempt_started_at = CASE WHEN item = -1 AND items_total IS NOT NULL THEN now() END,
     status = CASE WHEN item = -1 AND items_total IS NOT NULL THEN 'waiting' ELSE 'pending' END
 WHERE run_id = %(run_id)s AND step_id = ANY(%(again)s)
     AND (status = 'cancelled' OR status = 'failed' AND (item = -1 OR step_id <> ALL(%(tolerant)s)))
@@ -47,10 +54,19 @@ def reset(tx: RunTransaction, definition: Definition, deadline: float | None) ->
     tx.run.status, tx.run.error, tx.run.output = "running", None, None
     tx.cursor.execute(
         "UPDATE runs SET finished_at = NULL WHERE run_id = %s"
-        " RETURNING CASE WHEN %s::float8 IS NULL THEN NULL ELSE now() + make_interval(secs => %s) END",
+        " RETURNING CASE WHEN %s::float8 IS NULL THEN NULL ELSE now() + make_interval(secs => %s) END, now()",
         [run_id, deadline, deadline],
     )
-    [tx.run.deadline_at] = one(tx.cursor)
+    tx.run.deadline_at, now = one(tx.cursor)
+    _trace_anew(tx, now)
+
+
+def _trace_anew(tx: RunTransaction, now: datetime) -> None:
+    """Gives the run a new root span, since that of its first course has ended with it."""
+    trace = traces.of_retry(tx.run.run_id, tx.run.trace, since=now, event=tx.run.last_event)
+    if trace is not None and trace != tx.run.trace:
+        tx.run.trace = trace
+        tx.cursor.execute("UPDATE runs SET trace = %s WHERE run_id = %s", [Jsonb(trace), tx.run.run_id])
 
 
 def _to_repeat(tx: RunTransaction, definition: Definition, tolerant: frozenset[str]) -> list[str]:

@@ -37,7 +37,6 @@ def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
             parent=Parent(ref=claim.ref, attempt=claim.attempt),
             depth=claim.depth + 1,
             lane=claim.lane,
-            trace=claim.trace,
         ),
         context=parameters.context,
     )

@@ -12,6 +12,7 @@ from citadel_common.contracts import Lane
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.definition.parse import parse
+from citadel_orchestration.engine import traces
 from citadel_orchestration.record.rows import NewRun, Parent
 from citadel_orchestration.steps.base import Known, StepType
 
@@ -26,7 +27,6 @@ class Origin:
         parent: The step that waits for it.
         depth: How many runs it is nested in.
         lane: How urgent it is.
-        trace: Trace context.
     """
 
     kind: str = "workflow"
@@ -34,7 +34,6 @@ class Origin:
     parent: Parent | None = None
     depth: int = 0
     lane: int = Lane.STANDARD.value
-    trace: dict[str, str] | None = None
 
 
 BY_API = Origin()
@@ -87,7 +86,7 @@ class Submissions:
             reply_to=origin.reply_to,
             parent=origin.parent,
             depth=origin.depth,
-            trace=origin.trace,
+            trace=traces.of_new_run(run_id),
         )
 
 

@@ -22,6 +22,7 @@ from citadel_common.errors import (
     WorkerLost,
 )
 from citadel_orchestration.definition.definition import Step
+from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.following import NOTHING, has_data, untouched
 from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
@@ -32,6 +33,14 @@ from citadel_orchestration.record.chains import step_succeeded
 from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, NewRun, StepRef
 from citadel_orchestration.record.transaction import RunTransaction, lock_run
 
+_LEAVE = """
+UPDATE steps SET {}, lease_owner = NULL, attempt_started_at = NULL,
+    attempt_before = CASE WHEN began IS NULL THEN attempt_before ELSE %s END
+FROM (SELECT attempt_started_at AS began, attempt_before AS earlier FROM steps
+    WHERE run_id = %s AND step_id = %s AND item = %s) AS old
+WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = ANY(%s)
+RETURNING began, now(), earlier
+"""
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
 
@@ -62,10 +71,8 @@ class Transitions(Steering):
         if len(body) > self._max_output_bytes:
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
-        claims = self._straight_on(ref, attempt, body, output)
-        if claims:
-            return Advance(claims=claims, lane=claims[0].lane)
-        return self._conclude(ref, attempt, "succeeded", output=output, body=body)
+        advance = self._straight_on(ref, attempt, body, output)
+        return advance or self._conclude(ref, attempt, "succeeded", output=output, body=body)
 
     def skip(self, ref: StepRef, attempt: int) -> Advance:
         """Records that a step's condition does not hold, and goes on."""
@@ -190,12 +197,9 @@ class Transitions(Steering):
         with self._on(ref.run_id) as tx:
             if tx is None:
                 return NOTHING
-            tx.cursor.execute(
-                "UPDATE steps SET status = 'ready', lease_owner = NULL, lease_until = now()"
-                " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'",
-                [ref.run_id, ref.step_id, ref.item, attempt],
+            tx.advance.applied = _leave(
+                tx, ref, attempt, "handed_back", "status = 'ready', lease_until = now()", of=["running"]
             )
-            tx.advance.applied = tx.cursor.rowcount > 0
         return tx.advance
 
     def take_over(self, ref: StepRef, attempt: int) -> Advance:
@@ -206,7 +210,7 @@ class Transitions(Steering):
             tx.cursor.execute(
                 "UPDATE steps SET deaths = deaths + (status = 'running')::int WHERE run_id = %s AND step_id = %s"
                 " AND item = %s AND attempt = %s AND status IN ('ready', 'running') AND lease_until < now()"
-                " RETURNING deaths",
+                " RETURNING deaths, status",
                 [ref.run_id, ref.step_id, ref.item, attempt],
             )
             row = tx.cursor.fetchone()
@@ -214,8 +218,10 @@ class Transitions(Steering):
                 return untouched(tx)
             if row[0] >= MOST_DEATHS:
                 self._give_up(tx, ref, attempt, WorkerLost())
-            else:
-                tx.claim(ref, of=["ready", "running"])
+                return tx.advance
+            if row[1] == "running":
+                _leave(tx, ref, attempt, "lost", "lease_until = NULL", of=["running"])
+            tx.claim(ref, of=["ready", "running"])
         return tx.advance
 
     def wake(self, ref: StepRef, attempt: int) -> Advance:
@@ -247,24 +253,27 @@ class Transitions(Steering):
         """Ends an attempt that is past its timeout."""
         return self.fail(ref, attempt, StepTimedOut())
 
-    def _straight_on(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> list[Claim]:
-        """Records an output where the steps that follow wait for nothing else; none claimed: nothing is recorded."""
+    def _straight_on(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> Advance | None:
+        """Records an output where the steps that follow wait for nothing else; None where nothing was recorded."""
         definition = self._definitions.known(ref.run_id)
         if definition is None or self._owner is None or ref.item != NO_ITEM:
-            return []
-        following = definition.steps[ref.step_id].dependents
-        if not following or any(len(definition.steps[name].depends_on) > 1 for name in following):
-            return []
-        return step_succeeded(
+            return None
+        step = definition.steps[ref.step_id]
+        if not step.dependents or any(len(definition.steps[name].depends_on) > 1 for name in step.dependents):
+            return None
+        advance = step_succeeded(
             self._database,
             ref,
             attempt,
             output=body,
             has_data=_has_data(output),
-            following=following,
+            following=step.dependents,
             owner=self._owner,
             lease=self.lease,
         )
+        if advance is not None:
+            traces.tell_attempt(advance.attempts[0], advance.claims[0].trace, step.type.name, self._telemetry)
+        return advance
 
     def _conclude(
         self, ref: StepRef, attempt: int, status: str, *, output: Any = None, body: bytes | None = None
@@ -306,11 +315,17 @@ class Transitions(Steering):
             return False
         delay = full_jitter(row[0], base=policy.delay, factor=policy.factor, cap=policy.max_delay)
         told = {"code": error.code, "message": error.message}
-        tx.cursor.execute(
-            "UPDATE steps SET status = 'waiting', tries = tries + 1, attempt = attempt + 1, error = %s,"
-            " child_run_id = NULL, lease_owner = NULL, lease_until = NULL, due_at = now() + make_interval(secs => %s)"
-            " WHERE run_id = %s AND step_id = %s AND item = %s",
-            [Jsonb(told), delay, ref.run_id, ref.step_id, ref.item],
+        _leave(
+            tx,
+            ref,
+            attempt,
+            "retried",
+            "status = 'waiting', tries = tries + 1, attempt = steps.attempt + 1, error = %s, child_run_id = NULL,"
+            " lease_until = NULL, due_at = now() + make_interval(secs => %s)",
+            Jsonb(told),
+            delay,
+            of=["running", "waiting"],
+            error=error.code,
         )
         tx.event("step_retrying", ref.step_id, ref.item, error=told, delay_s=round(delay, 3), tries=row[0] + 1)
         return True
@@ -326,6 +341,38 @@ class Transitions(Steering):
             error = DeadlineExceeded(f"the signal {signal!r} did not come in time")
             tx.finish(ref, attempt, "failed", error=error)
             self._after(tx, ref, "failed", error)
+
+
+def _leave(
+    tx: RunTransaction,
+    ref: StepRef,
+    attempt: int,
+    outcome: str,
+    change: str,
+    *values: Any,
+    of: Sequence[str],
+    error: str | None = None,
+) -> bool:
+    """Ends an attempt that another will follow, and changes the step; False if it is over already.
+
+    Args:
+        tx: The run.
+        ref: The step.
+        attempt: The attempt.
+        outcome: How it ends.
+        change: What is set beside the lease and the attempt's own columns; `values` are its parameters.
+        values: See `change`.
+        of: The states in which it may be.
+        error: Code of its error.
+    """
+    tx.cursor.execute(
+        _LEAVE.format(change),
+        [*values, attempt, ref.run_id, ref.step_id, ref.item, ref.run_id, ref.step_id, ref.item, attempt, list(of)],
+    )
+    row = tx.cursor.fetchone()
+    if row is not None:
+        tx.attempt_ended(ref, attempt, outcome, row, error=error)
+    return row is not None
 
 
 def _has_data(output: Any) -> bool:

@@ -13,6 +13,8 @@ import orjson
 from citadel_common.backing.llm import EndpointSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
+from citadel_common.telemetry import tracing
+from citadel_orchestration.llm.chat_span import chat_span, note_answer
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Answer, Piece, Question
@@ -66,6 +68,12 @@ class Endpoint:
 
     async def ask(self, question: Question, deadline: Deadline) -> Answer:
         """The model's answer; see `LlmClients.ask`."""
+        with chat_span(question, self._settings) as span:
+            answer = await self._ask(question, deadline)
+            note_answer(span, answer)
+            return answer
+
+    async def _ask(self, question: Question, deadline: Deadline) -> Answer:
         body = self._encode(question)
         async with self._slot(deadline):
             limit = deadline.timeout(self._settings.timeout)
@@ -105,7 +113,9 @@ class Endpoint:
 
     async def _exchange(self, question: Question, body: bytes) -> Answer:
         transcript = Transcript(self._settings.max_output_bytes)
-        async with self._http.stream("POST", self._style.url(self._settings.url), content=body) as response:
+        async with self._http.stream(
+            "POST", self._style.url(self._settings.url), content=body, headers=tracing.carrier()
+        ) as response:
             if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response)
             kind = response.headers.get("content-type", "")

@@ -47,7 +47,8 @@ def add_chunk(cursor: Cursor, run_id: UUID, item: int, body: bytes, *, requests:
 def begin(cursor: Cursor, run_id: UUID, *, chunks: int, parallel: int, republish: float) -> list[int]:
     """Makes the first chunks ready; their items."""
     cursor.execute(
-        "UPDATE steps SET status = 'waiting', items_total = %s, attempt = 1, started_at = now(), lease_until = NULL"
+        "UPDATE steps SET status = 'waiting', items_total = %s, attempt = 1, started_at = now(),"
+        " attempt_started_at = now(), lease_until = NULL"
         " WHERE run_id = %s AND step_id = %s AND item = -1",
         [chunks, run_id, STEP],
     )

@@ -1,9 +1,9 @@
-"""The commonest transition in one round trip; what it does is told in `migrations/0004_step_succeeded.sql`."""
+"""The commonest transition in one round trip; what it does is told in `migrations/0005_step_succeeded.sql`."""
 
 from collections.abc import Sequence
 
 from citadel_common.backing.database import Database
-from citadel_orchestration.record.rows import Claim, StepRef
+from citadel_orchestration.record.rows import Advance, Attempt, Claim, StepRef
 
 _SUCCEEDED = "SELECT * FROM step_succeeded(%s, %s, %s, %s, %s, %s, %s, %s)"
 
@@ -18,16 +18,20 @@ def step_succeeded(
     following: Sequence[str],
     owner: str,
     lease: float,
-) -> list[Claim]:
+) -> Advance | None:
     """Records a step's output and claims the steps `following`, which depend on nothing else.
 
-    None are claimed, and nothing is changed, where the attempt is over, or the run is in another state.
+    None, and nothing is changed, where the attempt is over, or the run is in another state.
 
     Raises:
         StoreUnavailable: It may or may not be done.
     """
     values = [ref.run_id, ref.step_id, attempt, output, has_data, list(following), owner, lease]
-    return [
+    rows = database.rows(_SUCCEEDED, values)
+    if not rows:
+        return None
+    began, ended, before = rows[0][-3:]
+    claims = [
         Claim(
             ref=StepRef(run_id=ref.run_id, step_id=step_id),
             attempt=its_attempt,
@@ -39,7 +43,7 @@ def step_succeeded(
             run_deadline=deadline,
             trace=trace,
         )
-        for step_id, its_attempt, tries, workflow_id, kind, lane, depth, deadline, trace in database.rows(
-            _SUCCEEDED, values
-        )
+        for step_id, its_attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ in rows
     ]
+    over = Attempt(ref=ref, number=attempt, before=before, outcome="succeeded", error=None, began=began, ended=ended)
+    return Advance(claims=claims, lane=claims[0].lane, attempts=[over])

@@ -116,6 +116,7 @@ class RunRow:
     depth: int
     trace: dict[str, str] | None
     deadline_at: datetime | None
+    created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     output: bytes | None = None
@@ -143,13 +144,49 @@ class RunRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A run that ended in a transition, for what is to follow its commit."""
+    """A run that ended in a transition, for what is to follow its commit.
+
+    Attributes:
+        error: Code of its error.
+        created_at: When it was accepted; None where its end was told before.
+        finished_at: When it ended, known after the commit.
+        trace: Trace context of the run.
+    """
 
     run_id: UUID
     status: str
     parent: Parent | None
     reply_to: str | None
     concurrency_key: str | None
+    kind: str = ""
+    workflow_id: str = ""
+    error: str | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    trace: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """An attempt of a step that ended in a transition.
+
+    Attributes:
+        ref: The step.
+        number: The attempt.
+        before: The last attempt before it that was begun; None for the first.
+        outcome: succeeded, skipped, failed, cancelled; retried, handed_back and lost where another follows.
+        error: Code of its error.
+        began: When it was claimed.
+        ended: When it ended.
+    """
+
+    ref: StepRef
+    number: int
+    before: int | None
+    outcome: str
+    error: str | None
+    began: datetime
+    ended: datetime
 
 
 @dataclass(kw_only=True)
@@ -163,6 +200,7 @@ class Advance:
         orphans: Sub-runs for which no step waits any more.
         lane: Of the run.
         ended: The run, if it ended.
+        attempts: Those that ended.
     """
 
     applied: bool = True
@@ -171,3 +209,4 @@ class Advance:
     orphans: list[UUID] = field(default_factory=list)
     lane: int = 3
     ended: Ended | None = None
+    attempts: list[Attempt] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import CitadelError
-from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Claim, Ended, RunRow, StepRef
+from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Attempt, Claim, Ended, RunRow, StepRef
 
 NO_COUNTS: Mapping[str, int] = {}
 CHANNEL = "citadel_runs"
@@ -28,11 +29,12 @@ UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
 WHERE run_id = %(run_id)s
-RETURNING pg_notify(%(channel)s, %(run_id)s::text)
+RETURNING finished_at, pg_notify(%(channel)s, %(run_id)s::text)
 """
 _CLAIM = """
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
-    lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now())
+    lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
+    attempt_started_at = now()
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
 RETURNING attempt, tries
 """
@@ -53,13 +55,24 @@ UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s
     due_at = NULL, lease_until = NULL, lease_owner = NULL
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status IN ('running', 'waiting')
+RETURNING run_id, step_id, item, coalesce(attempt_started_at, started_at, now()) AS began, now() AS ended,
+    attempt_before
 """
 _FINISH_WITH_OUTPUT = f"""
-WITH done AS ({_FINISH} RETURNING run_id, step_id, item)
-INSERT INTO payloads (run_id, step_id, item, kind, body)
-SELECT run_id, step_id, item, 'output', %(output)s FROM done
-ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body
+WITH done AS ({_FINISH}), stored AS (
+    INSERT INTO payloads (run_id, step_id, item, kind, body)
+    SELECT run_id, step_id, item, 'output', %(output)s FROM done
+    ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body
+)
+SELECT run_id, step_id, item, began, ended, attempt_before FROM done
 """  # noqa: S608  (constants only)
+
+
+_CANCEL = """
+UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL, lease_until = NULL,
+    lease_owner = NULL
+WHERE run_id = %s AND {} RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
+"""
 
 
 class RunTransaction:
@@ -139,10 +152,29 @@ class RunTransaction:
         told = None if error is None else {"code": error.code, "message": error.message}
         outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
         self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
-        if self.cursor.rowcount == 0:
+        row = self.cursor.fetchone()
+        if row is None:
             return False
+        self.attempt_ended(ref, attempt, status, row[3:], error=None if error is None else error.code)
         self.event(f"step_{status}", ref.step_id, ref.item, error=told, **counts)
         return True
+
+    def attempt_ended(
+        self, ref: StepRef, number: int, outcome: str, row: tuple[Any, ...], *, error: str | None = None
+    ) -> None:
+        """Notes that an attempt has ended; `row` is its begin, its end and the attempt before it."""
+        began, ended, before = row
+        if began is not None:
+            self.advance.attempts.append(
+                Attempt(ref=ref, number=number, before=before, outcome=outcome, error=error, began=began, ended=ended)
+            )
+
+    def cancel_steps(self, where: str, *values: Any) -> None:
+        """Ends the steps of the run that `where` names; what still runs of them comes too late."""
+        self.cursor.execute(_CANCEL.format(where), [self.run.run_id, *values])
+        for step_id, item, attempt, *row in self.cursor.fetchall():
+            ref = StepRef(run_id=self.run.run_id, step_id=step_id, item=item)
+            self.attempt_ended(ref, attempt, "cancelled", tuple(row))
 
     def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
         """The states of some steps."""
@@ -154,14 +186,7 @@ class RunTransaction:
 
     def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
         """Ends the run; what has not ended of it never will be executed."""
-        self.cursor.execute(
-            """
-            UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL,
-                lease_until = NULL, lease_owner = NULL
-            WHERE run_id = %s AND status <> ALL(%s)
-            """,
-            [self.run.run_id, list(DONE)],
-        )
+        self.cancel_steps("status <> ALL(%s)", list(DONE))
         self.run.status, self.run.error, self.run.output = status, error, output
         self.event(f"run_{status}", error=error)
         self.advance.claims.clear()
@@ -172,6 +197,11 @@ class RunTransaction:
             parent=self.run.parent,
             reply_to=self.run.reply_to,
             concurrency_key=self.run.concurrency_key,
+            kind=self.run.kind,
+            workflow_id=self.run.workflow_id,
+            error=None if error is None else error.get("code"),
+            created_at=self.run.created_at,
+            trace=self.run.trace,
         )
 
     def save(self) -> None:
@@ -198,6 +228,9 @@ class RunTransaction:
                 "data": [Jsonb(event[3]) for event in self._events],
             },
         )
+        row = self.cursor.fetchone()
+        if self.advance.ended is not None and row is not None:
+            self.advance.ended = replace(self.advance.ended, finished_at=row[0])
 
 
 def lock_run(

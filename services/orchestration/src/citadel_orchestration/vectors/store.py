@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import structlog
 
 from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
+from citadel_common.telemetry import spans, tracing
 from citadel_orchestration.vectors.connection import Connection, connect
 from citadel_orchestration.vectors.filters import read_filter
 from citadel_orchestration.vectors.points import Hit, Point
@@ -162,7 +164,20 @@ class VectorStore:
 
     async def _call(self, method: str, collection: str, deadline: Deadline | None, **arguments: Any) -> Any:
         connection = await self._open()
-        return await connection.call(method, collection=collection, timeout=self._timeout(deadline), **arguments)
+        with tracing.span(spans.VECTOR_STORE, f"{method} {collection}", self._about(method, collection)):
+            return await connection.call(method, collection=collection, timeout=self._timeout(deadline), **arguments)
+
+    def _about(self, method: str, collection: str) -> tracing.Attributes | None:
+        if not tracing.is_on():
+            return None
+        address = urlsplit(self._settings.url or "")
+        return {
+            spans.DB_SYSTEM: "qdrant",
+            spans.DB_OPERATION: method,
+            spans.DB_COLLECTION: collection,
+            spans.SERVER_ADDRESS: address.hostname,
+            spans.SERVER_PORT: address.port,
+        }
 
     def _timeout(self, deadline: Deadline | None) -> float:
         return self._settings.timeout if deadline is None else deadline.timeout(self._settings.timeout)

@@ -1,5 +1,7 @@
 """Probes and documentation: open to everybody."""
 
+import asyncio
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -27,6 +29,14 @@ async def ready(request: Request) -> Response:
     if down:
         raise StoreUnavailable("not ready: " + "; ".join(f"{name}: {detail}" for name, detail in down.items()))
     return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics", summary="Metrics of the API for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Those of all server processes; the workers and the exporter have their own ports."""
+    telemetry = services_of(request).telemetry
+    body, kind = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
+    return Response(body, media_type=kind)
 
 
 @router.get("/docs", include_in_schema=False)

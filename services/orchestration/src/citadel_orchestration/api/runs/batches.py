@@ -24,6 +24,7 @@ from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overload
 from citadel_common.settings import LimitSettings
 from citadel_common.validation import bad_fields
 from citadel_orchestration.api.runs.runs import Runs, patiently
+from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.record import batches
 from citadel_orchestration.record.rows import NewRun, StepRef
@@ -122,6 +123,7 @@ class Batches:
             fingerprint=run_id.bytes,
             lane=Lane.BATCH.value,
             labels=head.labels,
+            trace=traces.of_new_run(run_id),
         )
 
     async def _chunks(self, lines: AsyncIterator[Any], model: str | None) -> AsyncIterator[list[dict[str, Any]]]:

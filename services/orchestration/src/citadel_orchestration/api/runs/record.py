@@ -9,6 +9,7 @@ import structlog
 from citadel_common.backing.database import Database
 from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.app import create_app
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_orchestration.api.runs.news import RunNews
 from citadel_orchestration.api.runs.runs import Runs
 from citadel_orchestration.api.runs.teller import Teller
@@ -33,7 +34,7 @@ log = structlog.get_logger(__name__)
 class Record:
     """Its parts. Step types are here for their checks only: neither LLMs nor Qdrant are called by the API."""
 
-    def __init__(self, settings: ApiSettings, results: "Redis") -> None:
+    def __init__(self, settings: ApiSettings, results: "Redis", telemetry: Telemetry = NULL_TELEMETRY) -> None:
         self._settings = settings
         llm, store = LlmClients(settings.llm), VectorStore(settings.qdrant)
         self._knowledge = Knowledge(
@@ -59,6 +60,7 @@ class Record:
                 owner=None,
                 lease=settings.workflows.lease,
                 max_output_bytes=settings.workflows.max_output_bytes,
+                telemetry=telemetry,
             ),
             teller=Teller(Publisher(self._app)),
             news=self._news,

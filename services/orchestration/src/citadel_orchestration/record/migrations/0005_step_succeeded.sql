@@ -1,5 +1,5 @@
 -- The commonest transition in one round trip: a step has succeeded, and each step that depends on it depends on
--- nothing else. It returns the claims; none when it changed nothing, because the case is another one.
+-- nothing else. It returns the claims, and beside each of them the attempt that ended; none when it changed nothing, because the case is another one.
 -- It must do what the engine's general transition does (engine/transitions.py, succeed).
 
 CREATE FUNCTION step_succeeded(
@@ -7,11 +7,13 @@ CREATE FUNCTION step_succeeded(
     next_steps text[], new_owner text, lease_seconds double precision
 ) RETURNS TABLE (
     step_id text, attempt integer, tries integer, workflow_id text, kind text, lane smallint, depth smallint,
-    deadline_at timestamptz, trace jsonb
+    deadline_at timestamptz, trace jsonb, began timestamptz, ended timestamptz, before integer
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     run runs%ROWTYPE;
+    attempt_began timestamptz;
+    earlier integer;
 BEGIN
     SELECT * INTO run FROM runs WHERE run_id = of_run FOR UPDATE;
     IF NOT FOUND OR run.status NOT IN ('queued', 'running') THEN
@@ -26,7 +28,8 @@ BEGIN
     UPDATE steps SET status = 'succeeded', error = NULL, has_data = with_data, finished_at = now(), due_at = NULL,
         lease_until = NULL, lease_owner = NULL
     WHERE run_id = of_run AND step_id = of_step AND item = -1 AND attempt = of_attempt
-        AND status IN ('running', 'waiting');
+        AND status IN ('running', 'waiting')
+    RETURNING coalesce(attempt_started_at, started_at, now()), attempt_before INTO attempt_began, earlier;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -41,7 +44,8 @@ BEGIN
     RETURN QUERY
     WITH claimed AS (
         UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = new_owner, due_at = NULL,
-            lease_until = now() + make_interval(secs => lease_seconds), started_at = coalesce(started_at, now())
+            lease_until = now() + make_interval(secs => lease_seconds), started_at = coalesce(started_at, now()),
+            attempt_started_at = now()
         WHERE run_id = of_run AND step_id = ANY (next_steps) AND item = -1
         RETURNING step_id, attempt, tries
     ), told AS (
@@ -50,7 +54,8 @@ BEGIN
             jsonb_build_object('attempt', attempt)
         FROM claimed
     )
-    SELECT step_id, attempt, tries, run.workflow_id, run.kind, run.lane, run.depth, run.deadline_at, run.trace
+    SELECT step_id, attempt, tries, run.workflow_id, run.kind, run.lane, run.depth, run.deadline_at, run.trace,
+        attempt_began, now(), earlier
     FROM claimed ORDER BY array_position(next_steps, step_id);
 END
 $$;

@@ -1,0 +1,103 @@
+"""A run's waterfall: a bar per attempt of a step, drawn to one scale, from the times that the record has."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from citadel_common.contracts.runs import RunEvent, RunView
+
+WIDTH = 48
+"""Characters of the scale."""
+MOST_ROWS = 200
+"""Bars printed; a batch has thousands of chunks."""
+_ENDS = {
+    "step_succeeded": "succeeded",
+    "step_failed": "failed",
+    "step_skipped": "skipped",
+    "step_cancelled": "cancelled",
+    "step_retrying": "retried",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One attempt of a step; times in milliseconds from the run's acceptance."""
+
+    step_id: str
+    item: int | None
+    attempt: int
+    outcome: str
+    start_ms: float
+    duration_ms: float
+
+    @property
+    def name(self) -> str:
+        """Step, item, and the attempt from the second on."""
+        item = "" if self.item is None else f"[{self.item}]"
+        return f"{self.step_id}{item}" + (f" #{self.attempt}" if self.attempt > 1 else "")
+
+
+def bars(view: RunView, events: Iterable[RunEvent]) -> list[Bar]:
+    """The attempts in the order in which they began; what has no end lasts until the run's end, or until now."""
+    began: dict[tuple[str, int | None], tuple[int, datetime]] = {}
+    found: list[Bar] = []
+    last = view.created_at
+
+    def end(key: tuple[str, int | None], outcome: str, at: datetime) -> None:
+        attempt, start = began.pop(key)
+        found.append(_bar(view, key, attempt, outcome, (start, at)))
+
+    for event in events:
+        last = max(last, event.at)
+        if event.step_id is None:
+            continue
+        key = event.step_id, event.item
+        if event.type == "step_started":
+            if key in began:
+                end(key, "lost", event.at)
+            began[key] = int(event.data.get("attempt", 1)), event.at
+        elif event.type in _ENDS and key in began:
+            end(key, _ENDS[event.type], event.at)
+    for key in list(began):
+        end(key, "unfinished" if view.finished_at is None else "cancelled", view.finished_at or last)
+    return sorted(found, key=lambda bar: (bar.start_ms, bar.name))
+
+
+def rows(view: RunView, found: list[Bar]) -> list[tuple[str, str, str, str, str]]:
+    """Name, outcome, start, duration and bar of each, the run's own first."""
+    whole = max([_ms(view, view.finished_at), *(bar.start_ms + bar.duration_ms for bar in found), 0.001])
+    head = (f"{view.kind} {view.workflow_id}", view.status, "0", _told(whole), "█" * WIDTH)
+    shown = [
+        (f"  {bar.name}", bar.outcome, _told(bar.start_ms), _told(bar.duration_ms), _drawn(bar, whole))
+        for bar in found[:MOST_ROWS]
+    ]
+    left = len(found) - len(shown)
+    return [head, *shown, *([(f"  … {left} more", "", "", "", "")] if left else [])]
+
+
+def _bar(
+    view: RunView, key: tuple[str, int | None], attempt: int, outcome: str, during: tuple[datetime, datetime]
+) -> Bar:
+    start, end = (_ms(view, at) for at in during)
+    return Bar(
+        step_id=key[0],
+        item=key[1],
+        attempt=attempt,
+        outcome=outcome,
+        start_ms=round(start, 3),
+        duration_ms=round(max(0.0, end - start), 3),
+    )
+
+
+def _ms(view: RunView, at: datetime | None) -> float:
+    return 0.0 if at is None else max(0.0, (at - view.created_at).total_seconds() * 1000)
+
+
+def _told(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.1f} ms"
+
+
+def _drawn(bar: Bar, whole: float) -> str:
+    first = min(WIDTH - 1, int(bar.start_ms / whole * WIDTH))
+    last = min(WIDTH, max(first + 1, round((bar.start_ms + bar.duration_ms) / whole * WIDTH)))
+    return " " * first + "█" * (last - first)

@@ -1,0 +1,208 @@
+"""From spans to an OTLP receiver, and from metrics to a port; set up by the standard `OTEL_*` variables.
+
+A receiver that is dead, hangs or refuses costs spans, never time: spans wait in a queue of fixed length, from which
+one thread sends them, and those that find it full are dropped.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import structlog
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+from citadel_common.settings import TelemetrySettings
+from citadel_common.telemetry import names, tracing
+from citadel_common.telemetry.seam import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry.tracing import NEXT_SPAN_ID, Tracing
+
+log = structlog.get_logger(__name__)
+FLUSH = 3.0
+"""Seconds that what is left may take to be sent at the end of the process."""
+QUEUE, BATCH, DELAY = 8192, 512, 1000
+"""Spans that wait at most, spans per request, and milliseconds between requests, where `OTEL_BSP_*` says nothing."""
+EXPORTERS = {
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
+}
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+class GivenIds(RandomIdGenerator):
+    """Random ids, but for spans whose id was fixed before they were made."""
+
+    def generate_span_id(self) -> int:
+        """The given id, or a random one."""
+        return NEXT_SPAN_ID.get() or super().generate_span_id()
+
+
+class CountedExporter(SpanExporter):
+    """An exporter that counts, and whose failures stay with it.
+
+    Attributes:
+        taken: Spans taken from the queue so far.
+    """
+
+    def __init__(self, exporter: SpanExporter, telemetry: Telemetry) -> None:
+        self._exporter = exporter
+        self._telemetry = telemetry
+        self._is_well = True
+        self.taken = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends spans."""
+        self.taken += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001  (a receiver may answer anything)
+            log.debug("export_crashed", error=type(error).__name__)
+        is_exported = result is SpanExportResult.SUCCESS
+        self._telemetry.count(names.SPANS, len(spans), outcome="exported" if is_exported else "failed")
+        self._tell(is_exported)
+        return result
+
+    def _tell(self, is_exported: bool) -> None:
+        """One line when the receiver begins to fail, and one when it is well again."""
+        if is_exported != self._is_well:
+            self._is_well = is_exported
+            log.warning("receiver_of_spans_is_back" if is_exported else "spans_not_exported")
+
+    def shutdown(self) -> None:
+        """Ends it, even in the middle of an attempt."""
+        self._exporter.shutdown()
+
+
+class DroppingProcessor(BatchSpanProcessor):
+    """A batch processor that drops, and counts, what finds its queue full."""
+
+    def __init__(self, exporter: CountedExporter, telemetry: Telemetry) -> None:
+        self._most = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)
+        batch = min(self._most, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH))
+        delay = _number("OTEL_BSP_SCHEDULE_DELAY", DELAY)
+        self._counted = exporter
+        self._telemetry = telemetry
+        self._given = 0
+        self._lock = threading.Lock()
+        super().__init__(exporter, self._most, delay, batch)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """The SDK's hook."""
+        if not (span.context and span.context.trace_flags.sampled):
+            return
+        with self._lock:
+            is_full = self._given - self._counted.taken >= self._most
+            self._given += not is_full
+        if is_full:
+            self._telemetry.count(names.SPANS, 1, outcome="dropped")
+        else:
+            super().on_end(span)
+
+
+@contextmanager
+def telemetry_of(settings: TelemetrySettings, *, service: str, serves_metrics: bool = False) -> Iterator[Telemetry]:
+    """Metrics and traces of a process, until the end of the block.
+
+    Args:
+        settings: Where metrics are served.
+        service: `service.name` is `citadel-` and this, unless `OTEL_SERVICE_NAME` says another.
+        serves_metrics: Whether the process shows its metrics itself, and needs no port of its own for them.
+    """
+    telemetry = NULL_TELEMETRY if not (serves_metrics or settings.metrics_port) else _counting()
+    server = None if serves_metrics or not settings.metrics_port else _serve(settings, telemetry)
+    provider = start_tracing(service, telemetry)
+    try:
+        yield telemetry
+    finally:
+        if provider is not None:
+            stop_tracing(provider)
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+
+def start_tracing(service: str, telemetry: Telemetry = NULL_TELEMETRY) -> TracerProvider | None:
+    """Begins to export spans, if the environment names a receiver."""
+    exporter = _exporter()
+    if exporter is None:
+        return None
+    provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False, id_generator=GivenIds())
+    provider.add_span_processor(DroppingProcessor(CountedExporter(exporter, telemetry), telemetry))
+    tracing.install(
+        Tracing(tracer=provider.get_tracer("citadel"), content=os.environ.get(CAPTURE, "").lower() == "true")
+    )
+    return provider
+
+
+def stop_tracing(provider: TracerProvider) -> None:
+    """Sends what is left, within `FLUSH` seconds."""
+    tracing.install(None)
+    end = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
+    end.start()
+    end.join(FLUSH)
+
+
+def _exporter() -> SpanExporter | None:
+    environment = os.environ
+    off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if off or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() == "none":
+        return None
+    if not _either("ENDPOINT"):
+        return None
+    protocol = _either("PROTOCOL") or "http/protobuf"
+    if protocol not in EXPORTERS:
+        log.error("traces_off", reason=f"OTEL_EXPORTER_OTLP_PROTOCOL must be one of {', '.join(EXPORTERS)}")
+        return None
+    return cast("SpanExporter", importlib.import_module(EXPORTERS[protocol]).OTLPSpanExporter())
+
+
+def _either(name: str) -> str:
+    """The variable for traces, or that for all signals."""
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
+
+
+def _resource(service: str) -> Resource:
+    """What the environment says goes over what the process knows by itself."""
+    known: dict[str, Any] = {
+        "service.name": f"citadel-{service}",
+        "service.namespace": "citadel",
+        "service.version": importlib.metadata.version("citadel-common"),
+        "process.pid": os.getpid(),
+    }
+    told: dict[str, Any] = dict(Resource.create().attributes)
+    return Resource.create(known | {name: value for name, value in told.items() if not _is_default(name, value)})
+
+
+def _is_default(name: str, value: Any) -> bool:
+    return name == "service.name" and str(value).startswith("unknown_service")
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() and int(value) > 0 else default
+
+
+def _counting() -> Telemetry:
+    """Imported late: where processes share their figures, the directory for them must be named before."""
+    from citadel_common.telemetry.metrics import PrometheusTelemetry
+
+    return PrometheusTelemetry()
+
+
+def _serve(settings: TelemetrySettings, telemetry: Any) -> Any:
+    """The server of the process's own port; a port that cannot be had costs the metrics, not the process."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, telemetry.registry)
+    except OSError as error:
+        log.error("metrics_not_served", port=settings.metrics_port, error=error.strerror or str(error))
+        return None
+    return server

@@ -1,0 +1,123 @@
+"""A run's place in a trace, and the spans and figures of its attempts and its end, from the record's own times.
+
+The ids of its spans follow from what they stand for, so that every process names the same parent, whoever makes the
+span in the end: the one that records the end. A run's row keeps the context of its root span, and of what `parent`
+that is a child, and `since` when where a retry has begun the run anew.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from opentelemetry.trace import SpanContext
+
+from citadel_common.telemetry import Telemetry, names, spans, tracing
+from citadel_orchestration.record.rows import NO_ITEM, Attempt, Ended, StepRef
+
+Trace = dict[str, str]
+_FAILED = frozenset({"failed", "timed_out"})
+_FAILED_ATTEMPTS = frozenset({"failed", "retried", "lost"})
+
+
+def of_new_run(run_id: UUID) -> Trace | None:
+    """What the row of a run that is submitted now is to keep; None where it is not traced."""
+    parent = tracing.current()
+    if not tracing.is_on() or not parent.is_valid:
+        return None
+    return _kept(tracing.sibling(parent, "run", run_id), parent)
+
+
+def of_retry(run_id: UUID, trace: Trace | None, *, since: datetime, event: int) -> Trace | None:
+    """The same for one that is run again: a root of its own, below that of the run that ended."""
+    before = tracing.span_context_of(trace)
+    if trace is None or not before.is_valid:
+        return trace
+    return _kept(tracing.sibling(before, "run", run_id, event), before) | {"since": since.isoformat()}
+
+
+def of_attempt(trace: Trace | None, ref: StepRef, attempt: int) -> SpanContext | None:
+    """The context of an attempt's span; None where its run is not traced."""
+    if trace is None or not tracing.is_on():
+        return None
+    root = tracing.span_context_of(trace)
+    return tracing.sibling(root, ref.run_id, ref.step_id, ref.item, attempt) if root.is_valid else None
+
+
+def tell_attempt(attempt: Attempt, trace: Trace | None, kind: str, telemetry: Telemetry) -> None:
+    """Counts an attempt that has ended, and makes its span.
+
+    Args:
+        attempt: As recorded.
+        trace: That of its run.
+        kind: The step's type.
+        telemetry: Counts it.
+    """
+    telemetry.count(names.STEPS, 1, type=kind, outcome=attempt.outcome)
+    telemetry.observe(names.STEP_SECONDS, max(0.0, (attempt.ended - attempt.began).total_seconds()), type=kind)
+    ref, context = attempt.ref, of_attempt(trace, attempt.ref, attempt.number)
+    if context is None:
+        return
+    before = None if attempt.before is None else of_attempt(trace, ref, attempt.before)
+    about = {
+        spans.RUN_ID: str(ref.run_id),
+        spans.STEP_ID: ref.step_id,
+        spans.STEP_TYPE: kind,
+        spans.STEP_ITEM: None if ref.item == NO_ITEM else ref.item,
+        spans.STEP_ATTEMPT: attempt.number,
+        spans.STEP_STATUS: attempt.outcome,
+    }
+    tracing.emit(
+        spans.STEP,
+        kind,
+        about,
+        context=context,
+        parent=tracing.span_context_of(trace),
+        during=(attempt.began, attempt.ended),
+        links=[] if before is None else [before],
+        error=(attempt.error or attempt.outcome) if attempt.outcome in _FAILED_ATTEMPTS else None,
+    )
+
+
+def tell_run(ended: Ended, telemetry: Telemetry) -> None:
+    """Counts a run that has ended, and makes its root span."""
+    if ended.created_at is None or ended.finished_at is None:
+        return
+    telemetry.count(names.RUNS, 1, kind=ended.kind, outcome=ended.status)
+    seconds = (ended.finished_at - ended.created_at).total_seconds()
+    telemetry.observe(names.RUN_SECONDS, max(0.0, seconds), kind=ended.kind)
+    trace = ended.trace
+    if trace is None or not tracing.is_on():
+        return
+    root = tracing.span_context_of(trace)
+    parent = tracing.with_span_id(root, trace.get("parent", ""))
+    about = {
+        spans.RUN_ID: str(ended.run_id),
+        spans.RUN_KIND: ended.kind,
+        spans.RUN_STATUS: ended.status,
+        spans.WORKFLOW_ID: ended.workflow_id,
+    }
+    tracing.emit(
+        spans.RUN,
+        ended.kind,
+        about,
+        context=root,
+        parent=parent,
+        during=(_begin_of(trace, ended.created_at), ended.finished_at),
+        error=(ended.error or ended.status) if ended.status in _FAILED else None,
+    )
+
+
+def code_of(error: Mapping[str, Any] | None) -> str | None:
+    """The code of a recorded error."""
+    code = (error or {}).get("code")
+    return code if isinstance(code, str) else None
+
+
+def _kept(own: SpanContext, parent: SpanContext) -> Trace:
+    return tracing.carrier_of(own) | {"parent": f"{parent.span_id:016x}"}
+
+
+def _begin_of(trace: Trace, created_at: datetime) -> datetime:
+    since = trace.get("since")
+    return created_at if since is None else datetime.fromisoformat(since)

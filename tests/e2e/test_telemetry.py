@@ -1,0 +1,120 @@
+"""What telemetry must never do: tell a secret, or stand in the way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles.otlp import OtlpReceiver
+from tests.support.fixtures import require_redis
+from tests.support.polling import eventually
+from tests.support.postgres_server import PASSWORD, PostgresProcess
+from tests.support.traced import TracedServer, traced_server
+
+MODEL = "nomic-embed-text"
+MARKERS = {
+    "text": "marked-text-of-a-document",
+    "question": "marked-question-of-a-person",
+    "key": "marked-key-of-an-endpoint",
+    "bearer": "marked-bearer-of-a-caller",
+    "otlp": "marked-header-of-the-receiver",
+    "password": PASSWORD,
+}
+OPEN_METRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
+
+
+def question(text: str) -> dict[str, Any]:
+    steps = [
+        {"step_id": "q", "type": "embedding", "parameters": {"text": "${{ context.question }}", "model": MODEL}},
+        {
+            "step_id": "docs",
+            "type": "vector_search",
+            "parameters": {"collection": "docs", "embedding": "${{ steps.q.output.embedding }}"},
+        },
+        {"step_id": "answer", "type": "llm_query", "parameters": {"query": "${{ context.question }}"}},
+    ]
+    return {"workflow_id": "secret", "context": {"question": text}, "steps": steps}
+
+
+@pytest.fixture(scope="module")
+def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
+    """The whole server, with secrets."""
+    require_redis()
+    with traced_server(
+        postgres_server,
+        tmp_path_factory.mktemp("api") / "log",
+        llm_key=MARKERS["key"],
+        OTEL_EXPORTER_OTLP_HEADERS=f"authorization={MARKERS['otlp']}",
+    ) as server:
+        yield server
+
+
+def metrics_of(server: TracedServer) -> tuple[str, str]:
+    """Those of the API and of the embeddings worker."""
+    api = server.http.get("/metrics", headers=OPEN_METRICS)
+    worker = httpx.get(f"http://127.0.0.1:{server.embeddings_metrics}/metrics", headers=OPEN_METRICS, timeout=10)
+    assert api.status_code == worker.status_code == 200
+    return api.text, worker.text
+
+
+def test_no_text_key_or_password_is_in_spans_logs_and_metrics(server: TracedServer) -> None:
+    """With the failures whose messages quote what they failed on, too."""
+    server.store(MARKERS["text"])
+    server.http.headers["authorization"] = f"Bearer {MARKERS['bearer']}"
+    assert server.ended(server.submit(question(MARKERS["question"])))["status"] == "succeeded"
+    for mode in ("echo_key", "bad400"):
+        server.llm.behaviour(mode)
+        assert server.ended(server.submit(question(MARKERS["question"])))["status"] == "failed"
+    server.llm.behaviour("ok")
+    server.http.post("/v1/embeddings", json={"input": MARKERS["text"], "model": MARKERS["text"]})
+    server.http.post("/v1/workflows", json={"steps": MARKERS["text"]})
+    eventually(lambda: sum(span.name.startswith("run ") for span in server.receiver.spans) >= 4)
+    metrics = "".join(metrics_of(server))
+    logs = server.api.log.read_text() + server.embeddings.output + server.orchestration.output
+    spans = b"".join(server.receiver.bodies)
+    assert {"chat tiny-llm", "query_points docs"} <= {span.name for span in server.receiver.spans}
+    for name, marker in MARKERS.items():
+        assert marker.encode() not in spans, name
+        assert marker not in logs, name
+        assert marker not in metrics, name
+
+
+def test_metrics_are_served_by_the_api_and_on_a_workers_own_port_with_exemplars(server: TracedServer) -> None:
+    answer = server.http.post("/v1/embeddings", json={"input": "measured", "model": MODEL})
+    assert answer.status_code == 200
+    api, worker = metrics_of(server)
+    assert any(line.startswith("citadel_api_requests_total{") and "/v1/embeddings" in line for line in api.splitlines())
+    begin = 'citadel_tasks_total{outcome="ok",task="generate_embedding"}'
+    task = next(line for line in worker.splitlines() if line.startswith(begin))
+    exemplar = task.partition('trace_id="')[2][:32]
+    eventually(lambda: exemplar in {span.trace_id for span in server.receiver.spans})
+
+
+def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: TracedServer) -> None:
+    server.llm.behaviour("error500", for_requests=1)
+    refused = server.http.post("/v1/workflows", json={"steps": []})
+    assert refused.status_code == 422
+    [line] = [line for line in server.api.log.read_text().splitlines() if refused.json()["trace_id"] in line][-1:]
+    assert '"span_id"' in line
+    assert '"service": "api"' in line or '"service":"api"' in line
+
+
+@pytest.mark.parametrize("mode", ["hanging", "refusing", "dead"])
+def test_a_receiver_that_fails_fails_nothing(postgres_server: PostgresProcess, tmp_path: Path, mode: Any) -> None:
+    require_redis()
+    with OtlpReceiver() as receiver:
+        receiver.mode = "ok" if mode == "dead" else mode
+        endpoint = "http://127.0.0.1:9" if mode == "dead" else receiver.endpoint
+        with traced_server(
+            postgres_server, tmp_path / "log", endpoint=endpoint, OTEL_BSP_MAX_QUEUE_SIZE="16"
+        ) as server:
+            server.store("a document")
+            paths = [server.submit(question(f"number {number}")) for number in range(10)]
+            assert {server.ended(path)["status"] for path in paths} == {"succeeded"}
+            _, worker = metrics_of(server)
+            assert 'citadel_spans_total{outcome="exported"}' not in worker
+            assert server.api.terminate() == 0
+            assert server.orchestration.terminate() == 0
+            assert server.embeddings.terminate() == 0

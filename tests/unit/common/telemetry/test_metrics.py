@@ -1,0 +1,60 @@
+"""Metrics: declared, bounded, with exemplars."""
+
+import re
+
+import pytest
+
+from citadel_common.telemetry import names, spans, tracing
+from citadel_common.telemetry.metrics import MOST_SERIES, PrometheusTelemetry
+from tests.support.spans_in_memory import spans_in_memory
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.fixture
+def telemetry(monkeypatch):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    return PrometheusTelemetry()
+
+
+def lines_of(telemetry, metric, accept="text/plain"):
+    body, _ = telemetry.render(accept)
+    return [line for line in body.decode().splitlines() if line.startswith(metric.name)]
+
+
+def test_counts_and_observations_are_shown_by_their_declared_names(telemetry):
+    telemetry.count(names.TASKS, 2, task="generate_embedding", outcome="ok")
+    telemetry.observe(names.TASK_SECONDS, 0.3, task="generate_embedding")
+    assert lines_of(telemetry, names.TASKS) == ['citadel_tasks_total{outcome="ok",task="generate_embedding"} 2.0']
+    assert 'citadel_task_seconds_bucket{le="0.5",task="generate_embedding"} 1.0' in lines_of(
+        telemetry, names.TASK_SECONDS
+    )
+
+
+def test_unknown_values_beyond_the_limit_are_one_series(telemetry):
+    for number in range(MOST_SERIES + 50):
+        telemetry.count(names.TASKS, 1, task=f"task {number}", outcome="ok")
+    lines = lines_of(telemetry, names.TASKS)
+    assert len(lines) == MOST_SERIES + 1
+    assert 'citadel_tasks_total{outcome="other",task="other"} 50.0' in lines
+
+
+def test_an_observation_within_a_sampled_span_has_its_trace_as_exemplar(telemetry):
+    with spans_in_memory(), tracing.span(spans.RUN, "workflow") as span:
+        telemetry.observe(names.TASK_SECONDS, 0.3, task="t")
+        trace_id = f"{span.get_span_context().trace_id:032x}"
+    telemetry.observe(names.TASK_SECONDS, 20, task="t")
+    told = [line for line in lines_of(telemetry, names.TASK_SECONDS, OPEN_METRICS) if "# {" in line]
+    assert len(told) == 1
+    assert f'trace_id="{trace_id}"' in told[0]
+
+
+def test_every_metric_is_declared_with_what_prometheus_wants():
+    assert len({metric.name for metric in names.METRICS}) == len(names.METRICS)
+    for metric in names.METRICS:
+        assert re.fullmatch(r"citadel_[a-z_]+", metric.name)
+        assert metric.help
+        assert metric.unit
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+        assert bool(metric.buckets) == (metric.kind == "histogram")
+        assert not {"id", "run", "text", "key", "model"} & set(metric.labels)
