@@ -1,8 +1,11 @@
 """What tracing costs: the same worker without spans, with all of them, and with a receiver that never answers."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.load import single_texts
@@ -10,37 +13,52 @@ from tests.bench.processes import child
 from tests.bench.stack import Stack, first_result
 from tests.doubles.otlp import OtlpReceiver
 
-UNIT = "tasks/s"
 OFF_DB, ON_DB, HANGING_DB = 3, 4, 5
 BASELINE = "the same worker with tracing off"
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """Rates of distinct, cold texts; the three take turns, and each task is the root of a trace of four spans."""
-    with OtlpReceiver() as receiver, OtlpReceiver() as hanging:
+    """Rates of distinct, cold texts, and the processor time of each; the three workers take turns."""
+    with ExitStack() as running:
+        receiver, hanging = running.enter_context(OtlpReceiver()), running.enter_context(OtlpReceiver())
         hanging.mode = "hanging"
-        with (
-            _worker(stack, OFF_DB, None),
-            _worker(stack, ON_DB, receiver.endpoint),
-            _worker(stack, HANGING_DB, hanging.endpoint),
-        ):
-            for database in (OFF_DB, ON_DB, HANGING_DB):
-                stack.producers.run(_target(stack, database), single_texts(f"warm-up {database}", 500))
-            rounds = [_round(stack, number) for number in range(stack.scale.rounds)]
+        endpoints = {OFF_DB: None, ON_DB: receiver.endpoint, HANGING_DB: hanging.endpoint}
+        pids = {db: running.enter_context(_worker(stack, db, endpoint)) for db, endpoint in endpoints.items()}
+        for database in pids:
+            stack.producers.run(_target(stack, database), single_texts(f"warm-up {database}", 500))
+        rounds = [_round(stack, pids, number) for number in range(stack.scale.rounds)]
         if not receiver.spans:
             raise RuntimeError("the receiver got no spans")
+    return [figure for name, db in (("on", ON_DB), ("hanging", HANGING_DB)) for figure in _figures(name, db, rounds)]
+
+
+Round = dict[int, tuple[float, float]]
+"""Tasks per second and milliseconds of processor time per task, by database."""
+
+
+def _figures(name: str, database: int, rounds: list[Round]) -> list[Figure]:
+    rates = [(found[database][0], found[OFF_DB][0]) for found in rounds]
+    times = [(found[database][1], found[OFF_DB][1]) for found in rounds]
     return [
-        Figure.of_rounds("tracing_on", UNIT, baseline=BASELINE, rounds=[(on, off) for off, on, _ in rounds]),
-        Figure.of_rounds("tracing_hanging", UNIT, baseline=BASELINE, rounds=[(lost, off) for off, _, lost in rounds]),
+        Figure.of_rounds(f"tracing_{name}", "tasks/s", baseline=BASELINE, rounds=rates),
+        Figure.of_rounds(f"tracing_{name}_cpu", "ms/task", baseline=BASELINE, rounds=times),
     ]
 
 
-def _round(stack: Stack, number: int) -> tuple[float, float, float]:
-    off, on, lost = (
-        stack.producers.run(_target(stack, database), single_texts(f"{database} {number}", stack.scale.single_tasks))
-        for database in (OFF_DB, ON_DB, HANGING_DB)
-    )
-    return off, on, lost
+def _round(stack: Stack, pids: dict[int, int], number: int) -> Round:
+    tasks = stack.scale.single_tasks
+    found: Round = {}
+    for database, pid in pids.items():
+        before = _processor_time(pid)
+        rate = stack.producers.run(_target(stack, database), single_texts(f"{database} {number}", tasks))
+        found[database] = rate, (_processor_time(pid) - before) * 1000 / tasks
+    return found
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process has spent so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _target(stack: Stack, database: int) -> dict[str, str]:
@@ -48,12 +66,12 @@ def _target(stack: Stack, database: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _worker(stack: Stack, database: int, endpoint: str | None) -> Iterator[None]:
+def _worker(stack: Stack, database: int, endpoint: str | None) -> Iterator[int]:
     environment = stack.citadel_environment() | {"CITADEL_BROKER_URL": stack.redis_url(database)}
     tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {"OTEL_SDK_DISABLED": "true"}
-    with child(f"worker-{database}", [sys.executable, "-m", "citadel_embeddings"], environment | tracing):
+    with child(f"worker-{database}", [sys.executable, "-m", "citadel_embeddings"], environment | tracing) as process:
         first_result(_target(stack, database))
-        yield
+        yield process.pid
 
 
-BENCHMARK = Benchmark(names=("tracing_on", "tracing_hanging"), measure=measure)
+BENCHMARK = Benchmark(names=("tracing_on", "tracing_on_cpu", "tracing_hanging", "tracing_hanging_cpu"), measure=measure)

@@ -1,5 +1,6 @@
 """An OTLP/HTTP receiver: takes real protobuf, keeps the spans, and can hang or refuse."""
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -103,8 +104,9 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with contextlib.suppress(ConnectionError):  # who waited has given up
+                self.end_headers()
+                self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
             """Says nothing."""

@@ -1,5 +1,7 @@
 """What telemetry must never do: tell a secret, or stand in the way."""
 
+import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,12 +95,16 @@ def test_metrics_are_served_by_the_api_and_on_a_workers_own_port_with_exemplars(
 
 
 def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: TracedServer) -> None:
-    server.llm.behaviour("error500", for_requests=1)
-    refused = server.http.post("/v1/workflows", json={"steps": []})
-    assert refused.status_code == 422
-    [line] = [line for line in server.api.log.read_text().splitlines() if refused.json()["trace_id"] in line][-1:]
-    assert '"span_id"' in line
-    assert '"service": "api"' in line or '"service":"api"' in line
+    trace_id = uuid.uuid4().hex
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    assert server.http.post("/v1/workflows", json={"steps": []}, headers=headers).status_code == 422
+    line = eventually(
+        lambda: next((line for line in server.api.log.read_text().splitlines() if trace_id in line), None)
+    )
+    [span] = eventually(lambda: server.receiver.of_trace(trace_id))
+    told = json.loads(line)
+    assert (told["event"], told["service"]) == ("request", "api")
+    assert (told["trace_id"], told["span_id"]) == (trace_id, span.span_id)
 
 
 @pytest.mark.parametrize("mode", ["hanging", "refusing", "dead"])

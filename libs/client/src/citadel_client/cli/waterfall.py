@@ -6,7 +6,7 @@ from datetime import datetime
 
 from citadel_common.contracts.runs import RunEvent, RunView
 
-WIDTH = 48
+WIDTH = 30
 """Characters of the scale."""
 MOST_ROWS = 200
 """Bars printed; a batch has thousands of chunks."""

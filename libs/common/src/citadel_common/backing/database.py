@@ -138,7 +138,8 @@ class Database:
         if self._watch is not None:
             self._watch.admit()
         try:
-            return self._answered(statement, values)
+            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)):
+                return self._answered(statement, values)
         except FAILURES as error:
             self._suspect()
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error

@@ -98,14 +98,14 @@ REPUBLISHED = _counter(
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
 API_SECONDS = _seconds("citadel_api_seconds", "Duration of requests", "route")
 STEPS = _counter(
-    "citadel_steps_total",
+    "citadel_step_attempts_total",
     "Attempts of workflow steps that ended; outcome: succeeded, skipped, failed, retried, cancelled, handed_back, lost",
     "type",
     "outcome",
     unit="attempts",
 )
 STEP_SECONDS = _seconds("citadel_step_seconds", "From the beginning of a step's attempt to its end", "type")
-RUNS = _counter("citadel_runs_total", "Runs ended; outcome: their state", "kind", "outcome", unit="runs")
+RUNS = _counter("citadel_runs_ended_total", "Runs ended; outcome: their state", "kind", "outcome", unit="runs")
 RUN_SECONDS = _seconds("citadel_run_seconds", "From a run's acceptance to its end", "kind")
 SPANS = _counter(
     "citadel_spans_total",

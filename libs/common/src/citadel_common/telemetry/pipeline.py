@@ -6,8 +6,10 @@ one thread sends them, and those that find it full are dropped.
 
 import importlib
 import importlib.metadata
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -26,6 +28,8 @@ from citadel_common.telemetry.tracing import NEXT_SPAN_ID, Tracing
 log = structlog.get_logger(__name__)
 FLUSH = 3.0
 """Seconds that what is left may take to be sent at the end of the process."""
+SLOW = 2.0
+"""Seconds of one export after which the receiver counts as failing."""
 QUEUE, BATCH, DELAY = 8192, 512, 1000
 """Spans that wait at most, spans per request, and milliseconds between requests, where `OTEL_BSP_*` says nothing."""
 EXPORTERS = {
@@ -48,22 +52,31 @@ class CountedExporter(SpanExporter):
 
     Attributes:
         taken: Spans taken from the queue so far.
+        is_well: Whether the last export succeeded.
     """
 
     def __init__(self, exporter: SpanExporter, telemetry: Telemetry) -> None:
         self._exporter = exporter
         self._telemetry = telemetry
-        self._is_well = True
+        self._since = math.inf
+        self.is_well = True
         self.taken = 0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the receiver refuses, or keeps us waiting."""
+        return not self.is_well or time.monotonic() - self._since > SLOW
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends spans."""
+        self._since = time.monotonic()
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
             result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001  (a receiver may answer anything)
             log.debug("export_crashed", error=type(error).__name__)
+        self._since = math.inf
         is_exported = result is SpanExportResult.SUCCESS
         self._telemetry.count(names.SPANS, len(spans), outcome="exported" if is_exported else "failed")
         self._tell(is_exported)
@@ -71,8 +84,8 @@ class CountedExporter(SpanExporter):
 
     def _tell(self, is_exported: bool) -> None:
         """One line when the receiver begins to fail, and one when it is well again."""
-        if is_exported != self._is_well:
-            self._is_well = is_exported
+        if is_exported != self.is_well:
+            self.is_well = is_exported
             log.warning("receiver_of_spans_is_back" if is_exported else "spans_not_exported")
 
     def shutdown(self) -> None:
@@ -85,13 +98,21 @@ class DroppingProcessor(BatchSpanProcessor):
 
     def __init__(self, exporter: CountedExporter, telemetry: Telemetry) -> None:
         self._most = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)
-        batch = min(self._most, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH))
+        self._batch = batch = min(self._most, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH))
         delay = _number("OTEL_BSP_SCHEDULE_DELAY", DELAY)
         self._counted = exporter
         self._telemetry = telemetry
         self._given = 0
         self._lock = threading.Lock()
         super().__init__(exporter, self._most, delay, batch)
+
+    def is_clogged(self) -> bool:
+        """Whether spans are not worth making: a batch waits already for a receiver that fails, or the queue is full."""
+        waiting = self._given - self._counted.taken
+        is_clogged = waiting >= (self._batch if self._counted.is_failing else self._most)
+        if is_clogged:
+            self._telemetry.count(names.SPANS, 1, outcome="dropped")
+        return is_clogged
 
     def on_end(self, span: ReadableSpan) -> None:
         """The SDK's hook."""
@@ -134,10 +155,11 @@ def start_tracing(service: str, telemetry: Telemetry = NULL_TELEMETRY) -> Tracer
     if exporter is None:
         return None
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False, id_generator=GivenIds())
-    provider.add_span_processor(DroppingProcessor(CountedExporter(exporter, telemetry), telemetry))
-    tracing.install(
-        Tracing(tracer=provider.get_tracer("citadel"), content=os.environ.get(CAPTURE, "").lower() == "true")
-    )
+    processor = DroppingProcessor(CountedExporter(exporter, telemetry), telemetry)
+    provider.add_span_processor(processor)
+    content = os.environ.get(CAPTURE, "").lower() == "true"
+    tracer = provider.get_tracer("citadel")
+    tracing.install(Tracing(tracer=tracer, content=content, is_clogged=processor.is_clogged))
     return provider
 
 

@@ -5,7 +5,7 @@ there is one, `tracestate`, as W3C Trace Context has them.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -39,10 +39,12 @@ class Tracing:
     Attributes:
         tracer: The SDK's; its provider takes span ids from `NEXT_SPAN_ID`.
         content: Whether spans of LLM calls carry questions and answers.
+        is_clogged: Whether a span that is made now would be lost, so that making it can be spared.
     """
 
     tracer: Tracer
     content: bool = False
+    is_clogged: Callable[[], bool] = lambda: False
 
 
 class _Process:
@@ -85,7 +87,7 @@ def span(
         passes: Exceptions that are no failures.
     """
     tracing = _Process.installed
-    if tracing is None or (spec.nested and not is_sampled()):
+    if tracing is None or (spec.nested and not is_sampled()) or tracing.is_clogged():
         yield INVALID_SPAN
         return
     begun = tracing.tracer.start_span(
@@ -127,7 +129,7 @@ def emit(
         error: Its `error.type`, if it failed.
     """
     tracing = _Process.installed
-    if tracing is None or not context.trace_flags.sampled:
+    if tracing is None or not context.trace_flags.sampled or tracing.is_clogged():
         return
     began, ended = map(_nanoseconds, during)
     token = NEXT_SPAN_ID.set(context.span_id)

@@ -58,6 +58,9 @@ def traced(scope: Any) -> Iterator[Trace]:
     carrier = {name: value for name in tracing.FIELDS if (value := _header(scope, name.encode())) is not None}
     with tracing.span(spans.REQUEST, method, about, parent=tracing.context_of(carrier)) as span:
         context = span.get_span_context()
+        if not context.is_valid:
+            yield trace_of(scope["headers"])
+            return
         yield Trace(f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}")
 
 
