@@ -157,7 +157,10 @@ def ask(dsn: str, statement: str, **changes: str) -> tuple[object, ...] | None:
 
 
 def test_the_servers_see_none_of_the_users_secrets(running):
-    words = Path(f"/proc/{running.pids['postgres']}/environ").read_bytes().split(b"\0")
+    try:
+        words = Path(f"/proc/{running.pids['postgres']}/environ").read_bytes().split(b"\0")
+    except PermissionError:
+        pytest.skip("this root may not look into the processes of others (no CAP_SYS_PTRACE)")
     assert not [word for word in words if word.startswith((b"CITADEL_BROKER_URL", b"CITADEL_POSTGRES"))]
 
 

@@ -108,8 +108,7 @@ def test_operators_see_queues_workers_models_and_health(ready: Server) -> None:
     assert queues["embeddings"]["workers"] == 1
     [worker] = ready.http.get("/v1/workers").json()["workers"]
     assert worker["queue"] == "embeddings"
-    models = {model["id"] for model in ready.http.get("/v1/models").json()["data"]}
-    assert MODEL in models
+    eventually(lambda: MODEL in {model["id"] for model in ready.http.get("/v1/models").json()["data"]})
     assert ready.http.get("/readyz").status_code == 200
 
 
