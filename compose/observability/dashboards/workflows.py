@@ -51,7 +51,9 @@ RUNS = Row(
             unit="ops",
             stacked=True,
             queries=(
-                Query("sum by (kind, outcome) (rate(citadel_runs_total[$__rate_interval]))", "{{kind}} {{outcome}}"),
+                Query(
+                    "sum by (kind, outcome) (rate(citadel_runs_ended_total[$__rate_interval]))", "{{kind}} {{outcome}}"
+                ),
             ),
         ),
         Panel(
@@ -93,7 +95,10 @@ STEPS = Row(
             unit="ops",
             stacked=True,
             queries=(
-                Query("sum by (type, outcome) (rate(citadel_steps_total[$__rate_interval]))", "{{type}} {{outcome}}"),
+                Query(
+                    "sum by (type, outcome) (rate(citadel_step_attempts_total[$__rate_interval]))",
+                    "{{type}} {{outcome}}",
+                ),
             ),
         ),
         Panel(
