@@ -21,13 +21,13 @@ def measure(stack: Stack) -> list[Figure]:
     """Rates of distinct, cold texts, and the processor time of each; the three workers take turns."""
     with ExitStack() as running:
         receiver, hanging = running.enter_context(OtlpReceiver()), running.enter_context(OtlpReceiver())
-        hanging.mode = "hanging"
+        receiver.mode, hanging.mode = "counting", "hanging"
         endpoints = {OFF_DB: None, ON_DB: receiver.endpoint, HANGING_DB: hanging.endpoint}
         pids = {db: running.enter_context(_worker(stack, db, endpoint)) for db, endpoint in endpoints.items()}
         for database in pids:
             stack.producers.run(_target(stack, database), single_texts(f"warm-up {database}", 500))
         rounds = [_round(stack, pids, number) for number in range(stack.scale.rounds)]
-        if not receiver.spans:
+        if not receiver.requests:
             raise RuntimeError("the receiver got no spans")
     return [figure for name, db in (("on", ON_DB), ("hanging", HANGING_DB)) for figure in _figures(name, db, rounds)]
 

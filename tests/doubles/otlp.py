@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-Mode = Literal["ok", "hanging", "refusing"]
+Mode = Literal["ok", "counting", "hanging", "refusing"]
+"""`counting` takes requests and does not look into them: for benchmarks, whose processors it shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class OtlpReceiver:
     def __init__(self) -> None:
         self.mode: Mode = "ok"
         self.bodies: list[bytes] = []
+        self.requests = 0
         self._spans: list[ReceivedSpan] = []
         self._lock = threading.Lock()
         self.released = threading.Event()
@@ -97,6 +99,7 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             if receiver.mode == "hanging":
                 receiver.released.wait(60)
+            receiver.requests += 1
             status = 503 if receiver.mode == "refusing" else 200
             if receiver.mode == "ok":
                 receiver.take(body)
