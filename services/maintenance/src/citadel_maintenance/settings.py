@@ -25,7 +25,7 @@ class MaintenanceFragment(Fragment):
         0.25, gt=0, le=1, description="Share of its time in which a clean-up works; it pauses in the rest"
     )
     lease: float = Field(30.0, ge=1, description="Seconds a clean-up that fell silent keeps others of its kind away")
-    scan_count: int = Field(50, ge=10, le=10_000, description="Keys looked at per step")
+    scan_count: int = Field(20, ge=10, le=10_000, description="Keys looked at per step")
     cache_max_bytes: Annotated[int | None, BeforeValidator(_bytes_or_none)] = Field(
         None, ge=0, description="Bytes the embedding cache may hold; entries idle for longest go; none: no budget"
     )
