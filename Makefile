@@ -19,7 +19,7 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 	@$(BIN)/citadel dev
 
 test: setup ## Run all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile -m "not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadfile -m "not chaos" $(ARGS)
 
 chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)

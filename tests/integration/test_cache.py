@@ -24,7 +24,7 @@ def cache_server():
 def workers(redis_url, ollama, cache_server):
     """Two workers that share the cache."""
     ollama.reset()
-    settings = {"CACHE_URL": cache_server.url, "CACHE__TIMEOUT": 1}
+    settings = {"CACHE_URL": cache_server.url, "CACHE__TIMEOUT": 3}
     with (
         WorkerProcess(redis_url, ollama.url, **settings) as one,
         WorkerProcess(redis_url, ollama.url, **settings) as two,
