@@ -154,7 +154,7 @@ def test_a_hung_postgres_holds_no_thread_for_each_request(
             assert set(threads.map(lambda _: hasty.get("/readyz").status_code, range(64))) == {503}
             before = threads_of(health_api)
             assert set(threads.map(lambda _: submit(hasty).status_code, range(64))) == {503}
-            assert threads_of(health_api) <= before + 2
+            assert threads_of(health_api) <= before + 8  # pools may fill, whatever the number of requests
         assert client.get("/livez").status_code == 200
     eventually(lambda: submit(client).status_code == 202)
 
