@@ -23,11 +23,9 @@ class Slots(Protocol):
 
     def latest(self, moment: int) -> int:
         """The last slot that is not after a moment."""
-        ...
 
     def following(self, moment: int) -> int:
         """The first slot after a moment."""
-        ...
 
 
 class Interval:
