@@ -16,10 +16,10 @@ from citadel_common.backing.database import Database
 from citadel_common.backing.postgres import PostgresSettings
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.engine import Engine, Parts, new_run_id
+from citadel_orchestration.engine.engine import Engine, Parts
 from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.step_loop import StepLoop
-from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.record.migrate import migrate
 from citadel_orchestration.record.rows import StepRef

@@ -10,9 +10,8 @@ from citadel_common.backing.database import Database
 from citadel_common.backing.postgres import PostgresSettings
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.engine.outputs import output_at_end
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.record.rows import FINISHED
 from citadel_orchestration.steps.llm_query import Asker

@@ -4,7 +4,7 @@ import pytest
 
 from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound
 from citadel_orchestration.engine import sweeper
-from citadel_orchestration.engine.engine import new_run_id
+from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.record.rows import StepRef
 
 

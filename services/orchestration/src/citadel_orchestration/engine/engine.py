@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -13,16 +12,14 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from citadel_common.backing.database import Database
 from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
-from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, InvalidInput, StepTimedOut, StoreUnavailable
+from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.telemetry import messages, tracing
-from citadel_common.validation import bad_fields
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces, vectors
+from citadel_orchestration.engine.attempts import deadline_of, executed, parameters_of
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.fair_threads import FairThreads
 from citadel_orchestration.engine.in_flight import InFlight
@@ -262,7 +259,7 @@ class Engine:
         self._record(claim, transition)
 
     def _send_texts(self, claim: Claim, step: Step, parts: list[EmbedPart], echo: dict[str, Any] | None) -> None:
-        deadline = self.in_flight.awaits_vectors(claim, _deadline(claim, step))
+        deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -298,10 +295,10 @@ class Engine:
             step_id=claim.ref.step_id,
             item=None if claim.ref.item == NO_ITEM else claim.ref.item,
             attempt=claim.attempt,
-            deadline=_deadline(claim, step),
+            deadline=deadline_of(claim, step),
             vectors=None if part is None else vectors.vectors_of(part),
         )
-        future = self._loop.submit(_within(step, parameters, call), lambda ended: self._on_end(claim, ended))
+        future = self._loop.submit(executed(step, parameters, call), lambda ended: self._on_end(claim, ended))
         self.in_flight.executes(claim, future)
 
     def _on_end(self, claim: Claim, ended: "Future[Any]") -> None:
@@ -365,41 +362,3 @@ class Engine:
     def report(self, parent: Parent, run_id: UUID) -> None:
         """Tells the step that waits for a sub-run how that ended."""
         self.follow(self._transitions.sub_run_ended(parent.ref, parent.attempt, run_id))
-
-
-def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
-    """A step's parameters, evaluated and checked.
-
-    Raises:
-        InvalidInput: They do not fit the type.
-    """
-    value = step.parameters.evaluate(scope)
-    try:
-        found: Parameters = step.type.parameters.model_validate(value)
-    except ValidationError as error:
-        first = bad_fields(error)[0]
-        raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
-    return found
-
-
-def new_run_id() -> UUID:
-    """Ids that sort by time keep the record's indexes dense."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = uuid.uuid4().int
-    return UUID(int=(milliseconds << 80) | (7 << 76) | (random & ((1 << 76) - 1)) & ~(3 << 62) | (2 << 62))
-
-
-def _deadline(claim: Claim, step: Step) -> Deadline:
-    deadline = Deadline.after(step.timeout)
-    if claim.run_deadline is None:
-        return deadline
-    run = Deadline.from_epoch(claim.run_deadline.timestamp())
-    return min(deadline, run, key=lambda d: d.at)
-
-
-async def _within(step: Step, parameters: Parameters, call: StepCall) -> Any:
-    try:
-        async with asyncio.timeout(max(0.0, call.deadline.remaining)):
-            return await step.type.execute(parameters, call)
-    except TimeoutError:
-        raise StepTimedOut(f"the step did not end within {step.timeout:g} s") from None

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from citadel_common.backing.database import Database, one
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
@@ -164,10 +162,9 @@ def untouched(tx: RunTransaction | None) -> Advance:
     return NOTHING
 
 
-def has_data(body: bytes) -> bool:
+def has_data(output: Any) -> bool:
     """Whether an output has keys that go into the context."""
-    value = orjson.loads(body)
-    return isinstance(value, dict) and isinstance(value.get("data"), dict)
+    return isinstance(output, dict) and isinstance(output.get("data"), dict)
 
 
 def _cancel_items(tx: RunTransaction, step_id: str) -> None:

@@ -105,7 +105,7 @@ class Steering(Following):
             )
             if row is not None:
                 ref = StepRef(run_id=run_id, step_id=row[0], item=row[1])
-                tx.finish(ref, row[2], "succeeded", output=body, has_data=has_data(body))
+                tx.finish(ref, row[2], "succeeded", output=body, has_data=has_data(payload))
                 self._after(tx, ref, "succeeded", None)
         return tx.advance
 

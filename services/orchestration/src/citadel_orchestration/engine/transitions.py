@@ -28,19 +28,11 @@ from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
 from citadel_orchestration.engine.sub_runs import timeout_of
 from citadel_orchestration.engine.vectors import failed_requests
-from citadel_orchestration.record import batches, runs
+from citadel_orchestration.record import batches, runs, steps
 from citadel_orchestration.record.chains import step_succeeded
 from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, NewRun, StepRef
 from citadel_orchestration.record.transaction import RunTransaction, lock_run
 
-_LEAVE = """
-UPDATE steps SET {}, lease_owner = NULL, attempt_started_at = NULL,
-    attempt_before = CASE WHEN began IS NULL THEN attempt_before ELSE %s END
-FROM (SELECT attempt_started_at AS began, attempt_before AS earlier FROM steps
-    WHERE run_id = %s AND step_id = %s AND item = %s) AS old
-WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = ANY(%s)
-RETURNING began, now(), earlier
-"""
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
 
@@ -92,9 +84,9 @@ class Transitions(Steering):
         if not items:
             return self.succeed(ref, attempt, [])
         with self._on(ref.run_id) as tx:
-            if tx is None or not _park(tx, ref, attempt, items_total=len(items)):
+            if tx is None or not steps.park(tx, ref, attempt, items_total=len(items)):
                 return untouched(tx)
-            insert_items(tx, ref, [orjson.dumps(item) for item in items])
+            steps.insert_items(tx, ref, [orjson.dumps(item) for item in items])
             tx.event("step_expanded", ref.step_id, items=len(items))
             self._start_items(tx, ref.step_id, max_parallel)
         return tx.advance
@@ -102,11 +94,11 @@ class Transitions(Steering):
     def wait(self, ref: StepRef, attempt: int, *, seconds: float | None, signal: str | None) -> Advance:
         """Lets a step wait for a time or a signal; a signal that came already is taken at once."""
         with self._on(ref.run_id) as tx:
-            if tx is None or not _park(tx, ref, attempt, seconds=seconds, signal=signal):
+            if tx is None or not steps.park(tx, ref, attempt, seconds=seconds, signal=signal):
                 return untouched(tx)
-            payload = _take_signal(tx, signal) if signal is not None else None
+            payload = steps.take_signal(tx, signal) if signal is not None else None
             if payload is not None:
-                tx.finish(ref, attempt, "succeeded", output=payload, has_data=has_data(payload))
+                tx.finish(ref, attempt, "succeeded", output=payload, has_data=has_data(orjson.loads(payload)))
                 self._after(tx, ref, "succeeded", None)
             else:
                 tx.event("step_waiting", ref.step_id, ref.item, signal=signal)
@@ -128,7 +120,7 @@ class Transitions(Steering):
             run_id = run.run_id if child is None else child.run.run_id
             definition = self._definition(tx)
             timeout = timeout_of(definition, definition.steps[ref.step_id])
-            if not _park(tx, ref, attempt, child=run_id, seconds=timeout):
+            if not steps.park(tx, ref, attempt, child=run_id, seconds=timeout):
                 return untouched(tx), NOTHING
             begun = self._submit_sub_run(tx, run) if child is None else self._go_on(child, attempt)
             tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
@@ -197,7 +189,7 @@ class Transitions(Steering):
         with self._on(ref.run_id) as tx:
             if tx is None:
                 return NOTHING
-            tx.advance.applied = _leave(
+            tx.advance.applied = steps.leave(
                 tx, ref, attempt, "handed_back", "status = 'ready', lease_until = now()", of=["running"]
             )
         return tx.advance
@@ -220,7 +212,7 @@ class Transitions(Steering):
                 self._give_up(tx, ref, attempt, WorkerLost())
                 return tx.advance
             if row[1] == "running":
-                _leave(tx, ref, attempt, "lost", "lease_until = NULL", of=["running"])
+                steps.leave(tx, ref, attempt, "lost", "lease_until = NULL", of=["running"])
             tx.claim(ref, of=["ready", "running"])
         return tx.advance
 
@@ -266,7 +258,7 @@ class Transitions(Steering):
             ref,
             attempt,
             output=body,
-            has_data=_has_data(output),
+            has_data=has_data(output),
             following=step.dependents,
             owner=self._owner,
             lease=self.lease,
@@ -282,7 +274,7 @@ class Transitions(Steering):
             if tx is None or tx.run.is_finished:
                 return untouched(tx)
             counts = _counted(tx, ref, attempt, output)
-            if not tx.finish(ref, attempt, status, output=body, has_data=_has_data(output), counts=counts):
+            if not tx.finish(ref, attempt, status, output=body, has_data=has_data(output), counts=counts):
                 return untouched(tx)
             self._after(tx, ref, status, None)
         return tx.advance
@@ -315,7 +307,7 @@ class Transitions(Steering):
             return False
         delay = full_jitter(row[0], base=policy.delay, factor=policy.factor, cap=policy.max_delay)
         told = {"code": error.code, "message": error.message}
-        _leave(
+        steps.leave(
             tx,
             ref,
             attempt,
@@ -343,92 +335,9 @@ class Transitions(Steering):
             self._after(tx, ref, "failed", error)
 
 
-def _leave(
-    tx: RunTransaction,
-    ref: StepRef,
-    attempt: int,
-    outcome: str,
-    change: str,
-    *values: Any,
-    of: Sequence[str],
-    error: str | None = None,
-) -> bool:
-    """Ends an attempt that another will follow, and changes the step; False if it is over already.
-
-    Args:
-        tx: The run.
-        ref: The step.
-        attempt: The attempt.
-        outcome: How it ends.
-        change: What is set beside the lease and the attempt's own columns; `values` are its parameters.
-        values: See `change`.
-        of: The states in which it may be.
-        error: Code of its error.
-    """
-    tx.cursor.execute(
-        _LEAVE.format(change),
-        [*values, attempt, ref.run_id, ref.step_id, ref.item, ref.run_id, ref.step_id, ref.item, attempt, list(of)],
-    )
-    row = tx.cursor.fetchone()
-    if row is not None:
-        tx.attempt_ended(ref, attempt, outcome, row, error=error)
-    return row is not None
-
-
-def _has_data(output: Any) -> bool:
-    return isinstance(output, dict) and isinstance(output.get("data"), dict)
-
-
-def insert_items(tx: RunTransaction, ref: StepRef, bodies: Sequence[bytes]) -> None:
-    """Rows and payloads of the items of a `for_each`."""
-    tx.cursor.execute(
-        "INSERT INTO steps (run_id, step_id, item, position, status) SELECT %s, %s, number - 1, position, 'pending'"
-        " FROM generate_series(1, %s) AS number,"
-        " (SELECT position FROM steps WHERE run_id = %s AND step_id = %s AND item = -1) AS step",
-        [ref.run_id, ref.step_id, len(bodies), ref.run_id, ref.step_id],
-    )
-    tx.cursor.execute(
-        "INSERT INTO payloads (run_id, step_id, item, kind, body) SELECT %s, %s, number - 1, 'input', body"
-        " FROM unnest(%s::bytea[]) WITH ORDINALITY AS new (body, number)",
-        [ref.run_id, ref.step_id, list(bodies)],
-    )
-
-
 def _counted(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dict[str, int]:
     """What the event tells of the requests of a chunk that ends with that output; None for one that fails."""
     if tx.run.kind != "batch" or ref.item == NO_ITEM:
         return {}
     failed = None if output is None else failed_requests(output)
     return batches.settle(tx.cursor, ref, attempt, failed)
-
-
-def _park(
-    tx: RunTransaction,
-    ref: StepRef,
-    attempt: int,
-    *,
-    seconds: float | None = None,
-    signal: str | None = None,
-    child: UUID | None = None,
-    items_total: int | None = None,
-) -> bool:
-    """Lets a running step wait for something else than its own execution."""
-    if tx.run.is_finished:
-        return False
-    tx.cursor.execute(
-        "UPDATE steps SET status = 'waiting', lease_owner = NULL, lease_until = NULL, signal = %s,"
-        " child_run_id = %s, items_total = %s, due_at = now() + make_interval(secs => %s)"
-        " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'",
-        [signal, child, items_total, seconds, ref.run_id, ref.step_id, ref.item, attempt],
-    )
-    return tx.cursor.rowcount > 0
-
-
-def _take_signal(tx: RunTransaction, name: str) -> bytes | None:
-    tx.cursor.execute(
-        "UPDATE signals SET consumed = true WHERE (run_id, seq) = (SELECT run_id, seq FROM signals"
-        " WHERE run_id = %s AND name = %s AND NOT consumed ORDER BY seq LIMIT 1) RETURNING payload",
-        [tx.run.run_id, name],
-    )
-    row = tx.cursor.fetchone()
-    return None if row is None else bytes(row[0])

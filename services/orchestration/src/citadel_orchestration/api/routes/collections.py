@@ -16,9 +16,8 @@ from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_orchestration.api.bodies import documented, read_body
 from citadel_orchestration.api.errors import InvalidBody
 from citadel_orchestration.api.raw_route import RawRoute, services_of
-from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
 _PARAMETERS = re.compile(r"^/(?:steps/0|context)/parameters")

@@ -25,7 +25,7 @@ from citadel_common.settings import LimitSettings
 from citadel_common.validation import bad_fields
 from citadel_orchestration.api.runs.runs import Runs, patiently
 from citadel_orchestration.engine import traces
-from citadel_orchestration.engine.engine import new_run_id
+from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.record import batches
 from citadel_orchestration.record.rows import NewRun, StepRef
 from citadel_orchestration.record.runs import submit

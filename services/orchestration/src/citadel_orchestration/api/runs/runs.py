@@ -24,9 +24,8 @@ from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, 
 from citadel_orchestration.api.runs.news import RunNews
 from citadel_orchestration.api.runs.teller import Teller
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.engine import new_run_id
 from citadel_orchestration.engine.scope import context_of, steps_of
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.record import runs, views
 from citadel_orchestration.record.rows import Advance, NewRun, StepRef
