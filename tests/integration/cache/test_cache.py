@@ -1,43 +1,11 @@
-"""The embedding cache and single flight, in one worker and across two."""
+"""The embedding cache and single flight, across two workers."""
 
 import pytest
 
 from tests.support.assertions import assert_vectors
-from tests.support.fixtures import require_redis
-from tests.support.polling import eventually
-from tests.support.redis_server import RedisProcess
-from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
 COUNTS = "nomic-embed-text"
-
-
-@pytest.fixture(scope="module")
-def cache_server():
-    """A Redis that holds the cache only."""
-    require_redis()
-    with RedisProcess() as server:
-        yield server
-
-
-@pytest.fixture(scope="module", autouse=True)
-def workers(redis_url, ollama, cache_server):
-    """Two workers that share the cache."""
-    ollama.reset()
-    settings = {"CACHE_URL": cache_server.url, "CACHE__TIMEOUT": 3}
-    with (
-        WorkerProcess(redis_url, ollama.url, **settings) as one,
-        WorkerProcess(redis_url, ollama.url, **settings) as two,
-    ):
-        yield one, two
-
-
-@pytest.fixture(autouse=True)
-def cache(cache_server, double):
-    """A client of the cache, which is empty and up, beside a healthy backend."""
-    with cache_server.client() as client:
-        client.flushall()
-        yield client
 
 
 def embedded(double):
@@ -79,43 +47,6 @@ class TestHits:
     def test_no_claim_stays(self, plain, cache):
         plain.call(TASK, ["good", "[[nan]]"])
         assert cache.keys("*:claim") == []
-
-
-class TestOutages:
-    def test_slow(self, plain, cache_server):
-        plain.call(TASK, ["a"])
-        with cache_server.frozen():
-            assert_vectors(plain.call(TASK, ["a", "b"]), ["a", "b"])
-
-        def read_again():
-            return plain.call(TASK, ["a"])["cache_hits"] == 1
-
-        eventually(read_again)
-
-    def test_flushed_while_it_works(self, plain, double, cache):
-        double.behaviour("slow", delay_ms=30)
-        texts = [f"flushed {n}" for n in range(300)]
-        task = plain.send(TASK, texts)
-        eventually(lambda: double.stats()["requests"] >= 2)
-        cache.flushall()
-        assert_vectors(task.get(timeout=60), texts)
-
-    def test_down(self, plain, cache, cache_server, workers):
-        cache.close()
-        plain.call(TASK, ["a"])
-        cache_server.kill()
-        for _ in range(2):
-            assert_vectors(plain.call(TASK, ["a", "b", "a"]), ["a", "b", "a"])
-            batch = plain.call("batch_generate_embeddings", [{"text": "a"}, {"text": "b"}])
-            assert batch["success"]
-        cache_server.restart()
-
-        def used_again():
-            plain.call(TASK, ["again"])
-            return plain.call(TASK, ["again"])["cache_hits"]
-
-        eventually(used_again)
-        assert not any(worker.is_over for worker in workers)
 
 
 class TestSingleFlight:
