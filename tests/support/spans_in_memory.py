@@ -8,16 +8,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from citadel_common.telemetry import tracing
-from citadel_common.telemetry.pipeline import GivenIds
+from citadel_common.telemetry.recording import Recorder
 
 
 @contextmanager
 def spans_in_memory() -> Iterator[InMemorySpanExporter]:
     """Turn tracing on for a block."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False, id_generator=GivenIds())
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.install(tracing.Tracing(tracer=provider.get_tracer("test")))
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = SimpleSpanProcessor(exporter)
+    provider.add_span_processor(processor)
+    recorder = Recorder(resource=provider.resource, sampler=provider.sampler, on_end=processor.on_end)
+    tracing.install(tracing.Tracing(recorder=recorder))
     try:
         yield exporter
     finally:

@@ -18,12 +18,12 @@ import structlog
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from citadel_common.settings import TelemetrySettings
 from citadel_common.telemetry import names, tracing
+from citadel_common.telemetry.recording import Recorder
 from citadel_common.telemetry.seam import NULL_TELEMETRY, Telemetry
-from citadel_common.telemetry.tracing import NEXT_SPAN_ID, Tracing
+from citadel_common.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 FLUSH = 3.0
@@ -37,14 +37,6 @@ EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
 }
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-
-
-class GivenIds(RandomIdGenerator):
-    """Random ids, but for spans whose id was fixed before they were made."""
-
-    def generate_span_id(self) -> int:
-        """The given id, or a random one."""
-        return NEXT_SPAN_ID.get() or super().generate_span_id()
 
 
 class CountedExporter(SpanExporter):
@@ -154,12 +146,12 @@ def start_tracing(service: str, telemetry: Telemetry = NULL_TELEMETRY) -> Tracer
     exporter = _exporter()
     if exporter is None:
         return None
-    provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False, id_generator=GivenIds())
+    provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
     processor = DroppingProcessor(CountedExporter(exporter, telemetry), telemetry)
     provider.add_span_processor(processor)
+    recorder = Recorder(resource=provider.resource, sampler=provider.sampler, on_end=processor.on_end)
     content = os.environ.get(CAPTURE, "").lower() == "true"
-    tracer = provider.get_tracer("citadel")
-    tracing.install(Tracing(tracer=tracer, content=content, is_clogged=processor.is_clogged))
+    tracing.install(Tracing(recorder=recorder, content=content, is_clogged=processor.is_clogged))
     return provider
 
 

@@ -1,4 +1,4 @@
-"""Spans of this process: nothing, at next to no cost, until `install` is called with a tracer.
+"""Spans of this process: nothing, at next to no cost, until `install` is called with a recorder.
 
 Where a span's context is written down (a message's headers, a run's row), it is a *carrier*: `traceparent` and, where
 there is one, `tracestate`, as W3C Trace Context has them.
@@ -7,15 +7,14 @@ there is one, `tracestate`, as W3C Trace Context has them.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -26,10 +25,25 @@ Attributes = Mapping[str, AttributeValue | None]
 """Of a span; those that are None are left out."""
 Carrier = dict[str, str]
 FIELDS = ("traceparent", "tracestate")
-NEXT_SPAN_ID: ContextVar[int] = ContextVar("next_span_id", default=0)
-"""Id of the next span to begin in this context; 0 for a random one."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FAILED = Status(StatusCode.ERROR)
+
+
+class Recorder(Protocol):
+    """What begins spans; `citadel_common.telemetry.recording` has the one that works with the SDK."""
+
+    def begin(
+        self,
+        name: str,
+        parent: Context | None,
+        kind: SpanKind,
+        attributes: dict[str, AttributeValue],
+        links: Sequence[SpanContext],
+        *,
+        at: int | None = None,
+        span_id: int | None = None,
+    ) -> Span:
+        """A span that has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +51,12 @@ class Tracing:
     """What spans are made with.
 
     Attributes:
-        tracer: The SDK's; its provider takes span ids from `NEXT_SPAN_ID`.
+        recorder: Begins them.
         content: Whether spans of LLM calls carry questions and answers.
         is_clogged: Whether a span that is made now would be lost, so that making it can be spared.
     """
 
-    tracer: Tracer
+    recorder: Recorder
     content: bool = False
     is_clogged: Callable[[], bool] = lambda: False
 
@@ -90,9 +104,7 @@ def span(
     if tracing is None or (spec.nested and not is_sampled()) or tracing.is_clogged():
         yield INVALID_SPAN
         return
-    begun = tracing.tracer.start_span(
-        name_of(spec, target), parent, spec.kind, _present(attributes), [Link(other) for other in links]
-    )
+    begun = tracing.recorder.begin(name_of(spec, target), parent, spec.kind, _present(attributes), links)
     token = contexts.attach(trace.set_span_in_context(begun, parent))
     try:
         yield begun
@@ -132,18 +144,15 @@ def emit(
     if tracing is None or not context.trace_flags.sampled or tracing.is_clogged():
         return
     began, ended = map(_nanoseconds, during)
-    token = NEXT_SPAN_ID.set(context.span_id)
-    try:
-        begun = tracing.tracer.start_span(
-            name_of(spec, target),
-            below(parent),
-            spec.kind,
-            _present(attributes),
-            [Link(other) for other in links],
-            start_time=began,
-        )
-    finally:
-        NEXT_SPAN_ID.reset(token)
+    begun = tracing.recorder.begin(
+        name_of(spec, target),
+        below(parent),
+        spec.kind,
+        _present(attributes),
+        links,
+        at=began,
+        span_id=context.span_id,
+    )
     if error is not None:
         begun.set_attribute(ERROR_TYPE, error)
         begun.set_status(_FAILED)
