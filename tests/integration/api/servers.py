@@ -51,11 +51,12 @@ class Program:
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error::ResourceWarning", "-m", module],
-                env=inherited | dict(environment) | {"PYTHONPATH": str(ROOT)},
+                env=inherited | dict(environment) | {"PYTHONPATH": path},
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
