@@ -12,6 +12,7 @@ from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support.fixtures import require_redis
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import CREDENTIALS, LLM_KEY, QDRANT_KEY
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
@@ -54,14 +55,16 @@ def http(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFact
             "LLM__ENDPOINTS__main__URL": llm.url,
             "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
             "LLM__ENDPOINTS__main__STYLE": "ollama",
+            "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
             "QDRANT__URL": qdrant.url,
+            "QDRANT__API_KEY": QDRANT_KEY,
         }
         shared = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn} | others
         with OrchestrationProcess(redis.url, dsn, others):
             environment = {f"CITADEL_{name}": str(value) for name, value in shared.items()}
             api = Api(environment, tmp_path_factory.mktemp("api") / "log")
             try:
-                with httpx.Client(base_url=api.url, timeout=60) as client:
+                with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as client:
                     yield client
             finally:
                 api.kill_all()

@@ -108,7 +108,7 @@ class Verdicts:
             self._runtime.put_aside(letter_of(self._task, self._runtime, error))
             return Verdict(outcome=error.code, to_raise=error, put_aside=True)
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
-        log.warning("task_retried", code=error.code, error=error.message, retry=done + 1, delay_s=round(delay, 2))
+        log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {}) | messages.attempt()
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
         self._release()
