@@ -10,6 +10,7 @@ from tests.doubles.llm_process import LlmProcess
 from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.api.servers import Api
+from tests.support import planted
 from tests.support.fixtures import require_redis
 from tests.support.orchestration import OrchestrationProcess
 from tests.support.planted import CREDENTIALS, LLM_KEY, QDRANT_KEY
@@ -24,7 +25,7 @@ QUERY = {"step_id": "q", "type": "embedding", "parameters": {"text": "${{ contex
 SEARCH = {"step_id": "docs", "type": "vector_search", "parameters": FOUND}
 QUESTION = {
     "workflow_id": "rag",
-    "context": {"question": "what is stored?"},
+    "context": {"question": planted.QUESTION},
     "steps": [
         QUERY,
         SEARCH,
@@ -75,7 +76,7 @@ def ended(http: httpx.Client, path: str) -> Any:
 
 
 def test_a_question_is_answered_from_what_was_stored(http: httpx.Client) -> None:
-    points = [{"id": number, "text": f"document {number}"} for number in range(5)]
+    points = [{"id": number, "text": f"{planted.TEXT} {number}"} for number in range(5)]
     stored = http.post("/v1/collections/docs/points", json={"points": points, "model": MODEL})
     assert stored.json()["upserted"] == 5
     accepted = http.post("/v1/workflows", json=QUESTION)

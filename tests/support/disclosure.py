@@ -5,6 +5,7 @@ Every piece is searched once, when the test that made it ends.
 
 import contextlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,10 @@ class Disclosures:
         with contextlib.suppress(httpx.HTTPError):
             self.search(f"metrics of {source}", httpx.get(url, timeout=SCRAPE_S).content)
 
-    def search(self, source: str, told: bytes) -> None:
-        """Search what a source has told."""
-        for kind, pattern in FORBIDDEN.items():
+    def search(self, source: str, told: bytes, *, secrets: Iterable[str] = ()) -> None:
+        """Search what a source has told; `secrets` are those that were not planted, but made up by the product."""
+        made_up = [("a made-up secret", re.compile(re.escape(secret.encode()))) for secret in secrets]
+        for kind, pattern in [*FORBIDDEN.items(), *made_up]:
             for found in pattern.finditer(told):
                 what = found.group().decode() if kind == "planted" else kind
                 self._findings.append(Finding(source=source, what=what, line=_surroundings(told, found)))

@@ -21,6 +21,8 @@ RECEIVER_KEY = planted("otlp-header")
 
 TEXT = planted("text")
 QUESTION = planted("question")
-"""For prompts; the LLM's double repeats them in its completions."""
+"""For prompts; the LLM's double repeats their beginning."""
+COMPLETION = planted("completion")
+"""In what the LLM's double answers, whatever it is asked."""
 CREDENTIALS = {"authorization": f"Bearer {BEARER}"}
 """Of a caller; a server that knows no keys takes any."""
