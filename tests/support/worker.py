@@ -47,10 +47,18 @@ def backend_settings(redis_url: str, urls: str | Iterable[str]) -> dict[str, Any
 
 
 def variables(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment with these settings, names without the prefix, and no other of Citadel's."""
+    """Return the environment with these settings, names without the prefix, and no other of Citadel's.
+
+    One that is also there as a file comes from the file.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return inherited | threads | exports() | {f"CITADEL_{name}": str(value) for name, value in settings.items()}
+    return (
+        inherited
+        | threads
+        | exports()
+        | {f"CITADEL_{name}": str(value) for name, value in settings.items() if f"{name}_FILE" not in settings}
+    )
 
 
 class ServiceProcess:
