@@ -1,7 +1,11 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests; and what no process may tell is looked for after each of them."""
 
+from collections.abc import Generator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.disclosure import DISCLOSURES
 from tests.support.fixtures import (
     double,
     fleet,
@@ -33,6 +37,15 @@ __all__ = [
     "store",
     "worker",
 ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """A test, or the end of its module's processes, that disclosed something fails."""
+    yield
+    found = DISCLOSURES.taken()
+    assert not found, "\n".join(f"{each.what} is in the {each.source}: {each.line}" for each in found)
+
 
 # No files in the working directory, no judgement on how fast the machine is.
 settings.register_profile("citadel", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,13 +11,14 @@ from citadel_common.tasks.requeue import Requeue
 from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
 from tests.support.celery_client import error_of
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 
 TASK = "generate_embedding"
 
 
 def texts_of(number):
-    return [f"text {number}", f"also {number}", "common"]
+    return [f"{TEXT} {number}", f"also {TEXT} {number}", f"common {TEXT}"]
 
 
 def held(fleet):

@@ -10,6 +10,7 @@ import orjson
 
 from tests.doubles.calls import read_json
 from tests.doubles.refusals import model_missing, refuse
+from tests.support.planted import COMPLETION
 
 _MARKER = re.compile(r"\[\[(\w+)\]\]")
 _SAY = re.compile(r"\[\[say (.*?)\]\]", re.DOTALL)
@@ -92,8 +93,8 @@ def healthy_text(call: ChatCall) -> str:
 
 
 def expected_answer(prompt: str) -> str:
-    """Return the answer to a prompt: a word that only this prompt gets, and an echo of its beginning."""
-    return f"{blake2b(prompt.encode(), digest_size=4).hexdigest()} answers: {prompt[:200]}"
+    """Return the answer to a prompt: a word that only this prompt gets, marked, and an echo of its beginning."""
+    return f"{blake2b(prompt.encode(), digest_size=4).hexdigest()}-{COMPLETION} answers: {prompt[:200]}"
 
 
 def count_tokens(text: str) -> int:

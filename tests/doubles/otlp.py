@@ -14,8 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-Mode = Literal["ok", "counting", "hanging", "refusing"]
-"""`counting` takes requests and does not look into them: for benchmarks, whose processors it shares."""
+from tests.support.disclosure import DISCLOSURES
+
+Mode = Literal["ok", "searching", "counting", "hanging", "refusing"]
+"""`searching` looks for what no span may tell, and keeps nothing; `counting` takes requests and does not look into
+them: for benchmarks, whose processors it shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +70,16 @@ class OtlpReceiver:
 
     def take(self, body: bytes) -> None:
         """Keep a request."""
+        self.search(body)
         request = ExportTraceServiceRequest.FromString(body)
         found = list(_spans_of(request))
         with self._lock:
             self.bodies.append(body)
             self._spans.extend(found)
+
+    def search(self, body: bytes) -> None:
+        """Look for what no span may tell."""
+        DISCLOSURES.search("spans", body)
 
     def forget(self) -> None:
         """Forget all."""
@@ -103,6 +111,8 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             status = 503 if receiver.mode == "refusing" else 200
             if receiver.mode == "ok":
                 receiver.take(body)
+            if receiver.mode == "searching":
+                receiver.search(body)
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.doubles.process import OllamaProcess
 from tests.integration.api.servers import Api
+from tests.support.planted import CREDENTIALS
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
@@ -48,7 +49,7 @@ def server(
     stores = {"CITADEL_BROKER_URL": redis_server.url, "CITADEL_API__WORKERS": "1"}
     with postgres_server.database() as dsn:
         api = Api(stores | {"CITADEL_POSTGRES_DSN": dsn}, tmp_path_factory.mktemp("api") / "log")
-        with httpx.Client(base_url=api.url, timeout=60) as http:
+        with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as http:
             yield Server(redis=redis_server, double=ollama, api=api, http=http)
         api.terminate()
 

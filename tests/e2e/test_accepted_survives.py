@@ -4,6 +4,7 @@ import signal
 
 from tests.doubles.vectors import expected_vector
 from tests.e2e.conftest import Server
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 from tests.support.worker import WorkerProcess
 
@@ -13,7 +14,7 @@ TASKS = 60
 
 def test_every_accepted_task_survives_workers_that_are_killed_one_after_the_other(server: Server) -> None:
     server.double.behaviour("slow", delay_ms=50)
-    ids = {server.submit(f"text {number}", model=MODEL): f"text {number}" for number in range(TASKS)}
+    ids = {server.submit(f"{TEXT} {number}", model=MODEL): f"{TEXT} {number}" for number in range(TASKS)}
     for _ in range(3):
         with WorkerProcess(server.redis.url, server.double.url, WORKER__CONCURRENCY=4) as worker:
             before = _finished(server, ids)
@@ -28,7 +29,7 @@ def test_every_accepted_task_survives_workers_that_are_killed_one_after_the_othe
 
 
 def test_a_task_whose_message_was_lost_is_published_again(server: Server) -> None:
-    task_id = server.submit("lost on the way", model=MODEL)
+    task_id = server.submit(f"{TEXT} lost on the way", model=MODEL)
     with server.redis.client() as client:
         client.delete("embeddings", "embeddings\x06\x163")
     with WorkerProcess(server.redis.url, server.double.url) as worker:
@@ -41,7 +42,7 @@ def test_a_task_whose_message_was_lost_is_published_again(server: Server) -> Non
 
 def test_a_worker_told_to_stop_hands_over_and_the_next_one_finishes(server: Server) -> None:
     server.double.behaviour("slow", delay_ms=200)
-    texts = [f"handed over {number}" for number in range(400)]
+    texts = [f"{TEXT} handed over {number}" for number in range(400)]
     ids = [server.submit(texts[start : start + 40], model=MODEL) for start in range(0, 400, 40)]
     with WorkerProcess(server.redis.url, server.double.url, WORKER__STOP_GRACE="0.3") as worker:
         eventually(lambda: server.double.stats()["requests"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from citadel_client.dev.processes import alive
+from tests.support.disclosure import DISCLOSURES
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(900)]
 COMPRESSORS = ("bz2", "gzip", "lzma", "zipfile", "zlib")
@@ -24,6 +25,8 @@ def demo(home: Path, *options: str):
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         yield process
+    for log in (home / "logs").glob("*"):
+        DISCLOSURES.search(f"{log.name} of citadel demo", log.read_bytes())
 
 
 def summary(home: Path):

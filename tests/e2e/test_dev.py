@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -20,6 +21,9 @@ import pytest
 
 from citadel_client import Citadel
 from citadel_client.dev.processes import alive
+from tests.support.disclosure import DISCLOSURES
+from tests.support.exports import exports
+from tests.support.planted import QUESTION, TEXT
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 T = TypeVar("T")
@@ -66,6 +70,17 @@ class Dev:
 
         return eventually(look)
 
+    def search(self, secrets: set[str]) -> None:
+        """Have its own output and all its children's logs searched."""
+        for log in [self.errors, *(self.home / "logs").glob("**/*")]:
+            if log.is_file():
+                DISCLOSURES.search(f"{log.name} of citadel dev", log.read_bytes(), secrets=secrets)
+
+    @property
+    def passwords(self) -> set[str]:
+        """Those that it has made up, while they are known."""
+        return {password for url in self.env.values() if "://" in url and (password := urlsplit(url).password)}
+
     def stop(self, number: int) -> int:
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
@@ -73,7 +88,7 @@ class Dev:
 
 @contextmanager
 def dev(home: Path, *options: str, ready: bool = True) -> Iterator[Dev]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")} | exports()
     errors = home.with_name(home.name + ".errors")
     command = [sys.executable, "-m", "citadel_client", "dev", "--home", str(home), *options]
     with (
@@ -81,13 +96,17 @@ def dev(home: Path, *options: str, ready: bool = True) -> Iterator[Dev]:
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True) as process,
     ):
         started = Dev(process, home, errors)
+        passwords: set[str] = set()
         try:
             if ready:
                 started.ready()
+            passwords |= started.passwords
             yield started
         finally:
+            passwords |= started.passwords
             if process.poll() is None:
                 started.stop(signal.SIGTERM)
+            started.search(passwords)
 
 
 def refused(home: Path, *options: str) -> str:
@@ -128,9 +147,9 @@ def test_announces_itself_and_writes_what_shells_need(running):
 def test_serves(running):
     with Citadel(running.env["CITADEL_API_URL"]) as citadel:
         eventually(lambda: citadel.health().status == "ok")
-        found = citadel.embed(["A man is eating food.", "A man is eating a piece of bread."])
+        found = citadel.embed(["A man is eating food.", "A man is eating a piece of bread.", TEXT])
         assert float(found.array[0] @ found.array[1]) == pytest.approx(0.755, abs=0.01)
-        task = citadel.submit(["one", "two"])
+        task = citadel.submit([TEXT, QUESTION])
         assert len(task.wait(60).vectors) == 2
 
 

@@ -10,8 +10,10 @@ from tests.doubles.llm_process import LlmProcess
 from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.api.servers import Api
+from tests.support import planted
 from tests.support.fixtures import require_redis
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import CREDENTIALS, LLM_KEY, QDRANT_KEY
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
@@ -23,7 +25,7 @@ QUERY = {"step_id": "q", "type": "embedding", "parameters": {"text": "${{ contex
 SEARCH = {"step_id": "docs", "type": "vector_search", "parameters": FOUND}
 QUESTION = {
     "workflow_id": "rag",
-    "context": {"question": "what is stored?"},
+    "context": {"question": planted.QUESTION},
     "steps": [
         QUERY,
         SEARCH,
@@ -54,14 +56,16 @@ def http(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFact
             "LLM__ENDPOINTS__main__URL": llm.url,
             "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
             "LLM__ENDPOINTS__main__STYLE": "ollama",
+            "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
             "QDRANT__URL": qdrant.url,
+            "QDRANT__API_KEY": QDRANT_KEY,
         }
         shared = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn} | others
         with OrchestrationProcess(redis.url, dsn, others):
             environment = {f"CITADEL_{name}": str(value) for name, value in shared.items()}
             api = Api(environment, tmp_path_factory.mktemp("api") / "log")
             try:
-                with httpx.Client(base_url=api.url, timeout=60) as client:
+                with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as client:
                     yield client
             finally:
                 api.kill_all()
@@ -72,7 +76,7 @@ def ended(http: httpx.Client, path: str) -> Any:
 
 
 def test_a_question_is_answered_from_what_was_stored(http: httpx.Client) -> None:
-    points = [{"id": number, "text": f"document {number}"} for number in range(5)]
+    points = [{"id": number, "text": f"{planted.TEXT} {number}"} for number in range(5)]
     stored = http.post("/v1/collections/docs/points", json={"points": points, "model": MODEL})
     assert stored.json()["upserted"] == 5
     accepted = http.post("/v1/workflows", json=QUESTION)

@@ -10,20 +10,14 @@ import httpx
 import pytest
 
 from tests.doubles.otlp import OtlpReceiver
+from tests.support.disclosure import DISCLOSURES
 from tests.support.fixtures import require_redis
+from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, QUESTION, TEXT
 from tests.support.polling import eventually
-from tests.support.postgres_server import PASSWORD, PostgresProcess
+from tests.support.postgres_server import PostgresProcess
 from tests.support.traced import TracedServer, traced_server
 
 MODEL = "nomic-embed-text"
-MARKERS = {
-    "text": "marked-text-of-a-document",
-    "question": "marked-question-of-a-person",
-    "key": "marked-key-of-an-endpoint",
-    "bearer": "marked-bearer-of-a-caller",
-    "otlp": "marked-header-of-the-receiver",
-    "password": PASSWORD,
-}
 OPEN_METRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
 
 
@@ -44,12 +38,7 @@ def question(text: str) -> dict[str, Any]:
 def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
     """The whole server, with secrets."""
     require_redis()
-    with traced_server(
-        postgres_server,
-        tmp_path_factory.mktemp("api") / "log",
-        llm_key=MARKERS["key"],
-        OTEL_EXPORTER_OTLP_HEADERS=f"authorization={MARKERS['otlp']}",
-    ) as server:
+    with traced_server(postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         yield server
 
 
@@ -63,24 +52,51 @@ def metrics_of(server: TracedServer) -> tuple[str, str]:
 
 def test_no_text_key_or_password_is_in_spans_logs_and_metrics(server: TracedServer) -> None:
     """With the failures whose messages quote what they failed on, too."""
-    server.store(MARKERS["text"])
-    server.http.headers["authorization"] = f"Bearer {MARKERS['bearer']}"
-    assert server.ended(server.submit(question(MARKERS["question"])))["status"] == "succeeded"
+    server.store(TEXT)
+    assert server.ended(server.submit(question(QUESTION)))["status"] == "succeeded"
     for mode in ("echo_key", "bad400"):
         server.llm.behaviour(mode)
-        assert server.ended(server.submit(question(MARKERS["question"])))["status"] == "failed"
+        assert server.ended(server.submit(question(QUESTION)))["status"] == "failed"
     server.llm.behaviour("ok")
-    server.http.post("/v1/embeddings", json={"input": MARKERS["text"], "model": MARKERS["text"]})
-    server.http.post("/v1/workflows", json={"steps": MARKERS["text"]})
+    server.http.post("/v1/embeddings", json={"input": TEXT, "model": TEXT})
+    server.http.post("/v1/workflows", json={"steps": TEXT})
     eventually(lambda: sum(span.name.startswith("run ") for span in server.receiver.spans) >= 4)
-    metrics = "".join(metrics_of(server))
-    logs = server.api.log.read_text() + server.embeddings.output + server.orchestration.output
-    spans = b"".join(server.receiver.bodies)
     assert {"chat tiny-llm", "query_points docs"} <= {span.name for span in server.receiver.spans}
-    for name, marker in MARKERS.items():
-        assert marker.encode() not in spans, name
-        assert marker not in logs, name
-        assert marker not in metrics, name
+    for part, metrics in zip(("the API", "the worker"), metrics_of(server), strict=True):
+        DISCLOSURES.search(part, metrics.encode())
+    assert DISCLOSURES.taken() == []
+
+
+def test_servers_that_repeat_what_they_were_sent_are_not_quoted(server: TracedServer) -> None:
+    """In no line of retries, breakers, dead letters and requeues."""
+    repeated = f"cannot embed {TEXT!r} for {BACKEND_KEY} with {QDRANT_KEY}"
+    for mode in ("error500", "runner400", "auth401", "rate429"):
+        server.ollama.behaviour(mode, message=repeated, for_requests=4)
+        body = {"model": MODEL, "input": [f"{TEXT} {mode}"], "encoding_format": "base64"}
+        server.http.post("/v1/embeddings", json=body)
+        server.http.post("/v1/embeddings/tasks", json={"text": f"{TEXT} {mode}"})
+        server.http.post("/v1/cache/warm", json={"texts": [f"{TEXT} {mode}"]})
+    server.ollama.reset()
+    for mode in ("error500", "bad400"):
+        server.llm.behaviour(mode, message=f"cannot answer {QUESTION} for {LLM_KEY}")
+        assert server.ended(server.submit(question(QUESTION)))["status"] == "failed"
+    server.llm.behaviour("ok")
+    batch = {"requests": [{"text": f"{TEXT} {number}"} for number in range(5)] + [{"text": f"{TEXT} [[nan]]"}]}
+    answer = server.http.post("/v1/embeddings/batches", json=batch)
+    assert server.ended(answer.headers["location"])["status"] in ("succeeded", "failed")
+    assert DISCLOSURES.taken() == []
+
+
+def test_a_dead_letter_is_quoted_to_operators_and_not_in_logs(server: TracedServer) -> None:
+    server.http.headers["x-request-id"] = TEXT
+    accepted = server.http.post("/v1/embeddings/tasks", json={"text": f"{TEXT} dead [[error500]]"})
+    path = f"/v1/dead-letters/{accepted.json()['task_id']}"
+    letter = eventually(lambda: (answer := server.http.get(path)).status_code == 200 and answer.json())
+    assert TEXT in json.dumps(letter)
+    requeued = eventually(lambda: (answer := server.http.post(f"{path}/requeue")).status_code != 409 and answer)
+    assert requeued.is_success, requeued.text
+    server.http.delete(path)
+    assert DISCLOSURES.taken() == []
 
 
 def test_metrics_are_served_by_the_api_and_on_a_workers_own_port_with_exemplars(server: TracedServer) -> None:

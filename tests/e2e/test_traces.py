@@ -12,6 +12,7 @@ import pytest
 from tests.doubles.otlp import OtlpReceiver, ReceivedSpan
 from tests.support.fixtures import require_redis
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import QUESTION, TEXT
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.traced import TracedServer, traced_server
@@ -193,7 +194,7 @@ def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFa
     require_redis()
     log = tmp_path_factory.mktemp("api") / "log"
     with traced_server(postgres_server, log) as server:
-        server.store(*(f"document {number}" for number in range(5)))
+        server.store(*(f"{TEXT} {number}" for number in range(5)))
         yield server
 
 
@@ -228,7 +229,7 @@ def seconds(moment: str) -> int:
 
 
 def test_a_run_is_one_trace_with_the_expected_signals(server: TracedServer) -> None:
-    trace_id, path = begin(server, workflow("what is stored?"))
+    trace_id, path = begin(server, workflow(QUESTION))
     run = server.ended(path)
     assert run["status"] == "succeeded", run
     found = whole_trace(server.receiver, trace_id, *(expected.name for expected in EXPECTED))
@@ -250,7 +251,7 @@ def test_a_run_is_one_trace_with_the_expected_signals(server: TracedServer) -> N
 
 def test_a_retried_step_is_linked_to_the_attempt_before(server: TracedServer) -> None:
     server.llm.behaviour("error500", for_requests=1)
-    trace_id, path = begin(server, question_of_workflow("again?"))
+    trace_id, path = begin(server, question_of_workflow(QUESTION))
     assert server.ended(path)["status"] == "succeeded"
     found = whole_trace(server.receiver, trace_id, "run workflow")
     first, second = sorted((span for span in found if span.name == "step llm_query"), key=lambda span: span.began)
@@ -330,7 +331,7 @@ def test_what_is_not_sampled_is_not_exported(server: TracedServer) -> None:
 
 def test_a_run_whose_worker_is_killed_and_whose_redis_is_flushed_stays_one_trace(server: TracedServer) -> None:
     server.llm.behaviour("hang")
-    trace_id, path = begin(server, workflow("is anybody there?"))
+    trace_id, path = begin(server, workflow(QUESTION))
     whole = ("step embedding", "step vector_search")
     eventually(lambda: set(whole) <= {span.name for span in server.receiver.of_trace(trace_id)}, 30.0)
     server.orchestration.signal(signal.SIGKILL)

@@ -11,6 +11,7 @@ from openai import OpenAI
 from tests.doubles.vectors import expected_vector
 from tests.e2e.conftest import Server
 from tests.support.celery_client import PlainClient
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 
 MODEL = "nomic-embed-text"
@@ -23,7 +24,7 @@ def client(ready: Server) -> OpenAI:
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_the_openai_client_gets_vectors_cold_and_from_the_cache(client: OpenAI, encoding: str) -> None:
-    texts = [f"{encoding} first", f"{encoding} second", f"{encoding} first"]
+    texts = [f"{TEXT} {encoding} first", f"{TEXT} {encoding} second", f"{TEXT} {encoding} first"]
     for _ in range(2):
         answer = client.embeddings.create(model=MODEL, input=texts, encoding_format=encoding)
         assert [item.index for item in answer.data] == [0, 1, 2]
@@ -65,7 +66,7 @@ def test_a_task_is_accepted_runs_and_shows_its_result(ready: Server) -> None:
 
 
 def test_warming_makes_hits_for_every_way_in(ready: Server, plain: PlainClient) -> None:
-    texts = [f"warm {number}" for number in range(20)]
+    texts = [f"{TEXT} warm {number}" for number in range(20)]
     answer = ready.http.post("/v1/cache/warm", json={"texts": texts, "models": [MODEL]})
     status = eventually(lambda: ready.finished(answer.json()["task_id"]))
     assert status["result"]["cache_warming_results"] == {"warmed": 20, "skipped": 0, "errors": 0}
@@ -91,7 +92,7 @@ def test_a_truncated_text_is_said_cold_and_from_the_cache(ready: Server) -> None
 def test_an_interactive_request_does_not_wait_for_queued_batches(ready: Server, plain: PlainClient) -> None:
     """The double takes 100 ms a text on 4 slots: the batches alone need many seconds."""
     ready.double.behaviour("slow", delay_ms=100)
-    batch = [{"text": f"batch text {number}", "model": MODEL} for number in range(200)]
+    batch = [{"text": f"{TEXT} batch {number}", "model": MODEL} for number in range(200)]
     queued = [
         plain.publish("batch_generate_embeddings", [batch[i::20]], {"batch_size": 1}, priority=6) for i in range(20)
     ]
@@ -117,6 +118,6 @@ def _floats(embedding: object) -> object:
 
 
 def test_a_body_that_is_no_json_names_the_problem(ready: Server) -> None:
-    answer = httpx.post(f"{ready.api.url}/v1/embeddings/tasks", content=b'{"text": "\xff"}')
+    answer = httpx.post(f"{ready.api.url}/v1/embeddings/tasks", content=b'{"text": "%b\xff"}' % TEXT.encode())
     assert answer.status_code in (400, 415)
     assert answer.json()["trace_id"]

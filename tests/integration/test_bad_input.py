@@ -2,10 +2,12 @@
 
 import pytest
 
+from tests.support.planted import TEXT
 from tests.support.worker import WorkerProcess
 
 GENERATE, BATCH, WARM = "generate_embedding", "batch_generate_embeddings", "warm_embedding_cache"
-SURROGATE = "a\ud800b"
+SURROGATE = f"{TEXT}\ud800b"
+MANY = [TEXT] * 6
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,47 +22,47 @@ def small_limits(redis_url, ollama):
 CASES = {
     "no texts": (GENERATE, [[]], {}, "text: must hold at least one text"),
     "empty text": (GENERATE, [""], {}, "text: is empty"),
-    "empty text in a list": (GENERATE, [["a", ""]], {}, r"text[1]: is empty"),
-    "too many texts": (GENERATE, [["a"] * 6], {}, "text: holds 6 texts, the limit is 5"),
-    "overlong text": (GENERATE, [["a", "b" * 1001]], {}, "text[1]: has 1001 characters, the limit is 1000"),
+    "empty text in a list": (GENERATE, [[TEXT, ""]], {}, r"text[1]: is empty"),
+    "too many texts": (GENERATE, [MANY], {}, "text: holds 6 texts, the limit is 5"),
+    "overlong text": (GENERATE, [["a", TEXT.ljust(1001, "b")]], {}, "text[1]: has 1001 characters, the limit is 1000"),
     "no arguments": (GENERATE, [], {}, "text: is required"),
     "a number": (GENERATE, [5], {}, "text: input should be a valid string"),
     "null": (GENERATE, [None], {}, "text: input should be a valid string"),
-    "a number in a list": (GENERATE, [["a", 5]], {}, "text[1]: input should be a valid string"),
-    "a list in a list": (GENERATE, [[["a"]]], {}, "text[0]: input should be a valid string"),
-    "an object": (GENERATE, [{"a": 1}], {}, "text: input should be a valid string"),
-    "model of a wrong type": (GENERATE, ["a"], {"model": 1}, "model: input should be a valid string"),
-    "unknown model": (GENERATE, ["a"], {"model": "nope"}, "model: no backend has 'nope'; available: all-minilm"),
-    "empty model": (GENERATE, ["a"], {"model": "no such\nmodel"}, "model: no backend has 'no such\\nmodel'"),
-    "options of a wrong type": (GENERATE, ["a"], {"options": "x"}, "options: input should be a valid dictionary"),
-    "options with a lone surrogate": (GENERATE, ["a"], {"options": {"stop": SURROGATE}}, "options: cannot be sent"),
-    "cache_enabled of a wrong type": (GENERATE, ["a"], {"cache_enabled": "yes"}, "cache_enabled: input should be a v"),
-    "dimensions of a wrong type": (GENERATE, ["a"], {"dimensions": "64"}, "dimensions: input should be a valid int"),
-    "dimensions as a bool": (GENERATE, ["a"], {"dimensions": True}, "dimensions: input should be a valid integer"),
-    "no dimensions": (GENERATE, ["a"], {"dimensions": 0}, "dimensions: input should be greater than or equal to 1"),
-    "more dimensions than there are": (GENERATE, ["a"], {"dimensions": 769}, "dimensions: 'nomic-embed-text' gives at"),
+    "a number in a list": (GENERATE, [[TEXT, 5]], {}, "text[1]: input should be a valid string"),
+    "a list in a list": (GENERATE, [[[TEXT]]], {}, "text[0]: input should be a valid string"),
+    "an object": (GENERATE, [{TEXT: 1}], {}, "text: input should be a valid string"),
+    "model of a wrong type": (GENERATE, [TEXT], {"model": 1}, "model: input should be a valid string"),
+    "unknown model": (GENERATE, [TEXT], {"model": "nope"}, "model: no backend has 'nope'; available: all-minilm"),
+    "empty model": (GENERATE, [TEXT], {"model": "no such\nmodel"}, "model: no backend has 'no such\\nmodel'"),
+    "options of a wrong type": (GENERATE, [TEXT], {"options": "x"}, "options: input should be a valid dictionary"),
+    "options with a lone surrogate": (GENERATE, [TEXT], {"options": {"stop": SURROGATE}}, "options: cannot be sent"),
+    "cache_enabled of a wrong type": (GENERATE, [TEXT], {"cache_enabled": "yes"}, "cache_enabled: input should be a v"),
+    "dimensions of a wrong type": (GENERATE, [TEXT], {"dimensions": "64"}, "dimensions: input should be a valid int"),
+    "dimensions as a bool": (GENERATE, [TEXT], {"dimensions": True}, "dimensions: input should be a valid integer"),
+    "no dimensions": (GENERATE, [TEXT], {"dimensions": 0}, "dimensions: input should be greater than or equal to 1"),
+    "more dimensions than there are": (GENERATE, [TEXT], {"dimensions": 769}, "dimensions: 'nomic-embed-text' gives"),
     "a model that cannot be shortened": (
-        GENERATE, ["a"], {"model": "bge-m3", "dimensions": 64}, "dimensions: 'bge-m3' gives 1024 dimensions and cannot",
+        GENERATE, [TEXT], {"model": "bge-m3", "dimensions": 64}, "dimensions: 'bge-m3' gives 1024 dimensions and",
     ),
-    "unknown input type": (GENERATE, ["a"], {"input_type": "x"}, "input_type: input should be 'query' or 'document'"),
-    "unknown encoding": (GENERATE, ["a"], {"encoding_format": "hex"}, "encoding_format: input should be 'float' or"),
-    "unknown field": (GENERATE, ["a"], {"modle": "x"}, "modle: is not a known field"),
-    "given twice": (GENERATE, ["a"], {"text": "b"}, "text: is given both by position and by name"),
-    "too many arguments": (GENERATE, ["a"] * 8, {}, "takes at most 7 arguments (text, model, options"),
-    "lone surrogate": (GENERATE, [["a", SURROGATE]], {}, "text[1]: is not valid Unicode: it holds a lone"),
-    "lone surrogate as a field": (GENERATE, ["a"], {SURROGATE: 1}, "input should be a valid string, unable to"),
+    "unknown input type": (GENERATE, [TEXT], {"input_type": "x"}, "input_type: input should be 'query' or 'document'"),
+    "unknown encoding": (GENERATE, [TEXT], {"encoding_format": "hex"}, "encoding_format: input should be 'float' or"),
+    "unknown field": (GENERATE, [TEXT], {"modle": "x"}, "modle: is not a known field"),
+    "given twice": (GENERATE, [TEXT], {"text": TEXT}, "text: is given both by position and by name"),
+    "too many arguments": (GENERATE, [TEXT] * 8, {}, "takes at most 7 arguments (text, model, options"),
+    "lone surrogate": (GENERATE, [[TEXT, SURROGATE]], {}, "text[1]: is not valid Unicode: it holds a lone"),
+    "lone surrogate as a field": (GENERATE, [TEXT], {SURROGATE: 1}, "input should be a valid string, unable to"),
     "several at once": (GENERATE, [5], {"model": 1}, "; model: input should be a valid string"),
     "no requests": (BATCH, [[]], {}, "batch_data: must hold at least one request"),
-    "requests of a wrong type": (BATCH, ["a"], {}, "batch_data: input should be a valid"),
-    "a request of a wrong type": (BATCH, [["a"]], {}, "batch_data[0]: input should be"),
-    "a request without text": (BATCH, [[{"text": "a"}, {}]], {}, "batch_data[1].text: is required"),
+    "requests of a wrong type": (BATCH, [TEXT], {}, "batch_data: input should be a valid"),
+    "a request of a wrong type": (BATCH, [[TEXT]], {}, "batch_data[0]: input should be"),
+    "a request without text": (BATCH, [[{"text": TEXT}, {}]], {}, "batch_data[1].text: is required"),
     "a request's unknown field": (BATCH, [[{"text": "a", "x": 1}]], {}, "batch_data[0].x: is not a known field"),
-    "too many requests": (BATCH, [[{"text": "a"}] * 11], {}, "batch_data: holds 11 requests, the limit is 10"),
-    "no batch size": (BATCH, [[{"text": "a"}], 0], {}, "batch_size: input should be greater than or equal to 1"),
+    "too many requests": (BATCH, [[{"text": TEXT}] * 11], {}, "batch_data: holds 11 requests, the limit is 10"),
+    "no batch size": (BATCH, [[{"text": TEXT}], 0], {}, "batch_size: input should be greater than or equal to 1"),
     "nothing to warm": (WARM, [[]], {}, "texts: must hold at least one text"),
-    "one text to warm": (WARM, ["a"], {}, "texts: input should be a valid list"),
-    "too many texts to warm": (WARM, [["a"] * 11], {}, "texts: holds 11 texts, the limit is 10"),
-    "warming an unknown model": (WARM, [["a"], ["nope"]], {}, "model: no backend has 'nope'"),
+    "one text to warm": (WARM, [TEXT], {}, "texts: input should be a valid list"),
+    "too many texts to warm": (WARM, [[TEXT] * 11], {}, "texts: holds 11 texts, the limit is 10"),
+    "warming an unknown model": (WARM, [[TEXT], ["nope"]], {}, "model: no backend has 'nope'"),
 }  # fmt: skip
 
 
@@ -74,13 +76,17 @@ def test_the_error_names_the_field(plain, store, task, args, kwargs, message):
 
 
 def test_a_whole_text_the_backend_refuses(plain):
-    assert plain.error(GENERATE, "[[nan]]").startswith("TextRejected: text: the backend refuses the text: ")
-    assert plain.error(GENERATE, ["[[nan]]", "x [[nan]]"]).startswith("TextRejected: text[0]: the backend refuses")
+    assert plain.error(GENERATE, f"{TEXT} [[nan]]").startswith("TextRejected: text: the backend refuses the text: ")
+    assert plain.error(GENERATE, [f"{TEXT} [[nan]]", f"x {TEXT} [[nan]]"]).startswith(
+        "TextRejected: text[0]: the backend refuses"
+    )
 
 
 def test_a_vector_that_is_none(plain):
-    assert plain.error(GENERATE, "[[zero]]").startswith("BadVector: text: the backend answered with a zero vector")
+    assert plain.error(GENERATE, f"{TEXT} [[zero]]").startswith(
+        "BadVector: text: the backend answered with a zero vector"
+    )
 
 
 def test_good_input_still_works(plain):
-    assert plain.call(GENERATE, "fine")["success"]
+    assert plain.call(GENERATE, TEXT)["success"]

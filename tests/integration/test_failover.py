@@ -7,6 +7,7 @@ import pytest
 from tests.doubles.process import OllamaProcess
 from tests.support.assertions import assert_vectors
 from tests.support.celery_client import error_of
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 from tests.support.worker import WorkerProcess
 
@@ -41,7 +42,7 @@ def embedded(servers):
 
 
 def test_both_work(plain, servers):
-    texts = [f"text {n}" for n in range(600)]
+    texts = [f"{TEXT} {n}" for n in range(600)]
     assert_vectors(plain.call(TASK, texts), texts)
     first, second = embedded(servers)
     assert first + second == 600
@@ -59,7 +60,7 @@ def no_retry(worker):
 @pytest.mark.usefixtures("no_retry")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_dies_midway(plain, servers, victim):
-    texts = [f"text {n}" for n in range(600)]
+    texts = [f"{TEXT} {n}" for n in range(600)]
     task = plain.send(TASK, texts)
     eventually(lambda: servers[victim].stats()["requests"] >= 2)
     servers[victim].kill()
@@ -70,14 +71,14 @@ def test_one_dies_midway(plain, servers, victim):
 @pytest.mark.parametrize("mode", ["error500", "dead", "busy503", "garbage_json", "zero", "wrong_dimension", "missing"])
 def test_one_is_bad(plain, servers, mode):
     servers[0].behaviour(mode)
-    texts = [f"{mode} {n}" for n in range(100)]
+    texts = [f"{TEXT} {mode} {n}" for n in range(100)]
     assert_vectors(plain.call(TASK, texts), texts)
 
 
 @pytest.mark.usefixtures("no_retry")
 def test_one_lacks_the_model(plain, servers):
     servers[0].behaviour("not_found404")
-    texts = [f"text {n}" for n in range(100)]
+    texts = [f"{TEXT} {n}" for n in range(100)]
     assert_vectors(plain.call(TASK, texts), texts)
 
 
@@ -98,7 +99,7 @@ def test_all_are_dead(plain, servers, worker):
     for double in servers:
         double.kill()
     waiting = plain.publish(TASK, ["urgent"], headers={"citadel_deadline": time.time() + 0.7})
-    texts = [f"patient {n}" for n in range(100)]
+    texts = [f"{TEXT} patient {n}" for n in range(100)]
     patient = plain.send(TASK, texts)
     assert error_of(waiting).startswith(("BackendUnavailable: ", "DeadlineExceeded: "))
     worker.wait_for("task_retried", times=before + 1)

@@ -39,7 +39,8 @@ def test_an_answer_that_is_lost_counts_once(redis_server, store, figures, retrie
     with Relay(redis_server.port) as relay:
         url = relay.url.replace("http", "redis")
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), retries)
-        with redis.Redis.from_url(url, retry=retry, socket_timeout=20) as client:
+        secret = redis_server.password
+        with redis.Redis.from_url(url, password=secret, retry=retry, socket_timeout=20) as client:
             ledger = FigureLedger(client, figures, f"worker {retries}")
             count(figures, 1)
             ledger.flush()

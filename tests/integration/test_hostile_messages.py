@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from tests.support.celery_client import QUEUE, error_of
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 
 
@@ -16,7 +17,11 @@ def fresh(worker, double, letters):
     """A worker, a healthy double, no letters."""
 
 
-def envelope(body=b'[["text"], {}, {}]', *, task="generate_embedding", encoding="base64", headers=(), **changes):
+TOLD = TEXT.encode()
+BODY = b'[["%b"], {}, {}]' % TOLD
+
+
+def envelope(body=BODY, *, task="generate_embedding", encoding="base64", headers=(), **changes):
     """A task message as kombu writes it, with changes; its id comes with it."""
     task_id = str(uuid.uuid4())
     headers = {
@@ -50,46 +55,46 @@ def deep(depth):
 
 
 NO_MESSAGES = {
-    "garbage": b"\x00\xff garbage \x80",
+    "garbage": b"\x00\xff %b \x80" % TOLD,
     "empty": b"",
     "a number": b"5",
     "a list": b"[]",
-    "no envelope": b'{"a": 1}',
+    "no envelope": b'{"%b": 1}' % TOLD,
     "headers of a wrong type": json.dumps(envelope()[1] | {"headers": []}).encode(),
     "properties of a wrong type": json.dumps(envelope()[1] | {"properties": 1}).encode(),
     "no delivery tag": json.dumps(
         envelope()[1] | {"properties": {"delivery_info": {"exchange": "", "routing_key": "embeddings"}}}
     ).encode(),
-    "a body that is no text": json.dumps(envelope()[1] | {"body": {"a": 1}}).encode(),
-    "a body that is not base64": json.dumps(envelope()[1] | {"body": "a"}).encode(),
-    "an encoding nobody knows": json.dumps(envelope(b"", encoding="rot13")[1] | {"body": "x"}).encode(),
+    "a body that is no text": json.dumps(envelope()[1] | {"body": {TEXT: 1}}).encode(),
+    "a body that is not base64": json.dumps(envelope()[1] | {"body": TEXT}).encode(),
+    "an encoding nobody knows": json.dumps(envelope(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
     "deep nesting": deep(100_000),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
 }
 
 BAD_TASKS = {
     "pickle": envelope(
-        pickle.dumps([["text"], {}, {}]),
+        pickle.dumps([[TEXT], {}, {}]),
         **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},
     ),
     "a lone surrogate": envelope(**{"content-type": "\ud800"}),
-    "a lone surrogate in the body": envelope("\ud800", encoding=None),
+    "a lone surrogate in the body": envelope(f"{TEXT}\ud800", encoding=None),
     "unknown content type": envelope(**{"content-type": "application/x-nothing"}),
-    "a body that is no JSON": envelope(b"{nonsense"),
-    "a body that is no UTF-8": envelope(b"\xff\xfe\x00"),
+    "a body that is no JSON": envelope(b"{%b" % TOLD),
+    "a body that is no UTF-8": envelope(b"\xff\xfe\x00%b" % TOLD),
     "unknown task": envelope(task="no_such_task"),
     "a task of another queue": envelope(task="execute_workflow"),
     "a task name of a wrong type": envelope(task=["generate_embedding"]),
     "args of a wrong type": envelope(b"[5, {}, {}]"),
-    "args as a text": envelope(b'["text", {}, {}]'),
+    "args as a text": envelope(b'["%b", {}, {}]' % TOLD),
     "kwargs of a wrong type": envelope(b"[[], [], {}]"),
-    "options of a wrong type": envelope(b'[["text"], {}, 5]'),
-    "body of a wrong shape": envelope(b'{"a": 1}'),
+    "options of a wrong type": envelope(b'[["%b"], {}, 5]' % TOLD),
+    "body of a wrong shape": envelope(b'{"%b": 1}' % TOLD),
     "an empty body": envelope(b"[]"),
     "deep nesting": envelope(b"[[" + deep(100_000) + b"], {}, {}]"),
     "null": envelope(b"null"),
-    "time limits of a wrong type": envelope(headers={"timelimit": "soon"}),
-    "an expiry of a wrong type": envelope(headers={"expires": "soon"}),
+    "time limits of a wrong type": envelope(headers={"timelimit": TEXT}),
+    "an expiry of a wrong type": envelope(headers={"expires": TEXT}),
 }  # fmt: skip
 
 
@@ -116,7 +121,7 @@ def test_what_is_no_task_fails_by_its_id_and_is_put_aside(plain, store, worker, 
     assert not worker.is_over
 
 
-@pytest.mark.parametrize("entry", ["a", {"a": 1}])
+@pytest.mark.parametrize("entry", [TEXT, {TEXT: 1}])
 def test_a_caller_hears_of_a_message_that_is_none(plain, store, letters, entry):
     task_id, message = envelope()
     store.lpush(QUEUE, json.dumps(message | {"body": entry}))
@@ -136,7 +141,7 @@ def test_ids_that_are_none(plain, store, worker, letters, task_id):
 
 
 def test_a_huge_message_is_refused_by_its_limits(plain, store, worker, letters):
-    task_id, message = envelope(json.dumps([["x" * 20_000_000], {}, {}]).encode())
+    task_id, message = envelope(json.dumps([[TEXT.ljust(20_000_000, "x")], {}, {}]).encode())
     store.lpush(QUEUE, json.dumps(message))
     assert "text: has 20000000 characters, the limit is 200000" in error_of(plain.app.AsyncResult(task_id))
     assert plain.call("generate_embedding", "after it")["success"]
@@ -150,6 +155,6 @@ def test_deep_arguments_are_refused(plain, store, worker, letters):
 
 
 def test_a_flood_of_garbage_harms_nobody(plain, store, worker, letters):
-    store.lpush(QUEUE, *[b"garbage %d" % n for n in range(300)])
+    store.lpush(QUEUE, *[b"%b %d" % (TOLD, n) for n in range(300)])
     assert plain.call("generate_embedding", "after it")["success"]
     eventually(lambda: letters.count() == 300)

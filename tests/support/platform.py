@@ -13,6 +13,7 @@ from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.support.celery_client import TIMEOUT, PlainClient
 from tests.support.orchestration import FAST, OrchestrationProcess
+from tests.support.planted import LLM_KEY, QDRANT_KEY
 from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
@@ -64,8 +65,10 @@ class Platform:
             f"{ENDPOINT}URL": self.doubles.llm.url,
             f"{ENDPOINT}STYLE": "ollama",
             f"{ENDPOINT}MODEL": "tiny-llm",
+            f"{ENDPOINT}API_KEY": LLM_KEY,
             f"{ENDPOINT}MAX_CONCURRENCY": 200,
             "QDRANT__URL": self.doubles.qdrant.url,
+            "QDRANT__API_KEY": QDRANT_KEY,
         }
         return self._stack.enter_context(OrchestrationProcess(self.redis.url, self.dsn, servers, **settings))
 

@@ -19,9 +19,10 @@ from citadel_client.dev.cluster import ROLE, Cluster, Programs, environment
 from citadel_client.dev.postgres import SETTINGS, serves
 from citadel_client.dev.unprivileged import command_as_owner
 from tests.support.child import _DIE_WITH_PARENT, free_port
+from tests.support.planted import POSTGRES_PASSWORD
 from tests.support.polling import eventually
 
-PASSWORD = "of-the-tests"
+PASSWORD = POSTGRES_PASSWORD
 TEMPLATE = "migrated"
 START_ATTEMPTS = 5
 TIMEOUT_S = 60

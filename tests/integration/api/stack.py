@@ -13,6 +13,7 @@ from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.api.servers import Api, RedisServer
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import CREDENTIALS, QDRANT_KEY
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.worker import WorkerProcess
@@ -46,14 +47,15 @@ class Stack:
 
     def start_engine(self) -> None:
         """Starts the orchestration worker."""
-        self.engine = OrchestrationProcess(self.redis.url, self.dsn, {"QDRANT__URL": self.qdrant.url})
+        qdrant = {"QDRANT__URL": self.qdrant.url, "QDRANT__API_KEY": QDRANT_KEY}
+        self.engine = OrchestrationProcess(self.redis.url, self.dsn, qdrant)
 
     def start_api(self, **settings: Any) -> None:
         """Starts the API, at another port than before; keywords are settings without the prefix."""
         if hasattr(self, "http"):
             self.http.close()
         self.api = self.another_api(self.log, **settings)
-        self.http = httpx.Client(base_url=self.api.url, timeout=60)
+        self.http = httpx.Client(base_url=self.api.url, timeout=60, headers=CREDENTIALS)
 
     def another_api(self, log: Path, **settings: Any) -> Api:
         """A further API on the same stores."""

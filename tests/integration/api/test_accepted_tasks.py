@@ -1,6 +1,8 @@
 """Accepted tasks are in PostgreSQL before the 202: what Redis or the API loses meanwhile changes nothing."""
 
 import contextlib
+import json
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +130,19 @@ def test_rows_of_ended_tasks_go(parts: Stack) -> None:
 def test_unknown_tasks_stay_unknown(parts: Stack) -> None:
     for task_id in ("00000000-0000-0000-0000-000000000000", "no-id", "%00"):
         assert parts.http.get(f"/v1/tasks/{task_id}").status_code == 404
+
+
+def test_a_task_that_an_older_version_recorded_is_published_too(parts: Stack) -> None:
+    """It knows no column for the trace."""
+    task_id = uuid.uuid4()
+    kwargs = json.dumps({"text": "older", "model": MODEL})
+    rows(
+        parts,
+        "INSERT INTO accepted_tasks (task_id, name, kwargs, lane, due_at)"
+        f" VALUES ('{task_id}', 'generate_embedding', convert_to('{kwargs}', 'UTF8'), 3, now())",
+    )
+    with workers(parts, **QUICK):
+        assert_right(ended(parts.http, f"/v1/tasks/{task_id}"), ["older"])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import pytest
 from tests.doubles.vectors import expected_vector
 from tests.integration.api.servers import Api
 from tests.integration.api.stack import BATCHES, MODEL, NDJSON, Stack, step_of
+from tests.support.planted import TEXT
 from tests.support.polling import eventually
 
 CHUNK = 64
@@ -28,7 +29,7 @@ def healthy(stack: Stack) -> Iterator[None]:
 
 
 def requests_of(name: str, count: int) -> list[dict[str, Any]]:
-    return [{"text": f"{name} {number}", "request_id": f"r{number}", "model": MODEL} for number in range(count)]
+    return [{"text": f"{TEXT} {name} {number}", "request_id": f"r{number}", "model": MODEL} for number in range(count)]
 
 
 def ndjson(requests: list[dict[str, Any]]) -> bytes:
@@ -87,9 +88,9 @@ def test_a_model_for_all_lists_of_texts_and_base64(stack: Stack) -> None:
 
 def test_a_bad_text_or_model_harms_no_other_request(stack: Stack) -> None:
     requests = requests_of("neighbours", 5)
-    requests[1]["text"] = "bad [[nan]]"
+    requests[1]["text"] = f"{TEXT} [[nan]]"
     requests[2]["model"] = "no-such-model"
-    requests[3]["text"] = ["good", "bad [[nan]]"]
+    requests[3]["text"] = ["good", f"{TEXT} [[nan]]"]
     path = stack.submit_batch(requests)
     results = stack.results(path)
     assert stack.show(path)["status"] == "succeeded"

@@ -54,7 +54,7 @@ class Exporter(ServiceProcess):
         fast = {"WORKER__DEAD_AFTER": "1.5", "EXPORTER__PORT": 0, "EXPORTER__TIMEOUT": 20}
         super().__init__("citadel_monitoring.exporter", stores | fast | settings, wait=False)
         self.wait_for("exporter_ready")
-        self.port = self.events("exporter_ready")[0]["port"]
+        self.port = self._metrics_port = self.events("exporter_ready")[0]["port"]
 
     def get(self, path: str) -> str:
         """Return the body of a page."""

@@ -18,6 +18,7 @@ from tests.integration.monitoring.watched import (
     silent_port,
     troubles,
 )
+from tests.support.planted import POSTGRES_PASSWORD
 from tests.support.polling import eventually
 
 SERVICES = {"broker", "results", "cache", "postgres", "qdrant", "llm/main"}
@@ -70,14 +71,14 @@ class TestAllIsWell:
 def refusing(watched, name):
     """Settings by which one service refuses the credentials: name of the service, and the changes."""
     wrong = {
-        "broker": {"broker_url": watched.broker.url.replace("geheim", "falsch"), "result_url": watched.broker.url},
+        "broker": {"broker_url": watched.broker.url.replace(REDIS_KEY, "falsch"), "result_url": watched.broker.url},
         "broker without": {
             "broker_url": f"redis://127.0.0.1:{watched.broker.port}/0",
             "result_url": watched.broker.url,
         },
-        "results": {"result_url": watched.broker.url.replace("geheim", "falsch")},
-        "cache": {"cache_url": watched.broker.url.replace("geheim", "falsch")},
-        "postgres": {"postgres_dsn": watched.postgres.dsn.replace("of-the-tests", "falsch")},
+        "results": {"result_url": watched.broker.url.replace(REDIS_KEY, "falsch")},
+        "cache": {"cache_url": watched.broker.url.replace(REDIS_KEY, "falsch")},
+        "postgres": {"postgres_dsn": watched.postgres.dsn.replace(POSTGRES_PASSWORD, "falsch")},
         "qdrant": {"qdrant": {"url": watched.qdrant.url, "api_key": "falsch"}},
         "embeddings": {"embeddings": {"backends": {"main": backend(watched.ollama.url, api_key="falsch")}}},
         "llm": {"llm": {"endpoints": {"main": endpoint(watched.llm.url, api_key="falsch")}}},

@@ -17,6 +17,7 @@ from tests.doubles.llm_process import LlmProcess
 from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.support.child import free_port
+from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, REDIS_PASSWORD
 from tests.support.postgres_server import PASSWORD, PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.relay import PIECE, Relay
@@ -24,7 +25,7 @@ from tests.support.relay import PIECE, Relay
 DEADLINE = 3.0
 """Seconds of a check: enough for servers that answer, on a busy machine too."""
 NEVER = 3600.0
-REDIS_KEY, QDRANT_KEY, OLLAMA_KEY, LLM_KEY = "redis-geheim", "qdrant-geheim", "ollama-geheim", "llm-geheim"
+REDIS_KEY, OLLAMA_KEY = REDIS_PASSWORD, BACKEND_KEY
 SECRETS = (PASSWORD, REDIS_KEY, QDRANT_KEY, OLLAMA_KEY, LLM_KEY)
 
 

@@ -1,12 +1,14 @@
 """Structured logs: an event name and fields; JSON lines, or readable in a terminal.
 
 Records of libraries (Celery, uvicorn, gunicorn) take the same form. Ids that hold for a task or a request
-are bound once with `structlog.contextvars`.
+are bound once with `structlog.contextvars`. Secrets that the process was given are in no line, whoever writes it.
 """
 
+import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -32,7 +34,7 @@ FIELDS = {
     "exception": "Its traceback, without the values of variables",
 }
 """Fields of log lines; events have more of their own."""
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"]+@")
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     # Values of variables would put texts and secrets into the logs.
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
@@ -43,12 +45,13 @@ _SILENT = ("urllib3.connectionpool", "opentelemetry.exporter")
 """Loggers with a line per attempt to reach a receiver of spans: `spans_not_exported` and the metrics say it."""
 
 
-def configure(settings: LogSettings, *, service: str) -> None:
+def configure(settings: LogSettings, *, service: str, secrets: Iterable[str] = ()) -> None:
     """Routes every log record of the process to standard output.
 
     Args:
         settings: Level and form.
         service: Bound to each line as `service`.
+        secrets: What `***` stands for, wherever it would appear; see `citadel_common.secrecy`.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -62,7 +65,11 @@ def configure(settings: LogSettings, *, service: str) -> None:
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_rendering(settings),
+            _hiding(secrets),
+        ],
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
@@ -116,6 +123,17 @@ def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         if isinstance(value, str) and "://" in value:
             event[key] = _CREDENTIALS.sub("***@", value)
     return event
+
+
+def _hiding(secrets: Iterable[str]) -> Processor:
+    """The last step: it sees whole lines, tracebacks and messages of libraries included."""
+    known = sorted({form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, known)) or r"(?!)")
+
+    def hide(_: WrappedLogger, __: str, line: Any) -> str:
+        return pattern.sub("***", _CREDENTIALS.sub("***@", line))
+
+    return hide
 
 
 def bind(**fields: Any) -> None:

@@ -166,7 +166,9 @@ class Endpoints:
         breaker.failed(error.message)
         if breaker.state != before:
             self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self.name, state=breaker.state)
-            log.warning("breaker_opened", backend=self.name, url=endpoint.url, model=model, error=error.message)
+            # not its message: servers repeat what they were sent
+            error_kind = type(error).__name__
+            log.warning("breaker_opened", backend=self.name, url=endpoint.url, model=model, error=error_kind)
 
     def _closed(self, endpoint: Endpoint, model: str) -> None:
         breaker = endpoint.breakers[model]

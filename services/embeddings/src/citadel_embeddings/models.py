@@ -142,7 +142,7 @@ class ModelRegistry:
             return None
         except Exception as error:  # noqa: BLE001  (one backend's defect must not hide the others' models)
             source.error = BackendUnavailable(f"{type(error).__name__}: {error}")
-            log.warning("backend_not_listed", backend=source.name, error=source.error.message)
+            log.warning("backend_not_listed", backend=source.name, error=type(error).__name__)
             return None
         source.is_open = models is None
         return models or []

@@ -8,6 +8,7 @@ Every key that Citadel writes, where it lives, and what ends it:
 | `citadel:cache:stats` | cache | one key | no |
 | `citadel:models`, `citadel:collections`, `citadel:broker:epoch` | results, broker | one key each | no |
 | `citadel:accepted`, `…:due`, `…:leases`, `…:sweep` | results | the task's end | no: `citadel.purge_results` |
+| `citadel:accepted:trace:TASK` | results | the task's end, time to live | no |
 | `citadel:deliveries:TASK` | results | time to live, not set where a task was handed back first | gets one |
 | `citadel:dead-letters`, `…:heads`, `…:by-time`, `…:counts` | results | age | no: `citadel.purge_dead_letters` |
 | `citadel:dead-letters:claim:LETTER` | results | time to live | gets one if it has none |

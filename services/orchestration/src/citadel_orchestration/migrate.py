@@ -4,6 +4,7 @@ import sys
 
 from citadel_common import logs
 from citadel_common.errors import StoreUnavailable
+from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
 from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import RecordSettings
@@ -15,7 +16,7 @@ PATIENCE = 30.0
 def main() -> None:
     """Applies what is missing; exits with 1 when PostgreSQL does not answer."""
     settings = load(RecordSettings)
-    logs.configure(settings.log, service="migrate")
+    logs.configure(settings.log, service="migrate", secrets=secrets_of(settings))
     try:
         migrate_patiently(settings.postgres_dsn, patience=PATIENCE)
     except StoreUnavailable as error:

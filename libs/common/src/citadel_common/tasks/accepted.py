@@ -4,19 +4,20 @@ A message can be lost where the broker hands it over (a worker killed between po
 all that is needed to publish it again; a lease says who runs it. Duplicates that this makes are dropped at
 start: `claim` grants a task to one worker at a time, and to none once it has finished.
 
-The record is a hash of envelopes, a sorted set of the times at which each is looked at next, and a hash of
-leases.
+The record is a hash of envelopes, a sorted set of the times at which each is looked at next, a hash of
+leases, and for each traced task a key with its place in the trace.
 """
 
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from citadel_common.settings import AcceptedSettings
+from citadel_common.telemetry.tracing import Carrier
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 ENVELOPES = "citadel:accepted"
 DUE = "citadel:accepted:due"
 LEASES = "citadel:accepted:leases"
+TRACE_PREFIX = "citadel:accepted:trace:"
+"""Of the keys with a task's trace context, beside its envelope: older workers take no more fields in that."""
+TRACE_KEPT = 24 * 3600
+"""Seconds after which a task that has still not ended is no longer part of its trace."""
 HEADER = "citadel_accepted"
 MOST_DOUBLINGS = 30
 
@@ -81,6 +86,7 @@ class Envelope:
         kwargs: Arguments.
         priority: Lane.
         looks: How often it was published again.
+        trace: Trace context of the request that was answered with 202; empty where that is not traced.
     """
 
     task_id: str
@@ -88,9 +94,10 @@ class Envelope:
     kwargs: dict[str, Any]
     priority: int
     looks: int = 0
+    trace: Carrier = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """The stored form."""
+        """The stored form, without the trace."""
         return orjson.dumps({"name": self.name, "kwargs": self.kwargs, "priority": self.priority, "looks": self.looks})
 
     @classmethod
@@ -114,6 +121,8 @@ class AcceptedTasks:
         pipe = self._client.pipeline()
         pipe.hset(ENVELOPES, envelope.task_id, envelope.to_json())
         pipe.zadd(DUE, {envelope.task_id: time.time() + self._settings.first_look})
+        if envelope.trace:
+            pipe.set(TRACE_PREFIX + envelope.task_id, orjson.dumps(envelope.trace), ex=TRACE_KEPT)
         pipe.execute()
 
     def exists(self, task_id: str) -> bool:
@@ -161,6 +170,7 @@ class AcceptedTasks:
         pipe.hdel(ENVELOPES, task_id)
         pipe.hdel(LEASES, task_id)
         pipe.zrem(DUE, task_id)
+        pipe.delete(TRACE_PREFIX + task_id)
         pipe.execute()
 
     def take_due(self, limit: int = 100) -> list[Envelope]:
@@ -183,7 +193,11 @@ class AcceptedTasks:
         later = replace(envelope, looks=envelope.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
         kept = self._postpone_script(keys=[ENVELOPES, DUE], args=[task_id, later.to_json(), now + wait])
-        return envelope if kept else None
+        return replace(envelope, trace=self._trace_of(task_id)) if kept else None
+
+    def _trace_of(self, task_id: str) -> Carrier:
+        stored: Any = self._client.get(TRACE_PREFIX + task_id)
+        return orjson.loads(stored) if stored else {}
 
 
 def _is_final(head: bytes) -> bool:

@@ -103,7 +103,9 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         if not tracing.is_on() or self.spec.part_by_part:
             return self._run(args, kwargs, runtime)
         carrier = {name: self.header(name) for name in tracing.FIELDS}
-        with messages.processing(queue, carrier, message_id=self.request.id, task=self.name, passes=_CONTROL):
+        before = self.header(messages.ATTEMPT_HEADER)
+        about = {"message_id": self.request.id, "task": self.name, "before": before}
+        with messages.processing(queue, carrier, **about, passes=_CONTROL):
             return self._run(args, kwargs, runtime)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:

@@ -13,6 +13,7 @@ from citadel_common.tasks.accepted import RESULT_PREFIX, AcceptedTasks, Envelope
 from citadel_common.tasks.dead_letters import HISTORY_HEADER, DeadLetter, DeadLetters
 from citadel_common.tasks.deliveries import PREFIX as DELIVERIES_PREFIX
 from citadel_common.tasks.payloads import parse_payload
+from citadel_common.telemetry import tracing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -78,9 +79,18 @@ class Requeue:
         fields = _spec_of(letter).payload.model_fields
         kwargs = dict(zip(fields, letter.args, strict=False)) | letter.kwargs
         priority = letter.priority or 0
-        self._accepted.add(Envelope(task_id=letter.id, name=str(letter.task), kwargs=kwargs, priority=priority))
+        trace = tracing.carrier_in(letter.headers)
+        self._accepted.add(
+            Envelope(task_id=letter.id, name=str(letter.task), kwargs=kwargs, priority=priority, trace=trace)
+        )
 
     def _publish(self, letter: DeadLetter) -> None:
+        """As part of the task's trace, to which the operator's request is linked."""
+        tracing.link(tracing.current_span(), tracing.span_context_of(letter.headers))
+        with tracing.continuing(letter.headers):
+            self._send(letter)
+
+    def _send(self, letter: DeadLetter) -> None:
         try:
             self._app.send_task(
                 letter.task,

@@ -73,7 +73,8 @@ class TaskRuntime:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
         self.telemetry.count(names.DEAD_LETTERS, 1, reason=letter.code)
         self.figures.put_aside(letter.queue, letter.code)
-        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code, error=letter.error)
+        # its message may quote what it failed on: whoever may read the letter finds it there
+        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code)
         try:
             self.dead_letters.add(letter)
         except ERRORS as error:

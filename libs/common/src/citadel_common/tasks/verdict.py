@@ -13,6 +13,7 @@ from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
 from citadel_common.tasks.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
 from citadel_common.tasks.deliveries import forgive_delivery
 from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.telemetry import messages
 from citadel_common.timestamps import utc_now
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class Verdicts:
             self._runtime.put_aside(letter_of(self._task, self._runtime, error))
             return Verdict(outcome=error.code, to_raise=error, put_aside=True)
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
-        log.warning("task_retried", code=error.code, error=error.message, retry=done + 1, delay_s=round(delay, 2))
-        headers = dict(self._task.request.headers or {})
+        log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
+        headers = dict(self._task.request.headers or {}) | messages.attempt()
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
         self._release()
         try:
@@ -138,7 +139,7 @@ def letter_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *,
         args=list(task.request.args or []),
         kwargs=dict(task.request.kwargs or {}),
         priority=_priority_of(task),
-        headers={name: value for name in KEPT_HEADERS if (value := task.header(name)) is not None},
+        headers={name: value for name in KEPT_HEADERS if (value := task.header(name)) is not None} | messages.attempt(),
         options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
         code=error.code,
         error=error.message,

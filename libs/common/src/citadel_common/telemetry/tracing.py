@@ -6,7 +6,7 @@ there is one, `tracestate`, as W3C Trace Context has them.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -171,6 +171,12 @@ def fail(failed: Span, error: BaseException | str) -> None:
     failed.set_status(_FAILED)
 
 
+def link(span: Span, other: SpanContext) -> None:
+    """Links a span that has begun with another; one that is not valid is left out."""
+    if other.is_valid:
+        span.add_link(other)
+
+
 def current() -> SpanContext:
     """The context of the current span; one that is not valid where there is none."""
     return trace.get_current_span().get_span_context()
@@ -201,10 +207,14 @@ def carrier_of(context: SpanContext) -> Carrier:
     return written
 
 
+def carrier_in(written: Any) -> Carrier:
+    """What of a message's headers, which may say anything, is a carrier."""
+    return {name: value for name in FIELDS if isinstance(value := _get(written, name), str)}
+
+
 def context_of(written: Any) -> Context:
     """The context that was written down, without anything of the current one; empty for what is no carrier."""
-    found = {name: value for name in FIELDS if isinstance(value := _get(written, name), str)}
-    return _PROPAGATOR.extract(found, Context())
+    return _PROPAGATOR.extract(carrier_in(written), Context())
 
 
 def span_context_of(written: Any) -> SpanContext:
@@ -249,6 +259,12 @@ def within(parent: SpanContext | None) -> Iterator[None]:
         yield
     finally:
         contexts.detach(token)
+
+
+def continuing(written: Any) -> AbstractContextManager[None]:
+    """A block whose spans are part of the trace in a carrier; where that has none, all stays as it is."""
+    context = span_context_of(written)
+    return within(context) if context.is_valid else nullcontext()
 
 
 def _get(written: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from celery.platforms import SecurityWarning
 
 from citadel_common import logs
 from citadel_common.contracts import Queue
+from citadel_common.secrecy import secrets_of
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
@@ -45,7 +46,7 @@ class Service:
 
 def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemetry: Telemetry = NULL_TELEMETRY) -> None:
     """Runs a worker until SIGTERM or SIGINT."""
-    logs.configure(settings.log, service=queue.value)
+    logs.configure(settings.log, service=queue.value, secrets=secrets_of(settings))
     signals.setup_logging.connect(_keep_logging, weak=False)
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)

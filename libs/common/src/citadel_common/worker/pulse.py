@@ -17,7 +17,7 @@ from citadel_common.redis import ERRORS, connect
 from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
 from citadel_common.tasks.accepted import Envelope
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import names
+from citadel_common.telemetry import names, tracing
 from citadel_common.worker.figures import FigureLedger
 from citadel_common.worker.presence import Presence
 from citadel_common.worker.reaper import Reaper
@@ -119,11 +119,12 @@ class Pulse:
 
 
 def publish_accepted(app: Celery, envelope: Envelope) -> None:
-    """Publishes an accepted task's message."""
-    app.send_task(
-        envelope.name,
-        kwargs=envelope.kwargs,
-        task_id=envelope.task_id,
-        priority=envelope.priority,
-        headers={ACCEPTED_HEADER: 1},
-    )
+    """Publishes an accepted task's message, as part of the trace in which it was accepted."""
+    with tracing.continuing(envelope.trace):
+        app.send_task(
+            envelope.name,
+            kwargs=envelope.kwargs,
+            task_id=envelope.task_id,
+            priority=envelope.priority,
+            headers=envelope.trace | {ACCEPTED_HEADER: 1},
+        )

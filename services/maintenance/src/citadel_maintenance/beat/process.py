@@ -10,6 +10,7 @@ import structlog
 
 from citadel_common import logs
 from citadel_common.redis import connect
+from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
 from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_common.worker.identity import WorkerIdentity
@@ -29,7 +30,7 @@ _GOODBYE = 2.0
 def main() -> None:
     """Runs one candidate; a wrong setting ends it with status 78."""
     settings = load(BeatSettings)
-    logs.configure(settings.log, service="beat")
+    logs.configure(settings.log, service="beat", secrets=secrets_of(settings))
     with telemetry_of(settings.telemetry, service="beat"):
         _run(settings)
 

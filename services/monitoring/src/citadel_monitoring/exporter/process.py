@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from citadel_common import logs
+from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
 from citadel_monitoring.exporter.collector import PlatformCollector, sources_of
 from citadel_monitoring.exporter.server import listen
@@ -19,7 +20,7 @@ log = structlog.get_logger(__name__)
 def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     settings = load(ExporterSettings)
-    logs.configure(settings.log, service="exporter")
+    logs.configure(settings.log, service="exporter", secrets=secrets_of(settings))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

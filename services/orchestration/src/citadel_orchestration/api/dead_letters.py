@@ -1,6 +1,7 @@
 """Dead letters for operators: the blocking store and producer behind threads of their own."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -94,7 +95,8 @@ class Letters:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+            within = contextvars.copy_context()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, within.run, call)
         except ERRORS:
             raise StoreUnavailable from None
 

@@ -21,6 +21,7 @@ from citadel_common.settings import CommonSettings
 from citadel_common.tasks.accepted import AcceptedTasks, Envelope
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.verdict import DEADLINE_HEADER
+from citadel_common.telemetry import tracing
 from citadel_common.worker.pulse import publish_accepted
 from citadel_orchestration.record import accepted_tasks
 
@@ -116,7 +117,13 @@ class Acceptance:
         Raises:
             StoreUnavailable: It could not be recorded; nothing was accepted.
         """
-        envelope = Envelope(task_id=str(uuid.uuid4()), name=spec.name, kwargs=kwargs, priority=spec.lane.value)
+        envelope = Envelope(
+            task_id=str(uuid.uuid4()),
+            name=spec.name,
+            kwargs=kwargs,
+            priority=spec.lane.value,
+            trace=tracing.carrier(),
+        )
         await self._recording.run([envelope])
         await self._publisher.offer(envelope)
         return envelope.task_id

@@ -16,6 +16,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  #
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
+from citadel_common.secrecy import secrets_of
 from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
@@ -61,7 +62,7 @@ class RoutedLogger(Logger):  # type: ignore[misc]
 
 def serve(settings: ApiSettings) -> None:
     """Serves until SIGTERM or SIGINT."""
-    logs.configure(settings.log, service="api")
+    logs.configure(settings.log, service="api", secrets=secrets_of(settings))
     refusal = why_not_bindable(settings.api)
     if refusal:
         print(f"citadel: {refusal}", file=sys.stderr)  # noqa: T201  (the one line a person looks for)

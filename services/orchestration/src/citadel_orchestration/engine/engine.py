@@ -348,7 +348,7 @@ class Engine:
             try:
                 act(*arguments)
             except CitadelError as error:
-                log.warning("left_to_the_sweep", what=getattr(act, "__name__", "answer"), error=error.message)
+                log.warning("left_to_the_sweep", what=getattr(act, "__name__", "answer"), error=error.code)
             except Exception:
                 log.exception("after_end_crashed")
 

@@ -187,7 +187,7 @@ class Sweeper:
         except StoreUnavailable:
             raise
         except CitadelError as error:
-            log.info("sweep_step_refused", error=error.message)
+            log.info("sweep_step_refused", error=error.code)
         except Exception:
             log.exception("sweep_step_crashed")
 

@@ -8,15 +8,17 @@ from uuid import UUID
 
 import orjson
 import psycopg
+from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import Cursor
 from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.accepted import Envelope
 
 _ADD = """
-INSERT INTO accepted_tasks (task_id, name, kwargs, lane, due_at)
-SELECT task_id, name, kwargs, lane, now() + make_interval(secs => %s)
-FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::smallint[]) AS new (task_id, name, kwargs, lane)
+INSERT INTO accepted_tasks (task_id, name, kwargs, lane, trace, due_at)
+SELECT task_id, name, kwargs, lane, trace, now() + make_interval(secs => %s)
+FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::smallint[], %s::jsonb[])
+    AS new (task_id, name, kwargs, lane, trace)
 ON CONFLICT DO NOTHING
 """
 _POSTPONE = """
@@ -30,17 +32,18 @@ def add(cursor: Cursor, tasks: Sequence[Envelope], *, first_look: float) -> None
     """Records tasks; `first_look` is in seconds from now.
 
     Raises:
-        StoreUnavailable: The table is not there yet: a migration is under way.
+        StoreUnavailable: The table or a column is not there yet: a migration is under way.
     """
     columns = [
         [task.task_id for task in tasks],
         [task.name for task in tasks],
         [orjson.dumps(task.kwargs) for task in tasks],
         [task.priority for task in tasks],
+        [Jsonb(task.trace) if task.trace else None for task in tasks],
     ]
     try:
         cursor.execute(_ADD, [first_look, *columns])
-    except psycopg.errors.UndefinedTable:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         raise StoreUnavailable("the record is being brought up to date; try again") from None
 
 
@@ -56,9 +59,9 @@ def due(cursor: Cursor, limit: int) -> list[str]:
 
 def envelope_of(cursor: Cursor, task_id: str) -> Envelope:
     """All that is needed to publish a task of `due` again."""
-    cursor.execute("SELECT name, kwargs, lane FROM accepted_tasks WHERE task_id = %s", [task_id])
-    [(name, kwargs, lane)] = cursor.fetchall()
-    return Envelope(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane)
+    cursor.execute("SELECT name, kwargs, lane, trace FROM accepted_tasks WHERE task_id = %s", [task_id])
+    [(name, kwargs, lane, trace)] = cursor.fetchall()
+    return Envelope(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane, trace=trace or {})
 
 
 def forget(cursor: Cursor, task_ids: Sequence[str]) -> None:
