@@ -1,4 +1,4 @@
-"""What the kernel tells of the worker's own control group: limits, use, throttling, pressure.
+"""What the kernel tells of the process's own control group: limits, use, throttling, pressure.
 
 A limit is the lowest of the group's own and of all its ancestors'.
 """
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from citadel_monitoring.system import hierarchy
-from citadel_monitoring.system.hierarchy import Group
+from citadel_common.system import hierarchy
+from citadel_common.system.hierarchy import Group
 
 _ROOT = Path("/")
 _UNLIMITED = 2**60
