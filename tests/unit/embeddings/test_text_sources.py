@@ -83,6 +83,13 @@ def test_requests_that_travel_together_share_what_one_of_them_has_computed():
     assert counted(telemetry) == {"backend": 2, "shared": 1}
 
 
+def test_what_is_not_to_be_cached_is_computed_for_itself():
+    one, telemetry = world()
+    both = [request("good 1"), request("good 1", cached=False)]
+    run_virtually(one.engine.embed_all(both, Deadline.after(100)))
+    assert counted(telemetry) == {"backend": 2}
+
+
 @given(st.lists(st.lists(requests_of, min_size=1, max_size=4), min_size=1, max_size=3))
 @settings(max_examples=60)
 def test_every_text_is_counted_once_and_a_backends_are_those_it_computed(groups):
