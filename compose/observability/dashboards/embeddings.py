@@ -9,7 +9,7 @@ TEXTS = Row(
     panels=(
         Panel(
             title="Texts answered by source",
-            description="From the cache, computed for another text (`shared`), by a backend for this one, or not at all.",
+            description="From the cache, computed for another text (`shared`), by a backend, or not at all.",
             unit="ops",
             stacked=True,
             queries=(Query("sum by (source) (rate(citadel_texts_total[$__rate_interval]))", "{{source}}"),),
