@@ -22,7 +22,7 @@ from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.embeddings.vectors import Stored, Vector
 from citadel_common.errors import BackendUnavailable, TextRejected
 from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import NULL_TELEMETRY
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.coalescer import Budget, Coalescer
@@ -134,12 +134,21 @@ class _NoStore:
 
 
 class World:
-    """One engine, its backend and its cache."""
+    """One engine, its backend and its cache, which other worlds may share as other processes do."""
 
-    def __init__(self, *, urls: int = 1, concurrency: int = 2, batch: int = 8, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        urls: int = 1,
+        concurrency: int = 2,
+        batch: int = 8,
+        patience: float = 60.0,
+        cache: FakeCache | None = None,
+        telemetry: Telemetry = NULL_TELEMETRY,
+    ) -> None:
         self.patience = patience
         self.backend = FakeBackend()
-        self.cache = FakeCache()
+        self.cache = cache or FakeCache()
         settings = BackendSettings(kind="openai", urls=[f"http://server{n}" for n in range(urls)])
         profile = {"dimensions": DIMENSIONS, "matryoshka": True}
         prefixes = {"query_prefix": PREFIXES["query"], "document_prefix": PREFIXES["document"]}
@@ -156,7 +165,7 @@ class World:
             max_concurrency=4,
             patience=patience,
             longest_pause=15.0,
-            telemetry=NULL_TELEMETRY,
+            telemetry=telemetry,
         )
         caller = BatchCaller(self.backend, endpoints, timeout=120.0, settle=flights.settle)
         flights.add_backend("fake", Coalescer(caller, endpoints, Budget(texts=batch, tokens=16384, linger=0.004)))
@@ -166,5 +175,5 @@ class World:
             flights=flights,
             limits=LimitSettings(),
             patience=patience,
-            telemetry=NULL_TELEMETRY,
+            telemetry=telemetry,
         )

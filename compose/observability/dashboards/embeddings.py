@@ -9,7 +9,7 @@ TEXTS = Row(
     panels=(
         Panel(
             title="Texts answered by source",
-            description="From the cache, computed for another request (coalesced), by a backend, or not at all.",
+            description="From the cache, computed for another text (`shared`), by a backend, or not at all.",
             unit="ops",
             stacked=True,
             queries=(Query("sum by (source) (rate(citadel_texts_total[$__rate_interval]))", "{{source}}"),),
@@ -101,8 +101,19 @@ BACKENDS = Row(
             ),
         ),
         Panel(
-            title="Breakers that opened or closed",
-            description="Changes within five minutes. `open` again and again: probes of a URL keep failing.",
+            title="Breakers open",
+            description="Of each process, URL and model: open, or half open until a call through it succeeds.",
+            unit="short",
+            queries=(
+                Query(
+                    'sum by (backend) (citadel_breakers_open{backend=~"$backend", backend!="postgresql"})',
+                    "{{backend}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Breakers that changed",
+            description="Changes within five minutes. `half_open` and `open` in turn: probes of a URL keep failing.",
             unit="short",
             queries=(
                 Query(

@@ -86,6 +86,73 @@ MACHINE = Row(
     ),
 )
 
+_SERVICE = "sum by (service, instance)"
+LIMITS = Row(
+    title="Limits",
+    panels=(
+        Panel(
+            title="Processors against their limit",
+            description="Used by each process's control group, of what it may use; those without a limit are not here.",
+            unit="percentunit",
+            bounds=(0.8, 0.95),
+            queries=(
+                Query(
+                    f"{_SERVICE} (rate(citadel_cgroup_cpu_seconds_total[$__rate_interval]))"
+                    f" / ({_SERVICE} (citadel_cgroup_cpu_limit_cores) > 0)",
+                    "{{service}} {{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Throttled",
+            description="Time slices in which the limit held the control group up. Well below 100 % of use, too.",
+            unit="percentunit",
+            limits=(0, 1),
+            bounds=(0.1, 0.25),
+            queries=(
+                Query(
+                    f"{_SERVICE} (rate(citadel_cgroup_cpu_throttled_periods_total[$__rate_interval]))"
+                    f" / ({_SERVICE} (rate(citadel_cgroup_cpu_periods_total[$__rate_interval])) > 0)",
+                    "{{service}} {{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Memory against its limit",
+            description="Page cache included, which is given up first: full and steady is well, rising anew is not.",
+            unit="percentunit",
+            limits=(0, 1),
+            bounds=(0.8, 0.95),
+            queries=(
+                Query(
+                    f"{_SERVICE} (citadel_cgroup_memory_bytes) / ({_SERVICE} (citadel_cgroup_memory_limit_bytes) > 0)",
+                    "{{service}} {{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Memory in use",
+            description="By each process's control group, page cache included; all there is where no limit is set.",
+            unit="bytes",
+            width=12,
+            queries=(Query(f"{_SERVICE} (citadel_cgroup_memory_bytes)", "{{service}} {{instance}}"),),
+        ),
+        Panel(
+            title="Pressure",
+            description="Share of time in which some thread waited for a resource. Not told by cgroup version 1.",
+            unit="percentunit",
+            width=12,
+            limits=(0, 1),
+            queries=(
+                Query(
+                    "max by (service, resource) (rate(citadel_cgroup_pressure_seconds_total[$__rate_interval]))",
+                    "{{service}} {{resource}}",
+                ),
+            ),
+        ),
+    ),
+)
+
 FLEET = Row(
     title="Fleet",
     panels=(
@@ -104,6 +171,12 @@ FLEET = Row(
             unit="percentunit",
             limits=(0, 1),
             queries=(Query("queue:citadel_saturation:ratio", "{{queue}}"),),
+        ),
+        Panel(
+            title="API processes without PostgreSQL",
+            description="They answer what needs the record with 503 at once, and look every half second.",
+            unit="short",
+            queries=(Query('sum(citadel_breakers_open{backend="postgresql"})', "processes"),),
         ),
         Panel(
             title="Memory of Redis against its limit",
@@ -187,7 +260,7 @@ WATCHERS = Row(
 PAGE = Dashboard(
     uid="citadel-hosts",
     title="Citadel · Hosts",
-    description="Processors, memory and disks of the machine; processes, stores, and the stack that watches.",
+    description="Processors, memory and disks of the machine; limits of processes, stores, and the stack that watches.",
     variables=(Variable(name="host", query="label_values(system_cpu_load_average_1m, instance)"),),
-    rows=(MACHINE, FLEET, WATCHERS),
+    rows=(MACHINE, LIMITS, FLEET, WATCHERS),
 )

@@ -1,6 +1,8 @@
 """`/metrics`: those of all server processes, whichever of them answers; and nothing left at the end."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import httpx
@@ -8,15 +10,20 @@ import httpx
 from tests.integration.api.servers import Api, until
 
 COUNT = re.compile(r'^citadel_api_requests_total\{route="/livez",status="200"\} (\S+)$', re.MULTILINE)
+KEPT_AWAY = re.compile(r'^citadel_breakers_open\{backend="postgresql"\} (\S+)$', re.MULTILINE)
 REQUESTS = 40
+
+
+def told(api: Api, pattern: re.Pattern[str]) -> list[float]:
+    """Values of the rows that fit, on a connection of its own."""
+    answer = httpx.get(f"{api.url}/metrics", timeout=10)
+    assert answer.status_code == 200
+    return [float(value) for value in pattern.findall(answer.text)]
 
 
 def counted(api: Api) -> float:
     """Requests for `/livez` that the API tells of, on a connection of its own."""
-    answer = httpx.get(f"{api.url}/metrics", timeout=10)
-    assert answer.status_code == 200
-    found = COUNT.search(answer.text)
-    return 0.0 if found is None else float(found[1])
+    return sum(told(api, COUNT))
 
 
 def test_metrics_are_those_of_all_server_processes(redis_url: str, postgres_dsn: str, tmp_path: Path) -> None:
@@ -42,5 +49,25 @@ def test_metrics_need_a_key_where_there_are_keys(redis_url: str, postgres_dsn: s
     api = Api(stores | {"CITADEL_API__KEYS": key}, tmp_path / "log")
     try:
         assert httpx.get(f"{api.url}/metrics", timeout=10).status_code == 401
+    finally:
+        api.kill_all()
+
+
+def test_gauges_are_the_sum_of_the_server_processes_that_live(redis_url: str, tmp_path: Path) -> None:
+    """Each of two processes keeps its requests from a PostgreSQL that is down; one is killed and replaced."""
+    stores = {"CITADEL_BROKER_URL": redis_url, "CITADEL_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    api = Api(stores | {"CITADEL_API__WORKERS": "2"}, tmp_path / "log")
+
+    def both_know() -> bool:
+        httpx.get(f"{api.url}/readyz", timeout=10)
+        return told(api, KEPT_AWAY) == [2]
+
+    try:
+        until(lambda: api.log.read_text().count("api_ready") == 2, "the start")
+        until(both_know, "an outage that both processes know of")
+        victim = next(pid for pid in sorted(api.family) if pid != api.process.pid)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: api.log.read_text().count("api_ready") == 3, "its successor")
+        until(both_know, "an outage that the successor knows of too")
     finally:
         api.kill_all()

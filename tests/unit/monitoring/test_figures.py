@@ -3,10 +3,10 @@
 import psutil
 import pytest
 
+from citadel_common.system.cgroup import Cgroup
 from citadel_monitoring.settings import MonitoringFragment
-from citadel_monitoring.system.cgroup import Cgroup
 from citadel_monitoring.system.figures import GIB, CpuUse, Machine, cpu_metrics, memory_metrics
-from tests.unit.monitoring.trees import version_2
+from tests.unit.common.system.trees import version_2
 
 MIB = 2**20
 HALF = Cgroup(version=2, cpu_limit=0.5, memory_limit=200 * MIB, memory_used=50 * MIB)

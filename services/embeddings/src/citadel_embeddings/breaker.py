@@ -37,10 +37,11 @@ class Breaker:
         state = self.state
         return state == "closed" or (state == "half_open" and not self.probing)
 
-    def started(self) -> None:
-        """Notes a call's start; the first one while half open is the probe."""
-        if self.state == "half_open":
-            self.probing = True
+    def started(self) -> bool:
+        """Notes a call's start; whether it is the probe, which is the first one while half open."""
+        is_probe = self.state == "half_open" and not self.probing
+        self.probing = self.probing or is_probe
+        return is_probe
 
     def succeeded(self) -> None:
         """Closes it."""

@@ -17,7 +17,7 @@ import structlog
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.telemetry import Telemetry, names
-from citadel_embeddings.breaker import Breaker
+from citadel_embeddings.breaker import Breaker, State
 from citadel_embeddings.limiter import AdaptiveLimit
 
 log = structlog.get_logger(__name__)
@@ -61,6 +61,7 @@ class Endpoints:
         ]
         self._telemetry = telemetry
         self._changed = asyncio.Condition()
+        self._tell_open()
 
     @property
     def urls(self) -> list[str]:
@@ -120,7 +121,8 @@ class Endpoints:
         endpoint = await self._room(model, deadline, since, avoid)
         breaker, started = endpoint.breakers[model], time.monotonic()
         endpoint.limit.started()
-        breaker.started()
+        if breaker.started():
+            self._count_change("half_open")
         endpoint.outstanding_tokens += tokens
         outcome = "ok"
         try:
@@ -165,17 +167,27 @@ class Endpoints:
         before = breaker.state
         breaker.failed(error.message)
         if breaker.state != before:
-            self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self.name, state=breaker.state)
+            self._count_change(breaker.state)
             # not its message: servers repeat what they were sent
-            error_kind = type(error).__name__
-            log.warning("breaker_opened", backend=self.name, url=endpoint.url, model=model, error=error_kind)
+            kind = type(error).__name__
+            log.warning("breaker_opened", backend=self.name, url=endpoint.url, model=model, error=kind)
 
     def _closed(self, endpoint: Endpoint, model: str) -> None:
         breaker = endpoint.breakers[model]
-        if breaker.state != "closed":
-            self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self.name, state="closed")
-            log.info("breaker_closed", backend=self.name, url=endpoint.url, model=model)
+        before = breaker.state
         breaker.succeeded()
+        if before != "closed":
+            self._count_change("closed")
+            log.info("breaker_closed", backend=self.name, url=endpoint.url, model=model)
+
+    def _count_change(self, state: State) -> None:
+        self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self.name, state=state)
+        self._tell_open()
+
+    def _tell_open(self) -> None:
+        breakers = (breaker for endpoint in self._all for breaker in endpoint.breakers.values())
+        count = sum(breaker.state != "closed" for breaker in breakers)
+        self._telemetry.set(names.BREAKERS_OPEN, count, backend=self.name)
 
     async def _wait(self, seconds: float) -> None:
         async with self._changed:

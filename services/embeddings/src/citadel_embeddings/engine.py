@@ -4,9 +4,10 @@ Vector i belongs to text i: texts become distinct keys first, and every vector i
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -63,6 +64,8 @@ class Outcome:
         return next((vector.size for vector in self.vectors if vector is not None), 0)
 
 
+Source = Literal["cache", "shared", "backend", "error"]
+"""Where the answer to a text came from; see `citadel_texts_total`."""
 _CACHE = {spans.DB_SYSTEM: "redis", spans.DB_OPERATION: "MGET"}
 
 
@@ -120,9 +123,8 @@ class EmbeddingEngine:
             )
         )
         found = dict(zip(wanted, groups, strict=True))
-        return [
-            self._outcome(plan, found[plan.call, plan.cached]) if isinstance(plan, Plan) else plan for plan in plans
-        ]
+        self._count([plan for plan in plans if isinstance(plan, Plan)], found)
+        return [_outcome(plan, found[plan.call, plan.cached]) if isinstance(plan, Plan) else plan for plan in plans]
 
     async def _plan(self, request: EmbedRequest, patience: Deadline) -> "Plan | CitadelError":
         try:
@@ -159,28 +161,13 @@ class EmbeddingEngine:
             found.update((key, Found(result)) for key, result in computed.items())
         return found
 
-    def _outcome(self, plan: "Plan", found: "dict[str, Found]") -> Outcome:
-        outcome = Outcome(model=plan.model, vectors=[])
-        for index, key in enumerate(plan.keys):
-            entry = found[key]
-            if isinstance(entry.result, CitadelError):
-                outcome.errors[index] = entry.result
-                outcome.vectors.append(None)
-                continue
-            outcome.vectors.append(entry.result.stored.vector)
-            outcome.cache_hits += entry.hit
-            if entry.result.stored.truncated:
-                outcome.truncated.append(index)
-        results = (found[key].result for key in set(plan.keys))
-        outcome.tokens = sum(result.tokens for result in results if isinstance(result, Computed))
-        self._count(len(plan.keys), outcome)
-        return outcome
-
-    def _count(self, texts: int, outcome: Outcome) -> None:
-        computed = texts - outcome.cache_hits - len(outcome.errors)
-        self._telemetry.count(names.TEXTS, outcome.cache_hits, source="cache")
-        self._telemetry.count(names.TEXTS, computed, source="backend")
-        self._telemetry.count(names.TEXTS, len(outcome.errors), source="error")
+    def _count(self, plans: "Sequence[Plan]", found: "Mapping[tuple[CallKey, bool], Mapping[str, Found]]") -> None:
+        computed: set[tuple[bool, str]] = set()
+        sources = Counter(
+            source for plan in plans for source in _sources(plan, found[plan.call, plan.cached], computed)
+        )
+        for source, texts in sources.items():
+            self._telemetry.count(names.TEXTS, texts, source=source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +192,46 @@ class Found:
 
     result: Computed | CitadelError
     hit: bool = False
+
+    @property
+    def source(self) -> Source:
+        """Where it came from."""
+        if isinstance(self.result, CitadelError):
+            return "error"
+        if self.hit:
+            return "cache"
+        return "shared" if self.result.shared else "backend"
+
+
+def _outcome(plan: Plan, found: Mapping[str, Found]) -> Outcome:
+    outcome = Outcome(model=plan.model, vectors=[])
+    for index, key in enumerate(plan.keys):
+        entry = found[key]
+        if isinstance(entry.result, CitadelError):
+            outcome.errors[index] = entry.result
+            outcome.vectors.append(None)
+            continue
+        outcome.vectors.append(entry.result.stored.vector)
+        outcome.cache_hits += entry.hit
+        if entry.result.stored.truncated:
+            outcome.truncated.append(index)
+    results = (found[key].result for key in set(plan.keys))
+    outcome.tokens = sum(result.tokens for result in results if isinstance(result, Computed))
+    return outcome
+
+
+def _sources(plan: Plan, found: Mapping[str, Found], computed: set[tuple[bool, str]]) -> Iterator[Source]:
+    """The source of each text; of what a backend computed, the first one only has it from there.
+
+    Args:
+        plan: The request.
+        found: What came of its keys.
+        computed: What has been counted for a backend already, here and for requests that travelled along.
+    """
+    for key in plan.keys:
+        source, once = found[key].source, (plan.cached, key)
+        yield "shared" if source == "backend" and once in computed else source
+        computed.add(once)
 
 
 def _call_key(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> CallKey:

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
@@ -38,7 +39,7 @@ class Flights:
     async def fetch(
         self, call: CallKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
     ) -> dict[str, Computed | CitadelError]:
-        """The vector or error of each key.
+        """The vector or error of each key; `shared` where another request or process had it computed.
 
         Args:
             call: What the texts need of their call.
@@ -47,15 +48,18 @@ class Flights:
             lane: How urgent they are.
             deadline: When the caller stops waiting; the computation goes on for others.
         """
-        items = self._join_or_start(call, texts, cached=cached, lane=lane, deadline=deadline)
+        items, joined = self._join_or_start(call, texts, cached=cached, lane=lane, deadline=deadline)
         await asyncio.wait([item.future for item in items.values()], timeout=max(0.0, deadline.remaining))
-        return {key: _result_of(item) for key, item in items.items()}
+        results = {key: _result_of(item) for key, item in items.items()}
+        return {key: _shared(result) if key in joined else result for key, result in results.items()}
 
     def _join_or_start(
         self, call: CallKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
-    ) -> dict[str, Item]:
+    ) -> tuple[dict[str, Item], set[str]]:
+        """The item of each key, and the keys whose item was under way."""
         items: dict[str, Item] = {}
         fresh: list[Item] = []
+        joined: set[str] = set()
         loop = asyncio.get_running_loop()
         for key, text in texts.items():
             flight = key if cached else f"uncached:{key}"
@@ -66,13 +70,14 @@ class Flights:
                 item.future.add_done_callback(functools.partial(self._landed, flight))
                 fresh.append(item)
             else:
+                joined.add(key)
                 item.join(deadline)
                 self._coalescers[call.backend].promote(call, item, lane)
             item.is_wanted_by_current_span()
             items[key] = item
         if fresh:
             self._start(call, fresh, cached=cached)
-        return items
+        return items, joined
 
     def _landed(self, flight: str, _: asyncio.Future[Computed]) -> None:
         self._under_way.pop(flight, None)
@@ -111,7 +116,7 @@ class Flights:
         stored = await self._cache.peek_many([item.key for item in items], size=call.expected)
         for item, hit in zip(items, stored, strict=True):
             if hit is not None:
-                item.outcome = Computed(hit, 0)
+                item.outcome = Computed(hit, 0, shared=True)
             elif item.deadline.remaining <= 0:
                 item.outcome = DeadlineExceeded("another process did not compute the text in time")
             item.settle()
@@ -147,3 +152,7 @@ def _result_of(item: Item) -> Computed | CitadelError:
     if error is None:
         return item.future.result()
     return error if isinstance(error, CitadelError) else CitadelError(f"internal error: {type(error).__name__}")
+
+
+def _shared(result: Computed | CitadelError) -> Computed | CitadelError:
+    return replace(result, shared=True) if isinstance(result, Computed) else result

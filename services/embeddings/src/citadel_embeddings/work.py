@@ -21,10 +21,17 @@ CHARS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A vector from a backend, and the tokens it is accounted (an even share of its call)."""
+    """A vector, and what it cost.
+
+    Attributes:
+        stored: The vector.
+        tokens: Those it is accounted, an even share of its call.
+        shared: Whether it was computed for somebody else: another request, or another process.
+    """
 
     stored: Stored
     tokens: int
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

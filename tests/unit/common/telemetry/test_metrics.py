@@ -31,6 +31,16 @@ def test_counts_and_observations_are_shown_by_their_declared_names(telemetry):
     )
 
 
+def test_a_gauge_stands_where_it_was_set_last(telemetry):
+    for value in (3, 0, 2):
+        telemetry.set(names.BREAKERS_OPEN, value, backend="main")
+    telemetry.set(names.BREAKERS_OPEN, 0, backend="other")
+    assert lines_of(telemetry, names.BREAKERS_OPEN) == [
+        'citadel_breakers_open{backend="main"} 2.0',
+        'citadel_breakers_open{backend="other"} 0.0',
+    ]
+
+
 def test_unknown_values_beyond_the_limit_are_one_series(telemetry):
     for number in range(MOST_SERIES + 50):
         telemetry.count(names.TASKS, 1, task=f"task {number}", outcome="ok")

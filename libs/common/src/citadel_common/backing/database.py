@@ -14,7 +14,7 @@ from citadel_common.backing.postgres import PostgresSettings
 from citadel_common.backing.postgres_watch import PostgresWatch, bounded
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
-from citadel_common.telemetry import spans, tracing
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, spans, tracing
 from citadel_common.telemetry.spans import TRANSACTION
 
 Cursor = psycopg.Cursor[Any]
@@ -61,10 +61,19 @@ class Database:
         settings: How it is used.
         name: Of the application, as PostgreSQL shows it.
         watched: Whether calls fail at once while PostgreSQL is known to be down, instead of waiting each.
+        telemetry: Is told whether they do.
     """
 
-    def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, name: str, watched: bool = False) -> None:
-        self._watch = PostgresWatch(dsn, name=name) if watched else None
+    def __init__(
+        self,
+        dsn: SecretStr,
+        settings: PostgresSettings,
+        *,
+        name: str,
+        watched: bool = False,
+        telemetry: Telemetry = NULL_TELEMETRY,
+    ) -> None:
+        self._watch = PostgresWatch(dsn, name=name, telemetry=telemetry) if watched else None
         self._timeout = settings.timeout
         self._about = _about(dsn)
         set_json_dumps(orjson.dumps)

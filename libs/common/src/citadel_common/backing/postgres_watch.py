@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import redacted
+from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
 
 PATIENCE = 2.0
 """Seconds a probe waits to connect, and again for its answer."""
@@ -52,9 +53,10 @@ class PostgresWatch:
     Args:
         dsn: Where it is.
         name: Of the application, as the server shows it.
+        telemetry: Is told whether requests are kept away.
     """
 
-    def __init__(self, dsn: SecretStr, *, name: str) -> None:
+    def __init__(self, dsn: SecretStr, *, name: str, telemetry: Telemetry = NULL_TELEMETRY) -> None:
         self._dsn = dsn
         self._name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres-watch")
@@ -63,6 +65,8 @@ class PostgresWatch:
         self._probed_at = float("-inf")
         self._connection: psycopg.Connection[Any] | None = None
         self._problem: str | None = None
+        self._telemetry = telemetry
+        self._tell()
 
     def check(self) -> "Future[None]":
         """The probe under way, or a new one; its result raises StoreUnavailable when the server is down."""
@@ -117,6 +121,10 @@ class PostgresWatch:
             self._problem = None
         finally:
             self._probed_at = time.monotonic()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._telemetry.set(names.BREAKERS_OPEN, self.is_down, backend="postgresql")
 
     def _round_trip(self) -> None:
         """On the open connection, or on a new one where the server has closed that."""

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from citadel_common.telemetry import tracing
+from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_common.telemetry.names import METRICS, Metric
 
 MOST_SERIES = 200
@@ -24,9 +25,12 @@ class PrometheusTelemetry:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._metrics = {metric.name: _collector(metric, self._registry) for metric in METRICS}
-        self._series: dict[str, dict[tuple[str, ...], Any]] = {metric.name: {} for metric in METRICS}
+        counted = [metric for metric in METRICS if not metric.is_read]
+        self._metrics = {metric.name: _collector(metric, self._registry) for metric in counted}
+        self._series: dict[str, dict[tuple[str, ...], Any]] = {metric.name: {} for metric in counted}
         self._lock = threading.Lock()
+        self._cgroup = CgroupCollector()
+        self._registry.register(self._cgroup)
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Adds to a counter."""
@@ -37,14 +41,22 @@ class PrometheusTelemetry:
         """Adds an observation to a histogram."""
         self._series_of(metric, labels).observe(value, _exemplar())
 
+    def set(self, metric: Metric, value: float, **labels: str) -> None:
+        """Says what a gauge of this process stands at; processes that share their figures are added up."""
+        self._series_of(metric, labels).set(value)
+
     def render(self, accept: str) -> tuple[bytes, str]:
-        """What Prometheus reads; of all processes that share their figures, where they do."""
+        """What Prometheus reads; of all processes that share their figures, where they do.
+
+        They share a control group too, which is told once.
+        """
         encode: Callable[[Any], bytes]
         encode, kind = choose_encoder(accept)
         if SHARED not in os.environ:
             return encode(self._registry), kind
         shared = CollectorRegistry()
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        shared.register(self._cgroup)
         return encode(shared), kind
 
     @property
@@ -71,7 +83,15 @@ class PrometheusTelemetry:
 def _collector(metric: Metric, registry: CollectorRegistry) -> Any:
     if metric.kind == "counter":
         return Counter(metric.name, metric.help, metric.labels, registry=registry)
+    if metric.kind == "gauge":
+        return Gauge(metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode="livesum")
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+def forget_process(pid: int) -> None:
+    """Takes the gauges of a process that has ended out of the figures that it shared; its counts stay."""
+    if SHARED in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def _exemplar() -> dict[str, str] | None:

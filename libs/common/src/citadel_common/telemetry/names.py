@@ -15,19 +15,21 @@ class Metric:
 
     Attributes:
         name: As Prometheus shows it; a counter's ends with `_total`.
-        kind: counter or histogram.
+        kind: counter, gauge or histogram.
         help: What is counted, and the values of each label.
         unit: Of the values.
         labels: Names of the labels.
         buckets: Upper bounds of a histogram's buckets.
+        is_read: Whether it is read from the kernel at each scrape, and never counted or set.
     """
 
     name: str
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     unit: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    is_read: bool = False
 
 
 def _counter(name: str, help: str, *labels: str, unit: str = "1") -> Metric:  # noqa: A002
@@ -36,6 +38,11 @@ def _counter(name: str, help: str, *labels: str, unit: str = "1") -> Metric:  # 
 
 def _seconds(name: str, help: str, *labels: str) -> Metric:  # noqa: A002
     return Metric(name=name, kind="histogram", help=help, unit="seconds", labels=labels, buckets=SECONDS)
+
+
+def _of_cgroup(name: str, help: str, *labels: str, unit: str) -> Metric:  # noqa: A002
+    kind: Literal["counter", "gauge"] = "counter" if name.endswith("_total") else "gauge"
+    return Metric(name=f"citadel_cgroup_{name}", kind=kind, help=help, unit=unit, labels=labels, is_read=True)
 
 
 CACHE_LOOKUPS = _counter(
@@ -65,14 +72,23 @@ BACKEND_TEXTS = Metric(
 )
 BREAKER_CHANGES = _counter(
     "citadel_breaker_changes_total",
-    "Breakers that changed state; state: open, half_open, closed",
+    "Breakers that changed state; state: open, half_open (one call begins to probe the server), closed",
     "backend",
     "state",
     unit="changes",
 )
+BREAKERS_OPEN = Metric(
+    name="citadel_breakers_open",
+    kind="gauge",
+    help="Breakers that are open or half open now: for an embedding backend one per URL and model, until a call"
+    " succeeds; for postgresql one per process of the API",
+    unit="breakers",
+    labels=("backend",),
+)
 TEXTS = _counter(
     "citadel_texts_total",
-    "Texts answered; source: cache, shared (computed for another request), backend, error",
+    "Texts answered; source: cache, shared (computed for another text: of another request or process, or the same"
+    " text once more in this request), backend (computed for this one), error",
     "source",
     unit="texts",
 )
@@ -112,6 +128,26 @@ SPANS = _counter(
     "Spans given to the exporter; outcome: exported, failed, dropped (queue full)",
     "outcome",
     unit="spans",
+)
+CGROUP_CPU_LIMIT = _of_cgroup(
+    "cpu_limit_cores", "Processors that the process's control group may use at once; 0: no limit", unit="processors"
+)
+CGROUP_CPU_SECONDS = _of_cgroup(
+    "cpu_seconds_total", "Processor time used by the process's control group", unit="seconds"
+)
+CGROUP_CPU_PERIODS = _of_cgroup(
+    "cpu_periods_total", "Time slices in which the control group had something to run", unit="periods"
+)
+CGROUP_CPU_THROTTLED = _of_cgroup(
+    "cpu_throttled_periods_total", "Those in which it was held up at its processor limit", unit="periods"
+)
+CGROUP_MEMORY = _of_cgroup("memory_bytes", "Memory used by the control group, page cache included", unit="bytes")
+CGROUP_MEMORY_LIMIT = _of_cgroup("memory_limit_bytes", "Memory that it may use; 0: no limit", unit="bytes")
+CGROUP_PRESSURE = _of_cgroup(
+    "pressure_seconds_total",
+    "Time in which some of the control group's threads waited for a resource; resource: cpu, memory, io",
+    "resource",
+    unit="seconds",
 )
 
 METRICS: tuple[Metric, ...] = tuple(found for found in list(globals().values()) if isinstance(found, Metric))

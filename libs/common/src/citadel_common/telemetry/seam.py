@@ -6,13 +6,16 @@ from citadel_common.telemetry.names import Metric
 
 
 class Telemetry(Protocol):
-    """Counters and histograms, declared in `names`. No method blocks or raises."""
+    """Counters, gauges and histograms, declared in `names`. No method blocks or raises."""
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Adds to a counter."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Adds an observation (seconds, or a count) to a histogram."""
+
+    def set(self, metric: Metric, value: float, **labels: str) -> None:
+        """Says what a gauge of this process stands at."""
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """What Prometheus reads, in the form that it accepts, and its content type."""
@@ -25,6 +28,9 @@ class NullTelemetry:
         """Does nothing."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        """Does nothing."""
+
+    def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Does nothing."""
 
     def render(self, accept: str) -> tuple[bytes, str]:  # noqa: ARG002

@@ -10,6 +10,7 @@ import structlog
 from citadel_common import logs
 from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
+from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_monitoring.exporter.collector import PlatformCollector, sources_of
 from citadel_monitoring.exporter.server import listen
 from citadel_monitoring.exporter.settings import ExporterSettings
@@ -30,8 +31,9 @@ def main() -> None:
 def serve(settings: ExporterSettings, stop: threading.Event) -> int:
     """Serves until `stop` is set; the exit status."""
     where: dict[str, Any] = {"host": settings.exporter.host, "port": settings.exporter.port}
+    collectors = PlatformCollector(sources_of(settings)), CgroupCollector()
     try:
-        server = listen(settings.exporter.host, settings.exporter.port, PlatformCollector(sources_of(settings)))
+        server = listen(settings.exporter.host, settings.exporter.port, *collectors)
     except OSError as error:
         log.error("exporter_cannot_listen", **where, error=error.strerror)
         return 1

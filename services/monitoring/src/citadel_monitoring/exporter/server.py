@@ -38,10 +38,11 @@ class _Server(ThreadingWSGIServer):
         self.setup_environ()
 
 
-def application(collector: Collector) -> Application:
-    """The WSGI application that tells a collector's metrics."""
+def application(*collectors: Collector) -> Application:
+    """The WSGI application that tells the metrics of collectors."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     metrics: Application = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -57,7 +58,7 @@ def application(collector: Collector) -> Application:
     return app
 
 
-def listen(host: str, port: int, collector: Collector) -> ThreadingWSGIServer:
+def listen(host: str, port: int, *collectors: Collector) -> ThreadingWSGIServer:
     """A server that listens and does not serve yet.
 
     Raises:
@@ -65,5 +66,5 @@ def listen(host: str, port: int, collector: Collector) -> ThreadingWSGIServer:
     """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     kind = type("Server", (_Server,), {"address_family": family})
-    server: ThreadingWSGIServer = make_server(host, port, application(collector), kind, handler_class=_Handler)
+    server: ThreadingWSGIServer = make_server(host, port, application(*collectors), kind, handler_class=_Handler)
     return server

@@ -1,1 +1,1 @@
-"""Figures of the machine, and of the control group that the worker runs in."""
+"""Figures of the machine, within the limits of the control group that the worker runs in."""

@@ -15,10 +15,10 @@ from citadel_common.contracts.monitoring import (
     SystemMetrics,
 )
 from citadel_common.settings import available_cpus
+from citadel_common.system import cgroup
+from citadel_common.system.cgroup import Cgroup
 from citadel_common.timestamps import utc_now
 from citadel_monitoring.settings import MonitoringFragment
-from citadel_monitoring.system import cgroup
-from citadel_monitoring.system.cgroup import Cgroup
 
 GIB = 1024**3
 _ANYWHERE = ("192.0.2.1", 9)

@@ -106,6 +106,13 @@ def _stop_politely_on_interrupt(arbiter: Any) -> None:
     signal.signal(signal.SIGINT, lambda _, frame: arbiter.signal(signal.SIGTERM, frame))
 
 
+def _forget_figures(_: Any, worker: Any) -> None:
+    """What a server process that has ended stood at is no figure any more; imported late, as `pipeline` does."""
+    from citadel_common.telemetry.metrics import forget_process
+
+    forget_process(worker.pid)
+
+
 def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
     api = settings.api
     host = f"[{api.host}]" if ":" in api.host else api.host
@@ -124,4 +131,5 @@ def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
         "proc_name": "citadel-api",
         "control_socket_disable": True,
         "when_ready": _stop_politely_on_interrupt,
+        "child_exit": _forget_figures,
     }

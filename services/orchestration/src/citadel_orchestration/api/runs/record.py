@@ -42,7 +42,9 @@ class Record:
         )
         self._app = create_app(settings)
         self._app.conf.result_backend = "disabled://"
-        self._database = Database(settings.postgres_dsn, settings.postgres, name="api", watched=True)
+        self._database = Database(
+            settings.postgres_dsn, settings.postgres, name="api", watched=True, telemetry=telemetry
+        )
         self._news = RunNews(settings.postgres_dsn)
         definitions = Definitions(all_types(llm, store))
         self.runs = Runs(

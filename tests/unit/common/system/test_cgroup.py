@@ -2,8 +2,8 @@
 
 import pytest
 
-from citadel_monitoring.system import cgroup
-from tests.unit.monitoring.trees import plant, version_1, version_2
+from citadel_common.system import cgroup
+from tests.unit.common.system.trees import plant, version_1, version_2
 
 MIB = 2**20
 POD = {

@@ -1,15 +1,16 @@
-"""What the kernel tells of the worker's own control group: limits, use, throttling, pressure.
+"""What the kernel tells of the process's own control group: limits, use, throttling, pressure.
 
 A limit is the lowest of the group's own and of all its ancestors'.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from citadel_monitoring.system import hierarchy
-from citadel_monitoring.system.hierarchy import Group
+from citadel_common.system import hierarchy
+from citadel_common.system.hierarchy import Group
 
 _ROOT = Path("/")
 _UNLIMITED = 2**60
@@ -149,11 +150,14 @@ def _without_cache(current: int | None, cache: int) -> int | None:
 
 def _pressure(path: Path) -> dict[str, dict[str, float]]:
     lines = (line.split() for line in _lines(path))
-    return {words[0]: {name: float(value) for name, _, value in _pairs(words[1:])} for words in lines if words}
+    return {words[0]: dict(_pairs(words[1:])) for words in lines if words}
 
 
-def _pairs(words: Iterable[str]) -> Iterable[tuple[str, str, str]]:
-    return (word.partition("=") for word in words)
+def _pairs(words: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Words `name=number`."""
+    for name, _, value in (word.partition("=") for word in words):
+        with suppress(ValueError):
+            yield name, float(value)
 
 
 def _lowest(limits: Iterable[float | None]) -> Any:

@@ -1,0 +1,1 @@
+"""What the kernel tells of the control group that the process runs in."""

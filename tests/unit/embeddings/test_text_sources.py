@@ -1,0 +1,105 @@
+"""Where texts came from, as the worker's metric has it: each text is counted once."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from citadel_common.deadline import Deadline
+from citadel_common.telemetry.metrics import PrometheusTelemetry
+from citadel_embeddings.engine import EmbedRequest
+from tests.support.engine import MODEL, FakeCache, World
+from tests.support.virtual_time import run_virtually
+
+SOURCES = ("cache", "shared", "backend", "error")
+texts_of = st.lists(st.builds("{} {}".format, st.sampled_from(["good", "rejected"]), st.integers(0, 6)), min_size=1)
+requests_of = st.builds(EmbedRequest, text=texts_of, model=st.just(MODEL), cache_enabled=st.booleans())
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+
+def world(**options):
+    """A world that counts, and its counts."""
+    telemetry = PrometheusTelemetry()
+    return World(telemetry=telemetry, **options), telemetry
+
+
+def counted(telemetry):
+    told = {name: telemetry.registry.get_sample_value("citadel_texts_total", {"source": name}) for name in SOURCES}
+    return {name: value for name, value in told.items() if value}
+
+
+def request(*texts, cached=True):
+    return EmbedRequest(text=list(texts), model=MODEL, cache_enabled=cached)
+
+
+async def together(*calls):
+    """Requests to engines, all at once."""
+    return await asyncio.gather(*(found.engine.embed(each, Deadline.after(100)) for found, each in calls))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_who_joins_a_computation_shares_it(cached):
+    one, telemetry = world()
+    first, second = request("good 1", "good 2", cached=cached), request("good 2", "good 3", cached=cached)
+    run_virtually(together((one, first), (one, second)))
+    assert counted(telemetry) == {"backend": 3, "shared": 1}
+
+
+def test_what_another_process_computes_is_shared():
+    cache = FakeCache()
+    (one, first), (two, second) = world(cache=cache), world(cache=cache)
+    run_virtually(together((one, request("good 1")), (two, request("good 1", "good 2"))))
+    assert counted(first) == {"backend": 1}
+    assert counted(second) == {"backend": 1, "shared": 1}
+    assert sum(one.backend.computed.values()) + sum(two.backend.computed.values()) == 2
+
+
+def test_what_is_cached_comes_from_the_cache():
+    one, telemetry = world()
+
+    async def one_after_another():
+        await together((one, request("good 1")))
+        await together((one, request("good 1", "good 1", "good 2")))
+
+    run_virtually(one_after_another())
+    assert counted(telemetry) == {"backend": 2, "cache": 2}
+
+
+def test_the_same_text_twice_in_a_request_is_computed_once_and_shared():
+    one, telemetry = world()
+    run_virtually(together((one, request("good 1", "good 1", "good 1", "rejected 1", "rejected 1"))))
+    assert counted(telemetry) == {"backend": 1, "shared": 2, "error": 2}
+
+
+def test_requests_that_travel_together_share_what_one_of_them_has_computed():
+    one, telemetry = world()
+    both = [request("good 1", "good 2"), request("good 2")]
+    run_virtually(one.engine.embed_all(both, Deadline.after(100)))
+    assert counted(telemetry) == {"backend": 2, "shared": 1}
+
+
+def test_what_is_not_to_be_cached_is_computed_for_itself():
+    one, telemetry = world()
+    both = [request("good 1"), request("good 1", cached=False)]
+    run_virtually(one.engine.embed_all(both, Deadline.after(100)))
+    assert counted(telemetry) == {"backend": 2}
+
+
+@given(st.lists(st.lists(requests_of, min_size=1, max_size=4), min_size=1, max_size=3))
+@settings(max_examples=60)
+def test_every_text_is_counted_once_and_a_backends_are_those_it_computed(groups):
+    one, telemetry = world()
+
+    async def group_after_group():
+        for group in groups:
+            await together(*((one, each) for each in group))
+
+    run_virtually(group_after_group())
+    told = counted(telemetry)
+    assert sum(told.values()) == sum(len(each.text) for group in groups for each in group)
+    assert told.get("backend", 0) == sum(one.backend.computed.values())
