@@ -58,8 +58,9 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     service.start(runtime)
     pulse = Pulse(runtime)
     _on_signals(runtime, service, pulse)
+    worker = app.Worker(**_options(queue, settings, identity))
     try:
-        app.worker_main(_arguments(queue, settings, identity))
+        worker.start()
     finally:
         service.close()
         pulse.stop()
@@ -69,19 +70,19 @@ def _keep_logging(**_: Any) -> None:
     """Celery leaves logging alone when this signal has a receiver."""
 
 
-def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> list[str]:
-    return [
-        "--quiet",
-        "worker",
-        "--pool=threads",
-        f"--concurrency={settings.worker.concurrency}",
-        f"--queues={queue.value}",
-        f"--hostname={identity.id}",
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-        "--loglevel=" + settings.log.level.upper(),
-    ]
+def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> dict[str, Any]:
+    """The worker program's options; its command line would load a shell that no worker needs."""
+    return {
+        "hostname": identity.id,
+        "pool_cls": "threads",
+        "concurrency": settings.worker.concurrency,
+        "queues": [queue.value],
+        "loglevel": settings.log.level.upper(),
+        "quiet": True,
+        "without_gossip": True,
+        "without_mingle": True,
+        "without_heartbeat": True,
+    }
 
 
 def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
