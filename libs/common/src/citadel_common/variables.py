@@ -34,13 +34,11 @@ class FileEnvSource(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         variables = dict(super()._load_env_vars())
         for name in [name for name, path in variables.items() if path and self._names_a_file(name)]:
-            path = variables.pop(name) or ""
-            target = name.removesuffix(FILE_SUFFIX)
-            if variables.get(target) is None:
-                variables[target] = _content(Path(path), name.upper())
+            content = _content(Path(variables.pop(name) or ""), name.upper())
+            variables.setdefault(name.removesuffix(FILE_SUFFIX), content)
         for file in _secrets():
             target = file.name.lower()
-            if variables.get(target) is None and self._is_ours(target):
+            if target not in variables and self._is_ours(target):
                 variables[target] = _content(file, target.upper())
         return variables
 

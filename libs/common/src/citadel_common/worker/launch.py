@@ -19,6 +19,7 @@ from citadel_common.settings import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.worker.health import HealthFile
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.presence import unacked_options
 from citadel_common.worker.pulse import Pulse
@@ -55,6 +56,9 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     runtime.interrupt = service.interrupt
+    fragment = settings.worker
+    health = HealthFile(fragment.health_file, runtime.running, interval=fragment.heartbeat_interval)
+    health.start()
     service.start(runtime)
     pulse = Pulse(runtime)
     _on_signals(runtime, service, pulse)
@@ -64,6 +68,7 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     finally:
         service.close()
         pulse.stop()
+        health.stop()
 
 
 def _keep_logging(**_: Any) -> None:
