@@ -69,6 +69,14 @@ class Stack:
         command = ("docker", "compose", "-p", self.project, *files, *arguments)
         return run(*command, timeout=timeout, env=self._environment, cwd=self.directory)
 
+    def shell(self, command: str, directory: Path) -> None:
+        """A command of the documentation, as a user gives it who has said which files and project are meant."""
+        told = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": f"{self.directory}/compose.yaml:{self.directory}/tests/deploy/stack.yaml",
+        }
+        run("bash", "-o", "pipefail", "-c", command, timeout=LONG, env=self._environment | told, cwd=directory)
+
     def up(self, *arguments: str) -> None:
         """Start what does not run, and wait until all of it is healthy."""
         self.compose("up", "--detach", *arguments)
@@ -103,6 +111,7 @@ class Stack:
             f"label=com.docker.compose.service={service}",
         ).split()
         found = inspect(*ids) if ids else []
+        found = [one for one in found if one["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"]
         return sorted(found, key=lambda one: int(one["Config"]["Labels"]["com.docker.compose.container-number"]))
 
     def exec(self, container: dict[str, Any], *command: str) -> str:
