@@ -34,6 +34,9 @@ format: setup ## Format the code
 bench: setup ## Measure against the baselines (ONLY=name,name runs some)
 	@./scripts/bench
 
+images: ## Build the services' images, and print what each adds to its base
+	@./scripts/images
+
 migrate: setup ## Bring the database of CITADEL_POSTGRES_DSN up to date
 	@$(BIN)/python -m citadel_orchestration.migrate
 
