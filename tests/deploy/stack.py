@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from citadel_client import Citadel
+from tests.deploy.crash import crash
 from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, run
 from tests.support.child import free_port
 from tests.support.polling import eventually
@@ -119,12 +120,9 @@ class Stack:
         return docker("exec", container["Id"], *command)
 
     def kill(self, container: dict[str, Any]) -> None:
-        """End its first process as a crash would: `docker kill` counts as a stop, after which nothing restarts."""
-        pid = str(container["State"]["Pid"])
+        """End its first process as a crash would."""
         image = f"{self._environment['MAINTENANCE_IMAGE']}:{self._environment['CITADEL_TAG']}"
-        end = f"import os; os.kill({pid}, 9)"
-        privileges = ("--pid=host", "--user=0", "--cap-add=KILL", "--network=none")
-        docker("run", "--rm", *privileges, "--entrypoint=python", image, "-c", end)
+        crash(container["Id"], image=image)
 
     def client(self, *, timeout: float = LONG) -> Citadel:
         """The SDK on the published port, with the operator's key."""

@@ -50,8 +50,13 @@ def promtool() -> str:
 
 @pytest.fixture
 def installed(tmp_path) -> Path:
-    """Prometheus' file with the rules where it looks for them."""
+    """Prometheus' file with the rules, and the key of the API, where it looks for them."""
     settings = load("prometheus/prometheus.yml")
+    key = tmp_path / "metrics_key"
+    key.write_text("a key\n")
+    for job in settings["scrape_configs"]:
+        if "authorization" in job:
+            job["authorization"]["credentials_file"] = str(key)
     settings["rule_files"] = [str(PROMETHEUS / "rules" / "*.yml")]
     path = tmp_path / "prometheus.yml"
     path.write_text(yaml.safe_dump(settings))

@@ -59,7 +59,8 @@ def test_a_question_is_answered_from_documents_by_a_workflow(stack):
         run = citadel.workflows.submit(demo_workflow(DOCS["csv"])).wait(DURATION)
         assert run.status == "succeeded"
         assert run.output
-        found = citadel.collections.search("docs", text=DOCS["csv"], model=MODEL, limit=1)
+        nearest = expected_vector(MODEL, f"search_document: {DOCS['csv']}").tolist()
+        found = citadel.collections.search("docs", embedding=nearest, limit=1)
         assert found[0].id == 2
 
 
@@ -87,8 +88,7 @@ def test_three_embeddings_workers_share_the_work_and_prometheus_sees_each(stack)
             return now.keys() == before.keys() and all(now[one] > before[one] for one in now)
 
         eventually(all_have_worked, timeout=DURATION)
-    eventually(lambda: len(targets(stack, "embeddings")) == 3, timeout=DURATION)
-    assert {target["health"] for target in targets(stack, "embeddings")} == {"up"}
+    eventually(lambda: [one["health"] for one in targets(stack, "embeddings")] == ["up"] * 3, timeout=DURATION)
 
 
 def test_prometheus_scrapes_every_process_with_a_key_where_one_is_asked_for(stack):
