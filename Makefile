@@ -20,7 +20,7 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 	@$(BIN)/citadel dev
 
 test: setup ## Run all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadfile -m "not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadfile -m "not chaos and not deploy" $(ARGS)
 
 chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
@@ -70,7 +70,7 @@ scale: ## Change the number of containers, as in: make scale embeddings=4
 	@./scripts/stack scale $(foreach name,embeddings orchestration monitoring maintenance beat,$(if $($(name)),$(name)=$($(name))))
 
 test-deploy: setup ## Test images and stack on this machine's Docker engine (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest tests/deploy $(ARGS)
+	@$(BIN)/python -m pytest -m deploy tests/deploy $(ARGS)
 
 check-installs: setup ## Install each package alone from its own lock and import all of it
 	@./scripts/check-installs

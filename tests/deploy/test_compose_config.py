@@ -9,6 +9,7 @@ import pytest
 
 from tests.deploy.engine import ROOT, SECONDS, require_engine
 
+pytestmark = pytest.mark.deploy
 OVERRIDES = ("gpu", "external/ollama", "external/llm", "external/qdrant", "external/postgres")
 SETTINGS = {
     "CITADEL_OLLAMA_URLS": "http://gpu1:11434,http://gpu2:11434",

@@ -14,7 +14,7 @@ import pytest
 from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, require_engine, run
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(BUILD_SECONDS)]
 TAG = "images-test"
 SERVICES = ("embeddings", "orchestration", "monitoring", "maintenance")
 COMMANDS = {

@@ -11,7 +11,7 @@ from tests.deploy.stack import WORKERS, Stack
 from tests.doubles.vectors import expected_vector
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 MODEL = "nomic-embed-text"
 DOCS = {

@@ -8,7 +8,7 @@ from compose.cpu_plan.budget import CONTAINERS
 from tests.deploy.engine import CommandFailed, docker, inspect
 from tests.deploy.stack import DOUBLES, OWN, STORES
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 GROUPS = {container.service: container.group for container in CONTAINERS}
 EVERYBODY = (*STORES, *DOUBLES, *OWN, "prometheus")

@@ -10,7 +10,7 @@ from tests.deploy.load import MODEL, accepted, assert_all_done
 from tests.deploy.stack import LONG, OWN, STORES, Stack
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("service", [*STORES, "ollama", "llm", "qdrant", "otel-collector", *OWN])

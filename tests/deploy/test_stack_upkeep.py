@@ -8,7 +8,7 @@ from citadel_client.errors import NotFound
 from tests.deploy.load import MODEL, accepted, assert_all_done, workflow
 from tests.deploy.stack import LONG, OWN, STORES, WORKERS, Stack
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 KILLED = 137
 """Exit status of what had to be ended by force."""
