@@ -14,7 +14,7 @@ from typing import Any, Self
 from tests.doubles.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 
 

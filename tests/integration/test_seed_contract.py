@@ -186,6 +186,7 @@ class TestBatch:
         task.get(timeout=30, on_message=lambda message: states.append((message["status"], message["result"])))
         progress = [meta for status, meta in states if status == "PROGRESS"]
         assert progress[-1] == {"processed": 30, "total": 30, "percent": 100.0}
+        assert progress == sorted(progress, key=lambda meta: meta["processed"])
         assert all(meta["percent"] == pytest.approx(meta["processed"] / 30 * 100) for meta in progress)
         assert states[-1][0] == "SUCCESS"
 

@@ -24,7 +24,7 @@ try:
     raise ValueError("refused: the-key-\\"-1")
 except ValueError:
     log.exception("crashed", nested={"told": ["the-key-\\"-1"]})
-logging.getLogger("theirs").warning("they say %s", {"pass": "pass-word"})
+logging.getLogger("theirs").warning("they say %s", {"pass": "pass-word"}, extra={"data": {"kwargs": "geheim"}})
 logs.bind(task_id="t2")
 log.info("text with \\n lines and \\ud800")
 log.debug("not shown")

@@ -1,6 +1,7 @@
 """Structured logs: an event name and fields; JSON lines, or readable in a terminal.
 
-Records of libraries (Celery, uvicorn, gunicorn) take the same form. Ids that hold for a task or a request
+Records of libraries (Celery, uvicorn, gunicorn) take the same form, without their extra fields: Celery's are a task's
+arguments. Ids that hold for a task or a request
 are bound once with `structlog.contextvars`. Secrets that the process was given are in no line, whoever writes it.
 """
 
@@ -58,7 +59,6 @@ def configure(settings: LogSettings, *, service: str, secrets: Iterable[str] = (
         _place_in_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _service(service),
         _redact,

@@ -39,7 +39,8 @@ class BatchRun:
         self._stopping = stopping
         self._report = report
         self._last_try = last_try
-        self._processed = 0
+        self._processed = self._reported = 0
+        self._reporting = asyncio.Lock()
         self._passing: CitadelError | None = None
 
     async def run(self, batch: Sequence[BatchRequest], size: int, deadline: Deadline) -> list[BatchItem]:
@@ -67,13 +68,21 @@ class BatchRun:
             self._note_passing(outcomes)
             items = [self._item(*pair, watch.ms) for pair in zip(chunk, outcomes, strict=True)]
             self._processed += len(chunk)
+            await self._tell_progress(total)
+            return items
+
+    async def _tell_progress(self, total: int) -> None:
+        """One report at a time: chunks end at once, and what is reported must not go back."""
+        async with self._reporting:
+            if self._processed == self._reported:
+                return
+            self._reported = self._processed
             progress: BatchProgress = {
-                "processed": self._processed,
+                "processed": self._reported,
                 "total": total,
-                "percent": self._processed / total * 100,
+                "percent": self._reported / total * 100,
             }
             await asyncio.to_thread(self._report, progress)
-            return items
 
     def _request(self, request: BatchRequest) -> EmbedRequest:
         return EmbedRequest(

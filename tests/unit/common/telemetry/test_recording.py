@@ -61,13 +61,23 @@ def test_texts_are_cut_to_the_limit_of_the_environment(monkeypatch):
     assert dict(made.attributes) == {spans.RUN_KIND: "work", spans.RUN_STATUS: "succ", spans.TEXTS: 12345}
 
 
-def test_links_are_bounded():
+def test_links_are_added_and_bounded():
+    links = [SpanContext(1, number, is_remote=True, trace_flags=TraceFlags(1)) for number in range(1, 1001)]
+    with spans_in_memory() as exporter:
+        with tracing.span(spans.RUN, "x", links=links[:127]) as span:
+            for later in links[127:]:
+                tracing.link(span, later)
+        [made] = exporter.get_finished_spans()
+    assert [link.context.span_id for link in made.links] == list(range(1, 129))
+
+
+def test_links_of_the_beginning_are_bounded():
     links = [SpanContext(1, number, is_remote=True, trace_flags=TraceFlags(1)) for number in range(1, 1001)]
     with spans_in_memory() as exporter:
         with tracing.span(spans.RUN, "x", links=links):
             assert tracing.is_sampled()
         [made] = exporter.get_finished_spans()
-    assert [link.context.span_id for link in made.links] == list(range(1, 129))
+    assert len(made.links) == 128
 
 
 def test_what_is_said_after_the_end_is_lost():
@@ -78,9 +88,10 @@ def test_what_is_said_after_the_end_is_lost():
         span.set_status(Status(StatusCode.ERROR))
         span.update_name("late")
         span.add_event("late")
+        tracing.link(span, span.get_span_context())
         span.end()
         [made] = exporter.get_finished_spans()
-    assert (made.name, dict(made.attributes), made.events) == ("run x", {}, ())
+    assert (made.name, dict(made.attributes), made.events, made.links) == ("run x", {}, (), ())
     assert made.status.status_code is StatusCode.UNSET
     assert not span.is_recording()
 

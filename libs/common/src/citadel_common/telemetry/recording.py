@@ -41,7 +41,7 @@ class Recorder:
         self._follows_parents = isinstance(sampler, ParentBased)
         self._ids = RandomIdGenerator()
         limits = SpanLimits()
-        self._most_links = limits.max_links
+        self.most_links = limits.max_links
         self.longest_text = limits.max_span_attribute_length
 
     def begin(
@@ -75,7 +75,7 @@ class Recorder:
             context=context,
             parent=above if above.is_valid else None,
             resource=self.resource,
-            links=[Link(other) for other in links[: self._most_links]],
+            links=[Link(other) for other in links[: self.most_links]],
             kind=kind,
             status=_UNSET,
             start_time=time.time_ns() if at is None else at,
@@ -141,6 +141,12 @@ class RecordedSpan(ReadableSpan, Span):  # type: ignore[misc]  # their get_span_
         """Renames it."""
         if self._end_time is None:
             self._name = name
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, AnyValue] | None = None) -> None:
+        """Links it with another one, within the SDK's limit."""
+        most = self._recorder.most_links
+        if self._end_time is None and (most is None or len(self._links) < most):
+            self._links = (*self._links, Link(context, attributes))
 
     def add_event(
         self, name: str, attributes: Mapping[str, AnyValue] | None = None, timestamp: int | None = None

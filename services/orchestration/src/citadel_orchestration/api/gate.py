@@ -14,7 +14,7 @@ from citadel_orchestration.api.auth import OPEN_PATHS, Auth
 from citadel_orchestration.api.body_limit import BodyLimit
 from citadel_orchestration.api.problems import response_to, unforeseen
 from citadel_orchestration.api.rate import RateLimit
-from citadel_orchestration.api.trace import SCOPE_KEY, Trace, note_end, traced
+from citadel_orchestration.api.trace import SCOPE_KEY, Trace, note_end, path_of, traced
 
 log = structlog.get_logger(__name__)
 _stdlib_log = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ class Gate:
         except CitadelError as error:
             await response_to(error, scope)(scope, receive, exchange.send)
         except ClientDisconnect:
-            log.debug("client_left", path=scope["path"])
+            log.debug("client_left", path=path_of(scope))
         except Exception:
-            log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            log.exception("request_crashed", method=scope["method"], path=path_of(scope))
             if not exchange.begun:
                 await response_to(unforeseen(), scope)(scope, receive, exchange.send)
 
@@ -91,4 +91,4 @@ class Gate:
         level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG
         if _stdlib_log.isEnabledFor(level):
             duration = round(seconds * 1000, 2)
-            log.log(level, "request", method=scope["method"], path=scope["path"], status=status, ms=duration)
+            log.log(level, "request", method=scope["method"], path=path_of(scope), status=status, ms=duration)

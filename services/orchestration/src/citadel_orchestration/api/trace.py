@@ -18,6 +18,8 @@ _NO_TRACE = b"0" * 32
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNTRACED = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """Asked for by machines, all the time."""
+LONGEST_PATH = 200
+"""Characters."""
 SCOPE_KEY = "citadel.trace_id"
 """Where the ASGI scope holds the request's trace id."""
 
@@ -47,6 +49,12 @@ def trace_of(headers: list[tuple[bytes, bytes]]) -> Trace:
     return Trace(random[:32], random[32:], "00")
 
 
+def path_of(scope: Any) -> str:
+    """The request's path as spans and logs have it: cut, for a stranger may send any."""
+    path: str = scope["path"]
+    return path if len(path) <= LONGEST_PATH else path[:LONGEST_PATH] + "…"
+
+
 @contextmanager
 def traced(scope: Any) -> Iterator[Trace]:
     """The request's place in a trace, with a span around the block where tracing is on."""
@@ -54,7 +62,7 @@ def traced(scope: Any) -> Iterator[Trace]:
         yield trace_of(scope["headers"])
         return
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    about = {spans.HTTP_METHOD: method, spans.URL_PATH: scope["path"], spans.URL_SCHEME: scope.get("scheme", "http")}
+    about = {spans.HTTP_METHOD: method, spans.URL_PATH: path_of(scope), spans.URL_SCHEME: scope.get("scheme", "http")}
     carrier = {name: value for name in tracing.FIELDS if (value := _header(scope, name.encode())) is not None}
     with tracing.span(spans.REQUEST, method, about, parent=tracing.context_of(carrier)) as span:
         context = span.get_span_context()
