@@ -19,6 +19,7 @@ from citadel_common.settings import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.worker.health import HealthFile
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.presence import unacked_options
 from citadel_common.worker.pulse import Pulse
@@ -55,33 +56,38 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     runtime.interrupt = service.interrupt
+    fragment = settings.worker
+    health = HealthFile(fragment.health_file, runtime.running, interval=fragment.heartbeat_interval)
+    health.start()
     service.start(runtime)
     pulse = Pulse(runtime)
     _on_signals(runtime, service, pulse)
+    worker = app.Worker(**_options(queue, settings, identity))
     try:
-        app.worker_main(_arguments(queue, settings, identity))
+        worker.start()
     finally:
         service.close()
         pulse.stop()
+        health.stop()
 
 
 def _keep_logging(**_: Any) -> None:
     """Celery leaves logging alone when this signal has a receiver."""
 
 
-def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> list[str]:
-    return [
-        "--quiet",
-        "worker",
-        "--pool=threads",
-        f"--concurrency={settings.worker.concurrency}",
-        f"--queues={queue.value}",
-        f"--hostname={identity.id}",
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-        "--loglevel=" + settings.log.level.upper(),
-    ]
+def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> dict[str, Any]:
+    """The worker program's options; its command line would load a shell that no worker needs."""
+    return {
+        "hostname": identity.id,
+        "pool_cls": "threads",
+        "concurrency": settings.worker.concurrency,
+        "queues": [queue.value],
+        "loglevel": settings.log.level.upper(),
+        "quiet": True,
+        "without_gossip": True,
+        "without_mingle": True,
+        "without_heartbeat": True,
+    }
 
 
 def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:

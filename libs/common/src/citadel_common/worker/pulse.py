@@ -1,13 +1,12 @@
 """The worker's pulse: one thread that tells the living from the dead.
 
-Each beat touches the health file (unless a task is stuck past its hard limit), reports to the register, hands
-over what was counted, renews leases, gives back dead peers' messages and publishes accepted tasks whose message
-was lost. Redis being down never makes a worker unhealthy: a restart would not help.
+Each beat reports to the register, hands over what was counted, renews leases, gives back dead peers' messages and
+publishes accepted tasks whose message was lost. Redis being down never makes a worker unhealthy: a restart would not
+help.
 """
 
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -59,7 +58,6 @@ class Pulse:
 
     def _run(self) -> None:
         while True:
-            self._touch_health_file(self._settings.health_file)
             self._try(self._beat, "heartbeat") and self._try(self._take_over, "take_over")
             self._try(self._ledger.flush, "figures")
             self._try(self._renew_leases, "renew")
@@ -78,14 +76,6 @@ class Pulse:
             log.exception("pulse_step_crashed", step=name)
             return False
         return True
-
-    def _touch_health_file(self, path: Path | None) -> None:
-        stuck = self._runtime.running.stuck()
-        if stuck:
-            log.error("tasks_stuck", tasks=[task.task_id for task in stuck])
-        elif path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
 
     def _beat(self, *, stopped: bool = False) -> None:
         running = self._runtime.running
