@@ -134,7 +134,7 @@ spec:
 
 {{- /* None of them needs a store, but the API's readiness: a broker that is away is no reason for a restart. */ -}}
 {{- define "citadel.probes" -}}
-{{- $asks := "exec: {command: [python, -m, citadel_common.probe]}" -}}
+{{- $asks := printf "exec: {command: [python, -m, citadel_common.probe, %s]}" .kind -}}
 {{- if eq .kind "api" }}{{ $asks = "httpGet: {path: /livez, port: http}" }}{{ end -}}
 {{- if eq .kind "exporter" }}{{ $asks = "httpGet: {path: /livez, port: metrics}" }}{{ end -}}
 {{- if ne .kind "migrate" -}}

@@ -1,13 +1,14 @@
 {{- /* The servers that processes call: where they are, and on which ports. */ -}}
 
-{{- /* Ports of a comma-separated list of host[:port] of one URL; the scheme's own where none is given. */ -}}
+{{- /* Ports of a URL, or of several that `;` separates, each of one host or of several: host[:port],host[:port]. */ -}}
 {{- define "citadel.ports" -}}
 {{- $defaults := dict "http" 80 "https" 443 "redis" 6379 "rediss" 6379 "sentinel" 26379 "postgresql" 5432 "postgres" 5432 -}}
-{{- $default := .port | default (index $defaults (regexFind "^[a-z]+" .url)) -}}
-{{- $hosts := regexReplaceAll "^[a-z+]+://([^/@]*@)?([^/?]*).*$" .url "${2}" -}}
-{{- $ports := list -}}
-{{- range splitList "," $hosts -}}
+{{- $port := .port -}}{{- $ports := list -}}
+{{- range $url := splitList ";" .url -}}
+{{- $default := $port | default (index $defaults (regexFind "^[a-z]+" $url)) -}}
+{{- range splitList "," (regexReplaceAll "^[a-z+]+://([^/@]*@)?([^/?]*).*$" $url "${2}") -}}
 {{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default $default | int) -}}
+{{- end -}}
 {{- end -}}
 {{- $ports | uniq | toJson -}}
 {{- end }}

@@ -38,7 +38,7 @@
 {{- end -}}
 {{- $urls := dict "broker.url" .Values.broker.url "broker.resultUrl" .Values.broker.resultUrl "cache.url" .Values.cache.url "postgres.dsn" .Values.postgres.dsn "qdrant.url" .Values.qdrant.url -}}
 {{- range $where, $url := $urls -}}
-{{- if regexMatch "^[a-z]+://[^/@]*:[^/@]*@" $url -}}
+{{- if regexMatch "(^|;)[a-z]+://[^/@;]*:[^/@;]*@" $url -}}
 {{- $problems = append $problems (printf "%s holds a password: put it into the Secret (k8s/README.md lists its keys) and leave the user's name alone" $where) -}}
 {{- end -}}
 {{- end -}}

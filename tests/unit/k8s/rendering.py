@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "k8s" / "chart"
-PRODUCTION = ROOT / "k8s" / "production.yaml"
+PRODUCTION = ROOT / "k8s" / "manifests" / "production" / "values.yaml"
 VALUES = {path.stem: path for path in sorted((Path(__file__).parent / "values").glob("*.yaml"))} | {
     "production": PRODUCTION
 }
