@@ -12,11 +12,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_COMPILE=0 PIP_NO_DEPS=1 P
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends binutils tini \
  && rm -rf /var/lib/apt/lists/*
-# The base's users and ours: a fixed number, no home, no shell.
-RUN mkdir /etc/citadel \
- && { cat /etc/passwd; echo 'citadel:x:10001:10001::/tmp:/usr/sbin/nologin'; } >/etc/citadel/passwd \
- && { cat /etc/group; echo 'citadel:x:10001:'; } >/etc/citadel/group \
- && touch --date="@$SOURCE_DATE_EPOCH" /etc/citadel/* /usr/bin/tini
+# What the images have beside Python: an init, a user of a fixed number (no home, no shell), and a directory that is
+# writable for it also where a tmpfs lies on it, which takes over the mode alone.
+RUN mkdir --parents /skeleton/etc /skeleton/usr/bin /skeleton/run/citadel \
+ && chmod 1777 /skeleton/run/citadel \
+ && cp /usr/bin/tini /skeleton/usr/bin \
+ && { cat /etc/passwd; echo 'citadel:x:10001:10001::/tmp:/usr/sbin/nologin'; } >/skeleton/etc/passwd \
+ && { cat /etc/group; echo 'citadel:x:10001:'; } >/skeleton/etc/group \
+ && find /skeleton -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip_conf \
     --mount=type=bind,source=requirements/build.txt,target=/build.txt \
     python -m pip install --quiet --require-hashes --only-binary :all: --target /tools --requirement /build.txt
@@ -36,13 +39,13 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip_conf \
 
 FROM builder AS common
 COPY libs/common /src
-RUN PYTHONPATH=/tools python -m pip install --quiet --no-index --no-build-isolation --target /app /src \
- && find /app -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
+RUN PYTHONPATH=/tools python -m pip install --quiet --no-index --no-build-isolation --target /out/app /src \
+ && find /out -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM dependencies AS service
 ARG SERVICE
 COPY docker/bytecode.py /bytecode.py
-COPY --from=common /app /app
+COPY --from=common /out /
 COPY services/${SERVICE} /src
 RUN mkdir /out \
  && PYTHONPATH=/tools python -m pip install --quiet --no-index --no-build-isolation --target /out/app /src \
@@ -51,18 +54,16 @@ RUN mkdir /out \
  && find /out -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM ${PYTHON_IMAGE} AS runtime
-COPY --from=builder /etc/citadel/passwd /etc/citadel/group /etc/
-COPY --from=builder /usr/bin/tini /usr/bin/tini
+COPY --from=builder /skeleton /
 ENV PATH=/opt/citadel/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     CITADEL_LOG__FORMAT=json \
     CITADEL_WORKER__HEALTH_FILE=/run/citadel/health CITADEL_BEAT__HEALTH_FILE=/run/citadel/health \
     CITADEL_API__HOST=0.0.0.0 CITADEL_EXPORTER__HOST=0.0.0.0 \
     CITADEL_TELEMETRY__METRICS_HOST=0.0.0.0 CITADEL_TELEMETRY__METRICS_PORT=9464
-COPY --from=dependencies /opt/citadel /opt/citadel
-COPY --from=common /app /app
+COPY --from=dependencies /opt /opt
+COPY --from=common /out /
 COPY --from=service /out /
 WORKDIR /run/citadel
-RUN chown 10001:10001 /run/citadel
 USER 10001:10001
 ENTRYPOINT ["/usr/bin/tini", "--"]
 # Asks the process itself: a broker that is away makes nothing unhealthy.
