@@ -68,7 +68,7 @@ CITADEL_EXPORTER__PORT: "9808"
 {{- $backends := deepCopy .Values.backends -}}
 {{- if .Values.ollama.bundled.enabled -}}
 {{- $url := printf "http://%s:11434" (include "citadel.name" (list . "ollama")) -}}
-{{- $_ := set $backends "ollama" (dict "kind" "ollama" "urls" (list $url) "keepAlive" "30m") -}}
+{{- $_ := set $backends "ollama" (dict "kind" "ollama" "urls" (list $url) "keepAlive" "30m" "threads" .Values.ollama.bundled.threads) -}}
 {{- end -}}
 {{- $env := dict -}}
 {{- range $name, $backend := $backends -}}
