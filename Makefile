@@ -5,7 +5,7 @@ export VENV PROFILE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean \
-	secrets cpu-plan up down logs ps scale test-deploy
+	secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ migrate: setup ## Bring the database of CITADEL_POSTGRES_DSN up to date
 
 lock: setup ## Rewrite the hash-locked requirements
 	@./scripts/lock
+
+chart: setup ## Copy rules and dashboards into the Helm chart and render its manifests
+	@$(BIN)/python scripts/chart
 
 docs: setup ## Rewrite the generated parts of the documentation
 	@$(BIN)/python scripts/settings-table > docs/settings.md

@@ -115,7 +115,9 @@
 {{- $problems = append $problems (printf "%s has %s: set backends instead, so that every process and policy knows of it" $where $name) -}}
 {{- else if hasPrefix "CITADEL_LLM__ENDPOINTS__" $name -}}
 {{- $problems = append $problems (printf "%s has %s: set llm.endpoints instead, so that every process and policy knows of it" $where $name) -}}
-{{- else if regexMatch "(_PASSWORD|_API_KEY|__KEYS|_HEADERS)$" $name -}}
+{{- else if regexMatch "^OTEL_.*_HEADERS$" $name -}}
+{{- $problems = append $problems (printf "%s has %s, which may hold a secret: send spans to a collector of yours, which adds headers" $where $name) -}}
+{{- else if regexMatch "(_PASSWORD|_API_KEY|__KEYS)$" $name -}}
 {{- $problems = append $problems (printf "%s has %s, a secret: put it into the Secret as %s" $where $name (lower $name)) -}}
 {{- end -}}
 {{- end -}}

@@ -57,6 +57,7 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
         ({"settings": {"CITADEL_BROKER_URL": "redis://x"}}, "set broker.url instead"),
         ({"settings": {"CITADEL_API__PORT": 81}}, "leave it out"),
         ({"settings": {"CITADEL_QDRANT__API_KEY": "x"}}, "put it into the Secret as citadel_qdrant__api_key"),
+        ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "x"}}, "send spans to a collector of yours"),
         ({"api": {"settings": {"CITADEL_API__KEYS": "x"}}}, "put it into the Secret as citadel_api__keys"),
         ({"settings": {"CITADEL_EMBEDDINGS__BACKENDS__a__KIND": "ollama"}}, "set backends instead"),
         ({"settings": {"CITADEL_LLM__ENDPOINTS__a__URL": "http://x"}}, "set llm.endpoints instead"),

@@ -1,6 +1,7 @@
 {{- /*
 A server for trials: Service and StatefulSet; takes a map: root, component, port, uid, values (image, resources,
-storage), mount, args or command, and optionally env, init, secret (key of its file), secretEnv, probe, grace.
+storage), mount, args or command, probe, and optionally env, init (a command that comes before), secret (the key of its
+file), run (a directory for sockets).
 */ -}}
 {{- define "citadel.server" -}}
 {{- $root := .root -}}
@@ -86,6 +87,9 @@ containers:
     livenessProbe: {{ merge (dict "periodSeconds" 20 "timeoutSeconds" 10 "failureThreshold" 6) .probe | toJson }}
 volumes:
   - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
+  {{- if .run }}
+  - {name: run, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+  {{- end }}
   {{- if not .values.storage }}
   - {name: data, emptyDir: {}}
   {{- end }}
@@ -112,6 +116,9 @@ resources:
 volumeMounts:
   - {name: data, mountPath: {{ .mount }}}
   - {name: tmp, mountPath: /tmp}
+  {{- with .run }}
+  - {name: run, mountPath: {{ . }}}
+  {{- end }}
   {{- if .secret }}
   - {name: secret, mountPath: /etc/citadel/secret, readOnly: true}
   {{- end }}
