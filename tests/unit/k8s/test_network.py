@@ -87,6 +87,13 @@ def test_sentinels_are_reached_each() -> None:
     assert {port for name, port in out if name == "beat"} == {DNS, 26379, 26380}
 
 
+def test_an_llm_endpoint_may_be_the_bundled_ollama() -> None:
+    endpoint = {"url": "http://citadel-ollama:11434", "style": "ollama", "model": "llama3.2"}
+    policies = Policies(render({"llm": {"endpoints": {"here": endpoint}}}))
+    assert ("orchestration", "ollama", 11434) in policies.within()
+    assert ("orchestration", 11434) not in policies.out_of()
+
+
 def test_listed_peers_replace_everybody() -> None:
     into = Policies(rendered("observability")).into()
     assert {who for who, name, _ in into if name == "api"} == {"web", "monitoring"}

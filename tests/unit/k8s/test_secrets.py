@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
+import re
 
 import pytest
 
-from tests.unit.k8s.rendering import VALUES, render, rendered, values_of
+from tests.unit.k8s.rendering import ROOT, VALUES, render, rendered, values_of
 
 BUNDLED = {"citadel_broker_password", "citadel_cache_password", "citadel_postgres_password", "citadel_qdrant__api_key"}
 
@@ -46,6 +47,16 @@ def test_an_existing_secret_is_used_and_none_is_made() -> None:
         if "secret" in one
     }
     assert names == {"citadel-secrets"}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_key_that_is_looked_for_is_in_the_guide(name: str) -> None:
+    guide = (ROOT / "k8s/README.md").read_text()
+    for _, template in rendered(name).pods():
+        for one in template["spec"]["volumes"]:
+            for item in one.get("secret", {}).get("items", ()):
+                key = re.sub(r"(__(?:backends|endpoints)__)\w+(__api_key)", r"\1NAME\2", item["key"])
+                assert f"`{key}`" in guide
 
 
 def test_the_passwords_outlive_the_release_as_the_data_do() -> None:
