@@ -5,7 +5,7 @@ export VENV PROFILE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean \
-	secrets cpu-plan up down logs ps scale test-deploy chart
+	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
