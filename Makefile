@@ -5,7 +5,7 @@ export VENV PROFILE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean \
-	images secrets cpu-plan up down logs ps scale test-deploy
+	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ migrate: setup ## Bring the database of CITADEL_POSTGRES_DSN up to date
 lock: setup ## Rewrite the hash-locked requirements
 	@./scripts/lock
 
+chart: export CHARTS := 1
+chart: setup ## Copy rules and dashboards into the Helm chart and render its manifests
+	@$(BIN)/python scripts/chart
+
 docs: setup ## Rewrite the generated parts of the documentation
 	@$(BIN)/python scripts/settings-table > docs/settings.md
 	@$(BIN)/python scripts/telemetry-table > docs/telemetry.md
@@ -70,7 +74,7 @@ scale: ## Change the number of containers, as in: make scale embeddings=4
 	@./scripts/stack scale $(foreach name,embeddings orchestration monitoring maintenance beat,$(if $($(name)),$(name)=$($(name))))
 
 test-deploy: setup ## Test images and stack on this machine's Docker engine (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -m deploy tests/deploy $(ARGS)
+	@$(BIN)/python -m pytest -m deploy tests/deploy tests/unit/k8s $(ARGS)
 
 check-installs: setup ## Install each package alone from its own lock and import all of it
 	@./scripts/check-installs

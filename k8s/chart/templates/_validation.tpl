@@ -1,0 +1,125 @@
+{{- /* What the schema cannot say. Each problem is a sentence that tells what to set. */ -}}
+
+{{- define "citadel.problems" -}}
+{{- $problems := list -}}
+{{- $found := include "citadel.storeProblems" . | fromYamlArray -}}
+{{- $problems = concat $problems $found -}}
+{{- range $name, $worker := include "citadel.workers" . | fromYaml -}}
+{{- $problems = concat $problems (include "citadel.workerProblems" (list $ (printf "workers.%s" $name) $worker) | fromYamlArray) -}}
+{{- end -}}
+{{- if and .Values.api.hpa.enabled (gt (int .Values.api.hpa.minReplicas) (int .Values.api.hpa.maxReplicas)) -}}
+{{- $problems = append $problems "api.hpa: minReplicas is above maxReplicas" -}}
+{{- end -}}
+{{- range $where, $settings := include "citadel.allSettings" . | fromYaml -}}
+{{- $problems = concat $problems (include "citadel.settingProblems" (list $where $settings) | fromYamlArray) -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
+{{- $problems = append $problems "ingress.host is empty: an Ingress without one would take every host's requests" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- $problems = append $problems "httpRoute.parentRefs is empty: name the Gateway that the route belongs to" -}}
+{{- end -}}
+{{- if and .Values.priorityClasses.create (le (int .Values.priorityClasses.serving) (int .Values.priorityClasses.background)) -}}
+{{- $problems = append $problems "priorityClasses.serving must be above priorityClasses.background" -}}
+{{- end -}}
+{{- toYaml $problems -}}
+{{- end }}
+
+{{- define "citadel.storeProblems" -}}
+{{- $problems := list -}}
+{{- $keys := dict "broker" "url" "cache" "url" "postgres" "dsn" "qdrant" "url" -}}
+{{- range $store, $key := $keys -}}
+{{- $given := index $.Values $store -}}{{- $url := index $given $key -}}
+{{- if and $url $given.bundled.enabled -}}
+{{- $problems = append $problems (printf "%s.%s is given and %s.bundled.enabled is true: set %s.bundled.enabled=false to use yours" $store $key $store $store) -}}
+{{- else if not (or $url $given.bundled.enabled) -}}
+{{- $problems = append $problems (printf "%s.%s is empty: give the URL of a server, or set %s.bundled.enabled=true for a trial" $store $key $store) -}}
+{{- end -}}
+{{- end -}}
+{{- $urls := dict "broker.url" .Values.broker.url "broker.resultUrl" .Values.broker.resultUrl "cache.url" .Values.cache.url "postgres.dsn" .Values.postgres.dsn "qdrant.url" .Values.qdrant.url -}}
+{{- range $where, $url := $urls -}}
+{{- if regexMatch "(^|;)[a-z]+://[^/@;]*:[^/@;]*@" $url -}}
+{{- $problems = append $problems (printf "%s holds a password: put it into the Secret (k8s/README.md lists its keys) and leave the user's name alone" $where) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (hasPrefix "sentinel://" .Values.broker.url) (not .Values.broker.sentinelMaster) -}}
+{{- $problems = append $problems "broker.sentinelMaster is empty: a sentinel:// URL needs the master's name" -}}
+{{- end -}}
+{{- if not (or .Values.backends .Values.ollama.bundled.enabled) -}}
+{{- $problems = append $problems "backends is empty: give at least one embedding backend, or set ollama.bundled.enabled=true for a trial" -}}
+{{- end -}}
+{{- if and .Values.ollama.bundled.enabled (hasKey .Values.backends "ollama") -}}
+{{- $problems = append $problems "backends.ollama is given and ollama.bundled.enabled is true, which is a backend of that name: give yours another name or set ollama.bundled.enabled=false" -}}
+{{- end -}}
+{{- range $name, $backend := .Values.backends -}}
+{{- if and (ne $backend.kind "local") (not $backend.urls) -}}
+{{- $problems = append $problems (printf "backends.%s.urls is empty: a backend of kind %s is reached by at least one URL" $name $backend.kind) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $problems -}}
+{{- end }}
+
+{{- define "citadel.workerProblems" -}}
+{{- $root := index . 0 -}}{{- $where := index . 1 -}}{{- $worker := index . 2 -}}
+{{- $problems := list -}}
+{{- if and $worker.keda.enabled $worker.hpa.enabled -}}
+{{- $problems = append $problems (printf "%s has keda.enabled and hpa.enabled: two autoscalers would pull at the same replicas; choose one" $where) -}}
+{{- end -}}
+{{- range $scaler := list "keda" "hpa" -}}
+{{- with index $worker $scaler -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- $problems = append $problems (printf "%s.%s: minReplicas is above maxReplicas" $where $scaler) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $worker.keda.enabled (not $root.Values.autoscaling.prometheus.address) -}}
+{{- $problems = append $problems (printf "%s.keda.enabled needs autoscaling.prometheus.address: the backlog is one of the exporter's figures" $where) -}}
+{{- end -}}
+{{- if and $worker.keda.enabled (eq (int $worker.keda.minReplicas) 0) (hasPrefix "sentinel://" $root.Values.broker.url) -}}
+{{- $problems = append $problems (printf "%s.keda.minReplicas is 0 and broker.url is sentinel://: the first message is seen on redis:// and rediss:// only; set it to 1 or more" $where) -}}
+{{- end -}}
+{{- if gt (int $worker.batchConcurrency) (int $worker.concurrency) -}}
+{{- $problems = append $problems (printf "%s.batchConcurrency is above its concurrency" $where) -}}
+{{- end -}}
+{{- if $worker.pinned -}}
+{{- $requests := dig "requests" dict $worker.resources -}}{{- $limits := dig "limits" dict $worker.resources -}}
+{{- if not (and (hasKey $limits "cpu") (hasKey $limits "memory")) -}}
+{{- $problems = append $problems (printf "%s is pinned: give resources.limits.cpu and resources.limits.memory" $where) -}}
+{{- else if not (regexMatch "^[1-9][0-9]*$" (toString $limits.cpu)) -}}
+{{- $problems = append $problems (printf "%s is pinned: resources.limits.cpu is %v, and pinning takes whole cores, such as 2" $where $limits.cpu) -}}
+{{- else if or (ne (toString $requests.cpu) (toString $limits.cpu)) (ne (toString $requests.memory) (toString $limits.memory)) -}}
+{{- $problems = append $problems (printf "%s is pinned: resources.requests must equal resources.limits (cpu %v, memory %v), else the pod is not Guaranteed and gets no cores of its own" $where $limits.cpu $limits.memory) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $problems -}}
+{{- end }}
+
+{{- define "citadel.allSettings" -}}
+{{- $all := dict "settings" .Values.settings -}}
+{{- range list "api" "beat" "exporter" "migrate" }}{{ $_ := set $all (printf "%s.settings" .) (index $.Values .).settings }}{{ end -}}
+{{- range $name, $worker := include "citadel.workers" . | fromYaml }}{{ $_ := set $all (printf "workers.%s.settings" $name) $worker.settings }}{{ end -}}
+{{- toYaml $all -}}
+{{- end }}
+
+{{- /* Settings that the chart knows better, because something else follows from them; and secrets. */ -}}
+{{- define "citadel.settingProblems" -}}
+{{- $where := index . 0 -}}{{- $problems := list -}}
+{{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
+{{- $fixed := list "CITADEL_SECRETS_DIR" "CITADEL_WORKER__HEALTH_FILE" "CITADEL_BEAT__HEALTH_FILE" "CITADEL_API__HOST" "CITADEL_API__PORT" "CITADEL_EXPORTER__HOST" "CITADEL_EXPORTER__PORT" "CITADEL_TELEMETRY__METRICS_HOST" "CITADEL_TELEMETRY__METRICS_PORT" -}}
+{{- range $name, $_ := index . 1 -}}
+{{- if hasKey $keys $name -}}
+{{- $problems = append $problems (printf "%s has %s: set %s instead, from which the rest follows" $where $name (index $keys $name)) -}}
+{{- else if has $name $fixed -}}
+{{- $problems = append $problems (printf "%s has %s, which probes, ports and policies of the chart rely on: leave it out" $where $name) -}}
+{{- else if hasPrefix "CITADEL_EMBEDDINGS__BACKENDS__" $name -}}
+{{- $problems = append $problems (printf "%s has %s: set backends instead, so that every process and policy knows of it" $where $name) -}}
+{{- else if hasPrefix "CITADEL_LLM__ENDPOINTS__" $name -}}
+{{- $problems = append $problems (printf "%s has %s: set llm.endpoints instead, so that every process and policy knows of it" $where $name) -}}
+{{- else if regexMatch "^OTEL_.*_HEADERS$" $name -}}
+{{- $problems = append $problems (printf "%s has %s, which may hold a secret: send spans to a collector of yours, which adds headers" $where $name) -}}
+{{- else if regexMatch "(_PASSWORD|_API_KEY|__KEYS)$" $name -}}
+{{- $problems = append $problems (printf "%s has %s, a secret: put it into the Secret as %s" $where $name (lower $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $problems -}}
+{{- end }}

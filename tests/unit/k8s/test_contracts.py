@@ -1,0 +1,153 @@
+"""The chart keeps to what the code declares: queues, settings, ports, paths."""
+
+import importlib.util
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from citadel_common.contracts import Queue
+from citadel_common.settings import CommonSettings
+from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_maintenance.beat.settings import BeatSettings
+from citadel_maintenance.settings import MaintenanceSettings
+from citadel_monitoring.exporter.server import application
+from citadel_monitoring.exporter.settings import ExporterSettings
+from citadel_monitoring.settings import MonitoringSettings
+from citadel_orchestration.api.routes import probes
+from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
+from tests.unit.k8s.rendering import CITADEL, ROOT, VALUES, rendered
+
+SETTINGS: dict[str, type[CommonSettings]] = {
+    "citadel_embeddings": EmbeddingsSettings,
+    "citadel_orchestration": OrchestrationSettings,
+    "citadel_orchestration.api": ApiSettings,
+    "citadel_orchestration.migrate": RecordSettings,
+    "citadel_monitoring": MonitoringSettings,
+    "citadel_monitoring.exporter": ExporterSettings,
+    "citadel_maintenance": MaintenanceSettings,
+    "citadel_maintenance.beat": BeatSettings,
+}
+KEYS = json.dumps([{"name": "a", "hash": "0" * 64, "scopes": ["read"]}])
+
+
+def processes(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Component and container of each of Citadel's own processes."""
+    for component, template in rendered(name).pods():
+        container = template["spec"]["containers"][0]
+        if container["name"] in CITADEL:
+            yield component, container
+
+
+def documented() -> list[re.Pattern[str]]:
+    """Patterns of the documented variables; a `NAME` in one is the reader's."""
+    text = (ROOT / "docs" / "settings.md").read_text() + (ROOT / "docs" / "telemetry.md").read_text()
+    names = set(re.findall(r"\b(?:CITADEL|OTEL)_\w+", text))
+    return [re.compile(re.sub("__NAME__", "__[a-z0-9_]+?__", name)) for name in names]
+
+
+def test_every_queue_has_exactly_one_worker() -> None:
+    served = Counter(container["args"][2] for _, container in processes("default") if container["name"] == "worker")
+    assert served == {f"citadel_{queue.value}": 1 for queue in Queue}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_commands_are_modules_of_the_image(name: str) -> None:
+    for _, container in processes(name):
+        module = container["args"][2]
+        assert container["args"][:2] == ["python", "-m"]
+        assert importlib.util.find_spec(module) is not None
+        assert re.search(rf"/?[a-z-]*{module.split('.')[0].removeprefix('citadel_')}:", container["image"])
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_variable_is_documented(name: str) -> None:
+    patterns = documented()
+    set_ = {variable["name"] for _, container in processes(name) for variable in container["env"]}
+    unknown = {one for one in set_ if not any(pattern.fullmatch(one) for pattern in patterns)}
+    assert unknown <= {"POD_NAME", "POD_NAMESPACE"}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_process_accepts_its_environment(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for component, container in processes(name):
+        with monkeypatch.context() as patch:
+            for variable, value in rendered(name).environment(component).items():
+                patch.setenv(variable, value)
+            patch.setenv("CITADEL_SECRETS_DIR", str(tmp_path))
+            if component == "api":
+                patch.setenv("CITADEL_API__KEYS", KEYS)
+            SETTINGS[container["args"][2]]()
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_secret_files_are_settings_of_their_process(name: str) -> None:
+    patterns = documented()
+    for component, template in rendered(name).pods():
+        if template["spec"]["containers"][0]["name"] in CITADEL:
+            (volume,) = [one["secret"] for one in template["spec"]["volumes"] if "secret" in one]
+            for item in volume["items"]:
+                variable = re.sub(r"__(backends|endpoints)__(\w+?)__", r"__\1__NAME__", item["path"]).upper()
+                assert any(pattern.fullmatch(variable.replace("__NAME__", "__n__")) for pattern in patterns), component
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_ports_are_those_that_the_processes_listen_on(name: str) -> None:
+    variables = {"api": "CITADEL_API__PORT", "exporter": "CITADEL_EXPORTER__PORT"}
+    for component, container in processes(name):
+        if container["name"] == "migrate":
+            assert "ports" not in container
+            continue
+        variable = variables.get(container["name"], "CITADEL_TELEMETRY__METRICS_PORT")
+        (port,) = container["ports"]
+        assert str(port["containerPort"]) == rendered(name).environment(component)[variable]
+        assert rendered(name).environment(component)[re.sub("PORT$", "HOST", variable)] == "0.0.0.0"
+
+
+def paths(container: dict[str, Any]) -> set[str]:
+    """What is asked of a container by HTTP."""
+    found = (container.get(f"{kind}Probe", {}).get("httpGet", {}).get("path") for kind in _PROBES)
+    return {path for path in found if path}
+
+
+_PROBES = ("startup", "liveness", "readiness")
+
+
+def test_what_is_asked_of_the_api_and_the_exporter_exists() -> None:
+    routes = {route.path for route in probes.router.routes}
+    assert paths(rendered("default").container("api")) | {"/metrics"} <= routes
+    app, answers = application(_Nothing()), []
+    for path in paths(rendered("default").container("exporter")) | {"/metrics"}:
+        app({"PATH_INFO": path, "REQUEST_METHOD": "GET"}, lambda status, _: answers.append(status))
+    assert answers == ["200 OK", "200 OK"]
+
+
+class _Nothing:
+    def collect(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_services_lead_to_ports_that_exist(name: str) -> None:
+    pods = [(pod["metadata"]["labels"], pod["spec"]["containers"]) for _, pod in rendered(name).pods()]
+    for service in rendered(name).of("Service").values():
+        selector = service["spec"]["selector"].items()
+        (containers,) = [containers for labels, containers in pods if selector <= labels.items()]
+        names = {port["name"] for container in containers for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+
+
+def test_urls_lead_to_services_of_the_chart() -> None:
+    made = rendered("default")
+    services = {one["metadata"]["name"]: one["spec"]["ports"][0]["port"] for one in made.of("Service").values()}
+    for component in ("monitoring", "api"):
+        environment = made.environment(component)
+        urls = {value for value in environment.values() if "://" in value}
+        assert urls
+        for url in urls:
+            host, port = re.fullmatch(r"\w+://(?:\w+@)?([\w-]+):(\d+).*", url).groups()
+            assert services[host] == int(port)

@@ -1,0 +1,133 @@
+"""Values that cannot work are refused before anything is installed, with a sentence that says what to set."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.k8s.rendering import CHART, package, render
+
+KEDA = {"autoscaling": {"prometheus": {"address": "http://prometheus:9090"}}}
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(package("helm_python").HelmError) as caught:
+        render(values)
+    return str(caught.value)
+
+
+def embeddings(**own: Any) -> dict[str, Any]:
+    return {"workers": {"embeddings": own}}
+
+
+def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
+    return embeddings(pinned=True, resources={"requests": requests, "limits": limits})
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            KEDA | embeddings(keda={"enabled": True}, hpa={"enabled": True}),
+            "workers.embeddings has keda.enabled and hpa.enabled",
+        ),
+        (embeddings(keda={"enabled": True}), "needs autoscaling.prometheus.address"),
+        (
+            KEDA | embeddings(keda={"enabled": True, "minReplicas": 11}),
+            "workers.embeddings.keda: minReplicas is above maxReplicas",
+        ),
+        (
+            embeddings(hpa={"enabled": True, "minReplicas": 11}),
+            "workers.embeddings.hpa: minReplicas is above maxReplicas",
+        ),
+        ({"api": {"hpa": {"enabled": True, "minReplicas": 11}}}, "api.hpa: minReplicas is above maxReplicas"),
+        (pinned({"cpu": "1500m", "memory": "1Gi"}, {"cpu": "1500m", "memory": "1Gi"}), "pinning takes whole cores"),
+        (
+            pinned({"cpu": 1, "memory": "1Gi"}, {"cpu": 2, "memory": "1Gi"}),
+            "requests must equal resources.limits (cpu 2",
+        ),
+        (
+            pinned({"cpu": 2, "memory": "1Gi"}, {"cpu": 2, "memory": "2Gi"}),
+            "must equal resources.limits (cpu 2, memory 2Gi)",
+        ),
+        (embeddings(pinned=True), "give resources.limits.cpu and resources.limits.memory"),
+        (embeddings(concurrency=4), "workers.embeddings.batchConcurrency is above its concurrency"),
+        (embeddings(settings={"CITADEL_WORKER__STOP_GRACE": 5}), "set stopGrace instead"),
+        ({"settings": {"CITADEL_BROKER_URL": "redis://x"}}, "set broker.url instead"),
+        ({"settings": {"CITADEL_API__PORT": 81}}, "leave it out"),
+        ({"settings": {"CITADEL_QDRANT__API_KEY": "x"}}, "put it into the Secret as citadel_qdrant__api_key"),
+        ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "x"}}, "send spans to a collector of yours"),
+        ({"api": {"settings": {"CITADEL_API__KEYS": "x"}}}, "put it into the Secret as citadel_api__keys"),
+        ({"settings": {"CITADEL_EMBEDDINGS__BACKENDS__a__KIND": "ollama"}}, "set backends instead"),
+        ({"settings": {"CITADEL_LLM__ENDPOINTS__a__URL": "http://x"}}, "set llm.endpoints instead"),
+        ({"broker": {"url": "redis://mine"}}, "set broker.bundled.enabled=false to use yours"),
+        ({"postgres": {"bundled": {"enabled": False}}}, "postgres.dsn is empty: give the URL of a server"),
+        ({"qdrant": {"bundled": {"enabled": False}}}, "qdrant.url is empty"),
+        ({"cache": {"url": "redis://:secret@mine", "bundled": {"enabled": False}}}, "cache.url holds a password"),
+        (
+            {"postgres": {"dsn": "postgresql://me:secret@db/x", "bundled": {"enabled": False}}},
+            "postgres.dsn holds a password",
+        ),
+        ({"broker": {"url": "sentinel://a:26379", "bundled": {"enabled": False}}}, "broker.sentinelMaster is empty"),
+        (
+            KEDA
+            | embeddings(keda={"enabled": True, "minReplicas": 0})
+            | {"broker": {"url": "sentinel://a", "sentinelMaster": "m", "bundled": {"enabled": False}}},
+            "set it to 1 or more",
+        ),
+        ({"ollama": {"bundled": {"enabled": False}}}, "backends is empty: give at least one embedding backend"),
+        ({"backends": {"ollama": {"kind": "ollama", "urls": ["http://x"]}}}, "give yours another name"),
+        ({"backends": {"gpu": {"kind": "ollama"}}}, "backends.gpu.urls is empty"),
+        ({"ingress": {"enabled": True}}, "ingress.host is empty"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+        (
+            {"priorityClasses": {"create": True, "serving": 5, "background": 5}},
+            "must be above priorityClasses.background",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_set(values: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(values)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    told = refusal({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}})
+    assert "ingress.host" in told
+    assert "httpRoute.parentRefs" in told
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"worker": {}}, "worker"),
+        (embeddings(replica=2), "replica"),
+        (embeddings(replicas="two"), "replicas"),
+        ({"workers": {"api": {"service": "embeddings"}}}, "api"),
+        ({"workers": {"extra": {"replicas": 1}}}, "service"),
+        ({"workers": {"extra": {"service": "monitor"}}}, "service"),
+        ({"broker": {"url": "http://redis"}}, "broker"),
+        ({"settings": {"PATH": "/bin"}}, "PATH"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        (embeddings(resources={"limits": {"cpu": "lots"}}), "cpu"),
+        ({"backends": {"GPU-1": {"kind": "ollama", "urls": ["http://x"]}}}, "GPU-1"),
+        ({"backends": {"gpu": {"kind": "ollama", "urls": ["http://x"], "apiKey": "secret"}}}, "apiKey"),
+        (embeddings(hpa={"enabled": True, "minReplicas": 0}), "minReplicas"),
+    ],
+)
+def test_unknown_keys_and_wrong_types_are_refused_by_name(values: dict[str, Any], named: str) -> None:
+    assert named in refusal(values)
+
+
+def test_the_schema_refuses_unknown_keys_everywhere() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    free = [where for where, node in _objects(schema, "") if "additionalProperties" not in node]
+    assert free == ["/$defs/kubernetes", "/$defs/objects/items", "/properties/global"]
+
+
+def _objects(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield where, node
+        for key in sorted(node):
+            yield from _objects(node[key], f"{where}/{key}")
