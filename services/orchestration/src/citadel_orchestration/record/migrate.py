@@ -24,8 +24,10 @@ def migrate(dsn: str, *, connect_timeout: int = 10) -> list[str]:
 
     Raises:
         psycopg.Error: The database does not answer, or refuses.
+        StoreUnavailable: Its encoding is not UTF-8.
     """
     with psycopg.connect(dsn, connect_timeout=connect_timeout, autocommit=True) as connection:
+        _check_encoding(connection)
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             applied = [name for name in _missing(connection) if _apply(connection, name)]
@@ -38,7 +40,7 @@ def migrate_patiently(dsn: SecretStr, *, patience: float = 120.0) -> None:
     """The same, by a process that may be up before PostgreSQL is.
 
     Raises:
-        StoreUnavailable: It did not come up in time.
+        StoreUnavailable: It did not come up in time, or its encoding is not UTF-8.
     """
     end, pause = time.monotonic() + patience, 0.2
     while True:
@@ -52,6 +54,14 @@ def migrate_patiently(dsn: SecretStr, *, patience: float = 120.0) -> None:
             return
         time.sleep(pause)
         pause = min(3.0, pause * 2)
+
+
+def _check_encoding(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreUnavailable(
+            f"the database's encoding is {encoding}; create it with ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def _missing(connection: "psycopg.Connection[tuple[object, ...]]") -> list[str]:
