@@ -48,7 +48,7 @@ def test_two_workers_count_together_and_waits_are_those_of_our_producers(fleet, 
     assert scrape.value("task_runtime_seconds_count", queue=QUEUE, task=TASK) == 30
     assert scrape.value("task_runtime_seconds_sum", queue=QUEUE, task=TASK) > 0
     assert scrape.value("task_queue_wait_seconds_count", queue=QUEUE, task=TASK) == 10
-    assert scrape.value("cache_misses_total") == 30
+    eventually(lambda: exporter.scrape().value("cache_misses_total") == 30)
 
 
 def test_failures_and_dead_letters_have_their_codes(fleet, exporter):
