@@ -16,6 +16,7 @@ from celery.platforms import SecurityWarning
 from citadel_common import logs
 from citadel_common.contracts import Queue
 from citadel_common.settings import CommonSettings
+from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
@@ -26,6 +27,9 @@ from citadel_common.worker.pulse import Pulse
 log = structlog.get_logger(__name__)
 LAST_RESORT = 10.0
 """Seconds after the grace at which a worker that still runs is ended; peers take over what it held."""
+
+GOODBYE = 5.0
+"""Seconds after that within which its process is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +60,11 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     runtime.interrupt = service.interrupt
     service.start(runtime)
-    pulse = Pulse(runtime)
-    _on_signals(runtime, service, pulse)
+    supervisor = supervisor_of()
+    pulse = Pulse(runtime, supervisor)
+    _on_signals(runtime, service, pulse, supervisor)
     try:
+        supervisor.starting("waiting for the broker")
         app.worker_main(_arguments(queue, settings, identity))
     finally:
         service.close()
@@ -84,7 +90,7 @@ def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity)
     ]
 
 
-def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
+def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse, supervisor: Supervisor) -> None:
     """Start of the pulse when the worker is ready; the course of a stop when it is told to go."""
 
     def ready(**_: Any) -> None:
@@ -97,6 +103,7 @@ def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
         grace = runtime.settings.worker.stop_grace
         _later(grace, service.interrupt)
         _later(grace + LAST_RESORT, _end_process)
+        supervisor.stopping(within=grace + LAST_RESORT + GOODBYE)
         log.info("worker_stopping", running=len(runtime.running.tasks()))
 
     signals.worker_ready.connect(ready, weak=False)
