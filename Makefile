@@ -1,10 +1,11 @@
 # Citadel's commands. `make` alone lists them.
 VENV ?= .venv
 BIN := $(VENV)/bin
-export VENV
+export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean
+.PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean \
+	images secrets cpu-plan up down logs ps scale test-deploy
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ format: setup ## Format the code
 bench: setup ## Measure against the baselines (ONLY=name,name runs some)
 	@./scripts/bench
 
+images: ## Build the services' images, and print what each adds to its base
+	@./scripts/images
+
 migrate: setup ## Bring the database of CITADEL_POSTGRES_DSN up to date
 	@$(BIN)/python -m citadel_orchestration.migrate
 
@@ -43,6 +47,30 @@ docs: setup ## Rewrite the generated parts of the documentation
 	@$(BIN)/python scripts/settings-table > docs/settings.md
 	@$(BIN)/python scripts/telemetry-table > docs/telemetry.md
 	@$(BIN)/python -m citadel_orchestration.definition.json_schema > docs/workflow.schema.json
+
+secrets: ## Write the secrets of the containers, those that are missing
+	@./scripts/secrets
+
+cpu-plan: ## Say which container gets which processors, and write it down for compose (CPUS=n takes fewer)
+	@python3 -m compose.cpu_plan $(if $(CPUS),--cpus $(CPUS))
+
+up: secrets cpu-plan ## Start all of it in containers and wait until it works (PROFILE=observability)
+	@./scripts/stack up
+
+down: ## Stop the containers; their data stay
+	@./scripts/stack down
+
+logs: ## Follow what the containers say (SERVICE=name)
+	@./scripts/stack logs $(SERVICE)
+
+ps: ## List the containers
+	@./scripts/stack ps
+
+scale: ## Change the number of containers, as in: make scale embeddings=4
+	@./scripts/stack scale $(foreach name,embeddings orchestration monitoring maintenance beat,$(if $($(name)),$(name)=$($(name))))
+
+test-deploy: setup ## Test images and stack on this machine's Docker engine (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 check-installs: setup ## Install each package alone from its own lock and import all of it
 	@./scripts/check-installs

@@ -1,7 +1,9 @@
 """An OTLP/HTTP receiver: takes real protobuf, keeps the spans, and can hang or refuse."""
 
 import contextlib
+import json
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,14 +40,14 @@ class ReceivedSpan:
 class OtlpReceiver:
     """A receiver in a thread of this process; what it took is in `spans`."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.mode: Mode = "ok"
         self.bodies: list[bytes] = []
         self.requests = 0
         self._spans: list[ReceivedSpan] = []
         self._lock = threading.Lock()
         self.released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer((host, port), _handler_of(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -64,6 +66,13 @@ class OtlpReceiver:
     def of_trace(self, trace_id: str) -> list[ReceivedSpan]:
         """The spans of one trace."""
         return [span for span in self.spans if span.trace_id == trace_id]
+
+    def services(self) -> dict[str, dict[str, int]]:
+        """How many spans of each service came, by trace."""
+        found: dict[str, Counter[str]] = {}
+        for span in self.spans:
+            found.setdefault(span.trace_id, Counter())[span.service] += 1
+        return {trace: dict(counts) for trace, counts in found.items()}
 
     def take(self, body: bytes) -> None:
         """Keep a request."""
@@ -110,6 +119,15 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(ConnectionError):  # who waited has given up
                 self.end_headers()
                 self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            """For those who are not in its process: per trace the services whose spans came, and how many."""
+            body = json.dumps(receiver.services()).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Says nothing."""

@@ -9,10 +9,11 @@ from citadel_common.supervisor import NULL_SUPERVISOR, supervisor_of
 from citadel_common.worker.presence import WORKERS
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.beat import BeatProcess
+from tests.support.celery_client import PlainClient
 from tests.support.child import free_port
 from tests.support.notify_socket import NotifySocket
 from tests.support.redis_server import RedisProcess
-from tests.support.worker import ServiceProcess, WorkerProcess
+from tests.support.worker import FAST, ServiceProcess, WorkerProcess, backend_settings
 
 
 @pytest.fixture(params=[False, True], ids=["path", "abstract"])
@@ -32,13 +33,13 @@ def watching(monkeypatch):
 
 
 def test_the_course_of_a_process_is_told(manager):
-    supervisor = supervisor_of(manager.variables())
-    supervisor.starting("waiting")
+    supervisor = supervisor_of(manager.variables(watchdog_s=9))
+    supervisor.alive("waiting")
     supervisor.ready("working")
     supervisor.alive("a\nMAINPID=1")  # a second line would be another word
     supervisor.stopping(within=1.5)
     assert manager.take() == [
-        {"STATUS": "waiting"},
+        {"WATCHDOG": "1", "EXTEND_TIMEOUT_USEC": "9000000", "STATUS": "waiting"},
         {"READY": "1", "STATUS": "working", "WATCHDOG": "1"},
         {"WATCHDOG": "1", "STATUS": "a MAINPID=1"},
         {"STOPPING": "1", "STATUS": "stopping", "EXTEND_TIMEOUT_USEC": "1500000"},
@@ -81,7 +82,8 @@ def test_a_worker_without_its_broker_is_not_ready_and_says_why(watching, ollama)
     with RedisProcess() as server:
         server.kill()
         with WorkerProcess(server.url, ollama.url, wait=False):
-            assert watching.wait_for("STATUS") == {"STATUS": "waiting for the broker"}
+            told = watching.wait_for("EXTEND_TIMEOUT_USEC", times=2)  # again and again: the start may take for ever
+            assert (told["STATUS"], told["EXTEND_TIMEOUT_USEC"]) == ("waiting for the broker", "900000")
             assert not watching.has_had("READY")
             server.restart()
             watching.wait_for("READY")
@@ -96,6 +98,18 @@ def test_a_broker_that_hangs_is_no_illness_of_the_worker(watching, ollama):
         worker.wait_for("pulse_step_failed", times=3)
         watching.take()
         watching.wait_for("WATCHDOG", times=5)
+
+
+def test_a_task_past_its_hard_limit_ends_the_signs_of_life(watching, redis_url, double):
+    double.behaviour("hang")
+    settings = backend_settings(redis_url, double.url) | FAST
+    with ServiceProcess("tests.support.impatient_worker", settings) as worker, PlainClient(redis_url) as client:
+        watching.wait_for("WATCHDOG", times=2)
+        client.send("generate_embedding", ["text"])
+        worker.wait_for("tasks_stuck")
+        watching.take()
+        worker.wait_for("tasks_stuck", times=len(worker.events("tasks_stuck")) + 5)
+        assert watching.take() == []
 
 
 def test_beat_and_exporter_tell_their_course(watching, redis_url):

@@ -1,10 +1,12 @@
 """Settings: variables, files, and one line for what is wrong."""
 
+import certifi
 import pytest
 
 from citadel_common.redis import redacted
 from citadel_common.settings import EX_CONFIG, CommonSettings, load
 from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_orchestration.settings import ApiSettings
 
 
 @pytest.fixture
@@ -110,3 +112,78 @@ def test_secrets_are_not_shown(env, capsys):
     settings = load(CommonSettings)
     assert "geheim" not in repr(settings)
     assert redacted(settings.broker_url) == "redis://host/0"
+
+
+def secrets(directory, **files):
+    for name, content in files.items():
+        (directory / f"citadel_{name}").write_text(content + "\n", encoding="utf-8")
+    return directory
+
+
+def test_secrets_are_files_of_a_directory(env, tmp_path):
+    directory = secrets(
+        tmp_path,
+        broker_url="redis://:geheim@broker",
+        embeddings__backends__main__api_key="key",
+        api__keys="[]",  # a setting of another process
+    )
+    env(
+        SECRETS_DIR=directory, EMBEDDINGS__BACKENDS__main__KIND="openai", EMBEDDINGS__BACKENDS__main__URLS="http://a/v1"
+    )
+    settings = load(EmbeddingsSettings)
+    assert settings.broker_url.get_secret_value() == "redis://:geheim@broker"
+    assert settings.embeddings.backends["main"].api_key.get_secret_value() == "key"
+
+
+def test_variables_and_their_files_win_over_the_directory(env, tmp_path):
+    (tmp_path / "named").write_text("redis://named", encoding="utf-8")
+    env(
+        SECRETS_DIR=secrets(tmp_path, broker_url="redis://secret", cache_url="redis://secret"),
+        BROKER_URL="redis://variable",
+        CACHE_URL_FILE=tmp_path / "named",
+    )
+    settings = load(CommonSettings)
+    assert settings.broker_url.get_secret_value() == "redis://variable"
+    assert settings.cache_store.get_secret_value() == "redis://named"
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_named(env, tmp_path, capsys):
+    env(SECRETS_DIR=tmp_path / "none")
+    assert refusal(capsys).startswith(f"CITADEL_SECRETS_DIR: cannot read {tmp_path / 'none'}: ")
+
+
+def test_files_for_other_processes_are_not_read(env, tmp_path):
+    env(BEAT__HEALTH_FILE=tmp_path / "health", API__KEYS_FILE=tmp_path / "none")
+    load(CommonSettings)
+
+
+def test_a_field_of_an_entry_may_end_in_file(env, tmp_path):
+    env(LLM__ENDPOINTS__x__URL="http://a/v1", LLM__ENDPOINTS__x__MODEL="m", LLM__ENDPOINTS__x__CA_FILE=certifi.where())
+    assert str(load(ApiSettings).llm.endpoints["x"].ca_file) == certifi.where()
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("redis://redis:6379/0", "redis://:p%40%2Fss@redis:6379/0"),
+        ("redis://app@redis/0", "redis://app:p%40%2Fss@redis/0"),
+        ("redis://:own@redis/0", "redis://:own@redis/0"),
+        ("unix:///run/redis.sock", "unix://:p%40%2Fss@/run/redis.sock"),
+        ("sentinel://a:1;sentinel://b:2/0", "sentinel://:p%40%2Fss@a:1;sentinel://:p%40%2Fss@b:2/0"),
+    ],
+)
+def test_a_password_completes_its_url(env, url, complete):
+    env(BROKER_URL=url, BROKER_PASSWORD="p@/ss")
+    settings = load(CommonSettings)
+    assert settings.broker_url.get_secret_value() == complete
+    assert settings.results == settings.broker_url
+
+
+def test_passwords_of_all_stores(env, tmp_path):
+    directory = secrets(tmp_path, broker_password="one", cache_password="two", postgres_password="three")
+    env(SECRETS_DIR=directory, CACHE_URL="redis://cache/0", POSTGRES_DSN="postgresql://citadel@db/citadel")
+    settings = load(ApiSettings)
+    assert settings.broker_url.get_secret_value() == "redis://:one@127.0.0.1:6379/0"
+    assert settings.cache_store.get_secret_value() == "redis://:two@cache/0"
+    assert settings.postgres_dsn.get_secret_value() == "postgresql://citadel:three@db/citadel"
+    assert "three" not in repr(settings)

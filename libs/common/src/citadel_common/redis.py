@@ -1,7 +1,7 @@
 """Redis clients with timeouts, in both colours; `sentinel://` and TLS URLs work."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio as aioredis
@@ -79,7 +79,8 @@ def _sentinels(address: str) -> list[tuple[str, int]]:
 
 def _auth(address: str) -> dict[str, Any]:
     first = urlsplit(address.split(";", maxsplit=1)[0])
-    return {"username": first.username, "password": first.password, "db": int(first.path.strip("/") or 0)}
+    user, password = (unquote(part) if part else None for part in (first.username, first.password))
+    return {"username": user, "password": password, "db": int(first.path.strip("/") or 0)}
 
 
 def _master(settings: StoreSettings) -> str:

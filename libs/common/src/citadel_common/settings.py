@@ -1,27 +1,21 @@
 """Settings: frozen fragments read from `CITADEL_*` variables, built once at the entry point.
 
 Nested fields are joined by `__` (`CITADEL_WORKER__CONCURRENCY`). Any variable may be given as a file whose
-content is the value, by the suffix `_FILE` (`CITADEL_BROKER_URL_FILE=/run/secrets/broker`).
+content is the value, by the suffix `_FILE` (`CITADEL_BROKER_URL_FILE=/run/secrets/broker`), or by a file of its name
+in the directory of secrets (`/run/secrets/citadel_broker_url`).
 """
 
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-PREFIX = "CITADEL_"
-FILE_SUFFIX = "_file"
+from citadel_common.variables import PREFIX, FileEnvSource, with_password
+
 EX_CONFIG = 78
 REDIS_SCHEMES = ("redis://", "rediss://", "sentinel://", "unix://", "redis+socket://")
 
@@ -125,54 +119,25 @@ class TelemetrySettings(Fragment):
     metrics_host: str = Field("127.0.0.1", min_length=1, description="Address of that port")
 
 
-class _FileEnvSource(EnvSettingsSource):
-    """Environment variables, where `X_FILE` gives `X` by a file's content, and lists need not be JSON."""
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """The value of JSON text; other text as it is, for the field's own validation to read or refuse."""
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
-            return value
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        variables = dict(super()._load_env_vars())
-        prefix = PREFIX.lower()
-        for name, path in list(variables.items()):
-            if not (name.startswith(prefix) and name.endswith(FILE_SUFFIX) and path):
-                continue
-            target = name.removesuffix(FILE_SUFFIX)
-            if _names_a_field(self.settings_cls, name.removeprefix(prefix)):
-                continue
-            try:
-                variables.setdefault(target, Path(path).read_text(encoding="utf-8").strip())
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-                raise SettingsError(f"{name.upper()}: cannot read {path}: {reason}") from error
-            del variables[name]
-        return variables
-
-
-def _names_a_field(model: type[BaseModel], path: str) -> bool:
-    """Whether `a__b` is itself a field, such as `worker__health_file`."""
-    head, _, rest = path.partition("__")
-    field = model.model_fields.get(head)
-    if field is None or not rest:
-        return field is not None
-    kind = field.annotation
-    return isinstance(kind, type) and issubclass(kind, BaseModel) and _names_a_field(kind, rest)
-
-
 class CommonSettings(BaseSettings):
     """What every process of Citadel is told."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore", validate_default=True
     )
+    passwords: ClassVar[Mapping[str, str]] = {
+        "broker_password": "broker_url",
+        "result_password": "result_url",
+        "cache_password": "cache_url",
+    }
+    """Fields that complete another one's URL."""
 
     broker_url: RedisUrl = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Broker (Redis, noeviction)")
+    broker_password: SecretStr | None = Field(None, description="Its password, where the URL has none")
     result_url: RedisUrl | None = Field(None, description="Results and task records; default: the broker's")
+    result_password: SecretStr | None = Field(None, description="Its password, where the URL has none")
     cache_url: RedisUrl | None = Field(None, description="Embedding cache (Redis, allkeys-lfu); default: the broker's")
+    cache_password: SecretStr | None = Field(None, description="Its password, where the URL has none")
     default_model: str = Field("nomic-embed-text", min_length=1, description="Model when a request names none")
     stores: StoreSettings = StoreSettings()
     cache: CacheSettings = CacheSettings()
@@ -191,6 +156,17 @@ class CommonSettings(BaseSettings):
     def cache_store(self) -> SecretStr:
         """URL of the embedding cache."""
         return self.cache_url or self.broker_url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_urls(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A default URL is completed too; a password for a store that has no URL of its own is left alone."""
+        complete = dict(given)
+        for field, target in cls.passwords.items():
+            password, url = _plain(given.get(field)), given.get(target, cls.model_fields[target].default)
+            if password and url:
+                complete[target] = SecretStr(with_password(_plain(url), password))
+        return complete
 
     @model_validator(mode="after")
     def _visibility_exceeds_limits(self) -> "CommonSettings":
@@ -214,7 +190,11 @@ class CommonSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then variables and files."""
         del env_settings, dotenv_settings, file_secret_settings
-        return init_settings, _FileEnvSource(settings_cls)
+        return init_settings, FileEnvSource(settings_cls)
+
+
+def _plain(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
 
 
 S = TypeVar("S", bound=CommonSettings)

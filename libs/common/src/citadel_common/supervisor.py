@@ -24,14 +24,14 @@ class Supervisor(Protocol):
 
     interval: float
 
-    def starting(self, status: str) -> None:
-        """Tells what the process waits for."""
-
     def ready(self, status: str) -> None:
         """Tells, once, that the process does its work from now on."""
 
     def alive(self, status: str = "") -> None:
-        """Tells that the process is well; to be called by the loop whose standing still is the illness."""
+        """Tells that the process is well; to be called by the loop whose standing still is the illness.
+
+        Called before `ready`, it tells that the start, however long, goes on.
+        """
 
     def stopping(self, *, within: float) -> None:
         """Tells that the process ends, and within how many seconds."""
@@ -41,9 +41,6 @@ class NullSupervisor:
     """Nobody watches."""
 
     interval = float("inf")
-
-    def starting(self, status: str) -> None:
-        """Does nothing."""
 
     def ready(self, status: str) -> None:
         """Does nothing."""
@@ -65,30 +62,36 @@ class NotifySupervisor:
 
     def __init__(self, address: str, *, watchdog: float | None = None) -> None:
         self.interval = float("inf") if watchdog is None else watchdog / _LOOKS_PER_WATCH
+        # Until the process is ready no watchdog counts, but the limit of the start does.
+        self._more_time = [] if watchdog is None else [_extension(watchdog)]
         self._address = "\0" + address[1:] if address.startswith("@") else address
-
-    def starting(self, status: str) -> None:
-        """Tells what the process waits for."""
-        self._send(f"STATUS={status}")
 
     def ready(self, status: str) -> None:
         """Tells that the process does its work from now on."""
-        self._send("READY=1", f"STATUS={status}", "WATCHDOG=1")
+        self._more_time = []
+        self._send("READY=1", _status(status), "WATCHDOG=1")
 
     def alive(self, status: str = "") -> None:
-        """Tells that the process is well."""
-        self._send("WATCHDOG=1", *([f"STATUS={status}"] if status else []))
+        """Tells that the process is well, or that its start goes on."""
+        self._send("WATCHDOG=1", *self._more_time, *([_status(status)] if status else []))
 
     def stopping(self, *, within: float) -> None:
         """Tells that the process ends, which extends the manager's own limit for that where it is shorter."""
-        self._send("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(within * 1_000_000)}")
+        self._send("STOPPING=1", _status("stopping"), _extension(within))
 
     def _send(self, *lines: str) -> None:
-        message = "\n".join(line.replace("\n", " ") for line in lines)
         # A manager that has gone is no reason to end, and signal handlers, which send too, must not log.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.settimeout(_TIMEOUT)
-            channel.sendto(message.encode(), self._address)
+            channel.sendto("\n".join(lines).encode(), self._address)
+
+
+def _status(text: str) -> str:
+    return "STATUS=" + text.replace("\n", " ")
+
+
+def _extension(seconds: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}"
 
 
 NULL_SUPERVISOR: Supervisor = NullSupervisor()

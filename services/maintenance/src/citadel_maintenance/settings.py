@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from citadel_common.backing.embeddings import Listed
-from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.backing.postgres import StoredSettings
 from citadel_common.contracts.maintenance import SOFT_LIMIT
-from citadel_common.settings import CommonSettings, Fragment, WorkerSettings
+from citadel_common.settings import Fragment, WorkerSettings
 
 DAY = 24 * 3600.0
 
@@ -53,10 +53,8 @@ class MaintenanceWorkerSettings(WorkerSettings):
     batch_concurrency: int = Field(2, ge=1, description="Most of them from the batch lane")
 
 
-class MaintenanceSettings(CommonSettings):
+class MaintenanceSettings(StoredSettings):
     """All settings of the maintenance worker."""
 
     worker: MaintenanceWorkerSettings = MaintenanceWorkerSettings()
-    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
-    postgres: PostgresSettings = PostgresSettings()
     maintenance: MaintenanceFragment = MaintenanceFragment()

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.backing.llm import LlmSettings
-from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.backing.postgres import StoredSettings
 from citadel_common.backing.qdrant import QdrantSettings
-from citadel_common.settings import CommonSettings, Fragment, WorkerSettings
+from citadel_common.settings import Fragment, WorkerSettings
 
 
 class WatchedEmbeddings(BaseModel):
@@ -47,12 +47,10 @@ class MonitoringWorkerSettings(WorkerSettings):
     batch_concurrency: int = Field(2, ge=1, description="Most of them from the batch lane")
 
 
-class MonitoringSettings(CommonSettings):
+class MonitoringSettings(StoredSettings):
     """All settings of the monitoring worker."""
 
     worker: MonitoringWorkerSettings = MonitoringWorkerSettings()
-    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
-    postgres: PostgresSettings = PostgresSettings()
     qdrant: QdrantSettings = QdrantSettings()
     llm: LlmSettings = LlmSettings()
     embeddings: WatchedEmbeddings = WatchedEmbeddings()

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from citadel_common.backing.llm import LlmSettings
-from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
+from citadel_common.backing.postgres import StoredSettings
 from citadel_common.backing.qdrant import QdrantSettings
-from citadel_common.settings import CommonSettings, Fragment, available_cpus
+from citadel_common.settings import Fragment, available_cpus
 from citadel_orchestration.definition.limits import DefinitionLimits
 
 Scope = Literal["read", "submit", "admin"]
@@ -96,11 +96,9 @@ class WorkflowSettings(Fragment):
         )
 
 
-class RecordSettings(CommonSettings):
+class RecordSettings(StoredSettings):
     """What both the API and the worker are told."""
 
-    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
-    postgres: PostgresSettings = PostgresSettings()
     workflows: WorkflowSettings = WorkflowSettings()
     llm: LlmSettings = LlmSettings()
     qdrant: QdrantSettings = QdrantSettings()

@@ -75,6 +75,12 @@ class TestOllama:
             "format": SCHEMA,
         }
 
+    def test_threads_are_ollamas_alone_and_the_question_has_the_last_word(self):
+        six = SETTINGS.model_copy(update={"threads": 6})
+        assert self.style.body(question(), six)["options"] == {"num_thread": 6}
+        assert self.style.body(question(options={"num_thread": 2}), six)["options"] == {"num_thread": 2}
+        assert "num_thread" not in OpenAIStyle().body(question(), six)
+
     def test_the_last_line(self):
         line = {"model": "m", "message": {"content": "x"}, "done": True, "prompt_eval_count": 2, "eval_count": 3}
         usage = Usage(prompt_tokens=2, completion_tokens=3, total_tokens=5)

@@ -32,6 +32,9 @@ class BackendSettings(Fragment):
         15.0, gt=0, description="Seconds a URL that keeps failing is left alone at most before it is tried"
     )
     keep_alive: str | None = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
+    threads: int | None = Field(
+        None, ge=1, description="Threads that Ollama computes with (`num_thread`); none: it counts the host's cores"
+    )
 
     @model_validator(mode="after")
     def _has_urls(self) -> "BackendSettings":

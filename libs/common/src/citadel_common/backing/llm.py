@@ -49,6 +49,9 @@ class EndpointSettings(Fragment):
         description="Seconds of silence in a stream, its beginning included, before the call ends",
     )
     stream_usage: bool = Field(True, description="Whether a stream is asked for token counts (`openai`)")
+    threads: int | None = Field(
+        None, ge=1, description="Threads that Ollama computes with (`num_thread`); none: it counts the host's cores"
+    )
     json_mode: Literal["schema", "object", "prompt"] = Field(
         "schema", description="How JSON is asked for: by the schema, as any object, or by the prompt alone"
     )

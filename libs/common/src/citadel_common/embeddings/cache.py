@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from citadel_common.embeddings.keys import NAMESPACE
+from citadel_common.embeddings.keys import CLAIM_SUFFIX, NAMESPACE, STATS_KEY
 from citadel_common.embeddings.vectors import Stored, pack, unpack
 from citadel_common.natural_batch import NaturalBatcher
 from citadel_common.redis import ERRORS
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CACHE_ERRORS: tuple[type[Exception], ...] = (*ERRORS, TimeoutError)
-STATS_KEY = "citadel:cache:stats"
-CLAIM_SUFFIX = ":claim"
 STATS_DELAY = 0.2
 """Seconds for which hits and misses are gathered before they are written."""
 Wanted = tuple[str, int | None]

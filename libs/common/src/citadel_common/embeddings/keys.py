@@ -9,6 +9,10 @@ import orjson
 SCHEMA = "1"
 """Version of keys and values; a new one leaves old entries to expire."""
 NAMESPACE = "citadel:embedding"
+CLAIM_SUFFIX = ":claim"
+"""Ends the key of a claim on an entry."""
+STATS_KEY = "citadel:cache:stats"
+"""Hash of counts of hits and misses."""
 
 
 class KeySpace:

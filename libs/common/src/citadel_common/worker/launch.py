@@ -20,6 +20,7 @@ from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.worker.health import Health
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.presence import unacked_options
 from citadel_common.worker.pulse import Pulse
@@ -59,43 +60,54 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     runtime.interrupt = service.interrupt
-    service.start(runtime)
     supervisor = supervisor_of()
-    pulse = Pulse(runtime, supervisor)
-    _on_signals(runtime, service, pulse, supervisor)
+    health = Health(runtime, supervisor)
+    health.start()
+    service.start(runtime)
+    pulse = Pulse(runtime)
+    _when_ready(runtime, pulse, health)
+    _when_told_to_stop(runtime, service, supervisor)
+    worker = app.Worker(**_options(queue, settings, identity))
     try:
-        supervisor.starting("waiting for the broker")
-        app.worker_main(_arguments(queue, settings, identity))
+        worker.start()
     finally:
         service.close()
         pulse.stop()
+        health.stop()
 
 
 def _keep_logging(**_: Any) -> None:
     """Celery leaves logging alone when this signal has a receiver."""
 
 
-def _arguments(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> list[str]:
-    return [
-        "--quiet",
-        "worker",
-        "--pool=threads",
-        f"--concurrency={settings.worker.concurrency}",
-        f"--queues={queue.value}",
-        f"--hostname={identity.id}",
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-        "--loglevel=" + settings.log.level.upper(),
-    ]
+def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> dict[str, Any]:
+    """The worker program's options; its command line would load a shell that no worker needs."""
+    return {
+        "hostname": identity.id,
+        "pool_cls": "threads",
+        "concurrency": settings.worker.concurrency,
+        "queues": [queue.value],
+        "loglevel": settings.log.level.upper(),
+        "quiet": True,
+        "without_gossip": True,
+        "without_mingle": True,
+        "without_heartbeat": True,
+    }
 
 
-def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse, supervisor: Supervisor) -> None:
-    """Start of the pulse when the worker is ready; the course of a stop when it is told to go."""
+def _when_ready(runtime: TaskRuntime, pulse: Pulse, health: Health) -> None:
+    """Start of the pulse; after its first beat, word that the worker consumes."""
 
     def ready(**_: Any) -> None:
         pulse.start()
+        health.ready()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
+
+    signals.worker_ready.connect(ready, weak=False)
+
+
+def _when_told_to_stop(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
+    """The course of a stop."""
 
     def stopping(**_: Any) -> None:
         """Celery calls this in its signal handler, so logging, which may fail there, comes last."""
@@ -106,7 +118,6 @@ def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse, supervisor
         supervisor.stopping(within=grace + LAST_RESORT + GOODBYE)
         log.info("worker_stopping", running=len(runtime.running.tasks()))
 
-    signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)
 
 

@@ -1,9 +1,8 @@
 """The worker's pulse: one thread that tells the living from the dead.
 
 Each beat reports to the register, hands over what was counted, renews leases, gives back dead peers' messages and
-publishes accepted tasks whose message was lost. Before each of these steps the health file is touched and the service
-manager's watchdog fed, unless a task is stuck past its hard limit. Redis being down never makes a worker unhealthy,
-and neither does one that hangs, where a step lasts until its timeout: a restart would not help.
+publishes accepted tasks whose message was lost. Redis being down never makes a worker unhealthy: a restart would not
+help.
 """
 
 import threading
@@ -14,7 +13,6 @@ import structlog
 from celery import Celery
 
 from citadel_common.redis import ERRORS, connect
-from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
 from citadel_common.tasks.accepted import Envelope
 from citadel_common.tasks.runtime import TaskRuntime
@@ -31,11 +29,10 @@ SWEEP_LOCK = "citadel:accepted:sweep"
 
 
 class Pulse:
-    """Beats every `worker.heartbeat_interval` seconds, from `start` to `stop`; more often where the watchdog asks."""
+    """Beats every `worker.heartbeat_interval` seconds, from `start` to `stop`."""
 
-    def __init__(self, runtime: TaskRuntime, supervisor: Supervisor = NULL_SUPERVISOR) -> None:
+    def __init__(self, runtime: TaskRuntime) -> None:
         self._runtime = runtime
-        self._supervisor = supervisor
         self._settings = runtime.settings.worker
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._presence = Presence(self._broker)
@@ -48,7 +45,6 @@ class Pulse:
     def start(self) -> None:
         """Starts beating; the first beat comes before the first task, so that its death is noticed."""
         self._try(self._beat, "heartbeat")
-        self._supervisor.ready(self._status())
         self._thread.start()
 
     def stop(self) -> None:
@@ -62,16 +58,14 @@ class Pulse:
 
     def _run(self) -> None:
         while True:
-            self._report_stuck()
             self._try(self._beat, "heartbeat") and self._try(self._take_over, "take_over")
             self._try(self._ledger.flush, "figures")
             self._try(self._renew_leases, "renew")
             self._try(self._republish, "republish")
-            if self._stop.wait(min(self._settings.heartbeat_interval, self._supervisor.interval)):
+            if self._stop.wait(self._settings.heartbeat_interval):
                 return
 
     def _try(self, step: "Callable[[], None]", name: str) -> bool:
-        self._vouch()
         try:
             step()
         except ERRORS as error:
@@ -82,29 +76,6 @@ class Pulse:
             log.exception("pulse_step_crashed", step=name)
             return False
         return True
-
-    def _report_stuck(self) -> None:
-        stuck = self._runtime.running.stuck()
-        if stuck:
-            log.error("tasks_stuck", tasks=[task.task_id for task in stuck])
-
-    def _vouch(self) -> None:
-        """Tells those who watch that this worker is well, if it is."""
-        if self._runtime.running.stuck():
-            return
-        self._supervisor.alive(self._status())
-        path = self._settings.health_file
-        if path is None:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        except OSError as error:
-            log.warning("health_file_failed", file=str(path), error=type(error).__name__)
-
-    def _status(self) -> str:
-        running = self._runtime.running
-        return f"consuming {self._runtime.identity.queue}: {len(running.tasks())} running, {running.processed} done"
 
     def _beat(self, *, stopped: bool = False) -> None:
         running = self._runtime.running

@@ -24,6 +24,7 @@ class OllamaBackend:
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)
         self._keep_alive = settings.keep_alive
+        self._options = {} if settings.threads is None else {"num_thread": settings.threads}
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
         """Embeds; Ollama cuts silently when asked to, so it is asked only when that is wanted or cannot happen."""
@@ -34,8 +35,8 @@ class OllamaBackend:
         }
         if call.dimensions is not None:
             body["dimensions"] = call.dimensions
-        if call.options:
-            body["options"] = dict(call.options)
+        if options := self._options | dict(call.options):
+            body["options"] = options
         if self._keep_alive is not None:
             body["keep_alive"] = self._keep_alive
         response = await self._http.post(f"{url.rstrip('/')}/api/embed", body, timeout=timeout)

@@ -12,6 +12,7 @@ from citadel_common.redis import ERRORS
 from citadel_common.schedule import ScheduledEntry
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.timestamps import from_epoch
+from citadel_common.worker.health import touch
 from citadel_maintenance.beat.entry import Entry
 from citadel_maintenance.beat.ledger import Ledger, Parcel
 from citadel_maintenance.beat.lock import LeaderLock
@@ -68,7 +69,8 @@ class Beat:
 
     def _turn(self) -> None:
         self._supervisor.alive("leading" if self._lock.is_held else "standing by")
-        self._touch_health_file()
+        if self._health_file is not None:
+            touch(self._health_file)
         try:
             if self._leads():
                 self._publish_due()
@@ -77,15 +79,6 @@ class Beat:
             self._store_failed(error)
         except Exception:
             log.exception("beat_turn_crashed")
-
-    def _touch_health_file(self) -> None:
-        if self._health_file is None:
-            return
-        try:
-            self._health_file.parent.mkdir(parents=True, exist_ok=True)
-            self._health_file.touch()
-        except OSError as error:
-            log.warning("health_file_failed", file=str(self._health_file), error=type(error).__name__)
 
     def _leads(self) -> bool:
         if self._lock.is_held and self._lock.keep():

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from citadel_common.embeddings.cache import CLAIM_SUFFIX
-from citadel_common.embeddings.keys import SCHEMA, parse_key
+from citadel_common.embeddings.keys import CLAIM_SUFFIX, SCHEMA, parse_key
 from citadel_maintenance.cache.models import LiveModels
 
 REMOVED_MODEL = "removed_models"

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from citadel_common.backing.postgres import DEFAULT_DSN, PostgresDsn, PostgresSettings
-from citadel_common.settings import CommonSettings, Fragment
+from citadel_common.backing.postgres import StoredSettings
+from citadel_common.settings import Fragment
 
 
 class ExporterFragment(Fragment):
@@ -14,9 +14,7 @@ class ExporterFragment(Fragment):
     timeout: float = Field(2.0, gt=0, description="Seconds a scrape waits for a store at most")
 
 
-class ExporterSettings(CommonSettings):
+class ExporterSettings(StoredSettings):
     """All settings of the exporter."""
 
-    postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
-    postgres: PostgresSettings = PostgresSettings()
     exporter: ExporterFragment = ExporterFragment()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.embeddings.cache import STATS_KEY
+from citadel_common.embeddings.keys import STATS_KEY
 from citadel_common.queues import QueueReading, QueueState
 from citadel_common.tasks.dead_letters import COUNTS, parse_counts
 from citadel_common.worker.figures import FIGURES, parse_figures

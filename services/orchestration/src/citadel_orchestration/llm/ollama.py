@@ -20,6 +20,8 @@ class OllamaStyle:
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
         """The request."""
         options = {_OPTION_NAMES.get(name, name): value for name, value in question.options.items()}
+        if settings.threads is not None:
+            options.setdefault("num_thread", settings.threads)
         body: dict[str, Any] = {name: options.pop(name) for name in _FIELDS & options.keys()}
         body |= {
             "model": question.model or settings.model,

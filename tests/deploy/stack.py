@@ -1,0 +1,181 @@
+"""The stack of compose.yaml on this machine's engine, with doubles in the place of what others serve."""
+
+import json
+import os
+import shutil
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from citadel_client import Citadel
+from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, run
+from tests.support.child import free_port
+from tests.support.polling import eventually
+
+STORES = ("redis", "redis-cache", "postgres")
+DOUBLES = ("ollama", "llm", "qdrant", "otel-collector")
+WORKERS = ("embeddings", "orchestration", "monitoring", "maintenance")
+OWN = ("api", *WORKERS, "exporter", "beat")
+IMAGES = ("embeddings", "orchestration", "monitoring", "maintenance")
+LONG = 400.0
+"""Seconds for what takes a minute on a machine that is not busy."""
+
+
+class Stack:
+    """A project of containers of its own: its secrets and its plan of processors are in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.project = f"citadel-test-{os.getpid()}"
+        self.directory = directory
+        self.ports = {name: free_port() for name in ("API", "OTLP", "PROMETHEUS")}
+        self._environment = {
+            "CITADEL_PORT": str(self.ports["API"]),
+            "CITADEL_OTLP_PORT": str(self.ports["OTLP"]),
+            "CITADEL_PROMETHEUS_PORT": str(self.ports["PROMETHEUS"]),
+        } | images()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """The files as a user has them, and what `make up` writes before it starts anything."""
+        unwanted = shutil.ignore_patterns("secrets", "cpu.env", "__pycache__")
+        shutil.copytree(ROOT / "compose", self.directory / "compose", ignore=unwanted, symlinks=True)
+        shutil.copy(ROOT / "compose.yaml", self.directory)
+        override = self.directory / "tests" / "deploy"
+        override.mkdir(parents=True)
+        shutil.copy(ROOT / "tests" / "deploy" / "stack.yaml", override)
+        run(sys.executable, str(ROOT / "scripts" / "secrets"), "--directory", str(self.secrets))
+        run(sys.executable, "-m", "compose.cpu_plan", "--output", str(self.directory / "compose" / "cpu.env"))
+
+    @property
+    def secrets(self) -> Path:
+        """Where its secrets are."""
+        return self.directory / "compose" / "secrets"
+
+    def secret(self, name: str) -> str:
+        """One of them."""
+        return (self.secrets / name).read_text().strip()
+
+    def plan(self) -> dict[str, str]:
+        """What each container may take, by variable."""
+        lines = (self.directory / "compose" / "cpu.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+    def compose(self, *arguments: str, timeout: float = LONG) -> str:
+        """`docker compose` on the project."""
+        files = ("-f", "compose.yaml", "-f", "tests/deploy/stack.yaml")
+        command = ("docker", "compose", "-p", self.project, *files, *arguments)
+        return run(*command, timeout=timeout, env=self._environment, cwd=self.directory)
+
+    def shell(self, command: str, directory: Path) -> None:
+        """A command of the documentation, as a user gives it who has said which files and project are meant."""
+        told = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": f"{self.directory}/compose.yaml:{self.directory}/tests/deploy/stack.yaml",
+        }
+        run("bash", "-o", "pipefail", "-c", command, timeout=LONG, env=self._environment | told, cwd=directory)
+
+    def up(self, *arguments: str) -> None:
+        """Start what does not run, and wait until all of it is healthy."""
+        self.compose("up", "--detach", *arguments)
+        self.wait_healthy()
+
+    def wait_healthy(self, *services: str) -> None:
+        """Wait until every container of these services, or of all, runs and is healthy where it can tell."""
+        eventually(lambda: not self.unwell(*services), timeout=LONG)
+
+    def unwell(self, *services: str) -> dict[str, str]:
+        """Containers that should run and do not, or are not healthy."""
+        wanted = services or (*STORES, *DOUBLES, *OWN, "prometheus")
+        found = {service: self.containers(service) for service in wanted}
+        return {service: "none" for service, containers in found.items() if not containers} | {
+            container["Name"]: container["State"]["Status"]
+            + "/"
+            + container["State"].get("Health", {}).get("Status", "")
+            for containers in found.values()
+            for container in containers
+            if not _is_well(container)
+        }
+
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """What the engine knows of a service's containers, in the order of their numbers."""
+        ids = docker(
+            "ps",
+            "--all",
+            "--quiet",
+            "--filter",
+            f"label=com.docker.compose.project={self.project}",
+            "--filter",
+            f"label=com.docker.compose.service={service}",
+        ).split()
+        found = inspect(*ids) if ids else []
+        found = [one for one in found if one["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"]
+        return sorted(found, key=lambda one: int(one["Config"]["Labels"]["com.docker.compose.container-number"]))
+
+    def exec(self, container: dict[str, Any], *command: str) -> str:
+        """What a command printed inside a container."""
+        return docker("exec", container["Id"], *command)
+
+    def kill(self, container: dict[str, Any]) -> None:
+        """End its first process as a crash would: `docker kill` counts as a stop, after which nothing restarts."""
+        pid = str(container["State"]["Pid"])
+        image = f"{self._environment['MAINTENANCE_IMAGE']}:{self._environment['CITADEL_TAG']}"
+        end = f"import os; os.kill({pid}, 9)"
+        privileges = ("--pid=host", "--user=0", "--cap-add=KILL", "--network=none")
+        docker("run", "--rm", *privileges, "--entrypoint=python", image, "-c", end)
+
+    def client(self, *, timeout: float = LONG) -> Citadel:
+        """The SDK on the published port, with the operator's key."""
+        return Citadel(f"http://127.0.0.1:{self.ports['API']}", self.secret("api_key"), timeout=timeout)
+
+    def get(self, port: str, path: str) -> Any:
+        """JSON from a published port."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[port]}{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def remove(self) -> None:
+        """All of it, volumes too."""
+        self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+
+
+def _is_well(container: dict[str, Any]) -> bool:
+    state = container["State"]
+    return bool(state["Running"]) and state.get("Health", {}).get("Status", "healthy") == "healthy"
+
+
+def images() -> dict[str, str]:
+    """The images under test; Redis, PostgreSQL and Prometheus of another version where the machine has no other."""
+    found = {"CITADEL_TAG": os.environ.get("CITADEL_TAG", "dev")}
+    for line in (ROOT / "compose" / "images.env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name.endswith("_IMAGE"):
+            found[name] = os.environ.get(name, value)
+    return found
+
+
+def build(tag: str) -> None:
+    """Citadel's four images, and the doubles'."""
+    for service in IMAGES:
+        arguments = ("--build-arg", f"SERVICE={service}", "--tag", f"citadel-{service}:{tag}")
+        docker("build", "--quiet", *arguments, str(ROOT), timeout=BUILD_SECONDS)
+    dockerfile = str(ROOT / "tests" / "deploy" / "doubles" / "Dockerfile")
+    docker(
+        "build", "--quiet", "--file", dockerfile, "--tag", f"citadel-doubles:{tag}", str(ROOT), timeout=BUILD_SECONDS
+    )
+
+
+@contextmanager
+def running_stack(directory: Path) -> Iterator[Stack]:
+    """A stack that is up and healthy; nothing of it is left after the block."""
+    stack = Stack(directory)
+    build(images()["CITADEL_TAG"])
+    try:
+        stack.up()
+        yield stack
+    except BaseException:
+        sys.stderr.write(stack.compose("ps", "--all") + stack.compose("logs", "--tail", "15", "--no-color"))
+        raise
+    finally:
+        stack.remove()

@@ -1,0 +1,225 @@
+"""The images: what is in them, how their commands run, when they are healthy, what a change rebuilds."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, require_engine, run
+from tests.support.polling import eventually
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+TAG = "images-test"
+SERVICES = ("embeddings", "orchestration", "monitoring", "maintenance")
+COMMANDS = {
+    "citadel_embeddings": "embeddings",
+    "citadel_orchestration": "orchestration",
+    "citadel_orchestration.api": "orchestration",
+    "citadel_monitoring": "monitoring",
+    "citadel_monitoring.exporter": "monitoring",
+    "citadel_maintenance": "maintenance",
+    "citadel_maintenance.beat": "maintenance",
+}
+KEYS = json.dumps([{"name": "test", "hash": hashlib.sha256(b"key").hexdigest(), "scopes": ["read"]}])
+MARKER = "geheim-7f3a"
+LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--tmpfs=/run/citadel", "--cap-drop=ALL", "--network=none")
+PATIENCE = 120.0
+OTHERS = "[p for p in map(int, filter(str.isdecimal, os.listdir('/proc'))) if p not in (1, os.getpid())]"
+SIGNAL_ALL = "import os, signal\nfor process in {others}: os.kill(process, signal.{name})"
+INSIDE = """
+import json, os, pathlib, pkgutil, shutil
+def is_writable(place):
+    try: (pathlib.Path(place) / "probe").touch()
+    except OSError: return False
+    return True
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+print(json.dumps({
+    "ids": [os.getuid(), os.getgid()],
+    "capabilities": int(status["CapEff"], 16),
+    "writable": [place for place in ("/", "/app", "/opt/citadel", "/tmp", "/run/citadel") if is_writable(place)],
+    "tools": [tool for tool in ("cc", "gcc", "ld", "strip", "make") if shutil.which(tool)],
+    "caches": [str(path) for path in map(pathlib.Path, ("/root/.cache", "/tmp/.cache")) if os.access(path, os.R_OK)],
+    "packages": sorted(m.name for m in pkgutil.iter_modules() if m.name.startswith("citadel")),
+    "pip": [name for name in os.listdir(next(iter(pathlib.Path("/opt/citadel/lib").iterdir())) / "site-packages")
+            if name.startswith(("pip", "setuptools", "wheel"))],
+}))
+"""
+
+
+def image(service: str) -> str:
+    return f"citadel-{service}:{TAG}"
+
+
+@pytest.fixture(scope="module")
+def printed() -> Iterator[str]:
+    """What `make images` prints; the images are there."""
+    require_engine()
+    yield run("scripts/images", timeout=BUILD_SECONDS, env={"CITADEL_TAG": TAG})
+    docker("rmi", "--force", *map(image, SERVICES))
+
+
+@contextmanager
+def container(service: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[str]:
+    """The id of a container that runs."""
+    found = docker("run", "--detach", *options, image(service), *command).strip()
+    try:
+        yield found
+    finally:
+        docker("rm", "--force", found)
+
+
+def layers(name: str) -> list[str]:
+    found: list[str] = inspect(name)[0]["RootFS"]["Layers"]
+    return found
+
+
+def test_what_each_adds_to_its_base_is_told_and_little(printed):
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[0] for line in lines] == [image(service) for service in SERVICES]
+    assert all(0 < float(line[2]) <= int(line[6]) for line in lines)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_holds_its_service_and_no_more(printed, service):
+    told = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
+    assert told == {
+        "ids": [10001, 10001],
+        "capabilities": 0,
+        "writable": ["/tmp", "/run/citadel"],
+        "tools": [],
+        "caches": [],
+        "packages": ["citadel_common", f"citadel_{service}"],
+        "pip": [],
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_says_what_it_is(printed, service):
+    config = inspect(image(service))[0]["Config"]
+    assert (config["User"], config["Entrypoint"]) == ("10001:10001", ["/usr/bin/tini", "--"])
+    assert config["Cmd"] == ["python", "-m", f"citadel_{service}"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"citadel-{service}"
+    assert labels["org.opencontainers.image.revision"] != "unknown"
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_command_is_healthy_without_its_stores_until_it_is_frozen(printed, module):
+    options = (
+        *("--health-interval=1s", "--health-retries=1", "--health-timeout=60s", "--health-start-period=60s"),
+        *("--env=CITADEL_WORKER__HEARTBEAT_INTERVAL=0.5", "--env=CITADEL_WORKER__DEAD_AFTER=5"),
+        f"--env=CITADEL_API__KEYS={KEYS}",
+    )
+    with container(COMMANDS[module], *LOCKED_DOWN, *options, command=("python", "-m", module)) as running:
+
+        def is_(state: str) -> bool:
+            found = inspect(running)[0]["State"]
+            assert found["Running"], docker("logs", running)
+            return bool(found["Health"]["Status"] == state)
+
+        def signal_all(name: str) -> None:
+            docker("exec", running, "python", "-c", SIGNAL_ALL.format(others=OTHERS, name=name))
+
+        eventually(lambda: is_("healthy"), timeout=PATIENCE)
+        signal_all("SIGSTOP")
+        eventually(lambda: is_("unhealthy"), timeout=PATIENCE)
+        signal_all("SIGCONT")
+        eventually(lambda: is_("healthy"), timeout=PATIENCE)
+
+
+def test_a_stop_is_polite(printed):
+    options = (*LOCKED_DOWN, f"--env=CITADEL_API__KEYS={KEYS}")
+    with container("orchestration", *options, command=("python", "-m", "citadel_orchestration.api")) as running:
+        probe = ("exec", running, "python", "-m", "citadel_common.probe")
+        eventually(
+            lambda: subprocess.run(["docker", *probe], capture_output=True, check=False).returncode == 0,
+            timeout=PATIENCE,
+        )
+        docker("stop", "--time", "60", running)
+        assert inspect(running)[0]["State"]["ExitCode"] == 0
+
+
+def test_no_secret_of_the_build_is_left(printed, tmp_path):
+    """Built from nothing, with a pip.conf that holds a secret: the same layers, and the secret in none of them."""
+    given = os.environ.get("PIP_CONFIG_FILE")
+    conf = tmp_path / "pip.conf"
+    conf.write_text((Path(given).read_text() if given else "[global]\n") + f"\n# {MARKER}\n")
+    again = "citadel-maintenance:images-test-again"
+    options = ("--no-cache", "--build-arg=SERVICE=maintenance", f"--secret=id=pip_conf,src={conf}")
+    docker("build", "--quiet", *options, f"--tag={again}", str(ROOT), timeout=BUILD_SECONDS)
+    try:
+        assert layers(again) == layers(image("maintenance"))
+        saved = tmp_path / "image.tar"
+        docker("save", "--output", str(saved), again, timeout=BUILD_SECONDS)
+        assert not _contains(saved, MARKER.encode())
+        assert _contains(saved, b"citadel_maintenance")
+        assert MARKER not in docker("history", "--no-trunc", again) + json.dumps(inspect(again))
+    finally:
+        docker("rmi", "--force", again)
+
+
+def _contains(file: Path, wanted: bytes) -> bool:
+    tail = b""
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            if wanted in tail + block:
+                return True
+            tail = block[-len(wanted) :]
+    return False
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_index_and_no_setting_of_pip_is_told(printed, service):
+    [told] = inspect(image(service))
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(service))
+    ours = history[: history.index("COPY /skeleton")]
+    assert "://" not in ours
+    assert "index-url" not in ours
+    below = set(inspect(_base())[0]["Config"]["Env"] or [])
+    added = [line for line in told["Config"]["Env"] if line not in below]
+    assert not [line for line in added if "://" in line or line.startswith("PIP_")]
+    assert not [line for line in added if any(word in line for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))]
+
+
+def _base() -> str:
+    [line] = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("ARG PYTHON_IMAGE=")]
+    return os.environ.get("PYTHON_IMAGE", line.partition("=")[2])
+
+
+def test_a_change_of_one_service_rebuilds_its_own_layer_alone(printed, tmp_path):
+    for part in ("Dockerfile", ".dockerignore", "docker", "requirements", "libs", "services"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, tmp_path / part)
+    changed = tmp_path / "services" / "embeddings" / "src" / "citadel_embeddings" / "worker.py"
+    changed.write_text(changed.read_text() + "\nCHANGED = True\n")
+    built = {}
+    try:
+        for service in SERVICES:
+            built[service] = f"citadel-{service}:images-test-changed"
+            options = (f"--build-arg=SERVICE={service}", f"--build-arg=PYTHON_IMAGE={_base()}")
+            docker("build", "--quiet", *options, f"--tag={built[service]}", str(tmp_path), timeout=BUILD_SECONDS)
+        differing = {service: _differing(image(service), built[service]) for service in SERVICES}
+    finally:
+        docker("rmi", "--force", *built.values())
+    assert differing == {
+        "embeddings": ["COPY /out / # buildkit"],
+        "orchestration": [],
+        "monitoring": [],
+        "maintenance": [],
+    }
+
+
+def _differing(one: str, other: str) -> list[str]:
+    """What made those layers that two images do not share."""
+    commands = docker("history", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", one).splitlines()[::-1]
+    made = [command.partition(" ")[2] for command in commands if not command.startswith("0B ")]
+    before, after = layers(one), layers(other)
+    assert len(before) == len(after)
+    places = [place for place, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    return [made[place] for place in places]

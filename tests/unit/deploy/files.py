@@ -1,0 +1,47 @@
+"""The compose files, merged as compose does it, as far as they need that."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE = ROOT / "compose"
+LAYERS = ("stores", "services", "models", "observability")
+JOBS = {"migrate", "ollama-pull"}
+OWN = {"migrate", "api", "embeddings", "orchestration", "monitoring", "exporter", "maintenance", "beat"}
+VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}")
+
+
+def load(name: str) -> dict[str, Any]:
+    """A file of compose/."""
+    found: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text())
+    return found
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """All services, with what they extend and their limits."""
+    templates, limits = load("templates.yaml")["services"], load("limits.yaml")["services"]
+    found: dict[str, dict[str, Any]] = {}
+    for layer in LAYERS:
+        for name, service in load(f"{layer}.yaml")["services"].items():
+            extended = templates[service["extends"]["service"]] if "extends" in service else {}
+            found[name] = extended | service | limits[name]
+    return found
+
+
+def images() -> dict[str, str]:
+    """The images of the stack, by variable."""
+    lines = (COMPOSE / "images.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def defaults(text: str) -> dict[str, str]:
+    """Variables that a text names, with what is taken where they are not set."""
+    return dict(VARIABLE.findall(text))
+
+
+def seconds(duration: str) -> float:
+    """Of a duration such as `45s`."""
+    return float(duration.removesuffix("s"))

@@ -1,0 +1,125 @@
+"""The plan of processors, for hosts of any size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compose.cpu_plan import __main__ as command
+from compose.cpu_plan.budget import CONTAINERS, CORES, GROUPS
+from compose.cpu_plan.plan import as_cpuset, plan, variables
+
+ROOT = Path(__file__).resolve().parents[3]
+HOSTS = st.integers(min_value=1, max_value=1024)
+
+
+@given(HOSTS)
+def test_nothing_is_promised_that_the_host_does_not_have(cores):
+    for share in plan(cores):
+        assert share.cores, share
+        assert set(share.cores) <= set(range(cores))
+        assert 0 < share.limit <= len(share.cores) <= cores
+
+
+@given(HOSTS)
+def test_every_core_is_used(cores):
+    assert {core for share in plan(cores) for core in share.cores} == set(range(cores))
+
+
+@given(HOSTS)
+def test_what_is_derived_follows_the_limit_and_is_one_at_least(cores):
+    for share in plan(cores):
+        if share.container.concurrency:
+            assert share.concurrency == max(1, int(share.limit * share.container.per_core))
+
+
+@given(HOSTS)
+def test_the_plan_depends_on_the_number_alone(cores):
+    assert variables(plan(cores)) == variables(plan(cores))
+
+
+@given(HOSTS)
+def test_ollama_has_a_thread_for_each_core_it_may_use_and_not_one_more(cores):
+    share = next(share for share in plan(cores) if share.container.service == "ollama")
+    assert share.concurrency == int(share.limit) <= len(share.cores)
+
+
+@given(st.integers(min_value=CORES, max_value=1024))
+def test_from_sixteen_cores_on_the_models_share_theirs_with_nobody_but_at_an_edge(cores):
+    of = {share.container.group: set(share.cores) for share in plan(cores)}
+    for other in set(of) - {"models"}:
+        assert len(of["models"] & of[other]) <= 2
+
+
+def test_sixteen_cores_are_exactly_the_table():
+    shares = plan(CORES)
+    assert [share.limit for share in shares] == [container.limit for container in CONTAINERS]
+    by_group = {share.container.group: share.cpuset for share in shares}
+    assert by_group == {
+        "house": "0",
+        "redis": "1",
+        "record": "2-3",
+        "vectors": "4-5",
+        "observability": "6-7",
+        "models": "8-9,12-15",
+        "embeddings": "10-11",
+    }
+
+
+def test_the_tables_groups_divide_the_host_among_them():
+    cores = sorted(core for group in GROUPS for span in group.spans for core in range(*span))
+    assert cores == list(range(CORES))
+
+
+def test_two_cores():
+    of = {share.container.service: share for share in plan(2)}
+    assert (of["ollama"].cpuset, of["ollama"].concurrency) == ("1", 1)
+    assert (of["redis"].cpuset, of["redis"].limit) == ("0", 1.0)
+    assert (of["embeddings"].limit, of["embeddings"].concurrency) == (1.0, 16)
+
+
+@pytest.mark.parametrize(("cores", "text"), [((0,), "0"), ((0, 1, 2), "0-2"), ((8, 9, 12, 13), "8-9,12-13")])
+def test_cpusets_are_written_as_the_kernel_does(cores, text):
+    assert as_cpuset(cores) == text
+
+
+class TestTheCommand:
+    @pytest.fixture(autouse=True)
+    def eight_cores(self, monkeypatch):
+        monkeypatch.setattr(command, "host_cores", lambda: 8)
+
+    def test_it_plans_for_the_host_and_writes_that_down(self, tmp_path, capsys):
+        assert command.main(["--output", str(tmp_path / "cpu.env")]) == 0
+        written = (tmp_path / "cpu.env").read_text()
+        assert {line.partition("=")[0]: line.partition("=")[2] for line in written.splitlines()[1:]} == variables(
+            plan(8)
+        )
+        assert capsys.readouterr().out.startswith("8 cores\n")
+
+    def test_it_takes_fewer_cores_and_never_more(self, tmp_path, capsys):
+        output = tmp_path / "cpu.env"
+        assert command.main(["--cpus", "3", "--output", str(output)]) == 0
+        before = output.read_text()
+        assert command.main(["--cpus", "9", "--output", str(output)]) == 2
+        assert "this host has 8 cores, not 9" in capsys.readouterr().err
+        assert command.main(["--cpus", "0", "--output", str(output)]) == 2
+        assert output.read_text() == before
+
+    def test_it_shows_the_plan_of_any_host_and_writes_nothing(self, tmp_path, capsys):
+        assert command.main(["--cpus", "64", "--show", "--output", str(tmp_path / "cpu.env")]) == 0
+        assert capsys.readouterr().out.startswith("64 cores\n")
+        assert not (tmp_path / "cpu.env").exists()
+
+
+def test_it_needs_nothing_but_python():
+    """No package of this environment: `-I` and `-S` leave the standard library only."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compose.cpu_plan.__main__ import main; main(['--show'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
