@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,6 @@ QUEUES = ("embeddings", "orchestration", "monitoring", "maintenance")
 WORKERS = tuple(f"citadel-worker@{queue}.service" for queue in QUEUES)
 SERVICES = ("citadel-api.service", "citadel-beat.service", "citadel-exporter.service", *WORKERS)
 PASSWORD = "a password that no log may show"
-ENV = """
-CITADEL_BROKER_URL=redis://127.0.0.1:6379/0
-CITADEL_POSTGRES_DSN=postgresql://citadel@127.0.0.1:5432/citadel
-CITADEL_DEFAULT_MODEL=all-minilm
-CITADEL_EMBEDDINGS__BACKENDS__main__KIND=local
-"""
 # What systemd needs of an engine without --privileged. Mounts are shared as on a host, or no credential is seen.
 BOOT = (
     *("--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=SYS_NICE", "--cap-add=SYS_PTRACE"),
@@ -110,6 +105,14 @@ class Host:
     def get(self, url: str) -> str:
         """An answer over HTTP, which must be a good one."""
         return self.run("curl", "-sS", "--fail-with-body", "-m", "60", url)
+
+
+def from_the_guide(file: str) -> str:
+    """A file that systemd/README.md has its readers write."""
+    guide = (ROOT / "systemd/README.md").read_text(encoding="utf-8")
+    found = re.search(rf"cat >{re.escape(file)} <<'END'\n(.*?)END\n", guide, re.DOTALL)
+    assert found, file
+    return found.group(1)
 
 
 @contextmanager

@@ -6,22 +6,19 @@ The tests share the host and follow each other as its life does; the last one le
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.deploy.engine import require_engine
-from tests.deploy.systemd_host import ENV, LONG, PASSWORD, SERVICES, WORKERS, Host, booted_host, drop_in
+from tests.deploy.systemd_host import LONG, PASSWORD, SERVICES, WORKERS, Host, booted_host, drop_in, from_the_guide
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.timeout(900)
 EMBEDDINGS = "citadel-worker@embeddings.service"
 MOST_EXPOSED = 2.0
-WORKFLOW = {
-    "workflow_id": "first",
-    "context": {"question": "How do I compress a file?"},
-    "steps": [{"step_id": "q", "type": "embedding", "parameters": {"text": "${{ context.question }}"}}],
-    "output": "${{ size(steps.q.output.embedding) }}",
-}
+ENV_FILE = "/etc/citadel/citadel.env"
+CLI = "/opt/citadel/current/bin/citadel"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def bare() -> Iterator[Host]:
 def host(bare: Host) -> Host:
     """The host with Citadel, configured and started."""
     bare.citadel_host("install")
-    bare.write("/etc/citadel/citadel.env", ENV, "640")
+    bare.write(ENV_FILE, from_the_guide(ENV_FILE), "640")
     bare.write("/etc/citadel/credentials/postgres_password", PASSWORD)
     bare.run("systemctl", "start", "citadel.target")
     bare.wait_well()
@@ -56,11 +53,9 @@ def test_every_service_reports_that_it_is_ready(host):
 
 def test_a_first_workflow(host):
     assert len(host.embed("a text")) == 384
-    run = json.loads(host.post("/v1/workflows", json.dumps(WORKFLOW)))["run_id"]
-    url = f"http://127.0.0.1:8080/v1/runs/{run}"
-    ended = eventually(lambda: (found := json.loads(host.get(url)))["status"] not in ("queued", "running") and found)
-    assert (ended["status"], ended["output"]) == ("succeeded", 384)
-    assert "citadel_exporter_up" in host.get("http://127.0.0.1:9808/metrics")
+    host.write("/tmp/ask.yaml", from_the_guide("ask.yaml"))
+    assert "384" in host.run(CLI, "workflow", "run", "/tmp/ask.yaml")
+    assert "citadel_queue_workers" in host.get("http://127.0.0.1:9808/metrics")
 
 
 def test_the_host_s_systemd_finds_no_fault(host):
@@ -116,7 +111,9 @@ def test_one_that_stands_still_is_replaced(host):
     assert len(host.embed("after all stood still")) == 384
 
 
-def test_a_stop_is_polite(host):
+def test_a_stop_is_polite_and_loses_nothing(host):
+    host.sh("seq --format='a text of number %g' 2000 >/tmp/texts")
+    run = host.run(CLI, "batch", "/tmp/texts", "--async").strip()
     host.run("systemctl", "stop", "citadel.target")
     for unit in SERVICES:
         eventually(lambda unit=unit: host.of(unit)["ActiveState"] in ("inactive", "failed"), LONG)
@@ -125,6 +122,7 @@ def test_a_stop_is_polite(host):
         assert any(re.search('"event": "[a-z]+_stopp(ing|ed)"', line) for line in host.lines(unit)), unit
     host.run("systemctl", "start", "citadel.target")
     host.wait_well()
+    assert _end_of(host, run)["status"] == "succeeded"
 
 
 def test_a_worker_waits_for_its_broker(host):
@@ -176,7 +174,7 @@ def test_upgrade_and_rollback(host):
     host.run("citadel-host", "rollback")
     host.wait_well()
     assert host.run("readlink", "/opt/citadel/current") == first
-    assert ENV.strip() in host.run("cat", "/etc/citadel/citadel.env")
+    assert from_the_guide(ENV_FILE).strip() == host.run("cat", ENV_FILE).strip()
     eventually(lambda: host.succeeds("curl", "-sf", "-m", "5", "http://127.0.0.1:8080/readyz"), LONG)
     assert len(host.embed("after the rollback")) == 384
 
@@ -194,6 +192,16 @@ def test_uninstall_leaves_data_and_configuration_alone(host):
     host.citadel_host("uninstall", "--purge")
     assert host.sh(found) == ""
     assert not host.succeeds("id", "citadel")
+
+
+def _end_of(host: Host, run: str) -> dict[str, Any]:
+    """A run, once it has ended."""
+
+    def ended() -> dict[str, Any] | None:
+        found: dict[str, Any] = json.loads(host.get(f"http://127.0.0.1:8080/v1/runs/{run}"))
+        return None if found["status"] in ("queued", "running") else found
+
+    return eventually(ended, LONG) or {}
 
 
 def _monotonic(host: Host) -> int:

@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.util
 import re
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -169,3 +170,11 @@ def test_the_guide_names_the_ports_that_are():
         ApiSettings().api.port,
         ExporterSettings().exporter.port,
     }
+
+
+def test_the_host_command_explains_itself_and_changes_nothing():
+    done = subprocess.run([SYSTEMD / "citadel-host"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    commands = re.search(r"^  ([a-z |]+)\) ;;$", HOST_COMMAND, re.MULTILINE).group(1).split(" | ")
+    assert len(commands) == 4
+    assert all(f"citadel-host {command}" in done.stdout for command in commands)
