@@ -17,10 +17,11 @@ from citadel_common import logs
 from citadel_common.contracts import Queue
 from citadel_common.secrecy import secrets_of
 from citadel_common.settings import CommonSettings
+from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
-from citadel_common.worker.health import HealthFile
+from citadel_common.worker.health import Health
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_common.worker.presence import unacked_options
 from citadel_common.worker.pulse import Pulse
@@ -28,6 +29,9 @@ from citadel_common.worker.pulse import Pulse
 log = structlog.get_logger(__name__)
 LAST_RESORT = 10.0
 """Seconds after the grace at which a worker that still runs is ended; peers take over what it held."""
+
+GOODBYE = 5.0
+"""Seconds after that within which its process is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +61,13 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemet
     runtime = TaskRuntime.create(app, settings, identity, telemetry)
     app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
     runtime.interrupt = service.interrupt
-    fragment = settings.worker
-    health = HealthFile(fragment.health_file, runtime.running, interval=fragment.heartbeat_interval)
+    supervisor = supervisor_of()
+    health = Health(runtime, supervisor)
     health.start()
     service.start(runtime)
     pulse = Pulse(runtime)
-    _on_signals(runtime, service, pulse)
+    _when_ready(runtime, pulse, health)
+    _when_told_to_stop(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
     try:
         worker.start()
@@ -91,12 +96,19 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     }
 
 
-def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
-    """Start of the pulse when the worker is ready; the course of a stop when it is told to go."""
+def _when_ready(runtime: TaskRuntime, pulse: Pulse, health: Health) -> None:
+    """Start of the pulse; after its first beat, word that the worker consumes."""
 
     def ready(**_: Any) -> None:
         pulse.start()
+        health.ready()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
+
+    signals.worker_ready.connect(ready, weak=False)
+
+
+def _when_told_to_stop(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
+    """The course of a stop."""
 
     def stopping(**_: Any) -> None:
         """Celery calls this in its signal handler, so logging, which may fail there, comes last."""
@@ -104,9 +116,9 @@ def _on_signals(runtime: TaskRuntime, service: Service, pulse: Pulse) -> None:
         grace = runtime.settings.worker.stop_grace
         _later(grace, service.interrupt)
         _later(grace + LAST_RESORT, _end_process)
+        supervisor.stopping(within=grace + LAST_RESORT + GOODBYE)
         log.info("worker_stopping", running=len(runtime.running.tasks()))
 
-    signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from citadel_common.redis import ERRORS
 from citadel_common.schedule import ScheduledEntry
+from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.timestamps import from_epoch
 from citadel_common.worker.health import touch
 from citadel_maintenance.beat.entry import Entry
@@ -29,6 +30,7 @@ class Beat:
         message_of: Makes the message of an entry's slot.
         turn: Seconds between two turns of the loop at most.
         health_file: Touched at each turn.
+        supervisor: Told of each turn.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Beat:
         *,
         turn: float,
         health_file: Path | None = None,
+        supervisor: Supervisor = NULL_SUPERVISOR,
     ) -> None:
         self._entries = entries
         self._lock = lock
@@ -47,6 +50,7 @@ class Beat:
         self._message_of = message_of
         self._longest_pause = turn
         self._health_file = health_file
+        self._supervisor = supervisor
         self._has_begun = False
         self._settled: dict[str, int] = {}
         self._states: dict[str, ScheduledEntry] = {}
@@ -54,6 +58,7 @@ class Beat:
 
     def run(self, stop: threading.Event) -> None:
         """Turns until it is told to stop; then the lead is free at once."""
+        self._supervisor.ready("looking for a leader")
         while not stop.is_set():
             self._turn()
             stop.wait(self._pause())
@@ -63,6 +68,7 @@ class Beat:
             log.warning("release_failed", error=type(error).__name__)
 
     def _turn(self) -> None:
+        self._supervisor.alive("leading" if self._lock.is_held else "standing by")
         if self._health_file is not None:
             touch(self._health_file)
         try:

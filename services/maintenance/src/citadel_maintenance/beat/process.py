@@ -12,6 +12,7 @@ from citadel_common import logs
 from citadel_common.redis import connect
 from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
+from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor, supervisor_of
 from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_maintenance.beat.ledger import Ledger
@@ -25,6 +26,8 @@ _LONGEST_TURN = 1.0
 _TURNS_PER_LOCK = 10
 _GOODBYE = 2.0
 """Seconds the release of the lock may take; after that it expires by itself."""
+_LAST_SPANS = 5.0
+"""Seconds within which the telemetry is closed after that."""
 
 
 def main() -> None:
@@ -36,18 +39,19 @@ def main() -> None:
 
 
 def _run(settings: BeatSettings) -> None:
-    stop = threading.Event()
-    loop = threading.Thread(target=beat_of(settings).run, args=(stop,), name="beat", daemon=True)
+    stop, supervisor = threading.Event(), supervisor_of()
+    loop = threading.Thread(target=beat_of(settings, supervisor).run, args=(stop,), name="beat", daemon=True)
     told = _told_to_stop()
     loop.start()
     log.info("beat_ready", entries=sorted(entry.name for entry in settings.beat.entries()))
     os.read(told, 1)
+    supervisor.stopping(within=_GOODBYE + _LAST_SPANS)
     log.info("beat_stopping")
     stop.set()
     loop.join(_GOODBYE)
 
 
-def beat_of(settings: BeatSettings) -> Beat:
+def beat_of(settings: BeatSettings, supervisor: Supervisor = NULL_SUPERVISOR) -> Beat:
     """The candidate that these settings describe."""
     fragment = settings.beat
     client = connect(settings.broker_url, settings.stores)
@@ -59,6 +63,7 @@ def beat_of(settings: BeatSettings) -> Beat:
         Messages(settings).parcel,
         turn=min(_LONGEST_TURN, fragment.lock_ttl / _TURNS_PER_LOCK),
         health_file=fragment.health_file,
+        supervisor=supervisor,
     )
 
 

@@ -10,12 +10,15 @@ import structlog
 from citadel_common import logs
 from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
+from citadel_common.supervisor import supervisor_of
 from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_monitoring.exporter.collector import PlatformCollector, sources_of
 from citadel_monitoring.exporter.server import listen
 from citadel_monitoring.exporter.settings import ExporterSettings
 
 log = structlog.get_logger(__name__)
+_GOODBYE = 15.0
+"""Seconds within which the scrapes under way are answered."""
 
 
 def main() -> None:
@@ -31,16 +34,19 @@ def main() -> None:
 def serve(settings: ExporterSettings, stop: threading.Event) -> int:
     """Serves until `stop` is set; the exit status."""
     where: dict[str, Any] = {"host": settings.exporter.host, "port": settings.exporter.port}
+    supervisor = supervisor_of()
     collectors = PlatformCollector(sources_of(settings)), CgroupCollector()
     try:
-        server = listen(settings.exporter.host, settings.exporter.port, *collectors)
+        server = listen(settings.exporter.host, settings.exporter.port, *collectors, supervisor=supervisor)
     except OSError as error:
         log.error("exporter_cannot_listen", **where, error=error.strerror)
         return 1
     with server:
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+        supervisor.ready(f"serving on port {server.server_port}")
         log.info("exporter_ready", **where | {"port": server.server_port})
         stop.wait()
+        supervisor.stopping(within=_GOODBYE)
         server.shutdown()
     log.info("exporter_stopped")
     return 0

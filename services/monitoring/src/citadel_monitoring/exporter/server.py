@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
+from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
 
@@ -28,6 +30,13 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(ThreadingWSGIServer):
     """Binds the family that the host's address is of, and asks no name server for the host's name."""
+
+    supervisor = NULL_SUPERVISOR
+
+    def service_actions(self) -> None:
+        """The loop's hook, at each of its turns: it still accepts."""
+        super().service_actions()
+        self.supervisor.alive()
 
     def server_bind(self) -> None:
         """Binds."""
@@ -58,13 +67,15 @@ def application(*collectors: Collector) -> Application:
     return app
 
 
-def listen(host: str, port: int, *collectors: Collector) -> ThreadingWSGIServer:
-    """A server that listens and does not serve yet.
+def listen(
+    host: str, port: int, *collectors: Collector, supervisor: Supervisor = NULL_SUPERVISOR
+) -> ThreadingWSGIServer:
+    """A server that listens and does not serve yet; once it does, `supervisor` hears of it at each turn of its loop.
 
     Raises:
         OSError: The address cannot be had.
     """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    kind = type("Server", (_Server,), {"address_family": family})
+    kind = type("Server", (_Server,), {"address_family": family, "supervisor": supervisor})
     server: ThreadingWSGIServer = make_server(host, port, application(*collectors), kind, handler_class=_Handler)
     return server

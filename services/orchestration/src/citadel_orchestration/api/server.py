@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn publishes no types
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
 from citadel_common.secrecy import secrets_of
+from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.telemetry.pipeline import telemetry_of
 from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
@@ -24,6 +26,8 @@ from citadel_orchestration.settings import ApiFragment, ApiSettings
 BLOCKED_TIMEOUT = 30
 """Seconds an event loop may stand still before its process is replaced."""
 SHARED_FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+LAST_SECONDS = 5.0
+"""Seconds after the grace of a stop within which the processes are gone."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (gunicorn keeps its heartbeat file there, off slow disks)
 
 
@@ -32,7 +36,13 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: ApiSettings) -> None:
         self._settings = settings
+        # Taken out of the environment: gunicorn would say that it is ready before a server process is.
+        self.supervisor: Supervisor = supervisor_of()
         super().__init__()
+
+    def run(self) -> None:
+        """Serves until it is told to stop."""
+        WatchedArbiter(self).run()
 
     def load_config(self) -> None:
         """Gunicorn's hook: its settings."""
@@ -46,6 +56,20 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         telemetry = process.enter_context(telemetry_of(fragment, service="api", serves_metrics=True))
         self.cfg.set("worker_exit", lambda _, __: process.close())
         return create_app(self._settings, telemetry)
+
+
+class WatchedArbiter(Arbiter):  # type: ignore[misc]
+    """Gunicorn's parent process, whose loop is what the service manager watches: it watches the server processes."""
+
+    def murder_workers(self) -> None:
+        """Gunicorn's step of each turn, once a second: replaces server processes that stand still."""
+        super().murder_workers()
+        self.app.supervisor.alive()
+
+    def stop(self, graceful: bool = True) -> None:
+        """Gunicorn's way of ending."""
+        self.app.supervisor.stopping(within=self.cfg.graceful_timeout + LAST_SECONDS)
+        super().stop(graceful)
 
 
 class RoutedLogger(Logger):  # type: ignore[misc]

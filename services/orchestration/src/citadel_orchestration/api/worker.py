@@ -43,6 +43,7 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         errors = logging.getLogger("uvicorn.error")
         errors.setLevel(logging.WARNING)
         errors.propagate = True
+        self._serves = False
 
     async def _serve(self) -> None:
         """As in the base class, with a server of our own."""
@@ -56,5 +57,12 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
     async def callback_notify(self) -> None:
         """Each second: tells the parent that this process lives; without a parent, stops politely."""
         await super().callback_notify()
+        self._say_once_that_it_serves()
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _say_once_that_it_serves(self) -> None:
+        """From the event loop, which turns only when the application has started."""
+        if not self._serves:
+            self._serves = True
+            self.app.supervisor.ready("serving")

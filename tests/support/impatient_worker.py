@@ -1,0 +1,11 @@
+"""`python -m tests.support.impatient_worker`: the embeddings worker, whose tasks count as stuck after a moment."""
+
+from citadel_common.contracts import TASKS
+from citadel_embeddings.worker import main
+
+HARD_LIMIT_S = 1.0
+
+if __name__ == "__main__":
+    for spec in TASKS:
+        object.__setattr__(spec, "hard_limit", HARD_LIMIT_S)
+    main()

@@ -1,0 +1,59 @@
+"""What systemd itself says of the units, where its tools are: every line of them is known, and little is exposed."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.unit.deploy.unit_files import NEWER, SERVICES, UNITS
+
+ANALYZE = shutil.which("systemd-analyze")
+TIMEOUT_S = 60
+MOST_EXPOSED = 2.0
+STANDARD = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
+"""Targets of every host that these units refer to."""
+PROGRAMS = ("python", "citadel-worker")
+
+
+@pytest.fixture(scope="module")
+def analyze(tmp_path_factory):
+    """Runs the tool on a root with the units as they are installed; what it prints, both channels together."""
+    if ANALYZE is None:
+        reason = "systemd-analyze is not installed"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    root = tmp_path_factory.mktemp("root")
+
+    def run(*arguments):
+        done = subprocess.run(
+            [ANALYZE, f"--root={root}", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        return done.stdout + done.stderr
+
+    version = int(re.search(r"^systemd (\d+)", run("--version")).group(1))
+    for tree in [UNITS, *([NEWER] if version >= 254 else [])]:
+        shutil.copytree(tree, root / "usr/local/lib/systemd/system", dirs_exist_ok=True)
+    for name in STANDARD:
+        write(root / f"usr/lib/systemd/system/{name}.target", "[Unit]\nDescription=of the host\n")
+    for name in PROGRAMS:
+        write(root / "opt/citadel/current/bin" / name, "#!/bin/sh\n", mode=0o755)
+    return run
+
+
+def write(path, text, *, mode=0o644):
+    """Make a file and its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+@pytest.mark.parametrize("unit", [*SERVICES, "citadel.slice", "citadel.target"])
+def test_every_line_is_known(analyze, unit):
+    assert analyze("verify", "--man=no", unit) == ""
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_little_is_exposed(analyze, unit):
+    verdict = analyze("security", "--offline=true", "--no-pager", unit)
+    assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED
