@@ -14,7 +14,7 @@ from tests.deploy.engine import require_engine
 from tests.deploy.systemd_host import LONG, PASSWORD, SERVICES, WORKERS, Host, booted_host, drop_in, from_the_guide
 from tests.support.polling import eventually
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 EMBEDDINGS = "citadel-worker@embeddings.service"
 MOST_EXPOSED = 2.0
 ENV_FILE = "/etc/citadel/citadel.env"
