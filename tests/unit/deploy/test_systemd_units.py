@@ -120,6 +120,12 @@ def test_a_stop_has_the_time_that_it_needs():
     assert int(last(directives("citadel-api.service"), "TimeoutStopSec")) > grace + LAST_SECONDS
 
 
+def test_the_built_in_model_may_write_code():
+    """Refused, its libraries compute vectors that are not finite."""
+    allowed = {unit: last(directives(unit), "MemoryDenyWriteExecute") for unit in SERVICES}
+    assert [unit for unit, denied in allowed.items() if denied == "no"] == [WORKERS["embeddings"]]
+
+
 def test_the_server_processes_of_the_api_may_say_that_they_serve():
     assert last(directives("citadel-api.service"), "NotifyAccess") == "all"
 
