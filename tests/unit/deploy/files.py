@@ -15,8 +15,8 @@ VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}")
 
 
 def load(name: str) -> dict[str, Any]:
-    """A file of compose/."""
-    found: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text())
+    """A file of compose/, without compose's own tags."""
+    found: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text().replace("!reset ", ""))
     return found
 
 

@@ -13,7 +13,7 @@ from citadel_common.worker.launch import GOODBYE, LAST_RESORT
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_orchestration.api.server import LAST_SECONDS
 from citadel_orchestration.settings import ApiSettings
-from tests.unit.deploy.files import ROOT
+from tests.support.documented import is_documented
 from tests.unit.deploy.files import load as compose_file
 from tests.unit.deploy.unit_files import (
     NEWER,
@@ -29,17 +29,10 @@ from tests.unit.deploy.unit_files import (
 )
 
 LONG_LIVED = [unit for unit in SERVICES if unit != "citadel-migrate.service"]
-DOCUMENTED = re.findall(r"^\| `(CITADEL_\w+)` ", (ROOT / "docs/settings.md").read_text(encoding="utf-8"), re.MULTILINE)
 HOST_COMMAND = (SYSTEMD / "citadel-host").read_text(encoding="utf-8")
 ENV_FILE = (SYSTEMD / "citadel.env").read_text(encoding="utf-8")
 README = (SYSTEMD / "README.md").read_text(encoding="utf-8")
 HOSTS = (1, 2, 4, 6, 8, 12, 16, 32, 64)
-
-
-def is_documented(variable: str) -> bool:
-    """Whether it is a setting; where settings are named by their owner, the documentation says NAME."""
-    patterns = [re.escape(name).replace("NAME", r"[A-Za-z0-9]+") for name in DOCUMENTED]
-    return any(re.fullmatch(pattern, variable) for pattern in patterns)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_monitoring.settings import MonitoringSettings
 from citadel_orchestration.api.routes import probes
 from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
-from tests.unit.k8s.rendering import CITADEL, ROOT, VALUES, rendered
+from tests.support.documented import is_documented
+from tests.unit.k8s.rendering import CITADEL, VALUES, rendered
 
 SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_embeddings": EmbeddingsSettings,
@@ -43,13 +44,6 @@ def processes(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield component, container
 
 
-def documented() -> list[re.Pattern[str]]:
-    """Patterns of the documented variables; a `NAME` in one is the reader's."""
-    text = (ROOT / "docs" / "settings.md").read_text() + (ROOT / "docs" / "telemetry.md").read_text()
-    names = set(re.findall(r"\b(?:CITADEL|OTEL)_\w+", text))
-    return [re.compile(re.sub("__NAME__", "__[a-z0-9_]+?__", name)) for name in names]
-
-
 def test_every_queue_has_exactly_one_worker() -> None:
     served = Counter(container["args"][2] for _, container in processes("default") if container["name"] == "worker")
     assert served == {f"citadel_{queue.value}": 1 for queue in Queue}
@@ -66,9 +60,8 @@ def test_commands_are_modules_of_the_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_variable_is_documented(name: str) -> None:
-    patterns = documented()
     set_ = {variable["name"] for _, container in processes(name) for variable in container["env"]}
-    unknown = {one for one in set_ if not any(pattern.fullmatch(one) for pattern in patterns)}
+    unknown = {one for one in set_ if not is_documented(one)}
     assert unknown <= {"POD_NAME", "POD_NAMESPACE"}
 
 
@@ -86,13 +79,11 @@ def test_every_process_accepts_its_environment(name: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", VALUES)
 def test_secret_files_are_settings_of_their_process(name: str) -> None:
-    patterns = documented()
     for component, template in rendered(name).pods():
         if template["spec"]["containers"][0]["name"] in CITADEL:
             (volume,) = [one["secret"] for one in template["spec"]["volumes"] if "secret" in one]
             for item in volume["items"]:
-                variable = re.sub(r"__(backends|endpoints)__(\w+?)__", r"__\1__NAME__", item["path"]).upper()
-                assert any(pattern.fullmatch(variable.replace("__NAME__", "__n__")) for pattern in patterns), component
+                assert is_documented(item["path"].upper()), component
 
 
 @pytest.mark.parametrize("name", VALUES)
