@@ -21,13 +21,20 @@ TASKS = "/v1/embeddings/tasks"
 QUICK = {"EMBEDDINGS__PATIENCE": "0.2", "WORKER__RETRY__MAX_RETRIES": "1"}
 
 
-@pytest.fixture
-def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
+@pytest.fixture(scope="module")
+def running(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
     """The whole server; its embeddings worker is each test's own, for it may die."""
     require_redis()
     with traced_server(postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         server.embeddings.terminate()
         yield server
+
+
+@pytest.fixture
+def server(running: TracedServer) -> TracedServer:
+    """The server, with a healthy backend that was not asked yet."""
+    running.ollama.reset()
+    return running
 
 
 def accepted(server: TracedServer, path: str = TASKS, **body: Any) -> tuple[str, str]:
@@ -63,7 +70,7 @@ def found(
         return spans if is_whole and wanted(spans) else None
 
     try:
-        return eventually(look, 15.0)
+        return eventually(look)
     except AssertionError:
         told = [(span.service, span.name, span.parent_id, span.span_id) for span in server.receiver.of_trace(trace_id)]
         raise AssertionError(f"the trace is not as wanted: {told}") from None
@@ -87,9 +94,9 @@ def test_a_task_that_redis_has_lost_is_published_again_below_its_request(
         assert ended(server, location) == "succeeded"
         spans = found(server, trace_id, lambda spans: named(spans, PROCESS) and named(spans, SEND, ENGINE))
     [request] = named(spans, f"POST {path}")
-    [again] = named(spans, SEND, ENGINE)
-    assert again.parent_id == request.span_id
-    assert {span.parent_id for span in named(spans, PROCESS)} == {again.span_id}
+    again = named(spans, SEND, ENGINE)
+    assert {span.parent_id for span in again} == {request.span_id}
+    assert {span.parent_id for span in named(spans, PROCESS)} <= {span.span_id for span in again}
 
 
 def test_redis_is_emptied_while_the_task_runs(server: TracedServer) -> None:
@@ -110,15 +117,16 @@ def test_redis_is_emptied_while_the_task_runs(server: TracedServer) -> None:
 
 def test_a_message_lost_on_its_way_is_published_again_in_its_trace(server: TracedServer) -> None:
     trace_id, location = accepted(server)
+    lanes = ("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
     with server.redis.client() as client:
-        client.delete("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
+        eventually(lambda: client.delete(*lanes))
         client.zadd("citadel:accepted:due", {location.rpartition("/")[2]: 0})
     with worker(server):
         assert ended(server, location) == "succeeded"
-        spans = found(server, trace_id, lambda spans: named(spans, PROCESS) and len(named(spans, SEND)) == 2)
-    [again] = [span for span in named(spans, SEND) if span.service in (ENGINE, EMBEDDINGS)]
-    assert again.parent_id == named(spans, f"POST {TASKS}")[0].span_id
-    assert named(spans, PROCESS)[-1].parent_id == again.span_id
+        spans = found(server, trace_id, lambda spans: named(spans, PROCESS) and len(named(spans, SEND)) >= 2)
+    again = [span for span in named(spans, SEND) if span.service in (ENGINE, EMBEDDINGS)]
+    assert {span.parent_id for span in again} == {named(spans, f"POST {TASKS}")[0].span_id}
+    assert named(spans, PROCESS)[-1].parent_id in {span.span_id for span in again}
     with server.redis.client() as client:
         eventually(lambda: not client.keys("citadel:accepted:trace:*"))
 
