@@ -91,6 +91,7 @@ class TestTimeLimits:
         workers.doubles.llm.behaviour("hang")
         result = workers.execute({"steps": [ask("a", "q", **once(timeout="200ms"))]})
         assert "did not end within 0.2 s" in result["error"]
+        assert workers.record.error(result["run_id"])["code"] == "step_timed_out"
 
     def test_of_vectors(self, workers):
         workers.doubles.ollama.behaviour("hang")

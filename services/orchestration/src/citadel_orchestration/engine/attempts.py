@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import InvalidInput, StepTimedOut
+from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut
 from citadel_common.validation import bad_fields
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.record.rows import Claim
@@ -41,10 +41,16 @@ async def executed(step: Step, parameters: Parameters, call: StepCall) -> Any:
     """What the step gives.
 
     Raises:
-        StepTimedOut: The deadline has passed.
+        StepTimedOut: The deadline has passed, whichever call noticed it first.
     """
     try:
         async with asyncio.timeout(max(0.0, call.deadline.remaining)):
             return await step.type.execute(parameters, call)
     except TimeoutError:
-        raise StepTimedOut(f"the step did not end within {step.timeout:g} s") from None
+        cause = ""
+    except CitadelError as error:
+        late = call.deadline.remaining <= 0 and (error.transient or isinstance(error, DeadlineExceeded))
+        if not late:
+            raise
+        cause = f": {error.message}"
+    raise StepTimedOut(f"the step did not end within {step.timeout:g} s{cause}")
