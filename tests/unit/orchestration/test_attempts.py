@@ -30,7 +30,7 @@ def attempt(error: CitadelError, *, seconds: float) -> None:
 
 @pytest.mark.parametrize("error", [LlmUnavailable("LLM endpoint 'main' did not finish within 2 s"), DeadlineExceeded()])
 def test_what_a_call_says_at_the_deadline_is_the_cause(error):
-    with pytest.raises(StepTimedOut, match="did not end within 2 s: .*did not finish"):
+    with pytest.raises(StepTimedOut, match=r"did not end within 2 s: .*did not finish"):
         attempt(error, seconds=0)
 
 

@@ -1,5 +1,8 @@
 """`python -m citadel_maintenance` runs the worker."""
 
-from citadel_maintenance.worker import main
+from citadel_common.loading import loading
+
+with loading():
+    from citadel_maintenance.worker import main
 
 main()

@@ -1,5 +1,8 @@
 """`python -m citadel_orchestration` runs the worker."""
 
-from citadel_orchestration.worker import main
+from citadel_common.loading import loading
+
+with loading():
+    from citadel_orchestration.worker import main
 
 main()

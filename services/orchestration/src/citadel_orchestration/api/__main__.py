@@ -1,5 +1,6 @@
 """`python -m citadel_orchestration.api`: the HTTP API."""
 
+from citadel_common.loading import loading
 from citadel_common.settings import load
 from citadel_orchestration.settings import ApiSettings
 
@@ -7,7 +8,8 @@ from citadel_orchestration.settings import ApiSettings
 def main() -> None:
     """Reads the settings first: a wrong one is told before the server is loaded."""
     settings = load(ApiSettings)
-    from citadel_orchestration.api.server import serve
+    with loading():
+        from citadel_orchestration.api.server import serve
 
     serve(settings)
 
