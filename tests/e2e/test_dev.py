@@ -19,7 +19,7 @@ import httpx
 import psycopg
 import pytest
 
-from citadel_client import Citadel
+from citadel_client import Citadel, calls
 from citadel_client.dev.processes import alive
 from tests.support.disclosure import DISCLOSURES
 from tests.support.exports import exports
@@ -240,32 +240,40 @@ def test_a_wrong_setting_is_shown(tmp_path, monkeypatch):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stops_cleanly_and_starts_again_on_what_was_there(tmp_path, number):
+def test_stops_cleanly_on_every_signal_and_starts_again_on_what_was_there(tmp_path):
     home = tmp_path / "home"
     with dev(home, "--port", "0") as first:
         with Citadel(first.env["CITADEL_API_URL"]) as citadel:
             citadel.embed(["kept"])
             task = citadel.submit(["kept too"])
             task.wait(60)
-        stores = {name: url for name, url in first.env.items() if name in STORES}
         with psycopg.connect(first.env["CITADEL_POSTGRES_DSN"], connect_timeout=10) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-        pids = first.pids
-        assert first.stop(number) == 0
-        assert not [name for name, pid in pids.items() if alive(pid)]
-        assert not (home / "env").exists()
-    with dev(home, "--port", "0") as second, Citadel(second.env["CITADEL_API_URL"]) as citadel:
-        assert {name: url for name, url in second.env.items() if name in STORES} == stores
-        assert ask(second.env["CITADEL_POSTGRES_DSN"], "SELECT answer FROM kept") == (42,)
+        stores = {name: url for name, url in first.env.items() if name in STORES}
+        assert_it_stops_cleanly(first, signal.SIGINT)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with dev(home, "--port", "0") as again:
+            assert_all_is_there(again, stores, task.task_id)
+            assert_it_stops_cleanly(again, number)
+    with dev(home, "--port", "0", "--json") as last:
+        assert_all_is_there(last, stores, task.task_id)
+        assert last.process.stdout is not None
+        assert json.loads(last.process.stdout.readline()) == last.env
+
+
+def assert_it_stops_cleanly(started: Dev, number: int) -> None:
+    pids = started.pids
+    assert started.stop(number) == 0
+    assert not [name for name, pid in pids.items() if alive(pid)]
+    assert not (started.home / "env").exists()
+
+
+def assert_all_is_there(started: Dev, stores: dict[str, str], task_id: str) -> None:
+    assert {name: url for name, url in started.env.items() if name in STORES} == stores
+    assert ask(started.env["CITADEL_POSTGRES_DSN"], "SELECT answer FROM kept") == (42,)
+    with Citadel(started.env["CITADEL_API_URL"]) as citadel:
         assert citadel.embed(["kept"]).cache_hits == 1
-        assert citadel._call(_status_of(task.task_id)).status == "succeeded"
-
-
-def _status_of(task_id: str):
-    from citadel_client import calls
-
-    return calls.task(task_id)
+        assert citadel._call(calls.task(task_id)).status == "succeeded"
 
 
 def test_killed_it_leaves_no_process_and_starts_again(tmp_path):
@@ -275,25 +283,27 @@ def test_killed_it_leaves_no_process_and_starts_again(tmp_path):
         first.stop(signal.SIGKILL)
         eventually(lambda: not first.env)
         with dev(home, "--port", "0") as second:  # waits for what is left of the first
-            assert not [name for name, pid in pids.items() if alive(pid)]
-            assert set(second.pids) == NAMES
-            assert postgres_ended_in_order(home)
+            assert_all_is_new(second, pids)
+            pids = second.pids
+            kill_with_its_guardian(second)
+            assert all(alive(pid) for pid in pids.values())
+            (home / "env").unlink()  # nobody was left to do it
+            with dev(home, "--port", "0") as third:  # ends what is left of the second
+                assert_all_is_new(third, pids)
 
 
-def test_killed_with_its_guardian_its_children_end_at_the_next_start(tmp_path):
-    home = tmp_path / "home"
-    with dev(home, "--port", "0") as first:
-        pids = first.pids
-        os.kill(_guardian_of(first.process.pid), signal.SIGSTOP)
-        os.kill(first.process.pid, signal.SIGSTOP)
-        os.kill(_guardian_of(first.process.pid), signal.SIGKILL)
-        first.stop(signal.SIGKILL)
-        assert all(alive(pid) for pid in pids.values())
-        (home / "env").unlink()  # nobody was left to do it
-        with dev(home, "--port", "0") as second:
-            assert not [name for name, pid in pids.items() if alive(pid)]
-            assert set(second.pids) == NAMES
-            assert postgres_ended_in_order(home)
+def kill_with_its_guardian(started: Dev) -> None:
+    guardian = _guardian_of(started.process.pid)
+    os.kill(guardian, signal.SIGSTOP)
+    os.kill(started.process.pid, signal.SIGSTOP)
+    os.kill(guardian, signal.SIGKILL)
+    started.stop(signal.SIGKILL)
+
+
+def assert_all_is_new(started: Dev, before: dict[str, int]) -> None:
+    assert not [name for name, pid in before.items() if alive(pid)]
+    assert set(started.pids) == NAMES
+    assert postgres_ended_in_order(started.home)
 
 
 def postgres_ended_in_order(home: Path) -> bool:
@@ -308,9 +318,3 @@ def _guardian_of(pid: int) -> int:
         if b"guardian" in Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
     raise AssertionError("no guardian")
-
-
-def test_json_is_one_document(tmp_path):
-    with dev(tmp_path / "home", "--port", "0", "--json") as started:
-        assert started.process.stdout is not None
-        assert json.loads(started.process.stdout.readline()) == started.env

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.doubles.otlp import OtlpReceiver
@@ -16,6 +15,7 @@ from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, QUESTION, TE
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.traced import TracedServer, traced_server
+from tests.support.web import web
 
 MODEL = "nomic-embed-text"
 OPEN_METRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
@@ -45,7 +45,7 @@ def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFa
 def metrics_of(server: TracedServer) -> tuple[str, str]:
     """Those of the API and of the embeddings worker."""
     api = server.http.get("/metrics", headers=OPEN_METRICS)
-    worker = httpx.get(f"http://127.0.0.1:{server.embeddings_metrics}/metrics", headers=OPEN_METRICS, timeout=10)
+    worker = web.get(f"http://127.0.0.1:{server.embeddings_metrics}/metrics", headers=OPEN_METRICS, timeout=10)
     assert api.status_code == worker.status_code == 200
     return api.text, worker.text
 

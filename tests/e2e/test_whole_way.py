@@ -2,7 +2,6 @@
 
 import base64
 
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -13,6 +12,7 @@ from tests.e2e.conftest import Server
 from tests.support.celery_client import PlainClient
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
+from tests.support.web import web
 
 MODEL = "nomic-embed-text"
 
@@ -118,6 +118,6 @@ def _floats(embedding: object) -> object:
 
 
 def test_a_body_that_is_no_json_names_the_problem(ready: Server) -> None:
-    answer = httpx.post(f"{ready.api.url}/v1/embeddings/tasks", content=b'{"text": "%b\xff"}' % TEXT.encode())
+    answer = web.post(f"{ready.api.url}/v1/embeddings/tasks", content=b'{"text": "%b\xff"}' % TEXT.encode())
     assert answer.status_code in (400, 415)
     assert answer.json()["trace_id"]

@@ -12,6 +12,7 @@ import pytest
 from tests.doubles.process import ROOT, DoubleFailedError, OllamaProcess
 from tests.doubles.vectors import expected_vector
 from tests.support.double_client import MODEL, floats
+from tests.support.web import web
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def server(process):
 
 class TestProcess:
     def embed(self, server, timeout=10.0):
-        return httpx.post(
+        return web.post(
             f"{server.url}/api/embed",
             json={"model": MODEL, "input": "a"},
             timeout=timeout,

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from citadel_common.system import cgroup
 from tests.support.child import free_port
 from tests.support.polling import eventually
+from tests.support.web import web
 from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
@@ -23,7 +23,7 @@ class Metered:
 
     def rows(self, metric: str, label: str) -> dict[str, float]:
         """Return values by that label; a metric without labels has one, by the empty name."""
-        families = text_string_to_metric_families(httpx.get(self._url, timeout=30).text)
+        families = text_string_to_metric_families(web.get(self._url, timeout=30).text)
         samples = (sample for family in families for sample in family.samples if sample.name == metric)
         return {sample.labels.get(label, ""): sample.value for sample in samples}
 

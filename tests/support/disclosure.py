@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.planted import SEAL
+from tests.support.web import web
 
 SCRAPE_S = 5.0
 """For the last metrics of a process, which may be frozen."""
@@ -60,7 +61,7 @@ class Disclosures:
     def scrape(self, source: str, url: str) -> None:
         """Search the metrics of a process that still serves them."""
         with contextlib.suppress(httpx.HTTPError):
-            self.search(f"metrics of {source}", httpx.get(url, timeout=SCRAPE_S).content)
+            self.search(f"metrics of {source}", web.get(url, timeout=SCRAPE_S).content)
 
     def search(self, source: str, told: bytes, *, secrets: Iterable[str] = ()) -> None:
         """Search what a source has told; `secrets` are those that were not planted, but made up by the product."""

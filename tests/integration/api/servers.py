@@ -14,6 +14,7 @@ from tests.support.disclosure import DISCLOSURES
 from tests.support.exports import exports
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
+from tests.support.web import web
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60.0
@@ -117,6 +118,6 @@ class Api(Program):
     def _lives(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/livez", timeout=5).status_code == 200
+            return web.get(f"{self.url}/livez", timeout=5).status_code == 200
         except httpx.TransportError:
             return False

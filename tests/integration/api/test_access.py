@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.servers import Api, Program, RedisServer
+from tests.support.web import web
 
 READER, WRITER = "reader-key", "writer-key"
 
@@ -87,13 +88,13 @@ def test_endless_body_is_answered_early(guarded: Api) -> None:
 
 def test_rate_limit(start_api: StartApi) -> None:
     api = start_api(rate_per_minute=5)
-    answers = [httpx.get(f"{api.url}/v1/tasks/x") for _ in range(12)]
+    answers = [web.get(f"{api.url}/v1/tasks/x") for _ in range(12)]
     limited = [answer for answer in answers if answer.status_code == 429]
     # A minute may end in between; then there are two windows of five.
     assert len(limited) in (2, 7)
     assert limited[0].json()["code"] == "rate_limited"
     assert 1 <= int(limited[0].headers["retry-after"]) <= 60
-    assert httpx.get(f"{api.url}/livez").status_code == 200
+    assert web.get(f"{api.url}/livez").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_overload(start_api: StartApi, api_redis: RedisServer, models: None) -> 
     api_redis.store.rpush("embeddings\x06\x166", *["{}"] * 3)
     try:
         for path, body in (("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})):
-            answer = httpx.post(f"{api.url}{path}", json=body)
+            answer = web.post(f"{api.url}{path}", json=body)
             problem = answer.json()
             assert (answer.status_code, (problem.get("error") or problem)["code"]) == (503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
@@ -135,7 +136,7 @@ def test_too_many_waiting(start_api: StartApi, api_redis: RedisServer, models: N
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on turn"}, timeout=60)
         api_redis.store.blpop("started", timeout=60)
-        second = httpx.post(f"{api.url}/v1/embeddings", json={"input": "impatient"}, timeout=60)
+        second = web.post(f"{api.url}/v1/embeddings", json={"input": "impatient"}, timeout=60)
         api_redis.store.lpush("turn", 1)
         assert (second.status_code, second.json()["error"]["code"]) == (503, "overloaded")
         assert "retry-after" in second.headers

@@ -16,6 +16,7 @@ from tests.integration.api.servers import Api
 from tests.integration.api.stack import BATCHES, MODEL, NDJSON, Stack, step_of
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
+from tests.support.web import web
 
 CHUNK = 64
 """Requests in a chunk, by default."""
@@ -241,7 +242,7 @@ def test_an_upload_that_stalls_ends_and_meanwhile_others_are_refused(stack: Stac
     others: list[httpx.Response] = []
 
     def submit_other() -> bool:
-        others.append(httpx.post(f"{small.base_url}{BATCHES}", content=ndjson(requests_of("other", 1)), headers=NDJSON))
+        others.append(web.post(f"{small.base_url}{BATCHES}", content=ndjson(requests_of("other", 1)), headers=NDJSON))
         return others[-1].status_code == 202
 
     def stalling() -> Iterator[bytes]:
@@ -313,7 +314,7 @@ def test_the_size_of_chunks_makes_no_other_batch(stack: Stack, tmp_path: Path) -
     api = stack.another_api(tmp_path / "log", WORKFLOWS__BATCH_CHUNK=7)
     try:
         query = {"idempotency_key": "cut anew"}
-        again = httpx.post(f"{api.url}{BATCHES}", params=query, content=ndjson(requests), headers=NDJSON, timeout=60)
+        again = web.post(f"{api.url}{BATCHES}", params=query, content=ndjson(requests), headers=NDJSON, timeout=60)
         assert (again.status_code, again.headers["location"]) == (202, path)
     finally:
         api.kill_all()

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.fake_worker import DIMENSIONS, cache_vectors, vector_of
 from tests.integration.api.servers import Api, Program, RedisServer, until
+from tests.support.web import web
 
 ERROR_TABLE = [
     ("fail BackendUnavailable", 503, "backend_unavailable"),
@@ -157,7 +158,7 @@ class TestMisses:
         try:
             api = start_api()
             body = {"input": ["x", "y", "x"], "model": "whatever"}
-            answer = httpx.post(f"{api.url}/v1/embeddings", json=body, timeout=60)
+            answer = web.post(f"{api.url}/v1/embeddings", json=body, timeout=60)
             assert len(vectors_in(answer)) == 3
             assert list(computed) == ["x", "y", "x"]
             assert len(vectors_in(answer)[0]) == DIMENSIONS
@@ -188,6 +189,6 @@ def test_a_lost_announcement_is_made_good(http: httpx.Client, api_redis: RedisSe
 def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
     """A worker that does not finish in time is a 504, and what was left in the queue is not run later."""
     api = start_api(request_timeout=0.5)
-    answer = httpx.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
+    answer = web.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
     api_redis.store.lpush("deadline", 1)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -17,6 +17,7 @@ from tests.integration.api.stack import WAIT
 from tests.support.fixtures import require_postgres
 from tests.support.polling import eventually
 from tests.support.postgres_server import PASSWORD, PostgresProcess
+from tests.support.web import web
 
 REQUIRED = {
     "broker": True,
@@ -168,10 +169,10 @@ def test_refused_credentials_are_told_and_not_shown(api_redis: RedisServer, dsn:
     environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_POSTGRES_DSN": wrong, "CITADEL_API__WORKERS": "1"}
     api = Api(environment, tmp_path / "log")
     try:
-        answer = httpx.get(f"{api.url}/readyz", timeout=60)
+        answer = web.get(f"{api.url}/readyz", timeout=60)
         assert answer.status_code == 503
         assert "refuses the credentials" in answer.json()["detail"]
-        assert "wrong-secret" not in answer.text + httpx.get(f"{api.url}/v1/health", timeout=60).text
+        assert "wrong-secret" not in answer.text + web.get(f"{api.url}/v1/health", timeout=60).text
     finally:
         api.kill_all()
 

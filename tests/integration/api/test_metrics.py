@@ -5,9 +5,8 @@ import re
 import signal
 from pathlib import Path
 
-import httpx
-
 from tests.integration.api.servers import Api, until
+from tests.support.web import web
 
 COUNT = re.compile(r'^citadel_api_requests_total\{route="/livez",status="200"\} (\S+)$', re.MULTILINE)
 KEPT_AWAY = re.compile(r'^citadel_breakers_open\{backend="postgresql"\} (\S+)$', re.MULTILINE)
@@ -16,7 +15,7 @@ REQUESTS = 40
 
 def told(api: Api, pattern: re.Pattern[str]) -> list[float]:
     """Values of the rows that fit, on a connection of its own."""
-    answer = httpx.get(f"{api.url}/metrics", timeout=10)
+    answer = web.get(f"{api.url}/metrics", timeout=10)
     assert answer.status_code == 200
     return [float(value) for value in pattern.findall(answer.text)]
 
@@ -33,7 +32,7 @@ def test_metrics_are_those_of_all_server_processes(redis_url: str, postgres_dsn:
         until(lambda: "api_ready" in api.log.read_text() and api.log.read_text().count("api_ready") == 2, "the start")
         before = counted(api)
         for _ in range(REQUESTS):
-            httpx.get(f"{api.url}/livez", timeout=10)
+            web.get(f"{api.url}/livez", timeout=10)
         until(lambda: counted(api) == before + REQUESTS, "the count")
         assert {counted(api) for _ in range(10)} == {before + REQUESTS}
         assert list(tmp_path.glob("citadel-api-*"))
@@ -48,7 +47,7 @@ def test_metrics_need_a_key_where_there_are_keys(redis_url: str, postgres_dsn: s
     stores = {"CITADEL_BROKER_URL": redis_url, "CITADEL_POSTGRES_DSN": postgres_dsn, "CITADEL_API__WORKERS": "1"}
     api = Api(stores | {"CITADEL_API__KEYS": key}, tmp_path / "log")
     try:
-        assert httpx.get(f"{api.url}/metrics", timeout=10).status_code == 401
+        assert web.get(f"{api.url}/metrics", timeout=10).status_code == 401
     finally:
         api.kill_all()
 
@@ -59,7 +58,7 @@ def test_gauges_are_the_sum_of_the_server_processes_that_live(redis_url: str, tm
     api = Api(stores | {"CITADEL_API__WORKERS": "2"}, tmp_path / "log")
 
     def both_know() -> bool:
-        httpx.get(f"{api.url}/readyz", timeout=10)
+        web.get(f"{api.url}/readyz", timeout=10)
         return told(api, KEPT_AWAY) == [2]
 
     try:

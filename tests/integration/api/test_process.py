@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.servers import Api, Program, RedisServer, until
+from tests.support.web import web
 
 
 def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
@@ -59,7 +60,7 @@ def test_sigterm_finishes_what_is_in_flight(
 
 def _refuses(url: str) -> bool:
     try:
-        httpx.get(f"{url}/livez", timeout=5)
+        web.get(f"{url}/livez", timeout=5)
     except httpx.ConnectError:
         return True
     except httpx.TransportError:
@@ -118,10 +119,10 @@ def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisSe
     api = start_api()
     api_redis.pause()
     try:
-        health = httpx.get(f"{api.url}/v1/health", timeout=60).json()
+        health = web.get(f"{api.url}/v1/health", timeout=60).json()
         assert health["status"] == "down"
         assert "no answer within 2 s" in health["components"]["results"]["detail"]
-        answer = httpx.post(f"{api.url}/v1/embeddings/tasks", json={"text": "new"}, timeout=60)
+        answer = web.post(f"{api.url}/v1/embeddings/tasks", json={"text": "new"}, timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
     finally:
         api_redis.resume()
@@ -131,10 +132,10 @@ def test_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> No
     api_redis.kill()
     try:
         api = start_api()
-        assert httpx.get(f"{api.url}/readyz").status_code == 503
+        assert web.get(f"{api.url}/readyz").status_code == 503
     finally:
         api_redis.restart()
-    until(lambda: httpx.get(f"{api.url}/readyz").status_code == 200, "readiness")
+    until(lambda: web.get(f"{api.url}/readyz").status_code == 200, "readiness")
 
 
 def test_secrets_stay_out_of_answers_and_logs(api_redis: RedisServer, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.api.servers import Api
 from tests.integration.api.stack import WAIT, Stack, embedding
 from tests.support.polling import eventually
+from tests.support.web import web
 
 EVENTS = {"accept": "text/event-stream"}
 JSON = {"accept": "application/json"}
@@ -71,7 +72,7 @@ class Client(threading.Thread):
     def _follow(self) -> None:
         last = str(self.events[-1]["seq"]) if self.events else "0"
         url, headers = self._api().url + self._path + "/events", EVENTS | {"last-event-id": last}
-        with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
+        with web.stream("GET", url, headers=headers, timeout=30) as answer:
             if answer.status_code != 200:
                 return
             self.connections += 1
@@ -192,7 +193,7 @@ def test_a_follower_outlasts_an_outage_in_which_others_are_refused(stack: Stack,
         eventually(lambda: client.events)
         stack.postgres.stop()
         # the follower, who looks every two seconds, fails too
-        assert [httpx.get(f"{api.url}/v1/runs").status_code for _ in range(5)] == [503] * 5
+        assert [web.get(f"{api.url}/v1/runs").status_code for _ in range(5)] == [503] * 5
         stack.postgres.start()
         stack.waiting(path)
         eventually(lambda: stack.http.post(f"{path}/signals/go").is_success)

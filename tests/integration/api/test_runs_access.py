@@ -11,6 +11,7 @@ from tests.integration.api.servers import Api
 from tests.integration.api.stack import BATCHES, MODEL, WAIT, Stack, open_stack
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
+from tests.support.web import web
 
 SECRETS = {"reader": "read", "writer": "submit"}
 KEYS = [
@@ -40,29 +41,29 @@ def bearer(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", READING)
 def test_reading_needs_the_scope_read(pair: Stack, path: str) -> None:
-    assert httpx.get(pair.api.url + path).status_code == 401
-    assert httpx.get(pair.api.url + path, headers=bearer("writer")).status_code == 403
-    assert httpx.get(pair.api.url + path, headers=bearer("reader")).status_code in (200, 404)
+    assert web.get(pair.api.url + path).status_code == 401
+    assert web.get(pair.api.url + path, headers=bearer("writer")).status_code == 403
+    assert web.get(pair.api.url + path, headers=bearer("reader")).status_code in (200, 404)
 
 
 @pytest.mark.parametrize("path", WRITING)
 def test_writing_needs_the_scope_submit(pair: Stack, path: str) -> None:
     for headers, status in (({}, 401), (bearer("nobody"), 401), (bearer("reader"), 403)):
-        assert httpx.post(pair.api.url + path, json=DEFINITION, headers=headers).status_code == status
-    assert httpx.post(pair.api.url + path, json=DEFINITION, headers=bearer("writer")).status_code not in (401, 403)
+        assert web.post(pair.api.url + path, json=DEFINITION, headers=headers).status_code == status
+    assert web.post(pair.api.url + path, json=DEFINITION, headers=bearer("writer")).status_code not in (401, 403)
 
 
 def test_two_processes_show_the_same_runs_and_wake_each_others_followers(pair: Stack) -> None:
     assert len(pair.api.family) >= 3
     for _ in range(4):  # each request may reach either process
-        answer = httpx.post(f"{pair.api.url}/v1/workflows", json=DEFINITION, headers=bearer("writer"))
+        answer = web.post(f"{pair.api.url}/v1/workflows", json=DEFINITION, headers=bearer("writer"))
         path = answer.headers["location"]
-        with httpx.stream("GET", f"{pair.api.url}{path}/events", headers=bearer("reader"), timeout=30) as events:
+        with web.stream("GET", f"{pair.api.url}{path}/events", headers=bearer("reader"), timeout=30) as events:
             pieces = events.iter_lines()
             assert any("step_waiting" in line for line in pieces)
-            httpx.post(f"{pair.api.url}{path}/signals/go", headers=bearer("writer")).raise_for_status()
+            web.post(f"{pair.api.url}{path}/signals/go", headers=bearer("writer")).raise_for_status()
             assert "event: end" in list(pieces)
-        assert httpx.get(f"{pair.api.url}{path}", headers=bearer("reader")).json()["status"] == "succeeded"
+        assert web.get(f"{pair.api.url}{path}", headers=bearer("reader")).json()["status"] == "succeeded"
 
 
 def test_the_api_starts_and_serves_embeddings_while_postgres_is_away(
@@ -76,21 +77,21 @@ def test_the_api_starts_and_serves_embeddings_while_postgres_is_away(
         pair.postgres.start()
     try:
         answer = eventually(lambda: (found := submit(api)).status_code == 202 and found)
-        assert httpx.get(api.url + answer.headers["location"]).status_code == 200
+        assert web.get(api.url + answer.headers["location"]).status_code == 200
     finally:
         api.kill_all()
 
 
 def embed(api: Api) -> httpx.Response:
-    return httpx.post(f"{api.url}/v1/embeddings", json={"input": "without a record", "model": MODEL}, timeout=60)
+    return web.post(f"{api.url}/v1/embeddings", json={"input": "without a record", "model": MODEL}, timeout=60)
 
 
 def submit(api: Api) -> httpx.Response:
-    return httpx.post(f"{api.url}/v1/workflows", json=DEFINITION, timeout=60)
+    return web.post(f"{api.url}/v1/workflows", json=DEFINITION, timeout=60)
 
 
 def test_the_openapi_document_has_all_routes_and_every_reference_in_it_leads_somewhere(pair: Stack) -> None:
-    document = httpx.get(f"{pair.api.url}/openapi.json").json()
+    document = web.get(f"{pair.api.url}/openapi.json").json()
     assert document["openapi"].startswith("3.")
     templates = set(map(template_of, [*READING, *WRITING]))
     assert templates <= set(document["paths"])

@@ -25,10 +25,16 @@ class ApiReadiness:
     """The API answers, and finds well what it needs."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._http = httpx.Client(base_url=url, trust_env=False, timeout=PROBE_TIMEOUT_S)
+        self._citadel = Citadel(url, timeout=PROBE_TIMEOUT_S, retry=NEVER)
         self._degraded_since: float | None = None
         self.waiting_for = "the API to answer"
         self.missing: list[str] = []
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+        self._citadel.close()
 
     def ready(self) -> bool:
         """Look once."""
@@ -43,13 +49,11 @@ class ApiReadiness:
         return False
 
     def _probe(self) -> bool:
-        with httpx.Client(base_url=self._url, trust_env=False, timeout=PROBE_TIMEOUT_S) as http:
-            answer = http.get("/readyz")
+        answer = self._http.get("/readyz")
         if not answer.is_success:
             self.waiting_for = f"the API to be ready: {answer.text[:500]}"
             return False
-        with Citadel(self._url, timeout=PROBE_TIMEOUT_S, retry=NEVER) as citadel:
-            health = citadel.health()
+        health = self._citadel.health()
         down = {name: part for name, part in health.components.items() if part.status == "down" and name not in LATE}
         self.missing = [f"{name} ({part.detail})" for name, part in down.items()]
         self.waiting_for = f"what is down: {', '.join(self.missing)}"

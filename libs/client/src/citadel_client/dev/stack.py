@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -160,9 +161,9 @@ class DevStack:
         readiness.wait(stores, servers.ready, lambda: servers.waiting_for, SERVERS_START_S)
         for child in services:
             child.start()
-        api = readiness.ApiReadiness(self.api_url)
-        readiness.wait(stores + services, api.ready, lambda: api.waiting_for, self._start_timeout)
-        self.missing = api.missing
+        with closing(readiness.ApiReadiness(self.api_url)) as api:
+            readiness.wait(stores + services, api.ready, lambda: api.waiting_for, self._start_timeout)
+            self.missing = api.missing
         for child in late:
             child.start()
         readiness.wait([], lambda: all(child.pid for child in late), lambda: "the other services", SERVERS_START_S)

@@ -25,12 +25,9 @@ class HttpClient:
         headers = {"content-type": "application/json"}
         if settings.api_key is not None:
             headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-        keep = 4 * settings.max_concurrency
+        self._headers, self._keep = headers, 4 * settings.max_concurrency
         self._connect_timeout = settings.connect_timeout
-        self._near = Connections(headers, keep=keep, connect_timeout=settings.connect_timeout)
-        self._far = httpx.AsyncClient(
-            headers=headers, limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep)
-        )
+        self._near = Connections(headers, keep=self._keep, connect_timeout=settings.connect_timeout)
 
     async def post(self, url: str, body: dict[str, Any], *, timeout: float) -> Answer:
         """The answer, whatever its status.
@@ -58,6 +55,12 @@ class HttpClient:
         except (HungUp, httpx.HTTPError) as error:
             raise ServerFailed(f"{host_of(url)} hung up: {_reason(error)}") from None
 
+    @functools.cached_property
+    def _far(self) -> httpx.AsyncClient:
+        """Made when it is first used: it loads the certificates of all authorities."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._keep)
+        return httpx.AsyncClient(headers=self._headers, limits=limits)
+
     async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
         limits = httpx.Timeout(None, connect=self._connect_timeout)
         response = await self._far.request(method, url, content=content, timeout=limits)
@@ -66,7 +69,8 @@ class HttpClient:
     async def aclose(self) -> None:
         """Closes the connections."""
         self._near.close()
-        await self._far.aclose()
+        if "_far" in self.__dict__:
+            await self._far.aclose()
 
 
 @functools.cache
