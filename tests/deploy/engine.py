@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.required import lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
@@ -42,11 +42,8 @@ def inspect(*names: str) -> list[dict[str, Any]]:
 def require_engine(*, running: bool = True) -> None:
     """Skip without Docker and Compose, or without an engine that runs; fail in CI."""
     reason = _missing(running=running)
-    if reason is None:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if reason is not None:
+        lacking(reason)
 
 
 def _missing(*, running: bool) -> str | None:

@@ -1,13 +1,12 @@
 """The query by which KEDA scales, asked of Prometheus' own engine."""
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.required import program
 from tests.unit.k8s.rendering import rendered
 
 READY = 'citadel_queue_ready_messages{{queue="{queue}",namespace="{namespace}",lane="{lane}",instance="{instance}"}}'
@@ -18,12 +17,7 @@ MINE = {"queue": "embeddings", "namespace": "citadel", "lane": "batch", "instanc
 @pytest.fixture(scope="module")
 def promtool() -> str:
     """The program."""
-    found = shutil.which("promtool")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("promtool is missing")
-        pytest.skip("promtool is missing: it is in Debian's package prometheus")
-    return found
+    return program("promtool", hint="it is in Debian's package prometheus")
 
 
 def series(template: str, value: int, **changes: str) -> dict[str, str]:

@@ -5,28 +5,17 @@ path, Loki's file where `loki` is.
 """
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.required import optional_program, program
 from tests.unit.observability.files import RULE_TESTS, RULES, STACK, dashboard_queries, load
 
 PROMETHEUS = STACK / "prometheus"
 SECONDS = 120
-
-
-def program(*names: str, required: bool = False) -> str:
-    """The first of these programs on the path; the test is skipped without, or fails where it must be there."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found:
-        return found
-    reason = f"{' or '.join(names)} is not installed"
-    if required and os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -45,7 +34,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 @pytest.fixture
 def promtool() -> str:
-    return program("promtool", required=True)
+    return program("promtool")
 
 
 @pytest.fixture
@@ -97,9 +86,9 @@ def test_a_query_that_does_not_parse_is_found(promtool, tmp_path):
 
 @pytest.mark.parametrize("percent", ["10", "100"])
 def test_the_collector_accepts_its_configuration(percent):
-    collector = program("otelcol-contrib", "otelcol")
+    collector = optional_program("otelcol-contrib", "otelcol")
     run(collector, "validate", "--config", STACK / "collector.yaml", CITADEL_TRACE_PERCENT=percent)
 
 
 def test_loki_accepts_its_configuration():
-    run(program("loki"), "-verify-config", f"-config.file={STACK / 'loki.yaml'}")
+    run(optional_program("loki"), "-verify-config", f"-config.file={STACK / 'loki.yaml'}")

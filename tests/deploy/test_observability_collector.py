@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import threading
 import time
 import urllib.request
@@ -17,6 +16,7 @@ import yaml
 
 from tests.support.child import free_port, spawn
 from tests.support.polling import eventually
+from tests.support.required import optional_program
 from tests.unit.observability.files import STACK
 
 WAIT = "2s"
@@ -127,9 +127,7 @@ def sink() -> Iterator[tuple[Sink, str]]:
 
 @pytest.fixture
 def collector(sink, tmp_path) -> Iterator[Collector]:
-    program = shutil.which("otelcol-contrib") or shutil.which("otelcol")
-    if program is None:
-        pytest.skip("otelcol-contrib or otelcol is not installed")
+    program = optional_program("otelcol-contrib", "otelcol")
     kept, url = sink
     lines = tmp_path / "containers" / "abc" / "abc-json.log"
     lines.parent.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """Fixtures for every test that talks to a real Redis or PostgreSQL."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,17 +13,14 @@ from tests.support.celery_client import PlainClient
 from tests.support.fleet import Fleet, open_fleet
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess, redis_binary
+from tests.support.required import lacking
 from tests.support.worker import WorkerProcess
 
 
 def require_redis() -> None:
     """Skip where there is no Redis server; fail in CI, where one must be."""
-    if redis_binary() is not None:
-        return
-    reason = "no redis-server: neither embedded in this environment nor on PATH"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if redis_binary() is None:
+        lacking("no redis-server: neither embedded in this environment nor on PATH")
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +50,7 @@ def require_postgres() -> None:
     try:
         Programs.find()
     except NoPostgres as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        lacking(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
 """What systemd itself says of the units, where its tools are: every line of them is known, and little is exposed."""
 
-import os
 import re
 import shutil
 import subprocess
 
 import pytest
 
+from tests.support.required import program
 from tests.unit.deploy.unit_files import NEWER, SERVICES, UNITS
 
-ANALYZE = shutil.which("systemd-analyze")
 TIMEOUT_S = 60
 MOST_EXPOSED = 2.0
 STANDARD = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
@@ -20,14 +19,12 @@ PROGRAMS = ("python", "citadel-worker")
 @pytest.fixture(scope="module")
 def analyze(tmp_path_factory):
     """Runs the tool on a root with the units as they are installed; what it prints, both channels together."""
-    if ANALYZE is None:
-        reason = "systemd-analyze is not installed"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    command = program("systemd-analyze")
     root = tmp_path_factory.mktemp("root")
 
     def run(*arguments):
         done = subprocess.run(
-            [ANALYZE, f"--root={root}", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            [command, f"--root={root}", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
         return done.stdout + done.stderr
 

@@ -1,7 +1,5 @@
 """The manifests are what the chart renders, and kustomize makes one whole of them."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.required import program
 from tests.unit.k8s.rendering import ROOT, package
 from tests.unit.k8s.test_schemas import KUBERNETES, check
 
@@ -50,12 +49,7 @@ def test_manifests_hold_no_secret_and_no_hook(name: str) -> None:
 @pytest.fixture(scope="module")
 def kubectl() -> str:
     """The command."""
-    found = shutil.which("kubectl")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("kubectl is missing")
-        pytest.skip("kubectl is missing")
-    return found
+    return program("kubectl")
 
 
 @pytest.mark.deploy

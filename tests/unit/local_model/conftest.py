@@ -1,7 +1,6 @@
 """The model, and a cache that it has filled."""
 
 import importlib.util
-import os
 import shutil
 from pathlib import Path
 
@@ -9,16 +8,14 @@ import pytest
 
 from citadel_embeddings.backends.local import LocalModel
 from citadel_embeddings.backends.local.weights import PACKAGE
+from tests.support.required import lacking
 
 
 @pytest.fixture(scope="session", autouse=True)
 def packages():
     missing = [name for name in ("ctranslate2", "tokenizers", PACKAGE) if importlib.util.find_spec(name) is None]
     if missing:
-        reason = f"the built-in model's packages are not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(f"the built-in model's packages are not installed: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")
