@@ -104,8 +104,8 @@ class Beats:
 
     def wait_for_more(self, count: int) -> None:
         """Wait until that many further messages are published."""
-        before = len(messages(self.store))
-        eventually(lambda: len(messages(self.store)) >= before + count)
+        wanted = waiting(self.store) + count
+        eventually(lambda: waiting(self.store) >= wanted)
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +114,11 @@ class Beats:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+def waiting(store: "redis.Redis") -> int:
+    """Return how many messages wait on the queue."""
+    return sum(int(store.llen(name)) for name in lists_of(QUEUE))
 
 
 def messages(store: "redis.Redis") -> list[Periodic]:

@@ -13,17 +13,30 @@ from tests.integration.api.servers import Api, Program, RedisServer, until
 from tests.support.web import web
 
 
+@pytest.fixture(scope="module")
+def patient(start_api: StartApi, models: None) -> Api:
+    """An API that knows the fake models and lets a request take ten minutes, for all tests that do not end it."""
+    return start_api(request_timeout=600)
+
+
+@pytest.fixture
+def ready(patient: Api) -> Api:
+    """The same, and its Redis is there."""
+    with httpx.Client(base_url=patient.url, timeout=60) as client:
+        until(lambda: client.get("/readyz").status_code == 200, "readiness")
+    return patient
+
+
 def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
     program = Program("citadel_orchestration.api", environment, log)
     code = program.process.wait(timeout=60)
     return code, log.read_text().splitlines()
 
 
-def test_port_in_use(start_api: StartApi, tmp_path: Path) -> None:
-    api = start_api()
-    code, lines = refused({"CITADEL_API__PORT": str(api.port)}, tmp_path / "log")
+def test_port_in_use(patient: Api, tmp_path: Path) -> None:
+    code, lines = refused({"CITADEL_API__PORT": str(patient.port)}, tmp_path / "log")
     assert code != 0
-    assert lines == [f"citadel: cannot listen on 127.0.0.1:{api.port}: Address already in use"]
+    assert lines == [f"citadel: cannot listen on 127.0.0.1:{patient.port}: Address already in use"]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +99,9 @@ def test_a_lost_parent_ends_the_servers(start_api: StartApi) -> None:
     until(lambda: not api.family, "the end of the orphans")
 
 
-def test_redis_down_and_back(start_api: StartApi, api_redis: RedisServer, models: None) -> None:
-    api = start_api()
+def test_redis_down_and_back(ready: Api, api_redis: RedisServer) -> None:
     requests = [("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})]
-    with httpx.Client(base_url=api.url, timeout=60) as client:
+    with httpx.Client(base_url=ready.url, timeout=60) as client:
         assert client.post("/v1/embeddings/tasks", json={"text": "before"}).status_code == 202
         api_redis.kill()
         try:
@@ -116,6 +128,7 @@ def test_redis_down_and_back(start_api: StartApi, api_redis: RedisServer, models
 
 
 def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisServer) -> None:
+    """By an API that knows of no outage."""
     api = start_api()
     api_redis.pause()
     try:
@@ -152,12 +165,11 @@ def test_secrets_stay_out_of_answers_and_logs(api_redis: RedisServer, tmp_path: 
         api.kill_all()
 
 
-def test_a_long_outage_ends_a_wait(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
+def test_a_long_outage_ends_a_wait(ready: Api, api_redis: RedisServer, worker: Program) -> None:
     """A result store that stays away is told to those who wait, well before their deadline."""
-    api = start_api(request_timeout=600)
     api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(httpx.post, f"{api.url}/v1/embeddings", json={"input": "wait on gone"}, timeout=100)
+        answer = threads.submit(httpx.post, f"{ready.url}/v1/embeddings", json={"input": "wait on gone"}, timeout=100)
         api_redis.store.blpop("started", timeout=60)
         api_redis.kill()
         try:

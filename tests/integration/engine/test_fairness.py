@@ -1,9 +1,19 @@
 """A run that fans out wide takes no more than its share: a small run beside it is not held up."""
 
+import pytest
+
 from tests.support.polling import eventually
 
-ITEMS = 2_000
-PARALLEL = 256
+ITEMS = 1_000
+PARALLEL = 128
+
+
+@pytest.fixture(scope="module")
+def workers(platform):
+    """One worker of each kind, so that all stand in the same line."""
+    platform.orchestration()
+    platform.embeddings()
+    return platform
 
 
 def text(step_id, value, **others):

@@ -5,6 +5,21 @@ import pytest
 from tests.support.polling import eventually
 
 
+@pytest.fixture(scope="module")
+def two(platform):
+    """Two orchestration workers: nothing here embeds."""
+    platform.orchestration()
+    platform.orchestration()
+    return platform
+
+
+@pytest.fixture
+def workers(two):
+    """Them, with doubles that are healthy and have counted nothing."""
+    two.doubles.reset()
+    return two
+
+
 def ask(step_id, query, **others):
     return {"step_id": step_id, "type": "llm_query", "parameters": {"query": query}} | others
 

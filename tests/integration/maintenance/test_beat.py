@@ -1,12 +1,22 @@
 """Several beats on one Redis: whatever becomes of them, every slot is published once."""
 
 import signal
+from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
 
-from citadel_common.schedule import LEADER, Schedule
-from tests.support.beat import TASK, assert_every_slot_once, entry, messages, open_beats
+from citadel_common.schedule import LEADER, Schedule, ScheduledEntry
+from tests.support.beat import (
+    TASK,
+    BeatProcess,
+    Periodic,
+    assert_every_slot_once,
+    entry,
+    messages,
+    open_beats,
+    waiting,
+)
 from tests.support.polling import eventually
 from tests.support.worker import WorkerProcess
 
@@ -38,25 +48,59 @@ def other_than(pair, leader):
     return eventually(lambda: next((beat for beat in [pair.leader()] if beat is not leader), None))
 
 
-def test_every_slot_is_published_once(pair):
-    pair.wait_for_more(50)
-    assert_complete(pair)
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """What two candidates have done that nobody disturbed, and what could be read meanwhile and afterwards."""
+
+    first_leader: BeatProcess
+    last_leader: BeatProcess
+    gained: int
+    named: str
+    known: list[ScheduledEntry]
+    named_after: str | None
+    known_after: list[ScheduledEntry]
+    published: list[Periodic]
 
 
-def test_one_leads_the_other_waits(pair):
-    leader = pair.leader()
-    pair.wait_for_more(20)
-    assert leader is pair.leader()
-    assert len(leader.events("leader_gained")) == 1
+@pytest.fixture(scope="module")
+def undisturbed(redis_server):
+    with open_beats(redis_server, *ENTRIES) as pair:
+        pair.start()
+        pair.start()
+        first, schedule = pair.leader(), Schedule(pair.store)
+        pair.wait_for_more(50)
+        eventually(lambda: all(entry.last_slot for entry in schedule.entries()))
+        last, named, known = pair.leader(), schedule.leader(), schedule.entries()
+        pair.stop()
+        return Undisturbed(
+            first_leader=first,
+            last_leader=last,
+            gained=len(first.events("leader_gained")),
+            named=named,
+            known=known,
+            named_after=schedule.leader(),
+            known_after=schedule.entries(),
+            published=messages(pair.store),
+        )
+
+
+def test_every_slot_is_published_once(undisturbed):
+    assert_every_slot_once(undisturbed.published, PERIODS)
+
+
+def test_one_leads_the_other_waits(undisturbed):
+    assert undisturbed.last_leader is undisturbed.first_leader
+    assert undisturbed.gained == 1
 
 
 def test_a_killed_leader_is_succeeded(pair):
-    for _ in range(2):
-        leader = pair.leader()
-        pair.wait_for_more(8)
-        pair.end(leader)
-        pair.start()
-        pair.wait_for_more(8)
+    """By the one that waited, and by the one that was started then."""
+    pair.wait_for_more(8)
+    pair.end(pair.leader())
+    pair.start()
+    pair.wait_for_more(8)
+    pair.end(pair.leader())
+    pair.wait_for_more(8)
     assert_complete(pair)
 
 
@@ -86,17 +130,17 @@ def test_a_leader_paused_alone_goes_on(beats):
     assert_complete(beats)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_leader_that_is_told_to_stop_hands_over_at_once(redis_server, number):
+def test_a_leader_that_is_told_to_stop_hands_over_at_once(redis_server):
     """The lock would hold for an hour."""
     with open_beats(redis_server, *ENTRIES, BEAT__LOCK_TTL="3600") as pair:
         pair.start()
-        leader = pair.leader()
-        pair.start()
-        leader.signal(number)
-        assert leader.wait() == 0
-        successor = other_than(pair, leader)
-        pair.wait_for_more(5)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            leader = pair.leader()
+            pair.start()
+            leader.signal(number)
+            assert leader.wait() == 0
+            successor = other_than(pair, leader)
+            pair.wait_for_more(5)
         assert successor.terminate() == 0
         assert_every_slot_once(messages(pair.store), PERIODS)
 
@@ -106,7 +150,7 @@ def test_an_emptied_redis_is_used_again(pair):
     pair.wait_for_more(5)
     before = {message.task_id for message in messages(pair.store)}
     pair.server.flush()
-    eventually(lambda: len(messages(pair.store)) > 20)
+    eventually(lambda: waiting(pair.store) > 20)
     pair.stop()
     after = [message.task_id for message in messages(pair.store)]
     assert len(after) == len(set(after))
@@ -127,31 +171,24 @@ def test_a_lone_leader_leaves_nothing_out_when_redis_is_emptied(beats):
         assert moments == list(range(moments[0], moments[-1] + 1, period))
 
 
-def test_messages_are_complete(beats):
-    beats.start()
-    beats.wait_for_more(10)
-    beats.stop()
-    for message in messages(beats.store):
+def test_messages_are_complete(undisturbed):
+    for message in undisturbed.published:
         assert (message.task, message.kwargs) == (TASK, {"texts": []})
         assert message.headers["expires"] > message.headers["citadel_slot"].partition(" ")[2]
-    assert len({message.task_id for message in messages(beats.store)}) == len(messages(beats.store))
+    assert len({message.task_id for message in undisturbed.published}) == len(undisturbed.published)
 
 
-def test_the_state_can_be_read(beats):
-    leader = beats.start()
-    schedule = Schedule(beats.store)
-    beats.wait_for_more(10)
-    eventually(lambda: all(entry.last_slot for entry in schedule.entries()))
-    assert leader.identity in schedule.leader()
-    for known in schedule.entries():
+def test_the_state_can_be_read(undisturbed):
+    leader = undisturbed.first_leader.identity
+    assert leader in undisturbed.named
+    for known in undisturbed.known:
         assert (known.task, known.when.partition(" ")[0]) == (TASK, "every")
         assert known.next_at > known.last_slot
-        assert leader.identity in known.leader
-    assert [known.name for known in schedule.entries()] == sorted(PERIODS)
-    beats.stop()
-    assert schedule.leader() is None
-    last = {message.task_id for message in messages(beats.store)}
-    assert {known.last_task_id for known in schedule.entries()} <= last
+        assert leader in known.leader
+    assert [known.name for known in undisturbed.known] == sorted(PERIODS)
+    assert undisturbed.named_after is None
+    published = {message.task_id for message in undisturbed.published}
+    assert {known.last_task_id for known in undisturbed.known_after} <= published
 
 
 def test_an_entry_that_is_gone_is_forgotten(beats):

@@ -58,25 +58,21 @@ def test_the_built_in_schedule_runs(own_redis):
         assert beat.terminate() == 0
 
 
-def test_an_outage_of_redis_is_survived(beats, own_redis):
-    beat = beats.start()
-    beats.wait_for_more(3)
+def test_a_candidate_starts_before_its_redis_and_survives_an_outage(beats, own_redis):
     own_redis.kill()
+    beat = beats.start()
     beat.wait_for("store_unavailable")
     own_redis.restart()
     beat.wait_for("store_answers_again")
     beats.wait_for_more(3)
+    own_redis.kill()
+    beat.wait_for("store_unavailable", times=2)
+    own_redis.restart()
+    beat.wait_for("store_answers_again", times=2)
+    beats.wait_for_more(3)
     beats.stop()
     ids = [message.task_id for message in messages(beats.store)]
     assert len(ids) == len(set(ids))
-
-
-def test_a_candidate_starts_before_its_redis(beats, own_redis):
-    own_redis.kill()
-    beat = beats.start()
-    beat.wait_for("store_unavailable")
-    own_redis.restart()
-    beats.wait_for_more(3)
 
 
 def test_a_redis_that_hangs_does_not_hold_up_a_stop(beats, own_redis):
@@ -86,20 +82,27 @@ def test_a_redis_that_hangs_does_not_hold_up_a_stop(beats, own_redis):
         assert beat.terminate() == 0
 
 
-@pytest.mark.parametrize("case", ["leading", "waiting", "without Redis"])
-def test_the_health_file_is_touched(own_redis, tmp_path, case):
-    file = tmp_path / "health" / "beat"
-    quick = entry("quick", every="200ms")
-    with BeatProcess(own_redis.url, quick) as first, own_redis.client() as store:
-        eventually(lambda: first.leads(store))
-        if case == "leading":
-            first.kill()
-        if case == "without Redis":
-            own_redis.kill()
-        with BeatProcess(own_redis.url, quick, BEAT__HEALTH_FILE=file):
-            eventually(file.exists)
-            os.utime(file, (0, 0))
-            eventually(lambda: file.stat().st_mtime > 0)
+def test_the_health_file_is_touched(beats, own_redis, tmp_path):
+    """By the one that leads, the one that waits, and by both when there is no Redis."""
+    files = [tmp_path / "health" / name for name in ("leading", "waiting")]
+    leader = beats.start(BEAT__HEALTH_FILE=files[0])
+    assert beats.leader() is leader
+    other = beats.start(BEAT__HEALTH_FILE=files[1])
+    assert_touched(files)
+    assert beats.leader() is leader
+    assert not other.events("leader_gained")
+    own_redis.kill()
+    leader.wait_for("store_unavailable")
+    other.wait_for("store_unavailable")
+    assert_touched(files)
+
+
+def assert_touched(files):
+    """They are, again and again."""
+    for file in files:
+        eventually(file.exists)
+        os.utime(file, (0, 0))
+        eventually(lambda file=file: file.stat().st_mtime > 0)
 
 
 def test_no_secret_is_logged():
