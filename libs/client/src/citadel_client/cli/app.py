@@ -10,7 +10,7 @@ import typer
 from citadel_client.cli import batch, cache, collections, dead_letters, embed, operations, runs, stack, top, workflow
 from citadel_client.cli.console import say
 from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
-from citadel_client.demo.passes import DemoFailed
+from citadel_client.demo.errors import DemoFailed
 from citadel_client.dev import DevError
 from citadel_client.errors import CitadelApiError
 

@@ -12,14 +12,11 @@ from citadel_client.chunks import Progress
 from citadel_client.cli.console import progress
 from citadel_client.client import Citadel
 from citadel_client.demo.corpus import Doc
+from citadel_client.demo.errors import DemoFailed
 from citadel_client.vectors import Embedded
 
 TOLERANCE = 0.01
 """Difference in any component that a cache of half precision may make."""
-
-
-class DemoFailed(Exception):
-    """The demo did not do what it is to show."""
 
 
 class Clock:
