@@ -29,12 +29,7 @@ def server(process):
 
 class TestProcess:
     def embed(self, server, timeout=10.0):
-        return web.post(
-            f"{server.url}/api/embed",
-            json={"model": MODEL, "input": "a"},
-            timeout=timeout,
-            trust_env=False,
-        )
+        return web.post(f"{server.url}/api/embed", json={"model": MODEL, "input": "a"}, timeout=timeout)
 
     def test_embed_and_stats(self, server):
         assert np.array_equal(floats(self.embed(server).json()["embeddings"][0]), expected_vector(MODEL, "a"))
