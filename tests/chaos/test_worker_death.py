@@ -72,32 +72,18 @@ def test_a_worker_that_falls_silent_is_taken_for_dead(fleet):
     assert not silent.is_over
 
 
-def killed_by_its_task(fleet, death, **settings):
+FEW_DELIVERIES = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
+CODES = ["worker_lost", "worker_lost", "deliveries_exhausted"]
+
+
+def killed_by_its_task(fleet):
     """Lets a worker begin the task and die with it; its process id."""
-    worker = fleet.start(**settings)
-    eventually(lambda: fleet.double.stats()["requests"] > death)
+    before = fleet.double.stats()["requests"]
+    worker = fleet.start(**FEW_DELIVERIES)
+    eventually(lambda: fleet.double.stats()["requests"] > before)
     eventually(lambda: held(fleet))
     worker.kill()
     return worker.pid
-
-
-def test_a_task_that_kills_every_worker_is_put_aside(fleet):
-    fleet.double.behaviour("hang")
-    task = fleet.plain.send(TASK, ["killer"], model="all-minilm")
-    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
-    dead = [killed_by_its_task(fleet, death, **settings) for death in range(2)]
-    fleet.double.behaviour("ok")
-    fleet.start(**settings)
-    assert error_of(task).startswith("DeliveriesExhausted: The task's worker died each time")
-    assert_vectors(fleet.plain.call(TASK, ["after it"]), ["after it"])
-    assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"after it": 1}}
-    with fleet.redis.client() as store:
-        letter = DeadLetters(store, ttl=3600).get(task.id)
-    assert (letter.task, letter.args, letter.kwargs) == (TASK, [["killer"]], {"model": "all-minilm"})
-    assert (letter.code, letter.deliveries) == ("deliveries_exhausted", 3)
-    assert [attempt["code"] for attempt in letter.history] == ["worker_lost", "worker_lost", "deliveries_exhausted"]
-    assert [f":{pid}:" in attempt["worker"] for pid, attempt in zip(dead, letter.history, strict=False)] == [True, True]
-    assert all(attempt["at"] and attempt["error"] for attempt in letter.history)
 
 
 @pytest.fixture
@@ -115,38 +101,41 @@ def letter_of(fleet, task_id):
         return DeadLetters(store, ttl=3600).get(task_id)
 
 
-def test_what_killed_every_worker_succeeds_when_it_is_requeued_after_the_fix(fleet, requeue):
+def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_requeued_after_the_fix(fleet, requeue):
+    """Requeued before the fix, it gets all its deliveries again and keeps its history."""
     fleet.double.behaviour("hang")
-    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
     task = fleet.plain.publish(TASK, [texts_of(1)], {"model": "all-minilm"}, priority=6)
-    for death in range(2):
-        killed_by_its_task(fleet, death, **settings)
-    fleet.start(**settings)
-    assert error_of(task).startswith("DeliveriesExhausted")
+    dead = [killed_by_its_task(fleet) for _ in range(2)]
     fleet.double.behaviour("ok")
+    third = fleet.start(**FEW_DELIVERIES)
+    assert error_of(task).startswith("DeliveriesExhausted: The task's worker died each time")
+    assert_vectors(fleet.plain.call(TASK, ["after it"]), ["after it"])
+    assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"after it": 1}}
+    assert_tells_its_deaths(letter_of(fleet, task.id), dead)
+    assert third.terminate() == 0
+    fleet.double.behaviour("hang")
     letter = requeue(task.id)
     assert (letter.priority, len(letter.history)) == (6, 3)
+    for _ in range(2):
+        killed_by_its_task(fleet)
+    fleet.start(**FEW_DELIVERIES)
+    letter = eventually(lambda: letter_of(fleet, task.id))
+    assert [attempt["code"] for attempt in letter.history] == CODES * 2
+    assert error_of(fleet.plain.app.AsyncResult(task.id)).startswith("DeliveriesExhausted")
+    fleet.double.behaviour("ok")
+    letter = requeue(task.id)
+    assert (letter.priority, len(letter.history)) == (6, 6)
     again = fleet.plain.app.AsyncResult(task.id)
     assert_vectors(again.get(timeout=60), texts_of(1), "all-minilm")
     assert letter_of(fleet, task.id) is None
 
 
-def test_a_requeued_task_that_kills_again_gets_all_its_deliveries_and_keeps_its_history(fleet, requeue):
-    fleet.double.behaviour("hang")
-    settings = {"WORKER__CONCURRENCY": 1, "WORKER__MAX_DELIVERIES": 2}
-    task = fleet.plain.send(TASK, ["killer"])
-    for death in range(2):
-        killed_by_its_task(fleet, death, **settings)
-    last = fleet.start(**settings)
-    last.wait_for("dead_letter")
-    last.terminate()
-    requeue(task.id)
-    for death in range(2, 4):
-        killed_by_its_task(fleet, death, **settings)
-    fleet.start(**settings)
-    letter = eventually(lambda: letter_of(fleet, task.id))
-    codes = ["worker_lost", "worker_lost", "deliveries_exhausted"]
-    assert [attempt["code"] for attempt in letter.history] == codes * 2
+def assert_tells_its_deaths(letter, dead):
+    assert (letter.task, letter.args, letter.kwargs) == (TASK, [texts_of(1)], {"model": "all-minilm"})
+    assert (letter.code, letter.deliveries) == ("deliveries_exhausted", 3)
+    assert [attempt["code"] for attempt in letter.history] == CODES
+    assert [f":{pid}:" in attempt["worker"] for pid, attempt in zip(dead, letter.history, strict=False)] == [True, True]
+    assert all(attempt["at"] and attempt["error"] for attempt in letter.history)
 
 
 def test_tasks_that_never_ran_are_not_blamed(fleet):

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.support.fixtures import require_redis
 from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, QUESTION, TEXT
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
-from tests.support.traced import TracedServer, traced_server
+from tests.support.traced import Surroundings, TracedServer, server_among, surroundings
 from tests.support.web import web
 
 MODEL = "nomic-embed-text"
@@ -35,10 +36,19 @@ def question(text: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
-    """The whole server, with secrets."""
+def around() -> Iterator[Surroundings]:
+    """What all servers of this module stand among."""
     require_redis()
-    with traced_server(postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
+    with surroundings() as around:
+        yield around
+
+
+@pytest.fixture(scope="module")
+def server(
+    around: Surroundings, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TracedServer]:
+    """The whole server, with secrets."""
+    with server_among(around, postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         yield server
 
 
@@ -123,20 +133,29 @@ def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: T
     assert (told["trace_id"], told["span_id"]) == (trace_id, span.span_id)
 
 
-@pytest.mark.parametrize("mode", ["hanging", "refusing", "dead"])
-def test_a_receiver_that_fails_fails_nothing(postgres_server: PostgresProcess, tmp_path: Path, mode: Any) -> None:
-    require_redis()
+@pytest.mark.parametrize(("number", "mode"), [(1, "hanging"), (2, "refusing"), (3, "dead")])
+def test_a_receiver_that_fails_fails_nothing(
+    around: Surroundings, postgres_server: PostgresProcess, tmp_path: Path, number: int, mode: Any
+) -> None:
+    around.ollama.reset()
+    around.llm.reset()
     with OtlpReceiver() as receiver:
         receiver.mode = "ok" if mode == "dead" else mode
         endpoint = "http://127.0.0.1:9" if mode == "dead" else receiver.endpoint
-        with traced_server(
-            postgres_server, tmp_path / "log", endpoint=endpoint, OTEL_BSP_MAX_QUEUE_SIZE="16"
+        small = {"OTEL_BSP_MAX_QUEUE_SIZE": "16"}
+        with server_among(
+            around, postgres_server, tmp_path / "log", number=number, endpoint=endpoint, **small
         ) as server:
             server.store("a document")
-            paths = [server.submit(question(f"number {number}")) for number in range(10)]
+            paths = [server.submit(question(f"which is {count}")) for count in range(10)]
             assert {server.ended(path)["status"] for path in paths} == {"succeeded"}
             _, worker = metrics_of(server)
             assert 'citadel_spans_total{outcome="exported"}' not in worker
-            assert server.api.terminate() == 0
-            assert server.orchestration.terminate() == 0
-            assert server.embeddings.terminate() == 0
+            assert exit_codes(server) == [0, 0, 0]
+
+
+def exit_codes(server: TracedServer) -> list[int]:
+    """Those of the API and both workers, which are told to stop all at once."""
+    with ThreadPoolExecutor(3) as threads:
+        ends = [threads.submit(part.terminate) for part in (server.api, server.orchestration, server.embeddings)]
+        return [end.result() for end in ends]

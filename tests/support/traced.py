@@ -58,11 +58,50 @@ class TracedServer:
         return eventually(lambda: (run := self.http.get(path).json())["finished_at"] and run)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a server stands among: Redis, and doubles of what it asks."""
+
+    redis: RedisProcess
+    ollama: OllamaProcess
+    qdrant: QdrantProcess
+    llm: LlmProcess
+
+
 @contextmanager
-def traced_server(
-    postgres: PostgresProcess, log: Path, *, endpoint: str = "", **environment: str
+def surroundings() -> Iterator[Surroundings]:
+    """Start them."""
+    with RedisProcess() as redis, OllamaProcess(slots=4) as ollama, QdrantProcess() as qdrant, LlmProcess() as llm:
+        yield Surroundings(redis=redis, ollama=ollama, qdrant=qdrant, llm=llm)
+
+
+@contextmanager
+def traced_server(postgres: PostgresProcess, log: Path) -> Iterator[TracedServer]:
+    """Start all of it."""
+    with surroundings() as around, server_among(around, postgres, log) as server:
+        yield server
+
+
+@contextmanager
+def server_among(
+    around: Surroundings,
+    postgres: PostgresProcess,
+    log: Path,
+    *,
+    number: int = 0,
+    endpoint: str = "",
+    **environment: str,
 ) -> Iterator[TracedServer]:
-    """Start all of it; with an `endpoint`, spans go there and not to the receiver."""
+    """Start the API and a worker of each kind.
+
+    Args:
+        around: Where they stand; several servers may.
+        postgres: Where they have a database of their own.
+        log: The API's.
+        number: The Redis database, each server's own.
+        endpoint: Where spans go; without one, to the receiver.
+        environment: Further variables.
+    """
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         receiver = stack.enter_context(OtlpReceiver())
@@ -70,31 +109,21 @@ def traced_server(
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         for name, value in environment.items():
             patch.setenv(name, value)
-        redis = stack.enter_context(RedisProcess())
-        dsn = stack.enter_context(postgres.database())
-        ollama = stack.enter_context(OllamaProcess(slots=4))
-        qdrant, llm = stack.enter_context(QdrantProcess()), stack.enter_context(LlmProcess())
+        url, dsn = around.redis.database(number), stack.enter_context(postgres.database())
         metrics = free_port()
-        embeddings = stack.enter_context(WorkerProcess(redis.url, ollama.url, TELEMETRY__METRICS_PORT=metrics))
-        others = {
-            "LLM__ENDPOINTS__main__URL": llm.url,
-            "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
-            "LLM__ENDPOINTS__main__STYLE": "ollama",
-            "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
-            "QDRANT__URL": qdrant.url,
-            "QDRANT__API_KEY": QDRANT_KEY,
-        }
-        orchestration = stack.enter_context(OrchestrationProcess(redis.url, dsn, others))
-        shared = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"} | others
+        embeddings = stack.enter_context(WorkerProcess(url, around.ollama.url, TELEMETRY__METRICS_PORT=metrics))
+        others = _settings_of(around)
+        orchestration = stack.enter_context(OrchestrationProcess(url, dsn, others))
+        shared = {"BROKER_URL": url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"} | others
         api = Api({f"CITADEL_{name}": str(value) for name, value in shared.items()}, log)
         stack.callback(api.kill_all)
         http = stack.enter_context(httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS))
         yield TracedServer(
-            redis=redis,
+            redis=around.redis,
             dsn=dsn,
-            ollama=ollama,
-            qdrant=qdrant,
-            llm=llm,
+            ollama=around.ollama,
+            qdrant=around.qdrant,
+            llm=around.llm,
             receiver=receiver,
             embeddings=embeddings,
             embeddings_metrics=metrics,
@@ -103,3 +132,14 @@ def traced_server(
             http=http,
             others=others,
         )
+
+
+def _settings_of(around: Surroundings) -> dict[str, Any]:
+    return {
+        "LLM__ENDPOINTS__main__URL": around.llm.url,
+        "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
+        "LLM__ENDPOINTS__main__STYLE": "ollama",
+        "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
+        "QDRANT__URL": around.qdrant.url,
+        "QDRANT__API_KEY": QDRANT_KEY,
+    }

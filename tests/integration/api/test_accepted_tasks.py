@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import psycopg
 import pytest
 
+from tests.doubles.process import OllamaProcess
 from tests.doubles.vectors import expected_vector
 from tests.integration.api.servers import Api, RedisServer
-from tests.integration.api.stack import MODEL, Stack, open_stack
+from tests.integration.api.stack import MODEL
 from tests.support.fixtures import require_postgres, require_redis
 from tests.support.orchestration import OrchestrationProcess
+from tests.support.planted import CREDENTIALS
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.worker import WorkerProcess
@@ -36,37 +39,59 @@ def own_postgres() -> Iterator[PostgresProcess]:
         yield server
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The API, and what it stands on; no worker."""
+
+    redis: RedisServer
+    dsn: str
+    double: OllamaProcess
+    http: httpx.Client
+
+    def another_api(self, log: Path, **settings: str) -> Api:
+        """A further API on the same stores."""
+        return start_api(self.redis, self.dsn, log, **settings)
+
+
+def start_api(redis: RedisServer, dsn: str, log: Path, **settings: str) -> Api:
+    stores = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"}
+    return Api({f"CITADEL_{name}": value for name, value in (stores | settings).items()}, log)
+
+
 @pytest.fixture(scope="module")
-def parts(own_postgres: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The API on stores of its own, its results in another Redis than its messages, and no worker."""
+def parts(
+    own_postgres: PostgresProcess, ollama: OllamaProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Parts]:
+    """The API on stores of its own."""
     require_redis()
-    with open_stack(own_postgres, tmp_path_factory.mktemp("api") / "log") as stack:
-        for worker in (stack.embeddings, stack.engine):
-            worker.kill()
-        yield stack
+    log = tmp_path_factory.mktemp("api") / "log"
+    with RedisServer() as redis, own_postgres.database() as dsn:
+        api = start_api(redis, dsn, log)
+        with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as http:
+            yield Parts(redis=redis, dsn=dsn, double=ollama, http=http)
+        api.kill_all()
 
 
 @pytest.fixture(autouse=True)
-def empty(parts: Stack) -> Iterator[None]:
+def empty(parts: Parts) -> None:
     """Stores that are empty, and a double that is healthy."""
     parts.redis.flush()
     rows(parts, "DELETE FROM accepted_tasks")
-    yield
-    parts.double.behaviour("ok")
+    parts.double.reset()
 
 
-def rows(parts: Stack, query: str) -> list[Any]:
+def rows(parts: Parts, query: str) -> list[Any]:
     with psycopg.connect(parts.dsn, autocommit=True, connect_timeout=10) as connection:
         cursor = connection.execute(query.encode())
         return cursor.fetchall() if cursor.description else []
 
 
-def recorded(parts: Stack) -> int:
+def recorded(parts: Parts) -> int:
     return int(rows(parts, "SELECT count(*) FROM accepted_tasks")[0][0])
 
 
 @contextlib.contextmanager
-def workers(parts: Stack, count: int = 2, **settings: str) -> Iterator[list[OrchestrationProcess]]:
+def workers(parts: Parts, count: int, **settings: str) -> Iterator[list[OrchestrationProcess]]:
     """Orchestration workers, and one that embeds."""
     with contextlib.ExitStack() as stack:
         results = settings.get("RESULT_URL", parts.redis.url)
@@ -100,10 +125,10 @@ def assert_right(status: Any, texts: list[str]) -> None:
     np.testing.assert_allclose(status["result"]["embeddings"], wanted, atol=1e-6)
 
 
-def test_a_wiped_redis_loses_nothing(parts: Stack) -> None:
+def test_a_wiped_redis_loses_nothing(parts: Parts) -> None:
     """A hundred tasks under way; those that the workers hold at that time as well as those that wait."""
     parts.double.behaviour("slow", delay_ms=100)
-    with workers(parts, **LATE) as engines:
+    with workers(parts, 2, **LATE) as engines:
         eventually(lambda: [engine.events("worker_ready") for engine in engines])
         texts = {submit(parts.http, [f"wiped {number}", f"second {number}"]): number for number in range(100)}
         eventually(lambda: parts.double.stats()["requests"] >= 3)
@@ -116,37 +141,37 @@ def test_a_wiped_redis_loses_nothing(parts: Stack) -> None:
         assert sum(len(engine.events("accepted_task_restored")) for engine in engines) >= 50
 
 
-def test_rows_of_ended_tasks_go(parts: Stack) -> None:
-    api = parts.another_api(Path(parts.log.parent / "quick"), **QUICK)
-    with contextlib.closing(httpx.Client(base_url=api.url, timeout=60)) as http, workers(parts, **QUICK) as engines:
-        locations = [submit(http, f"goes {number}") for number in range(30)]
-        locations.append(submit(http, "bad [[nan]]"))
-        assert {ended(http, location)["status"] for location in locations} == {"succeeded", "failed"}
+def test_rows_of_ended_tasks_go_and_one_that_an_older_version_wrote_is_published(parts: Parts) -> None:
+    with workers(parts, 2, **QUICK) as engines:
+        locations = [submit(parts.http, f"goes {number}") for number in range(30)]
+        locations.append(submit(parts.http, "bad [[nan]]"))
+        rows(parts, "UPDATE accepted_tasks SET due_at = now()")
+        assert {ended(parts.http, location)["status"] for location in locations} == {"succeeded", "failed"}
         eventually(lambda: recorded(parts) == 0)
         assert not any(engine.events("accepted_task_restored") for engine in engines)
-    api.kill_all()
+        location = record_as_an_older_version_did(parts, "older")
+        assert_right(ended(parts.http, location), ["older"])
 
 
-def test_unknown_tasks_stay_unknown(parts: Stack) -> None:
-    for task_id in ("00000000-0000-0000-0000-000000000000", "no-id", "%00"):
-        assert parts.http.get(f"/v1/tasks/{task_id}").status_code == 404
-
-
-def test_a_task_that_an_older_version_recorded_is_published_too(parts: Stack) -> None:
+def record_as_an_older_version_did(parts: Parts, text: str) -> str:
     """It knows no column for the trace."""
     task_id = uuid.uuid4()
-    kwargs = json.dumps({"text": "older", "model": MODEL})
+    kwargs = json.dumps({"text": text, "model": MODEL})
     rows(
         parts,
         "INSERT INTO accepted_tasks (task_id, name, kwargs, lane, due_at)"
         f" VALUES ('{task_id}', 'generate_embedding', convert_to('{kwargs}', 'UTF8'), 3, now())",
     )
-    with workers(parts, **QUICK):
-        assert_right(ended(parts.http, f"/v1/tasks/{task_id}"), ["older"])
+    return f"/v1/tasks/{task_id}"
+
+
+def test_unknown_tasks_stay_unknown(parts: Parts) -> None:
+    for task_id in ("00000000-0000-0000-0000-000000000000", "no-id", "%00"):
+        assert parts.http.get(f"/v1/tasks/{task_id}").status_code == 404
 
 
 @contextlib.contextmanager
-def split(parts: Stack, log: Path) -> Iterator[tuple[Api, RedisServer]]:
+def split(parts: Parts, log: Path) -> Iterator[tuple[Api, RedisServer]]:
     """An API that keeps results in a Redis of their own."""
     results = RedisServer()
     try:
@@ -157,37 +182,49 @@ def split(parts: Stack, log: Path) -> Iterator[tuple[Api, RedisServer]]:
         results.stop()
 
 
-def test_the_api_is_killed_before_it_publishes(parts: Stack, tmp_path: Path) -> None:
-    """Nobody was told the id, and the task is run nevertheless: it may have been."""
-    with split(parts, tmp_path / "log") as (api, results), ThreadPoolExecutor(1) as threads:
-        results.pause()
-        lost = threads.submit(httpx.post, f"{api.url}{TASKS}", json={"text": "orphan", "model": MODEL}, timeout=60)
-        eventually(lambda: recorded(parts) == 1)
-        api.kill_all()
-        assert isinstance(lost.exception(), httpx.TransportError)
-        results.resume()
-        [(task_id,)] = rows(parts, "SELECT task_id::text FROM accepted_tasks")
-        assert not results.store.exists("citadel:accepted")
-        assert not any(parts.redis.store.exists(name) for name in LISTS)
+def test_redis_goes_down_or_the_api_is_killed_before_it_is_published(parts: Parts, tmp_path: Path) -> None:
+    """Nobody was told the id of the second task, and it is run nevertheless: they may have been."""
+    with split(parts, tmp_path / "log") as (api, results):
+        location = accepted_while_redis_is_down(parts, api, results)
+        orphan = recorded_by_an_api_that_is_killed(parts, api, results)
         other = parts.another_api(tmp_path / "other", RESULT_URL=results.url)
-        with httpx.Client(base_url=other.url) as http, workers(parts, **QUICK, RESULT_URL=results.url):
-            assert_right(ended(http, f"/v1/tasks/{task_id}"), ["orphan"])
+        with httpx.Client(base_url=other.url) as http, workers(parts, 1, **QUICK, RESULT_URL=results.url):
+            assert_right(ended(http, location), ["while", "down"])
+            assert_right(ended(http, orphan), ["orphan"])
+            eventually(lambda: recorded(parts) == 0)
         other.kill_all()
 
 
-def test_redis_goes_down_before_it_is_published(parts: Stack, tmp_path: Path) -> None:
-    with split(parts, tmp_path / "log") as (api, results), httpx.Client(base_url=api.url, timeout=60) as http:
+def accepted_while_redis_is_down(parts: Parts, api: Api, results: RedisServer) -> str:
+    with httpx.Client(base_url=api.url, timeout=60) as http:
         results.kill()
         location = submit(http, ["while", "down"])
-        assert not any(parts.redis.store.exists(name) for name in LISTS)
+        assert_unpublished(parts)
         results.restart()
         assert eventually(lambda: http.get(location).json()["status"]) == "queued"
-        with workers(parts, **QUICK, RESULT_URL=results.url):
-            assert_right(ended(http, location), ["while", "down"])
-            eventually(lambda: recorded(parts) == 0)
+    return location
 
 
-def test_without_postgres_nothing_is_accepted(parts: Stack, own_postgres: PostgresProcess) -> None:
+def recorded_by_an_api_that_is_killed(parts: Parts, api: Api, results: RedisServer) -> str:
+    with ThreadPoolExecutor(1) as threads:
+        results.pause()
+        body = {"text": "orphan", "model": MODEL}
+        lost = threads.submit(httpx.post, f"{api.url}{TASKS}", json=body, timeout=60)
+        eventually(lambda: recorded(parts) == 2)
+        api.kill_all()
+        assert isinstance(lost.exception(), httpx.TransportError)
+        results.resume()
+    [(task_id,)] = rows(parts, "SELECT task_id::text FROM accepted_tasks ORDER BY created_at DESC LIMIT 1")
+    assert not results.store.exists("citadel:accepted")
+    assert_unpublished(parts)
+    return f"/v1/tasks/{task_id}"
+
+
+def assert_unpublished(parts: Parts) -> None:
+    assert not any(parts.redis.store.exists(name) for name in LISTS)
+
+
+def test_without_postgres_nothing_is_accepted(parts: Parts, own_postgres: PostgresProcess) -> None:
     """Last: it stops the server. Nothing reaches Redis either."""
     own_postgres.stop()
     try:
