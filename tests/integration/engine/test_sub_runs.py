@@ -6,18 +6,11 @@ from tests.support.polling import eventually
 
 
 @pytest.fixture(scope="module")
-def two(platform):
+def fleet_of_two(platform):
     """Two orchestration workers: nothing here embeds."""
     platform.orchestration()
     platform.orchestration()
     return platform
-
-
-@pytest.fixture
-def workers(two):
-    """Them, with doubles that are healthy and have counted nothing."""
-    two.doubles.reset()
-    return two
 
 
 def ask(step_id, query, **others):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """A block of imports, without the cyclic garbage collector.
+    """A program's first imports, without the cyclic garbage collector; never in a process that already works.
 
     What modules make stays for the process's life: to look for garbage in it while they are loaded is a fifth of a
     start, and to look at it again at every full collection a pause.

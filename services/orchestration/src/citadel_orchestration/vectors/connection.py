@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from citadel_common.loading import loading
-
 if TYPE_CHECKING:
     from citadel_common.backing.qdrant import QdrantSettings
 
@@ -34,9 +32,8 @@ class Connection(Protocol):
 
 def connect(settings: "QdrantSettings") -> Connection:
     """The connection that the settings name; takes a second where the client is not imported yet."""
-    with loading():
-        from citadel_orchestration.vectors.embedded import EmbeddedConnection
-        from citadel_orchestration.vectors.server import ServerConnection
+    from citadel_orchestration.vectors.embedded import EmbeddedConnection
+    from citadel_orchestration.vectors.server import ServerConnection
 
     return EmbeddedConnection(settings.path) if settings.url is None else ServerConnection(settings)
 
