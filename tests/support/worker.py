@@ -71,7 +71,14 @@ class ServiceProcess:
         DISCLOSURES.watch(module, Path(self._output.name))
         self._child = spawn(command, output=self._output.file, env=variables(settings))
         if wait:
+            self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        try:
             self.wait_for("worker_ready")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     @property
     def pid(self) -> int:

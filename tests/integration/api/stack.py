@@ -40,15 +40,16 @@ class Stack:
     http: httpx.Client = field(init=False)
     embeddings: WorkerProcess = field(init=False)
     engine: OrchestrationProcess = field(init=False)
+    _processes: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
 
     def start_embeddings(self) -> None:
         """Starts the embeddings worker."""
-        self.embeddings = WorkerProcess(self.redis.url, self.double.url)
+        self.embeddings = self._processes.enter_context(WorkerProcess(self.redis.url, self.double.url))
 
     def start_engine(self) -> None:
         """Starts the orchestration worker."""
         qdrant = {"QDRANT__URL": self.qdrant.url, "QDRANT__API_KEY": QDRANT_KEY}
-        self.engine = OrchestrationProcess(self.redis.url, self.dsn, qdrant)
+        self.engine = self._processes.enter_context(OrchestrationProcess(self.redis.url, self.dsn, qdrant))
 
     def start_api(self, **settings: Any) -> None:
         """Starts the API, at another port than before; keywords are settings without the prefix."""
@@ -113,12 +114,9 @@ class Stack:
 
     def close(self) -> None:
         """Ends all processes that the stack started."""
-        for name in ("http", "embeddings", "engine"):
-            part = getattr(self, name, None)
-            if isinstance(part, httpx.Client):
-                part.close()
-            elif part is not None:
-                part.kill()
+        if hasattr(self, "http"):
+            self.http.close()
+        self._processes.close()
         if hasattr(self, "api"):
             self.api.kill_all()
 

@@ -178,6 +178,25 @@ def test_cancelling_closes_the_connection(server, way):
     assert server.stats()["abandoned"] == 1
 
 
+@pytest.mark.parametrize("marker", ["hang", "stall"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_second_cancel_does_not_stop_the_first(server, way, marker, steps):
+    """Two time limits that end together, the second while the connection is being closed."""
+
+    async def run():
+        async with opened(server.url, **way) as clients:
+            asked = asyncio.create_task(clients.ask("main", question(f"[[{marker}]]"), soon()))
+            await asyncio.to_thread(eventually, lambda: server.stats()["in_flight"] == 1)
+            asked.cancel()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            await asyncio.to_thread(eventually, lambda: server.stats()["in_flight"] == 0)
+
+    asyncio.run(run())
+
+
 def test_calls_at_once_are_bounded_and_all_are_answered(server, way):
     async def run():
         async with opened(server.url, max_concurrency=3, **way) as clients:

@@ -12,7 +12,9 @@ from citadel_orchestration.vectors.points import Point
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.vectors.conftest import open_store
 from tests.support.child import free_port
+from tests.support.polling import eventually
 
+QUERY = "POST /collections/docs/points/query"
 POINTS = [Point(id=1, vector=[1.0, 0.0])]
 
 
@@ -126,3 +128,23 @@ def test_a_deadline_bounds_the_wait(qdrant, with_store):
 
     with pytest.raises((VectorStoreUnavailable, DeadlineExceeded)):
         with_store(lambda store: store.search("docs", [1.0, 0.0], deadline=Deadline.after(0.2)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_calls_that_are_cancelled_twice_take_no_connection_with_them(qdrant, with_store, steps):
+    """Two time limits that end together, the second while the connection is being closed."""
+    with_store(lambda store: store.upsert("docs", POINTS))
+
+    async def work(store):
+        await asyncio.to_thread(qdrant.behaviour, "hang")
+        asked = asyncio.create_task(search(store))
+        await asyncio.to_thread(eventually, lambda: QUERY in qdrant.stats()["requests"])
+        asked.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await asyncio.to_thread(qdrant.behaviour, "ok")
+        return await search(store)
+
+    assert len(with_store(work, QdrantSettings(url=qdrant.url, connections=1))) == 1

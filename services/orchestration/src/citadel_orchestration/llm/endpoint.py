@@ -14,6 +14,7 @@ from citadel_common.backing.llm import EndpointSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
 from citadel_common.telemetry import tracing
+from citadel_orchestration.cancelling import cancelled_once
 from citadel_orchestration.llm.chat_span import chat_span, note_answer
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
@@ -79,7 +80,7 @@ class Endpoint:
             limit = deadline.timeout(self._settings.timeout)
             try:
                 async with asyncio.timeout(limit):
-                    return await self._exchange(question, body)
+                    return await cancelled_once(self._exchange(question, body))
             except CitadelError as error:
                 error.args = (self._without_key(error.message),)
                 raise

@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.errors import VectorStoreUnavailable
+from citadel_orchestration.cancelling import cancelled_once
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_server
@@ -48,7 +49,7 @@ class ServerConnection:
         """See `Connection`."""
         try:
             async with asyncio.timeout(timeout):
-                return await getattr(self._client, method)(**in_collection(collection, arguments))
+                return await cancelled_once(getattr(self._client, method)(**in_collection(collection, arguments)))
         except TimeoutError:
             raise self._silent(timeout) from None
         except (ApiException, QdrantException, ValueError) as error:
@@ -58,7 +59,7 @@ class ServerConnection:
         """Asks `/readyz`, which needs no key."""
         try:
             async with asyncio.timeout(timeout):
-                response = await self._probe.get(f"{self._url}/readyz")
+                response = await cancelled_once(self._probe.get(f"{self._url}/readyz"))
         except TimeoutError:
             raise self._silent(timeout) from None
         except httpx.HTTPError as error:
