@@ -117,10 +117,11 @@ def test_redis_is_emptied_while_the_task_runs(server: TracedServer) -> None:
 
 def test_a_message_lost_on_its_way_is_published_again_in_its_trace(server: TracedServer) -> None:
     trace_id, location = accepted(server)
+    task_id = location.rpartition("/")[2]
     lanes = ("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
     with server.redis.client() as client:
         eventually(lambda: client.delete(*lanes))
-        client.zadd("citadel:accepted:due", {location.rpartition("/")[2]: 0})
+        client.zadd("citadel:accepted:due", {task_id: 0})
     with worker(server):
         assert ended(server, location) == "succeeded"
         spans = found(server, trace_id, lambda spans: named(spans, PROCESS) and len(named(spans, SEND)) >= 2)
@@ -128,7 +129,7 @@ def test_a_message_lost_on_its_way_is_published_again_in_its_trace(server: Trace
     assert {span.parent_id for span in again} == {named(spans, f"POST {TASKS}")[0].span_id}
     assert named(spans, PROCESS)[-1].parent_id in {span.span_id for span in again}
     with server.redis.client() as client:
-        eventually(lambda: not client.keys("citadel:accepted:trace:*"))
+        eventually(lambda: not client.exists(f"citadel:accepted:trace:{task_id}"))
 
 
 def test_what_a_dead_worker_held_is_delivered_below_the_same_sending(server: TracedServer) -> None:
