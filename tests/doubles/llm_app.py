@@ -94,7 +94,7 @@ class LlmDouble:
     def _next_mode(self, call: ChatCall) -> str:
         if call.marker in MODES:
             return call.marker or "ok"
-        if self.behaviour.only_models and call.model not in self.behaviour.only_models:
+        if not self.behaviour.touches(call.model, call.prompt):
             return "ok"
         self._seen += 1
         return self.behaviour.mode_at(self._seen - 1)

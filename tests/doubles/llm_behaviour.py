@@ -62,6 +62,8 @@ class LlmBehaviour:
     flap_mode: str = "error500"
     # models touched; empty is all
     only_models: tuple[str, ...] = ()
+    # prompts touched: those that hold this
+    only_prompts: str = ""
     # these replace the status, the message and the Retry-After of an error mode
     status: int | None = None
     message: str | None = None
@@ -79,6 +81,10 @@ class LlmBehaviour:
         if unknown:
             raise ValueError(f"unknown parameters {sorted(unknown)}")
         return cls(**{**data, "only_models": tuple(data.get("only_models", ()))})
+
+    def touches(self, model: str, prompt: str) -> bool:
+        """Return whether a question is one of those that it is meant for."""
+        return (not self.only_models or model in self.only_models) and self.only_prompts in prompt
 
     def wait_s(self, mode: str) -> float:
         """Return the seconds to wait before a mode acts."""

@@ -59,7 +59,7 @@ class TestTimeout:
         assert "never" not in prompts(workers)
 
     def test_it_is_tried_again_as_its_policy_says(self, workers):
-        workers.doubles.llm.behaviour("hang", for_requests=1)
+        workers.doubles.llm.behaviour("hang", for_requests=1, only_prompts="in time")
         retry = {"timeout": "500ms", "retry": {"max_attempts": 50, "delay": "10ms", "max_delay": "10ms"}}
         result = workers.execute({"steps": [sub(ask("a", "[[say in time]]"), **retry)]})
         assert result["success"], result
@@ -69,7 +69,7 @@ class TestTimeout:
         assert workers.record.status(last) == "succeeded"
 
     def test_put_up_with(self, workers):
-        workers.doubles.llm.behaviour("hang", for_requests=1)
+        workers.doubles.llm.behaviour("hang", for_requests=1, only_prompts="hangs")
         step = sub(ask("a", "hangs")) | once(timeout="300ms", on_error="continue")
         run_id = workers.begin({"steps": [step, ask("b", "[[say on]]")]})
         assert workers.record.ended(run_id) == "succeeded"

@@ -17,8 +17,8 @@ log.info("hello", url="redis://user:geheim@host:6379/0")
 logging.getLogger("theirs").warning("connect to %s", "amqp://user:geheim@host")
 try:
     secret = "geheim"
-    raise ValueError("wrong")
-except ValueError:
+    raise ExceptionGroup("wrong", [ValueError("bad row\\nDETAIL: (geheim)")])
+except ExceptionGroup:
     log.exception("crashed")
 try:
     raise ValueError("refused: the-key-\\"-1")
@@ -39,7 +39,8 @@ def test_lines():
     assert lines[1]["event"] == "connect to amqp://***@host"
     assert [line["task_id"] for line in lines] == [*["t1"] * 5, "t2"]
     assert {line["service"] for line in lines} == {"test"}
-    assert lines[2]["exception"][0]["exc_value"] == "wrong"
+    assert lines[2]["exception"][0]["exc_value"] == "wrong (1 sub-exception)"
+    assert lines[2]["exception"][0]["exceptions"][0][0]["exc_value"] == "bad row"
     assert "geheim" not in output
     assert lines[3]["exception"][0]["exc_value"] == "refused: ***"
     assert lines[3]["nested"] == {"told": ["***"]}

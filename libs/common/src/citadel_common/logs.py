@@ -1,8 +1,8 @@
 """Structured logs: an event name and fields; JSON lines, or readable in a terminal.
 
 Records of libraries (Celery, uvicorn, gunicorn) take the same form, without their extra fields: Celery's are a task's
-arguments. Ids that hold for a task or a request
-are bound once with `structlog.contextvars`. Secrets that the process was given are in no line, whoever writes it.
+arguments. Ids that hold for a task or a request are bound once with `structlog.contextvars`. Secrets that the process
+was given are in no line, whoever writes it.
 """
 
 import json
@@ -32,7 +32,7 @@ FIELDS = {
     "run_id": "The run, where the line is about one",
     "step_id": "The step, where the line is about one",
     "error": "What went wrong, or the class of the exception",
-    "exception": "Its traceback, without the values of variables",
+    "exception": "Its traceback, without the values of variables; of messages the first line",
 }
 """Fields of log lines; events have more of their own."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"]+@")
@@ -40,6 +40,8 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
     # Values of variables would put texts and secrets into the logs.
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
+MOST_OF_MESSAGE = 300
+"""Characters of an exception's message."""
 _QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu", "opentelemetry", "urllib3")
 """Loggers with a line per task or call: only their warnings are shown."""
 _SILENT = ("urllib3.connectionpool", "opentelemetry.exporter")
@@ -98,7 +100,20 @@ def _rendering(settings: LogSettings) -> list[Processor]:
         return [
             structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
-    return [_TRACEBACKS, structlog.processors.JSONRenderer()]
+    return [_TRACEBACKS, _first_lines, structlog.processors.JSONRenderer()]
+
+
+def _first_lines(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Messages of exceptions lose what follows their first line: there PostgreSQL and pydantic quote values."""
+    _shorten(event.get("exception", ()))
+    return event
+
+
+def _shorten(stacks: Iterable[dict[str, Any]]) -> None:
+    for stack in stacks:
+        stack["exc_value"] = stack["exc_value"].partition("\n")[0][:MOST_OF_MESSAGE]
+        for group in stack["exceptions"]:
+            _shorten(group)
 
 
 def _service(name: str) -> Processor:
