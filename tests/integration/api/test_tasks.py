@@ -1,5 +1,6 @@
 """Accepted tasks: from 202 to the result."""
 
+from base64 import b64decode
 from typing import Any
 
 import httpx
@@ -24,7 +25,9 @@ def test_queued_then_succeeded(http: httpx.Client, api_redis: RedisServer, reque
     assert location == f"/v1/tasks/{accepted['task_id']}"
     assert (accepted["status"], accepted["queue"]) == ("queued", "embeddings")
     assert status_of(http, location) == {"task_id": accepted["task_id"], "status": "queued"}
-    assert api_redis.store.llen("embeddings\x06\x163") == 1
+    [message] = map(orjson.loads, api_redis.store.lrange("embeddings\x06\x163", 0, -1))
+    assert b'"two"' in b64decode(message["body"])
+    assert "two" not in str(message["headers"])
     assert http.get("/v1/queues").json()["queues"][0]["lanes"] == {"interactive": 0, "standard": 1, "batch": 0}
     request.getfixturevalue("worker")
     until(lambda: status_of(http, location)["status"] == "succeeded", "the task's end")

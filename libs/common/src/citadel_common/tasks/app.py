@@ -17,11 +17,20 @@ from citadel_common.settings import CommonSettings
 from citadel_common.tasks import backend, broker, serializer
 from citadel_common.telemetry import messages, tracing
 
+HIDDEN = "..."
+"""What stands for arguments where Celery shows them."""
 _PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
 class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
-    """Celery's messages, each with the time at which it is sent, and with its place in a trace."""
+    """Celery's messages, each with the time at which it is sent, and with its place in a trace.
+
+    They lack the readable copy of the arguments, which would put texts into headers, and costs more than the message.
+    """
+
+    def as_task_v2(self, *args: Any, **options: Any) -> Any:
+        """A message of Celery's protocol 2."""
+        return super().as_task_v2(*args, **options | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN})
 
     def _create_task_sender(self) -> Callable[..., Any]:
         send: Callable[..., Any] = super()._create_task_sender()
