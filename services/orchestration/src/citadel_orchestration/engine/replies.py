@@ -12,7 +12,7 @@ from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.scope import context_of, steps_of
+from citadel_orchestration.engine.scope import context_after, steps_of, succeeded
 from citadel_orchestration.record.rows import Ended
 from citadel_orchestration.record.runs import BETWEEN_TASKS
 
@@ -76,13 +76,9 @@ class Replies:
 
 def workflow_result(cursor: Cursor, run_id: "UUID", definition: "Definition", *, task_id: str) -> ExecuteWorkflowResult:
     """The seed's result keys, of what the run has done so far."""
-    cursor.execute(
-        "SELECT step_id, finished_at FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
-        " ORDER BY finished_at, position",
-        [run_id],
-    )
-    done = cursor.fetchall()
-    found = steps_of(cursor, run_id, [step_id for step_id, _ in done])
+    done = succeeded(cursor, run_id)
+    found = steps_of(cursor, run_id, [step_id for step_id, *_ in done])
+    outputs = {step_id: found[step_id]["output"] for step_id, *_ in done}
     return {
         "success": False,
         "workflow_id": definition.workflow_id or str(run_id),
@@ -93,12 +89,12 @@ def workflow_result(cursor: Cursor, run_id: "UUID", definition: "Definition", *,
             {
                 "step_id": step_id,
                 "step_type": definition.steps[step_id].type.name,
-                "result": found[step_id]["output"],
+                "result": outputs[step_id],
                 "timestamp": finished_at.isoformat(),
             }
-            for step_id, finished_at in done
+            for step_id, finished_at, _ in done
         ],
-        "final_context": context_of(cursor, run_id),
+        "final_context": context_after(cursor, run_id, outputs),
         "timestamp": utc_now(),
     }
 

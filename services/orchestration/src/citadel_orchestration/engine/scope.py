@@ -3,7 +3,8 @@
 Only what an expression refers to is read from the record.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -74,16 +75,26 @@ def context_of(cursor: Cursor, run_id: UUID, *, keys: frozenset[str] | None = No
         run_id: The run.
         keys: Read no outputs but those under these keys; None for all.
     """
-    context: dict[str, Any] = orjson.loads(runs.context_of(cursor, run_id))
+    ended = succeeded(cursor, run_id)
+    done = [step_id for step_id, _, has_data in ended if keys is None or step_id in keys or has_data]
+    found = steps_of(cursor, run_id, done)
+    return context_after(cursor, run_id, {step_id: found[step_id]["output"] for step_id in done})
+
+
+def succeeded(cursor: Cursor, run_id: UUID) -> list[tuple[str, datetime, bool]]:
+    """The steps that succeeded, in the order in which they did: id, end, whether the output has keys under `data`."""
     cursor.execute(
-        "SELECT step_id, has_data FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
+        "SELECT step_id, finished_at, has_data FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
         " ORDER BY finished_at, position",
         [run_id],
     )
-    done = [step_id for step_id, has_data in cursor.fetchall() if keys is None or step_id in keys or has_data]
-    found = steps_of(cursor, run_id, done)
-    for step_id in done:
-        output = found[step_id]["output"]
+    return cursor.fetchall()
+
+
+def context_after(cursor: Cursor, run_id: UUID, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The context as submitted, changed by the outputs of steps, in the order in which they succeeded."""
+    context: dict[str, Any] = orjson.loads(runs.context_of(cursor, run_id))
+    for step_id, output in outputs.items():
         context[step_id] = output
         if isinstance(output, dict) and isinstance(output.get("data"), dict):
             context |= output["data"]

@@ -14,21 +14,25 @@ from citadel_orchestration.record.transaction import CHANNEL
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""
-_RUN = """
-INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
-    concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition, context,
-    steps_total, unfinished, last_event, trace, deadline_at)
-VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s, %(fingerprint)s,
-    %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s, %(parent_item)s,
-    %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s, %(total)s, 1, %(trace)s,
-    now() + make_interval(secs => %(deadline)s))
-ON CONFLICT DO NOTHING
-"""
-_STEPS = """
-INSERT INTO steps (run_id, step_id, item, position, status, lease_until)
-SELECT %(run_id)s, step_id, -1, position - 1, CASE WHEN step_id = ANY(%(ready)s) THEN 'ready' ELSE 'pending' END,
-    CASE WHEN step_id = ANY(%(ready)s) THEN now() + make_interval(secs => %(republish)s) END
-FROM unnest(%(steps)s::text[]) WITH ORDINALITY AS new (step_id, position)
+_SUBMIT = """
+WITH run AS (
+    INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
+        concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition,
+        context, steps_total, unfinished, last_event, trace, deadline_at)
+    VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s,
+        %(fingerprint)s, %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s,
+        %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s,
+        %(total)s, 1, %(trace)s, now() + make_interval(secs => %(deadline)s))
+    ON CONFLICT DO NOTHING RETURNING run_id
+), its_steps AS (
+    INSERT INTO steps (run_id, step_id, item, position, status, lease_until)
+    SELECT run_id, step_id, -1, position - 1, CASE WHEN step_id = ANY(%(ready)s) THEN 'ready' ELSE 'pending' END,
+        CASE WHEN step_id = ANY(%(ready)s) THEN now() + make_interval(secs => %(republish)s) END
+    FROM run, unnest(%(steps)s::text[]) WITH ORDINALITY AS new (step_id, position)
+), its_event AS (
+    INSERT INTO events (run_id, seq, type, data) SELECT run_id, 1, 'run_submitted', '{}' FROM run
+)
+SELECT pg_notify(%(channel)s, run_id::text) FROM run
 """
 
 
@@ -60,14 +64,11 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
         "parent_item": parent and parent.ref.item,
         "parent_attempt": parent and parent.attempt,
     }
-    cursor.execute(_RUN, values)
+    ready = [] if held else list(run.roots)
+    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish, "channel": CHANNEL})
     if cursor.rowcount == 0:
         return _existing(cursor, run)
-    ready = [] if held else run.roots
-    cursor.execute(_STEPS, {"run_id": run.run_id, "ready": ready, "republish": republish, "steps": run.steps})
-    cursor.execute("INSERT INTO events (run_id, seq, type, data) VALUES (%s, 1, 'run_submitted', '{}')", [run.run_id])
-    cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, str(run.run_id)])
-    return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=list(ready))
+    return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=ready)
 
 
 def _is_held(cursor: Cursor, run: NewRun) -> bool:
