@@ -86,3 +86,10 @@ def test_the_control_group_is_told_once(tmp_path):
 def test_a_process_alone_tells_its_own():
     [page] = pages_of(ALONE)
     assert page["citadel_breakers_open"] == [2]
+
+
+def test_a_process_that_has_only_just_made_its_file_hides_no_other(tmp_path):
+    for kind in ("counter", "gauge_livesum", "histogram"):
+        (tmp_path / f"{kind}_1.db").touch()
+    [page, *_] = pages_of(COUNTED_BY_TWO, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert page["citadel_breakers_open"] == [3]

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -55,7 +56,7 @@ class PrometheusTelemetry:
         if SHARED not in os.environ:
             return encode(self._registry), kind
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        shared.register(_SharedFigures())
         shared.register(self._cgroup)
         return encode(shared), kind
 
@@ -78,6 +79,25 @@ class PrometheusTelemetry:
                 collector = self._metrics[metric.name]
                 known[values] = collector.labels(*values) if metric.labels else collector
             return known[values]
+
+
+class _SharedFigures(MultiProcessCollector):
+    """Those of all processes. One that starts makes its files before it writes to them: empty ones are passed over."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Any:
+        """The figures, added up."""
+        files = [str(file) for file in Path(self._path).glob("*.db") if _holds_something(file)]
+        return self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+
+
+def _holds_something(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # of a process that has just ended
+        return False
 
 
 def _collector(metric: Metric, registry: CollectorRegistry) -> Any:
