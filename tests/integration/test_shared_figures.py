@@ -29,7 +29,7 @@ fork = multiprocessing.get_context("fork")
 workers = []
 for value in (1, 2):
     told, stop = fork.Event(), fork.Event()
-    process = fork.Process(target=work, args=(value, told, stop))
+    process = fork.Process(target=work, args=(value, told, stop), daemon=True)
     process.start()
     told.wait()
     workers.append((process, stop))
