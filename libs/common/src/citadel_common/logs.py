@@ -40,8 +40,6 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
     # Values of variables would put texts and secrets into the logs.
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
-MOST_OF_MESSAGE = 300
-"""Characters of an exception's message."""
 _QUIET = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu", "opentelemetry", "urllib3")
 """Loggers with a line per task or call: only their warnings are shown."""
 _SILENT = ("urllib3.connectionpool", "opentelemetry.exporter")
@@ -104,14 +102,17 @@ def _rendering(settings: LogSettings) -> list[Processor]:
 
 
 def _first_lines(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Messages of exceptions lose what follows their first line: there PostgreSQL and pydantic quote values."""
+    """Messages of exceptions lose what follows their first line: there PostgreSQL and pydantic quote values.
+
+    Nothing is cut within a line: half a secret would not be found, and so not be hidden.
+    """
     _shorten(event.get("exception", ()))
     return event
 
 
 def _shorten(stacks: Iterable[dict[str, Any]]) -> None:
     for stack in stacks:
-        stack["exc_value"] = stack["exc_value"].partition("\n")[0][:MOST_OF_MESSAGE]
+        stack["exc_value"] = stack["exc_value"].partition("\n")[0]
         for group in stack["exceptions"]:
             _shorten(group)
 
