@@ -1,10 +1,13 @@
 """Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from citadel_common.contracts.errors import FieldError
+from citadel_common.errors import InvalidInput
 
 _UNION_TAGS = frozenset({"str", "list[str]", "int"})
 """Parts of pydantic's locations that name a branch of a union, not a field."""
@@ -20,10 +23,13 @@ class BadField:
     @property
     def name(self) -> str:
         """Such as `batch_data[3].text`."""
-        text = ""
-        for part in self.path:
-            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-        return text or "body"
+        return _name(self.path)
+
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """The name and, where the bad field is an item of a list, its index there."""
+        *above, last = self.path or ("body",)
+        return (_name(above), last) if above and isinstance(last, int) else (self.name, None)
 
     @property
     def pointer(self) -> str:
@@ -32,6 +38,22 @@ class BadField:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem}"
+
+
+SHOWN = 5
+"""Bad fields named in one message; the error's data have them all."""
+
+
+def invalid_input(bad: Sequence[BadField], *, before: str = "") -> InvalidInput:
+    """Return the error that names bad fields; `before` leads its message."""
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    field, index = bad[0].place
+    return InvalidInput(
+        before + "; ".join(map(str, bad[:SHOWN])) + more,
+        field=field,
+        index=index,
+        errors=tuple(FieldError(pointer=found.pointer, detail=found.problem) for found in bad),
+    )
 
 
 def bad_fields(error: ValidationError) -> list[BadField]:
@@ -44,6 +66,13 @@ def bad_fields(error: ValidationError) -> list[BadField]:
         if not any(known[: len(path)] == path and len(known) > len(path) for known in found):
             found[path] = f"{found[path]}, or {problem}" if path in found else problem
     return [BadField(path=path, problem=problem) for path, problem in found.items()]
+
+
+def _name(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "body"
 
 
 def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:

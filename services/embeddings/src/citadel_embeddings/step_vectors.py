@@ -15,7 +15,6 @@ from citadel_common.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_common.telemetry.tracing import Carrier
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
-from citadel_embeddings.results import item_error
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -122,7 +121,7 @@ def _sending() -> AbstractContextManager[Carrier | None]:
 
 def _part(outcome: Outcome | CitadelError) -> EmbeddedPart:
     if isinstance(outcome, CitadelError):
-        return EmbeddedPart(vectors=[], error={"code": outcome.code, "message": outcome.message})
+        return EmbeddedPart(vectors=[], error=outcome.data)
     return EmbeddedPart(
         vectors=[None if vector is None else to_base64(vector) for vector in outcome.vectors],
         model=outcome.model,
@@ -130,5 +129,5 @@ def _part(outcome: Outcome | CitadelError) -> EmbeddedPart:
         cache_hits=outcome.cache_hits,
         truncated=outcome.truncated,
         tokens=outcome.tokens,
-        errors=[dict(item_error(index, error)) for index, error in sorted(outcome.errors.items())],
+        errors=[error.data.model_copy(update={"index": index}) for index, error in sorted(outcome.errors.items())],
     )

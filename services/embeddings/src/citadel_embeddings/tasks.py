@@ -20,7 +20,7 @@ from citadel_common.timestamps import utc_now
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.bridge import LoopThread
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
+from citadel_embeddings.results import Stopwatch, embedding_result, named, worst
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
@@ -62,7 +62,7 @@ class EmbeddingTasks:
         error = worst(outcome, last_try=context.last_try)
         if error is not None:
             index = next(index for index, other in outcome.errors.items() if other is error)
-            raise named(error, field_of(payload.text, index))
+            raise named(error, payload.text, index)
         return embedding_result(outcome, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms)
 
     def batch_generate_embeddings(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from citadel_common.errors import Conflict
+from citadel_common.errors import CitadelError, Conflict
 from citadel_common.tasks.letter_index import START, LetterFilter, LetterHead, LetterPage, Position, strict_json
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class DeadLetter:
         options: Celery's canvas around it (callbacks, chain, chord, group, parents), by `send_task`'s names.
         code: Error code.
         error: Error message.
-        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`.
+        failure: The error as data; empty in letters of older versions.
+        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`, and what else is known.
         deliveries: How often the broker handed it out.
         raw: What could not be decoded, its start, as text; None for a task.
         raw_base64: The same as bytes, and more of them.
@@ -106,6 +107,7 @@ class DeadLetter:
     options: dict[str, Any] = field(default_factory=dict)
     code: str
     error: str
+    failure: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     deliveries: int = 1
     raw: str | None = None
@@ -117,6 +119,11 @@ class DeadLetter:
     def head(self) -> LetterHead:
         """What lists show of it."""
         return LetterHead.of(self)
+
+
+def failure_of(error: CitadelError) -> dict[str, Any]:
+    """Return the fields of a letter that tell its error."""
+    return {"code": error.code, "error": error.message, "failure": error.data.model_dump()}
 
 
 class DeadLetters:

@@ -7,11 +7,9 @@ from pydantic import ValidationError
 
 from citadel_common.contracts import Payload
 from citadel_common.errors import InvalidInput
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 
 P = TypeVar("P", bound=Payload)
-SHOWN = 5
-"""Bad fields named in one message."""
 
 
 def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]) -> P:
@@ -30,6 +28,4 @@ def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]
     try:
         return model.model_validate(named | dict(kwargs))
     except ValidationError as error:
-        problems = [str(bad) for bad in bad_fields(error)]
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise InvalidInput("; ".join(problems[:SHOWN]) + more) from None
+        raise invalid_input(bad_fields(error)) from None

@@ -14,7 +14,7 @@ from citadel_common.redis import ERRORS, connect
 from citadel_common.settings import CommonSettings
 from citadel_common.tasks.accepted import AcceptedTasks
 from citadel_common.tasks.broker import is_task_id, task_id_of
-from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
+from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters, failure_of
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
 from citadel_common.worker.figures import Figures
 from citadel_common.worker.identity import WorkerIdentity
@@ -90,8 +90,7 @@ class TaskRuntime:
                 id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
                 task=name if isinstance(name, str) else None,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(_bytes_of(message.body)),
             )
         )
@@ -106,8 +105,7 @@ class TaskRuntime:
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=queue,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(entry),
             )
         )

@@ -10,7 +10,7 @@ from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
-from citadel_common.tasks.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
+from citadel_common.tasks.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter, failure_of
 from citadel_common.tasks.deliveries import forgive_delivery
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import messages
@@ -127,6 +127,7 @@ def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -
     told = task.header(HISTORY_HEADER)
     earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
     attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
+    attempt |= error.data.model_dump(include={"field", "index", "retryable", "retry_after"})
     return [*earlier, attempt][-HISTORY_LENGTH:]
 
 
@@ -141,8 +142,7 @@ def letter_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *,
         priority=_priority_of(task),
         headers={name: value for name in KEPT_HEADERS if (value := task.header(name)) is not None} | messages.attempt(),
         options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
-        code=error.code,
-        error=error.message,
+        **failure_of(error),
         history=history_of(task, runtime, error),
         deliveries=deliveries,
     )

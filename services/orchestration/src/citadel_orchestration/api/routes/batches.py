@@ -14,7 +14,7 @@ from citadel_common.contracts import Queue
 from citadel_common.contracts.embeddings import EncodingFormat
 from citadel_common.contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
 from citadel_common.errors import InvalidInput, StoreUnavailable
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_orchestration.api.bodies import documented, read_body
 from citadel_orchestration.api.body_limit import STREAMED_PATH, is_ndjson
 from citadel_orchestration.api.raw_route import RawRoute, services_of
@@ -92,7 +92,7 @@ def _head_in_query(request: Request) -> EmbeddingBatchHead:
     try:
         return EmbeddingBatchHead(labels=labels_of(request), **found)
     except ValidationError as error:
-        raise InvalidInput(str(bad_fields(error)[0])) from None
+        raise invalid_input(bad_fields(error)) from None
 
 
 async def _check_is_batch(runs: Any, run_id: UUID) -> None:

@@ -19,7 +19,7 @@ from citadel_common.contracts.api import (
 )
 from citadel_common.errors import InvalidInput
 from citadel_common.tasks.letter_index import LetterFilter
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_orchestration.api.bodies import documented, read_body
 from citadel_orchestration.api.query import flag_of, number_of, time_of
 from citadel_orchestration.api.raw_route import RawRoute, services_of
@@ -122,7 +122,7 @@ def _selection(query: Mapping[str, str], known: tuple[str, ...]) -> DeadLetterSe
     try:
         return DeadLetterSelection(**found)
     except ValidationError as error:
-        raise InvalidInput(str(bad_fields(error)[0])) from None
+        raise invalid_input(bad_fields(error)) from None
 
 
 def _check_means_some(asked: DeadLetterSelection) -> None:

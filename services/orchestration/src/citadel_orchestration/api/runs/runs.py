@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from citadel_common.backing.database import Cursor, Database, one
+from citadel_common.contracts.errors import ErrorData
 from citadel_common.contracts.runs import (
     FINISHED,
     RunAccepted,
@@ -20,7 +21,7 @@ from citadel_common.contracts.runs import (
     StepOutput,
 )
 from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
+from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
 from citadel_orchestration.api.runs.news import RunNews
 from citadel_orchestration.api.runs.teller import Teller
 from citadel_orchestration.engine.definitions import Definitions
@@ -96,7 +97,7 @@ class Runs:
             await self.steer("cancel", run_id)
             raise DeadlineExceeded from None
         if status != "succeeded":
-            raise by_code((error or {}).get("code", ""))((error or {}).get("message", status))
+            raise from_data(ErrorData.model_validate({"message": status} | (error or {})))
         return output
 
     async def _end_of(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
