@@ -1,0 +1,85 @@
+"""Error bodies: RFC 9457 problem documents, and OpenAI's form on the OpenAI routes; each with the trace id."""
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from citadel_common.contracts.api import Problem
+from citadel_common.contracts.errors import ErrorData, kind_of, place_of
+from citadel_common.errors import CitadelError, InvalidInput, NotFound, from_data
+from citadel_orchestration.api.http.errors import MethodNotAllowed, Unauthorized
+from citadel_orchestration.api.http.trace import trace_id_of
+
+OPENAI_PATHS = frozenset({"/v1/embeddings", "/v1/models"})
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_BY_STATUS = {404: NotFound.code, 405: MethodNotAllowed.code}
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def response_to(error: CitadelError, scope: Any, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
+    """Return the answer that says what went wrong, in the form of the route."""
+    found = error.data.model_copy(update={"trace_id": trace_id_of(scope), "retry_after": _retry_after(error)})
+    headers = dict(headers) | _headers(error)
+    return (_openai if scope["path"] in OPENAI_PATHS else _problem)(found, error.status, headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer a `CitadelError`, an `HTTPException`, or a defect."""
+    if isinstance(error, HTTPException):
+        return response_to(_of_http(error, request), request.scope, error.headers or _NO_HEADERS)
+    return response_to(error if isinstance(error, CitadelError) else unforeseen(), request.scope)
+
+
+def unforeseen() -> CitadelError:
+    """Return what a caller is told of a defect: nothing but where to look."""
+    return CitadelError("an internal error; the server's log has the details under this trace id")
+
+
+def _of_http(error: HTTPException, request: Request) -> CitadelError:
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = f"{phrase}: {request.method} {request.url.path}; see /docs" if error.detail == phrase else error.detail
+    code = _BY_STATUS.get(error.status_code, phrase.lower().replace(" ", "_"))
+    found = from_data(ErrorData(code=code, message=detail))
+    found.status = error.status_code
+    return found
+
+
+def _problem(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
+    told = error.model_dump() | {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
+    body = orjson.dumps(Problem.model_validate(told).model_dump(exclude_none=True))
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def _openai(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
+    # OpenAI knows no 422: a request that is bad in itself is 400 there; what a backend made of one text is not
+    status = HTTPStatus.BAD_REQUEST if error.code == InvalidInput.code else status
+    kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = None if error.field is None else place_of(error.field, error.index)
+    body = error.model_dump() | {"type": kind, "param": param}
+    return Response(orjson.dumps({"error": body}), status, headers, media_type="application/json")
+
+
+def _retry_after(error: CitadelError) -> float | None:
+    """Return the seconds after which the client should try again; None where that would be of no use."""
+    if error.retry_after is not None:
+        return error.retry_after
+    return kind_of(error.code).retry_after if error.transient else None
+
+
+def _headers(error: CitadelError) -> dict[str, str]:
+    headers = {}
+    if (seconds := _retry_after(error)) is not None:
+        headers["retry-after"] = str(math.ceil(seconds))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = error.challenge
+    return headers
