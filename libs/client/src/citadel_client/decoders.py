@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar, cast
 
 from citadel_client.errors import ServiceUnavailable, facts_of
 from citadel_client.vectors import Embeddings
-from citadel_common.contracts.embeddings import ItemError
-from citadel_common.contracts.errors import ErrorData
-from citadel_common.contracts.runs import BatchResult, RunEvent
+from citadel_contracts.embeddings import ItemError
+from citadel_contracts.errors import ErrorData
+from citadel_contracts.runs import BatchResult, RunEvent
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar
 
-from citadel_common.contracts.errors import ErrorData, FieldError
-from citadel_common.contracts.runs import RunView
+from citadel_contracts.errors import ErrorData, FieldError
+from citadel_contracts.runs import RunView
 
 TEXT_CODES = frozenset({"text_rejected", "text_too_long", "bad_vector"})
 INPUT = "input"

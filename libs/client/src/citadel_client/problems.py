@@ -15,8 +15,8 @@ from citadel_client.errors import (
     error_class,
     facts_of,
 )
-from citadel_common.contracts.api import Problem
-from citadel_common.contracts.errors import ErrorData, FieldError, pointer_of
+from citadel_contracts.api import Problem
+from citadel_contracts.errors import ErrorData, FieldError, pointer_of
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:

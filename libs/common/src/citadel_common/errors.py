@@ -1,13 +1,13 @@
 """The error classes of Citadel.
 
-A class has a `code` of its own, which `citadel_common.contracts.errors` lists with its HTTP status and whether the same
+A class has a `code` of its own, which `citadel_contracts.errors` lists with its HTTP status and whether the same
 call can succeed later. Its docstring is its default message. Errors cross processes as `ErrorData`: `CitadelError.data`
 gives it, `from_data` takes it.
 """
 
 from typing import Any, Self
 
-from citadel_common.contracts.errors import INTERNAL, KINDS, ErrorData, FieldError, place_of, pointer_of
+from citadel_contracts.errors import INTERNAL, KINDS, ErrorData, FieldError, place_of, pointer_of
 
 _CLASSES: dict[str, "type[CitadelError]"] = {}
 
@@ -46,7 +46,7 @@ class CitadelError(Exception):
         """Enter the class into the registry; its status and whether it is transient follow from its code."""
         super().__init_subclass__(**kwargs)
         if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls).__qualname__ != cls.__qualname__:
-            raise TypeError(f"{cls.__qualname__} needs a code of its own in citadel_common.contracts.errors.KINDS")
+            raise TypeError(f"{cls.__qualname__} needs a code of its own in citadel_contracts.errors.KINDS")
         cls.status, cls.transient = KINDS[cls.code].status, KINDS[cls.code].retryable
 
     @property

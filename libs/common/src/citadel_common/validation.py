@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from citadel_common.contracts.errors import FieldError
 from citadel_common.errors import InvalidInput
+from citadel_contracts.errors import FieldError
 
 _UNION_TAGS = frozenset({"str", "list[str]", "int"})
 """Parts of pydantic's locations that name a branch of a union, not a field."""

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import Problem
-from citadel_common.contracts.errors import ErrorData, kind_of, place_of
 from citadel_common.errors import CitadelError, InvalidInput, NotFound, from_data
+from citadel_contracts.api import Problem
+from citadel_contracts.errors import ErrorData, kind_of, place_of
 from citadel_orchestration.api.http.errors import MethodNotAllowed, Unauthorized
 from citadel_orchestration.api.http.trace import trace_id_of
 

@@ -10,9 +10,11 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import Cursor, Database, one
-from citadel_common.contracts.errors import ErrorData
-from citadel_common.contracts.runs import (
+from citadel_common.deadline import Deadline
+from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
+from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_contracts.errors import ErrorData
+from citadel_contracts.runs import (
     FINISHED,
     RunAccepted,
     RunEvent,
@@ -20,8 +22,6 @@ from citadel_common.contracts.runs import (
     RunView,
     StepOutput,
 )
-from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.db import runs, views

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from citadel_common.contracts.errors import FieldError
 from citadel_common.errors import InvalidDefinition
+from citadel_contracts.errors import FieldError
 
 Path = tuple[str | int, ...]
 
