@@ -11,6 +11,7 @@ from citadel_common.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_common.worker.pulse import publish_accepted
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
 from citadel_orchestration.engine.engine import Engine, Parts
@@ -19,7 +20,6 @@ from citadel_orchestration.engine.replies import Replies
 from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.sweeper import Sweeper
 from citadel_orchestration.engine.wipes import Wipes
-from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import OrchestrationSettings
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher

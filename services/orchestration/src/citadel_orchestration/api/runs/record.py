@@ -12,8 +12,8 @@ from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.api.runs.service import Runs
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.publisher import Publisher
-from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.wiring import wire
 
