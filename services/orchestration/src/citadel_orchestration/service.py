@@ -7,10 +7,10 @@ import time
 
 import structlog
 
-from citadel_common.redis import connect, connect_async
+from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
-from citadel_common.worker.pulse import publish_accepted
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
@@ -33,9 +33,9 @@ CLOSING = 5.0
 class OrchestrationService:
     """All parts of the orchestration worker, and their end."""
 
-    def __init__(self, settings: OrchestrationSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: OrchestrationSettings, metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._loop = StepLoop()
         self._stopping = threading.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -104,7 +104,7 @@ class OrchestrationService:
     async def _open(self, owner: str) -> None:
         settings = self._settings
         self._redis = connect_async(settings.results, settings.stores)
-        self._wiring = wire(settings, self._redis, self._telemetry, name="orchestration", owner=owner)
+        self._wiring = wire(settings, self._redis, self._metrics, name="orchestration", owner=owner)
         collections = CollectionPublisher(self._wiring.vectors, self._redis)
         self._background = [asyncio.create_task(part.run()) for part in (self._wiring.knowledge, collections)]
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from citadel_common.backing.database import Database
-from citadel_common.telemetry import Telemetry
+from citadel_common.stores.postgres import Database
+from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
 from citadel_orchestration.engine.outputs import output_at_end
@@ -43,19 +43,19 @@ class Wiring:
 
 
 def wire(
-    settings: RecordSettings, results: "Redis", telemetry: Telemetry, *, name: str, owner: str | None = None
+    settings: RecordSettings, results: "Redis", metrics: Metrics, *, name: str, owner: str | None = None
 ) -> Wiring:
     """Build the shared parts.
 
     Args:
         settings: Settings of the process.
         results: Client of the Redis that holds the published models and collections.
-        telemetry: Metrics of the process.
+        metrics: Metrics of the process.
         name: Application name shown by PostgreSQL.
         owner: Id of the worker that executes steps; None for the API, which executes none and fails fast while
             PostgreSQL is down.
     """
-    database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, telemetry=telemetry)
+    database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
     llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
     knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
     definitions = Definitions(all_types(llm, vectors))
@@ -74,6 +74,6 @@ def wire(
             owner=owner,
             lease=workflows.lease,
             max_output_bytes=workflows.max_output_bytes,
-            telemetry=telemetry,
+            metrics=metrics,
         ),
     )

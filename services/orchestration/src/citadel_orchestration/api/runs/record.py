@@ -8,7 +8,7 @@ import structlog
 
 from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.app import create_app
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.api.runs.service import Runs
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 class Record:
     """Its parts. Step types are here for their checks only: neither LLMs nor Qdrant are called by the API."""
 
-    def __init__(self, settings: ApiSettings, results: "Redis", telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: ApiSettings, results: "Redis", metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
-        parts = wire(settings, results, telemetry, name="api")
+        parts = wire(settings, results, metrics, name="api")
         self._knowledge, self._database = parts.knowledge, parts.database
         self._app = create_app(settings)
         self._app.conf.result_backend = "disabled://"
