@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from citadel_common.embeddings.cache import STATS_DELAY, EmbeddingCache
 from citadel_common.embeddings.vectors import Stored
-from citadel_common.redis import connect_async
-from citadel_common.settings import CacheSettings, StoreSettings
+from citadel_common.settings.common import CacheSettings, StoreSettings
+from citadel_common.stores.redis import connect_async
 from citadel_common.telemetry import names
 
 PATIENT, IMPATIENT = 60, 0.05
@@ -17,7 +17,7 @@ PATIENT, IMPATIENT = 60, 0.05
 
 
 class CacheCounts:
-    """Telemetry that adds up lookups by outcome and sets `failed` when a call of the cache failed."""
+    """Metrics that adds up lookups by outcome and sets `failed` when a call of the cache failed."""
 
     def __init__(self):
         self.lookups = {}

@@ -1,7 +1,7 @@
 """The embedding cache: vectors in Redis, and claims so that the fleet computes each text once.
 
 A cache that is down or slow costs speed, never the request: reads then miss, writes are dropped, claims are
-granted. Calls from concurrent requests are joined (`NaturalBatcher`) into one round trip.
+granted. Calls from concurrent requests are joined (`MicroBatcher`) into one round trip.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ import structlog
 
 from citadel_common.embeddings.keys import CLAIM_SUFFIX, NAMESPACE, STATS_KEY
 from citadel_common.embeddings.vectors import Stored, pack, unpack
-from citadel_common.natural_batch import NaturalBatcher
-from citadel_common.redis import ERRORS
-from citadel_common.settings import CacheSettings
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.settings.common import CacheSettings
+from citadel_common.stores.redis import ERRORS
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -70,7 +70,7 @@ class EmbeddingCache:
     Args:
         client: Client of the cache server, with a short socket timeout.
         settings: Time to live, precision, timeouts.
-        telemetry: Counters of lookups and failures.
+        metrics: Counters of lookups and failures.
         count_misses: False where a text that was not found goes to a worker, which looks it up again and counts it.
     """
 
@@ -78,13 +78,13 @@ class EmbeddingCache:
         self,
         client: "Redis",
         settings: CacheSettings,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
         *,
         count_misses: bool = True,
     ) -> None:
         self._client = client
         self._settings = settings
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._count_misses = count_misses
         self._paused_until = 0.0
         self._counted: Counter[str] = Counter()
@@ -92,12 +92,12 @@ class EmbeddingCache:
         self._stats_keys = [STATS_KEY, f"{STATS_KEY}:{uuid4().hex}"]
         self._stats_write = 0
         self._saving: asyncio.Task[None] | None = None
-        self._reads: NaturalBatcher[Wanted, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
+        self._reads: MicroBatcher[Wanted, Stored | None] = MicroBatcher(self._read_counted, parallel=2)
         self._claim_script: Any = client.register_script(_CLAIM)
         self._write_script: Any = client.register_script(_WRITE)
         self._stats_script: Any = client.register_script(_ADD_STATS)
-        self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
-        self._writes: NaturalBatcher[tuple[str, Stored | None], None] = NaturalBatcher(self._write, parallel=2)
+        self._claims: MicroBatcher[str, bool] = MicroBatcher(self._claim)
+        self._writes: MicroBatcher[tuple[str, Stored | None], None] = MicroBatcher(self._write, parallel=2)
 
     async def get_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
         """What is stored under `keys`, in order; None where there is nothing.
@@ -195,7 +195,7 @@ class EmbeddingCache:
         """Count lookups by outcome, and have the counts added to the fleet's statistics."""
         for outcome, texts in lookups.items():
             if texts and (outcome == "hit" or self._count_misses):
-                self._telemetry.count(names.CACHE_LOOKUPS, texts, outcome=outcome)
+                self._metrics.count(names.CACHE_LOOKUPS, texts, outcome=outcome)
                 self._counted[_FIELDS[outcome]] += texts
         if self._counted and (self._saving is None or self._saving.done()):
             self._saving = asyncio.get_running_loop().create_task(self._save_statistics())
@@ -232,7 +232,7 @@ class EmbeddingCache:
                 return await call
         except CACHE_ERRORS as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
-            self._telemetry.count(names.CACHE_FAILURES, 1, operation=operation)
+            self._metrics.count(names.CACHE_FAILURES, 1, operation=operation)
             log.warning("cache_unavailable", operation=operation, error=type(error).__name__)
             return None
 
