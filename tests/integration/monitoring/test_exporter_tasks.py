@@ -4,7 +4,7 @@ import pytest
 
 from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
-from citadel_common.worker.stats import STATS
+from citadel_common.tasks.stats import STATS
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.polling import eventually
 

@@ -34,10 +34,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from citadel_common.delivery.dead_letters import CLAIM_PREFIX
-from citadel_common.delivery.delivery_counts import KEPT as DELIVERIES_KEPT
-from citadel_common.delivery.delivery_counts import PREFIX as DELIVERIES_PREFIX
+from citadel_common.delivery.redelivery import KEPT as DELIVERIES_KEPT
+from citadel_common.delivery.redelivery import PREFIX as DELIVERIES_PREFIX
 from citadel_common.delivery.worker_registry import UNACKED_PREFIX
-from citadel_common.worker.stats import FLUSHED_PREFIX, FLUSHED_TTL
+from citadel_common.tasks.stats import FLUSHED_PREFIX, FLUSHED_TTL
 from citadel_maintenance.laps import KEPT as LAPS_KEPT
 from citadel_maintenance.laps import PREFIX as LAPS_PREFIX
 from citadel_maintenance.lease import PREFIX as LEASES_PREFIX

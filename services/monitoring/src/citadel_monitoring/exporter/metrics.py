@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
-from citadel_common.worker.stats import BUCKETS
+from citadel_common.tasks.stats import BUCKETS
 
 
 @dataclass(frozen=True, kw_only=True)

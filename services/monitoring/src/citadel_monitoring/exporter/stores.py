@@ -7,7 +7,7 @@ from citadel_common.delivery.dead_letters import COUNTS, parse_counts
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.embeddings.keys import STATS_KEY
-from citadel_common.worker.stats import STATS, parse_stats
+from citadel_common.tasks.stats import STATS, parse_stats
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
