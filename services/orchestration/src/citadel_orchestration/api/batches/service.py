@@ -24,11 +24,11 @@ from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overload
 from citadel_common.settings import LimitSettings
 from citadel_common.validation import bad_fields
 from citadel_orchestration.api.runs.service import Runs, patiently
+from citadel_orchestration.db import batches
+from citadel_orchestration.db.models import NewRun, StepRef
+from citadel_orchestration.db.runs import submit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
-from citadel_orchestration.record import batches
-from citadel_orchestration.record.rows import NewRun, StepRef
-from citadel_orchestration.record.runs import submit
 from citadel_orchestration.settings import WorkflowSettings
 
 

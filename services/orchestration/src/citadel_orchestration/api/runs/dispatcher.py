@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import structlog
 
 from citadel_common.errors import StoreUnavailable
+from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.engine.publisher import Publisher
-from citadel_orchestration.record.rows import StepRef
 
 log = structlog.get_logger(__name__)
 PAUSE_AFTER_FAILURE = 5.0

@@ -14,7 +14,7 @@ import structlog
 from pydantic import SecretStr
 
 from citadel_orchestration.api.http.errors import Stopping
-from citadel_orchestration.record.transaction import CHANNEL
+from citadel_orchestration.db.transaction import CHANNEL
 
 log = structlog.get_logger(__name__)
 LOOK = 2.0

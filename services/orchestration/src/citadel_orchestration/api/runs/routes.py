@@ -15,9 +15,9 @@ from citadel_common.contracts.runs import RunEvent, RunList, RunView, StepOutput
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
 from citadel_orchestration.api.http.bodies import read_json
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
+from citadel_orchestration.db.views import Filters
 from citadel_orchestration.definition.graph import mermaid
 from citadel_orchestration.definition.loading import load
-from citadel_orchestration.record.views import Filters
 
 router = APIRouter(route_class=RawRoute, tags=["runs"])
 _ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}

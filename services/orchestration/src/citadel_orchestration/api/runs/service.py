@@ -23,12 +23,12 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
+from citadel_orchestration.db import runs, views
+from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record import runs, views
-from citadel_orchestration.record.rows import Advance, NewRun, StepRef
 
 T = TypeVar("T")
 PATIENCE = 45.0
@@ -170,15 +170,15 @@ class Runs:
             NotFound: There is no such run.
             Conflict: Its state does not allow that.
         """
-        transition: Callable[..., Advance] = getattr(self.transitions, action)
-        advance = await asyncio.to_thread(functools.partial(transition, run_id, *arguments, **options))
-        await asyncio.to_thread(self._hand_over, advance)
+        transition: Callable[..., Effects] = getattr(self.transitions, action)
+        effects = await asyncio.to_thread(functools.partial(transition, run_id, *arguments, **options))
+        await asyncio.to_thread(self._hand_over, effects)
 
-    def _hand_over(self, advance: Advance) -> None:
+    def _hand_over(self, effects: Effects) -> None:
         """The API executes nothing: what a transition claimed goes to the workers, through the record."""
-        self.teller.tell(advance.ready, advance.lane)
-        if advance.ended is not None and advance.ended.status != "succeeded":
-            self._cancel_children(advance.ended.run_id)
+        self.teller.tell(effects.ready, effects.lane)
+        if effects.ended is not None and effects.ended.status != "succeeded":
+            self._cancel_children(effects.ended.run_id)
 
     def _cancel_children(self, run_id: UUID) -> None:
         with self.database.cursor() as cursor:

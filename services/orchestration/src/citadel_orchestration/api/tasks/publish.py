@@ -23,7 +23,7 @@ from citadel_common.tasks.app import create_app
 from citadel_common.tasks.verdict import DEADLINE_HEADER
 from citadel_common.telemetry import tracing
 from citadel_common.worker.pulse import publish_accepted
-from citadel_orchestration.record import accepted_tasks
+from citadel_orchestration.db import accepted_tasks
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from citadel_common.backing.database import Database
-from citadel_orchestration.record.rows import Advance, Attempt, Claim, StepRef
+from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
 
 _SUCCEEDED = "SELECT * FROM step_succeeded(%s, %s, %s, %s, %s, %s, %s, %s)"
 
@@ -18,7 +18,7 @@ def step_succeeded(
     following: Sequence[str],
     owner: str,
     lease: float,
-) -> Advance | None:
+) -> Effects | None:
     """Records a step's output and claims the steps `following`, which depend on nothing else.
 
     None, and nothing is changed, where the attempt is over, or the run is in another state.
@@ -32,7 +32,7 @@ def step_succeeded(
         return None
     began, ended, before = rows[0][-3:]
     claims = [
-        Claim(
+        StepClaim(
             ref=StepRef(run_id=ref.run_id, step_id=step_id),
             attempt=its_attempt,
             tries=tries,
@@ -45,5 +45,7 @@ def step_succeeded(
         )
         for step_id, its_attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ in rows
     ]
-    over = Attempt(ref=ref, number=attempt, before=before, outcome="succeeded", error=None, began=began, ended=ended)
-    return Advance(claims=claims, lane=claims[0].lane, attempts=[over])
+    over = EndedAttempt(
+        ref=ref, number=attempt, before=before, outcome="succeeded", error=None, began=began, ended=ended
+    )
+    return Effects(claims=claims, lane=claims[0].lane, attempts=[over])

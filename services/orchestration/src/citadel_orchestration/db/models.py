@@ -5,14 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from citadel_common.contracts.runs import FINISHED
+
 NO_ITEM = -1
 """`item` of a step that is not an item of a `for_each`."""
 
-ACTIVE = ("queued", "running", "paused")
-FINISHED = ("succeeded", "failed", "cancelled", "timed_out")
-"""States of runs."""
-DONE = ("succeeded", "failed", "skipped", "cancelled")
-"""States in which a step stays; the others are pending, ready, running and waiting."""
+FINAL_STEP_STATES = ("succeeded", "failed", "skipped", "cancelled")
+"""States that a step keeps; the others are pending, ready, running and waiting. Those of runs are in the contracts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +24,7 @@ class StepRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
+class StepClaim:
     """The right to execute a step; completions with an older attempt change nothing.
 
     Attributes:
@@ -52,7 +51,7 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parent:
+class ParentStep:
     """The step that waits for a sub-run."""
 
     ref: StepRef
@@ -90,7 +89,7 @@ class NewRun:
     concurrency_limit: int | None = None
     deadline: float | None = None
     reply_to: str | None = None
-    parent: Parent | None = None
+    parent: ParentStep | None = None
     depth: int = 0
     trace: dict[str, str] | None = None
 
@@ -133,17 +132,17 @@ class RunRow:
         return self.status in ("queued", "running")
 
     @property
-    def parent(self) -> Parent | None:
+    def parent(self) -> ParentStep | None:
         """The step that waits for this run."""
         if self.parent_run_id is None or self.parent_step is None:
             return None
         item = NO_ITEM if self.parent_item is None else self.parent_item
         ref = StepRef(run_id=self.parent_run_id, step_id=self.parent_step, item=item)
-        return Parent(ref=ref, attempt=self.parent_attempt or 0)
+        return ParentStep(ref=ref, attempt=self.parent_attempt or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedRun:
     """A run that ended in a transition, for what is to follow its commit.
 
     Attributes:
@@ -155,7 +154,7 @@ class Ended:
 
     run_id: UUID
     status: str
-    parent: Parent | None
+    parent: ParentStep | None
     reply_to: str | None
     concurrency_key: str | None
     kind: str = ""
@@ -167,7 +166,7 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class EndedAttempt:
     """An attempt of a step that ended in a transition.
 
     Attributes:
@@ -190,7 +189,7 @@ class Attempt:
 
 
 @dataclass(kw_only=True)
-class Advance:
+class Effects:
     """What a committed transition asks of the engine.
 
     Attributes:
@@ -204,9 +203,9 @@ class Advance:
     """
 
     applied: bool = True
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[StepClaim] = field(default_factory=list)
     ready: list[StepRef] = field(default_factory=list)
     orphans: list[UUID] = field(default_factory=list)
     lane: int = 3
-    ended: Ended | None = None
-    attempts: list[Attempt] = field(default_factory=list)
+    ended: EndedRun | None = None
+    attempts: list[EndedAttempt] = field(default_factory=list)

@@ -10,7 +10,16 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import CitadelError
-from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, Attempt, Claim, Ended, RunRow, StepRef
+from citadel_orchestration.db.models import (
+    FINAL_STEP_STATES,
+    NO_ITEM,
+    Effects,
+    EndedAttempt,
+    EndedRun,
+    RunRow,
+    StepClaim,
+    StepRef,
+)
 
 NO_COUNTS: Mapping[str, int] = {}
 CHANNEL = "citadel_runs"
@@ -81,13 +90,13 @@ class RunTransaction:
     Attributes:
         cursor: For further statements of the same transaction.
         run: The run; its mutable columns are written at the end.
-        advance: What the transition asks of the engine after the commit.
+        effects: What the transition asks of the engine after the commit.
     """
 
     def __init__(self, cursor: Cursor, run: RunRow, *, owner: str | None, lease: float) -> None:
         self.cursor = cursor
         self.run = run
-        self.advance = Advance(lane=run.lane)
+        self.effects = Effects(lane=run.lane)
         self._owner = owner
         self._lease = lease
         self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
@@ -97,12 +106,12 @@ class RunTransaction:
         told = {name: value for name, value in data.items() if value is not None}
         self._events.append((type, step_id, item, told))
 
-    def claim(self, ref: StepRef, *, of: Iterable[str]) -> Claim | None:
+    def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
         """Takes a step in one of the states `of`; None if it is in another, or is left to the workers."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item}
         if self._owner is None:
             self.cursor.execute(_READY, place | {"lease": self._lease, "from": list(of)})
-            self.advance.ready += [ref] * self.cursor.rowcount
+            self.effects.ready += [ref] * self.cursor.rowcount
             return None
         self.cursor.execute(_CLAIM, place | {"owner": self._owner, "lease": self._lease, "from": list(of)})
         row = self.cursor.fetchone()
@@ -111,10 +120,10 @@ class RunTransaction:
         self.run.status = "running"
         claim = self._claimed(ref, *row)
         self.event("step_started", ref.step_id, ref.item, attempt=claim.attempt)
-        self.advance.claims.append(claim)
+        self.effects.claims.append(claim)
         return claim
 
-    def adopt(self, ref: StepRef, attempt: int, token: str) -> Claim | None:
+    def adopt(self, ref: StepRef, attempt: int, token: str) -> StepClaim | None:
         """Takes over the lease of a running step; None if its attempt is over, or went on with another token."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
         mine = {"owner": self._owner, "lease": self._lease, "taken": f"{attempt}/{token}"}
@@ -122,9 +131,9 @@ class RunTransaction:
         row = self.cursor.fetchone()
         return None if row is None else self._claimed(ref, *row)
 
-    def _claimed(self, ref: StepRef, attempt: int, tries: int) -> Claim:
+    def _claimed(self, ref: StepRef, attempt: int, tries: int) -> StepClaim:
         run = self.run
-        return Claim(
+        return StepClaim(
             ref=ref,
             attempt=attempt,
             tries=tries,
@@ -165,8 +174,10 @@ class RunTransaction:
         """Notes that an attempt has ended; `row` is its begin, its end and the attempt before it."""
         began, ended, before = row
         if began is not None:
-            self.advance.attempts.append(
-                Attempt(ref=ref, number=number, before=before, outcome=outcome, error=error, began=began, ended=ended)
+            self.effects.attempts.append(
+                EndedAttempt(
+                    ref=ref, number=number, before=before, outcome=outcome, error=error, began=began, ended=ended
+                )
             )
 
     def cancel_steps(self, where: str, *values: Any) -> None:
@@ -186,12 +197,12 @@ class RunTransaction:
 
     def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
         """Ends the run; what has not ended of it never will be executed."""
-        self.cancel_steps("status <> ALL(%s)", list(DONE))
+        self.cancel_steps("status <> ALL(%s)", list(FINAL_STEP_STATES))
         self.run.status, self.run.error, self.run.output = status, error, output
         self.event(f"run_{status}", error=error)
-        self.advance.claims.clear()
-        self.advance.ready.clear()
-        self.advance.ended = Ended(
+        self.effects.claims.clear()
+        self.effects.ready.clear()
+        self.effects.ended = EndedRun(
             run_id=self.run.run_id,
             status=status,
             parent=self.run.parent,
@@ -229,8 +240,8 @@ class RunTransaction:
             },
         )
         row = self.cursor.fetchone()
-        if self.advance.ended is not None and row is not None:
-            self.advance.ended = replace(self.advance.ended, finished_at=row[0])
+        if self.effects.ended is not None and row is not None:
+            self.effects.ended = replace(self.effects.ended, finished_at=row[0])
 
 
 def lock_run(
@@ -254,7 +265,7 @@ def run_transaction(
 ) -> Iterator[RunTransaction | None]:
     """A transition on a run; None where there is no such run, or another holds it and that is to be skipped.
 
-    An `advance` that is not `applied` writes nothing.
+    An `effects` that is not `applied` writes nothing.
 
     Raises:
         StoreUnavailable: PostgreSQL does not answer.
@@ -262,5 +273,5 @@ def run_transaction(
     with database.cursor() as cursor:
         transaction = lock_run(cursor, run_id, owner=owner, lease=lease, skip_locked=skip_locked)
         yield transaction
-        if transaction is not None and transaction.advance.applied:
+        if transaction is not None and transaction.effects.applied:
             transaction.save()

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from citadel_common.backing.database import Cursor, Database
-from citadel_orchestration.record.rows import StepRef
+from citadel_orchestration.db.models import StepRef
 
 STEP = "chunks"
 TYPE = "embedding_chunk"

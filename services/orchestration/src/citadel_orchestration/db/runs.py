@@ -9,8 +9,8 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import Cursor, one
 from citadel_common.errors import Conflict, NotFound
-from citadel_orchestration.record.rows import NewRun
-from citadel_orchestration.record.transaction import CHANNEL
+from citadel_orchestration.db.models import NewRun
+from citadel_orchestration.db.transaction import CHANNEL
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from citadel_orchestration.record.rows import StepRef
-from citadel_orchestration.record.transaction import RunTransaction
+from citadel_orchestration.db.models import StepRef
+from citadel_orchestration.db.transaction import RunTransaction
 
 _LEAVE = """
 UPDATE steps SET {}, lease_owner = NULL, attempt_started_at = NULL,

@@ -16,7 +16,7 @@ from citadel_common.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 LOCK = 0x0C17ADE1
 """Advisory lock that starters take in turn."""
-PACKAGE = "citadel_orchestration.record"
+PACKAGE = "citadel_orchestration.db"
 
 
 def migrate(dsn: str, *, connect_timeout: int = 10) -> list[str]:

@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 from citadel_common.backing.database import Cursor, one
 from citadel_common.contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_common.errors import InvalidInput, NotFound
+from citadel_orchestration.db import batches
 from citadel_orchestration.definition.definition import Definition
-from citadel_orchestration.record import batches
 
 _SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
 _NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
