@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.embeddings.vectors import Stored, Vector
 from citadel_common.errors import BackendUnavailable, TextRejected
-from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.settings.common import LimitSettings
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
 from citadel_embeddings.batch_caller import BatchCaller
 from citadel_embeddings.batching import Batcher, Budget
@@ -145,7 +145,7 @@ class World:
         batch: int = 8,
         patience: float = 60.0,
         cache: FakeCache | None = None,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
     ) -> None:
         self.patience = patience
         self.backend = FakeBackend()
@@ -163,9 +163,7 @@ class World:
         )
         cache: Any = self.cache
         store: Any = _NoStore()
-        pool = EndpointPool(
-            "fake", self.backend, settings, patience=patience, telemetry=telemetry, clock=CLOCK.monotonic
-        )
+        pool = EndpointPool("fake", self.backend, settings, patience=patience, metrics=metrics, clock=CLOCK.monotonic)
         caller = BatchCaller(pool, cache, clock=CLOCK.monotonic)
         batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
         self.engine = EmbeddingEngine(
@@ -174,5 +172,5 @@ class World:
             single_flight=SingleFlight(cache, {"fake": batcher}, clock=CLOCK.monotonic),
             limits=LimitSettings(),
             patience=patience,
-            telemetry=telemetry,
+            metrics=metrics,
         )

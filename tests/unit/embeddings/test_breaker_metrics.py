@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from citadel_common.backing.embeddings import BackendSettings
-from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, TextRejected
-from citadel_common.telemetry.metrics import PrometheusTelemetry
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.telemetry.prometheus import PrometheusMetrics
+from citadel_contracts import Lane
 from citadel_embeddings.backends.base import EmbedCall, EmbedReply
 from citadel_embeddings.endpoints.breaker import FAILURES, FIRST_PAUSE
 from citadel_embeddings.endpoints.pool import EndpointPool
@@ -38,11 +38,11 @@ class Backend:
     """The endpoints of a backend, and their metrics."""
 
     def __init__(self, *urls: str) -> None:
-        self._telemetry = PrometheusTelemetry()
+        self._metrics = PrometheusMetrics()
         self._protocol: Any = FailingProtocol()
         settings = BackendSettings(kind="openai", urls=list(urls))
         self._pool = EndpointPool(
-            "main", self._protocol, settings, patience=60.0, telemetry=self._telemetry, clock=CLOCK.monotonic
+            "main", self._protocol, settings, patience=60.0, metrics=self._metrics, clock=CLOCK.monotonic
         )
 
     async def call(self, error: type[BaseException] | None = None, *, model: str = "m") -> None:
@@ -74,7 +74,7 @@ class Backend:
         return self._told("citadel_breakers_open")
 
     def _told(self, name: str, **labels: str) -> float:
-        return self._telemetry.registry.get_sample_value(name, {"backend": "main", **labels}) or 0
+        return self._metrics.registry.get_sample_value(name, {"backend": "main", **labels}) or 0
 
 
 @pytest.fixture

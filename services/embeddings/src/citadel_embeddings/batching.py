@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from citadel_common.contracts import Lane
 from citadel_common.errors import BackendUnavailable
+from citadel_contracts import Lane
 from citadel_embeddings.batch_caller import BatchCaller
 from citadel_embeddings.endpoints.pool import EndpointPool, Slot
 from citadel_embeddings.items import Batch, BatchKey, Item, fail_if_crashed

@@ -12,17 +12,17 @@ from typing import Any
 
 import orjson
 
-from citadel_common.contracts import Lane
-from citadel_common.contracts.embeddings import BatchRequest, GenerateEmbedding, InputType, Texts
-from citadel_common.contracts.workflows import EmbedPart
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import requests
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Vector
 from citadel_common.errors import CitadelError
-from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import Telemetry, names, spans, tracing
+from citadel_common.settings.common import LimitSettings
+from citadel_common.telemetry import Metrics, names, spans, tracing
+from citadel_contracts import Lane
+from citadel_contracts.embeddings import BatchRequest, GenerateEmbedding, InputType, Texts
+from citadel_contracts.workflows import EmbedPart
 from citadel_embeddings.items import BatchKey, Source, TextResult
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.single_flight import SingleFlight
@@ -125,14 +125,14 @@ class EmbeddingEngine:
         single_flight: SingleFlight,
         limits: LimitSettings,
         patience: float,
-        telemetry: Telemetry,
+        metrics: Metrics,
     ) -> None:
         self.registry = registry
         self._cache = cache
         self._single_flight = single_flight
         self._limits = limits
         self._patience = patience
-        self._telemetry = telemetry
+        self._metrics = metrics
 
     async def embed(self, request: EmbedRequest, deadline: Deadline, lane: Lane = Lane.STANDARD) -> EmbedResponse:
         """Return a vector or an error for each text; more urgent lanes go first.
@@ -207,7 +207,7 @@ class EmbeddingEngine:
         computed: set[tuple[bool, str]] = set()
         sources = Counter(source for plan, results in answered for source in _sources(plan, results, computed))
         for source, texts in sources.items():
-            self._telemetry.count(names.TEXTS, texts, source=source)
+            self._metrics.count(names.TEXTS, texts, source=source)
 
 
 def _response(plan: _Plan, results: Results) -> EmbedResponse:

@@ -6,13 +6,13 @@ from typing import Protocol
 
 import uvloop
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.loop_thread import LoopThread
-from citadel_common.redis import connect_async
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends import Backend, open_backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
 from citadel_embeddings.batch_caller import BatchCaller
@@ -39,10 +39,10 @@ class Closable(Protocol):
 class EmbeddingService:
     """All parts of the embeddings worker, and their end."""
 
-    def __init__(self, settings: EmbeddingsSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: EmbeddingsSettings, metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
         self._entries = list(settings.embeddings.backends.items())
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._loop = LoopThread("engine", loop_factory=uvloop.new_event_loop)
         self._closers: contextlib.AsyncExitStack = contextlib.AsyncExitStack()
         self._refresher: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class EmbeddingService:
         cache = EmbeddingCache(
             connect_async(settings.cache_store, settings.stores, timeout=settings.cache.timeout),
             settings.cache,
-            self._telemetry,
+            self._metrics,
         )
         store = connect_async(settings.results, settings.stores)
         broker = connect_async(settings.broker_url, settings.stores)
@@ -83,7 +83,7 @@ class EmbeddingService:
             single_flight=single_flight,
             limits=settings.limits,
             patience=settings.embeddings.patience,
-            telemetry=self._telemetry,
+            metrics=self._metrics,
         )
         return engine, StepVectors(engine, broker, default_model=settings.default_model)
 
@@ -95,7 +95,7 @@ class EmbeddingService:
         fragment = self._settings.embeddings
         if entry.kind == "local":
             entry = entry.model_copy(update={"urls": [LOCAL_URL], "concurrency": 1, "max_concurrency": 1})
-        pool = EndpointPool(name, backend, entry, patience=fragment.patience, telemetry=self._telemetry)
+        pool = EndpointPool(name, backend, entry, patience=fragment.patience, metrics=self._metrics)
         budget = Budget(texts=entry.max_batch_texts, tokens=entry.max_batch_tokens, linger=fragment.linger)
         return Batcher(BatchCaller(pool, cache), pool, budget)
 

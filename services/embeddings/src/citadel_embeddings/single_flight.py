@@ -10,10 +10,10 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import DeadlineExceeded
+from citadel_contracts import Lane
 from citadel_embeddings.batching import Batcher
 from citadel_embeddings.items import BatchKey, Item, TextResult, fail_if_crashed
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
-from citadel_common.telemetry import Telemetry, names
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.telemetry import Metrics, names
 from citadel_embeddings.backends.base import Backend
 from citadel_embeddings.endpoints.breaker import Breaker, State
 from citadel_embeddings.endpoints.call import call_backend
@@ -61,7 +61,7 @@ class EndpointPool:
         backend: The protocol.
         settings: URLs, concurrency, timeout, longest pause of a breaker.
         patience: Seconds that a text waits for a backend that is down.
-        telemetry: Where calls and breakers are counted.
+        metrics: Where calls and breakers are counted.
         clock: The monotonic clock.
     """
 
@@ -72,7 +72,7 @@ class EndpointPool:
         settings: BackendSettings,
         *,
         patience: float,
-        telemetry: Telemetry,
+        metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -83,7 +83,7 @@ class EndpointPool:
         most = settings.max_concurrency
         first = float(min(settings.concurrency, most))
         self._endpoints = [Endpoint(url, AdaptiveLimit(first, most), defaultdict(new_breaker)) for url in settings.urls]
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._clock = clock
         self._changed = asyncio.Event()
         self._set_open_gauge()
@@ -164,9 +164,9 @@ class EndpointPool:
             self._is_alive(slot)
         finally:
             slot.endpoint.outstanding_tokens -= tokens
-            self._telemetry.count(names.BACKEND_REQUESTS, 1, backend=self._name, outcome=outcome)
-            self._telemetry.observe(names.BACKEND_SECONDS, self._clock() - started, backend=self._name)
-            self._telemetry.observe(names.BACKEND_TEXTS, texts, backend=self._name)
+            self._metrics.count(names.BACKEND_REQUESTS, 1, backend=self._name, outcome=outcome)
+            self._metrics.observe(names.BACKEND_SECONDS, self._clock() - started, backend=self._name)
+            self._metrics.observe(names.BACKEND_TEXTS, texts, backend=self._name)
             self._notify()
 
     def _failed(self, slot: Slot, error: CitadelError) -> None:
@@ -208,13 +208,13 @@ class EndpointPool:
         return None if any(breaker.failures == 0 for breaker in breakers) else breakers[-1].last_error
 
     def _count_change(self, state: State) -> None:
-        self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self._name, state=state)
+        self._metrics.count(names.BREAKER_CHANGES, 1, backend=self._name, state=state)
         self._set_open_gauge()
 
     def _set_open_gauge(self) -> None:
         breakers = (breaker for endpoint in self._endpoints for breaker in endpoint.breakers.values())
         count = sum(breaker.state != "closed" for breaker in breakers)
-        self._telemetry.set(names.BREAKERS_OPEN, count, backend=self._name)
+        self._metrics.set(names.BREAKERS_OPEN, count, backend=self._name)
 
     async def _wait(self, seconds: float) -> None:
         """Wait until a slot comes back."""
