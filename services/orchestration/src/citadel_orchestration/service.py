@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.stores.postgres import Database
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
