@@ -1,4 +1,4 @@
-"""Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
+"""Validation errors: each bad field once, by its name and its JSON pointer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class BadField:
 
     @property
     def name(self) -> str:
-        """Such as `batch_data[3].text`."""
+        """Return a name such as `batch_data[3].text`."""
         text = ""
         for part in self.path:
             text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -31,7 +31,7 @@ class BadField:
 
     @property
     def pointer(self) -> str:
-        """JSON pointer, such as `/batch_data/3/text` (RFC 6901)."""
+        """Return a JSON pointer (RFC 6901) such as `/batch_data/3/text`."""
         return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in self.path)
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class BadField:
 
 
 def bad_fields(error: ValidationError) -> list[BadField]:
-    """The bad fields in order; of a union's branches the one that came furthest speaks."""
+    """Return the bad fields in order; of a union's branches, the error that came furthest counts."""
     found: dict[tuple[str | int, ...], str] = {}
     for path, problem in _located(error):
         parents = [known for known in found if path[: len(known)] == known and len(known) < len(path)]
@@ -67,11 +67,11 @@ def _sentence(detail: ErrorDetails) -> str:
 
 P = TypeVar("P", bound=Payload)
 SHOWN = 5
-"""Bad fields named in one message."""
+"""Most bad fields named in one message."""
 
 
 def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]) -> P:
-    """The payload of a call; positional arguments take the model's field order.
+    """Return the payload of a call; positional arguments take the model's field order.
 
     Raises:
         InvalidInput: Names each bad field.

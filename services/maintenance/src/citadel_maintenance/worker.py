@@ -5,7 +5,7 @@ time limit and at whether the worker is to stop, so that no task needs a process
 """
 
 from citadel_common.settings.common import load
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
 from citadel_maintenance.service import MaintenanceService
@@ -15,7 +15,7 @@ from citadel_maintenance.settings import MaintenanceSettings
 def main() -> None:
     """Runs the worker until it is told to stop."""
     settings = load(MaintenanceSettings)
-    with metrics_of(settings.telemetry, service=Queue.MAINTENANCE.value) as metrics:
+    with process_telemetry(settings.telemetry, service=Queue.MAINTENANCE.value) as metrics:
         service = MaintenanceService(settings)
         run_worker(
             Queue.MAINTENANCE,
