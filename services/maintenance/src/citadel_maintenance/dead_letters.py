@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.delivery.dead_letters import INDEX, LETTERS, DeadLetters
+from citadel_common.delivery.dead_letters import DEAD_LETTERS, INDEX, DeadLetters
 from citadel_maintenance.jobs.runner import Job
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DeadLetterCleanup:
         ids: Any = self._client.zrange(INDEX, "-inf", newest_expired, byscore=True, offset=offset, num=BATCH)
         pipe = self._client.pipeline(transaction=False)
         for letter_id in ids:
-            pipe.hstrlen(LETTERS, letter_id)
+            pipe.hstrlen(DEAD_LETTERS, letter_id)
         return len(ids), sum(pipe.execute())
 
     def _count(self, expired: int, removed: int, size: int) -> None:

@@ -6,6 +6,7 @@ Every key that Citadel writes, where it lives, what ends it, and what this clean
 |---|---|---|---|
 | `citadel:embedding:…` | cache | time to live | no: `cleanup_expired_cache` |
 | `citadel:cache:stats` | cache | one key | no |
+| `citadel:cache:stats:PROCESS` | cache | time to live | no |
 | `citadel:models`, `citadel:collections`, `citadel:broker:epoch` | results, broker | one key each | no |
 | `citadel:accepted`, `…:due`, `…:leases`, `…:sweep` | results | the task's end | no: `citadel.purge_results` |
 | `citadel:accepted:trace:TASK` | results | the task's end, time to live | no |

@@ -69,16 +69,16 @@ class TaskRuntime:
         app.citadel = runtime
         return runtime
 
-    def dead_letter(self, letter: DeadLetter) -> None:
+    def dead_letter(self, dead_letter: DeadLetter) -> None:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
-        self.metrics.count(names.DEAD_LETTERS, 1, reason=letter.code)
-        self.stats.dead_lettered(letter.queue, letter.code)
+        self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
+        self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
         # its message may quote what it failed on: whoever may read the letter finds it there
-        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code)
+        log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
         try:
-            self.dead_letters.add(letter)
+            self.dead_letters.add(dead_letter)
         except ERRORS as error:
-            log.error("dead_letter_lost", id=letter.id, error=type(error).__name__)
+            log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
 
     def dead_letter_message(self, message: Any, error: CitadelError) -> None:
         """Keeps a message that cannot become a task, and fails the task if the message names one."""
