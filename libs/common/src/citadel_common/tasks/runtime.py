@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
-from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, failure_of
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -90,8 +90,7 @@ class TaskRuntime:
                 id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
                 task=name if isinstance(name, str) else None,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(_bytes_of(message.body)),
             )
         )
@@ -106,8 +105,7 @@ class TaskRuntime:
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=queue,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(entry),
             )
         )
