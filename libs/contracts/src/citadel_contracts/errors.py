@@ -26,7 +26,7 @@ class ErrorKind:
 INTERNAL = "internal"
 KINDS: Mapping[str, ErrorKind] = {
     INTERNAL: ErrorKind(500),
-    # what was asked for
+    # requests
     "invalid_input": ErrorKind(422),
     "invalid_definition": ErrorKind(422),
     "expression_failed": ErrorKind(422),
@@ -75,7 +75,7 @@ KINDS: Mapping[str, ErrorKind] = {
 
 
 def kind_of(code: str) -> ErrorKind:
-    """Return the meaning of a code; that of `internal` for an unknown one."""
+    """Return the meaning of a code; an unknown one means `internal`."""
     return KINDS.get(code, KINDS[INTERNAL])
 
 
@@ -122,7 +122,7 @@ class ErrorData(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not known: most errors have a code, a message and no more."""
+        """Leave out unknown fields: most errors have a code, a message and no more."""
         return {name: value for name, value in handler(self).items() if value is not None and value != ()}
 
 
