@@ -26,7 +26,7 @@ class ErrorKind:
 INTERNAL = "internal"
 KINDS: Mapping[str, ErrorKind] = {
     INTERNAL: ErrorKind(500),
-    # what was asked for
+    # requests
     "invalid_input": ErrorKind(422),
     "invalid_definition": ErrorKind(422),
     "expression_failed": ErrorKind(422),
@@ -75,7 +75,7 @@ KINDS: Mapping[str, ErrorKind] = {
 
 
 def kind_of(code: str) -> ErrorKind:
-    """Return the meaning of a code; that of `internal` for an unknown one."""
+    """Return the meaning of a code; an unknown one means `internal`."""
     return KINDS.get(code, KINDS[INTERNAL])
 
 
