@@ -18,14 +18,15 @@ from citadel_orchestration.engine.answers import Answers
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import Engine, Parts
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.publisher import Publisher
-from citadel_orchestration.engine.replies import Replies
+from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_loop import StepLoop
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.sweeper import Sweeper
-from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.engine.wipes import Wipes
+from citadel_orchestration.engine.task_results import TaskResultWriter
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import OrchestrationSettings
 from citadel_orchestration.steps.registry import all_types, public_types
@@ -60,19 +61,21 @@ class OrchestrationService:
         submissions = Submissions(
             types=public_types(self._llm, self._store), known=self._knowledge, limits=workflows.definition_limits
         )
-        transitions = Transitions(
-            self._database,
-            definitions,
-            output_at_end,
+        transactions = RunTransactions(
+            database=self._database,
+            definitions=definitions,
             owner=owner,
             lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
             telemetry=self._telemetry,
         )
-        answer = Replies(runtime.app, self._database, definitions)
+        transitions = StepTransitions(transactions, max_output_bytes=workflows.max_output_bytes)
+        commands = RunCommands(transactions)
+        answer = TaskResultWriter(runtime.app, self._database, definitions)
         parts = Parts(
             database=self._database,
             transitions=transitions,
+            sub_runs=SubRuns(transactions, transitions),
+            commands=commands,
             definitions=definitions,
             submissions=submissions,
             loop=self._loop,
@@ -81,22 +84,21 @@ class OrchestrationService:
         )
         self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
         self._sweeper = Sweeper(
-            database=self._database,
+            transactions=transactions,
             transitions=transitions,
             engine=self._engine,
             answer=answer,
-            wiped=Wipes(connect(settings.broker_url, settings.stores)),
+            was_flushed=FlushDetector(connect(settings.broker_url, settings.stores)),
             accepted=AcceptedTasksSweep(
                 database=self._database,
                 tasks=runtime.accepted,
                 publish=functools.partial(publish_accepted, runtime.app),
-                wiped=Wipes(runtime.results),
+                was_flushed=FlushDetector(runtime.results),
                 first_look=settings.accepted.first_look,
             ),
-            owner=owner,
             interval=workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, commands, submissions, answer.store).register(runtime.app)
         self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
         self._answers.start()
         self._sweeper.start()

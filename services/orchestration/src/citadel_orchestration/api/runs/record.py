@@ -16,10 +16,10 @@ from citadel_orchestration.api.runs.service import Runs
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.steps.registry import all_types, public_types
@@ -55,14 +55,14 @@ class Record:
                 known=self._knowledge,
                 limits=settings.workflows.definition_limits,
             ),
-            transitions=Transitions(
-                self._database,
-                definitions,
-                output_at_end,
-                owner=None,
-                lease=settings.workflows.lease,
-                max_output_bytes=settings.workflows.max_output_bytes,
-                telemetry=telemetry,
+            commands=RunCommands(
+                RunTransactions(
+                    database=self._database,
+                    definitions=definitions,
+                    owner=None,
+                    lease=settings.workflows.lease,
+                    telemetry=telemetry,
+                )
             ),
             teller=Teller(Publisher(self._app)),
             news=self._news,
