@@ -21,7 +21,7 @@ from citadel_client.retries import RetryPolicy
 from citadel_client.streams import in_order_async
 from citadel_client.tasks import AsyncTaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
-from citadel_common.contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
+from citadel_contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from citadel_client.flow import Terms, exchange
 from citadel_client.ndjson import BatchItem, pieces_async, replayable
 from citadel_client.run_calls import Definition, SearchOptions, Validation, WorkflowPlan, completed
 from citadel_client.run_flows import GROUP, Points
-from citadel_common.contracts.runs import SearchHit, StoreResponse
+from citadel_contracts.runs import SearchHit, StoreResponse
 
 
 class AsyncWorkflows:

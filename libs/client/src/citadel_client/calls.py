@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from citadel_client.flow import Call
 from citadel_client.vectors import Embeddings
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     CacheStats,
     CacheWarmRequest,
     EmbeddingsRequest,
@@ -25,7 +25,7 @@ from citadel_common.contracts.api import (
     WorkerInfo,
     WorkersResponse,
 )
-from citadel_common.contracts.embeddings import InputType, ItemError
+from citadel_contracts.embeddings import InputType, ItemError
 
 M = TypeVar("M", bound=BaseModel)
 Texts = str | Sequence[str]

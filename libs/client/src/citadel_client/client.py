@@ -21,7 +21,7 @@ from citadel_client.streams import in_order
 from citadel_client.tasks import TaskHandle, submitted
 from citadel_client.vectors import Embedded, Embeddings
 from citadel_client.workflows import Batches, Collections, Workflows
-from citadel_common.contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
+from citadel_contracts.api import CacheStats, HealthResponse, HistoryKind, ModelInfo, QueueStats, WorkerInfo
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"

@@ -7,7 +7,7 @@ from citadel_client import operation_calls as calls
 from citadel_client.drivers import AsyncDriver, SyncDriver
 from citadel_client.flow import Call, Terms, exchange
 from citadel_client.operation_calls import AT_ONCE, PAGE, LetterFilters
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     DeadLetterList,
     DeadLetterRequeued,
     DeadLettersRequeued,

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from citadel_client.errors import InvalidRequest
-from citadel_common.contracts.embeddings import BatchRequest
+from citadel_contracts.embeddings import BatchRequest
 
 BatchItem = str | Mapping[str, Any] | BatchRequest
 """A text, or the fields of a `BatchRequest`."""

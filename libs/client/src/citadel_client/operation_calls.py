@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from citadel_client.calls import reader_of
 from citadel_client.flow import Call
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     DeadLetterList,
     DeadLetterRequeued,
     DeadLettersDropped,

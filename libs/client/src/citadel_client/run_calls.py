@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from citadel_client.errors import InvalidRequest
 from citadel_client.flow import Call
-from citadel_common.contracts.api import FieldError, Reply
-from citadel_common.contracts.runs import (
+from citadel_contracts.api import FieldError, Reply
+from citadel_contracts.runs import (
     RunAccepted,
     RunEvent,
     RunList,

@@ -10,8 +10,8 @@ from citadel_client.errors import CallTimedOut, InvalidRequest, RunFailed
 from citadel_client.feeds import Feed
 from citadel_client.flow import Flow, Pause, Terms, exchange
 from citadel_client.run_calls import Definition, Point, Validation
-from citadel_common.contracts.api import FieldError
-from citadel_common.contracts.runs import FINISHED, RunEvent, RunView, StoreResponse
+from citadel_contracts.api import FieldError
+from citadel_contracts.runs import FINISHED, RunEvent, RunView, StoreResponse
 
 FIRST_POLL_S = 0.03
 LAST_POLL_S = 1.0

@@ -8,7 +8,7 @@ from citadel_client.decoders import BatchAnswer
 from citadel_client.drivers import SyncDriver
 from citadel_client.flow import Call, Terms, exchange
 from citadel_client.run_calls import PAGE, RunFilters
-from citadel_common.contracts.runs import RunEvent, RunStatus, RunSummary, RunView, StepOutput, StepView
+from citadel_contracts.runs import RunEvent, RunStatus, RunSummary, RunView, StepOutput, StepView
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from citadel_client import calls
 from citadel_client.drivers import AsyncDriver, SyncDriver
 from citadel_client.errors import CallTimedOut, TaskFailed, UnexpectedReply
 from citadel_client.flow import Call, Flow, Pause, Terms, exchange
-from citadel_common.contracts.api import TaskAccepted, TaskStatus
+from citadel_contracts.api import TaskAccepted, TaskStatus
 
 T = TypeVar("T")
 FIRST_POLL_S = 0.05

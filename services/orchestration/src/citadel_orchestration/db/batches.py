@@ -11,8 +11,8 @@ from uuid import UUID
 import orjson
 import psycopg
 
-from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import Conflict
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_orchestration.db.models import FINAL_STEP_STATES, NewRun, StepRef
 from citadel_orchestration.db.runs import Submitted
 

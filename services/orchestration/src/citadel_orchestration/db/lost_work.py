@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from citadel_common.backing.database import Cursor
+from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db.models import EndedRun, ParentStep, StepClaim, StepRef
 
 BATCH = 100

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from citadel_common.backing.database import Cursor, one
+from citadel_common.stores.postgres import Cursor, one
 from citadel_orchestration.db.models import StepRef
 
 

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from citadel_common.backing.database import Database
+from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import one
 from citadel_common.errors import CitadelError
+from citadel_common.stores.postgres import one
 from citadel_orchestration.db.models import FINAL_STEP_STATES, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 

@@ -15,9 +15,9 @@ from uuid import UUID
 
 import structlog
 
-from citadel_common.backing.database import Cursor
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
-from citadel_common.redis import ERRORS
+from citadel_common.stores.postgres import Cursor
+from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.db import lost_work, steps
 from citadel_orchestration.db.models import Effects, EndedRun, StepRef
 from citadel_orchestration.db.transaction import RunTransaction

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from citadel_common.backing.database import Cursor, Database
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import Effects
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.engine import traces
@@ -22,14 +22,14 @@ class RunTransactions:
         definitions: Parsed definitions by run.
         owner: Name under which steps are leased; None for a process that executes none.
         lease: Seconds a lease lasts without renewal.
-        telemetry: Counts attempts and runs that end.
+        metrics: Counts attempts and runs that end.
     """
 
     database: Database
     definitions: Definitions
     owner: str | None
     lease: float
-    telemetry: Telemetry = NULL_TELEMETRY
+    metrics: Metrics = NULL_METRICS
 
     @property
     def republish(self) -> float:
@@ -69,9 +69,9 @@ class RunTransactions:
     def report(self, effects: Effects, trace: traces.Trace | None) -> None:
         """Count what has ended, and make its spans; called after the commit."""
         for attempt in effects.attempts:
-            traces.report_attempt(attempt, trace, self.telemetry)
+            traces.report_attempt(attempt, trace, self.metrics)
         if effects.ended is not None:
-            traces.report_run(effects.ended, self.telemetry)
+            traces.report_run(effects.ended, self.metrics)
 
 
 def unchanged(tx: RunTransaction | None) -> Effects:
