@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import BackendUnavailable, BadVector, DeadlineExceeded, TextRejected, UnknownModel
-from citadel_embeddings.engine import Outcome
+from citadel_embeddings.engine import EmbedResponse
+from citadel_embeddings.items import TextResult
 from citadel_embeddings.results import named, worst
 from tests.support.engine import vector_of
 
@@ -12,10 +14,10 @@ errors = st.sampled_from([BackendUnavailable(), TextRejected(), BadVector(), Dea
 
 
 @given(st.lists(errors, min_size=1), st.booleans())
-def test_the_worst_error(found, last_try):
-    outcome = Outcome(model="m", vectors=[None if error else vector_of("x") for error in found])
-    outcome.errors = {index: error for index, error in enumerate(found) if error}
-    error = worst(outcome, last_try=last_try)
+def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succeeded(found, last_try):
+    vector = TextResult(stored=Stored(vector_of("x")))
+    response = EmbedResponse(model="m", results=[TextResult.failed(error) if error else vector for error in found])
+    error = worst(response, last_try=last_try)
     if not last_try and any(isinstance(e, BackendUnavailable) for e in found):
         assert error.transient
     elif all(found):

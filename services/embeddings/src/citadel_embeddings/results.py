@@ -13,7 +13,7 @@ from citadel_contracts.embeddings import (
     ItemError,
     Texts,
 )
-from citadel_embeddings.engine import Outcome
+from citadel_embeddings.engine import EmbedResponse
 
 
 class Stopwatch:
@@ -29,22 +29,22 @@ class Stopwatch:
 
 
 def embedding_result(
-    outcome: Outcome, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
+    response: EmbedResponse, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
 ) -> GenerateEmbeddingResult:
     """The result of `generate_embedding`."""
-    total = len(outcome.vectors)
+    total = len(response.vectors)
     return {
-        "success": not outcome.errors,
+        "success": not response.errors,
         "task_id": task_id,
-        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in outcome.vectors],
-        "model_used": outcome.model,
-        "dimensions": outcome.dimensions,
-        "cache_hits": outcome.cache_hits,
+        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in response.vectors],
+        "model_used": response.model,
+        "dimensions": response.dimensions,
+        "cache_hits": response.cache_hits,
         "total_texts": total,
-        "cache_hit_rate": outcome.cache_hits / total,
-        "truncated": outcome.truncated,
-        "total_tokens": outcome.tokens,
-        "errors": [item_error(index, error) for index, error in sorted(outcome.errors.items())],
+        "cache_hit_rate": response.cache_hits / total,
+        "truncated": response.truncated,
+        "total_tokens": response.tokens,
+        "errors": [item_error(index, error) for index, error in sorted(response.errors.items())],
         "processing_time_ms": elapsed_ms,
         "timestamp": utc_now(),
     }
@@ -60,13 +60,13 @@ def item_error(index: int, error: CitadelError) -> ItemError:
     return {"index": index, "code": error.code, "message": error.message}
 
 
-def worst(outcome: Outcome, *, last_try: bool) -> CitadelError | None:
+def worst(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
     """The error that ends the task: one that a retry may cure, or any when nothing succeeded."""
-    errors = outcome.errors.values()
+    errors = response.errors.values()
     passing = next((error for error in errors if error.transient), None)
     if passing is not None and not last_try:
         return passing
-    return next(iter(errors), None) if len(outcome.errors) == len(outcome.vectors) else None
+    return next(iter(errors), None) if len(response.errors) == len(response.vectors) else None
 
 
 def named(error: CitadelError, field: str) -> CitadelError:

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.delivery.dead_letters import INDEX, LETTERS, DeadLetters
+from citadel_common.delivery.dead_letters import DEAD_LETTERS, INDEX, DeadLetters
 from citadel_maintenance.upkeep import Job
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LetterExpiry:
         ids: Any = self._client.zrange(INDEX, "-inf", bottom, byscore=True, offset=offset, num=LIMIT)
         pipe = self._client.pipeline(transaction=False)
         for letter_id in ids:
-            pipe.hstrlen(LETTERS, letter_id)
+            pipe.hstrlen(DEAD_LETTERS, letter_id)
         return len(ids), sum(pipe.execute())
 
     def _tell(self, due: int, removed: int, size: int) -> None:

@@ -19,14 +19,14 @@ from citadel_common import logs
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
 from citadel_common.delivery.accepted_tasks import ClaimResult
-from citadel_common.delivery.delivery_counts import count_delivery
 from citadel_common.delivery.queues import SENT_AT_HEADER
+from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
-from citadel_common.tasks.payloads import parse_payload
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
+from citadel_common.validation import parse_payload
 from citadel_contracts import Lane, Payload, TaskSpec
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         try:
             return self._handle(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
-            verdict = FailurePolicy(self, runtime).on(error)
-            outcome, dead_lettered = verdict.outcome, verdict.dead_lettered
+            failure = FailurePolicy(self, runtime).on(error)
+            outcome, dead_lettered = failure.outcome, failure.dead_lettered
             if outcome == "retried":
                 tracing.fail(tracing.current_span(), error)
-            raise verdict.to_raise from None
+            raise failure.to_raise from None
         finally:
             runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
             seconds = time.monotonic() - started

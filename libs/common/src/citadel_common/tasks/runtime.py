@@ -12,13 +12,13 @@ import structlog
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
 from citadel_common.delivery.transport import is_task_id, task_id_of
+from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.running import RunningTasks
+from citadel_common.tasks.stats import TaskStats
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
-from citadel_common.worker.identity import WorkerIdentity
-from citadel_common.worker.running_tasks import RunningTasks
-from citadel_common.worker.stats import TaskStats
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -69,16 +69,16 @@ class TaskRuntime:
         app.citadel = runtime
         return runtime
 
-    def dead_letter(self, letter: DeadLetter) -> None:
+    def dead_letter(self, dead_letter: DeadLetter) -> None:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
-        self.metrics.count(names.DEAD_LETTERS, 1, reason=letter.code)
-        self.stats.dead_lettered(letter.queue, letter.code)
+        self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
+        self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
         # its message may quote what it failed on: whoever may read the letter finds it there
-        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code)
+        log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
         try:
-            self.dead_letters.add(letter)
+            self.dead_letters.add(dead_letter)
         except ERRORS as error:
-            log.error("dead_letter_lost", id=letter.id, error=type(error).__name__)
+            log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
 
     def dead_letter_message(self, message: Any, error: CitadelError) -> None:
         """Keeps a message that cannot become a task, and fails the task if the message names one."""

@@ -14,8 +14,7 @@ from celery import signals
 from celery.platforms import SecurityWarning
 
 from citadel_common import logs
-from citadel_common.delivery.heartbeats import HeartbeatLoop
-from citadel_common.delivery.worker_registry import held_message_keys
+from citadel_common.delivery.worker_registry import WorkerIdentity, held_message_keys
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import CommonSettings
 from citadel_common.supervisor import Supervisor, supervisor_of
@@ -23,7 +22,7 @@ from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
-from citadel_common.worker.identity import WorkerIdentity
+from citadel_common.worker.heartbeat import HeartbeatLoop
 from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
@@ -65,15 +64,15 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     health = Health(runtime, supervisor)
     health.start()
     service.start(runtime)
-    pulse = HeartbeatLoop(runtime)
-    _when_ready(runtime, pulse, health)
-    _when_told_to_stop(runtime, service, supervisor)
+    heartbeat = HeartbeatLoop(runtime)
+    _when_ready(runtime, heartbeat, health)
+    _on_stop_signal(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
     try:
         worker.start()
     finally:
         service.close()
-        pulse.stop()
+        heartbeat.stop()
         health.stop()
 
 
@@ -96,18 +95,18 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     }
 
 
-def _when_ready(runtime: TaskRuntime, pulse: HeartbeatLoop, health: Health) -> None:
+def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, health: Health) -> None:
     """Start of the pulse; after its first beat, word that the worker consumes."""
 
     def ready(**_: Any) -> None:
-        pulse.start()
+        heartbeat.start()
         health.ready()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
 
     signals.worker_ready.connect(ready, weak=False)
 
 
-def _when_told_to_stop(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
+def _on_stop_signal(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
     """The course of a stop."""
 
     def stopping(**_: Any) -> None:

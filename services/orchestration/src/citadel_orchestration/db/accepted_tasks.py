@@ -1,6 +1,6 @@
 """Accepted tasks: a row for each task that was answered with 202, until it has ended.
 
-The rows outlive an emptied Redis, which holds the state of the same tasks; see `citadel_common.delivery.accepted_tasks`.
+The rows outlive a Redis that is emptied; see `citadel_common.delivery.accepted_tasks`.
 """
 
 from collections.abc import Sequence
