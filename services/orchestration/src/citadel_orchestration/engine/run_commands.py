@@ -1,6 +1,5 @@
 """Commands on whole runs: submit, cancel, pause, resume, signal, retry, time out, release."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -57,11 +56,11 @@ class RunCommands:
             tx.end("cancelled")
         return tx.effects
 
-    def cancel_children(self, run_id: UUID) -> Iterator[Effects]:
+    def cancel_children(self, run_id: UUID) -> list[Effects]:
         """Cancel the sub-runs of a run that ended, one transaction each."""
         with self._transactions.database.cursor() as cursor:
             children = runs.children_of(cursor, run_id)
-        return map(self.cancel_orphan, children)
+        return [self.cancel_orphan(child) for child in children]
 
     def time_out(self, run_id: UUID) -> Effects:
         """End a run that is past its deadline."""
@@ -135,11 +134,11 @@ class RunCommands:
             restart(tx, deadline)
         return tx.effects
 
-    def release(self, key: str) -> Iterator[Effects]:
+    def release(self, key: str) -> list[Effects]:
         """Start runs that waited for others of their concurrency key to end, one transaction each."""
         with self._transactions.database.cursor() as cursor:
             held = runs.held_by_key(cursor, key)
-        return (self._release(key, run_id, limit) for run_id, limit in held)
+        return [self._release(key, run_id, limit) for run_id, limit in held]
 
     def _release(self, key: str, run_id: UUID, limit: int) -> Effects:
         with self._transactions.on(run_id) as tx:
