@@ -65,14 +65,14 @@ def mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> Submitt
         if row is not None:
             run_id, status, fingerprint = row
             if fingerprint != digest:
-                raise Conflict(f"idempotency_key: {key!r} was used for another submission, run {run_id}")
+                raise Conflict.at("idempotency_key", f"{key!r} was used for another submission, run {run_id}")
             return Submitted(run_id=run_id, workflow_id=run.workflow_id, status=status, created=False, ready=[])
     try:
         cursor.execute(
             "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
         )
     except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
-        raise Conflict(f"idempotency_key: {key!r} was used for another submission") from None
+        raise Conflict.at("idempotency_key", f"{key!r} was used for another submission") from None
     return None
 
 

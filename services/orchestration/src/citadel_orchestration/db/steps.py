@@ -72,7 +72,7 @@ def lose(tx: RunTransaction, ref: StepRef, attempt: int) -> bool:
 
 def retry_later(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError, *, delay: float) -> bool:
     """Let a failed step wait `delay` seconds for its next attempt; return False if its attempt is over already."""
-    values = [Jsonb({"code": error.code, "message": error.message}), delay]
+    values = [Jsonb(error.data.model_dump()), delay]
     return _leave(tx, _RETRY, values, ref, attempt, "retried", of=["running", "waiting"], error=error.code)
 
 

@@ -89,7 +89,7 @@ def end_if_done(tx: RunTransaction) -> None:
     if error is None:
         tx.end("succeeded", output=output)
     else:
-        tx.end("failed", error={"code": error.code, "message": error.message})
+        tx.end("failed", error=error.data.model_dump())
 
 
 def has_data(output: Any) -> bool:
@@ -98,5 +98,4 @@ def has_data(output: Any) -> bool:
 
 
 def _run_error(step: Step, error: CitadelError | None) -> dict[str, Any]:
-    found = error or CitadelError()
-    return {"code": found.code, "message": found.message, "step_id": step.step_id}
+    return (error or CitadelError()).data.model_dump() | {"step_id": step.step_id}

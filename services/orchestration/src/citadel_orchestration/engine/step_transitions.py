@@ -176,8 +176,9 @@ def _retry(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) 
         return False
     delay = full_jitter(tries, base=policy.delay, factor=policy.factor, cap=policy.max_delay)
     steps.retry_later(tx, ref, attempt, error, delay=delay)
-    told = {"code": error.code, "message": error.message}
-    tx.event("step_retrying", ref.step_id, ref.item, error=told, delay_s=round(delay, 3), tries=tries + 1)
+    tx.event(
+        "step_retrying", ref.step_id, ref.item, error=error.data.model_dump(), delay_s=round(delay, 3), tries=tries + 1
+    )
     return True
 
 

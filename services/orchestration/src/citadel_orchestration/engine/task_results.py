@@ -68,7 +68,7 @@ class TaskResultWriter:
         if outcome.output is not None:
             result["output"] = orjson.loads(outcome.output)
         if outcome.error is not None:
-            result["error"] = outcome.error["message"]
+            result["error"], result["failure"] = outcome.error["message"], outcome.error
         return result
 
 
@@ -101,8 +101,9 @@ def _workflow_result(
 
 def _single_result(task_id: str, outcome: RunOutcome) -> dict[str, Any]:
     """Return the result of a task that is a single step: its output, or its error."""
-    status, error = outcome.status, outcome.error or {}
+    status = outcome.status
     result: dict[str, Any] = {"success": status == "succeeded", "task_id": task_id, "timestamp": utc_now()}
     if status == "succeeded" and outcome.output is not None:
         return {**result, **orjson.loads(outcome.output), "data": {}}
-    return result | {"error": error.get("message", status), "code": error.get("code", status)}
+    failure = {"code": status, "message": status} | (outcome.error or {})
+    return result | {"error": failure["message"], "code": failure["code"], "failure": failure}
