@@ -5,7 +5,7 @@ from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.common import load
 from citadel_common.stores.redis import connect
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
 from citadel_monitoring.health.report import HealthReporter
@@ -17,7 +17,7 @@ from citadel_monitoring.tasks import MonitoringTasks
 def main() -> None:
     """Run the worker until it is told to stop."""
     settings = load(MonitoringSettings)
-    with metrics_of(settings.telemetry, service=Queue.MONITORING.value) as metrics:
+    with process_telemetry(settings.telemetry, service=Queue.MONITORING.value) as metrics:
         run_worker(Queue.MONITORING, settings, _service(settings), metrics)
 
 
