@@ -27,7 +27,12 @@ def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succee
 
 
 def test_errors_of_a_text_are_led_by_its_field():
-    assert named(TextRejected("no"), "text[1]").message == "text[1]: no"
-    assert named(BadVector("no"), "text").message == "text: no"
-    assert named(UnknownModel("model: none"), "text").message == "model: none"
-    assert named(BackendUnavailable("down"), "text").message == "down"
+    refused = named(TextRejected("no"), ["a", "b"], 1)
+    assert (refused.message, refused.field, refused.index) == ("text[1]: no", "text", 1)
+    alone = named(BadVector("no"), "a", 0)
+    assert (alone.message, alone.field, alone.index) == ("text: no", "text", None)
+
+
+def test_errors_of_other_things_stay_as_they_are():
+    for error in (UnknownModel.at("model", "none"), BackendUnavailable("down")):
+        assert named(error, "a", 0) is error

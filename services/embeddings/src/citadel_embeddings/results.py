@@ -1,8 +1,9 @@
 """Task results: the seed's keys, vectors in the form that was asked for."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
+from citadel_common.embeddings.requests import index_in
 from citadel_common.embeddings.vectors import Vector, to_base64, to_json
 from citadel_common.errors import BadVector, CitadelError, TextRejected
 from citadel_common.timestamps import utc_now
@@ -57,7 +58,7 @@ def failed_request(error: CitadelError, index: int = 0) -> FailedRequest:
 
 def item_error(index: int, error: CitadelError) -> ItemError:
     """One text's error."""
-    return {"index": index, "code": error.code, "message": error.message}
+    return cast("ItemError", error.data.model_dump() | {"index": index})
 
 
 def worst(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
@@ -69,14 +70,9 @@ def worst(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
     return next(iter(errors), None) if len(response.errors) == len(response.vectors) else None
 
 
-def named(error: CitadelError, field: str) -> CitadelError:
-    """The same error; one that speaks of a text is led by its field."""
-    return type(error)(f"{field}: {error.message}") if isinstance(error, TextRejected | BadVector) else error
-
-
-def field_of(text: Texts, index: int) -> str:
-    """`text`, or `text[3]` in a list."""
-    return "text" if isinstance(text, str) else f"text[{index}]"
+def named(error: CitadelError, text: Texts, index: int) -> CitadelError:
+    """Return the error of the text at `index`; one that speaks of the text names it."""
+    return error.about("text", index_in(text, index)) if isinstance(error, TextRejected | BadVector) else error
 
 
 def _encoded(vector: Vector, encoding: EncodingFormat) -> Any:

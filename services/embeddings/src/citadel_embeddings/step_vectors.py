@@ -15,7 +15,6 @@ from citadel_common.telemetry.tracing import Carrier
 from citadel_contracts import EMBED_STEPS, Lane
 from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedStep, StepEmbedded
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, EmbedResponse
-from citadel_embeddings.results import item_error
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -111,7 +110,7 @@ def _sending() -> AbstractContextManager[Carrier | None]:
 
 def _part(response: EmbedResponse | CitadelError) -> EmbeddedPart:
     if isinstance(response, CitadelError):
-        return EmbeddedPart(vectors=[], error={"code": response.code, "message": response.message})
+        return EmbeddedPart(vectors=[], error=response.data)
     return EmbeddedPart(
         vectors=[None if vector is None else to_base64(vector) for vector in response.vectors],
         model=response.model,
@@ -119,5 +118,5 @@ def _part(response: EmbedResponse | CitadelError) -> EmbeddedPart:
         cache_hits=response.cache_hits,
         truncated=response.truncated,
         tokens=response.tokens,
-        errors=[dict(item_error(index, error)) for index, error in sorted(response.errors.items())],
+        errors=[error.data.model_copy(update={"index": index}) for index, error in sorted(response.errors.items())],
     )

@@ -20,7 +20,7 @@ from citadel_contracts.embeddings import (
 from citadel_contracts.workflows import EmbedSteps
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
+from citadel_embeddings.results import Stopwatch, embedding_result, named, worst
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
@@ -55,7 +55,7 @@ class EmbeddingTasks:
         error = worst(response, last_try=context.last_try)
         if error is not None:
             index = next(index for index, other in response.errors.items() if other is error)
-            raise named(error, field_of(payload.text, index))
+            raise named(error, payload.text, index)
         return embedding_result(
             response, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms
         )
