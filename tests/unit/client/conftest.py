@@ -4,9 +4,9 @@ import sys
 import httpx
 import pytest
 
+from citadel_client import Citadel
 from citadel_client.cli import app as command
 from citadel_client.cli import options
-from citadel_client.client import Citadel
 from tests.unit.client.double import AT_ONCE, talk_async, talk_sync
 
 

@@ -16,8 +16,9 @@ from citadel_client import (
     ServiceUnavailable,
     UnexpectedReply,
 )
-from citadel_client.calls import embed, health
-from citadel_client.flow import Pause, Send, Terms, exchange
+from citadel_client.embedding import embed
+from citadel_client.operations import Attempts
+from citadel_client.options import CallOptions
 from tests.unit.client.double import Double, openai_error, problem, vector_of
 
 BUSY = {"retry-after": "0"}
@@ -158,34 +159,34 @@ def test_arguments_are_checked_before_they_are_sent(talk, texts):
     assert not double.requests
 
 
-def effects(script, *, timeout=60.0, retry=None):
-    """What a call does, given these answers; its error last."""
-    flow = exchange(health(), Terms(base_url="http://x", timeout=timeout, retry=retry or RetryPolicy()))
-    seen, answers = [], iter(script)
-    try:
-        effect = next(flow)
-        while True:
-            seen.append(effect)
-            effect = flow.send(next(answers) if isinstance(effect, Send) else None)
-    except (StopIteration, CitadelApiError) as end:
-        seen.append(end)
-    return seen
+def attempts(timeout=60.0):
+    return Attempts(CallOptions(base_url="http://x", timeout=timeout))
 
 
-def test_what_the_server_asks_to_wait_is_waited():
-    seen = effects([problem(429, headers={"retry-after": "7"}), problem(429, headers={"retry-after": "3"})] * 9)
-    assert [effect.seconds for effect in seen if isinstance(effect, Pause)] == [7.0, 3.0, 7.0, 3.0, 7.0]
+def test_the_delay_that_the_server_asks_for_is_kept():
+    tried, delays = attempts(), []
+    for seconds in (7.0, 3.0, 7.0, 3.0, 7.0):
+        tried.begin()
+        delays.append(tried.delay_after(RateLimited(retry_after=seconds), repeatable=True))
+    assert delays == [7.0, 3.0, 7.0, 3.0, 7.0]
+    tried.begin()
+    with pytest.raises(RateLimited):
+        tried.delay_after(RateLimited(retry_after=7.0), repeatable=True)
 
 
-def test_nothing_is_waited_for_beyond_the_callers_timeout():
-    seen = effects([problem(429, headers={"retry-after": "61"})])
-    assert [type(effect) for effect in seen] == [Send, RateLimited]
-    assert seen[0].timeout <= 60.0
+def test_a_delay_beyond_the_callers_timeout_is_an_error_at_once():
+    tried = attempts()
+    assert tried.begin() <= 60.0
+    with pytest.raises(RateLimited):
+        tried.delay_after(RateLimited(retry_after=61.0), repeatable=True)
 
 
-def test_retry_after_may_be_a_date():
-    date = "Wed, 21 Oct 2015 07:28:00 GMT"  # past: no wait
-    assert effects([problem(429, headers={"retry-after": date})] * 9)[1] == Pause(seconds=0.0)
+def test_retry_after_may_be_a_date(talk):
+    past = problem(429, headers={"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    double = Double(*[past] * 9)
+    with pytest.raises(RateLimited) as refused:
+        talk(double, lambda client: client.health())
+    assert refused.value.retry_after == 0.0
 
 
 def test_own_delays_grow_and_are_capped():
@@ -202,4 +203,4 @@ def test_a_call_is_made_of_what_it_was_given():
     texts = ["one"]
     call = embed(texts)
     texts.append("two")
-    assert call.content() == b'{"input":["one"],"encoding_format":"base64","cache_enabled":true}'
+    assert call.content == b'{"input":["one"],"encoding_format":"base64","cache_enabled":true}'

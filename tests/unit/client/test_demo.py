@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from citadel_client.demo import DemoFailed
 from citadel_client.demo.answers import ask, collection_of, has_llm, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
-from citadel_client.demo.errors import DemoFailed
 from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
 from citadel_client.demo.report import Outcome, about_llm, explanation, workflow_facts

@@ -4,13 +4,7 @@ import httpx
 import pytest
 
 from citadel_client import CallTimedOut, TaskFailed, TextsFailed
-from citadel_client import tasks as tasks_module
 from tests.unit.client.double import Double, talk_sync, vector_of
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(tasks_module, "FIRST_POLL_S", 0.0)
 
 
 def waited(submit, timeout=None):

@@ -8,11 +8,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from citadel_client.cli import batch, cache, collections, dead_letters, embed, operations, runs, stack, top, workflow
-from citadel_client.cli.console import say
 from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
-from citadel_client.demo.errors import DemoFailed
+from citadel_client.demo import DemoFailed
 from citadel_client.dev import DevError
 from citadel_client.errors import CitadelApiError
+from citadel_client.terminal import say
 
 HELP = """Embed texts and run workflows with a Citadel server, and look after it.
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from citadel_client import Citadel, RetryPolicy
 from citadel_client.cli.batch_ways import Job, as_run, directly, submit
-from citadel_client.cli.console import print_json, say
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import (
     ChunkSize,
@@ -23,9 +23,9 @@ from citadel_client.cli.options import (
 )
 from citadel_client.cli.records import Encoding, continued
 from citadel_client.cli.sinks import Out, Overwrite, check_free
-from citadel_client.client import CHUNK_SIZE, PARALLEL, Citadel
 from citadel_client.errors import CitadelApiError, InvalidRequest
-from citadel_client.retries import RetryPolicy
+from citadel_client.options import CHUNK_SIZE, PARALLEL
+from citadel_client.terminal import print_json, say
 
 LARGE = 10_000
 """Requests from which on a file goes as a run of the server's, which survives the end of this command."""

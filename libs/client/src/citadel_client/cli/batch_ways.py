@@ -7,19 +7,17 @@ from typing import IO, Any
 
 import typer
 
-from citadel_client.calls import EmbedOptions
+from citadel_client import Citadel, EmbedOptions, Run
 from citadel_client.chunks import Progress
-from citadel_client.cli.console import Bar, progress, say
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.inputs import opened
 from citadel_client.cli.records import Encoding, Ledger
 from citadel_client.cli.requests import Request, RequestId, read
 from citadel_client.cli.sinks import sink
 from citadel_client.cli.watching import say_it_goes_on
-from citadel_client.client import Citadel
 from citadel_client.decoders import BatchAnswer
 from citadel_client.errors import CitadelApiError
-from citadel_client.runs import Run
+from citadel_client.terminal import Bar, progress, say
 from citadel_client.vectors import Embedded
 
 FLUSH_EVERY = 64

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from citadel_client import RetryPolicy
 from citadel_client.chunks import cut
-from citadel_client.cli.console import print_json, print_table, progress
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.inputs import opened, texts_of
 from citadel_client.cli.options import ChunkSize, Json, Timeout, Url, connect
-from citadel_client.retries import RetryPolicy
+from citadel_client.terminal import print_json, print_table, progress
 
 app = typer.Typer(help="The embedding cache: statistics, warming.", no_args_is_help=True)
 MIB = 2**20

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from citadel_client.cli.console import print_json, print_table, progress, say
+from citadel_client import RetryPolicy
 from citadel_client.cli.exits import UsageError
 from citadel_client.cli.inputs import opened
 from citadel_client.cli.options import Json, Model, Timeout, Url, connect
-from citadel_client.retries import RetryPolicy
-from citadel_client.run_flows import GROUP
+from citadel_client.options import GROUP
+from citadel_client.terminal import print_json, print_table, progress, say
 
 app = typer.Typer(help="Collections of vectors: store, search.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection.")]

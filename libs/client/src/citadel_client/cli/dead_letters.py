@@ -7,11 +7,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from citadel_client.cli.console import print_json, print_table, say
+from citadel_client import Citadel, LetterFilters
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import Json, Timeout, Url, connect
-from citadel_client.client import Citadel
-from citadel_client.operation_calls import LetterFilters
+from citadel_client.terminal import print_json, print_table, say
 from citadel_common.contracts.api import DeadLetterView, LetterFailure
 
 app = typer.Typer(

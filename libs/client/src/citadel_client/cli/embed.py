@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from citadel_client.cli.console import print_json, print_table
 from citadel_client.cli.exits import UsageError
 from citadel_client.cli.inputs import no_input, opened, texts_of
 from citadel_client.cli.options import Dimensions, InputType, Json, Model, NoCache, Timeout, Url, connect, embed_options
+from citadel_client.terminal import print_json, print_table
 from citadel_client.vectors import Embeddings
 
 SHOWN = 4

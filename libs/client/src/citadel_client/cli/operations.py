@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from citadel_client.cli.console import print_json, print_table
+from citadel_client import NEVER
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.options import Json, Timeout, Url, connect
-from citadel_client.retries import NEVER
+from citadel_client.terminal import print_json, print_table
 
 History = Annotated[bool, typer.Option("--history", help="What the periodic health checks found, newest first.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Entries of the history at most.")]

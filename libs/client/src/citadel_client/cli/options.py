@@ -4,10 +4,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from citadel_client.calls import EmbedOptions
+from citadel_client import Citadel, EmbedOptions, RetryPolicy
 from citadel_client.cli.exits import UsageError
-from citadel_client.client import Citadel
-from citadel_client.retries import RetryPolicy
 
 Url = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 import orjson
 import typer
 
-from citadel_client.cli.console import print_json, print_table, say
+from citadel_client import Run
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.cli.records import Encoding
@@ -16,7 +16,7 @@ from citadel_client.cli.watching import conclude, ending, follow, say_it_goes_on
 from citadel_client.cli.waterfall import bars, rows
 from citadel_client.cli.workflow import WaitTimeout
 from citadel_client.decoders import BatchAnswer
-from citadel_client.runs import Run
+from citadel_client.terminal import print_json, print_table, say
 from citadel_client.vectors import unpack_array
 from citadel_common.contracts.runs import RunError, RunEvent, RunStatus, RunView
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from citadel_client.client import Citadel
+from citadel_client import Citadel
 from citadel_client.errors import CallTimedOut, CitadelApiError, ServerUnreachable
 from citadel_common.contracts.api import DeadLetterList, HealthResponse, QueueStats, WorkerInfo
 from citadel_common.contracts.runs import RunStatus, RunSummary

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from citadel_client.cli.console import out, print_json, say
 from citadel_client.cli.options import Json
+from citadel_client.terminal import out, print_json, say
 
 Home = Annotated[Path, typer.Option("--home", envvar="CITADEL_HOME", help="Directory for data, logs and state.")]
 Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port of the API; 0: any free one.")]

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from citadel_client.cli.console import out, print_json, widened
+from citadel_client import NEVER
 from citadel_client.cli.dashboard import frame
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.options import Json, Url, connect
 from citadel_client.cli.snapshots import Observer, Snapshot
 from citadel_client.dev.run import signals_interrupt
-from citadel_client.retries import NEVER
+from citadel_client.terminal import out, print_json, widened
 
 Interval = Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between refreshes.")]
 Once = Annotated[bool, typer.Option("--once", help="Print one frame; so it does where there is no terminal.")]

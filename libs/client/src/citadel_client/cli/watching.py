@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from citadel_client.cli.console import err, print_json, say
+from citadel_client import Run
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.progress import RunProgress, StepProgress
-from citadel_client.runs import Run
+from citadel_client.terminal import err, print_json, say
 from citadel_common.contracts.runs import RunEvent, RunView
 
 COLOURS = {

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from citadel_client.cli.console import print_json, print_table, say
+from citadel_client import WorkflowPlan
 from citadel_client.cli.definitions import Source, load, settings
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.cli.watching import conclude, follow
 from citadel_client.errors import InvalidRequest
-from citadel_client.run_calls import PlannedStep, WorkflowPlan
+from citadel_client.models import PlannedStep
+from citadel_client.terminal import print_json, print_table, say
 
 app = typer.Typer(help="Workflows: run, plan, validate, draw.", no_args_is_help=True)
 FileArgument = Annotated[Path, typer.Argument(help="Definition as YAML or JSON; `-`: standard input.")]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_client.cli.console import progress
-from citadel_client.client import Citadel
+from citadel_client import Citadel
 from citadel_client.demo.corpus import Doc
 from citadel_client.demo.passes import Pass, clocked
 from citadel_client.demo.ranking import Hit
 from citadel_client.errors import CitadelApiError, NotFound
+from citadel_client.terminal import progress
 
 NO_LLM = "no LLM endpoint is configured"
 """How the server says so; its checks of definitions name the endpoints that it has."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from citadel_client import Citadel
 from citadel_client.chunks import Progress
-from citadel_client.cli.console import progress
-from citadel_client.client import Citadel
+from citadel_client.demo import DemoFailed
 from citadel_client.demo.corpus import Doc
-from citadel_client.demo.errors import DemoFailed
+from citadel_client.terminal import progress
 from citadel_client.vectors import Embedded
 
 TOLERANCE = 0.01

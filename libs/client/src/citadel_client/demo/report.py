@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from citadel_client.cli.console import out, print_table
 from citadel_client.demo.passes import Pass
 from citadel_client.demo.ranking import Hit
+from citadel_client.terminal import out, print_table
 
 SHOWN_CHARS = 72
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from citadel_client.cli.console import print_json, progress, say
-from citadel_client.client import Citadel
+from citadel_client import Citadel
 from citadel_client.demo.answers import ask, collection_of, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import Pass, check_same, embed_all
@@ -12,6 +11,7 @@ from citadel_client.demo.ranking import best
 from citadel_client.demo.report import Outcome, print_answers, print_rates, summary
 from citadel_client.demo.server import server
 from citadel_client.dev.run import signals_interrupt
+from citadel_client.terminal import print_json, progress, say
 
 QUESTIONS = (
     "How do I compress a file?",

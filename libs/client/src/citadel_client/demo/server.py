@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from citadel_client.client import Citadel
+from citadel_client import NEVER, Citadel
 from citadel_client.dev import DevStack
 from citadel_client.dev.errors import AlreadyRunning
 from citadel_client.errors import CallTimedOut, ServerUnreachable
-from citadel_client.retries import NEVER
 
 PROBE_TIMEOUT_S = 10.0
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from citadel_client.client import Citadel
+from citadel_client import NEVER, Citadel
 from citadel_client.dev.child import Child, describe
 from citadel_client.dev.errors import StartFailed
 from citadel_client.errors import CitadelApiError, NotAuthorized
-from citadel_client.retries import NEVER
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 10.0
