@@ -49,7 +49,7 @@ def _api(stack: Stack) -> Iterator[int]:
 @contextlib.contextmanager
 def _bare(body: bytes) -> Iterator[int]:
     port = free_port()
-    options = ["--worker-class=citadel_orchestration.api.worker.ApiWorker", f"--bind=127.0.0.1:{port}"]
+    options = ["--worker-class=citadel_orchestration.api.http.worker.ApiWorker", f"--bind=127.0.0.1:{port}"]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "body"
         file.write_bytes(body)

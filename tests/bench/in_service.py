@@ -14,6 +14,8 @@ from pydantic import SecretStr
 
 from citadel_common.backing.database import Database
 from citadel_common.backing.postgres import PostgresSettings
+from citadel_orchestration.db.migrate import migrate
+from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import Engine, Parts
@@ -21,8 +23,6 @@ from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.migrate import migrate
-from citadel_orchestration.record.rows import StepRef
 from citadel_orchestration.steps.base import Output, Parameters, StepCall, StepType
 
 

@@ -33,7 +33,7 @@ FAST = ("fsync=off", "full_page_writes=off", "autovacuum_naptime=1d")
 
 def migrate(dsn: str) -> None:
     """Apply the product's migrations."""
-    from citadel_orchestration.record import migrate
+    from citadel_orchestration.db import migrate
 
     migrate.migrate(dsn)
 

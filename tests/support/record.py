@@ -8,12 +8,12 @@ from pydantic import SecretStr
 
 from citadel_common.backing.database import Database
 from citadel_common.backing.postgres import PostgresSettings
+from citadel_common.contracts.runs import FINISHED
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.rows import FINISHED
 from citadel_orchestration.steps.llm_query import Asker
 from citadel_orchestration.steps.registry import all_types
 from citadel_orchestration.vectors.store import VectorStore
@@ -107,7 +107,7 @@ class Record:
 
     def all_ended(self) -> set[str]:
         """Wait until every run has ended; return their states."""
-        eventually(lambda: set(self.statuses().values()) <= set(FINISHED))
+        eventually(lambda: set(self.statuses().values()) <= FINISHED)
         return set(self.statuses().values())
 
     def assert_recorded_once(self, run_id: UUID) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from citadel_orchestration.api import hot_cache
-from citadel_orchestration.api.answers import Piece
-from citadel_orchestration.api.hot_cache import HotCache
+from citadel_orchestration.api.embeddings import memory_cache
+from citadel_orchestration.api.embeddings.memory_cache import HotCache
+from citadel_orchestration.api.embeddings.responses import Piece
 
 PIECE = Piece(b"x" * 700, truncated=False)
 
@@ -35,7 +35,7 @@ def test_what_is_larger_than_all_is_not_kept() -> None:
 
 def test_entries_age(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(hot_cache.time, "monotonic", lambda: now)
+    monkeypatch.setattr(memory_cache.time, "monotonic", lambda: now)
     cache = HotCache(max_bytes=10_000, ttl=60)
     cache.put("a", PIECE)
     now += 59

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
+from citadel_common.contracts.runs import FINISHED
 from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
+from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.engine import sweeper
 from citadel_orchestration.engine.scope import steps_of
-from citadel_orchestration.record.rows import FINISHED, NO_ITEM, Advance, Claim, StepRef
 from tests.support.record import Record
 
 MOST_DEATHS = 3
@@ -94,8 +95,8 @@ class Simulation:
     record: Record
     plan: list[PlannedStep]
     healed: bool = False
-    hands: list[Claim] = field(default_factory=list)
-    past: list[Claim] = field(default_factory=list)
+    hands: list[StepClaim] = field(default_factory=list)
+    past: list[StepClaim] = field(default_factory=list)
     outputs: dict[StepRef, Any] = field(default_factory=dict)
     failures: Counter[StepRef] = field(default_factory=Counter)
     deaths: Counter[StepRef] = field(default_factory=Counter)
@@ -116,10 +117,10 @@ class Simulation:
         """The run's state."""
         return self.record.status(self.run_id)
 
-    def take(self, advance: Advance) -> bool:
+    def take(self, effects: Effects) -> bool:
         """Take what a transition claims; whether it was applied."""
-        self.hands.extend(advance.claims)
-        return advance.applied
+        self.hands.extend(effects.claims)
+        return effects.applied
 
     def start(self, chance: random.Random) -> None:
         """Deliver the message of any step, ready or not."""
@@ -226,7 +227,7 @@ class Simulation:
                 return
         raise AssertionError(f"the run does not end: {self.record.steps(self.run_id)}")
 
-    def execute(self, claim: Claim) -> None:
+    def execute(self, claim: StepClaim) -> None:
         """Do what an engine does with a claimed step."""
         ref, attempt, transitions = claim.ref, claim.attempt, self.record.transitions
         step = self.steps[ref.step_id]

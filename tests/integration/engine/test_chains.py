@@ -3,7 +3,7 @@
 import pytest
 
 from citadel_common.errors import LlmUnavailable
-from citadel_orchestration.record.rows import StepRef
+from citadel_orchestration.db.models import StepRef
 
 
 def ask(step_id, **others):
@@ -78,9 +78,9 @@ def test_a_duplicate_changes_nothing(record, way):
 def test_in_a_paused_run_nothing_starts(record, way):
     run_id, claim = way(ask("a"), ask("b"))
     record.transitions.pause(run_id)
-    advance = succeed(record, claim)
-    assert advance.applied
-    assert not advance.claims
+    effects = succeed(record, claim)
+    assert effects.applied
+    assert not effects.claims
     assert record.steps(run_id) == {"a": "succeeded", "b": "pending"}
 
 

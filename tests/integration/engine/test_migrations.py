@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from citadel_orchestration.record.migrate import available, migrate
+from citadel_orchestration.db.migrate import available, migrate
 from tests.support.postgres_server import PostgresProcess
 
 

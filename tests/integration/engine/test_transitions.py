@@ -3,9 +3,9 @@
 import pytest
 
 from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound
+from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.engine import sweeper
 from citadel_orchestration.engine.submission import new_run_id
-from citadel_orchestration.record.rows import StepRef
 
 
 def ask(step_id, **others):
@@ -81,7 +81,7 @@ class TestConcurrencyKeys:
         run_ids = self.submit(record)
         [claim] = record.transitions.start(StepRef(run_id=run_ids[0], step_id="a")).claims
         assert succeed(record, claim).ended.concurrency_key == "tenant"
-        assert [claim.ref.run_id for advance in record.transitions.release("tenant") for claim in advance.claims] == [
+        assert [claim.ref.run_id for effects in record.transitions.release("tenant") for claim in effects.claims] == [
             run_ids[2]
         ]
         assert self.ready(record, run_ids) == [True, True, True, False]
@@ -131,8 +131,8 @@ class TestRetry:
         run_id, claim = begin(record, ask("a"), output="${{ steps.a.output.json.missing }}")
         succeed(record, claim, {"text": "t", "json": {}})
         assert record.status(run_id) == "failed"
-        advance = record.transitions.retry(run_id, deadline=None)
-        assert (record.status(run_id), advance.claims) == ("failed", [])
+        effects = record.transitions.retry(run_id, deadline=None)
+        assert (record.status(run_id), effects.claims) == ("failed", [])
 
     def test_items_of_a_step_that_put_up_with_failures_stay(self, record):
         each = ask("a", for_each={"items": [1, 2]}, on_error="continue")

@@ -11,7 +11,7 @@ import pytest
 from citadel_common.settings import EX_CONFIG, WorkerSettings
 from citadel_common.worker.launch import GOODBYE, LAST_RESORT
 from citadel_monitoring.exporter.settings import ExporterSettings
-from citadel_orchestration.api.server import LAST_SECONDS
+from citadel_orchestration.api.http.server import LAST_SECONDS
 from citadel_orchestration.settings import ApiSettings
 from tests.support.documented import is_documented
 from tests.unit.deploy.files import load as compose_file

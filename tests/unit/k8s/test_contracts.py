@@ -18,7 +18,7 @@ from citadel_maintenance.settings import MaintenanceSettings
 from citadel_monitoring.exporter.server import application
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_monitoring.settings import MonitoringSettings
-from citadel_orchestration.api.routes import probes
+from citadel_orchestration.api.operations import probes
 from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
 from tests.support.documented import is_documented
 from tests.unit.k8s.rendering import CITADEL, VALUES, rendered

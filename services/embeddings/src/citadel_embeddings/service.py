@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 
+import uvloop
+
 from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.loop_thread import LoopThread
 from citadel_common.redis import connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_embeddings.backends import open_backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
-from citadel_embeddings.bridge import LoopThread
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.coalescer import Budget, Coalescer
 from citadel_embeddings.endpoints import Endpoints
@@ -32,7 +34,7 @@ class EmbeddingService:
     def __init__(self, settings: EmbeddingsSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self._loop = LoopThread()
+        self._loop = LoopThread("engine", loop_factory=uvloop.new_event_loop)
         self._closers: contextlib.AsyncExitStack = contextlib.AsyncExitStack()
         self._refresher: asyncio.Task[None] | None = None
 
@@ -47,7 +49,7 @@ class EmbeddingService:
 
     def close(self) -> None:
         """Closes everything."""
-        self._loop.close_after(self._aclose)
+        self._loop.close(self._aclose)
 
     async def _open(self) -> tuple[EmbeddingEngine, StepVectors]:
         settings = self._settings

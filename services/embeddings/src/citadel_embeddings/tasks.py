@@ -15,10 +15,10 @@ from citadel_common.contracts.embeddings import (
 from citadel_common.contracts.workflows import EmbedSteps
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.errors import InvalidInput
+from citadel_common.loop_thread import LoopThread
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
 from citadel_embeddings.batches import BatchRun
-from citadel_embeddings.bridge import LoopThread
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
 from citadel_embeddings.settings import EmbeddingsSettings

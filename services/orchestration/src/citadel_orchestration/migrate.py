@@ -6,7 +6,7 @@ from citadel_common import logs
 from citadel_common.errors import StoreUnavailable
 from citadel_common.secrecy import secrets_of
 from citadel_common.settings import load
-from citadel_orchestration.record.migrate import migrate_patiently
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.settings import RecordSettings
 
 PATIENCE = 30.0

@@ -12,6 +12,7 @@ from citadel_common.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
 from citadel_common.worker.pulse import publish_accepted
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
 from citadel_orchestration.engine.definitions import Definitions
@@ -26,7 +27,6 @@ from citadel_orchestration.engine.sweeper import Sweeper
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.engine.wipes import Wipes
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import OrchestrationSettings
 from citadel_orchestration.steps.registry import all_types, public_types
 from citadel_orchestration.tasks import OrchestrationTasks

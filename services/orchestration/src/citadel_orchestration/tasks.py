@@ -24,11 +24,11 @@ from citadel_common.contracts.workflows import (
 from citadel_common.errors import CitadelError, Conflict, InvalidInput
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
+from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.single import single_step
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.rows import NewRun, StepRef
 
 if TYPE_CHECKING:
     from celery import Celery

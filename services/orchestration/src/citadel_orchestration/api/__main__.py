@@ -9,7 +9,7 @@ def main() -> None:
     """Reads the settings first: a wrong one is told before the server is loaded."""
     settings = load(ApiSettings)
     with loading():
-        from citadel_orchestration.api.server import serve
+        from citadel_orchestration.api.http.server import serve
 
     serve(settings)
 

@@ -12,28 +12,25 @@ from starlette.exceptions import HTTPException
 from citadel_common.contracts.api import Problem
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
-from citadel_orchestration.api.auth import Auth
-from citadel_orchestration.api.body_limit import BodyLimit
-from citadel_orchestration.api.direct import DirectRoutes
-from citadel_orchestration.api.gate import Gate
-from citadel_orchestration.api.health import VERSION
-from citadel_orchestration.api.problems import on_error
-from citadel_orchestration.api.rate import RateLimit
-from citadel_orchestration.api.raw_route import RawRoute
-from citadel_orchestration.api.routes import (
-    batches,
-    cache,
-    collections,
-    dead_letters,
-    embeddings,
-    history,
-    operations,
-    probes,
-    runs,
-    tasks,
-    workflows,
-)
+from citadel_orchestration.api.batches import routes as batches
+from citadel_orchestration.api.collections import routes as collections
+from citadel_orchestration.api.dead_letters import routes as dead_letters
+from citadel_orchestration.api.embeddings import cache_routes
+from citadel_orchestration.api.embeddings import routes as embeddings
+from citadel_orchestration.api.http.auth import Auth
+from citadel_orchestration.api.http.body_limit import BodyLimit
+from citadel_orchestration.api.http.fast_path import DirectRoutes
+from citadel_orchestration.api.http.middleware import Gate
+from citadel_orchestration.api.http.problems import on_error
+from citadel_orchestration.api.http.rate_limit import RateLimit
+from citadel_orchestration.api.http.raw_route import RawRoute
+from citadel_orchestration.api.operations import history_routes, probes
+from citadel_orchestration.api.operations import routes as operations
+from citadel_orchestration.api.operations.health import VERSION
+from citadel_orchestration.api.runs import routes as runs
 from citadel_orchestration.api.services import LEAVE, Services, Stores
+from citadel_orchestration.api.tasks import routes as tasks
+from citadel_orchestration.api.workflows import routes as workflows
 from citadel_orchestration.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
@@ -53,8 +50,8 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
-    resources = (embeddings, tasks, cache, workflows, batches, runs, collections)
-    for module in (*resources, operations, dead_letters, history, probes):
+    resources = (embeddings, tasks, cache_routes, workflows, batches, runs, collections)
+    for module in (*resources, operations, dead_letters, history_routes, probes):
         app.include_router(module.router)
     api = settings.api
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]

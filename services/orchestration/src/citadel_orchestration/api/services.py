@@ -8,21 +8,21 @@ from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.catalog import CatalogReader
 from citadel_common.redis import connect_async, redacted
 from citadel_common.telemetry import Telemetry
-from citadel_orchestration.api.backlog import Backlog
-from citadel_orchestration.api.compute import Computation
-from citadel_orchestration.api.dead_letters import Letters
-from citadel_orchestration.api.embedder import Embedder
-from citadel_orchestration.api.fleet import Fleet
-from citadel_orchestration.api.health import Health, probes
-from citadel_orchestration.api.history import History
-from citadel_orchestration.api.hot_cache import HotCache
-from citadel_orchestration.api.known_models import KnownModels
-from citadel_orchestration.api.publish import Acceptance, Publisher
-from citadel_orchestration.api.results import Results
-from citadel_orchestration.api.runs.batches import Batches
-from citadel_orchestration.api.runs.plans import Plans
+from citadel_orchestration.api.batches.service import Batches
+from citadel_orchestration.api.dead_letters.service import Letters
+from citadel_orchestration.api.embeddings.compute import Computation
+from citadel_orchestration.api.embeddings.known_models import KnownModels
+from citadel_orchestration.api.embeddings.memory_cache import HotCache
+from citadel_orchestration.api.embeddings.service import Embedder
+from citadel_orchestration.api.operations.broker import Fleet
+from citadel_orchestration.api.operations.health import Health, probes
+from citadel_orchestration.api.operations.history import History
 from citadel_orchestration.api.runs.record import Record
-from citadel_orchestration.api.runs.runs import Runs
+from citadel_orchestration.api.runs.service import Runs
+from citadel_orchestration.api.tasks.backlog import Backlog
+from citadel_orchestration.api.tasks.publish import Acceptance, Publisher
+from citadel_orchestration.api.tasks.results import Results
+from citadel_orchestration.api.workflows.planning import Plans
 from citadel_orchestration.settings import ApiSettings
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import structlog
 
 from citadel_common.backing.database import Database
 from citadel_common.tasks.accepted import AcceptedTasks, Envelope, State
+from citadel_orchestration.db import accepted_tasks
 from citadel_orchestration.engine.publisher import FAILURES
-from citadel_orchestration.record import accepted_tasks
 
 log = structlog.get_logger(__name__)
 BATCH = 200

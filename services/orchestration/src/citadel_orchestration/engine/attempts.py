@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut
 from citadel_common.validation import bad_fields
+from citadel_orchestration.db.models import StepClaim
 from citadel_orchestration.definition.definition import Step
-from citadel_orchestration.record.rows import Claim
 from citadel_orchestration.steps.base import Parameters, StepCall
 
 
@@ -28,7 +28,7 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
     return found
 
 
-def deadline_of(claim: Claim, step: Step) -> Deadline:
+def deadline_of(claim: StepClaim, step: Step) -> Deadline:
     """When the attempt must have ended: at the step's timeout, or at the run's deadline where that is earlier."""
     deadline = Deadline.after(step.timeout)
     if claim.run_deadline is None:

@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 
 from citadel_common.backing.database import Cursor
+from citadel_orchestration.db import runs
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.loading import load
-from citadel_orchestration.record import runs
 from citadel_orchestration.steps.base import StepType
 
 MOST_KEPT = 2_000

@@ -17,6 +17,7 @@ from citadel_common.backing.database import Database
 from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.telemetry import messages, tracing
+from citadel_orchestration.db.models import NO_ITEM, Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces, vectors
 from citadel_orchestration.engine.attempts import deadline_of, executed, parameters_of
@@ -28,7 +29,6 @@ from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.sub_runs import sub_run
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, Parent, StepRef
 from citadel_orchestration.steps.base import Parameters, StepCall
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Parts:
     submissions: Submissions
     loop: StepLoop
     publisher: Publisher
-    answer: Callable[[Ended], None]
+    answer: Callable[[EndedRun], None]
 
 
 class Engine:
@@ -112,22 +112,22 @@ class Engine:
         else:
             self._adopt(ref, message)
 
-    def follow(self, advance: Advance) -> None:
+    def follow(self, effects: Effects) -> None:
         """Does what a committed transition asks for: the first claimed step in this thread, others beside it."""
-        if advance.ended is not None:
-            self._after_end(advance.ended)
-        for orphan in advance.orphans:
+        if effects.ended is not None:
+            self._after_end(effects.ended)
+        for orphan in effects.orphans:
             self._later(self._cancel_orphan, orphan)
-        for claim in advance.claims:
+        for claim in effects.claims:
             self.in_flight.add(claim)
-        for claim in advance.claims[1:]:
+        for claim in effects.claims[1:]:
             self._threads.submit(claim.ref.run_id, self._guarded, self._start, claim)
-        if advance.claims:
-            self._start_here(advance.claims[0])
+        if effects.claims:
+            self._start_here(effects.claims[0])
 
-    def _start_here(self, claim: Claim) -> None:
+    def _start_here(self, claim: StepClaim) -> None:
         """Starts a step in this thread, after the one that it may be starting now: chains do not nest."""
-        waiting: deque[Claim] | None = getattr(self._here, "waiting", None)
+        waiting: deque[StepClaim] | None = getattr(self._here, "waiting", None)
         if waiting is not None:
             waiting.append(claim)
             return
@@ -138,7 +138,7 @@ class Engine:
         finally:
             self._here.waiting = None
 
-    def resend(self, claim: Claim) -> None:
+    def resend(self, claim: StepClaim) -> None:
         """Sends a step's texts to the embeddings workers again."""
         self._threads.submit(claim.ref.run_id, self._guarded, self._start, claim)
 
@@ -166,12 +166,12 @@ class Engine:
         """Ends the threads."""
         self._threads.close(finish=False)
 
-    def _guarded(self, act: Callable[[Claim], None], claim: Claim) -> None:
+    def _guarded(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
         """Does something for an attempt, below its span."""
         with tracing.within(traces.of_attempt(claim.trace, claim.ref, claim.attempt)):
             self._guardedly(act, claim)
 
-    def _guardedly(self, act: Callable[[Claim], None], claim: Claim) -> None:
+    def _guardedly(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
         """Whatever happens to a step, it ends: in the record now, or by another worker when its lease runs out."""
         try:
             act(claim)
@@ -185,7 +185,7 @@ class Engine:
             log.exception("step_crashed", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
             self._fail(claim, CitadelError(f"internal error: {type(error).__name__}"))
 
-    def _fail(self, claim: Claim, error: CitadelError) -> None:
+    def _fail(self, claim: StepClaim, error: CitadelError) -> None:
         """Records a failure; where not even that is possible here, the step is left to another worker."""
         try:
             self._record(claim, functools.partial(self._transitions.fail, claim.ref, claim.attempt, error))
@@ -193,7 +193,7 @@ class Engine:
             log.exception("step_given_up", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
             self.in_flight.drop([claim])
 
-    def _start(self, claim: Claim) -> None:
+    def _start(self, claim: StepClaim) -> None:
         """Evaluates what a claimed step needs, and begins it."""
         if self._stopping.is_set():
             self._transitions.hand_back(claim.ref, claim.attempt)
@@ -207,7 +207,7 @@ class Engine:
         else:
             self._begin(claim, step, parameters_of(step, scope))
 
-    def _read(self, claim: Claim) -> tuple[Step, dict[str, Any]]:
+    def _read(self, claim: StepClaim) -> tuple[Step, dict[str, Any]]:
         """The step, and what its expressions see."""
         run_id = claim.ref.run_id
         known = self._definitions.known(run_id)
@@ -217,7 +217,7 @@ class Engine:
             step = self._definitions.get(run_id, cursor).steps[claim.ref.step_id]
             return step, scope_of(cursor, claim.workflow_id, step.references, claim.ref)
 
-    def _expand(self, claim: Claim, step: Step, scope: dict[str, Any]) -> None:
+    def _expand(self, claim: StepClaim, step: Step, scope: dict[str, Any]) -> None:
         items, max_parallel = step.for_each or (None, 1)
         found = items.evaluate(scope) if items is not None else []
         if not isinstance(found, list):
@@ -229,7 +229,7 @@ class Engine:
             functools.partial(self._transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
         )
 
-    def _begin(self, claim: Claim, step: Step, parameters: Parameters) -> None:
+    def _begin(self, claim: StepClaim, step: Step, parameters: Parameters) -> None:
         kind = step.type.name
         if kind == "wait":
             wait: Any = parameters
@@ -246,19 +246,19 @@ class Engine:
         else:
             self._execute(claim, step, parameters, None)
 
-    def _begin_sub_run(self, claim: Claim, parameters: Any) -> None:
+    def _begin_sub_run(self, claim: StepClaim, parameters: Any) -> None:
         run = sub_run(self._submissions, claim, parameters)
 
-        def transition() -> Advance:
-            advance, begun = self._transitions.sub_run(claim.ref, claim.attempt, run)
+        def transition() -> Effects:
+            effects, begun = self._transitions.sub_run(claim.ref, claim.attempt, run)
             for ref in begun.ready:
                 self._threads.submit(ref.run_id, self.run_step, ref)
             self._threads.submit(run.run_id, self.follow, begun)
-            return advance
+            return effects
 
         self._record(claim, transition)
 
-    def _send_texts(self, claim: Claim, step: Step, parts: list[EmbedPart], echo: dict[str, Any] | None) -> None:
+    def _send_texts(self, claim: StepClaim, step: Step, parts: list[EmbedPart], echo: dict[str, Any] | None) -> None:
         deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
@@ -271,7 +271,7 @@ class Engine:
         )
         self._publisher.embed(message, lane=claim.lane, lost=functools.partial(self._not_sent, claim))
 
-    def _not_sent(self, claim: Claim, error: StoreUnavailable) -> None:
+    def _not_sent(self, claim: StepClaim, error: StoreUnavailable) -> None:
         self.in_flight.was_not_sent(claim)
         log.warning("texts_not_sent", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id, error=error.message)
 
@@ -283,13 +283,13 @@ class Engine:
             return
         self.in_flight.add(claim)
 
-        def act(claim: Claim) -> None:
+        def act(claim: StepClaim) -> None:
             step, scope = self._read(claim)
             self._execute(claim, step, parameters_of(step, scope), message.parts[0])
 
         self._guarded(act, claim)
 
-    def _execute(self, claim: Claim, step: Step, parameters: Parameters, part: EmbeddedPart | None) -> None:
+    def _execute(self, claim: StepClaim, step: Step, parameters: Parameters, part: EmbeddedPart | None) -> None:
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -301,25 +301,25 @@ class Engine:
         future = self._loop.submit(executed(step, parameters, call), lambda ended: self._on_end(claim, ended))
         self.in_flight.executes(claim, future)
 
-    def _on_end(self, claim: Claim, ended: "Future[Any]") -> None:
+    def _on_end(self, claim: StepClaim, ended: "Future[Any]") -> None:
         """Called in the loop's thread: hands over to one that may wait for PostgreSQL."""
         try:
             self._threads.submit(claim.ref.run_id, self._guarded, functools.partial(self._conclude, ended), claim)
         except RuntimeError:
             log.info("step_ended_too_late", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
 
-    def _conclude(self, ended: "Future[Any]", claim: Claim) -> None:
+    def _conclude(self, ended: "Future[Any]", claim: StepClaim) -> None:
         try:
             output = ended.result()
         except (CancelledError, asyncio.CancelledError):
             return  # no longer this worker's, or handed back
         self._record(claim, functools.partial(self._transitions.succeed, claim.ref, claim.attempt, output))
 
-    def _record(self, claim: Claim, transition: Callable[[], Advance]) -> None:
+    def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
         """Records an outcome, however long PostgreSQL is away: it may have cost money."""
-        advance = self._insistently(transition)
+        effects = self._insistently(transition)
         self.in_flight.remove(claim)
-        self.follow(advance)
+        self.follow(effects)
 
     def _insistently(self, transition: Callable[[], T]) -> T:
         pause = FIRST_PAUSE
@@ -331,7 +331,7 @@ class Engine:
                     raise
                 pause = min(LONGEST_PAUSE, pause * 2)
 
-    def _after_end(self, ended: Ended) -> None:
+    def _after_end(self, ended: EndedRun) -> None:
         if ended.reply_to is not None:
             self._later(self._answer, ended)
         if ended.status != "succeeded":
@@ -356,9 +356,9 @@ class Engine:
 
     def release(self, key: str) -> None:
         """Starts runs that waited for others of their concurrency key to end."""
-        for advance in self._transitions.release(key):
-            self.follow(advance)
+        for effects in self._transitions.release(key):
+            self.follow(effects)
 
-    def report(self, parent: Parent, run_id: UUID) -> None:
+    def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tells the step that waits for a sub-run how that ended."""
         self.follow(self._transitions.sub_run_ended(parent.ref, parent.attempt, run_id))

@@ -8,13 +8,13 @@ from uuid import UUID
 from citadel_common.backing.database import Database, one
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_orchestration.db.models import FINAL_STEP_STATES, NO_ITEM, Effects, StepRef
+from citadel_orchestration.db.transaction import RunTransaction, run_transaction
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.record.rows import DONE, NO_ITEM, Advance, StepRef
-from citadel_orchestration.record.transaction import RunTransaction, run_transaction
 
-NOTHING = Advance(applied=False)
+NOTHING = Effects(applied=False)
 Finish = Callable[[RunTransaction, Definition], tuple[bytes | None, CitadelError | None]]
 """Gives a run's output at its end, or the error that makes it fail."""
 
@@ -64,17 +64,17 @@ class Following:
 
     def _types_of_ended(self, tx: RunTransaction) -> list[str]:
         """The types of the steps of which an attempt has ended."""
-        if not tx.advance.attempts:
+        if not tx.effects.attempts:
             return []
         steps = self._definition(tx).steps
-        return [steps[attempt.ref.step_id].type.name for attempt in tx.advance.attempts]
+        return [steps[attempt.ref.step_id].type.name for attempt in tx.effects.attempts]
 
     def _tell(self, tx: RunTransaction, types: list[str]) -> None:
         """Counts, and makes the spans of, what has ended, after the commit."""
-        for attempt, kind in zip(tx.advance.attempts, types, strict=True):
+        for attempt, kind in zip(tx.effects.attempts, types, strict=True):
             traces.tell_attempt(attempt, tx.run.trace, kind, self._telemetry)
-        if tx.advance.ended is not None:
-            traces.tell_run(tx.advance.ended, self._telemetry)
+        if tx.effects.ended is not None:
+            traces.tell_run(tx.effects.ended, self._telemetry)
 
     def _definition(self, tx: RunTransaction) -> Definition:
         return self._definitions.get(tx.run.run_id, tx.cursor)
@@ -100,7 +100,7 @@ class Following:
         others = {name for dependent in step.dependents for name in steps[dependent].depends_on} - {step.step_id}
         known = {step.step_id: "succeeded"} | (tx.statuses(others) if others else {})
         for dependent in step.dependents:
-            if all(known[name] in DONE for name in steps[dependent].depends_on):
+            if all(known[name] in FINAL_STEP_STATES for name in steps[dependent].depends_on):
                 tx.claim(StepRef(run_id=tx.run.run_id, step_id=dependent), of=["pending"])
 
     def _after_item(self, tx: RunTransaction, step: Step, status: str, error: CitadelError | None) -> None:
@@ -140,7 +140,7 @@ class Following:
         definition = self._definition(tx)
         known = tx.statuses(definition.steps)
         for step in definition.steps.values():
-            if known[step.step_id] == "pending" and all(known[name] in DONE for name in step.depends_on):
+            if known[step.step_id] == "pending" and all(known[name] in FINAL_STEP_STATES for name in step.depends_on):
                 tx.claim(StepRef(run_id=tx.run.run_id, step_id=step.step_id), of=["pending"])
             elif known[step.step_id] == "waiting" and step.for_each is not None:
                 self._start_items(tx, step.step_id, step.for_each[1] - _running_items(tx, step.step_id))
@@ -155,10 +155,10 @@ class Following:
             tx.end("failed", error={"code": error.code, "message": error.message})
 
 
-def untouched(tx: RunTransaction | None) -> Advance:
-    """The advance of a transition that changes nothing."""
+def untouched(tx: RunTransaction | None) -> Effects:
+    """The effects of a transition that changes nothing."""
     if tx is not None:
-        tx.advance = NOTHING
+        tx.effects = NOTHING
     return NOTHING
 
 
@@ -168,7 +168,7 @@ def has_data(output: Any) -> bool:
 
 
 def _cancel_items(tx: RunTransaction, step_id: str) -> None:
-    tx.cancel_steps("step_id = %s AND item >= 0 AND status <> ALL(%s)", step_id, list(DONE))
+    tx.cancel_steps("step_id = %s AND item >= 0 AND status <> ALL(%s)", step_id, list(FINAL_STEP_STATES))
 
 
 def _running_items(tx: RunTransaction, step_id: str) -> int:

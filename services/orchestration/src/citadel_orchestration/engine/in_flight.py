@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from citadel_common.deadline import Deadline
-from citadel_orchestration.record.rows import Claim, StepRef
+from citadel_orchestration.db.models import StepClaim, StepRef
 
 SOON = 1.0
 FIRST_WAIT = 10.0
@@ -27,7 +27,7 @@ class Flight:
         deadline: When it is given up for want of vectors.
     """
 
-    claim: Claim
+    claim: StepClaim
     call: "Future[Any] | None" = None
     resend_at: float | None = None
     wait: float = FIRST_WAIT
@@ -45,7 +45,7 @@ class InFlight:
         with self._lock:
             return len(self._flights)
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claim: StepClaim) -> None:
         """Notes a claimed step; what an earlier attempt of it still does here is cancelled."""
         with self._lock:
             before = self._flights.get(claim.ref)
@@ -53,14 +53,14 @@ class InFlight:
         if before is not None and before.call is not None:
             before.call.cancel()
 
-    def remove(self, claim: Claim) -> None:
+    def remove(self, claim: StepClaim) -> None:
         """Forgets an ended one, unless a later attempt has taken its place."""
         with self._lock:
             flight = self._flights.get(claim.ref)
             if flight is not None and flight.claim.attempt == claim.attempt:
                 del self._flights[claim.ref]
 
-    def executes(self, claim: Claim, call: "Future[Any]") -> None:
+    def executes(self, claim: StepClaim, call: "Future[Any]") -> None:
         """Notes the execution of a step; one that is this worker's no longer, or anew, is cancelled."""
         with self._lock:
             flight = self._flights.get(claim.ref)
@@ -69,7 +69,7 @@ class InFlight:
                 return
         call.cancel()
 
-    def awaits_vectors(self, claim: Claim, deadline: Deadline) -> Deadline:
+    def awaits_vectors(self, claim: StepClaim, deadline: Deadline) -> Deadline:
         """Notes that a step's texts are sent to the embeddings workers; the deadline of the first time."""
         with self._lock:
             flight = self._flights.get(claim.ref)
@@ -80,14 +80,14 @@ class InFlight:
             flight.deadline = flight.deadline or deadline
             return flight.deadline
 
-    def was_not_sent(self, claim: Claim) -> None:
+    def was_not_sent(self, claim: StepClaim) -> None:
         """Notes that the broker did not take the texts."""
         with self._lock:
             flight = self._flights.get(claim.ref)
             if flight is not None:
                 flight.resend_at = time.monotonic() + SOON
 
-    def expired(self) -> list[Claim]:
+    def expired(self) -> list[StepClaim]:
         """The steps whose vectors did not come in time."""
         with self._lock:
             return [
@@ -96,7 +96,7 @@ class InFlight:
                 if flight.resend_at is not None and flight.deadline is not None and flight.deadline.remaining <= 0
             ]
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[StepClaim]:
         """All claims."""
         with self._lock:
             return [flight.claim for flight in self._flights.values()]
@@ -106,14 +106,14 @@ class InFlight:
         with self._lock:
             return sum(flight.resend_at is None for flight in self._flights.values())
 
-    def to_resend(self, *, everything: bool) -> list[Claim]:
+    def to_resend(self, *, everything: bool) -> list[StepClaim]:
         """The steps whose vectors do not come, or all that wait for vectors."""
         now = time.monotonic()
         with self._lock:
             waiting = [flight for flight in self._flights.values() if flight.resend_at is not None]
             return [flight.claim for flight in waiting if everything or (flight.resend_at or 0.0) <= now]
 
-    def drop(self, claims: list[Claim]) -> None:
+    def drop(self, claims: list[StepClaim]) -> None:
         """Cancels steps that are no longer this worker's."""
         for claim in claims:
             with self._lock:

@@ -5,10 +5,10 @@ from typing import Any
 import orjson
 
 from citadel_common.errors import CitadelError
+from citadel_orchestration.db.models import StepRef
+from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.scope import scope_of, steps_of
-from citadel_orchestration.record.rows import StepRef
-from citadel_orchestration.record.transaction import RunTransaction
 
 
 def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:

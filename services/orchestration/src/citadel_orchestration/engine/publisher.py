@@ -13,7 +13,7 @@ from citadel_common.contracts.workflows import EmbedStep
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
-from citadel_orchestration.record.rows import StepRef
+from citadel_orchestration.db.models import StepRef
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -11,10 +11,10 @@ from citadel_common.contracts.workflows import ExecuteWorkflowResult
 from citadel_common.errors import StoreUnavailable
 from citadel_common.redis import ERRORS
 from citadel_common.timestamps import utc_now
+from citadel_orchestration.db.models import EndedRun
+from citadel_orchestration.db.runs import BETWEEN_TASKS
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scope import context_after, steps_of, succeeded
-from citadel_orchestration.record.rows import Ended
-from citadel_orchestration.record.runs import BETWEEN_TASKS
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -35,7 +35,7 @@ class Replies:
         self._database = database
         self._definitions = definitions
 
-    def __call__(self, ended: Ended) -> None:
+    def __call__(self, ended: EndedRun) -> None:
         """Answers the tasks that wait for a run."""
         if ended.reply_to is None:
             return

@@ -7,11 +7,11 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.backing.database import one
 from citadel_common.errors import ExpressionFailed, InvalidInput
+from citadel_orchestration.db.models import FINAL_STEP_STATES
+from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
 from citadel_orchestration.engine import traces
-from citadel_orchestration.record.rows import DONE
-from citadel_orchestration.record.transaction import RunTransaction
 
 _EVALUATION = (ExpressionFailed.code, InvalidInput.code)
 """Errors of a step, or of the output, that could not make use of what it read."""
@@ -48,7 +48,8 @@ def reset(tx: RunTransaction, definition: Definition, deadline: float | None) ->
     tx.cursor.execute(_RESET, {"run_id": run_id, "again": again, "tolerant": tolerant})
     tx.cursor.execute(_COUNT, {"run_id": run_id, "again": again})
     tx.cursor.execute(
-        "SELECT count(*) FROM steps WHERE run_id = %s AND item = -1 AND status <> ALL(%s)", [run_id, list(DONE)]
+        "SELECT count(*) FROM steps WHERE run_id = %s AND item = -1 AND status <> ALL(%s)",
+        [run_id, list(FINAL_STEP_STATES)],
     )
     tx.run.unfinished = int(one(tx.cursor)[0])
     tx.run.status, tx.run.error, tx.run.output = "running", None, None

@@ -11,9 +11,9 @@ from uuid import UUID
 import orjson
 
 from citadel_common.backing.database import Cursor
+from citadel_orchestration.db import runs
+from citadel_orchestration.db.models import NO_ITEM, StepRef
 from citadel_orchestration.definition.template import References
-from citadel_orchestration.record import runs
-from citadel_orchestration.record.rows import NO_ITEM, StepRef
 
 
 def reads_nothing(references: References, ref: StepRef) -> bool:

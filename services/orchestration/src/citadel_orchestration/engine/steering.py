@@ -10,17 +10,17 @@ from citadel_common.errors import (
     Conflict,
     NotFound,
 )
+from citadel_orchestration.db import runs
+from citadel_orchestration.db.models import Effects, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine.following import Following, has_data, untouched
 from citadel_orchestration.engine.retrying import reset
-from citadel_orchestration.record import runs
-from citadel_orchestration.record.rows import Advance, StepRef
-from citadel_orchestration.record.transaction import RunTransaction
 
 
 class Steering(Following):
     """Changes that somebody asks for, or that time brings."""
 
-    def cancel(self, run_id: UUID) -> Advance:
+    def cancel(self, run_id: UUID) -> Effects:
         """Ends a run; its queued steps never start.
 
         Raises:
@@ -30,25 +30,25 @@ class Steering(Following):
         with self._on(run_id) as found:
             tx = _active(found, run_id)
             tx.end("cancelled")
-        return tx.advance
+        return tx.effects
 
-    def cancel_orphan(self, run_id: UUID) -> Advance:
+    def cancel_orphan(self, run_id: UUID) -> Effects:
         """Ends a sub-run for which no step waits any more; one that is awaited again goes on."""
         with self._on(run_id) as tx:
             if tx is None or tx.run.is_finished or _is_awaited(tx):
                 return untouched(tx)
             tx.end("cancelled")
-        return tx.advance
+        return tx.effects
 
-    def time_out(self, run_id: UUID) -> Advance:
+    def time_out(self, run_id: UUID) -> Effects:
         """Ends a run that is past its deadline."""
         with self._on(run_id, skip_locked=True) as tx:
             if tx is None or tx.run.is_finished or not _is_late(tx):
                 return untouched(tx)
             tx.end("timed_out", error={"code": "run_timed_out", "message": "The run did not finish in time."})
-        return tx.advance
+        return tx.effects
 
-    def pause(self, run_id: UUID) -> Advance:
+    def pause(self, run_id: UUID) -> Effects:
         """Lets no further step start; what runs is finished and recorded.
 
         Raises:
@@ -61,9 +61,9 @@ class Steering(Following):
                 return untouched(tx)
             tx.run.status = "paused"
             tx.event("run_paused")
-        return tx.advance
+        return tx.effects
 
-    def resume(self, run_id: UUID) -> Advance:
+    def resume(self, run_id: UUID) -> Effects:
         """Goes on with a paused run.
 
         Raises:
@@ -79,9 +79,9 @@ class Steering(Following):
             if tx.run.status == "running" or not _has_no_room(tx):
                 self._schedule(tx)
                 self._end_if_done(tx)
-        return tx.advance
+        return tx.effects
 
-    def signal(self, run_id: UUID, name: str, payload: Any) -> Advance:
+    def signal(self, run_id: UUID, name: str, payload: Any) -> Effects:
         """Delivers a signal; one that nobody waits for yet is kept.
 
         Raises:
@@ -107,9 +107,9 @@ class Steering(Following):
                 ref = StepRef(run_id=run_id, step_id=row[0], item=row[1])
                 tx.finish(ref, row[2], "succeeded", output=body, has_data=has_data(payload))
                 self._after(tx, ref, "succeeded", None)
-        return tx.advance
+        return tx.effects
 
-    def retry(self, run_id: UUID, *, deadline: float | None) -> Advance:
+    def retry(self, run_id: UUID, *, deadline: float | None) -> Effects:
         """Runs a run that ended badly again from where it failed; what succeeded is not repeated.
 
         Raises:
@@ -124,7 +124,7 @@ class Steering(Following):
                     f"the run is {tx.run.status}; only one that failed, timed out or was cancelled is retried"
                 )
             self._again(tx, deadline)
-        return tx.advance
+        return tx.effects
 
     def _again(self, tx: RunTransaction, deadline: float | None) -> None:
         """Runs what a run that has ended left undone.
@@ -139,7 +139,7 @@ class Steering(Following):
         self._schedule(tx)
         self._end_if_done(tx)
 
-    def release(self, key: str) -> list[Advance]:
+    def release(self, key: str) -> list[Effects]:
         """Starts runs that waited for others of their concurrency key to end."""
         with self._database.cursor() as cursor:
             cursor.execute(
@@ -151,12 +151,12 @@ class Steering(Following):
             waiting = cursor.fetchall()
         return [self._release(key, run_id, limit) for run_id, limit in waiting]
 
-    def _release(self, key: str, run_id: UUID, limit: int) -> Advance:
+    def _release(self, key: str, run_id: UUID, limit: int) -> Effects:
         with self._on(run_id) as tx:
             if tx is None or tx.run.status != "queued" or runs.room_of_key(tx.cursor, key, limit) <= 0:
                 return untouched(tx)
             self._schedule(tx)
-        return tx.advance
+        return tx.effects
 
 
 def _active(found: RunTransaction | None, run_id: UUID) -> RunTransaction:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from citadel_common.errors import InvalidInput
+from citadel_orchestration.db.models import NewRun, ParentStep, StepClaim
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.engine.submission import Origin, Submissions
-from citadel_orchestration.record.rows import Claim, NewRun, Parent
 
 MOST_NESTED = 5
 
@@ -19,7 +19,7 @@ def timeout_of(definition: Definition, step: Step) -> float | None:
     return None if written is None and default is None else step.timeout
 
 
-def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
+def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewRun:
     """The run that a step starts; the same attempt starts the same one, and no other: a key of its own has no say.
 
     Raises:
@@ -34,7 +34,7 @@ def sub_run(submissions: Submissions, claim: Claim, parameters: Any) -> NewRun:
         definition,
         run_id=uuid.uuid5(claim.ref.run_id, place),
         origin=Origin(
-            parent=Parent(ref=claim.ref, attempt=claim.attempt),
+            parent=ParentStep(ref=claim.ref, attempt=claim.attempt),
             depth=claim.depth + 1,
             lane=claim.lane,
         ),

@@ -11,11 +11,11 @@ from uuid import UUID
 import orjson
 
 from citadel_common.contracts import Lane
+from citadel_orchestration.db.models import NewRun, ParentStep
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.definition.parse import parse
 from citadel_orchestration.engine import traces
-from citadel_orchestration.record.rows import NewRun, Parent
 from citadel_orchestration.steps.base import Known, StepType
 
 
@@ -33,7 +33,7 @@ class Origin:
 
     kind: str = "workflow"
     reply_to: str | None = None
-    parent: Parent | None = None
+    parent: ParentStep | None = None
     depth: int = 0
     lane: int = Lane.STANDARD.value
 

@@ -16,9 +16,9 @@ import structlog
 
 from citadel_common.backing.database import Database
 from citadel_common.errors import CitadelError, StoreUnavailable
+from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.record.rows import Advance, Claim, Ended, Parent, StepRef
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -60,7 +60,7 @@ class Sweeper:
         database: Database,
         transitions: Transitions,
         engine: Engine,
-        answer: Callable[[Ended], None],
+        answer: Callable[[EndedRun], None],
         wiped: Callable[[], bool],
         accepted: Callable[[], None],
         owner: str,
@@ -129,7 +129,7 @@ class Sweeper:
             kept = set(cursor.fetchall())
         self._engine.in_flight.drop([claim for claim in claims if _key(claim) not in kept])
 
-    def _steps(self, query: str, act: Callable[[StepRef, int], Advance]) -> None:
+    def _steps(self, query: str, act: Callable[[StepRef, int], Effects]) -> None:
         for run_id, step_id, item, attempt in self._rows(query):
             ref = StepRef(run_id=run_id, step_id=step_id, item=item)
             self._try(functools.partial(act, ref, attempt))
@@ -156,12 +156,12 @@ class Sweeper:
 
     def _unanswered(self) -> None:
         for run_id, status, reply_to in self._rows(UNANSWERED):
-            ended = Ended(run_id=run_id, status=status, parent=None, reply_to=reply_to, concurrency_key=None)
+            ended = EndedRun(run_id=run_id, status=status, parent=None, reply_to=reply_to, concurrency_key=None)
             self._harmless(functools.partial(self._answer, ended))
 
     def _unreported(self) -> None:
         for run_id, step_id, item, attempt, child in self._rows(UNREPORTED):
-            parent = Parent(ref=StepRef(run_id=run_id, step_id=step_id, item=item), attempt=attempt)
+            parent = ParentStep(ref=StepRef(run_id=run_id, step_id=step_id, item=item), attempt=attempt)
             self._harmless(functools.partial(self._engine.report, parent, child))
 
     def _orphans(self) -> None:
@@ -177,7 +177,7 @@ class Sweeper:
             cursor.execute(query, [BATCH])
             return cursor.fetchall()
 
-    def _try(self, transition: Callable[[], Advance]) -> None:
+    def _try(self, transition: Callable[[], Effects]) -> None:
         self._harmless(lambda: self._engine.follow(transition()))
 
     def _harmless(self, act: Callable[[], None]) -> None:
@@ -205,9 +205,9 @@ class Sweeper:
                 log.warning("sweep_slow", seconds=round(time.monotonic() - began, 1))
 
 
-def _key(claim: Claim) -> tuple[UUID, str, int, int]:
+def _key(claim: StepClaim) -> tuple[UUID, str, int, int]:
     return claim.ref.run_id, claim.ref.step_id, claim.ref.item, claim.attempt
 
 
-def _columns(claims: list[Claim]) -> list[list[Any]]:
+def _columns(claims: list[StepClaim]) -> list[list[Any]]:
     return [list(column) for column in zip(*map(_key, claims), strict=True)]

@@ -13,7 +13,7 @@ from uuid import UUID
 from opentelemetry.trace import SpanContext
 
 from citadel_common.telemetry import Telemetry, names, spans, tracing
-from citadel_orchestration.record.rows import NO_ITEM, Attempt, Ended, StepRef
+from citadel_orchestration.db.models import NO_ITEM, EndedAttempt, EndedRun, StepRef
 
 Trace = dict[str, str]
 _FAILED = frozenset({"failed", "timed_out"})
@@ -44,7 +44,7 @@ def of_attempt(trace: Trace | None, ref: StepRef, attempt: int) -> SpanContext |
     return tracing.sibling(root, ref.run_id, ref.step_id, ref.item, attempt) if root.is_valid else None
 
 
-def tell_attempt(attempt: Attempt, trace: Trace | None, kind: str, telemetry: Telemetry) -> None:
+def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, telemetry: Telemetry) -> None:
     """Counts an attempt that has ended, and makes its span.
 
     Args:
@@ -79,7 +79,7 @@ def tell_attempt(attempt: Attempt, trace: Trace | None, kind: str, telemetry: Te
     )
 
 
-def tell_run(ended: Ended, telemetry: Telemetry) -> None:
+def tell_run(ended: EndedRun, telemetry: Telemetry) -> None:
     """Counts a run that has ended, and makes its root span."""
     if ended.created_at is None or ended.finished_at is None:
         return

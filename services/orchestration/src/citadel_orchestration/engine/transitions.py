@@ -21,6 +21,10 @@ from citadel_common.errors import (
     SubRunFailed,
     WorkerLost,
 )
+from citadel_orchestration.db import batches, runs, steps
+from citadel_orchestration.db.models import NO_ITEM, Effects, EndedRun, NewRun, StepClaim, StepRef
+from citadel_orchestration.db.step_succeeded import step_succeeded
+from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.following import NOTHING, has_data, untouched
@@ -28,10 +32,6 @@ from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
 from citadel_orchestration.engine.sub_runs import timeout_of
 from citadel_orchestration.engine.vectors import failed_requests
-from citadel_orchestration.record import batches, runs, steps
-from citadel_orchestration.record.chains import step_succeeded
-from citadel_orchestration.record.rows import NO_ITEM, Advance, Claim, Ended, NewRun, StepRef
-from citadel_orchestration.record.transaction import RunTransaction, lock_run
 
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
@@ -50,36 +50,36 @@ class Transitions(Steering):
         with self._database.cursor() as cursor:
             return runs.submit(cursor, run, republish=self.republish)
 
-    def start(self, ref: StepRef) -> Advance:
+    def start(self, ref: StepRef) -> Effects:
         """Claims a step that is ready."""
         with self._on(ref.run_id) as tx:
             if tx is None or not tx.run.may_start_steps or tx.claim(ref, of=["ready"]) is None:
                 return untouched(tx)
-        return tx.advance
+        return tx.effects
 
-    def succeed(self, ref: StepRef, attempt: int, output: Any) -> Advance:
+    def succeed(self, ref: StepRef, attempt: int, output: Any) -> Effects:
         """Records a step's output and goes on; one that is too large fails the step."""
         body = orjson.dumps(output, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
         if len(body) > self._max_output_bytes:
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
-        advance = self._straight_on(ref, attempt, body, output)
-        return advance or self._conclude(ref, attempt, "succeeded", output=output, body=body)
+        effects = self._straight_on(ref, attempt, body, output)
+        return effects or self._conclude(ref, attempt, "succeeded", output=output, body=body)
 
-    def skip(self, ref: StepRef, attempt: int) -> Advance:
+    def skip(self, ref: StepRef, attempt: int) -> Effects:
         """Records that a step's condition does not hold, and goes on."""
         return self._conclude(ref, attempt, "skipped")
 
-    def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Advance:
+    def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Effects:
         """Retries a step later if its error can pass and attempts are left, else ends it as failed."""
         with self._on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return untouched(tx)
             if not self._fail(tx, ref, attempt, error):
                 return untouched(tx)
-        return tx.advance
+        return tx.effects
 
-    def expand(self, ref: StepRef, attempt: int, items: Sequence[Any], *, max_parallel: int) -> Advance:
+    def expand(self, ref: StepRef, attempt: int, items: Sequence[Any], *, max_parallel: int) -> Effects:
         """Begins a `for_each`: one row per item, the first ones claimed."""
         if not items:
             return self.succeed(ref, attempt, [])
@@ -89,9 +89,9 @@ class Transitions(Steering):
             steps.insert_items(tx, ref, [orjson.dumps(item) for item in items])
             tx.event("step_expanded", ref.step_id, items=len(items))
             self._start_items(tx, ref.step_id, max_parallel)
-        return tx.advance
+        return tx.effects
 
-    def wait(self, ref: StepRef, attempt: int, *, seconds: float | None, signal: str | None) -> Advance:
+    def wait(self, ref: StepRef, attempt: int, *, seconds: float | None, signal: str | None) -> Effects:
         """Lets a step wait for a time or a signal; a signal that came already is taken at once."""
         with self._on(ref.run_id) as tx:
             if tx is None or not steps.park(tx, ref, attempt, seconds=seconds, signal=signal):
@@ -102,13 +102,13 @@ class Transitions(Steering):
                 self._after(tx, ref, "succeeded", None)
             else:
                 tx.event("step_waiting", ref.step_id, ref.item, signal=signal)
-        return tx.advance
+        return tx.effects
 
-    def sub_run(self, ref: StepRef, attempt: int, run: NewRun) -> tuple[Advance, Advance]:
+    def sub_run(self, ref: StepRef, attempt: int, run: NewRun) -> tuple[Effects, Effects]:
         """Starts a sub-run and lets the step wait for it; one that the step had before its retry goes on instead.
 
         Returns:
-            The step's advance and the sub-run's.
+            The step's effects and the sub-run's.
 
         Raises:
             Conflict: The concurrency key of a sub-run that is to go on has no room.
@@ -124,11 +124,11 @@ class Transitions(Steering):
                 return untouched(tx), NOTHING
             begun = self._submit_sub_run(tx, run) if child is None else self._go_on(child, attempt)
             tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
-        return tx.advance, begun
+        return tx.effects, begun
 
-    def _submit_sub_run(self, tx: RunTransaction, run: NewRun) -> Advance:
+    def _submit_sub_run(self, tx: RunTransaction, run: NewRun) -> Effects:
         submitted = runs.submit(tx.cursor, run, republish=self.republish)
-        return Advance(ready=[StepRef(run_id=run.run_id, step_id=step_id) for step_id in submitted.ready])
+        return Effects(ready=[StepRef(run_id=run.run_id, step_id=step_id) for step_id in submitted.ready])
 
     def _sub_run_of(self, tx: RunTransaction, ref: StepRef, attempt: int) -> RunTransaction | None:
         """The sub-run that the step had when its run ended, under lock."""
@@ -140,21 +140,23 @@ class Transitions(Steering):
         row = tx.cursor.fetchone()
         return None if row is None else lock_run(tx.cursor, row[0], owner=self._owner, lease=self.lease)
 
-    def _go_on(self, child: RunTransaction, attempt: int) -> Advance:
+    def _go_on(self, child: RunTransaction, attempt: int) -> Effects:
         """Lets a sub-run belong to a later attempt of its step, and runs what it left undone."""
         run = child.run
         child.cursor.execute("UPDATE runs SET parent_attempt = %s WHERE run_id = %s", [attempt, run.run_id])
         run.parent_attempt = attempt
         if run.status == "succeeded":
-            ended = Ended(run_id=run.run_id, status=run.status, parent=run.parent, reply_to=None, concurrency_key=None)
-            return Advance(ended=ended)
+            ended = EndedRun(
+                run_id=run.run_id, status=run.status, parent=run.parent, reply_to=None, concurrency_key=None
+            )
+            return Effects(ended=ended)
         if run.is_finished:
             self._again(child, self._definition(child).deadline)
             child.save()
-            return child.advance
+            return child.effects
         return NOTHING
 
-    def sub_run_ended(self, ref: StepRef, attempt: int, run_id: UUID) -> Advance:
+    def sub_run_ended(self, ref: StepRef, attempt: int, run_id: UUID) -> Effects:
         """Ends the step that waited for a sub-run, as that ended."""
         with self._database.cursor() as cursor:
             cursor.execute("SELECT status, output, error FROM runs WHERE run_id = %s", [run_id])
@@ -166,7 +168,7 @@ class Transitions(Steering):
         reason = (error or {}).get("message", status)
         return self.fail(ref, attempt, SubRunFailed(f"the sub-run {run_id} {status}: {reason}"))
 
-    def adopt(self, ref: StepRef, attempt: int, *, token: str) -> Claim | None:
+    def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:
         """Moves a running step, whose vectors have come, to this worker, once per attempt.
 
         Args:
@@ -181,20 +183,20 @@ class Transitions(Steering):
             if tx is None:
                 return None
             claim = tx.adopt(ref, attempt, token)
-            tx.advance.applied = False
+            tx.effects.applied = False
         return claim
 
-    def hand_back(self, ref: StepRef, attempt: int) -> Advance:
+    def hand_back(self, ref: StepRef, attempt: int) -> Effects:
         """Gives a step back, for another worker to take; that is no failure."""
         with self._on(ref.run_id) as tx:
             if tx is None:
                 return NOTHING
-            tx.advance.applied = steps.leave(
+            tx.effects.applied = steps.leave(
                 tx, ref, attempt, "handed_back", "status = 'ready', lease_until = now()", of=["running"]
             )
-        return tx.advance
+        return tx.effects
 
-    def take_over(self, ref: StepRef, attempt: int) -> Advance:
+    def take_over(self, ref: StepRef, attempt: int) -> Effects:
         """Claims a step whose worker is gone, or whose message was lost."""
         with self._on(ref.run_id, skip_locked=True) as tx:
             if tx is None or not tx.run.may_start_steps:
@@ -210,13 +212,13 @@ class Transitions(Steering):
                 return untouched(tx)
             if row[0] >= MOST_DEATHS:
                 self._give_up(tx, ref, attempt, WorkerLost())
-                return tx.advance
+                return tx.effects
             if row[1] == "running":
                 steps.leave(tx, ref, attempt, "lost", "lease_until = NULL", of=["running"])
             tx.claim(ref, of=["ready", "running"])
-        return tx.advance
+        return tx.effects
 
-    def wake(self, ref: StepRef, attempt: int) -> Advance:
+    def wake(self, ref: StepRef, attempt: int) -> Effects:
         """Ends a wait whose time has come: a retry begins, a duration is over, a signal is missed."""
         with self._on(ref.run_id, skip_locked=True) as tx:
             if tx is None or not tx.run.may_start_steps:
@@ -234,18 +236,18 @@ class Transitions(Steering):
                 self._wake(tx, ref, attempt, signal=signal)
             else:
                 self._time_out_sub_run(tx, ref, attempt, child)
-        return tx.advance
+        return tx.effects
 
     def _time_out_sub_run(self, tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
         timeout = self._definition(tx).steps[ref.step_id].timeout
-        tx.advance.orphans.append(child)
+        tx.effects.orphans.append(child)
         self._fail(tx, ref, attempt, StepTimedOut(f"the sub-run did not end within {timeout:g} s"))
 
-    def time_out_step(self, ref: StepRef, attempt: int) -> Advance:
+    def time_out_step(self, ref: StepRef, attempt: int) -> Effects:
         """Ends an attempt that is past its timeout."""
         return self.fail(ref, attempt, StepTimedOut())
 
-    def _straight_on(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> Advance | None:
+    def _straight_on(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> Effects | None:
         """Records an output where the steps that follow wait for nothing else; None where nothing was recorded."""
         definition = self._definitions.known(ref.run_id)
         if definition is None or self._owner is None or ref.item != NO_ITEM:
@@ -253,7 +255,7 @@ class Transitions(Steering):
         step = definition.steps[ref.step_id]
         if not step.dependents or any(len(definition.steps[name].depends_on) > 1 for name in step.dependents):
             return None
-        advance = step_succeeded(
+        effects = step_succeeded(
             self._database,
             ref,
             attempt,
@@ -263,13 +265,13 @@ class Transitions(Steering):
             owner=self._owner,
             lease=self.lease,
         )
-        if advance is not None:
-            traces.tell_attempt(advance.attempts[0], advance.claims[0].trace, step.type.name, self._telemetry)
-        return advance
+        if effects is not None:
+            traces.tell_attempt(effects.attempts[0], effects.claims[0].trace, step.type.name, self._telemetry)
+        return effects
 
     def _conclude(
         self, ref: StepRef, attempt: int, status: str, *, output: Any = None, body: bytes | None = None
-    ) -> Advance:
+    ) -> Effects:
         with self._on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return untouched(tx)
@@ -277,7 +279,7 @@ class Transitions(Steering):
             if not tx.finish(ref, attempt, status, output=body, has_data=has_data(output), counts=counts):
                 return untouched(tx)
             self._after(tx, ref, status, None)
-        return tx.advance
+        return tx.effects
 
     def _fail(self, tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
         """Retries a step later, or ends it as failed; False if its attempt is over already."""

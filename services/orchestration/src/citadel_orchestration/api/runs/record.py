@@ -10,9 +10,10 @@ from citadel_common.backing.database import Database
 from citadel_common.errors import StoreUnavailable
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
-from citadel_orchestration.api.runs.news import RunNews
-from citadel_orchestration.api.runs.runs import Runs
-from citadel_orchestration.api.runs.teller import Teller
+from citadel_orchestration.api.runs.dispatcher import Teller
+from citadel_orchestration.api.runs.notifier import RunNews
+from citadel_orchestration.api.runs.service import Runs
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
 from citadel_orchestration.engine.outputs import output_at_end
@@ -20,7 +21,6 @@ from citadel_orchestration.engine.publisher import Publisher
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.record.migrate import migrate_patiently
 from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.steps.registry import all_types, public_types
 from citadel_orchestration.vectors.store import VectorStore

@@ -1,0 +1,234 @@
+"""Embedding batches: taken in chunk by chunk, recorded in one transaction, streamed out while they run."""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from pydantic import ValidationError
+
+from citadel_common.backing.database import Cursor
+from citadel_common.contracts import Lane
+from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
+from citadel_common.contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
+from citadel_common.embeddings.requests import check_texts
+from citadel_common.embeddings.vectors import from_base64
+from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
+from citadel_common.settings import LimitSettings
+from citadel_common.validation import bad_fields
+from citadel_orchestration.api.runs.service import Runs, patiently
+from citadel_orchestration.db import batches
+from citadel_orchestration.db.models import NewRun, StepRef
+from citadel_orchestration.db.runs import submit
+from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.submission import new_run_id
+from citadel_orchestration.settings import WorkflowSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """What the batch routes work with.
+
+    Attributes:
+        uploads: Bounds the batches being taken in, each of which holds a connection to PostgreSQL.
+    """
+
+    runs: Runs
+    settings: WorkflowSettings
+    limits: LimitSettings
+    default_model: str
+    uploads: asyncio.Semaphore
+
+    async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> RunAccepted:
+        """Records a batch; memory is bounded by a chunk of it, and nothing of a bad one is kept.
+
+        Args:
+            lines: The requests, decoded.
+            head: What holds for all of them.
+
+        Raises:
+            InvalidInput: A request is not valid; the message names it.
+            PayloadTooLarge: There are too many.
+            Overloaded: Too many batches are being taken in.
+        """
+        if self.uploads.locked():
+            raise Overloaded("too many batches are being uploaded; try again later")
+        run = self._run(new_run_id(), head)
+        try:
+            async with self.uploads:
+                items = await self._record(run, lines, head)
+        except _Existing as existing:
+            return existing.accepted
+        await asyncio.to_thread(self._publish, run.run_id, items)
+        return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
+
+    async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
+        """Records it in one transaction; the chunks that are ready."""
+        digest, chunks = hashlib.blake2b(digest_size=16), 0  # of the requests, however they are cut into chunks
+        async with _in_threads(self.runs.database.cursor()) as cursor:
+            await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
+            async for chunk in self._chunks(lines, head.model):
+                requests = [orjson.dumps(request) for request in chunk]
+                digest.update(b"".join(request + b"\n" for request in requests))
+                body = b"[" + b",".join(requests) + b"]"
+                await asyncio.to_thread(batches.add_chunk, cursor, run.run_id, chunks, body, requests=len(requests))
+                chunks += 1
+            if not chunks:
+                raise InvalidInput.at("requests", "must hold at least one request")
+            await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
+            return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
+
+    async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
+        """A line per request, in order, as the chunks end, without the first `after`; raises as `Runs.follow`."""
+        place = await patiently(
+            functools.partial(asyncio.to_thread, batches.place_of, self.runs.database, run_id, after)
+        )
+        if place is None:
+            return
+        first, index = place
+        async for _ in self.runs.news.follow(run_id):
+            ended = await patiently(lambda: self.runs.exists(run_id)) in FINISHED
+            while found := await patiently(functools.partial(asyncio.to_thread, self._page, run_id, first)):
+                for item, requests, output, error in found:
+                    lines = list(_lines(index, requests, output, error, encoding))
+                    yield b"".join(lines[max(0, after - index) :])
+                    first, index = item + 1, index + len(lines)
+            if ended:
+                return
+
+    def _page(self, run_id: UUID, first: int) -> list[tuple[int, Any, Any, Any]]:
+        found = batches.results(self.runs.database, run_id, first)
+        return [
+            (item, requests, output, error or {"code": status, "message": f"the chunk was {status}"})
+            for item, status, requests, output, error in found
+        ]
+
+    def _run(self, run_id: UUID, head: EmbeddingBatchHead) -> NewRun:
+        definition = batches.definition_of_batch("embedding_batch", max_parallel=self.settings.batch_parallel)
+        return NewRun(
+            run_id=run_id,
+            kind="batch",
+            workflow_id="embedding_batch",
+            definition=orjson.dumps(definition),
+            context=orjson.dumps({"model": head.model or self.default_model}),
+            steps=[batches.STEP],
+            roots=[],
+            fingerprint=run_id.bytes,
+            lane=Lane.BATCH.value,
+            labels=head.labels,
+            trace=traces.of_new_run(run_id),
+        )
+
+    async def _chunks(self, lines: AsyncIterator[Any], model: str | None) -> AsyncIterator[list[dict[str, Any]]]:
+        chunk: list[dict[str, Any]] = []
+        count = 0
+        async for line in lines:
+            if count >= self.settings.max_batch_requests:
+                raise PayloadTooLarge(f"requests: holds more than {self.settings.max_batch_requests}, the limit")
+            chunk.append(self._checked(line, count, model))
+            count += 1
+            if len(chunk) >= self.settings.batch_chunk:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def _checked(self, line: Any, index: int, model: str | None) -> dict[str, Any]:
+        where = f"requests[{index}]"
+        try:
+            request = line if isinstance(line, BatchRequest) else BatchRequest.model_validate(line)
+        except ValidationError as error:
+            bad = bad_fields(error)[0]
+            raise InvalidInput(f"{where}.{bad}" if bad.path else f"{where}: {bad.problem}") from None
+        try:
+            check_texts(request.text, self.limits)
+        except CitadelError as error:
+            raise type(error)(f"{where}.{error.message}") from None
+        found = request.model_dump(exclude_defaults=True) | {"text": request.text}
+        return found | {"model": request.model or model or self.default_model}
+
+    def _begin(self, cursor: Cursor, run_id: UUID, chunks: int) -> list[int]:
+        return batches.begin(
+            cursor,
+            run_id,
+            chunks=chunks,
+            parallel=self.settings.batch_parallel,
+            republish=self.runs.transitions.republish,
+        )
+
+    def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
+        ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
+        self.runs.teller.tell(ready, Lane.BATCH.value)
+
+
+class _Existing(Exception):
+    """The same batch was submitted before; rolls the second one back."""
+
+    def __init__(self, accepted: RunAccepted) -> None:
+        super().__init__()
+        self.accepted = accepted
+
+
+@contextlib.asynccontextmanager
+async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> AsyncIterator[Cursor]:
+    """A context manager that waits for PostgreSQL, entered and left beside the event loop."""
+    cursor = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield cursor
+    except BaseException:
+        await asyncio.to_thread(manager.__exit__, *sys.exc_info())
+        raise
+    await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
+    """Marks the run with what was submitted.
+
+    Raises:
+        Conflict: The key was used for something else.
+        _Existing: It was used for the same.
+    """
+    if key is not None:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [key])
+        cursor.execute("SELECT run_id, status, fingerprint FROM runs WHERE idempotency_key = %s", [key])
+        row = cursor.fetchone()
+        if row is not None:
+            if row[2] != digest:
+                raise Conflict(f"idempotency_key: {key!r} was used for another submission, run {row[0]}")
+            raise _Existing(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
+    try:
+        cursor.execute(
+            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
+        )
+    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
+        raise Conflict(f"idempotency_key: {key!r} was used for another submission") from None
+
+
+def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:
+    """The results of one chunk."""
+    parts = (output or {}).get("results") or [{"error": error} for _ in requests]
+    for offset, (request, part) in enumerate(zip(requests, parts, strict=True)):
+        failed = part.get("error")
+        errors = [{"index": 0, **failed}] if failed else part.get("errors", [])
+        line = {
+            "index": index + offset,
+            "request_id": request.get("request_id"),
+            "embeddings": [_encoded(vector, encoding) for vector in part.get("vectors", [])],
+            "model": part.get("model") or request.get("model"),
+            "dimensions": part.get("dimensions", 0),
+            "cache_hits": part.get("cache_hits", 0),
+            "truncated": part.get("truncated", []),
+            "errors": errors,
+        }
+        yield orjson.dumps(line) + b"\n"
+
+
+def _encoded(vector: str | None, encoding: EncodingFormat) -> Any:
+    return vector if vector is None or encoding == "base64" else from_base64(vector).tolist()

@@ -1,0 +1,1 @@
+"""Collections of points: storing and searching."""

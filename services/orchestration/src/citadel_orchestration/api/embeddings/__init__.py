@@ -1,0 +1,1 @@
+"""Embedding texts: OpenAI's route, tasks, the cache, the models."""

@@ -1,0 +1,1 @@
+"""HTTP server of the API: everything that is the same for all routes."""

@@ -1,0 +1,63 @@
+"""The limit on request bodies: refused by their declared length, or while they stream in."""
+
+from typing import Any
+
+from citadel_orchestration.api.http.errors import BodyTooLarge
+
+STREAMED_PATH = "/v1/embeddings/batches"
+_NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
+
+
+class BodyLimit:
+    """Refuses bodies of more than `max_bytes`; of more than `max_streamed_bytes` where the body is a batch's NDJSON."""
+
+    def __init__(self, max_bytes: int, max_streamed_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_streamed_bytes = max_streamed_bytes
+
+    def guard(self, scope: Any, receive: Any) -> Any:
+        """`receive`, counting where the length is not declared.
+
+        Raises:
+            BodyTooLarge: The declared length is over the limit.
+        """
+        if scope["method"] == "GET":
+            return receive
+        limit = self._max_streamed_bytes if _is_streamed(scope) else self._max_bytes
+        for name, value in scope["headers"]:
+            # The server reads no more than was declared, so a declared length needs no counting.
+            if name == b"content-length" and value.isdigit():
+                if int(value) > limit:
+                    raise _too_large(limit)
+                return receive
+        return _counting(receive, limit)
+
+
+def is_ndjson(content_type: str) -> bool:
+    """Whether a body of that type is one JSON value per line."""
+    return content_type.partition(";")[0].strip().lower() in _NDJSON_TYPES
+
+
+def _is_streamed(scope: Any) -> bool:
+    """Whether the route takes the body in line by line, so that its size costs no memory."""
+    if scope["path"] != STREAMED_PATH:
+        return False
+    return any(name == b"content-type" and is_ndjson(value.decode("latin-1")) for name, value in scope["headers"])
+
+
+def _counting(receive: Any, limit: int) -> Any:
+    received = 0
+
+    async def bounded() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return bounded
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than {limit} bytes, the limit")

@@ -1,0 +1,67 @@
+"""The rate limit: requests per caller and minute, counted in Redis for all processes together."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from citadel_common.embeddings.cache import CACHE_ERRORS
+from citadel_orchestration.api.http.errors import RateLimited
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+WINDOW = 60
+"""Seconds."""
+TIMEOUT = 0.5
+"""Seconds the store may take."""
+KEY_PREFIX = "citadel:rate:"
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds a store that failed is left alone; nobody is limited meanwhile."""
+
+
+class RateLimit:
+    """Fixed windows of a minute; a store that is down lets everything through.
+
+    Args:
+        client: The store.
+        per_minute: Requests allowed; None for no limit.
+    """
+
+    def __init__(self, client: "Redis", per_minute: int | None) -> None:
+        self._client = client
+        self._limit = per_minute
+        self._paused_until = 0.0
+
+    async def check(self, caller: str) -> None:
+        """Counts a request of `caller`.
+
+        Raises:
+            RateLimited: It was one too many.
+        """
+        if self._limit is None or time.monotonic() < self._paused_until:
+            return
+        window, passed = divmod(time.time(), WINDOW)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                count = await self._count(f"{KEY_PREFIX}{caller}:{window:.0f}")
+        except CACHE_ERRORS as error:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            log.warning("rate_limit_unavailable", error=type(error).__name__)
+            return
+        if count > self._limit:
+            wait = max(1, round(WINDOW - passed))
+            raise RateLimited(
+                f"more than {self._limit} requests in a minute; try again in {wait} s",
+                headers={"retry-after": str(wait)},
+            )
+
+    async def _count(self, key: str) -> int:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.incr(key)
+        pipe.pexpire(key, WINDOW * 1000)
+        count, _ = await pipe.execute()
+        return int(count)

@@ -1,0 +1,1 @@
+"""Queues, workers, health, history and probes."""

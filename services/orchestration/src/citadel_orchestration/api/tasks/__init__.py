@@ -1,0 +1,1 @@
+"""Tasks: publishing, accepting, waiting for results."""

@@ -1,0 +1,211 @@
+"""What the record holds, as the engine sees it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from citadel_common.contracts.runs import FINISHED
+
+NO_ITEM = -1
+"""`item` of a step that is not an item of a `for_each`."""
+
+FINAL_STEP_STATES = ("succeeded", "failed", "skipped", "cancelled")
+"""States that a step keeps; the others are pending, ready, running and waiting. Those of runs are in the contracts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRef:
+    """A step of a run, or one item of its `for_each`."""
+
+    run_id: UUID
+    step_id: str
+    item: int = NO_ITEM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepClaim:
+    """The right to execute a step; completions with an older attempt change nothing.
+
+    Attributes:
+        ref: The step.
+        attempt: Fencing number.
+        tries: Attempts that failed and count for the retry policy.
+        workflow_id: Of its run.
+        kind: Of its run.
+        lane: Of its run.
+        depth: Of its run: how many runs it is nested in.
+        run_deadline: When its run times out.
+        trace: Trace context of its run.
+    """
+
+    ref: StepRef
+    attempt: int
+    tries: int
+    workflow_id: str
+    kind: str
+    lane: int
+    depth: int
+    run_deadline: datetime | None
+    trace: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentStep:
+    """The step that waits for a sub-run."""
+
+    ref: StepRef
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A run to record.
+
+    Attributes:
+        run_id: Its id, chosen by the submitter.
+        kind: workflow, task or batch.
+        definition: As submitted, checked.
+        steps: Ids, in order.
+        roots: Those that depend on nothing.
+        reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
+        fingerprint: Digest of what was submitted; the same idempotency key with another one is a conflict.
+        deadline: Seconds the run may take.
+        items: Item payloads of the first step, expanded already (batches).
+    """
+
+    run_id: UUID
+    kind: str
+    workflow_id: str
+    definition: bytes
+    context: bytes
+    steps: list[str]
+    roots: list[str]
+    fingerprint: bytes
+    lane: int = 3
+    labels: dict[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
+    deadline: float | None = None
+    reply_to: str | None = None
+    parent: ParentStep | None = None
+    depth: int = 0
+    trace: dict[str, str] | None = None
+
+
+@dataclass(kw_only=True)
+class RunRow:
+    """A run's row, locked by the transaction that reads it."""
+
+    run_id: UUID
+    kind: str
+    workflow_id: str
+    status: str
+    lane: int
+    unfinished: int
+    last_event: int
+    concurrency_key: str | None
+    concurrency_limit: int | None
+    parent_run_id: UUID | None
+    parent_step: str | None
+    parent_item: int | None
+    parent_attempt: int | None
+    reply_to: str | None
+    depth: int
+    trace: dict[str, str] | None
+    deadline_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    output: bytes | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended."""
+        return self.status in FINISHED
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether steps may begin."""
+        return self.status in ("queued", "running")
+
+    @property
+    def parent(self) -> ParentStep | None:
+        """The step that waits for this run."""
+        if self.parent_run_id is None or self.parent_step is None:
+            return None
+        item = NO_ITEM if self.parent_item is None else self.parent_item
+        ref = StepRef(run_id=self.parent_run_id, step_id=self.parent_step, item=item)
+        return ParentStep(ref=ref, attempt=self.parent_attempt or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """A run that ended in a transition, for what is to follow its commit.
+
+    Attributes:
+        error: Code of its error.
+        created_at: When it was accepted; None where its end was told before.
+        finished_at: When it ended, known after the commit.
+        trace: Trace context of the run.
+    """
+
+    run_id: UUID
+    status: str
+    parent: ParentStep | None
+    reply_to: str | None
+    concurrency_key: str | None
+    kind: str = ""
+    workflow_id: str = ""
+    error: str | None = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    trace: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndedAttempt:
+    """An attempt of a step that ended in a transition.
+
+    Attributes:
+        ref: The step.
+        number: The attempt.
+        before: The last attempt before it that was begun; None for the first.
+        outcome: succeeded, skipped, failed, cancelled; retried, handed_back and lost where another follows.
+        error: Code of its error.
+        began: When it was claimed.
+        ended: When it ended.
+    """
+
+    ref: StepRef
+    number: int
+    before: int | None
+    outcome: str
+    error: str | None
+    began: datetime
+    ended: datetime
+
+
+@dataclass(kw_only=True)
+class Effects:
+    """What a committed transition asks of the engine.
+
+    Attributes:
+        applied: Whether it changed anything; late and duplicate ones do not.
+        claims: Steps that this worker now runs.
+        ready: Steps that any worker may take, where the caller executes none.
+        orphans: Sub-runs for which no step waits any more.
+        lane: Of the run.
+        ended: The run, if it ended.
+        attempts: Those that ended.
+    """
+
+    applied: bool = True
+    claims: list[StepClaim] = field(default_factory=list)
+    ready: list[StepRef] = field(default_factory=list)
+    orphans: list[UUID] = field(default_factory=list)
+    lane: int = 3
+    ended: EndedRun | None = None
+    attempts: list[EndedAttempt] = field(default_factory=list)

@@ -1,0 +1,277 @@
+"""One transition of one run: its row is locked, its changes and events are written together."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from citadel_common.backing.database import Cursor, Database
+from citadel_common.errors import CitadelError
+from citadel_orchestration.db.models import (
+    FINAL_STEP_STATES,
+    NO_ITEM,
+    Effects,
+    EndedAttempt,
+    EndedRun,
+    RunRow,
+    StepClaim,
+    StepRef,
+)
+
+NO_COUNTS: Mapping[str, int] = {}
+CHANNEL = "citadel_runs"
+"""Notified with a run's id whenever it has new events."""
+COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+_LOCK = f"SELECT {COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
+_SAVE = """
+WITH new_events AS (
+    INSERT INTO events (run_id, seq, type, step_id, item, data)
+    SELECT %(run_id)s, seq, type, step_id, nullif(item, -1), data
+    FROM unnest(%(seqs)s::bigint[], %(types)s::text[], %(step_ids)s::text[], %(items)s::int[], %(data)s::jsonb[])
+        AS new (seq, type, step_id, item, data)
+)
+UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
+    error = %(error)s, deadline_at = %(deadline_at)s,
+    started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
+    finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
+WHERE run_id = %(run_id)s
+RETURNING finished_at, pg_notify(%(channel)s, %(run_id)s::text)
+"""
+_CLAIM = """
+UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
+    lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
+    attempt_started_at = now()
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
+RETURNING attempt, tries
+"""
+_READY = """
+UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
+"""
+_ADOPT = """
+UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s),
+    vectors_taken = %(taken)s
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
+    AND status = 'running' AND (vectors_taken = %(taken)s
+        OR split_part(coalesce(vectors_taken, ''), '/', 1) <> %(attempt)s::text)
+RETURNING attempt, tries
+"""
+_FINISH = """
+UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
+    due_at = NULL, lease_until = NULL, lease_owner = NULL
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
+    AND status IN ('running', 'waiting')
+RETURNING run_id, step_id, item, coalesce(attempt_started_at, started_at, now()) AS began, now() AS ended,
+    attempt_before
+"""
+_FINISH_WITH_OUTPUT = f"""
+WITH done AS ({_FINISH}), stored AS (
+    INSERT INTO payloads (run_id, step_id, item, kind, body)
+    SELECT run_id, step_id, item, 'output', %(output)s FROM done
+    ON CONFLICT (run_id, step_id, item, kind) DO UPDATE SET body = excluded.body
+)
+SELECT run_id, step_id, item, began, ended, attempt_before FROM done
+"""  # noqa: S608  (constants only)
+
+
+_CANCEL = """
+UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL, lease_until = NULL,
+    lease_owner = NULL
+WHERE run_id = %s AND {} RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
+"""
+
+
+class RunTransaction:
+    """A run under lock.
+
+    Attributes:
+        cursor: For further statements of the same transaction.
+        run: The run; its mutable columns are written at the end.
+        effects: What the transition asks of the engine after the commit.
+    """
+
+    def __init__(self, cursor: Cursor, run: RunRow, *, owner: str | None, lease: float) -> None:
+        self.cursor = cursor
+        self.run = run
+        self.effects = Effects(lane=run.lane)
+        self._owner = owner
+        self._lease = lease
+        self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
+
+    def event(self, type: str, step_id: str | None = None, item: int = NO_ITEM, **data: Any) -> None:  # noqa: A002
+        """Appends an event, without data that are None; numbers have no gaps, their order is that of the commits."""
+        told = {name: value for name, value in data.items() if value is not None}
+        self._events.append((type, step_id, item, told))
+
+    def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
+        """Takes a step in one of the states `of`; None if it is in another, or is left to the workers."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item}
+        if self._owner is None:
+            self.cursor.execute(_READY, place | {"lease": self._lease, "from": list(of)})
+            self.effects.ready += [ref] * self.cursor.rowcount
+            return None
+        self.cursor.execute(_CLAIM, place | {"owner": self._owner, "lease": self._lease, "from": list(of)})
+        row = self.cursor.fetchone()
+        if row is None:
+            return None
+        self.run.status = "running"
+        claim = self._claimed(ref, *row)
+        self.event("step_started", ref.step_id, ref.item, attempt=claim.attempt)
+        self.effects.claims.append(claim)
+        return claim
+
+    def adopt(self, ref: StepRef, attempt: int, token: str) -> StepClaim | None:
+        """Takes over the lease of a running step; None if its attempt is over, or went on with another token."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
+        mine = {"owner": self._owner, "lease": self._lease, "taken": f"{attempt}/{token}"}
+        self.cursor.execute(_ADOPT, place | mine)
+        row = self.cursor.fetchone()
+        return None if row is None else self._claimed(ref, *row)
+
+    def _claimed(self, ref: StepRef, attempt: int, tries: int) -> StepClaim:
+        run = self.run
+        return StepClaim(
+            ref=ref,
+            attempt=attempt,
+            tries=tries,
+            workflow_id=run.workflow_id,
+            kind=run.kind,
+            lane=run.lane,
+            depth=run.depth,
+            run_deadline=run.deadline_at,
+            trace=run.trace,
+        )
+
+    def finish(
+        self,
+        ref: StepRef,
+        attempt: int,
+        status: str,
+        *,
+        output: bytes | None = None,
+        has_data: bool = False,
+        error: CitadelError | None = None,
+        counts: Mapping[str, int] = NO_COUNTS,
+    ) -> bool:
+        """Ends a step's execution, unless its attempt is over already; `counts` go into the event."""
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
+        told = None if error is None else {"code": error.code, "message": error.message}
+        outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
+        self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
+        row = self.cursor.fetchone()
+        if row is None:
+            return False
+        self.attempt_ended(ref, attempt, status, row[3:], error=None if error is None else error.code)
+        self.event(f"step_{status}", ref.step_id, ref.item, error=told, **counts)
+        return True
+
+    def attempt_ended(
+        self, ref: StepRef, number: int, outcome: str, row: tuple[Any, ...], *, error: str | None = None
+    ) -> None:
+        """Notes that an attempt has ended; `row` is its begin, its end and the attempt before it."""
+        began, ended, before = row
+        if began is not None:
+            self.effects.attempts.append(
+                EndedAttempt(
+                    ref=ref, number=number, before=before, outcome=outcome, error=error, began=began, ended=ended
+                )
+            )
+
+    def cancel_steps(self, where: str, *values: Any) -> None:
+        """Ends the steps of the run that `where` names; what still runs of them comes too late."""
+        self.cursor.execute(_CANCEL.format(where), [self.run.run_id, *values])
+        for step_id, item, attempt, *row in self.cursor.fetchall():
+            ref = StepRef(run_id=self.run.run_id, step_id=step_id, item=item)
+            self.attempt_ended(ref, attempt, "cancelled", tuple(row))
+
+    def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
+        """The states of some steps."""
+        self.cursor.execute(
+            "SELECT step_id, status FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
+            [self.run.run_id, list(step_ids)],
+        )
+        return dict(self.cursor.fetchall())
+
+    def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
+        """Ends the run; what has not ended of it never will be executed."""
+        self.cancel_steps("status <> ALL(%s)", list(FINAL_STEP_STATES))
+        self.run.status, self.run.error, self.run.output = status, error, output
+        self.event(f"run_{status}", error=error)
+        self.effects.claims.clear()
+        self.effects.ready.clear()
+        self.effects.ended = EndedRun(
+            run_id=self.run.run_id,
+            status=status,
+            parent=self.run.parent,
+            reply_to=self.run.reply_to,
+            concurrency_key=self.run.concurrency_key,
+            kind=self.run.kind,
+            workflow_id=self.run.workflow_id,
+            error=None if error is None else error.get("code"),
+            created_at=self.run.created_at,
+            trace=self.run.trace,
+        )
+
+    def save(self) -> None:
+        """Writes the run's row and the events, and tells whoever follows the run."""
+        run = self.run
+        first = run.last_event + 1
+        run.last_event += len(self._events)
+        self.cursor.execute(
+            _SAVE,
+            {
+                "run_id": run.run_id,
+                "status": run.status,
+                "unfinished": run.unfinished,
+                "last_event": run.last_event,
+                "output": run.output,
+                "error": None if run.error is None else Jsonb(run.error),
+                "deadline_at": run.deadline_at,
+                "finished": run.is_finished,
+                "channel": CHANNEL,
+                "seqs": list(range(first, run.last_event + 1)),
+                "types": [event[0] for event in self._events],
+                "step_ids": [event[1] for event in self._events],
+                "items": [event[2] for event in self._events],
+                "data": [Jsonb(event[3]) for event in self._events],
+            },
+        )
+        row = self.cursor.fetchone()
+        if self.effects.ended is not None and row is not None:
+            self.effects.ended = replace(self.effects.ended, finished_at=row[0])
+
+
+def lock_run(
+    cursor: Cursor, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
+) -> RunTransaction | None:
+    """A run, locked until the cursor's transaction ends; None where there is none, or it is to be skipped.
+
+    A transition that locks a run and its sub-run locks the sub-run last.
+    """
+    cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    run = RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))
+    return RunTransaction(cursor, run, owner=owner, lease=lease)
+
+
+@contextmanager
+def run_transaction(
+    database: Database, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
+) -> Iterator[RunTransaction | None]:
+    """A transition on a run; None where there is no such run, or another holds it and that is to be skipped.
+
+    An `effects` that is not `applied` writes nothing.
+
+    Raises:
+        StoreUnavailable: PostgreSQL does not answer.
+    """
+    with database.cursor() as cursor:
+        transaction = lock_run(cursor, run_id, owner=owner, lease=lease, skip_locked=skip_locked)
+        yield transaction
+        if transaction is not None and transaction.effects.applied:
+            transaction.save()

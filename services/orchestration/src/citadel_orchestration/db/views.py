@@ -1,0 +1,153 @@
+"""Runs as they are shown: lists, one run, its steps, its events."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg.types.json import Jsonb
+
+from citadel_common.backing.database import Cursor, one
+from citadel_common.contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
+from citadel_common.errors import InvalidInput, NotFound
+from citadel_orchestration.db import batches
+from citadel_orchestration.definition.definition import Definition
+
+_SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
+_NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
+_STEPS = (
+    "SELECT step_id, status, attempt, error, items_total, items_done, items_failed, started_at, finished_at"
+    " FROM steps WHERE run_id = %s AND item = -1"
+)
+MOST_EVENTS = 1000
+"""Events read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which runs to list; None does not filter.
+
+    Attributes:
+        cursor: `next_cursor` of the page before.
+    """
+
+    status: str | None = None
+    workflow_id: str | None = None
+    kind: str | None = None
+    labels: dict[str, str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    cursor: str | None = None
+    limit: int = 50
+
+
+def list_runs(cursor: Cursor, filters: Filters) -> RunList:
+    """A page of runs, newest first; runs that begin meanwhile do not shift it.
+
+    Raises:
+        InvalidInput: The cursor is none of ours.
+    """
+    conditions, values = ["true"], list[Any]()
+
+    def add(condition: str, *value: Any) -> None:
+        conditions.append(condition)
+        values.extend(value)
+
+    for column in ("status", "workflow_id", "kind"):
+        if (wanted := getattr(filters, column)) is not None:
+            add(f"{column} = %s", wanted)
+    if filters.labels:
+        add("labels <> '{}'::jsonb AND labels @> %s", Jsonb(filters.labels))
+    if filters.since is not None:
+        add("created_at >= %s", filters.since)
+    if filters.until is not None:
+        add("created_at < %s", filters.until)
+    if filters.cursor is not None:
+        add("(created_at, run_id) < (%s, %s)", *_position(filters.cursor))
+    where = " AND ".join(conditions)
+    query = f"SELECT {_SUMMARY} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT %s"  # noqa: S608
+    cursor.execute(query, [*values, filters.limit + 1])
+    rows = [_summary(row) for row in cursor.fetchall()]
+    page = rows[: filters.limit]
+    more = len(rows) > filters.limit
+    return RunList(runs=page, next_cursor=_cursor(page[-1]) if more else None)
+
+
+def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
+    """One run without its steps.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    cursor.execute(f"SELECT {_SUMMARY} FROM runs WHERE run_id = %s", [run_id])  # noqa: S608  (column names only)
+    row = cursor.fetchone()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    return _summary(row)
+
+
+def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: str | None = None) -> list[StepView]:
+    """The steps of a run, in the definition's order, or the one named `step_id`; a batch's items are its requests."""
+    if step_id is None:
+        cursor.execute(_STEPS + " ORDER BY position", [run_id])
+    else:
+        cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
+    found = [_step(row, definition) for row in cursor.fetchall()]
+    if definition.steps.keys() == {batches.STEP} and found and found[0].type == batches.TYPE:
+        return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
+    return found
+
+
+def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
+    """The requests of a batch; None where an older version has not counted them."""
+    cursor.execute(
+        "SELECT sum(items_total), coalesce(sum(items_total) FILTER (WHERE status IN ('succeeded', 'failed')), 0),"
+        " coalesce(sum(CASE status WHEN 'failed' THEN items_total WHEN 'succeeded' THEN items_failed END), 0)"
+        " FROM steps WHERE run_id = %s AND step_id = %s AND item >= 0",
+        [run_id, batches.STEP],
+    )
+    total, done, failed = one(cursor)
+    return None if total is None else ItemCounts(total=int(total), done=int(done), failed=int(failed))
+
+
+def _step(row: tuple[Any, ...], definition: Definition) -> StepView:
+    step_id, status, attempt, error, total, done, failed, started_at, finished_at = row
+    return StepView(
+        step_id=step_id,
+        type=definition.steps[step_id].type.name,
+        status=status,
+        attempt=attempt,
+        error=None if error is None else RunError(**error),
+        items=None if total is None else ItemCounts(total=total, done=done, failed=failed),
+        started_at=started_at,
+        finished_at=finished_at,
+    )
+
+
+def events_after(cursor: Cursor, run_id: UUID, seq: int) -> list[RunEvent]:
+    """The next events of a run."""
+    cursor.execute(
+        "SELECT seq, at, type, step_id, item, data FROM events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
+        [run_id, seq, MOST_EVENTS],
+    )
+    names = list(RunEvent.model_fields)
+    return [RunEvent(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+
+
+def _summary(row: tuple[Any, ...]) -> RunSummary:
+    return RunSummary(**dict(zip(_NAMES, row, strict=True)))
+
+
+def _cursor(last: RunSummary) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([last.created_at.isoformat(), last.run_id])).decode()
+
+
+def _position(text: str) -> tuple[datetime, UUID]:
+    try:
+        at, run_id = orjson.loads(base64.urlsafe_b64decode(text))
+        return datetime.fromisoformat(at), UUID(run_id)
+    except (ValueError, TypeError, AttributeError, binascii.Error):
+        raise InvalidInput.at("cursor", "is not the next_cursor of a list of runs") from None
