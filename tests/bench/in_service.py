@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
-from citadel_common.backing.database import Database
-from citadel_common.backing.postgres import PostgresSettings
+from citadel_common.settings.postgres import PostgresSettings
+from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.migrate import migrate
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.definition.limits import DefinitionLimits

@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from citadel_common.settings import CommonSettings
+from citadel_common.delivery.dead_letters import DeadLetters
+from citadel_common.delivery.requeue import Requeue
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
-from citadel_common.tasks.dead_letters import DeadLetters
-from citadel_common.tasks.requeue import Requeue
 from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
 from tests.support.celery_client import error_of
@@ -96,7 +96,7 @@ def requeue(fleet):
     app.close()
 
 
-def letter_of(fleet, task_id):
+def dead_letter_of(fleet, task_id):
     with fleet.redis.client() as store:
         return DeadLetters(store, ttl=3600).get(task_id)
 
@@ -111,7 +111,7 @@ def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_req
     assert error_of(task).startswith("DeliveriesExhausted: The task's worker died each time")
     assert_vectors(fleet.plain.call(TASK, ["after it"]), ["after it"])
     assert fleet.double.stats()["embedded_counts"] == {"nomic-embed-text": {"after it": 1}}
-    assert_tells_its_deaths(letter_of(fleet, task.id), dead)
+    assert_tells_its_deaths(dead_letter_of(fleet, task.id), dead)
     assert third.terminate() == 0
     fleet.double.behaviour("hang")
     letter = requeue(task.id)
@@ -119,7 +119,7 @@ def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_req
     for _ in range(2):
         killed_by_its_task(fleet)
     fleet.start(**FEW_DELIVERIES)
-    letter = eventually(lambda: letter_of(fleet, task.id))
+    letter = eventually(lambda: dead_letter_of(fleet, task.id))
     assert [attempt["code"] for attempt in letter.history] == CODES * 2
     assert error_of(fleet.plain.app.AsyncResult(task.id)).startswith("DeliveriesExhausted")
     fleet.double.behaviour("ok")
@@ -127,7 +127,7 @@ def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_req
     assert (letter.priority, len(letter.history)) == (6, 6)
     again = fleet.plain.app.AsyncResult(task.id)
     assert_vectors(again.get(timeout=60), texts_of(1), "all-minilm")
-    assert letter_of(fleet, task.id) is None
+    assert dead_letter_of(fleet, task.id) is None
 
 
 def assert_tells_its_deaths(letter, dead):

@@ -17,8 +17,8 @@ from typing import Any, Self
 import pytest
 
 from citadel_client import AsyncCitadel, Citadel, Conflict, NotFound
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
 from citadel_common.history import History
-from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
 from tests.integration.api.servers import Program
 from tests.integration.api.stack import WAIT, Stack, open_stack
 from tests.support.assertions import assert_vectors

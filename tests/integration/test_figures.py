@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from citadel_common.worker.figures import FIGURES, FigureLedger, Figures
+from citadel_common.worker.stats import STATS, StatsPublisher, TaskStats
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.relay import Relay
@@ -13,8 +13,8 @@ FIELD = b"embed ended succeeded"
 
 @pytest.fixture
 def figures(store):
-    store.delete(FIGURES)
-    return Figures()
+    store.delete(STATS)
+    return TaskStats()
 
 
 def count(figures, times):
@@ -24,13 +24,13 @@ def count(figures, times):
 
 def test_workers_add_up(store, figures):
     count(figures, 3)
-    others = Figures()
+    others = TaskStats()
     count(others, 4)
-    for ledger in (FigureLedger(store, figures, "one"), FigureLedger(store, others, "two")):
+    for ledger in (StatsPublisher(store, figures, "one"), StatsPublisher(store, others, "two")):
         ledger.flush()
         ledger.flush()
-    assert store.hget(FIGURES, FIELD) == b"7"
-    assert float(store.hget(FIGURES, b"embed runtime sum")) == pytest.approx(0.7)
+    assert store.hget(STATS, FIELD) == b"7"
+    assert float(store.hget(STATS, b"embed runtime sum")) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("retries", [0, 1])
@@ -41,7 +41,7 @@ def test_an_answer_that_is_lost_counts_once(redis_server, store, figures, retrie
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), retries)
         secret = redis_server.password
         with redis.Redis.from_url(url, password=secret, retry=retry, socket_timeout=20) as client:
-            ledger = FigureLedger(client, figures, f"worker {retries}")
+            ledger = StatsPublisher(client, figures, f"worker {retries}")
             count(figures, 1)
             ledger.flush()
             count(figures, 2)
@@ -51,13 +51,13 @@ def test_an_answer_that_is_lost_counts_once(redis_server, store, figures, retrie
                     ledger.flush()
                 count(figures, 4)
             ledger.flush()
-    assert store.hget(FIGURES, FIELD) == (b"7" if retries == 0 else b"3")
+    assert store.hget(STATS, FIELD) == (b"7" if retries == 0 else b"3")
 
 
 def test_nothing_is_lost_while_the_broker_is_away():
-    figures = Figures()
+    figures = TaskStats()
     with RedisProcess(durable=True) as server, server.client() as client:
-        ledger = FigureLedger(client, figures, "one")
+        ledger = StatsPublisher(client, figures, "one")
         count(figures, 2)
         server.kill()
         for _ in range(2):
@@ -67,12 +67,12 @@ def test_nothing_is_lost_while_the_broker_is_away():
         server.restart()
         eventually(client.ping)
         ledger.flush()
-        assert client.hget(FIGURES, FIELD) == b"8"
+        assert client.hget(STATS, FIELD) == b"8"
 
 
 def test_a_field_that_is_no_number_keeps_back_no_other(store, figures):
-    store.hset(FIGURES, FIELD, "nonsense")
+    store.hset(STATS, FIELD, "nonsense")
     count(figures, 1)
-    ledger = FigureLedger(store, figures, "three")
+    ledger = StatsPublisher(store, figures, "three")
     ledger.flush()
-    assert store.hget(FIGURES, b"embed runtime 0.1") == b"1"
+    assert store.hget(STATS, b"embed runtime 0.1") == b"1"

@@ -15,10 +15,10 @@ from citadel_common.system import cgroup
 COUNTED_BY_TWO = """
 import multiprocessing, sys
 from citadel_common.telemetry import names
-from citadel_common.telemetry.metrics import PrometheusTelemetry, forget_process
+from citadel_common.telemetry.prometheus import PrometheusMetrics, forget_process
 
 def work(value, told, stop):
-    telemetry = PrometheusTelemetry()
+    telemetry = PrometheusMetrics()
     telemetry.count(names.BREAKER_CHANGES, value, backend="main", state="open")
     telemetry.set(names.BREAKERS_OPEN, 9, backend="main")
     telemetry.set(names.BREAKERS_OPEN, value, backend="main")
@@ -33,7 +33,7 @@ for value in (1, 2):
     process.start()
     told.wait()
     workers.append((process, stop))
-telemetry = PrometheusTelemetry()
+telemetry = PrometheusMetrics()
 pages = [telemetry.render("text/plain")[0].decode()]
 for process, stop in workers:
     stop.set()
@@ -45,9 +45,9 @@ sys.stdout.write("---".join(pages))
 ALONE = """
 import sys
 from citadel_common.telemetry import names
-from citadel_common.telemetry.metrics import PrometheusTelemetry, forget_process
+from citadel_common.telemetry.prometheus import PrometheusMetrics, forget_process
 
-telemetry = PrometheusTelemetry()
+telemetry = PrometheusMetrics()
 telemetry.set(names.BREAKERS_OPEN, 2, backend="main")
 forget_process(1)
 sys.stdout.write(telemetry.render("text/plain")[0].decode())

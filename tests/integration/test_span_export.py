@@ -10,7 +10,7 @@ import pytest
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import tracing
 from tests.doubles.otlp import OtlpReceiver, ReceivedSpan
@@ -19,12 +19,12 @@ from tests.support.spans_in_memory import spans_in_memory
 
 CODE = """
 import json, sys, time
-from citadel_common.settings import TelemetrySettings
+from citadel_common.settings.common import TelemetrySettings
 from citadel_common.telemetry import messages, tracing
-from citadel_common.telemetry.pipeline import telemetry_of
+from citadel_common.telemetry.pipeline import metrics_of
 
 count = int(sys.argv[1])
-with telemetry_of(TelemetrySettings(), service="test"):
+with metrics_of(TelemetrySettings(), service="test"):
     is_on = tracing.is_on()
     began = time.perf_counter()
     for _ in range(count):

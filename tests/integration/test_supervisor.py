@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from citadel_common.delivery.worker_registry import WORKERS
 from citadel_common.supervisor import NULL_SUPERVISOR, supervisor_of
-from citadel_common.worker.presence import WORKERS
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.beat import BeatProcess
 from tests.support.celery_client import PlainClient

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from celery.result import AsyncResult
 
-from citadel_common.settings import AcceptedSettings, CommonSettings
-from citadel_common.tasks.accepted import DUE, ENVELOPES, LEASES, AcceptedTasks, Envelope
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage
+from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.settings.common import AcceptedSettings, CommonSettings
 from citadel_common.tasks.app import create_app
-from citadel_common.worker.pulse import publish_accepted
 from tests.support.fleet import Fleet
 
 
@@ -22,26 +22,26 @@ class Accepting:
         self.client = fleet.redis.client()
         self.record = AcceptedTasks(self.client, AcceptedSettings(first_look=0.5))
 
-    def accept(self, text: Any, **kwargs: Any) -> Envelope:
+    def accept(self, text: Any, **kwargs: Any) -> TaskMessage:
         """Record a task; its message is not published yet."""
-        envelope = Envelope(
+        envelope = TaskMessage(
             task_id=str(uuid.uuid4()), name="generate_embedding", kwargs={"text": text, **kwargs}, priority=3
         )
         self.record.add(envelope)
         return envelope
 
-    def publish(self, envelope: Envelope, *, times: int = 1) -> None:
+    def publish(self, envelope: TaskMessage, *, times: int = 1) -> None:
         """Publish its message."""
         for _ in range(times):
             publish_accepted(self.app, envelope)
 
-    def result(self, envelope: Envelope) -> AsyncResult:
+    def result(self, envelope: TaskMessage) -> AsyncResult:
         """Return its result."""
         return self.fleet.plain.app.AsyncResult(envelope.task_id)
 
     def has_forgotten(self) -> bool:
         """Whether no record of any task is left."""
-        return not self.client.exists(ENVELOPES, DUE, LEASES)
+        return not self.client.exists(MESSAGES, DUE, LEASES)
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import redis
 
-from citadel_common.contracts import Queue
-from citadel_common.queues import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_common.schedule import LEADER
+from citadel_contracts import Queue
 from citadel_maintenance.beat.built_in import BUILT_IN
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess

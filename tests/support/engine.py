@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.embeddings.vectors import Stored, Vector
 from citadel_common.errors import BackendUnavailable, TextRejected
-from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.settings.common import LimitSettings
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.coalescer import Budget, Coalescer
@@ -144,7 +144,7 @@ class World:
         batch: int = 8,
         patience: float = 60.0,
         cache: FakeCache | None = None,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
     ) -> None:
         self.patience = patience
         self.backend = FakeBackend()
@@ -165,7 +165,7 @@ class World:
             max_concurrency=4,
             patience=patience,
             longest_pause=15.0,
-            telemetry=telemetry,
+            metrics=metrics,
         )
         caller = BatchCaller(self.backend, endpoints, timeout=120.0, settle=flights.settle)
         flights.add_backend("fake", Coalescer(caller, endpoints, Budget(texts=batch, tokens=16384, linger=0.004)))
@@ -175,5 +175,5 @@ class World:
             flights=flights,
             limits=LimitSettings(),
             patience=patience,
-            telemetry=telemetry,
+            metrics=metrics,
         )

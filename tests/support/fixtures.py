@@ -7,7 +7,7 @@ import redis
 
 from citadel_client.dev.cluster import Programs
 from citadel_client.dev.errors import NoPostgres
-from citadel_common.tasks.dead_letters import KEYS, DeadLetters
+from citadel_common.delivery.dead_letters import KEYS, DeadLetters
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
 from tests.support.fleet import Fleet, open_fleet

@@ -1,6 +1,6 @@
 """`python -m tests.support.impatient_worker`: the embeddings worker, whose tasks count as stuck after a moment."""
 
-from citadel_common.contracts import TASKS
+from citadel_contracts import TASKS
 from citadel_embeddings.worker import main
 
 HARD_LIMIT_S = 1.0

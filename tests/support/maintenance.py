@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import redis
 
-from citadel_common.contracts.api import ModelInfo
 from citadel_common.embeddings.catalog import KEY as CATALOG
 from citadel_common.embeddings.keys import KeySpace
+from citadel_contracts.api import ModelInfo
 from tests.support.worker import ServiceProcess
 
 # No pauses, and small times, so that what is for hours in production is over in moments here.

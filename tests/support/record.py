@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from citadel_common.backing.database import Database
-from citadel_common.backing.postgres import PostgresSettings
-from citadel_common.contracts.runs import FINISHED
+from citadel_common.settings.postgres import PostgresSettings
+from citadel_common.stores.postgres import Database
+from citadel_contracts.runs import FINISHED
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.outputs import output_at_end

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
 from tests.integration.api.fake_worker import publish_catalog
 from tests.integration.api.servers import Api, Program, RedisServer, until
 from tests.integration.api.stack import Stack, open_stack

@@ -12,18 +12,18 @@ import numpy as np
 import redis
 
 from citadel_common import errors
-from citadel_common.contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE, Queue
-from citadel_common.contracts.api import ModelInfo
 from citadel_common.embeddings import catalog
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Stored, Vector, to_base64
-from citadel_common.redis import connect, connect_async
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.timestamps import utc_now
 from citadel_common.worker.launch import Service, run_worker
+from citadel_contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE, Queue
+from citadel_contracts.api import ModelInfo
 
 DIMENSIONS = 8
 MODEL = ModelInfo(

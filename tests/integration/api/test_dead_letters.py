@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from citadel_common.delivery.accepted_tasks import MESSAGES, AcceptedTasks, TaskMessage
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.delivery_counts import PREFIX
+from citadel_common.delivery.requeue import Requeue
 from citadel_common.errors import StoreUnavailable
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks.accepted import ENVELOPES, AcceptedTasks, Envelope
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
-from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
-from citadel_common.tasks.deliveries import PREFIX
-from citadel_common.tasks.requeue import Requeue
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.servers import RedisServer
 from tests.support.child import free_port
@@ -195,11 +195,11 @@ def test_an_accepted_task_is_accepted_again(
 ) -> None:
     accepted = AcceptedTasks(api_redis.store)
     letters.add(letter(args=[], kwargs={"text": "t"}, priority=3, headers={"citadel_accepted": 1}))
-    accepted.add(Envelope(task_id="a", name=TASK, kwargs={"text": "t"}, priority=3))
+    accepted.add(TaskMessage(task_id="a", name=TASK, kwargs={"text": "t"}, priority=3))
     assert http.post(f"{PATH}/a/requeue").status_code == 409  # its end is not recorded yet
     accepted.finish("a")
     assert http.post(f"{PATH}/a/requeue").status_code == 202
-    assert json.loads(api_redis.store.hget(ENVELOPES, "a"))["kwargs"] == {"text": "t"}
+    assert json.loads(api_redis.store.hget(MESSAGES, "a"))["kwargs"] == {"text": "t"}
     assert http.get("/v1/tasks/a").json()["status"] == "queued"
 
 

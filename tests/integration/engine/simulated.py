@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
-from citadel_common.contracts.runs import FINISHED
 from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
+from citadel_contracts.runs import FINISHED
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.engine import sweeper
 from citadel_orchestration.engine.scope import steps_of

@@ -5,8 +5,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, StepEmbedded
 from citadel_common.embeddings.vectors import to_base64
+from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, StepEmbedded
 from tests.support.polling import eventually
 
 DIMENSIONS = 4

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 
-from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.deadline import Deadline
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.llm.question import Message, Question
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 import redis
 
-from citadel_common.worker.presence import UNACKED_PREFIX, WORKERS, unacked_options
+from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, held_message_keys
 from tests.integration.maintenance.conftest import Ask
 from tests.support.celery_client import PlainClient
 from tests.support.maintenance import MaintenanceProcess
@@ -63,11 +63,11 @@ def test_the_index_of_a_worker_that_is_gone_goes(
 ) -> None:
     gone, living = "embeddings@h:1:gone", eventually(lambda: store.hkeys(WORKERS))[0].decode()
     for worker_id in (gone, living):
-        store.zadd(unacked_options(worker_id)["unacked_index_key"], {"tag": 1.0})
+        store.zadd(held_message_keys(worker_id)["unacked_index_key"], {"tag": 1.0})
     report = ask(TASK)
     assert report["kinds"]["unacked_indexes"]["removed"] == 1
-    assert store.exists(unacked_options(gone)["unacked_index_key"]) == 0
-    assert store.exists(unacked_options(living)["unacked_index_key"]) == 1
+    assert store.exists(held_message_keys(gone)["unacked_index_key"]) == 0
+    assert store.exists(held_message_keys(living)["unacked_index_key"]) == 1
 
 
 def test_entries_of_the_register_that_cannot_be_read_go(store: "redis.Redis", ask: Ask) -> None:
@@ -90,7 +90,7 @@ def test_messages_held_by_a_worker_that_nobody_knows_are_given_back(
         [raw] = store.lrange("embeddings", 0, -1)
         store.delete("embeddings")
         del connection
-    keys = unacked_options(worker_id)
+    keys = held_message_keys(worker_id)
     store.hset(keys["unacked_key"], "tag", orjson.dumps([orjson.loads(raw), "", "embeddings"]))
     store.zadd(keys["unacked_index_key"], {"tag": time.time()})
 

@@ -7,9 +7,9 @@ import orjson
 import pytest
 import redis
 
-from citadel_common.settings import AcceptedSettings
-from citadel_common.tasks.accepted import DUE, ENVELOPES, LEASES, AcceptedTasks, Envelope
-from citadel_common.tasks.dead_letters import KEYS, DeadLetter, DeadLetters
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage
+from citadel_common.delivery.dead_letters import KEYS, DeadLetter, DeadLetters
+from citadel_common.settings.common import AcceptedSettings
 from tests.integration.maintenance.conftest import Ask
 
 TASK = "citadel.purge_results"
@@ -17,7 +17,7 @@ TASK = "citadel.purge_results"
 
 @pytest.fixture(autouse=True)
 def _empty(store: "redis.Redis") -> None:
-    store.delete(ENVELOPES, DUE, LEASES, *KEYS)
+    store.delete(MESSAGES, DUE, LEASES, *KEYS)
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def accepted(store: "redis.Redis") -> AcceptedTasks:
     return AcceptedTasks(store, AcceptedSettings(first_look=3600))
 
 
-def envelope(task_id: str, *, looks: int = 0) -> Envelope:
-    return Envelope(task_id=task_id, name="generate_embedding", kwargs={"text": "x"}, priority=3, looks=looks)
+def envelope(task_id: str, *, looks: int = 0) -> TaskMessage:
+    return TaskMessage(task_id=task_id, name="generate_embedding", kwargs={"text": "x"}, priority=3, looks=looks)
 
 
 def result(store: "redis.Redis", task_id: str, status: str = "SUCCESS", ttl: int | None = 3600) -> None:
@@ -46,7 +46,7 @@ def test_the_record_of_a_task_that_has_ended_goes(store: "redis.Redis", accepted
 
     foretold, report = ask(TASK, dry_run=True), ask(TASK)
 
-    assert {name.decode() for name in store.hkeys(ENVELOPES)} == {"waiting", "new", "held", "under-way"}
+    assert {name.decode() for name in store.hkeys(MESSAGES)} == {"waiting", "new", "held", "under-way"}
     assert {name.decode() for name in store.zrange(DUE, 0, -1)} == {"waiting", "new", "held", "under-way"}
     assert report["kinds"]["accepted_ended"]["removed"] == 2
     assert foretold["kinds"] == report["kinds"]
@@ -65,7 +65,7 @@ def test_what_is_left_of_a_record_goes_and_a_task_that_is_never_due_is(
     accepted.add(envelope("whole"))
     accepted.add(envelope("timeless"))
     store.zrem(DUE, "timeless")
-    store.hset(ENVELOPES, "broken", "{")
+    store.hset(MESSAGES, "broken", "{")
     store.hset(LEASES, "lonely", "worker 1.0")
     store.zadd(DUE, {"nobody": time.time() + 3600})
 

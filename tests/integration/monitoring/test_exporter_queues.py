@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from citadel_common.contracts import Queue
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks import app as app_module
 from citadel_common.tasks.app import create_app
+from citadel_contracts import Queue
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.polling import eventually
 

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from citadel_common.backing.postgres import PostgresSettings
+from citadel_common.settings.postgres import PostgresSettings
 from citadel_monitoring.exporter import record as record_module
 from citadel_monitoring.exporter.record import RecordReader
 from tests.integration.monitoring.exporter import Exporter

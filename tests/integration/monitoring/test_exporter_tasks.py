@@ -2,9 +2,9 @@
 
 import pytest
 
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
-from citadel_common.worker.figures import FIGURES
+from citadel_common.worker.stats import STATS
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.polling import eventually
 
@@ -102,5 +102,5 @@ def test_a_polite_stop_hands_over_the_last_counts(fleet, exporter):
 
 def test_strange_fields_in_the_hash_harm_nothing(fleet, exporter):
     with fleet.redis.client() as client:
-        client.hset(FIGURES, mapping={"x": "1", f"{TASK} ended succeeded": "nonsense", f"{TASK} ended failed": "2"})
+        client.hset(STATS, mapping={"x": "1", f"{TASK} ended succeeded": "nonsense", f"{TASK} ended failed": "2"})
     assert ended(exporter) == {"failed": 2}

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from citadel_common.errors import DeadlineExceeded
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
 from citadel_monitoring import loop as loop_module
 from citadel_monitoring.loop import LoopThread
 

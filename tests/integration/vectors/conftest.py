@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from citadel_common.backing.qdrant import QdrantSettings
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.store import VectorStore
 from tests.doubles.qdrant_process import QdrantProcess
 

@@ -6,9 +6,9 @@ from datetime import datetime
 import pytest
 from pydantic import SecretStr
 
-from citadel_common.backing.qdrant import QdrantSettings
-from citadel_common.redis import connect_async
-from citadel_common.settings import StoreSettings
+from citadel_common.settings.common import StoreSettings
+from citadel_common.settings.qdrant import QdrantSettings
+from citadel_common.stores.redis import connect_async
 from citadel_orchestration.vectors.catalogue import EMPTY, KEY, CollectionPublisher, CollectionReader
 from citadel_orchestration.vectors.points import Point
 from tests.integration.vectors.conftest import open_store

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.errors import VectorStoreUnavailable
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.embedded import EmbeddedConnection
 from citadel_orchestration.vectors.points import Point
 from tests.integration.vectors.conftest import open_store

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, VectorStoreRefused, VectorStoreUnavailable
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.points import Point
 from tests.doubles.qdrant_process import QdrantProcess
 from tests.integration.vectors.conftest import open_store

@@ -7,7 +7,7 @@ import pytest
 
 from citadel_client import Conflict, InvalidRequest, ServerUnreachable
 from citadel_client.cli.snapshots import Rates
-from citadel_common.contracts.api import WorkerInfo
+from citadel_contracts.api import WorkerInfo
 from tests.unit.client.double import problem
 from tests.unit.client.run_double import RunDouble, answer, run_view
 

@@ -1,7 +1,7 @@
 """How a run does, told by its events alone."""
 
 from citadel_client.cli.progress import RunProgress
-from citadel_common.contracts.runs import RunEvent, RunView
+from citadel_contracts.runs import RunEvent, RunView
 from tests.unit.client.run_double import run_view
 
 STEPS = [

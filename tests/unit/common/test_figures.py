@@ -2,11 +2,11 @@
 
 import threading
 
-from citadel_common.worker.figures import Figures, parse_figures
+from citadel_common.worker.stats import TaskStats, parse_stats
 
 
 def test_ends_are_counted_by_outcome_code_and_duration():
-    figures = Figures()
+    figures = TaskStats()
     figures.ended("embed", "succeeded", seconds=0.0078125)
     figures.ended("embed", "succeeded", seconds=4096)
     figures.ended("embed", "failed", seconds=0.0546875, code="invalid_input")
@@ -22,9 +22,9 @@ def test_ends_are_counted_by_outcome_code_and_duration():
 
 
 def test_what_was_taken_is_not_taken_again():
-    figures = Figures()
+    figures = TaskStats()
     figures.waited("embed", 0.2)
-    figures.put_aside("embeddings", "internal")
+    figures.dead_lettered("embeddings", "internal")
     assert figures.take() == {
         ("embed", "wait", "0.25"): 1,
         ("embed", "wait", "sum"): 0.2,
@@ -34,7 +34,7 @@ def test_what_was_taken_is_not_taken_again():
 
 
 def test_threads_count_while_another_takes():
-    figures, taken = Figures(), 0.0
+    figures, taken = TaskStats(), 0.0
     threads = [
         threading.Thread(target=lambda: [figures.ended("embed", "succeeded", seconds=0.1) for _ in range(2000)])
         for _ in range(4)
@@ -55,7 +55,7 @@ def test_what_is_no_figure_is_passed_over():
         b"embed ended failed": b"many",
         b"\xff ended failed": b"2",
     }
-    assert dict(parse_figures(stored)) == {
+    assert dict(parse_stats(stored)) == {
         ("embed", "ended", "succeeded"): 3,
         ("embed", "runtime", "sum"): 0.25,
         ("\ufffd", "ended", "failed"): 2,

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from citadel_common.loading import loading
+from citadel_common.startup import gc_paused_imports
 
 
 def collecting():
@@ -13,7 +13,7 @@ def collecting():
 
 def test_nothing_is_collected_while_modules_load():
     before = gc.get_freeze_count()
-    with loading():
+    with gc_paused_imports():
         assert not collecting()
         kept = [[] for _ in range(1000)]
     assert collecting()
@@ -21,6 +21,6 @@ def test_nothing_is_collected_while_modules_load():
 
 
 def test_a_module_that_cannot_be_loaded_leaves_the_collector_on():
-    with pytest.raises(ImportError), loading():
+    with pytest.raises(ImportError), gc_paused_imports():
         raise ImportError
     assert collecting()

@@ -8,7 +8,7 @@ CODE = """
 import logging
 import structlog
 from citadel_common import logs
-from citadel_common.settings import LogSettings
+from citadel_common.settings.common import LogSettings
 
 logs.configure(LogSettings(format="json"), service="test", secrets=["the-key-\\"-1", "pass-word"])
 logs.bind(task_id="t1")

@@ -10,7 +10,7 @@ import uvloop
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded
 from citadel_common.loop_thread import LoopThread
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
 
 MARGIN = 0.05
 VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("variable")

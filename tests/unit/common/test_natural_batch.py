@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from citadel_common.natural_batch import NaturalBatcher
+from citadel_common.micro_batching import MicroBatcher
 
 
 @given(
@@ -27,7 +27,7 @@ def test_everyone_gets_his_own_results(parts, max_size, parallel, pauses):
         return [2 * item for item in items]
 
     async def everything():
-        batcher = NaturalBatcher(double, max_size=max_size, parallel=parallel)
+        batcher = MicroBatcher(double, max_size=max_size, parallel=parallel)
         return await asyncio.gather(*(batcher.run(part) for part in parts))
 
     assert asyncio.run(everything()) == [[2 * item for item in part] for part in parts]
@@ -46,7 +46,7 @@ def test_what_arrives_meanwhile_goes_together():
             await gate.wait()
             return items
 
-        batcher = NaturalBatcher(call)
+        batcher = MicroBatcher(call)
         tasks = [asyncio.ensure_future(batcher.run([number])) for number in range(5)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -66,7 +66,7 @@ def test_an_error_reaches_those_of_its_call_only():
         return items
 
     async def everything():
-        batcher = NaturalBatcher(call, max_size=1)
+        batcher = MicroBatcher(call, max_size=1)
         return await asyncio.gather(*(batcher.run([n]) for n in range(3)), return_exceptions=True)
 
     first, second, third = asyncio.run(everything())
@@ -80,7 +80,7 @@ def test_who_leaves_does_not_disturb_the_others():
             await asyncio.sleep(0.01)
             return items
 
-        batcher = NaturalBatcher(call)
+        batcher = MicroBatcher(call)
         leaver = asyncio.ensure_future(batcher.run([1]))
         stayer = asyncio.ensure_future(batcher.run([2]))
         await asyncio.sleep(0)
@@ -95,7 +95,7 @@ def test_it_ends_with_its_loop():
         async def call(_):
             await asyncio.Event().wait()
 
-        await asyncio.wait_for(NaturalBatcher(call).run([1]), 0.01)
+        await asyncio.wait_for(MicroBatcher(call).run([1]), 0.01)
 
     with pytest.raises(TimeoutError):
         asyncio.run(everything())

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from citadel_common.contracts.embeddings import BatchGenerateEmbeddings, GenerateEmbedding, WarmEmbeddingCache
 from citadel_common.errors import InvalidInput
 from citadel_common.tasks.payloads import parse_payload
 from citadel_common.validation import bad_fields
+from citadel_contracts.embeddings import BatchGenerateEmbeddings, GenerateEmbedding, WarmEmbeddingCache
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -3,9 +3,9 @@
 import os
 import time
 
-from citadel_common.contracts import Queue
-from citadel_common.queues import QueueReading, by_lane, lists_of
-from citadel_common.worker.presence import Heartbeat
+from citadel_common.delivery.queues import QueueStateQuery, by_lane, lists_of
+from citadel_common.delivery.worker_registry import Heartbeat
+from citadel_contracts import Queue
 
 
 class Pipeline:
@@ -40,7 +40,7 @@ def beat(name, queue, *, silent=0.0, stopped=False):
 
 
 def states(beats, sizes):
-    reading, pipe = QueueReading(beats, dead_after=30), Pipeline(sizes)
+    reading, pipe = QueueStateQuery(beats, dead_after=30), Pipeline(sizes)
     reading.ask(pipe)
     return {state.queue: state for state in reading.answer(pipe.replies)}
 

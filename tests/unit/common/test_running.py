@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from citadel_common.worker import running as running_module
-from citadel_common.worker.running import Running
+from citadel_common.worker import running_tasks as running_module
+from citadel_common.worker.running_tasks import RunningTasks
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def clock(monkeypatch):
 
 
 def test_a_task_is_stuck_past_its_hard_limit(clock):
-    running = Running()
+    running = RunningTasks()
     running.start("a", "task", hard_limit=10, accepted=False)
     running.start("b", "task", hard_limit=20, accepted=True)
     assert running.stuck() == []
@@ -27,7 +27,7 @@ def test_a_task_is_stuck_past_its_hard_limit(clock):
 
 
 def test_counts():
-    running = Running()
+    running = RunningTasks()
     for task_id, ok in (("a", True), ("b", False)):
         running.start(task_id, "task", hard_limit=1, accepted=False)
         assert running.has(task_id)

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, SecretStr
 
-from citadel_common.secrecy import secrets_of
+from citadel_common.redaction import secrets_of
 
 
 class Endpoint(BaseModel):

@@ -3,8 +3,8 @@
 import certifi
 import pytest
 
-from citadel_common.redis import redacted
-from citadel_common.settings import EX_CONFIG, CommonSettings, load
+from citadel_common.settings.common import EX_CONFIG, CommonSettings, load
+from citadel_common.stores.redis import redacted
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_orchestration.settings import ApiSettings
 

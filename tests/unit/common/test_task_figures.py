@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from citadel_common.contracts import GENERATE_EMBEDDING
 from citadel_common.errors import BackendRefused
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks import app as app_module
 from citadel_common.tasks import base
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.worker.identity import WorkerIdentity
+from citadel_contracts import GENERATE_EMBEDDING
 
 NOW = 1_000_000.0
 NAME = GENERATE_EMBEDDING.name
@@ -31,7 +31,7 @@ def app(monkeypatch):
 @pytest.fixture
 def figures(app):
     """The figures of a worker that runs tasks of this app."""
-    return TaskRuntime.create(app, CommonSettings(), WorkerIdentity.of_this_process("embeddings")).figures
+    return TaskRuntime.create(app, CommonSettings(), WorkerIdentity.of_this_process("embeddings")).stats
 
 
 def answer(payload, _):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from citadel_common.contracts import Queue
+from citadel_contracts import Queue
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_orchestration.settings import ApiSettings
 from tests.support.documented import is_documented

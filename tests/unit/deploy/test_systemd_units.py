@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from citadel_common.settings import EX_CONFIG, WorkerSettings
+from citadel_common.settings.common import EX_CONFIG, WorkerSettings
 from citadel_common.worker.launch import GOODBYE, LAST_RESORT
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_orchestration.api.http.server import LAST_SECONDS

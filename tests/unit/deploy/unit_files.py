@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from citadel_common.contracts import Queue
+from citadel_contracts import Queue
 
 SYSTEMD = Path(__file__).resolve().parents[3] / "systemd"
 UNITS = SYSTEMD / "units"

@@ -6,7 +6,7 @@ import pytest
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, TextRejected
-from citadel_common.telemetry.metrics import PrometheusTelemetry
+from citadel_common.telemetry.prometheus import PrometheusMetrics
 from citadel_embeddings.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE
 from citadel_embeddings.endpoints import Endpoints
 from tests.support.virtual_time import run_virtually
@@ -18,7 +18,7 @@ class Backend:
     """The URLs of a backend, and what is told of them."""
 
     def __init__(self, *urls: str) -> None:
-        self._telemetry = PrometheusTelemetry()
+        self._metrics = PrometheusMetrics()
         self._endpoints = Endpoints(
             "main",
             list(urls),
@@ -26,7 +26,7 @@ class Backend:
             max_concurrency=4,
             patience=60.0,
             longest_pause=LONGEST_PAUSE,
-            telemetry=self._telemetry,
+            metrics=self._metrics,
         )
 
     async def call(self, error: type[BaseException] | None = None, *, model: str = "m") -> None:
@@ -55,7 +55,7 @@ class Backend:
         return self._told("citadel_breakers_open")
 
     def _told(self, name: str, **labels: str) -> float:
-        return self._telemetry.registry.get_sample_value(name, {"backend": "main", **labels}) or 0
+        return self._metrics.registry.get_sample_value(name, {"backend": "main", **labels}) or 0
 
 
 @pytest.fixture

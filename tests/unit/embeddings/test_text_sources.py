@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citadel_common.deadline import Deadline
-from citadel_common.telemetry.metrics import PrometheusTelemetry
+from citadel_common.telemetry.prometheus import PrometheusMetrics
 from citadel_embeddings.engine import EmbedRequest
 from tests.support.engine import MODEL, FakeCache, World
 from tests.support.virtual_time import run_virtually
@@ -24,12 +24,12 @@ def _in_memory(monkeypatch):
 
 def world(**options):
     """A world that counts, and its counts."""
-    telemetry = PrometheusTelemetry()
-    return World(telemetry=telemetry, **options), telemetry
+    metrics = PrometheusMetrics()
+    return World(metrics=metrics, **options), metrics
 
 
-def counted(telemetry):
-    told = {name: telemetry.registry.get_sample_value("citadel_texts_total", {"source": name}) for name in SOURCES}
+def counted(metrics):
+    told = {name: metrics.registry.get_sample_value("citadel_texts_total", {"source": name}) for name in SOURCES}
     return {name: value for name, value in told.items() if value}
 
 
@@ -44,10 +44,10 @@ async def together(*calls):
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_who_joins_a_computation_shares_it(cached):
-    one, telemetry = world()
+    one, metrics = world()
     first, second = request("good 1", "good 2", cached=cached), request("good 2", "good 3", cached=cached)
     run_virtually(together((one, first), (one, second)))
-    assert counted(telemetry) == {"backend": 3, "shared": 1}
+    assert counted(metrics) == {"backend": 3, "shared": 1}
 
 
 def test_what_another_process_computes_is_shared():
@@ -60,46 +60,46 @@ def test_what_another_process_computes_is_shared():
 
 
 def test_what_is_cached_comes_from_the_cache():
-    one, telemetry = world()
+    one, metrics = world()
 
     async def one_after_another():
         await together((one, request("good 1")))
         await together((one, request("good 1", "good 1", "good 2")))
 
     run_virtually(one_after_another())
-    assert counted(telemetry) == {"backend": 2, "cache": 2}
+    assert counted(metrics) == {"backend": 2, "cache": 2}
 
 
 def test_the_same_text_twice_in_a_request_is_computed_once_and_shared():
-    one, telemetry = world()
+    one, metrics = world()
     run_virtually(together((one, request("good 1", "good 1", "good 1", "rejected 1", "rejected 1"))))
-    assert counted(telemetry) == {"backend": 1, "shared": 2, "error": 2}
+    assert counted(metrics) == {"backend": 1, "shared": 2, "error": 2}
 
 
 def test_requests_that_travel_together_share_what_one_of_them_has_computed():
-    one, telemetry = world()
+    one, metrics = world()
     both = [request("good 1", "good 2"), request("good 2")]
     run_virtually(one.engine.embed_all(both, Deadline.after(100)))
-    assert counted(telemetry) == {"backend": 2, "shared": 1}
+    assert counted(metrics) == {"backend": 2, "shared": 1}
 
 
 def test_what_is_not_to_be_cached_is_computed_for_itself():
-    one, telemetry = world()
+    one, metrics = world()
     both = [request("good 1"), request("good 1", cached=False)]
     run_virtually(one.engine.embed_all(both, Deadline.after(100)))
-    assert counted(telemetry) == {"backend": 2}
+    assert counted(metrics) == {"backend": 2}
 
 
 @given(st.lists(st.lists(requests_of, min_size=1, max_size=4), min_size=1, max_size=3))
 @settings(max_examples=60)
 def test_every_text_is_counted_once_and_a_backends_are_those_it_computed(groups):
-    one, telemetry = world()
+    one, metrics = world()
 
     async def group_after_group():
         for group in groups:
             await together(*((one, each) for each in group))
 
     run_virtually(group_after_group())
-    told = counted(telemetry)
+    told = counted(metrics)
     assert sum(told.values()) == sum(len(each.text) for group in groups for each in group)
     assert told.get("backend", 0) == sum(one.backend.computed.values())

@@ -2,8 +2,8 @@
 
 import pytest
 
-from citadel_common.contracts import Queue
-from citadel_common.queues import lists_of
+from citadel_common.delivery.queues import lists_of
+from citadel_contracts import Queue
 from citadel_monitoring.exporter import metrics
 from tests.unit.k8s.rendering import render, rendered
 from tests.unit.observability.queries import matched_labels, metrics_of

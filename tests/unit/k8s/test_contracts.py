@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from citadel_common.contracts import Queue
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
+from citadel_contracts import Queue
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_maintenance.beat.settings import BeatSettings
 from citadel_maintenance.settings import MaintenanceSettings

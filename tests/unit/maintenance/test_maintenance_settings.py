@@ -2,7 +2,7 @@
 
 import pytest
 
-from citadel_common.settings import EX_CONFIG, load
+from citadel_common.settings.common import EX_CONFIG, load
 from citadel_maintenance.settings import MaintenanceSettings
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from citadel_common.settings import EX_CONFIG, load
+from citadel_common.settings.common import EX_CONFIG, load
 from citadel_monitoring.health.dependencies import dependencies
 from citadel_monitoring.settings import MonitoringSettings
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from citadel_common import errors
-from citadel_common.contracts import TASKS, Lane
-from citadel_common.worker.figures import BUCKETS
+from citadel_common.worker.stats import BUCKETS
+from citadel_contracts import TASKS, Lane
 from tests.unit.observability.files import DASHBOARDS, ROOT, RULE_TESTS, load, rules
 
 ALERTS = rules("alert")

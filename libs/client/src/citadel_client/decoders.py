@@ -8,8 +8,8 @@ import orjson
 
 from citadel_client.errors import ServiceUnavailable
 from citadel_client.vectors import Embeddings
-from citadel_common.contracts.embeddings import ItemError
-from citadel_common.contracts.runs import BatchResult, RunEvent
+from citadel_contracts.embeddings import ItemError
+from citadel_contracts.runs import BatchResult, RunEvent
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -7,7 +7,7 @@ import httpx
 
 from citadel_client.operations import Operation, encode, read_as
 from citadel_client.vectors import Embeddings
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     CacheWarmRequest,
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -16,7 +16,7 @@ from citadel_common.contracts.api import (
     Reply,
     TaskAccepted,
 )
-from citadel_common.contracts.embeddings import InputType, ItemError
+from citadel_contracts.embeddings import InputType, ItemError
 
 Texts = str | Sequence[str]
 

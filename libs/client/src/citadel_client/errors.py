@@ -3,8 +3,8 @@
 import re
 from typing import ClassVar
 
-from citadel_common.contracts.api import FieldError
-from citadel_common.contracts.runs import RunView
+from citadel_contracts.api import FieldError
+from citadel_contracts.runs import RunView
 
 ITEM_POINTER = re.compile(r"^/input/(\d+)$")
 TEXT_CODES = frozenset({"text_rejected", "bad_vector"})

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from citadel_common.contracts.api import FieldError, Reply
-from citadel_common.contracts.runs import RunStatus, StorePoint
+from citadel_contracts.api import FieldError, Reply
+from citadel_contracts.runs import RunStatus, StorePoint
 
 Definition = Mapping[str, Any]
 Point = StorePoint | Mapping[str, Any]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import Any
 
 from citadel_client.operations import dump
-from citadel_common.contracts.embeddings import BatchRequest
+from citadel_contracts.embeddings import BatchRequest
 
 BatchItem = str | Mapping[str, Any] | BatchRequest
 """A text, or the fields of a `BatchRequest`."""

@@ -15,7 +15,7 @@ from citadel_client.errors import (
     UnexpectedReply,
     error_class,
 )
-from citadel_common.contracts.api import FieldError, Problem
+from citadel_contracts.api import FieldError, Problem
 
 ITEM = re.compile(r"(?P<field>\w+)\[(?P<index>\d+)\]: ")
 """How a message names one item of a list; OpenAI's body has no other place for it."""

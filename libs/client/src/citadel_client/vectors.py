@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from citadel_client.errors import CitadelApiError, TextsFailed
-from citadel_common.contracts.embeddings import ItemError
+from citadel_contracts.embeddings import ItemError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from citadel_common.settings import LogSettings
+from citadel_common.settings.common import LogSettings
 from citadel_common.telemetry import tracing
 
 FIELDS = {
@@ -52,7 +52,7 @@ def configure(settings: LogSettings, *, service: str, secrets: Iterable[str] = (
     Args:
         settings: Level and form.
         service: Bound to each line as `service`.
-        secrets: What `***` stands for, wherever it would appear; see `citadel_common.secrecy`.
+        secrets: What `***` stands for, wherever it would appear; see `citadel_common.redaction`.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

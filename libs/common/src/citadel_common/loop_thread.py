@@ -16,7 +16,7 @@ import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)

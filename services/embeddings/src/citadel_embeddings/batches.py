@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from citadel_common.contracts import Lane
-from citadel_common.contracts.embeddings import BatchItem, BatchProgress, BatchRequest
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
+from citadel_contracts import Lane
+from citadel_contracts.embeddings import BatchItem, BatchProgress, BatchRequest
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
 from citadel_embeddings.results import Stopwatch, embedding_result, failed_request, worst
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from citadel_common.contracts import Lane
 from citadel_common.errors import BackendUnavailable
+from citadel_contracts import Lane
 from citadel_embeddings.calls import BatchCaller
 from citadel_embeddings.endpoints import Endpoints
 from citadel_embeddings.waiting import Waiting

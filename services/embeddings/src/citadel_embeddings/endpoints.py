@@ -16,7 +16,7 @@ import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
-from citadel_common.telemetry import Telemetry, names
+from citadel_common.telemetry import Metrics, names
 from citadel_embeddings.breaker import Breaker, State
 from citadel_embeddings.limiter import AdaptiveLimit
 
@@ -47,7 +47,7 @@ class Endpoints:
         max_concurrency: int,
         patience: float,
         longest_pause: float,
-        telemetry: Telemetry,
+        metrics: Metrics,
     ) -> None:
         self.name = name
         self._patience = patience
@@ -59,7 +59,7 @@ class Endpoints:
             )
             for url in urls
         ]
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._changed = asyncio.Condition()
         self._tell_open()
 
@@ -141,9 +141,9 @@ class Endpoints:
             self._closed(endpoint, model)
         finally:
             endpoint.outstanding_tokens -= tokens
-            self._telemetry.count(names.BACKEND_REQUESTS, 1, backend=self.name, outcome=outcome)
-            self._telemetry.observe(names.BACKEND_SECONDS, time.monotonic() - started, backend=self.name)
-            self._telemetry.observe(names.BACKEND_TEXTS, texts, backend=self.name)
+            self._metrics.count(names.BACKEND_REQUESTS, 1, backend=self.name, outcome=outcome)
+            self._metrics.observe(names.BACKEND_SECONDS, time.monotonic() - started, backend=self.name)
+            self._metrics.observe(names.BACKEND_TEXTS, texts, backend=self.name)
             await self._notify()
 
     def _best(self, model: str, avoid: frozenset[str]) -> Endpoint | None:
@@ -181,13 +181,13 @@ class Endpoints:
             log.info("breaker_closed", backend=self.name, url=endpoint.url, model=model)
 
     def _count_change(self, state: State) -> None:
-        self._telemetry.count(names.BREAKER_CHANGES, 1, backend=self.name, state=state)
+        self._metrics.count(names.BREAKER_CHANGES, 1, backend=self.name, state=state)
         self._tell_open()
 
     def _tell_open(self) -> None:
         breakers = (breaker for endpoint in self._all for breaker in endpoint.breakers.values())
         count = sum(breaker.state != "closed" for breaker in breakers)
-        self._telemetry.set(names.BREAKERS_OPEN, count, backend=self.name)
+        self._metrics.set(names.BREAKERS_OPEN, count, backend=self.name)
 
     async def _wait(self, seconds: float) -> None:
         async with self._changed:

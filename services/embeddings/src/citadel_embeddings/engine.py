@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import orjson
 
-from citadel_common.contracts import Lane
-from citadel_common.contracts.embeddings import InputType, Texts
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import requests
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Vector
 from citadel_common.errors import CitadelError
-from citadel_common.settings import LimitSettings
-from citadel_common.telemetry import Telemetry, names, spans, tracing
+from citadel_common.settings.common import LimitSettings
+from citadel_common.telemetry import Metrics, names, spans, tracing
+from citadel_contracts import Lane
+from citadel_contracts.embeddings import InputType, Texts
 from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.work import CallKey, Computed
@@ -80,14 +80,14 @@ class EmbeddingEngine:
         flights: Flights,
         limits: LimitSettings,
         patience: float,
-        telemetry: Telemetry,
+        metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._cache = cache
         self._flights = flights
         self._limits = limits
         self._patience = patience
-        self._telemetry = telemetry
+        self._metrics = metrics
 
     @property
     def registry(self) -> ModelRegistry:
@@ -167,7 +167,7 @@ class EmbeddingEngine:
             source for plan in plans for source in _sources(plan, found[plan.call, plan.cached], computed)
         )
         for source, texts in sources.items():
-            self._telemetry.count(names.TEXTS, texts, source=source)
+            self._metrics.count(names.TEXTS, texts, source=source)
 
 
 @dataclass(frozen=True, kw_only=True)

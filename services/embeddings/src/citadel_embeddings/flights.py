@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import CitadelError, DeadlineExceeded
+from citadel_contracts import Lane
 from citadel_embeddings.coalescer import Coalescer
 from citadel_embeddings.work import CallKey, Computed, Item, fail_if_crashed
 

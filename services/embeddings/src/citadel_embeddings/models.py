@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from citadel_common.backing.embeddings import BackendSettings
-from citadel_common.contracts.api import ModelInfo
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings import catalog
 from citadel_common.errors import BackendRefused, BackendUnavailable, CitadelError, UnknownModel
-from citadel_common.redis import ERRORS
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts.api import ModelInfo
 from citadel_embeddings.backends import Backend
 from citadel_embeddings.backends.base import BackendModel
 from citadel_embeddings.profiles import UNKNOWN, ModelProfile

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from citadel_common.settings import Fragment
+from citadel_common.settings.common import Fragment
 
 
 class ModelProfile(Fragment):

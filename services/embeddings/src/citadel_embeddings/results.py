@@ -3,16 +3,16 @@
 import time
 from typing import Any
 
-from citadel_common.contracts.embeddings import (
+from citadel_common.embeddings.vectors import Vector, to_base64, to_json
+from citadel_common.errors import BadVector, CitadelError, TextRejected
+from citadel_common.timestamps import utc_now
+from citadel_contracts.embeddings import (
     EncodingFormat,
     FailedRequest,
     GenerateEmbeddingResult,
     ItemError,
     Texts,
 )
-from citadel_common.embeddings.vectors import Vector, to_base64, to_json
-from citadel_common.errors import BadVector, CitadelError, TextRejected
-from citadel_common.timestamps import utc_now
 from citadel_embeddings.engine import Outcome
 
 

@@ -5,13 +5,13 @@ import contextlib
 
 import uvloop
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.loop_thread import LoopThread
-from citadel_common.redis import connect_async
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends import open_backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
 from citadel_embeddings.calls import BatchCaller
@@ -31,9 +31,9 @@ START_PATIENCE = 60.0
 class EmbeddingService:
     """All parts of the embeddings worker, and their end."""
 
-    def __init__(self, settings: EmbeddingsSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: EmbeddingsSettings, metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._loop = LoopThread("engine", loop_factory=uvloop.new_event_loop)
         self._closers: contextlib.AsyncExitStack = contextlib.AsyncExitStack()
         self._refresher: asyncio.Task[None] | None = None
@@ -56,7 +56,7 @@ class EmbeddingService:
         cache = EmbeddingCache(
             connect_async(settings.cache_store, settings.stores, timeout=settings.cache.timeout),
             settings.cache,
-            self._telemetry,
+            self._metrics,
         )
         self._closers.push_async_callback(cache.aclose)
         store = connect_async(settings.results, settings.stores)
@@ -83,7 +83,7 @@ class EmbeddingService:
             flights=flights,
             limits=settings.limits,
             patience=settings.embeddings.patience,
-            telemetry=self._telemetry,
+            metrics=self._metrics,
         )
         return engine, StepVectors(engine, broker, default_model=settings.default_model)
 
@@ -99,7 +99,7 @@ class EmbeddingService:
             max_concurrency=1 if local else entry.max_concurrency,
             patience=self._settings.embeddings.patience,
             longest_pause=entry.longest_pause,
-            telemetry=self._telemetry,
+            metrics=self._metrics,
         )
         caller = BatchCaller(registry.backends[name], endpoints, timeout=entry.timeout, settle=flights.settle)
         budget = Budget(

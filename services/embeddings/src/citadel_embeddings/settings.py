@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from citadel_common.backing.embeddings import BackendSettings
-from citadel_common.settings import CommonSettings, Fragment
+from citadel_common.settings.common import CommonSettings, Fragment
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.profiles import BUILT_IN, ModelProfile
 
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.contracts import EMBED_STEPS, Lane
-from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import to_base64
 from citadel_common.errors import CitadelError, StoreUnavailable
-from citadel_common.natural_batch import NaturalBatcher
-from citadel_common.redis import ERRORS
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_common.telemetry.tracing import Carrier
+from citadel_contracts import EMBED_STEPS, Lane
+from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
 from citadel_embeddings.results import item_error
 
@@ -37,7 +37,7 @@ class StepVectors:
         self._engine = engine
         self._broker = broker
         self._default_model = default_model
-        self._answers = NaturalBatcher(self._push, max_size=MOST_ANSWERS)
+        self._answers = MicroBatcher(self._push, max_size=MOST_ANSWERS)
 
     async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane, task_id: str) -> None:
         """Answers each step as soon as its vectors are there.

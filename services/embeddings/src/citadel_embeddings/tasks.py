@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from citadel_common.contracts import BATCH_GENERATE_EMBEDDINGS, EMBED_STEPS, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
-from citadel_common.contracts.embeddings import (
+from citadel_common.embeddings.requests import check_texts
+from citadel_common.errors import InvalidInput
+from citadel_common.loop_thread import LoopThread
+from citadel_common.tasks.base import TaskContext, register
+from citadel_common.timestamps import utc_now
+from citadel_contracts import BATCH_GENERATE_EMBEDDINGS, EMBED_STEPS, GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
+from citadel_contracts.embeddings import (
     BatchGenerateEmbeddings,
     BatchGenerateEmbeddingsResult,
     GenerateEmbedding,
@@ -12,12 +17,7 @@ from citadel_common.contracts.embeddings import (
     WarmEmbeddingCache,
     WarmEmbeddingCacheResult,
 )
-from citadel_common.contracts.workflows import EmbedSteps
-from citadel_common.embeddings.requests import check_texts
-from citadel_common.errors import InvalidInput
-from citadel_common.loop_thread import LoopThread
-from citadel_common.tasks.base import TaskContext, register
-from citadel_common.timestamps import utc_now
+from citadel_contracts.workflows import EmbedSteps
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst

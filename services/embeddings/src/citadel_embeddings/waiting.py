@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from citadel_common.contracts import Lane
+from citadel_contracts import Lane
 from citadel_embeddings.work import Item
 
 

@@ -3,10 +3,10 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from citadel_common.contracts import Lane
-from citadel_common.contracts.embeddings import WarmCounts, WarmEmbeddingCache
 from citadel_common.errors import BackendUnavailable
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
+from citadel_contracts import Lane
+from citadel_contracts.embeddings import WarmCounts, WarmEmbeddingCache
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import worst
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import structlog
 from opentelemetry.trace import Span
 
-from citadel_common.contracts import Lane
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import tracing
+from citadel_contracts import Lane
 
 log = structlog.get_logger(__name__)
 

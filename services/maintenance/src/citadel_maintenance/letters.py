@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.tasks.dead_letters import INDEX, LETTERS, DeadLetters
+from citadel_common.delivery.dead_letters import INDEX, LETTERS, DeadLetters
 from citadel_maintenance.upkeep import Job
 
 if TYPE_CHECKING:

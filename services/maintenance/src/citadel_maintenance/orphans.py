@@ -32,11 +32,11 @@ Keys of other names are never touched: a Redis may be shared.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from citadel_common.tasks.dead_letters import CLAIM_PREFIX
-from citadel_common.tasks.deliveries import KEPT as DELIVERIES_KEPT
-from citadel_common.tasks.deliveries import PREFIX as DELIVERIES_PREFIX
-from citadel_common.worker.figures import FLUSHED_PREFIX, FLUSHED_TTL
-from citadel_common.worker.presence import UNACKED_PREFIX
+from citadel_common.delivery.dead_letters import CLAIM_PREFIX
+from citadel_common.delivery.delivery_counts import KEPT as DELIVERIES_KEPT
+from citadel_common.delivery.delivery_counts import PREFIX as DELIVERIES_PREFIX
+from citadel_common.delivery.worker_registry import UNACKED_PREFIX
+from citadel_common.worker.stats import FLUSHED_PREFIX, FLUSHED_TTL
 from citadel_maintenance.laps import KEPT as LAPS_KEPT
 from citadel_maintenance.laps import PREFIX as LAPS_PREFIX
 from citadel_maintenance.lease import PREFIX as LEASES_PREFIX

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from citadel_common.worker.presence import UNACKED_PREFIX, WORKERS, Heartbeat, parse, unacked_options
+from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
 from citadel_maintenance.upkeep import Job
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class WorkerRegister:
                 self._judge_held(name)
 
     def _judge_index(self, worker_id: str) -> None:
-        keys = unacked_options(worker_id)
+        keys = held_message_keys(worker_id)
         hash_key, index_key = keys["unacked_key"], keys["unacked_index_key"]
         if self._client.exists(hash_key) or self._client.hexists(WORKERS, worker_id):
             return

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from citadel_common.tasks.accepted import DUE, ENVELOPES, LEASES, Envelope
-from citadel_common.tasks.requeue import RESULT_PREFIX
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, TaskMessage
+from citadel_common.delivery.requeue import RESULT_PREFIX
 from citadel_maintenance.scanning import walk
 from citadel_maintenance.upkeep import Job
 
@@ -38,7 +38,7 @@ DUE_ALONE = "due_without_task"
 ENOUGH_LOOKS = 3
 """Publications after which an accepted task whose result is there counts as ended."""
 _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-_KEYS = (ENVELOPES, DUE, LEASES)
+_KEYS = (MESSAGES, DUE, LEASES)
 _END = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
@@ -79,7 +79,7 @@ class ResultCleanup:
     def run(self) -> bool:
         """Looks at tasks, leases and due times; whether that was all."""
         return (
-            self._each(ENVELOPES, "hash", self._tasks)
+            self._each(MESSAGES, "hash", self._tasks)
             and self._each(LEASES, "hash", lambda ids: self._alone(ids, LEASE_ALONE))
             and self._each(DUE, "zset", lambda ids: self._alone(ids, DUE_ALONE))
         )
@@ -99,7 +99,7 @@ class ResultCleanup:
     def _tasks(self, ids: Sequence[str]) -> None:
         pipe = self._client.pipeline(transaction=False)
         for task_id in ids:
-            pipe.hget(ENVELOPES, task_id)
+            pipe.hget(MESSAGES, task_id)
             pipe.zscore(DUE, task_id)
         answers = pipe.execute()
         for task_id, stored, due in zip(ids, answers[0::2], answers[1::2], strict=True):
@@ -108,7 +108,7 @@ class ResultCleanup:
 
     def _task(self, task_id: str, stored: bytes, due: float | None) -> None:
         try:
-            envelope = Envelope.from_json(task_id, stored)
+            envelope = TaskMessage.from_json(task_id, stored)
         except (ValueError, TypeError):
             self._remove(UNREADABLE, task_id, stored)
             return
@@ -136,7 +136,7 @@ class ResultCleanup:
     def _alone(self, ids: Sequence[str], kind: str) -> None:
         pipe = self._client.pipeline(transaction=False)
         for task_id in ids:
-            pipe.hexists(ENVELOPES, task_id)
+            pipe.hexists(MESSAGES, task_id)
         for task_id, known in zip(ids, pipe.execute(), strict=True):
             if known:
                 continue

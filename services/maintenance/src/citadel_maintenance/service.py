@@ -1,6 +1,6 @@
 """Builds the service: stores, record and tasks."""
 
-from citadel_common.backing.database import Database
+from citadel_common.stores.postgres import Database
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_maintenance.settings import MaintenanceSettings
 from citadel_maintenance.stores import Stores

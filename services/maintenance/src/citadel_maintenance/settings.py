@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from citadel_common.backing.embeddings import Listed
-from citadel_common.backing.postgres import StoredSettings
-from citadel_common.contracts.maintenance import SOFT_LIMIT
-from citadel_common.settings import Fragment, WorkerSettings
+from citadel_common.settings.common import Fragment, WorkerSettings
+from citadel_common.settings.embeddings import Listed
+from citadel_common.settings.postgres import StoredSettings
+from citadel_contracts.maintenance import SOFT_LIMIT
 
 DAY = 24 * 3600.0
 

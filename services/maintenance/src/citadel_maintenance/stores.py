@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from citadel_common.redis import connect
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.redis import connect
 
 if TYPE_CHECKING:
     from redis import Redis

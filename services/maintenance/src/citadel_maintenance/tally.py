@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from citadel_common.contracts.maintenance import CleanupCounts
+from citadel_contracts.maintenance import CleanupCounts
 
 
 @dataclass

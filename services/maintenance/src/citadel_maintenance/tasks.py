@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from citadel_common.backing.database import Database
-from citadel_common.contracts import (
+from citadel_common.stores.postgres import Database
+from citadel_common.tasks.base import TaskContext, register
+from citadel_contracts import (
     ADVISE_VACUUM,
     CLEANUP_EXPIRED_CACHE,
     PURGE_DEAD_LETTERS,
@@ -11,7 +12,7 @@ from citadel_common.contracts import (
     PURGE_RESULTS,
     PURGE_RUNS,
 )
-from citadel_common.contracts.maintenance import (
+from citadel_contracts.maintenance import (
     AdviseVacuum,
     AdviseVacuumResult,
     CacheStatistics,
@@ -23,7 +24,6 @@ from citadel_common.contracts.maintenance import (
     PurgeResults,
     PurgeRuns,
 )
-from citadel_common.tasks.base import TaskContext, register
 from citadel_maintenance.cache.cleanup import CacheCleanup
 from citadel_maintenance.cache.models import LiveModels
 from citadel_maintenance.letters import LetterExpiry

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.contracts.maintenance import Maintenance, MaintenanceReport
 from citadel_common.tasks.base import TaskContext
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.timestamps import utc_now
+from citadel_contracts.maintenance import Maintenance, MaintenanceReport
 from citadel_maintenance.laps import Lap
 from citadel_maintenance.lease import Lease
 from citadel_maintenance.pace import Pace

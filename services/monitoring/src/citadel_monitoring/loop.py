@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from citadel_common.errors import DeadlineExceeded
-from citadel_common.tasks.verdict import HandBack
+from citadel_common.tasks.failure_policy import HandBack
 
 T = TypeVar("T")
 MARGIN = 5.0

@@ -1,7 +1,7 @@
 """Builds the service: checks on a loop of their own, figures, history."""
 
 from citadel_common.history import History
-from citadel_common.redis import connect
+from citadel_common.stores.redis import connect
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_monitoring.health.report import HealthReporter
 from citadel_monitoring.loop import LoopThread

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from citadel_common.backing.embeddings import BackendSettings
-from citadel_common.backing.llm import LlmSettings
-from citadel_common.backing.postgres import StoredSettings
-from citadel_common.backing.qdrant import QdrantSettings
-from citadel_common.settings import Fragment, WorkerSettings
+from citadel_common.settings.common import Fragment, WorkerSettings
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.settings.llm import LlmSettings
+from citadel_common.settings.postgres import StoredSettings
+from citadel_common.settings.qdrant import QdrantSettings
 
 
 class WatchedEmbeddings(BaseModel):

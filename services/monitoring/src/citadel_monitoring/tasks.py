@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from citadel_common.contracts import COLLECT_SYSTEM_METRICS, SYSTEM_HEALTH_CHECK
-from citadel_common.contracts.monitoring import (
+from citadel_common.history import History, Kind
+from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.base import TaskContext, register
+from citadel_common.timestamps import utc_now
+from citadel_contracts import COLLECT_SYSTEM_METRICS, SYSTEM_HEALTH_CHECK
+from citadel_contracts.monitoring import (
     CollectSystemMetrics,
     CollectSystemMetricsResult,
     HealthStatus,
     SystemHealthCheck,
     SystemHealthCheckResult,
 )
-from citadel_common.history import History, Kind
-from citadel_common.redis import ERRORS
-from citadel_common.tasks.base import TaskContext, register
-from citadel_common.timestamps import utc_now
 from citadel_monitoring.health.report import HealthReporter
 from citadel_monitoring.system.figures import Machine
 

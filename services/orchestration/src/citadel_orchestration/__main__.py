@@ -1,8 +1,8 @@
 """`python -m citadel_orchestration` runs the worker."""
 
-from citadel_common.loading import loading
+from citadel_common.startup import gc_paused_imports
 
-with loading():
+with gc_paused_imports():
     from citadel_orchestration.worker import main
 
 main()

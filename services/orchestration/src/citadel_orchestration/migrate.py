@@ -4,8 +4,8 @@ import sys
 
 from citadel_common import logs
 from citadel_common.errors import StoreUnavailable
-from citadel_common.secrecy import secrets_of
-from citadel_common.settings import load
+from citadel_common.redaction import secrets_of
+from citadel_common.settings.common import load
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.settings import RecordSettings
 

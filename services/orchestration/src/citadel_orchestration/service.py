@@ -7,11 +7,11 @@ import time
 
 import structlog
 
-from citadel_common.backing.database import Database
-from citadel_common.redis import connect, connect_async
+from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.stores.postgres import Database
+from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
-from citadel_common.worker.pulse import publish_accepted
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
@@ -41,9 +41,9 @@ CLOSING = 5.0
 class OrchestrationService:
     """All parts of the orchestration worker, and their end."""
 
-    def __init__(self, settings: OrchestrationSettings, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: OrchestrationSettings, metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._loop = StepLoop()
         self._stopping = threading.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -67,7 +67,7 @@ class OrchestrationService:
             owner=owner,
             lease=workflows.lease,
             max_output_bytes=workflows.max_output_bytes,
-            telemetry=self._telemetry,
+            metrics=self._metrics,
         )
         answer = Replies(runtime.app, self._database, definitions)
         parts = Parts(

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from citadel_common.backing.llm import LlmSettings
-from citadel_common.backing.postgres import StoredSettings
-from citadel_common.backing.qdrant import QdrantSettings
-from citadel_common.settings import Fragment, available_cpus
+from citadel_common.settings.common import Fragment, available_cpus
+from citadel_common.settings.llm import LlmSettings
+from citadel_common.settings.postgres import StoredSettings
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.definition.limits import DefinitionLimits
 
 Scope = Literal["read", "submit", "admin"]

@@ -6,14 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from citadel_common.contracts import (
+from citadel_common.errors import CitadelError, Conflict, InvalidInput
+from citadel_common.tasks.base import TaskContext, register
+from citadel_common.timestamps import utc_now
+from citadel_contracts import (
     EXECUTE_WORKFLOW,
     QUERY_LLM_SERVICE,
     RUN_STEP,
     UPSERT_VECTORS,
     VECTOR_SIMILARITY_SEARCH,
 )
-from citadel_common.contracts.workflows import (
+from citadel_contracts.workflows import (
     ExecuteWorkflow,
     ExecuteWorkflowResult,
     QueryLlmService,
@@ -21,9 +24,6 @@ from citadel_common.contracts.workflows import (
     UpsertVectors,
     VectorSimilaritySearch,
 )
-from citadel_common.errors import CitadelError, Conflict, InvalidInput
-from citadel_common.tasks.base import TaskContext, register
-from citadel_common.timestamps import utc_now
 from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.single import single_step

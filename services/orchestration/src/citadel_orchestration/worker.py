@@ -1,9 +1,9 @@
 """The orchestration worker process."""
 
-from citadel_common.contracts import Queue
-from citadel_common.settings import load
-from citadel_common.telemetry.pipeline import telemetry_of
+from citadel_common.settings.common import load
+from citadel_common.telemetry.pipeline import metrics_of
 from citadel_common.worker.launch import Service, run_worker
+from citadel_contracts import Queue
 from citadel_orchestration.service import OrchestrationService
 from citadel_orchestration.settings import OrchestrationSettings
 
@@ -11,11 +11,11 @@ from citadel_orchestration.settings import OrchestrationSettings
 def main() -> None:
     """Runs the worker until it is told to stop."""
     settings = load(OrchestrationSettings)
-    with telemetry_of(settings.telemetry, service=Queue.ORCHESTRATION.value) as telemetry:
-        service = OrchestrationService(settings, telemetry)
+    with metrics_of(settings.telemetry, service=Queue.ORCHESTRATION.value) as metrics:
+        service = OrchestrationService(settings, metrics)
         run_worker(
             Queue.ORCHESTRATION,
             settings,
             Service(start=service.start, interrupt=service.interrupt, close=service.close),
-            telemetry,
+            metrics,
         )

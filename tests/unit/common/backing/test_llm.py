@@ -3,8 +3,8 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from citadel_common.backing.llm import EndpointSettings, LlmSettings
-from citadel_common.settings import CommonSettings, load
+from citadel_common.settings.common import CommonSettings, load
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 
 
 class Mounted(CommonSettings):

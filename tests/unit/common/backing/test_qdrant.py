@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from citadel_common.backing.qdrant import QdrantSettings
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.server import ServerConnection
 
 

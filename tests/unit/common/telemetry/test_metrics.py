@@ -5,56 +5,56 @@ import re
 import pytest
 
 from citadel_common.telemetry import names, spans, tracing
-from citadel_common.telemetry.metrics import MOST_SERIES, PrometheusTelemetry
+from citadel_common.telemetry.prometheus import MOST_SERIES, PrometheusMetrics
 from tests.support.spans_in_memory import spans_in_memory
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 @pytest.fixture
-def telemetry(monkeypatch):
+def metrics(monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    return PrometheusTelemetry()
+    return PrometheusMetrics()
 
 
-def lines_of(telemetry, metric, accept="text/plain"):
-    body, _ = telemetry.render(accept)
+def lines_of(metrics, metric, accept="text/plain"):
+    body, _ = metrics.render(accept)
     return [line for line in body.decode().splitlines() if line.startswith(metric.name)]
 
 
-def test_counts_and_observations_are_shown_by_their_declared_names(telemetry):
-    telemetry.count(names.TASKS, 2, task="generate_embedding", outcome="ok")
-    telemetry.observe(names.TASK_SECONDS, 0.3, task="generate_embedding")
-    assert lines_of(telemetry, names.TASKS) == ['citadel_tasks_total{outcome="ok",task="generate_embedding"} 2.0']
+def test_counts_and_observations_are_shown_by_their_declared_names(metrics):
+    metrics.count(names.TASKS, 2, task="generate_embedding", outcome="ok")
+    metrics.observe(names.TASK_SECONDS, 0.3, task="generate_embedding")
+    assert lines_of(metrics, names.TASKS) == ['citadel_tasks_total{outcome="ok",task="generate_embedding"} 2.0']
     assert 'citadel_task_seconds_bucket{le="0.5",task="generate_embedding"} 1.0' in lines_of(
-        telemetry, names.TASK_SECONDS
+        metrics, names.TASK_SECONDS
     )
 
 
-def test_a_gauge_stands_where_it_was_set_last(telemetry):
+def test_a_gauge_stands_where_it_was_set_last(metrics):
     for value in (3, 0, 2):
-        telemetry.set(names.BREAKERS_OPEN, value, backend="main")
-    telemetry.set(names.BREAKERS_OPEN, 0, backend="other")
-    assert lines_of(telemetry, names.BREAKERS_OPEN) == [
+        metrics.set(names.BREAKERS_OPEN, value, backend="main")
+    metrics.set(names.BREAKERS_OPEN, 0, backend="other")
+    assert lines_of(metrics, names.BREAKERS_OPEN) == [
         'citadel_breakers_open{backend="main"} 2.0',
         'citadel_breakers_open{backend="other"} 0.0',
     ]
 
 
-def test_unknown_values_beyond_the_limit_are_one_series(telemetry):
+def test_unknown_values_beyond_the_limit_are_one_series(metrics):
     for number in range(MOST_SERIES + 50):
-        telemetry.count(names.TASKS, 1, task=f"task {number}", outcome="ok")
-    lines = lines_of(telemetry, names.TASKS)
+        metrics.count(names.TASKS, 1, task=f"task {number}", outcome="ok")
+    lines = lines_of(metrics, names.TASKS)
     assert len(lines) == MOST_SERIES + 1
     assert 'citadel_tasks_total{outcome="other",task="other"} 50.0' in lines
 
 
-def test_an_observation_within_a_sampled_span_has_its_trace_as_exemplar(telemetry):
+def test_an_observation_within_a_sampled_span_has_its_trace_as_exemplar(metrics):
     with spans_in_memory(), tracing.span(spans.RUN, "workflow") as span:
-        telemetry.observe(names.TASK_SECONDS, 0.3, task="t")
+        metrics.observe(names.TASK_SECONDS, 0.3, task="t")
         trace_id = f"{span.get_span_context().trace_id:032x}"
-    telemetry.observe(names.TASK_SECONDS, 20, task="t")
-    told = [line for line in lines_of(telemetry, names.TASK_SECONDS, OPEN_METRICS) if "# {" in line]
+    metrics.observe(names.TASK_SECONDS, 20, task="t")
+    told = [line for line in lines_of(metrics, names.TASK_SECONDS, OPEN_METRICS) if "# {" in line]
     assert len(told) == 1
     assert f'trace_id="{trace_id}"' in told[0]
 

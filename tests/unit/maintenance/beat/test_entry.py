@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_common.contracts import WARM_EMBEDDING_CACHE, Lane
+from citadel_contracts import WARM_EMBEDDING_CACHE, Lane
 from citadel_maintenance.beat.entry import Due, Entry
 from citadel_maintenance.beat.slots import Crontab, Interval
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from citadel_common.contracts import WARM_EMBEDDING_CACHE, Lane
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks.broker import problem_of
+from citadel_common.delivery.transport import problem_of
+from citadel_common.settings.common import CommonSettings
+from citadel_contracts import WARM_EMBEDDING_CACHE, Lane
 from citadel_maintenance.beat.entry import Entry
 from citadel_maintenance.beat.messages import Messages
 from citadel_maintenance.beat.slots import Interval

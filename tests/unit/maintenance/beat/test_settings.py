@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from citadel_common.contracts import Lane
-from citadel_common.settings import EX_CONFIG, load
+from citadel_common.settings.common import EX_CONFIG, load
+from citadel_contracts import Lane
 from citadel_maintenance.beat.built_in import BUILT_IN
 from citadel_maintenance.beat.settings import BeatSettings
 

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from citadel_common.contracts import TASKS
+from citadel_contracts import TASKS
 from citadel_monitoring.exporter.metrics import ALL, families
 from citadel_monitoring.exporter.tasks import letter_samples, task_samples
 from tests.unit.monitoring.exporter.scrapes import text_of

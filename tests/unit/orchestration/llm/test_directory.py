@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.errors import InvalidInput
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.llm.directory import Directory
 

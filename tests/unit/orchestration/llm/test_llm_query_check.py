@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from citadel_common.backing.llm import EndpointSettings, LlmSettings
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.steps.llm_query import LlmQuery, LlmQueryParameters
 

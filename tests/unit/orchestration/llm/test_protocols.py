@@ -2,8 +2,8 @@
 
 import pytest
 
-from citadel_common.backing.llm import EndpointSettings
 from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
+from citadel_common.settings.llm import EndpointSettings
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage

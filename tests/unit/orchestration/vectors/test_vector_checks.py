@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.errors import InvalidInput
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.steps.vector_search import VectorSearch, VectorSearchParameters
 from citadel_orchestration.steps.vector_upsert import PointParameters, VectorUpsert, VectorUpsertParameters
 from citadel_orchestration.vectors.store import VectorStore

@@ -21,7 +21,7 @@ from citadel_client.errors import CitadelApiError
 from citadel_client.operations import Operation, get, path_of, query, read_as
 from citadel_client.options import CHUNK_SIZE, DEFAULT_TIMEOUT_S, PARALLEL, CallOptions, RetryPolicy, http_options
 from citadel_client.vectors import Embedded, Embeddings
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     CacheStats,
     HealthResponse,
     HistoryKind,

@@ -13,7 +13,7 @@ from citadel_client.models import CommandResult, RunFilters
 from citadel_client.operations import Operation, Page, dump, get, path_of, post, query, read_as
 from citadel_client.options import Polling
 from citadel_client.streams import Stream
-from citadel_common.contracts.runs import (
+from citadel_contracts.runs import (
     FINISHED,
     RunEvent,
     RunList,

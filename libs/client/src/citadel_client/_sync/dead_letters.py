@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from citadel_client._sync.connection import Connection
 from citadel_client.models import LetterFilters
 from citadel_client.operations import PAGE, Operation, Page, encode, get, path_of, post, query, query_value, read_as
-from citadel_common.contracts.api import (
+from citadel_contracts.api import (
     DeadLetterList,
     DeadLetterRequeued,
     DeadLettersDropped,

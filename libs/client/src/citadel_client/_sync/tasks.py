@@ -11,7 +11,7 @@ from citadel_client._sync.connection import Connection
 from citadel_client.errors import TaskFailed, UnexpectedReply
 from citadel_client.operations import get, path_of
 from citadel_client.options import Polling
-from citadel_common.contracts.api import TaskStatus
+from citadel_contracts.api import TaskStatus
 
 T = TypeVar("T")
 FIRST_POLL_S = 0.05

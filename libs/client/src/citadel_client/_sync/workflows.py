@@ -22,8 +22,8 @@ from citadel_client.models import (
 from citadel_client.ndjson import BatchSource, pieces, replayable
 from citadel_client.operations import Operation, dump, path_of, post, query, read_as
 from citadel_client.options import GROUP
-from citadel_common.contracts.api import FieldError
-from citadel_common.contracts.runs import RunAccepted, SearchHit, SearchResponse, StorePoint, StoreResponse
+from citadel_contracts.api import FieldError
+from citadel_contracts.runs import RunAccepted, SearchHit, SearchResponse, StorePoint, StoreResponse
 
 GROUP_BYTES = 768 * 1024
 """Limit of the points in one request, which the server records as a run and answers within a request's time."""

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from citadel_client.cli.snapshots import Snapshot
-from citadel_common.contracts.api import QueueStats, WorkerInfo
-from citadel_common.contracts.runs import RunSummary
+from citadel_contracts.api import QueueStats, WorkerInfo
+from citadel_contracts.runs import RunSummary
 
 LANES = ("interactive", "standard", "batch")
 COLOURS = {"ok": "green", "degraded": "yellow", "down": "red"}

@@ -11,7 +11,7 @@ from citadel_client import Citadel, LetterFilters
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.terminal import print_json, print_table, say
-from citadel_common.contracts.api import DeadLetterView, LetterFailure
+from citadel_contracts.api import DeadLetterFailure, DeadLetterView
 
 app = typer.Typer(
     help="Dead letters: tasks and messages that were put aside. Needs a key with the scope admin.",
@@ -104,7 +104,7 @@ def requeue(  # noqa: PLR0913, PLR0917  (one per option of the command)
     filters = _filters(queue, task, code, error, since, until)
     _check_means_some(ids, filters, all_)
     requeued: list[str] = []
-    failed: list[LetterFailure] = []
+    failed: list[DeadLetterFailure] = []
     with connect(url, timeout) as citadel:
         _confirm("requeue", citadel, ids, filters, yes)
         for done in citadel.dead_letters.requeue_all(ids or None, everything=all_, **filters):

@@ -11,7 +11,7 @@ import yaml
 
 from citadel_client.cli.exits import UsageError
 from citadel_client.cli.inputs import opened
-from citadel_common.contracts.api import FieldError
+from citadel_contracts.api import FieldError
 
 DATE_TAG = "tag:yaml.org,2002:timestamp"
 

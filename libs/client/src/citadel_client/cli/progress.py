@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from citadel_common.contracts.runs import RunEvent, RunView
+from citadel_contracts.runs import RunEvent, RunView
 
 OVER = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 

@@ -18,7 +18,7 @@ from citadel_client.cli.workflow import WaitTimeout
 from citadel_client.decoders import BatchAnswer
 from citadel_client.terminal import print_json, print_table, say
 from citadel_client.vectors import unpack_array
-from citadel_common.contracts.runs import RunError, RunEvent, RunStatus, RunView
+from citadel_contracts.runs import RunError, RunEvent, RunStatus, RunView
 
 app = typer.Typer(help="Runs of workflows and batches: list, show, follow, steer.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id.")]

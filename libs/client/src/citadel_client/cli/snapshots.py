@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from citadel_client import Citadel
 from citadel_client.errors import CallTimedOut, CitadelApiError, ServerUnreachable
-from citadel_common.contracts.api import DeadLetterList, HealthResponse, QueueStats, WorkerInfo
-from citadel_common.contracts.runs import RunStatus, RunSummary
+from citadel_contracts.api import DeadLetterList, HealthResponse, QueueStats, WorkerInfo
+from citadel_contracts.runs import RunStatus, RunSummary
 
 T = TypeVar("T")
 ROWS = 8

@@ -14,7 +14,7 @@ from citadel_client import Run
 from citadel_client.cli.exits import ExitCode
 from citadel_client.cli.progress import RunProgress, StepProgress
 from citadel_client.terminal import err, print_json, say
-from citadel_common.contracts.runs import RunEvent, RunView
+from citadel_contracts.runs import RunEvent, RunView
 
 COLOURS = {
     "succeeded": "green",

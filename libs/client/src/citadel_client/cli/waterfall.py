@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from citadel_common.contracts.runs import RunEvent, RunView
+from citadel_contracts.runs import RunEvent, RunView
 
 WIDTH = 30
 """Characters of the scale."""

@@ -1,7 +1,7 @@
 """The embedding cache: vectors in Redis, and claims so that the fleet computes each text once.
 
 A cache that is down or slow costs speed, never the request: reads then miss, writes are dropped, claims are
-granted. Calls from concurrent requests are joined (`NaturalBatcher`) into one round trip.
+granted. Calls from concurrent requests are joined (`MicroBatcher`) into one round trip.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ import structlog
 
 from citadel_common.embeddings.keys import CLAIM_SUFFIX, NAMESPACE, STATS_KEY
 from citadel_common.embeddings.vectors import Stored, pack, unpack
-from citadel_common.natural_batch import NaturalBatcher
-from citadel_common.redis import ERRORS
-from citadel_common.settings import CacheSettings
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.settings.common import CacheSettings
+from citadel_common.stores.redis import ERRORS
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -54,7 +54,7 @@ class EmbeddingCache:
     Args:
         client: Client of the cache server, with a short socket timeout.
         settings: Time to live, precision, timeouts.
-        telemetry: Where failures and hits are counted.
+        metrics: Where failures and hits are counted.
         count_misses: False where misses go on to a worker, which looks again and counts them.
     """
 
@@ -62,22 +62,22 @@ class EmbeddingCache:
         self,
         client: "Redis",
         settings: CacheSettings,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
         *,
         count_misses: bool = True,
     ) -> None:
         self._client = client
         self._settings = settings
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._count_misses = count_misses
         self._paused_until = 0.0
         self._unsaved = {"hits": 0, "misses": 0}
         self._saving: asyncio.Task[None] | None = None
-        self._reads: NaturalBatcher[Wanted, Stored | None] = NaturalBatcher(self._read_counted, parallel=2)
+        self._reads: MicroBatcher[Wanted, Stored | None] = MicroBatcher(self._read_counted, parallel=2)
         self._claim_script: Any = client.register_script(_CLAIM)
         self._write_script: Any = client.register_script(_WRITE)
-        self._claims: NaturalBatcher[str, bool] = NaturalBatcher(self._claim)
-        self._writes: NaturalBatcher[tuple[str, Stored | None], None] = NaturalBatcher(self._write, parallel=2)
+        self._claims: MicroBatcher[str, bool] = MicroBatcher(self._claim)
+        self._writes: MicroBatcher[tuple[str, Stored | None], None] = MicroBatcher(self._write, parallel=2)
 
     async def get_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
         """What is stored under `keys`, in order; None where there is nothing.
@@ -95,7 +95,7 @@ class EmbeddingCache:
     def count_hits(self, hits: int) -> None:
         """Adds hits that the caller answered from its own copies of cached vectors."""
         if hits:
-            self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
+            self._metrics.count(names.CACHE_LOOKUPS, hits, outcome="hit")
             self.record(hits=hits, misses=0)
 
     async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
@@ -151,8 +151,8 @@ class EmbeddingCache:
         found = await self._read(wanted)
         hits = sum(stored is not None for stored in found)
         misses = len(found) - hits if self._count_misses else 0
-        self._telemetry.count(names.CACHE_LOOKUPS, hits, outcome="hit")
-        self._telemetry.count(names.CACHE_LOOKUPS, misses, outcome="miss")
+        self._metrics.count(names.CACHE_LOOKUPS, hits, outcome="hit")
+        self._metrics.count(names.CACHE_LOOKUPS, misses, outcome="miss")
         self.record(hits=hits, misses=misses)
         return found
 
@@ -207,7 +207,7 @@ class EmbeddingCache:
                 return await call
         except CACHE_ERRORS as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
-            self._telemetry.count(names.CACHE_FAILURES, 1, operation=operation)
+            self._metrics.count(names.CACHE_FAILURES, 1, operation=operation)
             log.warning("cache_unavailable", operation=operation, error=type(error).__name__)
             return None
 

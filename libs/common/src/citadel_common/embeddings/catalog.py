@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 
-from citadel_common.contracts.api import ModelInfo
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts.api import ModelInfo
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -5,11 +5,11 @@ from typing import Any
 
 import orjson
 
-from citadel_common.contracts.api import ModelInfo
-from citadel_common.contracts.embeddings import InputType, Texts
 from citadel_common.embeddings.catalog import Catalog
 from citadel_common.errors import InvalidInput, UnknownModel
-from citadel_common.settings import LimitSettings
+from citadel_common.settings.common import LimitSettings
+from citadel_contracts.api import ModelInfo
+from citadel_contracts.embeddings import InputType, Texts
 
 
 def as_list(text: Texts) -> list[str]:

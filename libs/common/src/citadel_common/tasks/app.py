@@ -11,11 +11,12 @@ from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
-from citadel_common.contracts import TASKS, AnyTaskSpec, Lane, Queue
-from citadel_common.queues import SENT_AT_HEADER
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks import backend, broker, serializer
+from citadel_common.delivery import transport
+from citadel_common.delivery.queues import SENT_AT_HEADER
+from citadel_common.settings.common import CommonSettings
+from citadel_common.tasks import result_backend, serializer
 from citadel_common.telemetry import messages, tracing
+from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 
 HIDDEN = "..."
 """What stands for arguments where Celery shows them."""
@@ -62,11 +63,11 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
         transport_options: More options of the broker's transport.
     """
     serializer.install()
-    broker.install()
+    transport.install()
     app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
     if queue is not None:
-        app.loader.override_backends = backend.OVERRIDES
+        app.loader.override_backends = result_backend.OVERRIDES
     app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]
     return app
 

@@ -16,18 +16,18 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from citadel_common import logs
-from citadel_common.contracts import Lane, Payload, TaskSpec
 from citadel_common.deadline import Deadline
+from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
+from citadel_common.delivery.accepted_tasks import ClaimResult
+from citadel_common.delivery.delivery_counts import count_delivery
+from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
-from citadel_common.queues import SENT_AT_HEADER
-from citadel_common.redis import ERRORS
-from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
-from citadel_common.tasks.accepted import Claim
-from citadel_common.tasks.deliveries import count_delivery
+from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
 from citadel_common.tasks.payloads import parse_payload
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
-from citadel_common.tasks.verdict import DEADLINE_HEADER, Verdicts, letter_of
 from citadel_common.telemetry import messages, names, spans, tracing
+from citadel_contracts import Lane, Payload, TaskSpec
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -112,23 +112,23 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         """Admission, the handler, and what its end means."""
         self._admit(runtime)
         self._count_wait(runtime)
-        started, outcome, put_aside = time.monotonic(), "ok", False
+        started, outcome, dead_lettered = time.monotonic(), "ok", False
         runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
         try:
             return self._handle(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
-            verdict = Verdicts(self, runtime).on(error)
-            outcome, put_aside = verdict.outcome, verdict.put_aside
+            verdict = FailurePolicy(self, runtime).on(error)
+            outcome, dead_lettered = verdict.outcome, verdict.dead_lettered
             if outcome == "retried":
                 tracing.fail(tracing.current_span(), error)
             raise verdict.to_raise from None
         finally:
             runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
             seconds = time.monotonic() - started
-            _count_end(runtime, self.name, outcome, seconds=seconds, put_aside=put_aside)
+            _count_end(runtime, self.name, outcome, seconds=seconds, dead_lettered=dead_lettered)
             tracing.current_span().set_attribute(spans.OUTCOME, outcome)
-            runtime.telemetry.count(names.TASKS, 1, task=self.name, outcome=outcome)
-            runtime.telemetry.observe(names.TASK_SECONDS, seconds, task=self.name)
+            runtime.metrics.count(names.TASKS, 1, task=self.name, outcome=outcome)
+            runtime.metrics.observe(names.TASK_SECONDS, seconds, task=self.name)
 
     def after_return(self, *_: Any) -> None:
         """Celery's hook after the final outcome is stored: an accepted task is done."""
@@ -168,11 +168,11 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             raise Ignore
         if deliveries > runtime.settings.worker.max_deliveries:
             error = DeliveriesExhausted()
-            runtime.put_aside(letter_of(self, runtime, error, deliveries=deliveries))
-            _count_end(runtime, self.name, error.code, seconds=0.0, put_aside=True)
+            runtime.dead_letter(dead_letter_of(self, runtime, error, deliveries=deliveries))
+            _count_end(runtime, self.name, error.code, seconds=0.0, dead_lettered=True)
             raise error
 
-    def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, Claim]:
+    def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, ClaimResult]:
         """Both default to going ahead when the store does not answer: late is better than never."""
         try:
             deliveries = count_delivery(runtime.results, self.request.id, redelivered=redelivered)
@@ -192,7 +192,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             return
         now, eta = time.time(), request.eta
         meant_for = max(sent_at, _epoch_of(eta)) if isinstance(eta, str) else sent_at
-        runtime.figures.waited(self.name, now - min(meant_for, now))
+        runtime.stats.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
         deadline = Deadline.after(self.spec.soft_limit)
@@ -226,13 +226,13 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return (self.request.headers or {}).get(name) or self.request.get(name)
 
 
-def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float, put_aside: bool) -> None:
+def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float, dead_lettered: bool) -> None:
     """The telemetry's outcome is an error code where a task failed; the fleet's figures keep the two apart."""
     known = _ENDS.get(outcome)
     if known is not None:
-        runtime.figures.ended(task, known, seconds=seconds)
+        runtime.stats.ended(task, known, seconds=seconds)
     else:
-        runtime.figures.ended(task, "dead_lettered" if put_aside else "failed", seconds=seconds, code=outcome)
+        runtime.stats.ended(task, "dead_lettered" if dead_lettered else "failed", seconds=seconds, code=outcome)
 
 
 def _epoch_of(eta: str) -> float:

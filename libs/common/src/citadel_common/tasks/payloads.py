@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from citadel_common.contracts import Payload
 from citadel_common.errors import InvalidInput
 from citadel_common.validation import bad_fields
+from citadel_contracts import Payload
 
 P = TypeVar("P", bound=Payload)
 SHOWN = 5

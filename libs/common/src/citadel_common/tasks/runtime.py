@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from citadel_common.delivery.accepted_tasks import AcceptedTasks
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.errors import CitadelError, UndecodableMessage
-from citadel_common.redis import ERRORS, connect
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks.accepted import AcceptedTasks
-from citadel_common.tasks.broker import is_task_id, task_id_of
-from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry, names
-from citadel_common.worker.figures import Figures
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_common.worker.identity import WorkerIdentity
-from citadel_common.worker.running import Running
+from citadel_common.worker.running_tasks import RunningTasks
+from citadel_common.worker.stats import TaskStats
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -41,9 +41,9 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
-    telemetry: Telemetry = NULL_TELEMETRY
-    running: Running = field(default_factory=Running)
-    figures: Figures = field(default_factory=Figures)
+    metrics: Metrics = NULL_METRICS
+    running: RunningTasks = field(default_factory=RunningTasks)
+    stats: TaskStats = field(default_factory=TaskStats)
     stopping: threading.Event = field(default_factory=threading.Event)
     interrupt: Callable[[], None] = lambda: None
 
@@ -53,7 +53,7 @@ class TaskRuntime:
         app: "Celery",
         settings: CommonSettings,
         identity: WorkerIdentity,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
     ) -> "TaskRuntime":
         """Builds the parts and attaches them to the app."""
         results = connect(settings.results, settings.stores)
@@ -64,15 +64,15 @@ class TaskRuntime:
             results=results,
             accepted=AcceptedTasks(results, settings.accepted),
             dead_letters=DeadLetters(results, ttl=settings.worker.dead_letter_ttl),
-            telemetry=telemetry,
+            metrics=metrics,
         )
         app.citadel = runtime
         return runtime
 
-    def put_aside(self, letter: DeadLetter) -> None:
+    def dead_letter(self, letter: DeadLetter) -> None:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
-        self.telemetry.count(names.DEAD_LETTERS, 1, reason=letter.code)
-        self.figures.put_aside(letter.queue, letter.code)
+        self.metrics.count(names.DEAD_LETTERS, 1, reason=letter.code)
+        self.stats.dead_lettered(letter.queue, letter.code)
         # its message may quote what it failed on: whoever may read the letter finds it there
         log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code)
         try:
@@ -80,12 +80,12 @@ class TaskRuntime:
         except ERRORS as error:
             log.error("dead_letter_lost", id=letter.id, error=type(error).__name__)
 
-    def put_aside_message(self, message: Any, error: CitadelError) -> None:
+    def dead_letter_message(self, message: Any, error: CitadelError) -> None:
         """Keeps a message that cannot become a task, and fails the task if the message names one."""
         headers = message.headers if isinstance(message.headers, dict) else {}
         name = headers.get("task")
         task_id = headers["id"] if is_task_id(headers.get("id")) else None
-        self.put_aside(
+        self.dead_letter(
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
@@ -98,11 +98,11 @@ class TaskRuntime:
         if task_id is not None:
             self._fail(task_id, error)
 
-    def put_aside_raw(self, queue: str, entry: bytes, problem: str) -> None:
+    def dead_letter_raw(self, queue: str, entry: bytes, problem: str) -> None:
         """Keeps a list entry that is no message at all, and fails the task if it names one."""
         error = UndecodableMessage(f"an entry of the queue is no message: {problem}")
         task_id = task_id_of(entry)
-        self.put_aside(
+        self.dead_letter(
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=queue,

@@ -1,5 +1,5 @@
-"""Telemetry: what code may count (`seam`, `names`), the spans it makes (`spans`, `tracing`), and where both go."""
+"""Metrics: what code may count (`seam`, `names`), the spans it makes (`spans`, `tracing`), and where both go."""
 
-from citadel_common.telemetry.seam import NULL_TELEMETRY, NullTelemetry, Telemetry
+from citadel_common.telemetry.metrics import NULL_METRICS, Metrics, NullMetrics
 
-__all__ = ["NULL_TELEMETRY", "NullTelemetry", "Telemetry"]
+__all__ = ["NULL_METRICS", "Metrics", "NullMetrics"]

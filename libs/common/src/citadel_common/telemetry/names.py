@@ -103,7 +103,7 @@ TASK_SECONDS = _seconds("citadel_task_seconds", "Run time of tasks", "task")
 DEAD_LETTERS = _counter(
     "citadel_dead_letters_total", "Tasks and messages put aside; reason: an error code", "reason", unit="letters"
 )
-REAPED = _counter(
+RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
 )
 REPUBLISHED = _counter(

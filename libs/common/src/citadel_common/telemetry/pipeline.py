@@ -19,10 +19,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from citadel_common.settings import TelemetrySettings
+from citadel_common.settings.common import TelemetrySettings
 from citadel_common.telemetry import names, tracing
+from citadel_common.telemetry.metrics import NULL_METRICS, Metrics
 from citadel_common.telemetry.recording import Recorder
-from citadel_common.telemetry.seam import NULL_TELEMETRY, Telemetry
 from citadel_common.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -47,9 +47,9 @@ class CountedExporter(SpanExporter):
         is_well: Whether the last export succeeded.
     """
 
-    def __init__(self, exporter: SpanExporter, telemetry: Telemetry) -> None:
+    def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
         self._exporter = exporter
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._since = math.inf
         self.is_well = True
         self.taken = 0
@@ -70,7 +70,7 @@ class CountedExporter(SpanExporter):
             log.debug("export_crashed", error=type(error).__name__)
         self._since = math.inf
         is_exported = result is SpanExportResult.SUCCESS
-        self._telemetry.count(names.SPANS, len(spans), outcome="exported" if is_exported else "failed")
+        self._metrics.count(names.SPANS, len(spans), outcome="exported" if is_exported else "failed")
         self._tell(is_exported)
         return result
 
@@ -88,12 +88,12 @@ class CountedExporter(SpanExporter):
 class DroppingProcessor(BatchSpanProcessor):
     """A batch processor that drops, and counts, what finds its queue full."""
 
-    def __init__(self, exporter: CountedExporter, telemetry: Telemetry) -> None:
+    def __init__(self, exporter: CountedExporter, metrics: Metrics) -> None:
         self._most = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)
         self._batch = batch = min(self._most, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH))
         delay = _number("OTEL_BSP_SCHEDULE_DELAY", DELAY)
         self._counted = exporter
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._given = 0
         self._lock = threading.Lock()
         super().__init__(exporter, self._most, delay, batch)
@@ -103,7 +103,7 @@ class DroppingProcessor(BatchSpanProcessor):
         waiting = self._given - self._counted.taken
         is_clogged = waiting >= (self._batch if self._counted.is_failing else self._most)
         if is_clogged:
-            self._telemetry.count(names.SPANS, 1, outcome="dropped")
+            self._metrics.count(names.SPANS, 1, outcome="dropped")
         return is_clogged
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -114,13 +114,13 @@ class DroppingProcessor(BatchSpanProcessor):
             is_full = self._given - self._counted.taken >= self._most
             self._given += not is_full
         if is_full:
-            self._telemetry.count(names.SPANS, 1, outcome="dropped")
+            self._metrics.count(names.SPANS, 1, outcome="dropped")
         else:
             super().on_end(span)
 
 
 @contextmanager
-def telemetry_of(settings: TelemetrySettings, *, service: str, serves_metrics: bool = False) -> Iterator[Telemetry]:
+def metrics_of(settings: TelemetrySettings, *, service: str, serves_metrics: bool = False) -> Iterator[Metrics]:
     """Metrics and traces of a process, until the end of the block.
 
     Args:
@@ -128,11 +128,11 @@ def telemetry_of(settings: TelemetrySettings, *, service: str, serves_metrics: b
         service: `service.name` is `citadel-` and this, unless `OTEL_SERVICE_NAME` says another.
         serves_metrics: Whether the process shows its metrics itself, and needs no port of its own for them.
     """
-    telemetry = NULL_TELEMETRY if not (serves_metrics or settings.metrics_port) else _counting()
-    server = None if serves_metrics or not settings.metrics_port else _serve(settings, telemetry)
-    provider = start_tracing(service, telemetry)
+    metrics = NULL_METRICS if not (serves_metrics or settings.metrics_port) else _counting()
+    server = None if serves_metrics or not settings.metrics_port else _serve(settings, metrics)
+    provider = start_tracing(service, metrics)
     try:
-        yield telemetry
+        yield metrics
     finally:
         if provider is not None:
             stop_tracing(provider)
@@ -141,13 +141,13 @@ def telemetry_of(settings: TelemetrySettings, *, service: str, serves_metrics: b
             server.server_close()
 
 
-def start_tracing(service: str, telemetry: Telemetry = NULL_TELEMETRY) -> TracerProvider | None:
+def start_tracing(service: str, metrics: Metrics = NULL_METRICS) -> TracerProvider | None:
     """Begins to export spans, if the environment names a receiver."""
     exporter = _exporter()
     if exporter is None:
         return None
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-    processor = DroppingProcessor(CountedExporter(exporter, telemetry), telemetry)
+    processor = DroppingProcessor(CountedExporter(exporter, metrics), metrics)
     provider.add_span_processor(processor)
     recorder = Recorder(resource=provider.resource, sampler=provider.sampler, on_end=processor.on_end)
     content = os.environ.get(CAPTURE, "").lower() == "true"
@@ -203,19 +203,19 @@ def _number(variable: str, default: int) -> int:
     return int(value) if value.isdecimal() and int(value) > 0 else default
 
 
-def _counting() -> Telemetry:
+def _counting() -> Metrics:
     """Imported late: where processes share their figures, the directory for them must be named before."""
-    from citadel_common.telemetry.metrics import PrometheusTelemetry
+    from citadel_common.telemetry.prometheus import PrometheusMetrics
 
-    return PrometheusTelemetry()
+    return PrometheusMetrics()
 
 
-def _serve(settings: TelemetrySettings, telemetry: Any) -> Any:
+def _serve(settings: TelemetrySettings, metrics: Any) -> Any:
     """The server of the process's own port; a port that cannot be had costs the metrics, not the process."""
     from prometheus_client import start_http_server
 
     try:
-        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, telemetry.registry)
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
     except OSError as error:
         log.error("metrics_not_served", port=settings.metrics_port, error=error.strerror or str(error))
         return None

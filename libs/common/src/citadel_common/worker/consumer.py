@@ -6,8 +6,8 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
+from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
-from citadel_common.tasks.broker import is_task_id
 from citadel_common.tasks.runtime import runtime_of
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         def guarded(message: Any) -> None:
             problem = _problem_of(message)
             if problem is not None:
-                self._put_aside(message, f"the message is refused: {problem}")
+                self._dead_letter(message, f"the message is refused: {problem}")
                 return
             try:
                 handle(message)
@@ -31,7 +31,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
                 raise
             except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the worker)
                 _log.exception("message refused")
-                self._put_aside(message, f"the message is refused: {type(error).__name__}: {error}")
+                self._dead_letter(message, f"the message is refused: {type(error).__name__}: {error}")
 
         return guarded
 
@@ -41,24 +41,24 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """The body is not what its content type says."""
-        self._put_aside(message, f"the message's body cannot be decoded: {exc}")
+        self._dead_letter(message, f"the message's body cannot be decoded: {exc}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  (Celery's signature)
         """No task message of any protocol version."""
-        self._put_aside(message, "the message is no Celery task message: it has no task name")
+        self._dead_letter(message, "the message is no Celery task message: it has no task name")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A task that this worker does not have."""
         name = (message.headers or {}).get("task")
-        self._put_aside(message, f"this queue's workers have no task named {name!r}")
+        self._dead_letter(message, f"this queue's workers have no task named {name!r}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """A content type that is not accepted, or arguments of the wrong shape."""
-        self._put_aside(message, f"the message is refused: {exc}")
+        self._dead_letter(message, f"the message is refused: {exc}")
 
-    def _put_aside(self, message: Any, problem: str) -> None:
+    def _dead_letter(self, message: Any, problem: str) -> None:
         try:
-            runtime_of(self.app).put_aside_message(message, UndecodableMessage(problem))
+            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem))
         finally:
             message.ack_log_error(_log, self.connection_errors)
 

@@ -14,17 +14,17 @@ from celery import signals
 from celery.platforms import SecurityWarning
 
 from citadel_common import logs
-from citadel_common.contracts import Queue
-from citadel_common.secrecy import secrets_of
-from citadel_common.settings import CommonSettings
+from citadel_common.delivery.heartbeats import HeartbeatLoop
+from citadel_common.delivery.worker_registry import held_message_keys
+from citadel_common.redaction import secrets_of
+from citadel_common.settings.common import CommonSettings
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
 from citadel_common.worker.identity import WorkerIdentity
-from citadel_common.worker.presence import unacked_options
-from citadel_common.worker.pulse import Pulse
+from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
 LAST_RESORT = 10.0
@@ -49,23 +49,23 @@ class Service:
     close: Callable[[], None]
 
 
-def run_worker(queue: Queue, settings: CommonSettings, service: Service, telemetry: Telemetry = NULL_TELEMETRY) -> None:
+def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics: Metrics = NULL_METRICS) -> None:
     """Runs a worker until SIGTERM or SIGINT."""
     logs.configure(settings.log, service=queue.value, secrets=secrets_of(settings))
     signals.setup_logging.connect(_keep_logging, weak=False)
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     identity = WorkerIdentity.of_this_process(queue.value)
-    options = unacked_options(identity.id) | {"most_batch": settings.worker.batch_concurrency}
+    options = held_message_keys(identity.id) | {"most_batch": settings.worker.batch_concurrency}
     app = create_app(settings, queue=queue, **options)
-    runtime = TaskRuntime.create(app, settings, identity, telemetry)
-    app.conf.broker_transport_options["on_malformed"] = runtime.put_aside_raw
+    runtime = TaskRuntime.create(app, settings, identity, metrics)
+    app.conf.broker_transport_options["on_malformed"] = runtime.dead_letter_raw
     runtime.interrupt = service.interrupt
     supervisor = supervisor_of()
     health = Health(runtime, supervisor)
     health.start()
     service.start(runtime)
-    pulse = Pulse(runtime)
+    pulse = HeartbeatLoop(runtime)
     _when_ready(runtime, pulse, health)
     _when_told_to_stop(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
@@ -96,7 +96,7 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     }
 
 
-def _when_ready(runtime: TaskRuntime, pulse: Pulse, health: Health) -> None:
+def _when_ready(runtime: TaskRuntime, pulse: HeartbeatLoop, health: Health) -> None:
     """Start of the pulse; after its first beat, word that the worker consumes."""
 
     def ready(**_: Any) -> None:

@@ -1,6 +1,6 @@
 """Embedding backends: Ollama, OpenAI's protocol, and the model in this process."""
 
-from citadel_common.backing.embeddings import BackendSettings
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import Backend
 from citadel_embeddings.settings import EmbeddingsFragment
 

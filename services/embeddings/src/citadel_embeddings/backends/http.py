@@ -10,8 +10,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import orjson
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.errors import BackendRefused, BackendUnavailable
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
 from citadel_embeddings.backends.connections import Answer, Connections, HungUp
 

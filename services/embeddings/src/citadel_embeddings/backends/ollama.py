@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from citadel_common.backing.embeddings import BackendSettings
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.connections import Answer
 from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure

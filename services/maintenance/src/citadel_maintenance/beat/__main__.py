@@ -1,8 +1,8 @@
 """`python -m citadel_maintenance.beat` runs one candidate."""
 
-from citadel_common.loading import loading
+from citadel_common.startup import gc_paused_imports
 
-with loading():
+with gc_paused_imports():
     from citadel_maintenance.beat.process import main
 
 main()

@@ -4,8 +4,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_common.contracts import AnyTaskSpec, Lane
 from citadel_common.timestamps import from_epoch
+from citadel_contracts import AnyTaskSpec, Lane
 from citadel_maintenance.beat.slots import Slots
 
 _IDS = uuid.UUID("5f0f5a0e-52b0-5a3f-9d3c-0c1a7b1e6f2d")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from citadel_common.redis import ERRORS
 from citadel_common.schedule import ScheduledEntry
+from citadel_common.stores.redis import ERRORS
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.timestamps import from_epoch
 from citadel_common.worker.health import touch

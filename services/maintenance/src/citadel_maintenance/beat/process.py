@@ -9,11 +9,11 @@ from types import FrameType
 import structlog
 
 from citadel_common import logs
-from citadel_common.redis import connect
-from citadel_common.secrecy import secrets_of
-from citadel_common.settings import load
+from citadel_common.redaction import secrets_of
+from citadel_common.settings.common import load
+from citadel_common.stores.redis import connect
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor, supervisor_of
-from citadel_common.telemetry.pipeline import telemetry_of
+from citadel_common.telemetry.pipeline import metrics_of
 from citadel_common.worker.identity import WorkerIdentity
 from citadel_maintenance.beat.ledger import Ledger
 from citadel_maintenance.beat.lock import LeaderLock
@@ -34,7 +34,7 @@ def main() -> None:
     """Runs one candidate; a wrong setting ends it with status 78."""
     settings = load(BeatSettings)
     logs.configure(settings.log, service="beat", secrets=secrets_of(settings))
-    with telemetry_of(settings.telemetry, service="beat"):
+    with metrics_of(settings.telemetry, service="beat"):
         _run(settings)
 
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from citadel_common.contracts import TASKS, AnyTaskSpec, Lane
 from citadel_common.errors import InvalidInput
-from citadel_common.settings import CommonSettings, Fragment
+from citadel_common.settings.common import CommonSettings, Fragment
 from citadel_common.tasks.payloads import parse_payload
+from citadel_contracts import TASKS, AnyTaskSpec, Lane
 from citadel_maintenance.beat.built_in import merged
 from citadel_maintenance.beat.durations import Duration
 from citadel_maintenance.beat.entry import Entry

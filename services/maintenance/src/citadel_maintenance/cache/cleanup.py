@@ -8,7 +8,7 @@ A cut-off walk is taken up again where it ended, as long as the server's process
 
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.contracts.maintenance import CacheStatistics
+from citadel_contracts.maintenance import CacheStatistics
 from citadel_maintenance.cache.entries import Entries, Facts
 from citadel_maintenance.cache.models import LiveModels
 from citadel_maintenance.cache.rules import OVER_BUDGET, Ruling, rule

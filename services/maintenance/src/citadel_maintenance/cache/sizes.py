@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from citadel_common.contracts.maintenance import CacheStatistics, ModelEntries
+from citadel_contracts.maintenance import CacheStatistics, ModelEntries
 
 MOST_GROUPS = 1000
 OTHERS = "other own"

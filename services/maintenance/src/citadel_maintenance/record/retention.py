@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 from psycopg.errors import QueryCanceled
 
-from citadel_common.backing.database import Cursor, Database, one
 from citadel_common.errors import StoreUnavailable
+from citadel_common.stores.postgres import Cursor, Database, one
 from citadel_maintenance.settings import MaintenanceFragment
 from citadel_maintenance.upkeep import Job
 

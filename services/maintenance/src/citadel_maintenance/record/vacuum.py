@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from citadel_common.backing.database import Database
-from citadel_common.contracts.maintenance import TableFigures
+from citadel_common.stores.postgres import Database
+from citadel_contracts.maintenance import TableStats
 
 MANY_ROWS = 1000
 """Rows from which a table is worth a word."""
@@ -68,7 +68,7 @@ class Table:
             return 0
         return max(0, round(self.heap_bytes - self.live * self.row_bytes))
 
-    def figures(self) -> TableFigures:
+    def figures(self) -> TableStats:
         """As reported."""
         return {
             "table": self.name,

@@ -1,8 +1,8 @@
 """`python -m citadel_monitoring.exporter` runs the exporter."""
 
-from citadel_common.loading import loading
+from citadel_common.startup import gc_paused_imports
 
-with loading():
+with gc_paused_imports():
     from citadel_monitoring.exporter.process import main
 
 if __name__ == "__main__":

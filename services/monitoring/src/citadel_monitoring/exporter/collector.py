@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from citadel_common.redis import connect
+from citadel_common.stores.redis import connect
 from citadel_monitoring.exporter.metrics import empty_families, families
 from citadel_monitoring.exporter.record import RecordReader
 from citadel_monitoring.exporter.settings import ExporterSettings

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
-from citadel_common.worker.figures import BUCKETS
+from citadel_common.worker.stats import BUCKETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """Observations by bucket, as `figures.BUCKETS` bounds them (not cumulated), and their sum in seconds."""
+    """Observations by bucket, as `stats.BUCKETS` bounds them (not cumulated), and their sum in seconds."""
 
     counts: tuple[float, ...]
     total: float

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from citadel_common import logs
-from citadel_common.secrecy import secrets_of
-from citadel_common.settings import load
+from citadel_common.redaction import secrets_of
+from citadel_common.settings.common import load
 from citadel_common.supervisor import supervisor_of
 from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_monitoring.exporter.collector import PlatformCollector, sources_of

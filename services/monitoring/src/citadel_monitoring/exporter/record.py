@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 import psycopg
 from pydantic import SecretStr
 
-from citadel_common.backing.postgres import PostgresSettings
+from citadel_common.settings.postgres import PostgresSettings
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from citadel_common.backing.postgres import StoredSettings
-from citadel_common.settings import Fragment
+from citadel_common.settings.common import Fragment
+from citadel_common.settings.postgres import StoredSettings
 
 
 class ExporterFragment(Fragment):

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from citadel_common.delivery.dead_letters import COUNTS, parse_counts
+from citadel_common.delivery.queues import QueueState, QueueStateQuery
+from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.embeddings.keys import STATS_KEY
-from citadel_common.queues import QueueReading, QueueState
-from citadel_common.tasks.dead_letters import COUNTS, parse_counts
-from citadel_common.worker.figures import FIGURES, parse_figures
-from citadel_common.worker.presence import Presence
+from citadel_common.worker.stats import STATS, parse_stats
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
@@ -28,23 +28,23 @@ class BrokerReader:
 
     def __init__(self, client: "Redis", *, dead_after: float) -> None:
         self._client = client
-        self._presence = Presence(client)
+        self._presence = WorkerRegistry(client)
         self._oldest = OldestMessages(client)
         self._dead_after = dead_after
 
     def read(self) -> Samples:
         """Four round trips, whatever is queued."""
-        reading = QueueReading(list(self._presence.all()), dead_after=self._dead_after)
+        reading = QueueStateQuery(list(self._presence.all()), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
         reading.ask(pipe)
-        pipe.hgetall(FIGURES)
+        pipe.hgetall(STATS)
         pipe.info("memory")
         *counts, figures, memory = pipe.execute()
         found = [sample for state in reading.answer(counts) for sample in _queue(state)]
         found += [
             Sample(metrics.OLDEST, (queue.value, lane), age) for (queue, lane), age in self._oldest.ages().items()
         ]
-        return [*found, *task_samples(parse_figures(figures)), *_memory("broker", memory)]
+        return [*found, *task_samples(parse_stats(figures)), *_memory("broker", memory)]
 
 
 class ResultReader:

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from citadel_common import errors
-from citadel_common.contracts import TASKS, Queue
-from citadel_common.worker import figures
-from citadel_common.worker.figures import BUCKETS, OUTCOMES, Field
+from citadel_common.worker import stats
+from citadel_common.worker.stats import BUCKETS, OUTCOMES, Field
+from citadel_contracts import TASKS, Queue
 from citadel_monitoring.exporter.metrics import (
     DEAD_LETTERS,
     PUT_ASIDE,
@@ -32,13 +32,13 @@ def task_samples(stored: Iterable[tuple[Field, float]]) -> Iterator[Sample]:
         by_kind[subject, kind][label] = number
     for spec in TASKS:
         task = (spec.queue.value, spec.name)
-        ended = by_kind[spec.name, figures.ENDED]
+        ended = by_kind[spec.name, stats.ENDED]
         yield from (Sample(TASKS_ENDED, (*task, outcome), ended.get(outcome, 0.0)) for outcome in OUTCOMES)
-        yield from _by_code(TASK_FAILURES, task, by_kind[spec.name, figures.FAILURES])
-        yield Sample(TASK_RUNTIME, task, _distribution(by_kind[spec.name, figures.RUNTIME]))
-        yield Sample(TASK_WAIT, task, _distribution(by_kind[spec.name, figures.WAIT]))
+        yield from _by_code(TASK_FAILURES, task, by_kind[spec.name, stats.FAILURES])
+        yield Sample(TASK_RUNTIME, task, _distribution(by_kind[spec.name, stats.RUNTIME]))
+        yield Sample(TASK_WAIT, task, _distribution(by_kind[spec.name, stats.WAIT]))
     for queue in QUEUES:
-        yield from _by_code(PUT_ASIDE, (queue,), by_kind[queue, figures.DEAD_LETTERS])
+        yield from _by_code(PUT_ASIDE, (queue,), by_kind[queue, stats.DEAD_LETTERS])
 
 
 def letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
@@ -62,9 +62,9 @@ def _distribution(numbers: Mapping[str, float]) -> Distribution:
     """Buckets of another version's bounds count to the next bound of ours."""
     counts = [0.0] * len(BUCKETS)
     for label, number in numbers.items():
-        if label != figures.SUM and _is_bound(label):
+        if label != stats.SUM and _is_bound(label):
             counts[bisect_left(BUCKETS, float(label))] += number
-    return Distribution(counts=tuple(counts), total=numbers.get(figures.SUM, 0.0))
+    return Distribution(counts=tuple(counts), total=numbers.get(stats.SUM, 0.0))
 
 
 def _is_bound(label: str) -> bool:

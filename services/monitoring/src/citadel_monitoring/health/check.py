@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from citadel_common.contracts.monitoring import ServiceReport, ServiceStatus
 from citadel_common.deadline import Deadline
+from citadel_contracts.monitoring import ServiceReport, ServiceStatus
 from citadel_monitoring.health.dependencies import Dependency
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from citadel_common.backing.llm import EndpointSettings
+from citadel_common.settings.llm import EndpointSettings
 from citadel_monitoring.health import address
 from citadel_monitoring.health.address import Address
 from citadel_monitoring.health.probes import http, postgres, redis

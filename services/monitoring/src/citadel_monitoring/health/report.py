@@ -1,7 +1,7 @@
 """The report of one health check: services, figures of the machine, and what they mean together."""
 
-from citadel_common.contracts.monitoring import HealthStatus, OverallStatus, ServiceReport
 from citadel_common.timestamps import utc_now
+from citadel_contracts.monitoring import HealthStatus, OverallStatus, ServiceReport
 from citadel_monitoring.health import rule
 from citadel_monitoring.health.check import HealthCheck, Limits
 from citadel_monitoring.health.dependencies import dependencies

@@ -8,7 +8,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from citadel_common.contracts.monitoring import OverallStatus, ServiceHealth, ServiceStatus
+from citadel_contracts.monitoring import OverallStatus, ServiceHealth, ServiceStatus
 
 EVERY_REDIS = ("broker", "results", "cache")
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import psutil
 
-from citadel_common.contracts.monitoring import (
-    CpuMetrics,
-    DiskMetrics,
-    MemoryMetrics,
-    SystemFigures,
-    SystemMetrics,
-)
-from citadel_common.settings import available_cpus
+from citadel_common.settings.common import available_cpus
 from citadel_common.system import cgroup
 from citadel_common.system.cgroup import Cgroup
 from citadel_common.timestamps import utc_now
+from citadel_contracts.monitoring import (
+    CpuMetrics,
+    DiskMetrics,
+    MemoryMetrics,
+    SystemMetrics,
+    SystemStats,
+)
 from citadel_monitoring.settings import MonitoringFragment
 
 GIB = 1024**3
@@ -58,7 +58,7 @@ class Machine:
             "cgroup": group.as_result() if group else None,
         }
 
-    def figures(self, *, at_most: float) -> SystemFigures:
+    def figures(self, *, at_most: float) -> SystemStats:
         """The short form; takes `cpu_sample` seconds, or `at_most`."""
         use, group = self._cpu_use(min(self._settings.cpu_sample, at_most)), self._group()
         memory, disk = memory_metrics(group), self._disk()

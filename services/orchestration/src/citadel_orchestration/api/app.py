@@ -9,9 +9,9 @@ import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from citadel_common.contracts.api import Problem
 from citadel_common.errors import CitadelError
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
+from citadel_contracts.api import Problem
 from citadel_orchestration.api.batches import routes as batches
 from citadel_orchestration.api.collections import routes as collections
 from citadel_orchestration.api.dead_letters import routes as dead_letters
@@ -36,7 +36,7 @@ from citadel_orchestration.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> Any:
+def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS) -> Any:
     """The ASGI application."""
     stores = Stores.of(settings)
     app = FastAPI(
@@ -45,7 +45,7 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(settings, stores, telemetry),
+        lifespan=_lifespan(settings, stores, metrics),
         responses={"default": {"model": Problem, "description": "A problem document (RFC 9457)"}},
     )
     for handled in (CitadelError, HTTPException, Exception):
@@ -60,14 +60,14 @@ def create_app(settings: ApiSettings, telemetry: Telemetry = NULL_TELEMETRY) -> 
         Auth(api.keys),
         RateLimit(stores.results, api.rate_per_minute),
         BodyLimit(api.max_body_bytes, api.max_batch_bytes),
-        telemetry,
+        metrics,
     )
 
 
-def _lifespan(settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Any:
+def _lifespan(settings: ApiSettings, stores: Stores, metrics: Metrics) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services = Services.of(settings, stores, telemetry)
+        services = Services.of(settings, stores, metrics)
         app.state.services = services
         await services.start()
         _settle_memory()

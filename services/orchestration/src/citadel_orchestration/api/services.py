@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.catalog import CatalogReader
-from citadel_common.redis import connect_async, redacted
-from citadel_common.telemetry import Telemetry
+from citadel_common.stores.redis import connect_async, redacted
+from citadel_common.telemetry import Metrics
 from citadel_orchestration.api.batches.service import Batches
 from citadel_orchestration.api.dead_letters.service import Letters
 from citadel_orchestration.api.embeddings.compute import Computation
@@ -65,7 +65,7 @@ class Services:
     stores: Stores
     cache: EmbeddingCache
     models: KnownModels
-    telemetry: Telemetry
+    metrics: Metrics
     publisher: Publisher
     acceptance: Acceptance
     results: Results
@@ -81,20 +81,20 @@ class Services:
     history: History
 
     @classmethod
-    def of(cls, settings: ApiSettings, stores: Stores, telemetry: Telemetry) -> Self:
+    def of(cls, settings: ApiSettings, stores: Stores, metrics: Metrics) -> Self:
         """Builds the parts."""
         api = settings.api
-        cache = EmbeddingCache(stores.cache, settings.cache, telemetry, count_misses=False)
+        cache = EmbeddingCache(stores.cache, settings.cache, metrics, count_misses=False)
         models = KnownModels(CatalogReader(stores.results, refresh=0.0))
         publisher, results = Publisher(settings), Results(stores.results)
         backlog = Backlog(stores.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
         computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
         fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
-        record = Record(settings, stores.results, telemetry)
+        record = Record(settings, stores.results, metrics)
         history = History(stores.results, timeout=settings.stores.timeout)
         return cls(
             settings=settings,
-            telemetry=telemetry,
+            metrics=metrics,
             stores=stores,
             cache=cache,
             models=models,

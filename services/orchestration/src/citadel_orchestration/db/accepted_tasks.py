@@ -1,6 +1,6 @@
 """The record of accepted tasks: a row for each that was answered with 202, until it has ended.
 
-Redis holds the same, and more, for as long as it is not emptied; see `citadel_common.tasks.accepted`.
+Redis holds the same, and more, for as long as it is not emptied; see `citadel_common.delivery.accepted_tasks`.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import Cursor
+from citadel_common.delivery.accepted_tasks import TaskMessage
 from citadel_common.errors import StoreUnavailable
-from citadel_common.tasks.accepted import Envelope
+from citadel_common.stores.postgres import Cursor
 
 _ADD = """
 INSERT INTO accepted_tasks (task_id, name, kwargs, lane, trace, due_at)
@@ -28,7 +28,7 @@ WHERE task_id = ANY(%s)
 """
 
 
-def add(cursor: Cursor, tasks: Sequence[Envelope], *, first_look: float) -> None:
+def add(cursor: Cursor, tasks: Sequence[TaskMessage], *, first_look: float) -> None:
     """Records tasks; `first_look` is in seconds from now.
 
     Raises:
@@ -57,11 +57,11 @@ def due(cursor: Cursor, limit: int) -> list[str]:
     return [task_id for (task_id,) in cursor.fetchall()]
 
 
-def envelope_of(cursor: Cursor, task_id: str) -> Envelope:
+def envelope_of(cursor: Cursor, task_id: str) -> TaskMessage:
     """All that is needed to publish a task of `due` again."""
     cursor.execute("SELECT name, kwargs, lane, trace FROM accepted_tasks WHERE task_id = %s", [task_id])
     [(name, kwargs, lane, trace)] = cursor.fetchall()
-    return Envelope(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane, trace=trace or {})
+    return TaskMessage(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane, trace=trace or {})
 
 
 def forget(cursor: Cursor, task_ids: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import Cursor, Database
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_orchestration.db.models import StepRef
 
 STEP = "chunks"

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from citadel_common.contracts.runs import FINISHED
+from citadel_contracts.runs import FINISHED
 
 NO_ITEM = -1
 """`item` of a step that is not an item of a `for_each`."""

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import Cursor, one
 from citadel_common.errors import Conflict, NotFound
+from citadel_common.stores.postgres import Cursor, one
 from citadel_orchestration.db.models import NewRun
 from citadel_orchestration.db.transaction import CHANNEL
 

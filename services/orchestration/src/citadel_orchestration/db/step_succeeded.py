@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from citadel_common.backing.database import Database
+from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
 
 _SUCCEEDED = "SELECT * FROM step_succeeded(%s, %s, %s, %s, %s, %s, %s, %s)"

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import Cursor, Database
 from citadel_common.errors import CitadelError
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_orchestration.db.models import (
     FINAL_STEP_STATES,
     NO_ITEM,

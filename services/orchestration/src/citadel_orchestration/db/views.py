@@ -10,9 +10,9 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import Cursor, one
-from citadel_common.contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_common.errors import InvalidInput, NotFound
+from citadel_common.stores.postgres import Cursor, one
+from citadel_contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_orchestration.db import batches
 from citadel_orchestration.definition.definition import Definition
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from citadel_common.contracts import Queue
+from citadel_contracts import Queue
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.definition.graph import mermaid, order
 from citadel_orchestration.definition.template import holds_expression

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
-from citadel_common.backing.database import Database
-from citadel_common.tasks.accepted import AcceptedTasks, Envelope, State
+from citadel_common.delivery.accepted_tasks import AcceptedTasks, State, TaskMessage
+from citadel_common.stores.postgres import Database
 from citadel_orchestration.db import accepted_tasks
 from citadel_orchestration.engine.publisher import FAILURES
 
@@ -37,7 +37,7 @@ class AcceptedTasksSweep:
         *,
         database: Database,
         tasks: AcceptedTasks,
-        publish: Callable[[Envelope], None],
+        publish: Callable[[TaskMessage], None],
         wiped: Callable[[], bool],
         first_look: float,
     ) -> None:
@@ -88,7 +88,7 @@ class AcceptedTasksSweep:
             found[state].append(task_id)
         return found
 
-    def _restore(self, envelope: Envelope) -> None:
+    def _restore(self, envelope: TaskMessage) -> None:
         """A task that is registered and not published is the pulse's to publish."""
         self._tasks.add(envelope)
         self._publish(envelope)

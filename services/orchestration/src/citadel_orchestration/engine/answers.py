@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import ValidationError
 
-from citadel_common.contracts.workflows import EMBEDDED, StepEmbedded
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts.workflows import EMBEDDED, StepEmbedded
 from citadel_orchestration.engine.fair_threads import FairThreads
 
 if TYPE_CHECKING:

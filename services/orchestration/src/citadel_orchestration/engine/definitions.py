@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import Cursor
+from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import runs
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.loading import load

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import structlog
 
-from citadel_common.backing.database import Database
-from citadel_common.contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
+from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import messages, tracing
+from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces, vectors

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from citadel_common.backing.database import Database, one
 from citadel_common.errors import CitadelError
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.stores.postgres import Database, one
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import FINAL_STEP_STATES, NO_ITEM, Effects, StepRef
 from citadel_orchestration.db.transaction import RunTransaction, run_transaction
 from citadel_orchestration.definition.definition import Definition, Step
@@ -29,7 +29,7 @@ class Following:
         owner: Name under which steps are leased; None for a caller that executes none.
         lease: Seconds a lease lasts without renewal, and until a step whose message was lost is found.
         max_output_bytes: Bytes in the output of one step.
-        telemetry: Counts what ends.
+        metrics: Counts what ends.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Following:
         owner: str | None,
         lease: float,
         max_output_bytes: int,
-        telemetry: Telemetry = NULL_TELEMETRY,
+        metrics: Metrics = NULL_METRICS,
     ) -> None:
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._database = database
         self._definitions = definitions
         self._finish = finish
@@ -72,9 +72,9 @@ class Following:
     def _tell(self, tx: RunTransaction, types: list[str]) -> None:
         """Counts, and makes the spans of, what has ended, after the commit."""
         for attempt, kind in zip(tx.effects.attempts, types, strict=True):
-            traces.tell_attempt(attempt, tx.run.trace, kind, self._telemetry)
+            traces.tell_attempt(attempt, tx.run.trace, kind, self._metrics)
         if tx.effects.ended is not None:
-            traces.tell_run(tx.effects.ended, self._telemetry)
+            traces.tell_run(tx.effects.ended, self._metrics)
 
     def _definition(self, tx: RunTransaction) -> Definition:
         return self._definitions.get(tx.run.run_id, tx.cursor)

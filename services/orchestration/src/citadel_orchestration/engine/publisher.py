@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 
-from citadel_common.contracts import EMBED_STEPS, RUN_STEP
-from citadel_common.contracts.workflows import EmbedStep
 from citadel_common.errors import StoreUnavailable
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
+from citadel_contracts import EMBED_STEPS, RUN_STEP
+from citadel_contracts.workflows import EmbedStep
 from citadel_orchestration.db.models import StepRef
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from citadel_common.backing.database import Cursor, Database, one
-from citadel_common.contracts.workflows import ExecuteWorkflowResult
 from citadel_common.errors import StoreUnavailable
-from citadel_common.redis import ERRORS
+from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import utc_now
+from citadel_contracts.workflows import ExecuteWorkflowResult
 from citadel_orchestration.db.models import EndedRun
 from citadel_orchestration.db.runs import BETWEEN_TASKS
 from citadel_orchestration.engine.definitions import Definitions

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import one
 from citadel_common.errors import ExpressionFailed, InvalidInput
+from citadel_common.stores.postgres import one
 from citadel_orchestration.db.models import FINAL_STEP_STATES
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Definition

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import Cursor
+from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import runs
 from citadel_orchestration.db.models import NO_ITEM, StepRef
 from citadel_orchestration.definition.template import References

@@ -5,11 +5,11 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import one
 from citadel_common.errors import (
     Conflict,
     NotFound,
 )
+from citadel_common.stores.postgres import one
 from citadel_orchestration.db import runs
 from citadel_orchestration.db.models import Effects, StepRef
 from citadel_orchestration.db.transaction import RunTransaction

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.contracts import Lane
+from citadel_contracts import Lane
 from citadel_orchestration.db.models import NewRun, ParentStep
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.limits import DefinitionLimits

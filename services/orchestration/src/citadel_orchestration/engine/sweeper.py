@@ -14,8 +14,8 @@ from uuid import UUID
 
 import structlog
 
-from citadel_common.backing.database import Database
 from citadel_common.errors import CitadelError, StoreUnavailable
+from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.transitions import Transitions

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from opentelemetry.trace import SpanContext
 
-from citadel_common.telemetry import Telemetry, names, spans, tracing
+from citadel_common.telemetry import Metrics, names, spans, tracing
 from citadel_orchestration.db.models import NO_ITEM, EndedAttempt, EndedRun, StepRef
 
 Trace = dict[str, str]
@@ -44,17 +44,17 @@ def of_attempt(trace: Trace | None, ref: StepRef, attempt: int) -> SpanContext |
     return tracing.sibling(root, ref.run_id, ref.step_id, ref.item, attempt) if root.is_valid else None
 
 
-def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, telemetry: Telemetry) -> None:
+def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, metrics: Metrics) -> None:
     """Counts an attempt that has ended, and makes its span.
 
     Args:
         attempt: As recorded.
         trace: That of its run.
         kind: The step's type.
-        telemetry: Counts it.
+        metrics: Counts it.
     """
-    telemetry.count(names.STEPS, 1, type=kind, outcome=attempt.outcome)
-    telemetry.observe(names.STEP_SECONDS, max(0.0, (attempt.ended - attempt.began).total_seconds()), type=kind)
+    metrics.count(names.STEPS, 1, type=kind, outcome=attempt.outcome)
+    metrics.observe(names.STEP_SECONDS, max(0.0, (attempt.ended - attempt.began).total_seconds()), type=kind)
     ref, context = attempt.ref, of_attempt(trace, attempt.ref, attempt.number)
     if context is None:
         return
@@ -79,13 +79,13 @@ def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, telemetr
     )
 
 
-def tell_run(ended: EndedRun, telemetry: Telemetry) -> None:
+def tell_run(ended: EndedRun, metrics: Metrics) -> None:
     """Counts a run that has ended, and makes its root span."""
     if ended.created_at is None or ended.finished_at is None:
         return
-    telemetry.count(names.RUNS, 1, kind=ended.kind, outcome=ended.status)
+    metrics.count(names.RUNS, 1, kind=ended.kind, outcome=ended.status)
     seconds = (ended.finished_at - ended.created_at).total_seconds()
-    telemetry.observe(names.RUN_SECONDS, max(0.0, seconds), kind=ended.kind)
+    metrics.observe(names.RUN_SECONDS, max(0.0, seconds), kind=ended.kind)
     trace = ended.trace
     if trace is None or not tracing.is_on():
         return

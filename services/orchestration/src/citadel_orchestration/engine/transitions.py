@@ -11,7 +11,6 @@ from uuid import UUID
 import orjson
 from psycopg.types.json import Jsonb
 
-from citadel_common.backing.database import one
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import (
     CitadelError,
@@ -21,6 +20,7 @@ from citadel_common.errors import (
     SubRunFailed,
     WorkerLost,
 )
+from citadel_common.stores.postgres import one
 from citadel_orchestration.db import batches, runs, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, EndedRun, NewRun, StepClaim, StepRef
 from citadel_orchestration.db.step_succeeded import step_succeeded
@@ -266,7 +266,7 @@ class Transitions(Steering):
             lease=self.lease,
         )
         if effects is not None:
-            traces.tell_attempt(effects.attempts[0], effects.claims[0].trace, step.type.name, self._telemetry)
+            traces.tell_attempt(effects.attempts[0], effects.claims[0].trace, step.type.name, self._metrics)
         return effects
 
     def _conclude(

@@ -6,9 +6,9 @@ of other types go on when their vectors have come.
 
 from typing import Any
 
-from citadel_common.contracts.workflows import EmbeddedPart, EmbedPart, StepEmbedded
 from citadel_common.embeddings.vectors import from_base64
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, by_code
+from citadel_contracts.workflows import EmbeddedPart, EmbedPart, StepEmbedded
 from citadel_orchestration.steps.base import Parameters, StepType, Vectors, Wanted
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep, output_of_vectors
 from citadel_orchestration.steps.embedding_chunk import ChunkParameters, EmbeddingChunk

@@ -3,7 +3,7 @@
 import uuid
 from typing import TYPE_CHECKING
 
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import orjson
 from opentelemetry.trace import Span
 
-from citadel_common.backing.llm import EndpointSettings
+from citadel_common.settings.llm import EndpointSettings
 from citadel_common.telemetry import spans, tracing
 from citadel_orchestration.llm.question import Answer, Question
 

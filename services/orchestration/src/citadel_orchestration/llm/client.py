@@ -1,8 +1,8 @@
 """All LLM endpoints of a process."""
 
-from citadel_common.backing.llm import LlmSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidInput
+from citadel_common.settings.llm import LlmSettings
 from citadel_orchestration.llm.directory import Directory
 from citadel_orchestration.llm.endpoint import Endpoint
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from citadel_common.backing.llm import EndpointSettings, LlmSettings
 from citadel_common.errors import InvalidInput
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 
 _PORTS = {"http": 80, "https": 443}
 _ROUTES = frozenset(

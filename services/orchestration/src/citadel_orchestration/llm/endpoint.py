@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import httpx
 import orjson
 
-from citadel_common.backing.llm import EndpointSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
+from citadel_common.settings.llm import EndpointSettings
 from citadel_common.telemetry import tracing
 from citadel_orchestration.cancelling import cancelled_once
 from citadel_orchestration.llm.chat_span import chat_span, note_answer

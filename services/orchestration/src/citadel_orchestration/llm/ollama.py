@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from citadel_common.backing.llm import EndpointSettings
+from citadel_common.settings.llm import EndpointSettings
 from citadel_orchestration.llm.question import Piece, Question, Usage
 
 _OPTION_NAMES = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}

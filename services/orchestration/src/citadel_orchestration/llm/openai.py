@@ -6,8 +6,8 @@ Source: OpenAI's API reference, chat completions; server-sent events as in the H
 from collections.abc import Mapping
 from typing import Any
 
-from citadel_common.backing.llm import EndpointSettings
 from citadel_common.errors import LlmRefused
+from citadel_common.settings.llm import EndpointSettings
 from citadel_orchestration.llm.question import Piece, Question, Usage
 
 STREAM_TYPE = "text/event-stream"

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from citadel_common.contracts.embeddings import InputType
 from citadel_common.deadline import Deadline
+from citadel_contracts.embeddings import InputType
 
 Output = dict[str, Any]
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from citadel_common.contracts.embeddings import Dimensions, InputType, Texts
 from citadel_common.errors import InvalidInput
+from citadel_contracts.embeddings import Dimensions, InputType, Texts
 from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Vectors, Wanted
 from citadel_orchestration.vectors.sources import required_vectors
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from citadel_common.contracts.embeddings import BatchRequest
+from citadel_contracts.embeddings import BatchRequest
 from citadel_orchestration.steps.base import Output, Parameters, StepCall, StepType
 
 

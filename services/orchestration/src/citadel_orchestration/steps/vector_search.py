@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from citadel_common.contracts.embeddings import Dimensions, InputType
 from citadel_common.errors import VectorStoreRefused
+from citadel_contracts.embeddings import Dimensions, InputType
 from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Wanted
 from citadel_orchestration.vectors.filters import read_filter
 from citadel_orchestration.vectors.sources import (

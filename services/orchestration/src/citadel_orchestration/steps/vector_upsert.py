@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from citadel_common.contracts.embeddings import Dimensions, InputType
+from citadel_contracts.embeddings import Dimensions, InputType
 from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Wanted
 from citadel_orchestration.vectors.points import Point, PointId, point_id
 from citadel_orchestration.vectors.sources import (

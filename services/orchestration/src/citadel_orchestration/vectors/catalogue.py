@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from citadel_common.errors import CitadelError
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_orchestration.vectors.store import VectorStore
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from citadel_common.backing.qdrant import QdrantSettings
+    from citadel_common.settings.qdrant import QdrantSettings
 
 
 class Connection(Protocol):

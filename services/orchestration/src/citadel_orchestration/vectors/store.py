@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from citadel_common.backing.qdrant import QdrantSettings
 from citadel_common.deadline import Deadline
 from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
+from citadel_common.settings.qdrant import QdrantSettings
 from citadel_common.telemetry import spans, tracing
 from citadel_orchestration.vectors.connection import Connection, connect
 from citadel_orchestration.vectors.filters import read_filter

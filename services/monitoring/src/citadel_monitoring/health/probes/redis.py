@@ -5,8 +5,8 @@ import contextlib
 import redis
 from pydantic import SecretStr
 
-from citadel_common.redis import ERRORS, connect_async
-from citadel_common.settings import StoreSettings
+from citadel_common.settings.common import StoreSettings
+from citadel_common.stores.redis import ERRORS, connect_async
 
 REFUSALS = (
     redis.exceptions.AuthenticationError,

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from citadel_common.contracts import Queue
-from citadel_common.contracts.embeddings import EncodingFormat
-from citadel_common.contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
 from citadel_common.errors import InvalidInput, StoreUnavailable
 from citadel_common.validation import bad_fields
+from citadel_contracts import Queue
+from citadel_contracts.embeddings import EncodingFormat
+from citadel_contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
 from citadel_orchestration.api.batches.upload import lines_of
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.body_limit import STREAMED_PATH, is_ndjson

@@ -14,15 +14,15 @@ import orjson
 import psycopg
 from pydantic import ValidationError
 
-from citadel_common.backing.database import Cursor
-from citadel_common.contracts import Lane
-from citadel_common.contracts.embeddings import BatchRequest, EncodingFormat
-from citadel_common.contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.embeddings.vectors import from_base64
 from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
-from citadel_common.settings import LimitSettings
+from citadel_common.settings.common import LimitSettings
+from citadel_common.stores.postgres import Cursor
 from citadel_common.validation import bad_fields
+from citadel_contracts import Lane
+from citadel_contracts.embeddings import BatchRequest, EncodingFormat
+from citadel_contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
 from citadel_orchestration.api.runs.service import Runs, patiently
 from citadel_orchestration.db import batches
 from citadel_orchestration.db.models import NewRun, StepRef

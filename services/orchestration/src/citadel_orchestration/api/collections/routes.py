@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts import Lane
-from citadel_common.contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidDefinition, InvalidInput
+from citadel_contracts import Lane
+from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.errors import InvalidBody
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of

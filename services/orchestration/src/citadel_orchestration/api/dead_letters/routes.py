@@ -8,7 +8,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import (
+from citadel_common.delivery.dead_letter_index import DeadLetterFilter
+from citadel_common.errors import InvalidInput
+from citadel_common.validation import bad_fields
+from citadel_contracts.api import (
     MOST_LETTERS,
     DeadLetterList,
     DeadLetterRequeued,
@@ -17,9 +20,6 @@ from citadel_common.contracts.api import (
     DeadLettersRequeued,
     DeadLetterView,
 )
-from citadel_common.errors import InvalidInput
-from citadel_common.tasks.letter_index import LetterFilter
-from citadel_common.validation import bad_fields
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.query import flag_of, number_of, time_of
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
@@ -133,9 +133,9 @@ def _check_means_some(asked: DeadLetterSelection) -> None:
         raise InvalidInput.at("ids", "stand alone: leave out the filters")
 
 
-def _filter(asked: DeadLetterSelection) -> LetterFilter:
+def _filter(asked: DeadLetterSelection) -> DeadLetterFilter:
     since, until = time_of(asked.since, "since"), time_of(asked.until, "until")
-    return LetterFilter(
+    return DeadLetterFilter(
         queue=asked.queue,
         task=asked.task,
         code=asked.code,

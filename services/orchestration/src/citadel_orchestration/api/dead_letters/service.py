@@ -6,26 +6,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from citadel_common.contracts.api import (
+from citadel_common.deadline import Deadline
+from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
+from citadel_common.delivery.dead_letter_index import DeadLetterFilter, DeadLetterHead
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.requeue import Requeue
+from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.app import create_app
+from citadel_common.timestamps import from_epoch
+from citadel_contracts.api import (
+    DeadLetterCount,
+    DeadLetterFailure,
     DeadLetterList,
     DeadLetterRequeued,
     DeadLettersDropped,
     DeadLettersRequeued,
     DeadLetterSummary,
     DeadLetterView,
-    LetterCount,
-    LetterFailure,
 )
-from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
-from citadel_common.redis import ERRORS, connect
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks.accepted import HEADER as ACCEPTED_HEADER
-from citadel_common.tasks.app import create_app
-from citadel_common.tasks.dead_letters import DeadLetter, DeadLetters
-from citadel_common.tasks.letter_index import LetterFilter, LetterHead
-from citadel_common.tasks.requeue import Requeue
-from citadel_common.timestamps import from_epoch
 
 T = TypeVar("T")
 THREADS = 2
@@ -44,7 +44,7 @@ class Letters:
         self._requeue = Requeue(self._app, self._store, self._client)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="letters")
 
-    async def page(self, where: LetterFilter, *, cursor: str | None, limit: int) -> DeadLetterList:
+    async def page(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLetterList:
         """Letters that fit, newest first, and how many there are in all."""
         return await self._in_thread(lambda: self._page(where, cursor, limit))
 
@@ -70,7 +70,7 @@ class Letters:
         """Publishes the tasks of these letters again."""
         return await self._in_thread(lambda: self._requeue_each(ids, Deadline.after(PATIENCE))[0])
 
-    async def requeue_all(self, where: LetterFilter, *, cursor: str | None, limit: int) -> DeadLettersRequeued:
+    async def requeue_all(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLettersRequeued:
         """Publishes the tasks of letters that fit again, at most `limit`."""
         return await self._in_thread(lambda: self._requeue_page(where, cursor, limit))
 
@@ -83,7 +83,7 @@ class Letters:
         if not await self._in_thread(lambda: self._store.drop([letter_id])):
             raise _missing(letter_id)
 
-    async def drop_all(self, where: LetterFilter, *, cursor: str | None, limit: int) -> DeadLettersDropped:
+    async def drop_all(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLettersDropped:
         """Removes letters that fit, at most `limit`."""
         return await self._in_thread(lambda: self._drop_page(where, cursor, limit))
 
@@ -106,17 +106,17 @@ class Letters:
             raise _missing(letter_id)
         return letter
 
-    def _page(self, where: LetterFilter, cursor: str | None, limit: int) -> DeadLetterList:
+    def _page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLetterList:
         page = self._store.page(where, cursor=cursor, limit=limit)
         counts = sorted(self._store.counts().items())
         return DeadLetterList(
             letters=[_summary(head) for head in page.heads],
             next_cursor=page.cursor,
             total=self._store.count(),
-            counts=[LetterCount(queue=queue, code=code, count=count) for (queue, code), count in counts],
+            counts=[DeadLetterCount(queue=queue, code=code, count=count) for (queue, code), count in counts],
         )
 
-    def _requeue_page(self, where: LetterFilter, cursor: str | None, limit: int) -> DeadLettersRequeued:
+    def _requeue_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersRequeued:
         page = self._store.page(where, cursor=cursor, limit=limit)
         done, dealt_with = self._requeue_each([head.id for head in page.heads], Deadline.after(PATIENCE))
         if dealt_with == len(page.heads):
@@ -131,7 +131,7 @@ class Letters:
             StoreUnavailable: Nothing could be requeued, since a store does not answer.
         """
         requeued: list[str] = []
-        failed: list[LetterFailure] = []
+        failed: list[DeadLetterFailure] = []
         for letter_id in ids:
             if deadline.remaining <= 0:
                 break
@@ -141,10 +141,10 @@ class Letters:
             except CitadelError as error:
                 if isinstance(error, StoreUnavailable) and not requeued:
                     raise
-                failed.append(LetterFailure(id=letter_id, code=error.code, message=error.message))
+                failed.append(DeadLetterFailure(id=letter_id, code=error.code, message=error.message))
         return DeadLettersRequeued(requeued=requeued, failed=failed), len(requeued) + len(failed)
 
-    def _drop_page(self, where: LetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
+    def _drop_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
         page = self._store.page(where, cursor=cursor, limit=limit)
         return DeadLettersDropped(dropped=self._store.drop([head.id for head in page.heads]), next_cursor=page.cursor)
 
@@ -153,7 +153,7 @@ def _missing(letter_id: str) -> NotFound:
     return NotFound(f"there is no dead letter {letter_id!r}")
 
 
-def _summary(head: LetterHead) -> DeadLetterSummary:
+def _summary(head: DeadLetterHead) -> DeadLetterSummary:
     return DeadLetterSummary.model_validate(vars(head) | {"at": from_epoch(head.at)})
 
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts import WARM_EMBEDDING_CACHE
-from citadel_common.contracts.api import CacheStats, CacheWarmRequest, TaskAccepted
 from citadel_common.embeddings.cache import CACHE_ERRORS
 from citadel_common.embeddings.requests import check_texts, find_model
+from citadel_contracts import WARM_EMBEDDING_CACHE
+from citadel_contracts.api import CacheStats, CacheWarmRequest, TaskAccepted
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.api.tasks.accepting import accepted

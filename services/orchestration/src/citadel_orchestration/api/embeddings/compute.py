@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_common.contracts import GENERATE_EMBEDDING, Lane
-from citadel_common.contracts.api import EmbeddingsRequest
-from citadel_common.contracts.embeddings import GenerateEmbeddingResult, ItemError
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, InvalidInput, Overloaded, TextRejected, by_code
+from citadel_contracts import GENERATE_EMBEDDING, Lane
+from citadel_contracts.api import EmbeddingsRequest
+from citadel_contracts.embeddings import GenerateEmbeddingResult, ItemError
 from citadel_orchestration.api.embeddings.responses import Piece, fragment_of_base64
 from citadel_orchestration.api.tasks.backlog import Backlog
 from citadel_orchestration.api.tasks.publish import Publisher

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import orjson
 
-from citadel_common.contracts.embeddings import EncodingFormat
 from citadel_common.embeddings.vectors import Vector, from_base64, to_base64
+from citadel_contracts.embeddings import EncodingFormat
 
 
 class Piece(NamedTuple):

@@ -5,13 +5,6 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts import GENERATE_EMBEDDING
-from citadel_common.contracts.api import (
-    EmbeddingsRequest,
-    EmbeddingsResponse,
-    EmbeddingTaskRequest,
-    TaskAccepted,
-)
 from citadel_common.embeddings.requests import (
     check_dimensions,
     check_not_empty,
@@ -20,6 +13,13 @@ from citadel_common.embeddings.requests import (
     find_model,
 )
 from citadel_common.errors import CitadelError, InvalidInput
+from citadel_contracts import GENERATE_EMBEDDING
+from citadel_contracts.api import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    EmbeddingTaskRequest,
+    TaskAccepted,
+)
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.api.services import Services

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from citadel_common.contracts.api import EmbeddingsRequest, ModelInfo
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import (
@@ -16,7 +15,8 @@ from citadel_common.embeddings.requests import (
     find_model,
     prefix_of,
 )
-from citadel_common.settings import LimitSettings
+from citadel_common.settings.common import LimitSettings
+from citadel_contracts.api import EmbeddingsRequest, ModelInfo
 from citadel_orchestration.api.embeddings.compute import Computation, Work
 from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.api.embeddings.memory_cache import HotCache

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from citadel_common import logs
 from citadel_common.errors import CitadelError
-from citadel_common.telemetry import Telemetry, names, tracing
+from citadel_common.telemetry import Metrics, names, tracing
 from citadel_orchestration.api.http.auth import OPEN_PATHS, Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.problems import response_to, unforeseen
@@ -43,12 +43,12 @@ class Exchange:
 class Gate:
     """The middleware around the application."""
 
-    def __init__(self, app: Any, auth: Auth, rate: RateLimit, limit: BodyLimit, telemetry: Telemetry) -> None:
+    def __init__(self, app: Any, auth: Auth, rate: RateLimit, limit: BodyLimit, metrics: Metrics) -> None:
         self._app = app
         self._auth = auth
         self._rate = rate
         self._limit = limit
-        self._telemetry = telemetry
+        self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
@@ -86,8 +86,8 @@ class Gate:
         path = getattr(scope.get("route"), "path", "")
         note_end(tracing.current_span(), scope, path, status)
         route = path or "none"
-        self._telemetry.count(names.API_REQUESTS, 1, route=route, status=str(status))
-        self._telemetry.observe(names.API_SECONDS, seconds, route=route)
+        self._metrics.count(names.API_REQUESTS, 1, route=route, status=str(status))
+        self._metrics.observe(names.API_SECONDS, seconds, route=route)
         level = logging.WARNING if status >= 500 else logging.INFO if status >= 400 else logging.DEBUG
         if _stdlib_log.isEnabledFor(level):
             duration = round(seconds * 1000, 2)

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import FieldError, Problem
 from citadel_common.errors import BackendUnavailable, CitadelError, InvalidDefinition, InvalidInput, Overloaded
+from citadel_contracts.api import FieldError, Problem
 from citadel_orchestration.api.http.errors import ApiError, InvalidBody
 from citadel_orchestration.api.http.trace import trace_id_of
 

@@ -17,9 +17,9 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
-from citadel_common.secrecy import secrets_of
+from citadel_common.redaction import secrets_of
 from citadel_common.supervisor import Supervisor, supervisor_of
-from citadel_common.telemetry.pipeline import telemetry_of
+from citadel_common.telemetry.pipeline import metrics_of
 from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
@@ -53,9 +53,9 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         """Gunicorn's hook, called in each server process: the application."""
         process = ExitStack()
         fragment = self._settings.telemetry
-        telemetry = process.enter_context(telemetry_of(fragment, service="api", serves_metrics=True))
+        metrics = process.enter_context(metrics_of(fragment, service="api", serves_metrics=True))
         self.cfg.set("worker_exit", lambda _, __: process.close())
-        return create_app(self._settings, telemetry)
+        return create_app(self._settings, metrics)
 
 
 class WatchedArbiter(Arbiter):  # type: ignore[misc]
@@ -132,7 +132,7 @@ def _stop_politely_on_interrupt(arbiter: Any) -> None:
 
 def _forget_figures(_: Any, worker: Any) -> None:
     """What a server process that has ended stood at is no figure any more; imported late, as `pipeline` does."""
-    from citadel_common.telemetry.metrics import forget_process
+    from citadel_common.telemetry.prometheus import forget_process
 
     forget_process(worker.pid)
 

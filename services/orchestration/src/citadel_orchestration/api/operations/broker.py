@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.contracts import Queue
-from citadel_common.contracts.api import QueueStats, WorkerInfo
-from citadel_common.queues import QueueReading, QueueState
+from citadel_common.delivery.queues import QueueState, QueueStateQuery
+from citadel_common.delivery.worker_registry import WORKERS, Heartbeat, parse
 from citadel_common.timestamps import from_epoch
-from citadel_common.worker.presence import WORKERS, Heartbeat, parse
+from citadel_contracts import Queue
+from citadel_contracts.api import QueueStats, WorkerInfo
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -34,7 +34,7 @@ class Fleet:
 
     async def queues(self) -> list[QueueStats]:
         """Every queue."""
-        reading = QueueReading(await self._heartbeats(), dead_after=self._dead_after)
+        reading = QueueStateQuery(await self._heartbeats(), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
         reading.ask(pipe)
         return [_stats(state) for state in reading.answer(await pipe.execute())]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-from citadel_common.contracts import Queue
-from citadel_common.contracts.api import ComponentHealth, HealthResponse
 from citadel_common.embeddings import catalog
 from citadel_common.errors import CitadelError
-from citadel_common.redis import redacted
-from citadel_common.settings import CommonSettings
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.redis import redacted
+from citadel_contracts import Queue
+from citadel_contracts.api import ComponentHealth, HealthResponse
 from citadel_orchestration.api.operations.broker import Fleet
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.contracts.api import ComponentHealth
 from citadel_common.errors import StoreUnavailable
 from citadel_common.history import Kind, key_of, parse
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts.api import ComponentHealth
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

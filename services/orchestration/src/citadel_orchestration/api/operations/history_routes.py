@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import HistoryResponse
 from citadel_common.errors import InvalidInput, NotFound
 from citadel_common.history import KINDS, Kind
+from citadel_contracts.api import HistoryResponse
 from citadel_orchestration.api.http.query import number_of, time_of
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 

@@ -34,8 +34,8 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics", summary="Metrics of the API for Prometheus")
 async def metrics(request: Request) -> Response:
     """Those of all server processes; the workers and the exporter have their own ports."""
-    telemetry = services_of(request).telemetry
-    body, kind = await asyncio.to_thread(telemetry.render, request.headers.get("accept", ""))
+    metrics = services_of(request).metrics
+    body, kind = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
     return Response(body, media_type=kind)
 
 

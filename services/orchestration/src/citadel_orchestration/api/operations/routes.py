@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import HealthResponse, QueuesResponse, WorkersResponse
 from citadel_common.errors import StoreUnavailable
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts.api import HealthResponse, QueuesResponse, WorkersResponse
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.api.operations.broker import Fleet
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.backing.database import Database
 from citadel_common.errors import StoreUnavailable
+from citadel_common.stores.postgres import Database
 from citadel_common.tasks.app import create_app
-from citadel_common.telemetry import NULL_TELEMETRY, Telemetry
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.api.runs.service import Runs
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 class Record:
     """Its parts. Step types are here for their checks only: neither LLMs nor Qdrant are called by the API."""
 
-    def __init__(self, settings: ApiSettings, results: "Redis", telemetry: Telemetry = NULL_TELEMETRY) -> None:
+    def __init__(self, settings: ApiSettings, results: "Redis", metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
         llm, store = LlmClients(settings.llm), VectorStore(settings.qdrant)
         self._knowledge = Knowledge(
@@ -42,9 +42,7 @@ class Record:
         )
         self._app = create_app(settings)
         self._app.conf.result_backend = "disabled://"
-        self._database = Database(
-            settings.postgres_dsn, settings.postgres, name="api", watched=True, telemetry=telemetry
-        )
+        self._database = Database(settings.postgres_dsn, settings.postgres, name="api", watched=True, metrics=metrics)
         self._news = RunNews(settings.postgres_dsn)
         definitions = Definitions(all_types(llm, store))
         self.runs = Runs(
@@ -62,7 +60,7 @@ class Record:
                 owner=None,
                 lease=settings.workflows.lease,
                 max_output_bytes=settings.workflows.max_output_bytes,
-                telemetry=telemetry,
+                metrics=metrics,
             ),
             teller=Teller(Publisher(self._app)),
             news=self._news,

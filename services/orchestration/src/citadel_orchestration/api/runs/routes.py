@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from citadel_common.contracts.runs import RunEvent, RunList, RunView, StepOutput
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
+from citadel_contracts.runs import RunEvent, RunList, RunView, StepOutput
 from citadel_orchestration.api.http.bodies import read_json
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.db.views import Filters

@@ -10,8 +10,10 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.backing.database import Cursor, Database, one
-from citadel_common.contracts.runs import (
+from citadel_common.deadline import Deadline
+from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
+from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_contracts.runs import (
     FINISHED,
     RunAccepted,
     RunEvent,
@@ -19,8 +21,6 @@ from citadel_common.contracts.runs import (
     RunView,
     StepOutput,
 )
-from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.db import runs, views

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from citadel_common.contracts import AnyTaskSpec
-from citadel_common.contracts.api import TaskAccepted
+from citadel_contracts import AnyTaskSpec
+from citadel_contracts.api import TaskAccepted
 from citadel_orchestration.api.services import Services
 
 

@@ -4,10 +4,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from citadel_common.contracts import Queue
+from citadel_common.delivery.queues import lists_of
 from citadel_common.errors import CitadelError, Overloaded, StoreUnavailable
-from citadel_common.queues import lists_of
-from citadel_common.redis import ERRORS
+from citadel_common.stores.redis import ERRORS
+from citadel_contracts import Queue
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

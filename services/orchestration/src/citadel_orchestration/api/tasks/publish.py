@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 import structlog
 from kombu.exceptions import OperationalError
 
-from citadel_common.backing.database import Database
-from citadel_common.contracts import AnyTaskSpec, Lane
 from citadel_common.deadline import Deadline
+from citadel_common.delivery.accepted_tasks import AcceptedTasks, TaskMessage
+from citadel_common.delivery.heartbeats import publish_accepted
 from citadel_common.errors import StoreUnavailable
-from citadel_common.natural_batch import NaturalBatcher
-from citadel_common.redis import ERRORS, connect
-from citadel_common.settings import CommonSettings
-from citadel_common.tasks.accepted import AcceptedTasks, Envelope
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.postgres import Database
+from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.app import create_app
-from citadel_common.tasks.verdict import DEADLINE_HEADER
+from citadel_common.tasks.failure_policy import DEADLINE_HEADER
 from citadel_common.telemetry import tracing
-from citadel_common.worker.pulse import publish_accepted
+from citadel_contracts import AnyTaskSpec, Lane
 from citadel_orchestration.db import accepted_tasks
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Publisher:
         except FAILURES as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 
-    async def offer(self, envelope: Envelope) -> None:
+    async def offer(self, envelope: TaskMessage) -> None:
         """Publishes an accepted task; one that cannot be published here is published by the workers."""
 
         def call() -> None:
@@ -107,7 +107,7 @@ class Acceptance:
         self._database = database
         self._publisher = publisher
         self._first_look = first_look
-        self._recording: NaturalBatcher[Envelope, None] = NaturalBatcher(self._record, max_size=MOST_AT_ONCE)
+        self._recording: MicroBatcher[TaskMessage, None] = MicroBatcher(self._record, max_size=MOST_AT_ONCE)
 
     async def accept(self, spec: AnyTaskSpec, kwargs: dict[str, Any]) -> str:
         """Records a task and has it published; its id.
@@ -117,7 +117,7 @@ class Acceptance:
         Raises:
             StoreUnavailable: It could not be recorded; nothing was accepted.
         """
-        envelope = Envelope(
+        envelope = TaskMessage(
             task_id=str(uuid.uuid4()),
             name=spec.name,
             kwargs=kwargs,
@@ -145,7 +145,7 @@ class Acceptance:
 
         return await asyncio.to_thread(call)
 
-    async def _record(self, tasks: Sequence[Envelope]) -> Sequence[None]:
+    async def _record(self, tasks: Sequence[TaskMessage]) -> Sequence[None]:
         def call() -> None:
             with self._database.cursor() as cursor:
                 accepted_tasks.add(cursor, tasks, first_look=self._first_look)

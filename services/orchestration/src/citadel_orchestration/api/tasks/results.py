@@ -17,8 +17,8 @@ import orjson
 import structlog
 
 from citadel_common.errors import CitadelError, DeadlineExceeded, StoreUnavailable, by_name
-from citadel_common.natural_batch import NaturalBatcher
-from citadel_common.redis import ERRORS
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.stores.redis import ERRORS
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -52,7 +52,7 @@ class Results:
         self._waiting: dict[str, Expected] = {}
         self._reachable_at = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
-        self._forgetting: NaturalBatcher[str, None] = NaturalBatcher(self._forget)
+        self._forgetting: MicroBatcher[str, None] = MicroBatcher(self._forget)
         self._forgets: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.api import TaskStatus
+from citadel_contracts.api import TaskStatus
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.api.tasks.task_states import task_status
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES
 from citadel_common.errors import StoreUnavailable
-from citadel_common.redis import ERRORS
-from citadel_common.tasks.accepted import ENVELOPES, LEASES
+from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.api.http.errors import TaskNotFound
 from citadel_orchestration.api.tasks.results import META_PREFIX, failure_of
 
@@ -56,7 +56,7 @@ async def task_status(
 async def _read(client: "Redis", task_id: str) -> tuple[bool, bytes | None, bytes | None]:
     """Record and lease first: a task that ends meanwhile then has its result."""
     pipe = client.pipeline(transaction=False)
-    pipe.hexists(ENVELOPES, task_id)
+    pipe.hexists(MESSAGES, task_id)
     pipe.hget(LEASES, task_id)
     pipe.get(META_PREFIX + task_id)
     envelope, lease, meta = await pipe.execute()

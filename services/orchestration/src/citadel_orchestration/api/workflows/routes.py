@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_common.contracts.runs import RunAccepted
+from citadel_contracts.runs import RunAccepted
 from citadel_orchestration.api.http.bodies import read_json
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.definition import json_schema

@@ -1,0 +1,206 @@
+"""Accepted tasks: the record of what the API answered with 202, until its result is stored.
+
+A message can be lost where the broker hands it over (a worker killed between pop and note). The record holds
+all that is needed to publish it again; a lease says who runs it. Duplicates that this makes are dropped at
+start: `claim` grants a task to one worker at a time, and to none once it has finished.
+
+The record is a hash of envelopes, a sorted set of the times at which each is looked at next, a hash of
+leases, and for each traced task a key with its place in the trace.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from citadel_common.settings.common import AcceptedSettings
+from citadel_common.telemetry.tracing import Carrier
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+MESSAGES = "citadel:accepted"
+DUE = "citadel:accepted:due"
+LEASES = "citadel:accepted:leases"
+TRACE_PREFIX = "citadel:accepted:trace:"
+"""Of the keys with a task's trace context, beside its envelope: older workers take no more fields in that."""
+TRACE_KEPT = 24 * 3600
+"""Seconds after which a task that has still not ended is no longer part of its trace."""
+HEADER = "citadel_accepted"
+MOST_DOUBLINGS = 30
+
+ClaimResult = Literal["run", "busy", "finished"]
+State = Literal["known", "ended", "lost"]
+"""Of a task that was accepted: here, its result stored, or neither, because Redis was emptied."""
+
+RESULT_PREFIX = "celery-task-meta-"
+"""Celery's prefix of the keys of results."""
+RESULT_HEAD = 48
+"""Bytes at the head of a result in which its state stands: the vectors behind it are not read for it."""
+_FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
+_STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
+
+_CLAIM = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'finished' end
+local lease = redis.call('HGET', KEYS[3], ARGV[1])
+if lease and ARGV[4] == '0' then
+  local expiry = lease:match(' ([%d.]+)$')
+  if tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
+end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. (ARGV[3] + ARGV[5]))
+redis.call('ZADD', KEYS[2], ARGV[3] + ARGV[5], ARGV[1])
+return 'run'
+"""
+
+_RENEW = """
+for i = 3, #ARGV do
+  local lease = redis.call('HGET', KEYS[3], ARGV[i])
+  if lease and lease:match('^(.*) ') == ARGV[1] then
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
+    redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+  end
+end
+"""
+
+_POSTPONE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMessage:
+    """All that is needed to publish a task again.
+
+    Attributes:
+        task_id: Its id, kept when published again.
+        name: Registered name.
+        kwargs: Arguments.
+        priority: Lane.
+        looks: How often it was published again.
+        trace: Trace context of the request that was answered with 202; empty where that is not traced.
+    """
+
+    task_id: str
+    name: str
+    kwargs: dict[str, Any]
+    priority: int
+    looks: int = 0
+    trace: Carrier = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The stored form, without the trace."""
+        return orjson.dumps({"name": self.name, "kwargs": self.kwargs, "priority": self.priority, "looks": self.looks})
+
+    @classmethod
+    def from_json(cls, task_id: str, stored: bytes) -> "TaskMessage":
+        """From the stored form."""
+        return cls(task_id=task_id, **orjson.loads(stored))
+
+
+class AcceptedTasks:
+    """The record; `client` is a client of the result store."""
+
+    def __init__(self, client: "Redis", settings: AcceptedSettings | None = None) -> None:
+        self._client = client
+        self._settings = settings or AcceptedSettings()
+        self._claim_script = client.register_script(_CLAIM)
+        self._renew_script: Any = client.register_script(_RENEW)
+        self._postpone_script = client.register_script(_POSTPONE)
+
+    def add(self, envelope: TaskMessage) -> None:
+        """Records a task before it is published."""
+        pipe = self._client.pipeline()
+        pipe.hset(MESSAGES, envelope.task_id, envelope.to_json())
+        pipe.zadd(DUE, {envelope.task_id: time.time() + self._settings.first_look})
+        if envelope.trace:
+            pipe.set(TRACE_PREFIX + envelope.task_id, orjson.dumps(envelope.trace), ex=TRACE_KEPT)
+        pipe.execute()
+
+    def exists(self, task_id: str) -> bool:
+        """Whether the task is accepted and has not finished."""
+        return bool(self._client.hexists(MESSAGES, task_id))
+
+    def states(self, task_ids: Sequence[str]) -> dict[str, State]:
+        """What became of accepted tasks; each one's record is read before its result, which is stored first."""
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in task_ids:
+            pipe.hexists(MESSAGES, task_id)
+            pipe.getrange(RESULT_PREFIX + task_id, 0, RESULT_HEAD)
+        answers: list[Any] = pipe.execute() if task_ids else []
+        return {
+            task_id: "ended" if _is_final(head) else "known" if known else "lost"
+            for task_id, known, head in zip(task_ids, answers[::2], answers[1::2], strict=True)
+        }
+
+    def claim(self, task_id: str, worker: str, *, redelivered: bool) -> ClaimResult:
+        """Takes the lease, unless the task has finished or somebody, this worker included, runs it.
+
+        Args:
+            task_id: The task.
+            worker: Who asks.
+            redelivered: The broker took the message from a worker that died, so its lease no longer counts.
+        """
+        answer: Any = self._claim_script(
+            keys=[MESSAGES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), self._settings.lease]
+        )
+        decoded: ClaimResult = answer.decode()
+        return decoded
+
+    def renew(self, task_ids: list[str], worker: str) -> None:
+        """Extends the leases of tasks that this worker runs; one just finished or released gets none."""
+        expiry = time.time() + self._settings.lease
+        self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+
+    def release(self, task_id: str) -> None:
+        """Gives up the lease of a task that was handed back or will be retried."""
+        self._client.hdel(LEASES, task_id)
+
+    def finish(self, task_id: str) -> None:
+        """Removes a task whose result is stored."""
+        pipe = self._client.pipeline()
+        pipe.hdel(MESSAGES, task_id)
+        pipe.hdel(LEASES, task_id)
+        pipe.zrem(DUE, task_id)
+        pipe.delete(TRACE_PREFIX + task_id)
+        pipe.execute()
+
+    def take_due(self, limit: int = 100) -> list[TaskMessage]:
+        """Tasks that nobody has run in time; each is looked at again after a longer wait."""
+        now = time.time()
+        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
+        found = []
+        for task_id in due:
+            envelope = self._postpone(task_id.decode(), now)
+            if envelope is not None:
+                found.append(envelope)
+        return found
+
+    def _postpone(self, task_id: str, now: float) -> TaskMessage | None:
+        stored: Any = self._client.hget(MESSAGES, task_id)
+        if stored is None:
+            self._client.zrem(DUE, task_id)
+            return None
+        envelope = TaskMessage.from_json(task_id, stored)
+        later = replace(envelope, looks=envelope.looks + 1)
+        wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
+        kept = self._postpone_script(keys=[MESSAGES, DUE], args=[task_id, later.to_json(), now + wait])
+        return replace(envelope, trace=self._trace_of(task_id)) if kept else None
+
+    def _trace_of(self, task_id: str) -> Carrier:
+        stored: Any = self._client.get(TRACE_PREFIX + task_id)
+        return orjson.loads(stored) if stored else {}
+
+
+def _is_final(head: bytes) -> bool:
+    """Whether a stored result, of which this is the head, is the last that its task will have."""
+    state = _STATE.match(head)
+    return state is not None and state[1] in _FINAL

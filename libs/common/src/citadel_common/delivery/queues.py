@@ -1,0 +1,91 @@
+"""The state of the queues, as the broker's Redis tells it: ready and unacked messages, and who serves them.
+
+A reading is a fixed number of commands, whatever waits; it fits a pipeline of either colour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
+from citadel_contracts import Queue
+
+SENT_AT_HEADER = "sent_at"
+"""Message header: seconds since the epoch at which a producer of Citadel's sent it."""
+_SEPARATOR = "\x06\x16"
+_STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
+LANES = ("interactive", "standard", "batch", "batch")
+"""The lane of each of the four lists that Kombu keeps per queue."""
+
+
+def lists_of(queue: Queue) -> list[str]:
+    """The Redis lists of a queue, from the highest priority to the lowest."""
+    return [queue.value + step for step in _STEPS]
+
+
+def by_lane(lengths: Sequence[int]) -> dict[str, int]:
+    """The lengths of a queue's lists as messages per lane."""
+    lanes = dict.fromkeys(LANES, 0)
+    for lane, length in zip(LANES, lengths, strict=True):
+        lanes[lane] += length
+    return lanes
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueState:
+    """One queue at one moment.
+
+    Attributes:
+        queue: Which.
+        lanes: Ready messages by lane.
+        unacked: Messages that workers hold, dead ones' included until peers give them back.
+        workers: The last heartbeats of the live workers.
+    """
+
+    queue: Queue
+    lanes: dict[str, int]
+    unacked: int
+    workers: tuple[Heartbeat, ...]
+
+    @property
+    def ready(self) -> int:
+        """Messages that wait to be taken."""
+        return sum(self.lanes.values())
+
+
+class QueueStateQuery:
+    """What to ask of the broker for the state of every queue, and what the answers mean.
+
+    Args:
+        beats: The register of heartbeats, dead workers' included.
+        dead_after: Seconds of silence after which a worker counts as gone.
+    """
+
+    def __init__(self, beats: Sequence[Heartbeat], *, dead_after: float) -> None:
+        self._beats = beats
+        self._dead_after = dead_after
+
+    def ask(self, pipe: Any) -> None:
+        """Adds the commands to a pipeline."""
+        for queue in Queue:
+            for name in lists_of(queue):
+                pipe.llen(name)
+        for beat in self._beats:
+            pipe.hlen(held_message_keys(beat.id)["unacked_key"])
+
+    def answer(self, replies: Sequence[int]) -> list[QueueState]:
+        """The queues' states, from the replies to those commands."""
+        count = len(_STEPS)
+        held = replies[count * len(Queue) :]
+        return [
+            self._state(queue, replies[index * count : (index + 1) * count], held) for index, queue in enumerate(Queue)
+        ]
+
+    def _state(self, queue: Queue, lengths: Sequence[int], held: Sequence[int]) -> QueueState:
+        mine = [(beat, count) for beat, count in zip(self._beats, held, strict=True) if beat.queue == queue]
+        return QueueState(
+            queue=queue,
+            lanes=by_lane(lengths),
+            unacked=sum(count for _, count in mine),
+            workers=tuple(beat for beat, _ in mine if not beat.is_dead(dead_after=self._dead_after)),
+        )

@@ -1,0 +1,169 @@
+"""Kombu's Redis transport, hardened: a list entry that is no message is put aside instead of ending the consumer."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+
+from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
+from citadel_common.delivery.held_messages import HeldMessages
+from citadel_common.tasks import serializer
+from citadel_common.timestamps import utc_now
+from citadel_contracts import Lane
+
+MalformedHandler = Callable[[str, bytes, str], None]
+"""Called with the queue, the raw entry and what is wrong with it."""
+SHORT_LOOK = 0.02
+"""Seconds of one look at the lanes above a batch lane that is left out: it may have room again by then."""
+ID_LIMIT = 255
+"""Characters in a task's id."""
+
+
+def problem_of(entry: bytes) -> str | None:
+    """Why kombu could not read this list entry; None if it can."""
+    try:
+        message = serializer.loads(entry)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    if not isinstance(message, dict):
+        return "not a JSON object"
+    properties = message.get("properties")
+    if not isinstance(properties, dict) or not isinstance(message.get("headers", {}), dict):
+        return "properties or headers are missing"
+    delivery = properties.get("delivery_info")
+    if not isinstance(delivery, dict) or not {"exchange", "routing_key"} <= delivery.keys():
+        return "properties.delivery_info is missing"
+    if not isinstance(properties.get("delivery_tag"), str):
+        return "properties.delivery_tag is missing"
+    return _body_problem(message.get("body"), properties.get("body_encoding"))
+
+
+def task_id_of(entry: bytes) -> str | None:
+    """The id of the task that a malformed entry speaks of, if it does."""
+    try:
+        message = serializer.loads(entry)
+    except (ValueError, RecursionError):
+        return None
+    headers = message.get("headers") if isinstance(message, dict) else None
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    return task_id if is_task_id(task_id) else None
+
+
+def is_task_id(value: object) -> TypeGuard[str]:
+    """Whether the stores can keep a task by this id."""
+    return isinstance(value, str) and 0 < len(value) <= ID_LIMIT and value.isprintable()
+
+
+def _body_problem(body: Any, encoding: Any) -> str | None:
+    if not isinstance(body, str):
+        return "body is not a string"
+    if encoding not in (None, "base64"):
+        return f"body_encoding {encoding!r} is unknown"
+    if encoding == "base64":
+        try:
+            base64.b64decode(body)
+        except (binascii.Error, ValueError) as error:
+            return f"body is not base64: {error}"
+    return None
+
+
+class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no types
+    """A channel that hands malformed entries to the transport option `on_malformed`, and bounds the batch lane.
+
+    With the option `most_batch` it takes no further message of the batch lane while it holds that many: the
+    credit that is left is for the other lanes, whose latency then does not depend on how many batches queue.
+    """
+
+    QoS = HeldMessages
+    _commands: Any = None
+
+    def _get_client(self) -> Any:
+        handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
+        base = super()._get_client()
+        return base if handler is None else _checked_client(base, handler, self.sep)
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One client per connection pool; kombu builds one for every command, at the price of several commands."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._commands is None or self._commands.connection_pool is not self.pool:
+            self._commands = super()._create_client()
+        return self._commands
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        most: int | None = self.connection.client.transport_options.get("most_batch")
+        all_steps: list[int] = self.priority_steps  # type: ignore[has-type]  # kombu publishes no types
+        if most is not None and self._held_in_batch_lane() >= most:
+            self.priority_steps, timeout = [step for step in all_steps if step < Lane.BATCH], SHORT_LOOK
+        try:
+            super()._brpop_start(timeout)
+        finally:
+            self.priority_steps = all_steps
+
+    def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
+        """Kombu's way of giving a message back; the option `dead_holder` names the worker that died with it."""
+        holder: str | None = self.connection.client.transport_options.get("dead_holder")
+        if holder is not None:
+            _note_death(payload, holder)
+        super()._do_restore_message(payload, *args, **kwargs)
+
+    def _held_in_batch_lane(self) -> int:
+        qos = self.qos  # kombu has no public view of what is unacked; acked tags leave `_delivered` later
+        held = [message for tag, message in list(qos._delivered.items()) if tag not in qos._dirty]  # noqa: SLF001
+        return sum((message.properties.get("priority") or 0) >= Lane.BATCH for message in held)
+
+
+class _CheckedSentinelChannel(_CheckedChannel, redis.SentinelChannel):  # type: ignore[misc]
+    """The same for Redis behind Sentinel."""
+
+
+def _note_death(payload: Any, holder: str) -> None:
+    """Adds a worker's death to the history that a task carries along."""
+    headers = payload.get("headers") if isinstance(payload, dict) else None
+    if not isinstance(headers, dict):
+        return
+    earlier = headers.get(HISTORY_HEADER)
+    death = {"at": utc_now(), "code": "worker_lost", "error": "the worker died with it", "worker": holder}
+    headers[HISTORY_HEADER] = [*(earlier if isinstance(earlier, list) else []), death][-HISTORY_LENGTH:]
+
+
+def _checked_client(base: Any, handler: MalformedHandler, separator: str) -> Any:
+    def parse_response(self: Any, connection: Any, command: str, **options: Any) -> Any:
+        reply = base.parse_response(self, connection, command, **options)
+        if command != "BRPOP" or not reply:
+            return reply
+        queue, entry = reply
+        problem = problem_of(entry)
+        if problem is None:
+            return reply
+        name = queue.decode() if isinstance(queue, bytes) else queue
+        handler(name.rsplit(separator, 1)[0], entry, problem)
+        return None
+
+    return type("CheckedRedis", (base,), {"parse_response": parse_response})
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """`redis://` and `rediss://`."""
+
+    Channel = _CheckedChannel
+
+
+class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
+    """`sentinel://`."""
+
+    Channel = _CheckedSentinelChannel
+
+
+def install() -> None:
+    """Makes these the process's transports; their envelopes are read like the bodies, not by the standard library."""
+    redis.loads = serializer.loads
+    TRANSPORT_ALIASES.update(
+        {
+            "redis": f"{__name__}:Transport",
+            "rediss": f"{__name__}:Transport",
+            "sentinel": f"{__name__}:SentinelTransport",
+        }
+    )

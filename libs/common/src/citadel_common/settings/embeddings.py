@@ -1,0 +1,46 @@
+"""How embedding backends are reached."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from citadel_common.settings.common import Fragment
+
+
+def _split(value: object) -> object:
+    """`a,b` as a list, so that no JSON is needed in the environment."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[list[str], BeforeValidator(_split)]
+
+
+class BackendSettings(Fragment):
+    """One embedding backend: one server, or several that serve the same models."""
+
+    kind: Literal["ollama", "openai", "local"] = Field(description="Protocol; `local` runs in this process")
+    urls: Listed = Field(default_factory=list, description="Base URLs, such as http://gpu1:11434 or https://host/v1")
+    api_key: SecretStr | None = Field(None, description="Bearer token (`openai`)")
+    models: Listed = Field(default_factory=list, description="Models it has; empty: it is asked")
+    timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
+    connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
+    max_batch_texts: int = Field(32, ge=1, description="Texts in one call")
+    max_batch_tokens: int = Field(16_384, ge=1, description="Estimated tokens in one call")
+    concurrency: int = Field(4, ge=1, description="Calls at once to one URL to begin with; it then adapts")
+    max_concurrency: int = Field(16, ge=1, description="Most calls at once to one URL")
+    longest_pause: float = Field(
+        15.0, gt=0, description="Seconds a URL that keeps failing is left alone at most before it is tried"
+    )
+    keep_alive: str | None = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
+    threads: int | None = Field(
+        None, ge=1, description="Threads that Ollama computes with (`num_thread`); none: it counts the host's cores"
+    )
+
+    @model_validator(mode="after")
+    def _has_urls(self) -> "BackendSettings":
+        if self.kind != "local" and not self.urls:
+            raise ValueError(f"a backend of kind {self.kind!r} needs urls")
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"urls: {url!r} must start with http:// or https://")
+        return self

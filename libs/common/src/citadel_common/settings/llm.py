@@ -1,0 +1,76 @@
+"""Settings of the LLM endpoints."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
+
+from citadel_common.settings.common import Fragment
+
+Style = Literal["openai", "ollama"]
+
+
+def _base_url(url: str) -> str:
+    """The URL without a slash at its end; what has no place in a base URL is refused."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must start with http:// or https:// and name a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must have no user, query or fragment; a key belongs in api_key")
+    _ = parts.port  # raises ValueError where it is none
+    return url.rstrip("/")
+
+
+def _header_safe(key: SecretStr) -> SecretStr:
+    value = key.get_secret_value()
+    if not (value and value.isascii() and value.isprintable()):
+        raise ValueError("must be printable ASCII")
+    return key
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
+
+
+class EndpointSettings(Fragment):
+    """One LLM endpoint."""
+
+    url: BaseUrl = Field(description="Base URL, such as http://gpu1:11434 or https://host/v1")
+    style: Style = Field("openai", description="Protocol: /v1/chat/completions, or Ollama's /api/chat")
+    model: str = Field(min_length=1, description="Model when a question names none")
+    api_key: ApiKey | None = Field(None, description="Bearer token")
+    ca_file: FilePath | None = Field(None, description="Certificates to trust (PEM); default: the public ones")
+    timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
+    connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
+    stream: bool = Field(True, description="Whether answers are streamed, so that a hung server is noticed early")
+    idle_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds of silence in a stream, its beginning included, before the call ends",
+    )
+    stream_usage: bool = Field(True, description="Whether a stream is asked for token counts (`openai`)")
+    threads: int | None = Field(
+        None, ge=1, description="Threads that Ollama computes with (`num_thread`); none: it counts the host's cores"
+    )
+    json_mode: Literal["schema", "object", "prompt"] = Field(
+        "schema", description="How JSON is asked for: by the schema, as any object, or by the prompt alone"
+    )
+    max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
+    max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
+    max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")
+
+
+class LlmSettings(Fragment):
+    """The LLM endpoints that workflows may name."""
+
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Endpoints by name")
+    default_endpoint: str | None = Field(None, description="Endpoint when none is named; default: the only one")
+
+    @model_validator(mode="after")
+    def _names_are_names(self) -> "LlmSettings":
+        for name in self.endpoints:
+            if not name or "/" in name or "${" in name:
+                raise ValueError(f"endpoints: {name!r} is no name for an endpoint")
+        if self.default_endpoint is not None and self.default_endpoint not in self.endpoints:
+            raise ValueError(f"default_endpoint: {self.default_endpoint!r} is not among the endpoints")
+        return self

@@ -1,0 +1,37 @@
+"""Settings of the vector store."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from citadel_common.settings.common import Fragment
+
+PORT = 6333
+
+
+class QdrantSettings(Fragment):
+    """The vector store: a Qdrant server, or Qdrant's embedded engine in the orchestration worker."""
+
+    url: str | None = Field(
+        None, description="URL of a Qdrant server's REST port, 6333 when it names none; default: embedded"
+    )
+    path: Path = Field(
+        Path(".citadel/qdrant"), description="Directory of the embedded store; one process at a time may open it"
+    )
+    api_key: SecretStr | None = Field(None, description="API key of the server")
+    timeout: float = Field(10.0, gt=0, description="Seconds one call may take, connecting included")
+    connections: int = Field(32, ge=1, description="Connections to the server at most, per process")
+
+    @field_validator("url")
+    @classmethod
+    def _http_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; the key belongs in CITADEL_QDRANT__API_KEY")
+        authority = parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{PORT}"
+        return parts._replace(netloc=authority).geturl().rstrip("/")

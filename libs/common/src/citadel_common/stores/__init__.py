@@ -1,0 +1,1 @@
+"""Clients of the stores: Redis and PostgreSQL."""

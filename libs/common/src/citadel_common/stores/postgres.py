@@ -1,0 +1,203 @@
+"""Connections to PostgreSQL: a bounded pool, each statement with a timeout, JSON by orjson."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import SecretStr
+
+from citadel_common.deadline import Deadline
+from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
+from citadel_common.settings.postgres import PostgresSettings
+from citadel_common.stores.postgres_watch import PostgresWatch, bounded
+from citadel_common.telemetry import NULL_METRICS, Metrics, spans, tracing
+from citadel_common.telemetry.spans import TRANSACTION
+
+Cursor = psycopg.Cursor[Any]
+Row = tuple[Any, ...]
+FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What a database that is down, restarting or slow raises; the same transaction may succeed later."""
+
+GRACE = 2.0
+"""Seconds that the server's own timeouts may be late, until the wait for its answer ends on this side."""
+LOOK = 0.5
+"""Seconds after which one who waits for a connection looks whether the server is down."""
+
+
+def one(cursor: Cursor) -> Row:
+    """The row of a statement that always has one.
+
+    Raises:
+        NotFound: What it speaks of was removed meanwhile.
+    """
+    row: Row | None = cursor.fetchone()
+    if row is None:
+        raise NotFound("the run was removed meanwhile")
+    return row
+
+
+def _about(dsn: SecretStr) -> tracing.Attributes:
+    """What spans tell of the database: where it is, and nothing of who asks."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn.get_secret_value())
+    port = str(parts.get("port", ""))
+    return {
+        spans.DB_SYSTEM: "postgresql",
+        spans.DB_OPERATION: "transaction",
+        spans.DB_NAMESPACE: parts.get("dbname"),
+        spans.SERVER_ADDRESS: parts.get("host"),
+        spans.SERVER_PORT: int(port) if port.isdecimal() else None,
+    }
+
+
+class Database:
+    """A pool of connections; thread-safe.
+
+    Args:
+        dsn: Where PostgreSQL is.
+        settings: How it is used.
+        name: Of the application, as PostgreSQL shows it.
+        watched: Whether calls fail at once while PostgreSQL is known to be down, instead of waiting each.
+        metrics: Is told whether they do.
+    """
+
+    def __init__(
+        self,
+        dsn: SecretStr,
+        settings: PostgresSettings,
+        *,
+        name: str,
+        watched: bool = False,
+        metrics: Metrics = NULL_METRICS,
+    ) -> None:
+        self._watch = PostgresWatch(dsn, name=name, metrics=metrics) if watched else None
+        self._timeout = settings.timeout
+        self._about = _about(dsn)
+        set_json_dumps(orjson.dumps)
+        set_json_loads(orjson.loads)
+        milliseconds = int(settings.timeout * 1000)
+        self._pool = ConnectionPool(
+            dsn.get_secret_value(),
+            min_size=1,
+            max_size=settings.pool_size,
+            timeout=settings.timeout,
+            max_lifetime=3600,
+            reconnect_timeout=0,
+            reconnect_failed=lambda _: self._suspect(),
+            connection_class=bounded(settings.timeout + GRACE),
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": max(1, int(settings.connect_timeout)),
+                "application_name": f"citadel-{name}",
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+                "keepalives_idle": 10,
+                "keepalives_interval": 3,
+                "keepalives_count": 3,
+                "tcp_user_timeout": milliseconds,
+            },
+            open=False,
+        )
+
+    def open(self) -> None:
+        """Starts to connect; does not wait."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._pool.close(timeout=1.0)
+        if self._watch is not None:
+            self._watch.close()
+
+    @property
+    def watch(self) -> PostgresWatch:
+        """What knows whether PostgreSQL is down.
+
+        Raises:
+            ValueError: It is not watched.
+        """
+        if self._watch is None:
+            raise ValueError("this database is not watched")
+        return self._watch
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """A cursor in a transaction of its own, committed at the end of the block.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; what the block did may or may not be there.
+        """
+        if self._watch is not None:
+            self._watch.admit()
+        try:
+            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)), ExitStack() as stack:
+                yield stack.enter_context(self._begin(stack).cursor())
+        except FAILURES as error:
+            self._suspect()
+            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+
+    def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """What one statement gives, in a transaction of its own; it may be executed twice if a connection breaks.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; what the statement does may or may not be done.
+        """
+        if self._watch is not None:
+            self._watch.admit()
+        try:
+            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)):
+                return self._answered(statement, values)
+        except FAILURES as error:
+            self._suspect()
+            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+
+    def _answered(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """Connections that a restart of PostgreSQL has broken are passed over."""
+        deadline = Deadline.after(self._timeout)
+        for _ in range(self._pool.max_size + 1):
+            with ExitStack() as attempt:
+                connection = self._taken(attempt, deadline)
+                try:
+                    return connection.execute(statement.encode(), values).fetchall()
+                except psycopg.OperationalError:
+                    if not connection.closed:
+                        raise
+        raise psycopg.OperationalError("no connection is usable")
+
+    def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
+        """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""
+        deadline = Deadline.after(self._timeout)
+        for _ in range(self._pool.max_size + 1):
+            with ExitStack() as attempt:
+                connection = self._taken(attempt, deadline)
+                with suppress(psycopg.OperationalError):
+                    attempt.enter_context(connection.transaction())
+                    stack.push(attempt.pop_all())
+                    return connection
+        raise psycopg.OperationalError("no connection is usable")
+
+    def _taken(self, attempt: ExitStack, deadline: Deadline) -> "psycopg.Connection[Any]":
+        """A connection of the pool; who waits for one hears soon that the server is down."""
+        while True:
+            patience = max(0.0, deadline.remaining)
+            try:
+                return attempt.enter_context(self._pool.connection(min(LOOK, patience) if self._watch else patience))
+            except PoolTimeout:
+                self._suspect()
+                if self._watch is None or self._watch.is_down or deadline.remaining <= 0:
+                    raise
+
+    def _suspect(self) -> None:
+        if self._watch is not None:
+            self._watch.suspect()
+
+    def ping(self) -> None:
+        """A round trip.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        with self.cursor() as cursor:
+            cursor.execute("SELECT 1")

@@ -1,0 +1,157 @@
+"""What an error means for its task: retry, hand back, fail, or put aside as a dead letter."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery.exceptions import Ignore, Reject, Retry
+
+from citadel_common.backoff import full_jitter
+from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
+from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
+from citadel_common.delivery.delivery_counts import forgive_delivery
+from citadel_common.errors import CitadelError, StoreUnavailable
+from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.telemetry import messages
+from citadel_common.timestamps import utc_now
+
+if TYPE_CHECKING:
+    from citadel_common.tasks.base import CitadelTask
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_HEADER = "citadel_deadline"
+"""Message header: seconds since the epoch after which nobody waits for the result."""
+REPUBLISHED_HEADERS = (ACCEPTED_HEADER, "traceparent", "tracestate", "baggage")
+"""Message headers that a dead letter is published with again."""
+CANVAS = {
+    "link": "callbacks",
+    "link_error": "errbacks",
+    "chain": "chain",
+    "chord": "chord",
+    "group_id": "group",
+    "group_index": "group_index",
+    "root_id": "root_id",
+    "parent_id": "parent_id",
+}
+"""Celery's canvas around a task: the names of `send_task`'s arguments, and of the request's fields."""
+
+
+class HandBack(Exception):
+    """The task goes back to its queue, to be run by another worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How a task ends.
+
+    Attributes:
+        outcome: The counter's label.
+        to_raise: What Celery is told.
+        dead_lettered: Whether it became a dead letter.
+    """
+
+    outcome: str
+    to_raise: Exception
+    dead_lettered: bool = False
+
+
+class FailurePolicy:
+    """Judges the errors of one task."""
+
+    def __init__(self, task: "CitadelTask", runtime: TaskRuntime) -> None:
+        self._task = task
+        self._runtime = runtime
+
+    def on(self, error: Exception) -> Failure:
+        """What `error` means."""
+        if isinstance(error, HandBack):
+            return self._hand_back()
+        if isinstance(error, Ignore | Reject | Retry):
+            return Failure(outcome="celery", to_raise=error)
+        if isinstance(error, ERRORS):
+            error = StoreUnavailable(f"a store does not answer: {type(error).__name__}")
+        if not isinstance(error, CitadelError):
+            return self._unexpected(error)
+        if error.transient:
+            return self._retry(error)
+        return Failure(outcome=error.code, to_raise=error)
+
+    def _hand_back(self) -> Failure:
+        try:
+            forgive_delivery(self._runtime.results, self._task.request.id)
+        except ERRORS as error:
+            log.warning("hand_back_unrecorded", error=type(error).__name__)
+        self._release()
+        return Failure(outcome="handed_back", to_raise=Reject("the worker is stopping", requeue=True))
+
+    def _release(self) -> None:
+        """Lets any worker take the task on at once."""
+        try:
+            self._runtime.accepted.release(self._task.request.id)
+        except ERRORS as error:
+            log.warning("lease_not_released", error=type(error).__name__)
+
+    def _unexpected(self, error: Exception) -> Failure:
+        """A defect: trying again would meet it again, and the arguments are wanted for the repair."""
+        log.error("task_crashed", exc_info=error)
+        known = CitadelError(f"internal error: {type(error).__name__}: {error}")
+        self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, known))
+        return Failure(outcome=known.code, to_raise=known, dead_lettered=True)
+
+    def _retry(self, error: CitadelError) -> Failure:
+        if self._task.header(DEADLINE_HEADER):
+            return Failure(outcome=error.code, to_raise=error)  # somebody waits, and decides
+        retry, done = self._runtime.settings.worker.retry, self._task.request.retries or 0
+        if done >= retry.max_retries:
+            self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, error))
+            return Failure(outcome=error.code, to_raise=error, dead_lettered=True)
+        delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
+        log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
+        headers = dict(self._task.request.headers or {}) | messages.attempt()
+        headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
+        self._release()
+        try:
+            self._task.retry(exc=error, countdown=delay, max_retries=retry.max_retries, headers=headers)
+        except Retry as scheduled:
+            return Failure(outcome="retried", to_raise=scheduled)
+        except Reject:
+            # The retry could not be published. Celery would drop the task here; it goes back instead.
+            return Failure(outcome="handed_back", to_raise=Reject("retry not published", requeue=True))
+        raise AssertionError("retry() always raises")
+
+
+def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
+    """The attempts so far, this one last; only the newest are kept."""
+    told = task.header(HISTORY_HEADER)
+    earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
+    attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
+    return [*earlier, attempt][-HISTORY_LENGTH:]
+
+
+def dead_letter_of(
+    task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *, deliveries: int = 1
+) -> DeadLetter:
+    """The running task as a dead letter."""
+    return DeadLetter(
+        id=task.request.id,
+        queue=runtime.identity.queue,
+        task=task.name,
+        args=list(task.request.args or []),
+        kwargs=dict(task.request.kwargs or {}),
+        priority=_priority_of(task),
+        headers={name: value for name in REPUBLISHED_HEADERS if (value := task.header(name)) is not None}
+        | messages.attempt(),
+        options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
+        code=error.code,
+        error=error.message,
+        history=history_of(task, runtime, error),
+        deliveries=deliveries,
+    )
+
+
+def _priority_of(task: "CitadelTask") -> int | None:
+    """The message's priority, if it is one; a foreign message may say anything."""
+    priority: Any = (task.request.delivery_info or {}).get("priority")
+    return priority if isinstance(priority, int) and 0 <= priority <= 9 else None

@@ -1,0 +1,133 @@
+"""What a worker's tasks came to, added up for the whole fleet in the broker's Redis.
+
+A worker counts in memory and hands over what has gathered at each heartbeat, so counting costs a task no store
+call, and what was handed over survives the worker. One killed loses the counts since its last heartbeat.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+STATS = "citadel:figures"
+"""Hash of `subject kind label` → number; the subject is a task or, for dead letters, a queue."""
+FLUSHED_PREFIX = "citadel:figures:flushed:"
+"""Beside it, per worker: the number of its last hand-over, so that none counts twice."""
+FLUSHED_TTL = 24 * 3600
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, float("inf"))
+"""Upper bounds, in seconds, of the histograms' buckets."""
+_LABELS = tuple(str(bound) for bound in BUCKETS)
+OUTCOMES = ("succeeded", "failed", "retried", "handed_back", "dead_lettered", "ignored")
+
+ENDED = "ended"
+"""Kind: ends of a task; the label is its outcome."""
+FAILURES = "failures"
+"""Kind: failures and dead letters of a task; the label is the error's code."""
+RUNTIME = "runtime"
+"""Kind: runs of a task by duration; the label is the bucket."""
+WAIT = "wait"
+"""Kind: runs of a task by the time in the queue; the label is the bucket."""
+DEAD_LETTERS = "dead_letters"
+"""Kind: dead letters of a queue; the label is the error's code."""
+SUM = "sum"
+"""Label beside the buckets: the sum of the values, in seconds."""
+
+Field = tuple[str, str, str]
+"""Subject, kind, label."""
+_ADD = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+for i = 3, #ARGV, 2 do redis.pcall('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+"""
+"""Adds a hand-over, unless it is the one added last: its answer may have been lost on the way."""
+
+
+class TaskStats:
+    """The counts of one process since they were last taken; thread-safe."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Field, float] = {}
+        self._lock = threading.Lock()
+
+    def ended(self, task: str, outcome: str, *, seconds: float, code: str | None = None) -> None:
+        """Counts a task's end after `seconds`; `code` is the error's where it failed."""
+        bucket = _LABELS[bisect_left(BUCKETS, seconds)]
+        with self._lock:
+            self._add((task, ENDED, outcome), 1)
+            self._add((task, RUNTIME, bucket), 1)
+            self._add((task, RUNTIME, SUM), seconds)
+            if code is not None:
+                self._add((task, FAILURES, code), 1)
+
+    def waited(self, task: str, seconds: float) -> None:
+        """Counts a start, after that time in the queue."""
+        bucket = _LABELS[bisect_left(BUCKETS, seconds)]
+        with self._lock:
+            self._add((task, WAIT, bucket), 1)
+            self._add((task, WAIT, SUM), seconds)
+
+    def dead_lettered(self, queue: str, code: str) -> None:
+        """Counts a dead letter."""
+        with self._lock:
+            self._add((queue, DEAD_LETTERS, code), 1)
+
+    def take(self) -> dict[Field, float]:
+        """What was counted since the last call."""
+        with self._lock:
+            taken, self._counts = self._counts, {}
+        return taken
+
+    def _add(self, field: Field, amount: float) -> None:
+        self._counts[field] = self._counts.get(field, 0) + amount
+
+
+class StatsPublisher:
+    """Hands a process's figures over to the fleet's.
+
+    Args:
+        client: Client of the broker's Redis.
+        stats: Where the process counts.
+        worker_id: Names the process, uniquely over all time.
+    """
+
+    def __init__(self, client: "Redis", stats: TaskStats, worker_id: str) -> None:
+        self._stats = stats
+        self._keys = [STATS, FLUSHED_PREFIX + worker_id]
+        self._script: Any = client.register_script(_ADD)
+        self._lock = threading.Lock()
+        self._number = 0
+        self._pending: dict[Field, float] = {}
+
+    def flush(self) -> None:
+        """Adds what has gathered; what failed to be added is tried again first, and never counts twice.
+
+        Raises:
+            redis.RedisError: The broker does not answer; nothing is lost.
+        """
+        with self._lock:
+            self._hand_over()
+            self._pending = self._stats.take()
+            self._number += 1
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if not self._pending:
+            return
+        pairs = [part for field, amount in self._pending.items() for part in (" ".join(field), repr(float(amount)))]
+        self._script(keys=self._keys, args=[self._number, FLUSHED_TTL, *pairs])
+        self._pending = {}
+
+
+def parse_stats(stored: Mapping[bytes, bytes]) -> Iterator[tuple[Field, float]]:
+    """The fields and numbers of the fleet's hash; what is none of them is passed over."""
+    for name, number in stored.items():
+        parts = name.decode(errors="replace").rsplit(" ", 2)
+        try:
+            subject, kind, label = parts
+            yield (subject, kind, label), float(number)
+        except ValueError:
+            continue

@@ -1,0 +1,325 @@
+"""Bodies of the HTTP API, shared by the server and the SDK."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from citadel_contracts.embeddings import (
+    Dimensions,
+    EncodingFormat,
+    GenerateEmbedding,
+    InputType,
+    Texts,
+    WarmEmbeddingCache,
+)
+
+HistoryKind = Literal["health", "metrics"]
+MOST_LETTERS = 500
+"""Dead letters dealt with in one call."""
+
+
+class Body(BaseModel):
+    """Base of request bodies: strict and closed, so that a misspelt field is an error, not a surprise."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Reply(BaseModel):
+    """Base of responses; readers ignore fields they do not know, so that servers may add some."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EmbeddingsRequest(Body):
+    """`POST /v1/embeddings`: OpenAI's body plus `input_type`, `options` and `cache_enabled`."""
+
+    input: Texts
+    model: str | None = None
+    encoding_format: EncodingFormat = "float"
+    dimensions: Dimensions | None = None
+    user: str | None = None
+    input_type: InputType | None = None
+    options: dict[str, Any] | None = None
+    cache_enabled: bool = True
+
+
+class EmbeddingItem(Reply):
+    """One vector: a list of floats, or base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(Reply):
+    """Tokens counted by the backend for what it computed; cached texts count none."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(Reply):
+    """Answer of `POST /v1/embeddings`; `citadel` adds what OpenAI's shape has no place for."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingItem]
+    model: str
+    usage: Usage
+    citadel: "EmbeddingsExtra | None" = None
+
+
+class EmbeddingsExtra(Reply):
+    """How the answer came about: cache hits, and indices of texts cut to the model's context."""
+
+    cache_hits: int
+    truncated: list[int]
+
+
+class EmbeddingTaskRequest(GenerateEmbedding):
+    """`POST /v1/embeddings/tasks`: the arguments of `generate_embedding`."""
+
+
+class CacheWarmRequest(WarmEmbeddingCache):
+    """`POST /v1/cache/warm`: the arguments of `warm_embedding_cache`."""
+
+
+class TaskAccepted(Reply):
+    """202: the task is recorded and will be run."""
+
+    task_id: str
+    status: Literal["queued"] = "queued"
+    queue: str
+
+
+TaskState = Literal["queued", "running", "retrying", "succeeded", "failed", "revoked"]
+
+
+class TaskFailure(Reply):
+    """Why a task failed."""
+
+    code: str
+    message: str
+
+
+class TaskStatus(Reply):
+    """`GET /v1/tasks/{id}`: `progress` while it runs, then `result` or `error`."""
+
+    task_id: str
+    status: TaskState
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: TaskFailure | None = None
+
+
+class CacheStats(Reply):
+    """`GET /v1/cache`: hits and misses since the cache was emptied; sizes are the whole cache server's."""
+
+    available: bool
+    entries: int
+    hits: int
+    misses: int
+    hit_rate: float
+    memory_bytes: int
+    memory_limit_bytes: int
+    evicted: int
+
+
+class QueueStats(Reply):
+    """One queue: ready messages by lane, messages workers hold unacknowledged, live workers."""
+
+    name: str
+    lanes: dict[str, int]
+    ready: int
+    unacked: int
+    workers: int
+
+
+class QueuesResponse(Reply):
+    """`GET /v1/queues`."""
+
+    queues: list[QueueStats]
+
+
+class WorkerInfo(Reply):
+    """One live worker process."""
+
+    id: str
+    queue: str
+    host: str
+    pid: int
+    concurrency: int
+    running: int
+    processed: int
+    failed: int
+    started_at: str
+    last_seen_at: str
+
+
+class WorkersResponse(Reply):
+    """`GET /v1/workers`."""
+
+    workers: list[WorkerInfo]
+
+
+class ComponentHealth(Reply):
+    """One dependency: `detail` says what is wrong, in a sentence without credentials."""
+
+    status: Literal["up", "down"]
+    required: bool
+    latency_ms: float | None = None
+    detail: str | None = None
+
+
+class HealthResponse(Reply):
+    """`GET /v1/health`: `ok`; `degraded` when something optional is down; `down` when something required is."""
+
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    components: dict[str, ComponentHealth]
+
+
+class HistoryResponse(Reply):
+    """`GET /v1/history/{kind}`: what the periodic task of that kind found each time, newest first.
+
+    Each entry has `at`, when it was found, beside what the task returned.
+    """
+
+    kind: HistoryKind
+    entries: list[dict[str, Any]]
+
+
+class DeadLetterSummary(Reply):
+    """A task or message that was put aside; `requeueable` is false for what could not be decoded."""
+
+    id: str
+    queue: str
+    task: str | None = None
+    code: str
+    error: str
+    at: str
+    priority: int | None = None
+    deliveries: int
+    attempts: int
+    requeueable: bool
+
+
+class DeadLetterCount(Reply):
+    """How many dead letters of one queue have one error code."""
+
+    queue: str
+    code: str
+    count: int
+
+
+class DeadLetterList(Reply):
+    """`GET /v1/dead-letters`: newest first; `total` and `counts` are those of all, whatever was asked for.
+
+    A page may hold fewer than were asked for, none even: while there is a `next_cursor`, there may be more.
+    """
+
+    letters: list[DeadLetterSummary]
+    next_cursor: str | None = None
+    total: int
+    counts: list[DeadLetterCount] = []
+
+
+class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name of a field and of what mypy adds
+    """`GET /v1/dead-letters/{id}`: with its arguments and attempts (`at`, `code`, `error`, `worker`), oldest first.
+
+    Of a message that could not be decoded `raw` is the start as text, `raw_base64` more of it as bytes, and
+    `raw_bytes` how many it had.
+    """
+
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    accepted: bool = False
+    trace_id: str | None = None
+    raw: str | None = None
+    raw_base64: str | None = None
+    raw_bytes: int | None = None
+
+
+class DeadLetterSelection(Body):
+    """Which dead letters are meant: those of `ids`, or those that fit every filter given, or `all`.
+
+    `since` and `until` are times in ISO 8601, `error` is a part of the message in any case; `limit` is how many are
+    dealt with in one call, and `cursor` goes on where the call before ended.
+    """
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_LETTERS)
+    queue: str | None = None
+    task: str | None = None
+    code: str | None = None
+    error: str | None = None
+    since: str | None = None
+    until: str | None = None
+    all: bool = False
+    limit: int = Field(100, ge=1, le=MOST_LETTERS)
+    cursor: str | None = None
+
+
+class DeadLetterRequeued(Reply):
+    """The task is on its queue again, under its own id."""
+
+    id: str
+    task: str
+    queue: str
+    status: Literal["queued"] = "queued"
+
+
+class DeadLetterFailure(Reply):
+    """A dead letter that could not be requeued, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class DeadLettersRequeued(Reply):
+    """`POST /v1/dead-letters/requeue`: what became of each; with a `next_cursor` there may be more that fit."""
+
+    requeued: list[str]
+    failed: list[DeadLetterFailure] = []
+    next_cursor: str | None = None
+
+
+class DeadLettersDropped(Reply):
+    """`DELETE /v1/dead-letters`: how many are gone; with a `next_cursor` there may be more that fit."""
+
+    dropped: int
+    next_cursor: str | None = None
+
+
+class ModelInfo(Reply):
+    """One embedding model that a live backend has."""
+
+    name: str
+    identity: str
+    backend: str
+    dimensions: int | None = None
+    max_tokens: int | None = None
+    matryoshka: bool = False
+    accepts_empty: bool = False
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+class Problem(Reply):
+    """RFC 9457 problem document; `errors` names each bad field by its JSON pointer."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    trace_id: str | None = None
+    errors: list["FieldError"] = []
+
+
+class FieldError(Reply):
+    """One bad field; `code` names the kind of badness where there are many."""
+
+    pointer: str
+    detail: str
+    code: str | None = None

@@ -1,0 +1,167 @@
+"""Contracts of the embeddings queue: the three tasks, their arguments and results.
+
+Argument names, their order and the result keys are public: plain Celery clients depend on them.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pydantic import Field
+
+from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
+
+InputType = Literal["query", "document"]
+EncodingFormat = Literal["float", "base64"]
+Dimensions = Annotated[int, Field(ge=1, le=65536)]
+Texts = str | list[str]
+
+
+class GenerateEmbedding(Payload):
+    """Arguments of `generate_embedding`.
+
+    Attributes:
+        text: One text or a list.
+        model: Model name; None takes the configured default.
+        options: Backend model options (Ollama's `options`).
+        cache_enabled: Whether the cache is read and written.
+        dimensions: Length of the vectors; None for the model's own.
+        input_type: Adds the model's query or document prefix.
+        encoding_format: `float` (lists) or `base64` (little-endian float32).
+    """
+
+    text: Texts
+    model: str | None = None
+    options: dict[str, Any] | None = None
+    cache_enabled: bool = True
+    dimensions: Dimensions | None = None
+    input_type: InputType | None = None
+    encoding_format: EncodingFormat = "float"
+
+
+class ItemError(TypedDict):
+    """Why one text has no vector."""
+
+    index: int
+    code: str
+    message: str
+
+
+class GenerateEmbeddingResult(TypedDict):
+    """Result of `generate_embedding`.
+
+    `embeddings[i]` belongs to text i; it is None just where `errors` names index i, and `success` is
+    False then. `truncated` lists the indices of texts that the model saw only the beginning of;
+    `total_tokens` counts the tokens the backend reported for the texts that it computed.
+    """
+
+    success: bool
+    task_id: str
+    embeddings: list[list[float] | str | None]
+    model_used: str
+    dimensions: int
+    cache_hits: int
+    total_texts: int
+    cache_hit_rate: float
+    truncated: list[int]
+    total_tokens: int
+    errors: list[ItemError]
+    processing_time_ms: float
+    timestamp: str
+
+
+class BatchRequest(GenerateEmbedding):
+    """One request of a batch: the arguments of `generate_embedding` and an id of the caller's."""
+
+    request_id: str | int | None = None
+
+
+class BatchGenerateEmbeddings(Payload):
+    """Arguments of `batch_generate_embeddings`; `batch_size` requests are processed per chunk."""
+
+    batch_data: list[BatchRequest]
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class FailedRequest(TypedDict):
+    """Stands for the result of a batch request of which no text could be embedded."""
+
+    success: Literal[False]
+    error: ItemError
+
+
+class BatchItem(TypedDict):
+    """Result of one request of a batch."""
+
+    request_id: str | int | None
+    result: GenerateEmbeddingResult | FailedRequest
+
+
+class BatchGenerateEmbeddingsResult(TypedDict):
+    """Result of `batch_generate_embeddings`; `batch_results` is in the order of the requests."""
+
+    success: bool
+    task_id: str
+    total_requests: int
+    total_processed: int
+    failed_requests: int
+    batch_results: list[BatchItem]
+    processing_time_ms: float
+    average_time_per_request: float
+    timestamp: str
+
+
+class BatchProgress(TypedDict):
+    """Meta of the PROGRESS state."""
+
+    processed: int
+    total: int
+    percent: float
+
+
+class WarmEmbeddingCache(Payload):
+    """Arguments of `warm_embedding_cache`; no `models` means every known embedding model."""
+
+    texts: list[str]
+    models: list[str] | None = None
+
+
+class WarmCounts(TypedDict):
+    """(text, model) pairs: newly cached, there already, failed."""
+
+    warmed: int
+    skipped: int
+    errors: int
+
+
+class WarmEmbeddingCacheResult(TypedDict):
+    """Result of `warm_embedding_cache`."""
+
+    success: bool
+    task_id: NotRequired[str]
+    cache_warming_results: WarmCounts
+    models: list[str]
+    processing_time_ms: float
+    timestamp: str
+
+
+GENERATE_EMBEDDING = TaskSpec(
+    name="generate_embedding",
+    queue=Queue.EMBEDDINGS,
+    payload=GenerateEmbedding,
+    result=GenerateEmbeddingResult,
+)
+BATCH_GENERATE_EMBEDDINGS = TaskSpec(
+    name="batch_generate_embeddings",
+    queue=Queue.EMBEDDINGS,
+    payload=BatchGenerateEmbeddings,
+    result=BatchGenerateEmbeddingsResult,
+    lane=Lane.BATCH,
+    track_started=True,
+)
+WARM_EMBEDDING_CACHE = TaskSpec(
+    name="warm_embedding_cache",
+    queue=Queue.EMBEDDINGS,
+    payload=WarmEmbeddingCache,
+    result=WarmEmbeddingCacheResult,
+    lane=Lane.BATCH,
+    track_started=True,
+)

@@ -1,0 +1,177 @@
+"""Contracts of the maintenance queue: the tasks that clean up, and their reports.
+
+Every task is bounded in time, may be cut off at any point, and can be run again: what one run leaves, the next finds.
+"""
+
+from typing import Annotated, TypedDict
+
+from pydantic import Field
+
+from citadel_contracts.base import Payload, Queue, TaskSpec
+
+SOFT_LIMIT = 1500.0
+HARD_LIMIT = 1800.0
+TimeLimit = Annotated[float, Field(gt=0, le=SOFT_LIMIT)]
+
+
+class Maintenance(Payload):
+    """Arguments of every maintenance task.
+
+    Attributes:
+        time_limit: Seconds it may take; None for the configured ones.
+        dry_run: Whether it only tells what it would remove.
+    """
+
+    time_limit: TimeLimit | None = None
+    dry_run: bool = False
+
+
+class CleanupExpiredCache(Maintenance):
+    """Arguments of `cleanup_expired_cache`."""
+
+
+class PurgeRuns(Maintenance):
+    """Arguments of `citadel.purge_runs`."""
+
+
+class PurgeResults(Maintenance):
+    """Arguments of `citadel.purge_results`."""
+
+
+class PurgeDeadLetters(Maintenance):
+    """Arguments of `citadel.purge_dead_letters`."""
+
+
+class PurgeOrphans(Maintenance):
+    """Arguments of `citadel.purge_orphans`."""
+
+
+class AdviseVacuum(Maintenance):
+    """Arguments of `citadel.advise_vacuum`, which never changes anything."""
+
+
+class CleanupCounts(TypedDict):
+    """What was found of one kind: how many, removed, put right instead, and the bytes of what was removed (estimated).
+
+    In a dry run it is what would have been removed and put right.
+    """
+
+    examined: int
+    removed: int
+    repaired: int
+    bytes_freed: int
+
+
+class MaintenanceReport(TypedDict):
+    """Result of a maintenance task.
+
+    `examined` counts all that was looked at; `kinds` tells of what called for something. `finished` is False where
+    the task ended before its work did, and `reason` says why: the next run goes on. `skipped` means that another one
+    was at it, so nothing was done.
+    """
+
+    success: bool
+    task_id: str
+    skipped: bool
+    finished: bool
+    reason: str | None
+    dry_run: bool
+    examined: int
+    removed: int
+    repaired: int
+    bytes_freed: int
+    kinds: dict[str, CleanupCounts]
+    notes: list[str]
+    duration_seconds: float
+    timestamp: str
+
+
+class ModelEntries(TypedDict):
+    """The cache's entries of one model; bytes are estimated from a sample."""
+
+    entries: int
+    bytes: int
+
+
+class CacheStatistics(TypedDict):
+    """What the cache holds after the clean-up, by model identity; `complete` says whether all of it was looked at."""
+
+    entries: int
+    bytes: int
+    models: dict[str, ModelEntries]
+    complete: bool
+
+
+class CleanupExpiredCacheResult(MaintenanceReport):
+    """Result of `cleanup_expired_cache`."""
+
+    statistics: CacheStatistics
+
+
+class TableStats(TypedDict):
+    """One table of the record; times are ISO 8601, None for never."""
+
+    table: str
+    live_rows: int
+    dead_rows: int
+    total_bytes: int
+    unused_bytes: int
+    last_vacuum: str | None
+    last_analyze: str | None
+
+
+class AdviseVacuumResult(MaintenanceReport):
+    """Result of `citadel.advise_vacuum`: sentences for whoever runs PostgreSQL, none if all is well."""
+
+    advice: list[str]
+    tables: list[TableStats]
+
+
+CLEANUP_EXPIRED_CACHE = TaskSpec(
+    name="cleanup_expired_cache",
+    queue=Queue.MAINTENANCE,
+    payload=CleanupExpiredCache,
+    result=CleanupExpiredCacheResult,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+PURGE_RUNS = TaskSpec(
+    name="citadel.purge_runs",
+    queue=Queue.MAINTENANCE,
+    payload=PurgeRuns,
+    result=MaintenanceReport,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+PURGE_RESULTS = TaskSpec(
+    name="citadel.purge_results",
+    queue=Queue.MAINTENANCE,
+    payload=PurgeResults,
+    result=MaintenanceReport,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+PURGE_DEAD_LETTERS = TaskSpec(
+    name="citadel.purge_dead_letters",
+    queue=Queue.MAINTENANCE,
+    payload=PurgeDeadLetters,
+    result=MaintenanceReport,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+PURGE_ORPHANS = TaskSpec(
+    name="citadel.purge_orphans",
+    queue=Queue.MAINTENANCE,
+    payload=PurgeOrphans,
+    result=MaintenanceReport,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+ADVISE_VACUUM = TaskSpec(
+    name="citadel.advise_vacuum",
+    queue=Queue.MAINTENANCE,
+    payload=AdviseVacuum,
+    result=AdviseVacuumResult,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)

@@ -1,0 +1,205 @@
+"""Bodies of the run routes, shared by the server and the SDK."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from citadel_contracts.api import Body, Reply
+from citadel_contracts.embeddings import BatchRequest, EncodingFormat
+
+RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"]
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+"""States in which a run stays, unless it is retried."""
+LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]{0,255}$")]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,255}$")]
+"""PostgreSQL keeps no NUL in text."""
+
+
+class RunAccepted(Reply):
+    """Answer of a submission: the run is recorded and will end, whatever dies meanwhile."""
+
+    run_id: str
+    workflow_id: str
+    status: RunStatus
+
+
+class RunError(Reply):
+    """Why a run or a step failed."""
+
+    code: str
+    message: str
+    step_id: str | None = None
+
+
+class ItemCounts(Reply):
+    """Items of a `for_each`."""
+
+    total: int
+    done: int
+    failed: int
+
+
+class StepView(Reply):
+    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`."""
+
+    step_id: str
+    type: str
+    status: str
+    attempt: int
+    error: RunError | None = None
+    items: ItemCounts | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class RunSummary(Reply):
+    """A run in a list; times are UTC."""
+
+    run_id: str
+    workflow_id: str
+    kind: str
+    status: RunStatus
+    labels: dict[str, str] = Field(default_factory=dict)
+    error: RunError | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+
+
+class RunView(RunSummary):
+    """A run with its steps; `output` and `final_context` are there once it has ended."""
+
+    parent_run_id: str | None = None
+    steps: list[StepView] = Field(default_factory=list)
+    output: Any = None
+    final_context: dict[str, Any] | None = None
+
+
+class StepOutput(StepView):
+    """One step with its output; that of a `for_each` is the list of its items'."""
+
+    output: Any = None
+
+
+class RunList(Reply):
+    """A page of runs, newest first; `next_cursor` gives the next one."""
+
+    runs: list[RunSummary]
+    next_cursor: str | None = None
+
+
+class RunEvent(Reply):
+    """One event of a run; `seq` counts from 1 without gaps, and is the id of the server-sent event."""
+
+    seq: int
+    at: datetime
+    type: str
+    step_id: str | None = None
+    item: int | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class EmbeddingBatchHead(Body):
+    """What holds for all requests of a batch."""
+
+    model: str | None = None
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+    idempotency_key: IdempotencyKey | None = None
+
+
+class EmbeddingBatchRequest(EmbeddingBatchHead):
+    """`POST /v1/embeddings/batches` as JSON; as NDJSON, each line is one of `requests`, and the rest in the query."""
+
+    requests: list[BatchRequest]
+
+
+class StorePoint(Body):
+    """A point to store: with its vector, or with a text that is embedded."""
+
+    id: str | int | None = None
+    text: str | None = None
+    embedding: list[float] | None = None
+    payload: dict[str, Any] | None = None
+
+
+class StoreRequest(Body):
+    """`POST /v1/collections/{name}/points`."""
+
+    points: Annotated[list[StorePoint], Field(min_length=1, max_length=1000)]
+    model: str | None = None
+
+
+class SearchRequest(Body):
+    """`POST /v1/collections/{name}/search`: by a text or by a vector."""
+
+    text: str | None = None
+    embedding: list[float] | None = None
+    model: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    filter: dict[str, Any] | None = None
+    score_threshold: float | None = None
+
+
+class StoreResponse(Reply):
+    """What was stored."""
+
+    upserted: int
+    ids: list[str | int]
+
+
+class SearchHit(Reply):
+    """One point that was found."""
+
+    id: str | int
+    score: float
+    payload: dict[str, Any] | None = None
+
+
+class SearchResponse(Reply):
+    """The nearest points, best first."""
+
+    hits: list[SearchHit]
+
+
+class BatchResult(Reply):
+    """One line of a batch's results, in the order of its requests."""
+
+    index: int
+    request_id: str | int | None = None
+    embeddings: list[Any] = Field(default_factory=list)
+    model: str | None = None
+    dimensions: int = 0
+    cache_hits: int = 0
+    truncated: list[int] = Field(default_factory=list)
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+
+
+__all__ = [
+    "FINISHED",
+    "BatchResult",
+    "EmbeddingBatchHead",
+    "EmbeddingBatchRequest",
+    "EncodingFormat",
+    "IdempotencyKey",
+    "ItemCounts",
+    "LabelName",
+    "LabelValue",
+    "RunAccepted",
+    "RunError",
+    "RunEvent",
+    "RunList",
+    "RunStatus",
+    "RunSummary",
+    "RunView",
+    "SearchHit",
+    "SearchRequest",
+    "SearchResponse",
+    "StepOutput",
+    "StepView",
+    "StorePoint",
+    "StoreRequest",
+    "StoreResponse",
+]

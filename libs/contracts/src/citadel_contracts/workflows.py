@@ -1,0 +1,229 @@
+"""Contracts of the orchestration queue: the seed's three tasks and the engine's own.
+
+Argument names, their order and the result keys of the first are public: plain Celery clients depend on them.
+"""
+
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from pydantic import Field
+
+from citadel_contracts.base import Payload, Queue, TaskSpec
+from citadel_contracts.embeddings import Dimensions, InputType
+
+
+class ExecuteWorkflow(Payload):
+    """Arguments of `execute_workflow`: the definition, in the minimal or the full form."""
+
+    workflow_definition: dict[str, Any]
+
+
+class WorkflowStepResult(TypedDict):
+    """One executed step."""
+
+    step_id: str
+    step_type: str
+    result: Any
+    timestamp: str
+
+
+class ExecuteWorkflowResult(TypedDict):
+    """Result of `execute_workflow`; a failed run has `success` False and says why in `error`."""
+
+    success: bool
+    workflow_id: str
+    task_id: str
+    steps_executed: int
+    workflow_results: list[WorkflowStepResult]
+    final_context: dict[str, Any]
+    timestamp: str
+    run_id: NotRequired[str]
+    status: NotRequired[str]
+    output: NotRequired[Any]
+    error: NotRequired[str]
+
+
+class QueryLlmService(Payload):
+    """Arguments of `query_llm_service`.
+
+    Attributes:
+        query: The question.
+        context: Facts to answer from.
+        service_endpoint: Name or URL of a configured endpoint; None takes the default one.
+        model: Model name; None takes the endpoint's.
+        system: System prompt.
+        options: Passed on to the endpoint (temperature, max_tokens, …).
+        response_schema: JSON Schema that the answer must fit.
+    """
+
+    query: str
+    context: dict[str, Any] | None = None
+    service_endpoint: str | None = None
+    model: str | None = None
+    system: str | None = None
+    options: dict[str, Any] | None = None
+    response_schema: dict[str, Any] | None = None
+
+
+class VectorSimilaritySearch(Payload):
+    """Arguments of `vector_similarity_search`: a vector, or a text that is embedded first."""
+
+    embedding: list[float] | None = None
+    collection: str
+    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    filter: dict[str, Any] | None = None
+    score_threshold: float | None = None
+    text: str | None = None
+    model: str | None = None
+
+
+class UpsertVectors(Payload):
+    """Arguments of `upsert_vectors`: points with an `embedding`, or a `text` that is embedded first."""
+
+    collection: str
+    points: list[dict[str, Any]]
+    model: str | None = None
+
+
+class StepTaskResult(TypedDict):
+    """Result of the three tasks that are a single step: the step's output beside these keys."""
+
+    success: bool
+    task_id: str
+    timestamp: str
+    data: NotRequired[dict[str, Any]]
+    error: NotRequired[str]
+
+
+class RunStep(Payload):
+    """Arguments of the engine's `citadel.run_step`: a step that is ready."""
+
+    run_id: str
+    step_id: str
+    item: int = -1
+
+
+class EmbedPart(Payload):
+    """One request of a step: see the contract of `generate_embedding`."""
+
+    texts: list[str]
+    model: str | None = None
+    dimensions: Dimensions | None = None
+    input_type: InputType | None = None
+    options: dict[str, Any] | None = None
+    cache_enabled: bool = True
+
+
+class EmbedStep(Payload):
+    """What one step of a workflow needs vectors of.
+
+    Attributes:
+        run_id: Its run.
+        step_id: Its step.
+        item: Index within a `for_each`, or -1.
+        attempt: Fencing number; comes back with the vectors.
+        parts: The requests.
+        echo: Comes back with the vectors.
+        deadline: Seconds since the epoch after which the step no longer wants them.
+        trace: Trace context of the message, `traceparent` and `tracestate`.
+    """
+
+    run_id: str
+    step_id: str
+    item: int
+    attempt: int
+    parts: list[EmbedPart]
+    echo: dict[str, Any] | None = None
+    deadline: float | None = None
+    trace: dict[str, str] | None = None
+
+
+class EmbedSteps(Payload):
+    """Arguments of the engine's `citadel.embed_steps`: steps of any runs, each answered for itself."""
+
+    steps: list[EmbedStep] = Field(min_length=1)
+
+
+class EmbeddedPart(Payload):
+    """The answer to one request.
+
+    Attributes:
+        vectors: base64 of little-endian float32 per text; None just where `errors` names the index.
+        model: Name of the model.
+        dimensions: Length of the vectors.
+        cache_hits: Texts answered from the cache.
+        truncated: Indices of texts that were cut.
+        tokens: As the backend counted, for what it computed.
+        errors: `index`, `code`, `message` of each text without a vector.
+        error: `code`, `message` where the whole request failed.
+    """
+
+    vectors: list[str | None]
+    model: str = ""
+    dimensions: int = 0
+    cache_hits: int = 0
+    truncated: list[int] = Field(default_factory=list)
+    tokens: int = 0
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+    error: dict[str, str] | None = None
+
+
+EMBEDDED = "citadel:steps:embedded"
+"""List in the broker's Redis: `StepEmbedded` as JSON, the oldest first."""
+
+
+class StepEmbedded(Payload):
+    """What an embeddings worker answers: the vectors, in the order of the parts.
+
+    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again. `trace` is its
+    trace context.
+    """
+
+    run_id: str
+    step_id: str
+    item: int
+    attempt: int
+    parts: list[EmbeddedPart]
+    echo: dict[str, Any] | None = None
+    trace: dict[str, str] | None = None
+
+
+# The results of these four are stored by the runs that they start, when those end.
+EXECUTE_WORKFLOW = TaskSpec(
+    name="execute_workflow",
+    queue=Queue.ORCHESTRATION,
+    payload=ExecuteWorkflow,
+    result=ExecuteWorkflowResult,
+    stores_result=False,
+)
+QUERY_LLM_SERVICE = TaskSpec(
+    name="query_llm_service",
+    queue=Queue.ORCHESTRATION,
+    payload=QueryLlmService,
+    result=StepTaskResult,
+    stores_result=False,
+)
+VECTOR_SIMILARITY_SEARCH = TaskSpec(
+    name="vector_similarity_search",
+    queue=Queue.ORCHESTRATION,
+    payload=VectorSimilaritySearch,
+    result=StepTaskResult,
+    stores_result=False,
+)
+UPSERT_VECTORS = TaskSpec(
+    name="upsert_vectors",
+    queue=Queue.ORCHESTRATION,
+    payload=UpsertVectors,
+    result=StepTaskResult,
+    stores_result=False,
+)
+RUN_STEP = TaskSpec(
+    name="citadel.run_step", queue=Queue.ORCHESTRATION, payload=RunStep, result=type(None), stores_result=False
+)
+EMBED_STEPS = TaskSpec(
+    name="citadel.embed_steps",
+    queue=Queue.EMBEDDINGS,
+    payload=EmbedSteps,
+    result=type(None),
+    stores_result=False,
+    part_by_part=True,
+)
