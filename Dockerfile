@@ -38,8 +38,10 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip_conf \
  && find /opt/citadel -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM builder AS common
-COPY libs/common /src
-RUN PYTHONPATH=/tools python -m pip install --quiet --no-index --no-build-isolation --target /out/app /src \
+COPY libs/contracts /src/contracts
+COPY libs/common /src/common
+RUN PYTHONPATH=/tools python -m pip install --quiet --no-index --no-build-isolation --target /out/app \
+      /src/contracts /src/common \
  && find /out -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM dependencies AS service

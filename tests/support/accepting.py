@@ -6,8 +6,7 @@ from typing import Any, Self
 
 from celery.result import AsyncResult
 
-from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage
-from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage, publish_accepted
 from citadel_common.settings.common import AcceptedSettings, CommonSettings
 from citadel_common.tasks.app import create_app
 from tests.support.fleet import Fleet

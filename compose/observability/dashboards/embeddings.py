@@ -16,13 +16,13 @@ TEXTS = Row(
         ),
         Panel(
             title="Cache hit rate",
-            description="Share of looked-up texts that were found: as processes count it, and as Redis has it.",
+            description="Share of hits among answered lookups: as processes count them, and as Redis has them.",
             unit="percentunit",
             limits=(0, 1),
             queries=(
                 Query(
                     'sum(rate(citadel_cache_lookups_total{outcome="hit"}[$__rate_interval]))'
-                    " / sum(rate(citadel_cache_lookups_total[$__rate_interval]))",
+                    ' / sum(rate(citadel_cache_lookups_total{outcome=~"hit|miss"}[$__rate_interval]))',
                     "processes",
                 ),
                 Query(
@@ -155,10 +155,11 @@ CACHE = Row(
         ),
         Panel(
             title="Failing calls and evictions",
-            description="Calls to the cache that failed, by operation: texts are computed instead. Evicted keys.",
+            description="Failed calls by operation; lookups without an answer (texts are computed); evicted keys.",
             unit="ops",
             queries=(
                 Query("sum by (operation) (rate(citadel_cache_failures_total[$__rate_interval]))", "{{operation}}"),
+                Query("rate(citadel_cache_errors_total[$__rate_interval])", "lookups"),
                 Query("rate(citadel_cache_evictions_total[$__rate_interval])", "evicted"),
             ),
         ),

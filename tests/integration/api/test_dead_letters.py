@@ -13,7 +13,7 @@ import pytest
 
 from citadel_common.delivery.accepted_tasks import MESSAGES, AcceptedTasks, TaskMessage
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
-from citadel_common.delivery.delivery_counts import PREFIX
+from citadel_common.delivery.redelivery import PREFIX
 from citadel_common.delivery.requeue import Requeue
 from citadel_common.errors import StoreUnavailable
 from citadel_common.settings.common import CommonSettings

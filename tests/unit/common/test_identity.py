@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from citadel_common.worker.identity import WorkerIdentity, surely_dead
+from citadel_common.delivery.worker_registry import WorkerIdentity, surely_dead
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -37,7 +37,7 @@ def test_another_machine_is_not_judged():
 
 def test_the_dead_and_the_zombies():
     code = (
-        "from citadel_common.worker.identity import WorkerIdentity\n"
+        "from citadel_common.delivery.worker_registry import WorkerIdentity\n"
         "identity = WorkerIdentity.of_this_process('q')\n"
         "print(identity.pid, identity.born)"
     )
@@ -56,7 +56,7 @@ def test_a_process_lives_until_its_last_thread_has_ended():
     exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # the system call that ends one thread only
     code = (
         "import ctypes, sys, threading\n"
-        "from citadel_common.worker.identity import WorkerIdentity\n"
+        "from citadel_common.delivery.worker_registry import WorkerIdentity\n"
         "threading.Thread(target=sys.stdin.read).start()\n"
         "print(WorkerIdentity.of_this_process('q').born, flush=True)\n"
         f"ctypes.CDLL(None).syscall({exit_thread}, 0)"

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from citadel_common.worker import running_tasks as running_module
-from citadel_common.worker.running_tasks import RunningTasks
+from citadel_common.tasks import running as running_module
+from citadel_common.tasks.running import RunningTasks
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from citadel_common import errors
-from citadel_common.worker.stats import BUCKETS
+from citadel_common.tasks.stats import BUCKETS
 from citadel_contracts import TASKS, Lane
 from tests.unit.observability.files import DASHBOARDS, ROOT, RULE_TESTS, load, rules
 

@@ -1,10 +1,14 @@
 """Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from citadel_common.errors import InvalidInput
+from citadel_contracts import Payload
 
 _UNION_TAGS = frozenset({"str", "list[str]", "int"})
 """Parts of pydantic's locations that name a branch of a union, not a field."""
@@ -59,3 +63,29 @@ def _sentence(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return "is required"
     return message[0].lower() + message[1:].removesuffix(".")
+
+
+P = TypeVar("P", bound=Payload)
+SHOWN = 5
+"""Bad fields named in one message."""
+
+
+def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]) -> P:
+    """The payload of a call; positional arguments take the model's field order.
+
+    Raises:
+        InvalidInput: Names each bad field.
+    """
+    fields = list(model.model_fields)
+    if len(args) > len(fields):
+        raise InvalidInput(f"takes at most {len(fields)} arguments ({', '.join(fields)}), got {len(args)}")
+    named = dict(zip(fields, args, strict=False))
+    twice = named.keys() & kwargs.keys()
+    if twice:
+        raise InvalidInput.at(min(twice), "is given both by position and by name")
+    try:
+        return model.model_validate(named | dict(kwargs))
+    except ValidationError as error:
+        problems = [str(bad) for bad in bad_fields(error)]
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise InvalidInput("; ".join(problems[:SHOWN]) + more) from None

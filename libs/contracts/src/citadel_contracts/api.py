@@ -112,12 +112,18 @@ class TaskStatus(Reply):
 
 
 class CacheStats(Reply):
-    """`GET /v1/cache`: hits and misses since the cache was emptied; sizes are the whole cache server's."""
+    """`GET /v1/cache`: lookups since the cache was emptied; sizes are those of the whole cache server.
+
+    Attributes:
+        errors: Lookups that the cache did not answer.
+        hit_rate: Share of hits among the lookups that were answered.
+    """
 
     available: bool
     entries: int
     hits: int
     misses: int
+    errors: int = 0
     hit_rate: float
     memory_bytes: int
     memory_limit_bytes: int

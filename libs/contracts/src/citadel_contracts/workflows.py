@@ -7,7 +7,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from pydantic import Field
 
-from citadel_contracts.base import Payload, Queue, TaskSpec
+from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
 from citadel_contracts.embeddings import Dimensions, InputType
 
 
@@ -123,6 +123,7 @@ class EmbedStep(Payload):
         attempt: Fencing number; comes back with the vectors.
         parts: The requests.
         echo: Comes back with the vectors.
+        lane: Lane in which the texts are computed; None takes the message's.
         deadline: Seconds since the epoch after which the step no longer wants them.
         trace: Trace context of the message, `traceparent` and `tracestate`.
     """
@@ -133,6 +134,7 @@ class EmbedStep(Payload):
     attempt: int
     parts: list[EmbedPart]
     echo: dict[str, Any] | None = None
+    lane: Annotated[Lane, Field(strict=False)] | None = None
     deadline: float | None = None
     trace: dict[str, str] | None = None
 

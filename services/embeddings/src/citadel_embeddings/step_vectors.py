@@ -90,7 +90,12 @@ def deadline_of(step: EmbedStep, task: Deadline) -> Deadline:
 
 
 def lane_of(step: EmbedStep, lane: Lane) -> Lane:
-    """Chunks of batches never hold up single texts."""
+    """Return the lane that the step names, or the message's.
+
+    Engines of older versions name none: their chunks of batches are known by what they want echoed.
+    """
+    if step.lane is not None:
+        return step.lane
     return Lane.BATCH if (step.echo or {}).get("form") == "chunk" else lane
 
 

@@ -6,6 +6,7 @@ Every key that Citadel writes, where it lives, and what ends it:
 |---|---|---|---|
 | `citadel:embedding:…` | cache | time to live | no: `cleanup_expired_cache` |
 | `citadel:cache:stats` | cache | one key | no |
+| `citadel:cache:stats:PROCESS` | cache | time to live | no |
 | `citadel:models`, `citadel:collections`, `citadel:broker:epoch` | results, broker | one key each | no |
 | `citadel:accepted`, `…:due`, `…:leases`, `…:sweep` | results | the task's end | no: `citadel.purge_results` |
 | `citadel:accepted:trace:TASK` | results | the task's end, time to live | no |
@@ -33,10 +34,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from citadel_common.delivery.dead_letters import CLAIM_PREFIX
-from citadel_common.delivery.delivery_counts import KEPT as DELIVERIES_KEPT
-from citadel_common.delivery.delivery_counts import PREFIX as DELIVERIES_PREFIX
+from citadel_common.delivery.redelivery import KEPT as DELIVERIES_KEPT
+from citadel_common.delivery.redelivery import PREFIX as DELIVERIES_PREFIX
 from citadel_common.delivery.worker_registry import UNACKED_PREFIX
-from citadel_common.worker.stats import FLUSHED_PREFIX, FLUSHED_TTL
+from citadel_common.tasks.stats import FLUSHED_PREFIX, FLUSHED_TTL
 from citadel_maintenance.laps import KEPT as LAPS_KEPT
 from citadel_maintenance.laps import PREFIX as LAPS_PREFIX
 from citadel_maintenance.lease import PREFIX as LEASES_PREFIX

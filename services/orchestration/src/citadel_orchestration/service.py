@@ -7,31 +7,23 @@ import time
 
 import structlog
 
-from citadel_common.delivery.heartbeats import publish_accepted
-from citadel_common.stores.postgres import Database
+from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import Answers
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.engine import Engine, Parts
-from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
 from citadel_orchestration.engine.publisher import Publisher
 from citadel_orchestration.engine.replies import Replies
 from citadel_orchestration.engine.step_loop import StepLoop
-from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.sweeper import Sweeper
-from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.engine.wipes import Wipes
-from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import OrchestrationSettings
-from citadel_orchestration.steps.registry import all_types, public_types
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
-from citadel_orchestration.vectors.store import VectorStore
+from citadel_orchestration.wiring import wire
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
@@ -52,51 +44,40 @@ class OrchestrationService:
         """Brings the record up to date, opens everything, registers the tasks."""
         settings, owner = self._settings, runtime.identity.id
         migrate_patiently(settings.postgres_dsn)
-        self._database = Database(settings.postgres_dsn, settings.postgres, name="orchestration")
-        self._database.open()
-        self._loop.call(self._open(), timeout=CLOSING)
-        definitions = Definitions(all_types(self._llm, self._store))
-        workflows = settings.workflows
-        submissions = Submissions(
-            types=public_types(self._llm, self._store), known=self._knowledge, limits=workflows.definition_limits
+        self._loop.call(self._open(owner), timeout=CLOSING)
+        parts = self._wiring
+        parts.database.open()
+        answer = Replies(runtime.app, parts.database, parts.definitions)
+        self._engine = Engine(
+            Parts(
+                database=parts.database,
+                transitions=parts.transitions,
+                definitions=parts.definitions,
+                submissions=parts.submissions,
+                loop=self._loop,
+                publisher=Publisher(runtime.app),
+                answer=answer,
+            ),
+            max_in_flight=settings.workflows.max_in_flight,
+            stopping=self._stopping,
         )
-        transitions = Transitions(
-            self._database,
-            definitions,
-            output_at_end,
-            owner=owner,
-            lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
-            metrics=self._metrics,
-        )
-        answer = Replies(runtime.app, self._database, definitions)
-        parts = Parts(
-            database=self._database,
-            transitions=transitions,
-            definitions=definitions,
-            submissions=submissions,
-            loop=self._loop,
-            publisher=Publisher(runtime.app),
-            answer=answer,
-        )
-        self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
         self._sweeper = Sweeper(
-            database=self._database,
-            transitions=transitions,
+            database=parts.database,
+            transitions=parts.transitions,
             engine=self._engine,
             answer=answer,
             wiped=Wipes(connect(settings.broker_url, settings.stores)),
             accepted=AcceptedTasksSweep(
-                database=self._database,
+                database=parts.database,
                 tasks=runtime.accepted,
                 publish=functools.partial(publish_accepted, runtime.app),
                 wiped=Wipes(runtime.results),
                 first_look=settings.accepted.first_look,
             ),
             owner=owner,
-            interval=workflows.sweep_interval,
+            interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, parts.transitions, parts.submissions, answer.store).register(runtime.app)
         self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
         self._answers.start()
         self._sweeper.start()
@@ -118,23 +99,19 @@ class OrchestrationService:
         self._engine.close()
         self._loop.call(self._aclose(), timeout=CLOSING)
         self._loop.close()
-        self._database.close()
+        self._wiring.database.close()
 
-    async def _open(self) -> None:
+    async def _open(self, owner: str) -> None:
         settings = self._settings
-        self._llm = LlmClients(settings.llm)
-        self._store = VectorStore(settings.qdrant)
         self._redis = connect_async(settings.results, settings.stores)
-        self._knowledge = Knowledge(
-            self._redis, endpoint_problem=self._llm.endpoint_problem, default_model=settings.default_model
-        )
-        publisher = CollectionPublisher(self._store, self._redis)
-        self._background = [asyncio.create_task(self._knowledge.run()), asyncio.create_task(publisher.run())]
+        self._wiring = wire(settings, self._redis, self._metrics, name="orchestration", owner=owner)
+        collections = CollectionPublisher(self._wiring.vectors, self._redis)
+        self._background = [asyncio.create_task(part.run()) for part in (self._wiring.knowledge, collections)]
 
     async def _aclose(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._llm.aclose()
-        await self._store.aclose()
+        await self._wiring.llm.aclose()
+        await self._wiring.vectors.aclose()
         await self._redis.aclose()

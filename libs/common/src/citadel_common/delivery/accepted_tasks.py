@@ -4,7 +4,7 @@ A message can be lost where the broker hands it over (a worker killed between po
 all that is needed to publish it again; a lease says who runs it. Duplicates that this makes are dropped at
 start: `claim` grants a task to one worker at a time, and to none once it has finished.
 
-The record is a hash of envelopes, a sorted set of the times at which each is looked at next, a hash of
+The record is a hash of messages, a sorted set of the times at which each is looked at next, a hash of
 leases, and for each traced task a key with its place in the trace.
 """
 
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from citadel_common.settings.common import AcceptedSettings
+from citadel_common.telemetry import tracing
 from citadel_common.telemetry.tracing import Carrier
 
 if TYPE_CHECKING:
+    from celery import Celery
     from redis import Redis
 
 MESSAGES = "citadel:accepted"
 DUE = "citadel:accepted:due"
 LEASES = "citadel:accepted:leases"
 TRACE_PREFIX = "citadel:accepted:trace:"
-"""Of the keys with a task's trace context, beside its envelope: older workers take no more fields in that."""
+"""Of the keys with a task's trace context, beside its message: older workers take no more fields in that."""
 TRACE_KEPT = 24 * 3600
 """Seconds after which a task that has still not ended is no longer part of its trace."""
 HEADER = "citadel_accepted"
@@ -116,13 +118,13 @@ class AcceptedTasks:
         self._renew_script: Any = client.register_script(_RENEW)
         self._postpone_script = client.register_script(_POSTPONE)
 
-    def add(self, envelope: TaskMessage) -> None:
+    def add(self, message: TaskMessage) -> None:
         """Records a task before it is published."""
         pipe = self._client.pipeline()
-        pipe.hset(MESSAGES, envelope.task_id, envelope.to_json())
-        pipe.zadd(DUE, {envelope.task_id: time.time() + self._settings.first_look})
-        if envelope.trace:
-            pipe.set(TRACE_PREFIX + envelope.task_id, orjson.dumps(envelope.trace), ex=TRACE_KEPT)
+        pipe.hset(MESSAGES, message.task_id, message.to_json())
+        pipe.zadd(DUE, {message.task_id: time.time() + self._settings.first_look})
+        if message.trace:
+            pipe.set(TRACE_PREFIX + message.task_id, orjson.dumps(message.trace), ex=TRACE_KEPT)
         pipe.execute()
 
     def exists(self, task_id: str) -> bool:
@@ -179,9 +181,9 @@ class AcceptedTasks:
         due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
         found = []
         for task_id in due:
-            envelope = self._postpone(task_id.decode(), now)
-            if envelope is not None:
-                found.append(envelope)
+            message = self._postpone(task_id.decode(), now)
+            if message is not None:
+                found.append(message)
         return found
 
     def _postpone(self, task_id: str, now: float) -> TaskMessage | None:
@@ -189,11 +191,11 @@ class AcceptedTasks:
         if stored is None:
             self._client.zrem(DUE, task_id)
             return None
-        envelope = TaskMessage.from_json(task_id, stored)
-        later = replace(envelope, looks=envelope.looks + 1)
+        message = TaskMessage.from_json(task_id, stored)
+        later = replace(message, looks=message.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
         kept = self._postpone_script(keys=[MESSAGES, DUE], args=[task_id, later.to_json(), now + wait])
-        return replace(envelope, trace=self._trace_of(task_id)) if kept else None
+        return replace(message, trace=self._trace_of(task_id)) if kept else None
 
     def _trace_of(self, task_id: str) -> Carrier:
         stored: Any = self._client.get(TRACE_PREFIX + task_id)
@@ -204,3 +206,15 @@ def _is_final(head: bytes) -> bool:
     """Whether a stored result, of which this is the head, is the last that its task will have."""
     state = _STATE.match(head)
     return state is not None and state[1] in _FINAL
+
+
+def publish_accepted(app: "Celery", message: TaskMessage) -> None:
+    """Publish the message of an accepted task, as part of the trace in which it was accepted."""
+    with tracing.continuing(message.trace):
+        app.send_task(
+            message.name,
+            kwargs=message.kwargs,
+            task_id=message.task_id,
+            priority=message.priority,
+            headers=message.trace | {HEADER: 1},
+        )

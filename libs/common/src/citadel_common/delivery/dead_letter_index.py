@@ -4,14 +4,11 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from citadel_common.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from citadel_common.delivery.dead_letters import DeadLetter
 
 SHOWN = 500
 """Characters of an error message in a head."""
@@ -76,22 +73,6 @@ class DeadLetterHead:
     deliveries: int
     attempts: int
     requeueable: bool
-
-    @classmethod
-    def of(cls, letter: "DeadLetter") -> "DeadLetterHead":
-        """The head of a letter."""
-        return cls(
-            id=letter.id,
-            queue=letter.queue,
-            task=letter.task,
-            code=letter.code,
-            error=letter.error[:SHOWN],
-            at=letter.at,
-            priority=letter.priority,
-            deliveries=letter.deliveries,
-            attempts=len(letter.history),
-            requeueable=letter.task is not None and letter.raw is None,
-        )
 
     @property
     def kind(self) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from citadel_common.delivery.dead_letter_index import (
+    SHOWN,
     START,
     DeadLetterFilter,
     DeadLetterHead,
@@ -122,8 +123,19 @@ class DeadLetter:
 
     @property
     def head(self) -> DeadLetterHead:
-        """What lists show of it."""
-        return DeadLetterHead.of(self)
+        """Return what lists show of the dead letter."""
+        return DeadLetterHead(
+            id=self.id,
+            queue=self.queue,
+            task=self.task,
+            code=self.code,
+            error=self.error[:SHOWN],
+            at=self.at,
+            priority=self.priority,
+            deliveries=self.deliveries,
+            attempts=len(self.history),
+            requeueable=self.task is not None and self.raw is None,
+        )
 
 
 class DeadLetters:

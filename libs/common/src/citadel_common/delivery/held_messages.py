@@ -13,8 +13,8 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from redis.commands.core import Script
 
+from citadel_common.delivery import serializer
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks import serializer
 
 log = structlog.get_logger(__name__)
 _NOTE = """

@@ -8,11 +8,11 @@ from kombu.exceptions import OperationalError
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
 from citadel_common.delivery.accepted_tasks import RESULT_PREFIX, AcceptedTasks, TaskMessage
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, DeadLetter, DeadLetters
-from citadel_common.delivery.delivery_counts import PREFIX as DELIVERIES_PREFIX
+from citadel_common.delivery.redelivery import PREFIX as DELIVERIES_PREFIX
 from citadel_common.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks.payloads import parse_payload
 from citadel_common.telemetry import tracing
+from citadel_common.validation import parse_payload
 from citadel_contracts import TASKS
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any, TypeGuard
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from citadel_common.delivery import serializer
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
 from citadel_common.delivery.held_messages import HeldMessages
-from citadel_common.tasks import serializer
 from citadel_common.timestamps import utc_now
 from citadel_contracts import Lane
 

@@ -7,8 +7,11 @@ granted. Calls from concurrent requests are joined (`MicroBatcher`) into one rou
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import structlog
 
@@ -26,7 +29,13 @@ log = structlog.get_logger(__name__)
 
 CACHE_ERRORS: tuple[type[Exception], ...] = (*ERRORS, TimeoutError)
 STATS_DELAY = 0.2
-"""Seconds for which hits and misses are gathered before they are written."""
+"""Seconds for which lookups are counted in memory before they are added to the fleet's statistics."""
+WRITER_TTL = 24 * 3600
+"""Seconds for which the cache remembers the last write of a process to the statistics."""
+Outcome = Literal["hit", "miss", "error"]
+"""Outcome of looking up one text; error: the cache did not answer."""
+_FIELDS: dict[Outcome, str] = {"hit": "hits", "miss": "misses", "error": "errors"}
+"""Fields of the statistics' hash."""
 Wanted = tuple[str, int | None]
 """A key, and the length its vector must have."""
 _WRITE = """
@@ -36,6 +45,13 @@ for i, key in ipairs(KEYS) do
 end
 """
 """Stores vectors and releases the claims on them; an empty value only releases."""
+_ADD_STATS = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+for i = 3, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+"""
+"""Adds counts to the statistics, unless this is the write added last: a write whose answer was lost is repeated."""
 _CLAIM = """
 local granted = {}
 for i, key in ipairs(KEYS) do
@@ -54,8 +70,8 @@ class EmbeddingCache:
     Args:
         client: Client of the cache server, with a short socket timeout.
         settings: Time to live, precision, timeouts.
-        metrics: Where failures and hits are counted.
-        count_misses: False where misses go on to a worker, which looks again and counts them.
+        metrics: Counters of lookups and failures.
+        count_misses: False where a text that was not found goes to a worker, which looks it up again and counts it.
     """
 
     def __init__(
@@ -71,11 +87,15 @@ class EmbeddingCache:
         self._metrics = metrics
         self._count_misses = count_misses
         self._paused_until = 0.0
-        self._unsaved = {"hits": 0, "misses": 0}
+        self._counted: Counter[str] = Counter()
+        self._unsaved: Counter[str] = Counter()
+        self._stats_keys = [STATS_KEY, f"{STATS_KEY}:{uuid4().hex}"]
+        self._stats_write = 0
         self._saving: asyncio.Task[None] | None = None
         self._reads: MicroBatcher[Wanted, Stored | None] = MicroBatcher(self._read_counted, parallel=2)
         self._claim_script: Any = client.register_script(_CLAIM)
         self._write_script: Any = client.register_script(_WRITE)
+        self._stats_script: Any = client.register_script(_ADD_STATS)
         self._claims: MicroBatcher[str, bool] = MicroBatcher(self._claim)
         self._writes: MicroBatcher[tuple[str, Stored | None], None] = MicroBatcher(self._write, parallel=2)
 
@@ -89,14 +109,12 @@ class EmbeddingCache:
         return await self._reads.run([(key, size) for key in keys])
 
     async def peek_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
-        """The same, without counting hits and misses: for callers that wait for another process."""
-        return await self._read([(key, size) for key in keys])
+        """The same, without counting the lookups: for callers that wait for another process."""
+        return await self._read([(key, size) for key in keys]) or [None] * len(keys)
 
     def count_hits(self, hits: int) -> None:
         """Adds hits that the caller answered from its own copies of cached vectors."""
-        if hits:
-            self._metrics.count(names.CACHE_LOOKUPS, hits, outcome="hit")
-            self.record(hits=hits, misses=0)
+        self._count({"hit": hits})
 
     async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
         """For each key, whether the caller is now the one in the fleet to compute it.
@@ -114,7 +132,7 @@ class EmbeddingCache:
         await self._writes.run([(key, None) for key in keys])
 
     async def stats(self) -> dict[str, int]:
-        """Counts since the cache was emptied (`hits`, `misses`) and the server's own (`entries`, bytes).
+        """Counts since the cache was emptied (`hits`, `misses`, `errors`) and the server's own (`entries`, bytes).
 
         Raises:
             redis.RedisError: The cache does not answer.
@@ -126,8 +144,7 @@ class EmbeddingCache:
         pipe.dbsize()
         counts, memory, stats, entries = await pipe.execute()
         return {
-            "hits": int(counts.get(b"hits", 0)),
-            "misses": int(counts.get(b"misses", 0)),
+            **{field: int(counts.get(field.encode(), 0)) for field in _FIELDS.values()},
             "entries": int(entries),
             "memory_bytes": int(memory["used_memory"]),
             "memory_limit_bytes": int(memory.get("maxmemory", 0)),
@@ -149,16 +166,19 @@ class EmbeddingCache:
 
     async def _read_counted(self, wanted: "Sequence[Wanted]") -> Sequence[Stored | None]:
         found = await self._read(wanted)
+        if found is None:
+            self._count({"error": len(wanted)})
+            return [None] * len(wanted)
         hits = sum(stored is not None for stored in found)
-        misses = len(found) - hits if self._count_misses else 0
-        self._metrics.count(names.CACHE_LOOKUPS, hits, outcome="hit")
-        self._metrics.count(names.CACHE_LOOKUPS, misses, outcome="miss")
-        self.record(hits=hits, misses=misses)
+        self._count({"hit": hits, "miss": len(found) - hits})
         return found
 
-    async def _read(self, wanted: "Sequence[Wanted]") -> Sequence[Stored | None]:
+    async def _read(self, wanted: "Sequence[Wanted]") -> Sequence[Stored | None] | None:
+        """Return what is stored under keys, in order; None when the cache does not answer."""
         keys = [key for key, _ in wanted]
-        values = await self._call(self._mget(keys), "get") or [None] * len(keys)
+        values = await self._call(self._mget(keys), "get")
+        if values is None:
+            return None
         found = [_usable(value, size) for value, (_, size) in zip(values, wanted, strict=True)]
         damaged = [
             key for key, value, stored in zip(keys, values, found, strict=True) if value is not None and stored is None
@@ -171,20 +191,25 @@ class EmbeddingCache:
         values: Any = await self._client.mget(keys)
         return list(values)
 
-    def record(self, *, hits: int, misses: int) -> None:
-        """Adds to the statistics that every process shares, with one write per STATS_DELAY."""
-        self._unsaved["hits"] += hits
-        self._unsaved["misses"] += misses
-        if self._saving is None or self._saving.done():
+    def _count(self, lookups: Mapping[Outcome, int]) -> None:
+        """Count lookups by outcome, and have the counts added to the fleet's statistics."""
+        for outcome, texts in lookups.items():
+            if texts and (outcome == "hit" or self._count_misses):
+                self._metrics.count(names.CACHE_LOOKUPS, texts, outcome=outcome)
+                self._counted[_FIELDS[outcome]] += texts
+        if self._counted and (self._saving is None or self._saving.done()):
             self._saving = asyncio.get_running_loop().create_task(self._save_statistics())
 
     async def _save_statistics(self) -> None:
-        await asyncio.sleep(STATS_DELAY)
-        counts, self._unsaved = self._unsaved, {"hits": 0, "misses": 0}
-        pipe = self._client.pipeline(transaction=False)
-        for name, count in counts.items():
-            pipe.hincrby(STATS_KEY, name, count)
-        await self._call(pipe.execute(), "record")
+        """Add the counts to the fleet's, once per STATS_DELAY, until the cache has confirmed all of them."""
+        while self._counted or self._unsaved:
+            await asyncio.sleep(STATS_DELAY)
+            if not self._unsaved:
+                self._unsaved, self._counted = self._counted, Counter()
+                self._stats_write += 1
+            args = [self._stats_write, WRITER_TTL, *chain.from_iterable(self._unsaved.items())]
+            if await self._call(self._stats_script(keys=self._stats_keys, args=args), "record") is not None:
+                self._unsaved = Counter()
 
     async def _claim(self, keys: Sequence[str]) -> Sequence[bool]:
         ttl = int(self._settings.claim_ttl * 1000)
@@ -212,9 +237,10 @@ class EmbeddingCache:
             return None
 
     async def aclose(self) -> None:
-        """Writes what is left of the statistics and closes the connections."""
+        """Write what is left of the statistics, unless the cache does not answer, and close the connections."""
         if self._saving is not None:
             await asyncio.wait({self._saving}, timeout=2 * STATS_DELAY)
+            self._saving.cancel()
         with contextlib.suppress(*ERRORS):
             await self._client.aclose()
 

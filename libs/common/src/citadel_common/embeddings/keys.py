@@ -12,7 +12,7 @@ NAMESPACE = "citadel:embedding"
 CLAIM_SUFFIX = ":claim"
 """Ends the key of a claim on an entry."""
 STATS_KEY = "citadel:cache:stats"
-"""Hash of counts of hits and misses."""
+"""Hash of the fleet's counts of lookups: hits, misses, errors."""
 
 
 class KeySpace:

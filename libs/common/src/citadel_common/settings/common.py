@@ -51,7 +51,7 @@ class CacheSettings(Fragment):
     precision: Literal["float32", "float16"] = Field(
         "float32", description="Stored form; float16 halves the size and costs 3e-8 in cosine"
     )
-    timeout: float = Field(0.5, gt=0, description="Seconds a cache call may take before it counts as a miss")
+    timeout: float = Field(0.5, gt=0, description="Seconds a cache call may take before the texts are computed instead")
     claim_ttl: float = Field(
         30.0, gt=0, description="Seconds one process may hold the right to compute a text for the fleet"
     )

@@ -11,10 +11,10 @@ from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
-from citadel_common.delivery import transport
+from citadel_common.delivery import serializer, transport
 from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.settings.common import CommonSettings
-from citadel_common.tasks import result_backend, serializer
+from citadel_common.tasks import result_backend
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 

@@ -19,14 +19,14 @@ from citadel_common import logs
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
 from citadel_common.delivery.accepted_tasks import ClaimResult
-from citadel_common.delivery.delivery_counts import count_delivery
 from citadel_common.delivery.queues import SENT_AT_HEADER
+from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
-from citadel_common.tasks.payloads import parse_payload
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
+from citadel_common.validation import parse_payload
 from citadel_contracts import Lane, Payload, TaskSpec
 
 if TYPE_CHECKING:

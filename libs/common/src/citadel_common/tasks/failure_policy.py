@@ -1,7 +1,7 @@
 """What an error means for its task: retry, hand back, fail, or put aside as a dead letter."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 from celery.exceptions import Ignore, Reject, Retry
@@ -9,15 +9,12 @@ from celery.exceptions import Ignore, Reject, Retry
 from citadel_common.backoff import full_jitter
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
-from citadel_common.delivery.delivery_counts import forgive_delivery
+from citadel_common.delivery.redelivery import forgive_delivery
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import messages
 from citadel_common.timestamps import utc_now
-
-if TYPE_CHECKING:
-    from citadel_common.tasks.base import CitadelTask
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +33,17 @@ CANVAS = {
     "parent_id": "parent_id",
 }
 """Celery's canvas around a task: the names of `send_task`'s arguments, and of the request's fields."""
+
+
+class FailedTask(Protocol):
+    """The part of a Celery task that the policy needs."""
+
+    name: str
+    request: Any
+    retry: Any
+
+    def header(self, name: str) -> Any:
+        """Return a header of the task's message, or None."""
 
 
 class HandBack(Exception):
@@ -60,7 +68,7 @@ class Failure:
 class FailurePolicy:
     """Judges the errors of one task."""
 
-    def __init__(self, task: "CitadelTask", runtime: TaskRuntime) -> None:
+    def __init__(self, task: FailedTask, runtime: TaskRuntime) -> None:
         self._task = task
         self._runtime = runtime
 
@@ -122,7 +130,7 @@ class FailurePolicy:
         raise AssertionError("retry() always raises")
 
 
-def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
+def history_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
     """The attempts so far, this one last; only the newest are kept."""
     told = task.header(HISTORY_HEADER)
     earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
@@ -130,9 +138,7 @@ def history_of(task: "CitadelTask", runtime: TaskRuntime, error: CitadelError) -
     return [*earlier, attempt][-HISTORY_LENGTH:]
 
 
-def dead_letter_of(
-    task: "CitadelTask", runtime: TaskRuntime, error: CitadelError, *, deliveries: int = 1
-) -> DeadLetter:
+def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, *, deliveries: int = 1) -> DeadLetter:
     """The running task as a dead letter."""
     return DeadLetter(
         id=task.request.id,
@@ -151,7 +157,7 @@ def dead_letter_of(
     )
 
 
-def _priority_of(task: "CitadelTask") -> int | None:
+def _priority_of(task: FailedTask) -> int | None:
     """The message's priority, if it is one; a foreign message may say anything."""
     priority: Any = (task.request.delivery_info or {}).get("priority")
     return priority if isinstance(priority, int) and 0 <= priority <= 9 else None

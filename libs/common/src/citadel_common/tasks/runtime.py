@@ -12,13 +12,13 @@ import structlog
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
 from citadel_common.delivery.transport import is_task_id, task_id_of
+from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.running import RunningTasks
+from citadel_common.tasks.stats import TaskStats
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
-from citadel_common.worker.identity import WorkerIdentity
-from citadel_common.worker.running_tasks import RunningTasks
-from citadel_common.worker.stats import TaskStats
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -46,7 +46,10 @@ def _of_cgroup(name: str, help: str, *labels: str, unit: str) -> Metric:  # noqa
 
 
 CACHE_LOOKUPS = _counter(
-    "citadel_cache_lookups_total", "Texts looked up in the embedding cache; outcome: hit, miss", "outcome", unit="texts"
+    "citadel_cache_lookups_total",
+    "Texts looked up in the embedding cache; outcome: hit, miss, error (the cache did not answer)",
+    "outcome",
+    unit="texts",
 )
 CACHE_FAILURES = _counter(
     "citadel_cache_failures_total",

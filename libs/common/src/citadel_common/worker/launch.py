@@ -14,8 +14,7 @@ from celery import signals
 from celery.platforms import SecurityWarning
 
 from citadel_common import logs
-from citadel_common.delivery.heartbeats import HeartbeatLoop
-from citadel_common.delivery.worker_registry import held_message_keys
+from citadel_common.delivery.worker_registry import WorkerIdentity, held_message_keys
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import CommonSettings
 from citadel_common.supervisor import Supervisor, supervisor_of
@@ -23,7 +22,7 @@ from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
-from citadel_common.worker.identity import WorkerIdentity
+from citadel_common.worker.heartbeat import HeartbeatLoop
 from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)

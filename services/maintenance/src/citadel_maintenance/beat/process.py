@@ -9,12 +9,12 @@ from types import FrameType
 import structlog
 
 from citadel_common import logs
+from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
 from citadel_common.stores.redis import connect
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor, supervisor_of
 from citadel_common.telemetry.pipeline import metrics_of
-from citadel_common.worker.identity import WorkerIdentity
 from citadel_maintenance.beat.ledger import Ledger
 from citadel_maintenance.beat.lock import LeaderLock
 from citadel_maintenance.beat.loop import Beat

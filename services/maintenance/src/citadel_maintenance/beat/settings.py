@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from citadel_common.errors import InvalidInput
 from citadel_common.settings.common import CommonSettings, Fragment
-from citadel_common.tasks.payloads import parse_payload
+from citadel_common.validation import parse_payload
 from citadel_contracts import TASKS, AnyTaskSpec, Lane
 from citadel_maintenance.beat.built_in import merged
 from citadel_maintenance.beat.durations import Duration

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
-from citadel_common.worker.stats import BUCKETS
+from citadel_common.tasks.stats import BUCKETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,11 @@ CACHE_HITS = Metric(
 )
 CACHE_MISSES = Metric(
     name="citadel_cache_misses_total", kind="counter", help="Texts not found in the embedding cache, likewise."
+)
+CACHE_ERRORS = Metric(
+    name="citadel_cache_errors_total",
+    kind="counter",
+    help="Texts looked up while the embedding cache did not answer, likewise.",
 )
 CACHE_EVICTIONS = Metric(
     name="citadel_cache_evictions_total", kind="counter", help="Keys that the cache's server evicted since its start."

@@ -7,7 +7,7 @@ from citadel_common.delivery.dead_letters import COUNTS, parse_counts
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.embeddings.keys import STATS_KEY
-from citadel_common.worker.stats import STATS, parse_stats
+from citadel_common.tasks.stats import STATS, parse_stats
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
@@ -71,15 +71,16 @@ class CacheReader:
     def read(self) -> Samples:
         """One round trip. The server's own counts of hits know other keys too: the fleet's are told."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(STATS_KEY, "hits", "misses")
+        pipe.hmget(STATS_KEY, "hits", "misses", "errors")
         pipe.dbsize()
         pipe.info("stats")
         pipe.info("memory")
-        (hits, misses), entries, stats, memory = pipe.execute()
+        (hits, misses, errors), entries, stats, memory = pipe.execute()
         return [
             Sample(metrics.CACHE_ENTRIES, (), entries),
             Sample(metrics.CACHE_HITS, (), int(hits or 0)),
             Sample(metrics.CACHE_MISSES, (), int(misses or 0)),
+            Sample(metrics.CACHE_ERRORS, (), int(errors or 0)),
             Sample(metrics.CACHE_EVICTIONS, (), int(stats.get("evicted_keys", 0))),
             *_memory("cache", memory),
         ]

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from citadel_common import errors
-from citadel_common.worker import stats
-from citadel_common.worker.stats import BUCKETS, OUTCOMES, Field
+from citadel_common.tasks import stats
+from citadel_common.tasks.stats import BUCKETS, OUTCOMES, Field
 from citadel_contracts import TASKS, Queue
 from citadel_monitoring.exporter.metrics import (
     DEAD_LETTERS,

@@ -267,6 +267,7 @@ class Engine:
             attempt=claim.attempt,
             parts=parts,
             echo=echo,
+            lane=vectors.lane_of(echo),
             deadline=deadline.to_epoch(),
         )
         self._publisher.embed(message, lane=claim.lane, lost=functools.partial(self._not_sent, claim))

@@ -97,7 +97,9 @@ class Publisher:
 
     def _post(self, lane: int, letters: list[Letter]) -> None:
         try:
-            self._send(EMBED_STEPS.name, {"steps": [letter.step.model_dump() for letter in letters]}, lane)
+            self._send(
+                EMBED_STEPS.name, {"steps": [letter.step.model_dump(exclude_defaults=True) for letter in letters]}, lane
+            )
         except StoreUnavailable as error:
             for letter in letters:
                 letter.lost(error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from citadel_common.embeddings.vectors import from_base64
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, by_code
+from citadel_contracts import Lane
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart, StepEmbedded
 from citadel_orchestration.steps.base import Parameters, StepType, Vectors, Wanted
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep, output_of_vectors
@@ -40,6 +41,11 @@ def echo_of(type_: StepType[Any], parameters: Parameters) -> dict[str, Any] | No
     if isinstance(type_, EmbeddingStep) and isinstance(parameters, EmbeddingParameters):
         return {"form": "embedding" if isinstance(parameters.text, str) else "embeddings"}
     return None
+
+
+def lane_of(echo: dict[str, Any] | None) -> Lane | None:
+    """Return the lane of a step's texts; None for the run's. Chunks of batches never hold up single texts."""
+    return Lane.BATCH if (echo or {}).get("form") == "chunk" else None
 
 
 def output_of(message: StepEmbedded) -> Any:

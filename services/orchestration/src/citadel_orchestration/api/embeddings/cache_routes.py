@@ -15,7 +15,7 @@ from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.api.tasks.accepting import accepted
 
 router = APIRouter(route_class=RawRoute, tags=["cache"])
-_EMPTY = {"hits": 0, "misses": 0, "entries": 0, "memory_bytes": 0, "memory_limit_bytes": 0, "evicted": 0}
+_EMPTY = {"hits": 0, "misses": 0, "errors": 0, "entries": 0, "memory_bytes": 0, "memory_limit_bytes": 0, "evicted": 0}
 
 
 @router.post(
@@ -38,14 +38,14 @@ async def warm_cache(request: Request) -> Response:
 
 @router.get("/v1/cache", responses={200: {"model": CacheStats}}, summary="Statistics of the cache")
 async def show_cache(request: Request) -> Response:
-    """Hits and misses since the cache was emptied; a cache that does not answer is not `available`."""
+    """Hits, misses and errors since the cache was emptied; a cache that does not answer is not `available`."""
     services = services_of(request)
     try:
         async with asyncio.timeout(services.settings.stores.timeout):
             counts, available = await services.cache.stats(), True
     except CACHE_ERRORS:
         counts, available = _EMPTY, False
-    looked_up = counts["hits"] + counts["misses"]
-    rate = round(counts["hits"] / looked_up, 4) if looked_up else 0.0
+    answered = counts["hits"] + counts["misses"]
+    rate = round(counts["hits"] / answered, 4) if answered else 0.0
     stats = CacheStats(available=available, hit_rate=rate, **counts)
     return Response(stats.model_dump_json(), media_type="application/json")

@@ -12,8 +12,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from citadel_common.deadline import Deadline
-from citadel_common.delivery.accepted_tasks import AcceptedTasks, TaskMessage
-from citadel_common.delivery.heartbeats import publish_accepted
+from citadel_common.delivery.accepted_tasks import AcceptedTasks, TaskMessage, publish_accepted
 from citadel_common.errors import StoreUnavailable
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.settings.common import CommonSettings

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from citadel_common.errors import InvalidInput
-from citadel_common.tasks.payloads import parse_payload
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, parse_payload
 from citadel_contracts.embeddings import BatchGenerateEmbeddings, GenerateEmbedding, WarmEmbeddingCache
 
 anything = st.recursive(

@@ -2,7 +2,7 @@
 
 import threading
 
-from citadel_common.worker.stats import TaskStats, parse_stats
+from citadel_common.tasks.stats import TaskStats, parse_stats
 
 
 def test_ends_are_counted_by_outcome_code_and_duration():

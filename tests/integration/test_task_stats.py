@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from citadel_common.worker.stats import STATS, StatsPublisher, TaskStats
+from citadel_common.tasks.stats import STATS, StatsPublisher, TaskStats
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.relay import Relay

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import BackendRefused
 from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks import app as app_module
 from citadel_common.tasks import base
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.worker.identity import WorkerIdentity
 from citadel_contracts import GENERATE_EMBEDDING
 
 NOW = 1_000_000.0

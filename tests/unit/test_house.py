@@ -1,0 +1,44 @@
+"""The rules of the house: planted offences against words and sizes are found, and named with what to do instead."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECK = Path("scripts/check-house").resolve()
+MODULE = Path("libs/common/src/citadel_common/planted.py")
+
+
+def check(root, content, place=MODULE):
+    path = root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return subprocess.run([sys.executable, CHECK, root], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("class Reaper:\n    pass\n", "1: `Reaper` uses the word 'reaper'; say 'reclaimer'"),
+        ("def run(the_parcel):\n    pass\n", "1: `the_parcel` uses the word 'parcel'; say 'message'"),
+        ("\nletters = []\n", "2: `letters` uses the word 'letters'; say 'dead_letters'"),
+        ("x.put_aside = 1\n", "1: `put_aside` uses the word 'put_aside'; say 'dead_letter'"),
+        ("def long():\n" + "    x = 1\n" * 60, "1: `long` has 61 lines; at most 60 are allowed"),
+        ("x = 1\n" * 351, "1: the module has 351 lines; at most 350 are allowed: cut it by idea"),
+    ],
+)
+def test_an_offence_is_named_with_its_place(tmp_path, content, problem):
+    done = check(tmp_path, content)
+    assert (done.returncode, done.stdout) == (1, f"{MODULE}:{problem}\n"), done.stderr
+
+
+def test_the_name_of_a_module_is_checked(tmp_path):
+    done = check(tmp_path, "", MODULE.with_name("upkeep.py"))
+    assert (done.returncode, "say 'job_runner'" in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["in_flight", "SingleFlight", "dead_letters", "DeadLetterHead", "dead_letter"])
+def test_the_words_of_the_field_are_allowed(tmp_path, name):
+    done = check(tmp_path, f"{name} = 1\n")
+    assert (done.returncode, done.stdout) == (0, "")
