@@ -25,7 +25,7 @@ from citadel_client.errors import (
     TextsFailed,
     UnexpectedReply,
 )
-from citadel_client.models import LetterFilters, RunFilters, SearchOptions, Validation, WorkflowPlan
+from citadel_client.models import DeadLetterFilters, RunFilters, SearchOptions, Validation, WorkflowPlan
 from citadel_client.options import NEVER, RetryPolicy
 from citadel_client.vectors import Embedded, Embeddings
 
@@ -39,11 +39,11 @@ __all__ = [
     "Citadel",
     "CitadelApiError",
     "Conflict",
+    "DeadLetterFilters",
     "EmbedOptions",
     "Embedded",
     "Embeddings",
     "InvalidRequest",
-    "LetterFilters",
     "NotAuthorized",
     "NotFound",
     "Progress",

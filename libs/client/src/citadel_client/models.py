@@ -34,7 +34,7 @@ class RunFilters(TypedDict, total=False):
     until: datetime | None
 
 
-class LetterFilters(TypedDict, total=False):
+class DeadLetterFilters(TypedDict, total=False):
     """Filters of dead letters; those left out match every dead letter.
 
     Attributes:

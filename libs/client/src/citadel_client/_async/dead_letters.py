@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Unpack
 
 from citadel_client._async.connection import AsyncConnection
-from citadel_client.models import LetterFilters
+from citadel_client.models import DeadLetterFilters
 from citadel_client.operations import PAGE, Operation, Page, encode, get, path_of, post, query, query_value, read_as
 from citadel_contracts.api import (
     DeadLetterList,
@@ -27,7 +27,9 @@ class AsyncDeadLetters:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    def list(self, *, limit: int | None = None, **filters: Unpack[LetterFilters]) -> AsyncIterator[DeadLetterSummary]:
+    def list(
+        self, *, limit: int | None = None, **filters: Unpack[DeadLetterFilters]
+    ) -> AsyncIterator[DeadLetterSummary]:
         """Yield dead letters, newest first; pages are fetched when they are needed."""
         read = read_as(DeadLetterList)
 
@@ -38,33 +40,33 @@ class AsyncDeadLetters:
         return self._connection.pages(page, limit)
 
     async def page(
-        self, *, limit: int = PAGE, cursor: str | None = None, **filters: Unpack[LetterFilters]
+        self, *, limit: int = PAGE, cursor: str | None = None, **filters: Unpack[DeadLetterFilters]
     ) -> DeadLetterList:
         """Return one page, with the number of dead letters by queue and code."""
         path = PATH + query({**filters, "cursor": cursor, "limit": limit})
         return await self._connection.call(get(path, DeadLetterList))
 
-    async def get(self, letter_id: str) -> DeadLetterView:
+    async def get(self, dead_letter_id: str) -> DeadLetterView:
         """Return a dead letter with its arguments and attempts.
 
         Raises:
             NotFound: There is no dead letter with that id.
         """
-        return await self._connection.call(get(path_of("dead-letters", letter_id), DeadLetterView))
+        return await self._connection.call(get(path_of("dead-letters", dead_letter_id), DeadLetterView))
 
-    async def requeue(self, letter_id: str) -> DeadLetterRequeued:
+    async def requeue(self, dead_letter_id: str) -> DeadLetterRequeued:
         """Run the task of a dead letter again, under its own id.
 
         Raises:
             NotFound: There is no dead letter with that id.
             Conflict: It could not be decoded, its arguments are no longer valid, or another client handles it.
         """
-        path = path_of("dead-letters", letter_id, "requeue")
+        path = path_of("dead-letters", dead_letter_id, "requeue")
         # If the server received a first request, a second would not find the dead letter.
         return await self._connection.call(post(path, DeadLetterRequeued, repeatable=False))
 
     async def requeue_all(
-        self, ids: Iterable[str] | None = None, *, everything: bool = False, **filters: Unpack[LetterFilters]
+        self, ids: Iterable[str] | None = None, *, everything: bool = False, **filters: Unpack[DeadLetterFilters]
     ) -> AsyncIterator[DeadLettersRequeued]:
         """Requeue the dead letters with these ids, or all that match the filters; yield the result of each call.
 
@@ -88,16 +90,16 @@ class AsyncDeadLetters:
         body = encode(DeadLetterSelection, **selection)
         return await self._connection.call(post(f"{PATH}/requeue", DeadLettersRequeued, body, repeatable=False))
 
-    async def drop(self, letter_id: str) -> None:
+    async def drop(self, dead_letter_id: str) -> None:
         """Remove a dead letter for good.
 
         Raises:
             NotFound: There is no dead letter with that id.
         """
-        path = path_of("dead-letters", letter_id)
+        path = path_of("dead-letters", dead_letter_id)
         await self._connection.call(Operation(method="DELETE", path=path, read=lambda _: None, repeatable=False))
 
-    async def drop_all(self, *, everything: bool = False, **filters: Unpack[LetterFilters]) -> int:
+    async def drop_all(self, *, everything: bool = False, **filters: Unpack[DeadLetterFilters]) -> int:
         """Remove all dead letters that match the filters for good; return their number.
 
         Raises:

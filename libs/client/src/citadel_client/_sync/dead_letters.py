@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Unpack
 
 from citadel_client._sync.connection import Connection
-from citadel_client.models import LetterFilters
+from citadel_client.models import DeadLetterFilters
 from citadel_client.operations import PAGE, Operation, Page, encode, get, path_of, post, query, query_value, read_as
 from citadel_contracts.api import (
     DeadLetterList,
@@ -28,7 +28,7 @@ class DeadLetters:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def list(self, *, limit: int | None = None, **filters: Unpack[LetterFilters]) -> Iterator[DeadLetterSummary]:
+    def list(self, *, limit: int | None = None, **filters: Unpack[DeadLetterFilters]) -> Iterator[DeadLetterSummary]:
         """Yield dead letters, newest first; pages are fetched when they are needed."""
         read = read_as(DeadLetterList)
 
@@ -38,32 +38,34 @@ class DeadLetters:
 
         return self._connection.pages(page, limit)
 
-    def page(self, *, limit: int = PAGE, cursor: str | None = None, **filters: Unpack[LetterFilters]) -> DeadLetterList:
+    def page(
+        self, *, limit: int = PAGE, cursor: str | None = None, **filters: Unpack[DeadLetterFilters]
+    ) -> DeadLetterList:
         """Return one page, with the number of dead letters by queue and code."""
         path = PATH + query({**filters, "cursor": cursor, "limit": limit})
         return self._connection.call(get(path, DeadLetterList))
 
-    def get(self, letter_id: str) -> DeadLetterView:
+    def get(self, dead_letter_id: str) -> DeadLetterView:
         """Return a dead letter with its arguments and attempts.
 
         Raises:
             NotFound: There is no dead letter with that id.
         """
-        return self._connection.call(get(path_of("dead-letters", letter_id), DeadLetterView))
+        return self._connection.call(get(path_of("dead-letters", dead_letter_id), DeadLetterView))
 
-    def requeue(self, letter_id: str) -> DeadLetterRequeued:
+    def requeue(self, dead_letter_id: str) -> DeadLetterRequeued:
         """Run the task of a dead letter again, under its own id.
 
         Raises:
             NotFound: There is no dead letter with that id.
             Conflict: It could not be decoded, its arguments are no longer valid, or another client handles it.
         """
-        path = path_of("dead-letters", letter_id, "requeue")
+        path = path_of("dead-letters", dead_letter_id, "requeue")
         # If the server received a first request, a second would not find the dead letter.
         return self._connection.call(post(path, DeadLetterRequeued, repeatable=False))
 
     def requeue_all(
-        self, ids: Iterable[str] | None = None, *, everything: bool = False, **filters: Unpack[LetterFilters]
+        self, ids: Iterable[str] | None = None, *, everything: bool = False, **filters: Unpack[DeadLetterFilters]
     ) -> Iterator[DeadLettersRequeued]:
         """Requeue the dead letters with these ids, or all that match the filters; yield the result of each call.
 
@@ -87,16 +89,16 @@ class DeadLetters:
         body = encode(DeadLetterSelection, **selection)
         return self._connection.call(post(f"{PATH}/requeue", DeadLettersRequeued, body, repeatable=False))
 
-    def drop(self, letter_id: str) -> None:
+    def drop(self, dead_letter_id: str) -> None:
         """Remove a dead letter for good.
 
         Raises:
             NotFound: There is no dead letter with that id.
         """
-        path = path_of("dead-letters", letter_id)
+        path = path_of("dead-letters", dead_letter_id)
         self._connection.call(Operation(method="DELETE", path=path, read=lambda _: None, repeatable=False))
 
-    def drop_all(self, *, everything: bool = False, **filters: Unpack[LetterFilters]) -> int:
+    def drop_all(self, *, everything: bool = False, **filters: Unpack[DeadLetterFilters]) -> int:
         """Remove all dead letters that match the filters for good; return their number.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from citadel_client import Citadel, LetterFilters
+from citadel_client import Citadel, DeadLetterFilters
 from citadel_client.cli.exits import ExitCode, UsageError
 from citadel_client.cli.options import Json, Timeout, Url, connect
 from citadel_client.terminal import print_json, print_table, say
@@ -50,38 +50,36 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
     if json_:
         print_json(found)
         return
-    rows = [(letter.id, letter.queue, letter.task or "", letter.at[:19], letter.code, letter.error) for letter in found]
-    print_table(("id", "queue", "task", "put aside", "code", "error"), rows)
+    rows = [(entry.id, entry.queue, entry.task or "", entry.at[:19], entry.code, entry.error) for entry in found]
+    print_table(("id", "queue", "task", "dead-lettered", "code", "error"), rows)
 
 
 @app.command()
-def show(letter_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
+def show(dead_letter_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
     """Show a dead letter with its arguments and attempts."""
     with connect(url, timeout) as citadel:
-        found = citadel.dead_letters.get(letter_id)
+        found = citadel.dead_letters.get(dead_letter_id)
     if json_:
         print_json(found)
     else:
         _print(found)
 
 
-def _print(letter: DeadLetterView) -> None:
+def _print(found: DeadLetterView) -> None:
     facts: dict[str, Any] = {
-        "task": letter.task or "",
-        "queue": letter.queue,
-        "put aside": letter.at,
-        "code": letter.code,
-        "error": letter.error,
-        "deliveries": letter.deliveries,
-        "trace": letter.trace_id or "",
-        "arguments": orjson.dumps([letter.args, letter.kwargs]).decode() if letter.requeueable else "",
-        "message": letter.raw or "",
+        "task": found.task or "",
+        "queue": found.queue,
+        "dead-lettered": found.at,
+        "code": found.code,
+        "error": found.error,
+        "deliveries": found.deliveries,
+        "trace": found.trace_id or "",
+        "arguments": orjson.dumps([found.args, found.kwargs]).decode() if found.requeueable else "",
+        "message": found.raw or "",
     }
     rows = [(name, fact) for name, fact in facts.items() if fact != ""]
-    print_table(("dead letter", letter.id), rows)
-    attempts = [
-        tuple(attempt.get(name, "") for name in ("at", "worker", "code", "error")) for attempt in letter.history
-    ]
+    print_table(("dead letter", found.id), rows)
+    attempts = [tuple(attempt.get(name, "") for name in ("at", "worker", "code", "error")) for attempt in found.history]
     print_table(("at", "worker", "code", "error"), attempts, "attempts, oldest first")
 
 
@@ -141,8 +139,8 @@ def drop(  # noqa: PLR0913, PLR0917  (one per option of the command)
     with connect(url, timeout) as citadel:
         _confirm("drop", citadel, ids, filters, yes)
         if ids:
-            for letter_id in ids:
-                citadel.dead_letters.drop(letter_id)
+            for dead_letter_id in ids:
+                citadel.dead_letters.drop(dead_letter_id)
             dropped = len(ids)
         else:
             dropped = citadel.dead_letters.drop_all(everything=all_, **filters)
@@ -159,10 +157,10 @@ def _filters(
     error: str | None,
     since: datetime | None,
     until: datetime | None,
-) -> LetterFilters:
+) -> DeadLetterFilters:
     found: Any = {"queue": queue, "task": task, "code": code, "error": error, "since": _utc(since)}
     found["until"] = _utc(until)
-    wanted: LetterFilters = {name: value for name, value in found.items() if value is not None}  # type: ignore[assignment]
+    wanted: DeadLetterFilters = {name: value for name, value in found.items() if value is not None}  # type: ignore[assignment]
     return wanted
 
 
@@ -170,12 +168,12 @@ def _utc(at: datetime | None) -> datetime | None:
     return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
 
 
-def _check_means_some(ids: list[str] | None, filters: LetterFilters, all_: bool) -> None:
+def _check_means_some(ids: list[str] | None, filters: DeadLetterFilters, all_: bool) -> None:
     if bool(ids) + bool(filters) + all_ != 1:
         raise UsageError("say which: ids, or filters (--queue, --task, --code, --error, --since, --until), or --all")
 
 
-def _confirm(action: str, citadel: Citadel, ids: list[str] | None, filters: LetterFilters, yes: bool) -> None:
+def _confirm(action: str, citadel: Citadel, ids: list[str] | None, filters: DeadLetterFilters, yes: bool) -> None:
     """Ask, where somebody can answer.
 
     Raises:
@@ -191,7 +189,7 @@ def _confirm(action: str, citadel: Citadel, ids: list[str] | None, filters: Lett
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _described(citadel: Citadel, filters: LetterFilters) -> str:
+def _described(citadel: Citadel, filters: DeadLetterFilters) -> str:
     total = citadel.dead_letters.page(limit=1).total
     said = ", ".join(f"{name} {value}" for name, value in filters.items())
     return f"those of {total} dead letters with {said}" if said else f"all {total} dead letters"
