@@ -3,7 +3,7 @@
 import pytest
 
 from citadel_client.cli.definitions import load, settings
-from citadel_client.cli.exits import UsageError
+from citadel_client.cli.options import UsageError
 
 YAML = """\
 # asks
@@ -69,8 +69,8 @@ def test_json_keeps_its_texts_and_has_lines_too(read):
     ("text", "message"),
     [
         ("steps: [", r"w\.yaml:1:\d+: "),
-        ("a: 1\nsteps: []\na: 2\n", r"w\.yaml:3:1: 'a' is there twice"),
-        ("steps:\n  - on: 1\n", r"w\.yaml:2:5: a key must be a text: quote it"),
+        ("a: 1\nsteps: []\na: 2\n", r"w\.yaml:3:1: the key 'a' is a duplicate"),
+        ("steps:\n  - on: 1\n", r"w\.yaml:2:5: a key must be a string: quote it"),
         ("steps: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("- 1\n", "a workflow is a mapping with `steps`"),
         ("", "a workflow is a mapping with `steps`"),

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from citadel_client import Conflict, InvalidRequest, ServerUnreachable
-from citadel_client.cli.snapshots import Rates
+from citadel_client.cli.server_status import Rates
 from citadel_contracts.api import WorkerInfo
 from tests.unit.client.double import problem
 from tests.unit.client.run_double import RunDouble, answer, run_view

@@ -1,6 +1,6 @@
 """How a run does, told by its events alone."""
 
-from citadel_client.cli.progress import RunProgress
+from citadel_client.cli.run_progress import RunProgress
 from citadel_contracts.runs import RunEvent, RunView
 from tests.unit.client.run_double import run_view
 

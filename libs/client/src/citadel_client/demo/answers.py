@@ -11,7 +11,7 @@ from citadel_client.demo.corpus import Doc
 from citadel_client.demo.passes import Pass, clocked
 from citadel_client.demo.ranking import Hit
 from citadel_client.errors import CitadelApiError, NotFound
-from citadel_client.terminal import progress
+from citadel_client.terminal import ProgressBar
 
 NO_LLM = "no LLM endpoint is configured"
 """How the server says so; its checks of definitions name the endpoints that it has."""
@@ -66,8 +66,8 @@ def is_stored(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pas
 
 def store(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pass) -> float:
     """Store the documents with their vectors, in groups; the seconds that took."""
-    with progress("storing in Qdrant", len(docs)) as bar, clocked() as clock:
-        citadel.collections.store(collection, _points(docs, found), progress=bar.at)
+    with ProgressBar("storing in Qdrant", len(docs)) as bar, clocked() as clock:
+        citadel.collections.store(collection, _points(docs, found), progress=bar.update)
     return clock.seconds
 
 
@@ -85,7 +85,7 @@ def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str,
         RunFailed: One of them failed.
     """
     llm = has_llm(citadel)
-    with progress("asking", len(questions)) as bar, clocked() as clock:
+    with ProgressBar("asking", len(questions)) as bar, clocked() as clock:
         runs = [
             citadel.workflows.submit(definition(collection, question, model, limit, llm=llm)) for question in questions
         ]
@@ -93,7 +93,7 @@ def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str,
         for done, run in enumerate(runs, start=1):
             hits.append([_hit(hit) for hit in run.wait(PATIENCE_S).output])
             texts.append(_text(run.step("answer").output) if llm else None)
-            bar.at(done)
+            bar.update(done)
     return Asked(hits=hits, texts=texts, seconds=clock.seconds, llm=llm)
 
 

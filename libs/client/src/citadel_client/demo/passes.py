@@ -12,7 +12,7 @@ from citadel_client import Citadel
 from citadel_client.chunks import Progress
 from citadel_client.demo import DemoFailed
 from citadel_client.demo.corpus import Doc
-from citadel_client.terminal import progress
+from citadel_client.terminal import ProgressBar
 from citadel_client.vectors import Embedded
 
 TOLERANCE = 0.01
@@ -80,12 +80,12 @@ def embed_all(citadel: Citadel, docs: Sequence[Doc], label: str) -> Pass:
     """
     state = Progress()
     found: list[Embedded] = []
-    with progress(label, len(docs)) as bar:
+    with ProgressBar(label, len(docs)) as bar:
 
         def on_progress(so_far: Progress) -> None:
             nonlocal state
             state = so_far
-            bar.at(so_far.done)
+            bar.update(so_far.done)
 
         with clocked() as clock:
             found.extend(citadel.embed_many((doc.text for doc in docs), input_type="document", progress=on_progress))

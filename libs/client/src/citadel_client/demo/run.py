@@ -11,7 +11,7 @@ from citadel_client.demo.ranking import best
 from citadel_client.demo.report import Outcome, print_answers, print_rates, summary
 from citadel_client.demo.server import server
 from citadel_client.dev.run import signals_interrupt
-from citadel_client.terminal import print_json, progress, say
+from citadel_client.terminal import ProgressBar, print_json, say
 
 QUESTIONS = (
     "How do I compress a file?",
@@ -67,7 +67,7 @@ def _asked(citadel: Citadel, docs: Sequence[Doc], first: Pass) -> Outcome:
 
 
 def _docs() -> list[Doc]:
-    with progress("reading Python's documentation", None) as bar:
-        docs = collect(progress=bar.of)
+    with ProgressBar("reading Python's documentation", None) as bar:
+        docs = collect(progress=bar.update)
     say(f"{len(docs)} distinct docstrings of the standard library")
     return docs

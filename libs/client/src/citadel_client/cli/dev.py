@@ -8,10 +8,10 @@ import typer
 from citadel_client.cli.options import Json
 from citadel_client.terminal import out, print_json, say
 
-Home = Annotated[Path, typer.Option("--home", envvar="CITADEL_HOME", help="Directory for data, logs and state.")]
-Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port of the API; 0: any free one.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the processes print.")]
-StartTimeout = Annotated[float, typer.Option("--start-timeout", min=1, help="Seconds until it must serve.")]
+Home = Annotated[Path, typer.Option("--home", envvar="CITADEL_HOME", help="Directory of data, logs and state.")]
+Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port of the API; 0 takes a free one.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the processes.")]
+StartTimeout = Annotated[float, typer.Option("--start-timeout", min=1, help="Seconds until it must be ready.")]
 DEFAULT_HOME = Path(".citadel")
 
 
@@ -22,11 +22,11 @@ def dev(
     start_timeout: StartTimeout = 180.0,
     json_: Json = False,
 ) -> None:
-    """Run everything here: Redis, PostgreSQL, the workers with the built-in model, and the API.
+    """Run the whole server on this machine: Redis, PostgreSQL, the workers with the built-in model, and the API.
 
-    Settings (CITADEL_*) of your shell apply: name your own backends by CITADEL_EMBEDDINGS__BACKENDS. What it
-    keeps is below --home; while it is ready, the file `env` there has its variables, to be sourced by a shell.
-    Ctrl-C stops it, with exit code 0.
+    Settings (CITADEL_*) of your shell apply: CITADEL_EMBEDDINGS__BACKENDS names your own backends. Data, logs and
+    state are below --home. While the server is ready, the file `env` there has its addresses, for a shell to source.
+    Ctrl-C stops the server, with exit code 0.
     """
     from citadel_client.dev.run import run
 
@@ -37,7 +37,7 @@ def dev(
         out.print(
             f"Citadel is ready at [bold]{env['CITADEL_API_URL']}[/bold] (API documentation: /docs)", highlight=False
         )
-        out.print(f"Variables for your shell:  set -a; . {home / 'env'}; set +a", highlight=False, markup=False)
+        out.print(f"Addresses for your shell:  set -a; . {home / 'env'}; set +a", highlight=False, markup=False)
         out.print("Ctrl-C stops it.", highlight=False)
 
     raise typer.Exit(run(home, port, start_timeout, announce, say, _show if verbose else None))
@@ -48,9 +48,9 @@ def _show(name: str, line: str) -> None:
 
 
 def demo(home: Home = DEFAULT_HOME, json_: Json = False, verbose: Verbose = False) -> None:
-    """Embed Python's own documentation, store it in Qdrant, and ask it questions by workflows.
+    """Embed Python's own documentation, store it in Qdrant, and answer questions from it by workflows.
 
-    Takes the server of CITADEL_API_URL where that is set and answers; else it starts one below --home.
+    Uses the server at CITADEL_API_URL if that is set and answers; else it starts one below --home.
     """
     from citadel_client.demo.run import run
 

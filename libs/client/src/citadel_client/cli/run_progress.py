@@ -1,20 +1,20 @@
-"""How a run does, told by its events."""
+"""Progress of a run, computed from its events."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from citadel_contracts.runs import RunEvent, RunView
 
-OVER = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+ENDED = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 
 
 @dataclass(kw_only=True)
 class StepProgress:
-    """One step.
+    """Progress of one step.
 
     Attributes:
-        total: Items of a `for_each`, once known; requests of a batch, of which an item may hold several.
-        done: Items that ended well, or were skipped.
+        total: Number of items of a `for_each`, once known; of a batch, the number of requests, several per item.
+        done: Items that succeeded or were skipped.
         failed: Items that failed.
     """
 
@@ -30,7 +30,7 @@ class StepProgress:
 
     @property
     def seconds(self) -> float | None:
-        """Since it started, until it ended."""
+        """Seconds from its start to its end, or until now."""
         if self.started_at is None:
             return None
         return max(0.0, ((self.finished_at or datetime.now(UTC)) - self.started_at).total_seconds())
@@ -38,7 +38,7 @@ class StepProgress:
 
 @dataclass(kw_only=True)
 class RunProgress:
-    """A run and its steps, in the definition's order."""
+    """Progress of a run and its steps, in the definition's order."""
 
     run_id: str
     status: str = "queued"
@@ -46,7 +46,7 @@ class RunProgress:
 
     @classmethod
     def of(cls, view: RunView) -> "RunProgress":
-        """The steps of a run, as they were before its first event."""
+        """Return the progress of a run before its first event."""
         steps = {
             step.step_id: StepProgress(type=step.type, total=step.items.total if step.items else None)
             for step in view.steps
@@ -54,7 +54,7 @@ class RunProgress:
         return cls(run_id=view.run_id, steps=steps)
 
     def apply(self, event: RunEvent) -> None:
-        """Take in the next event; kinds that are not known change nothing."""
+        """Apply the next event; an unknown type changes nothing."""
         kind, _, what = event.type.partition("_")
         if kind == "run":
             self._run(what)
@@ -63,7 +63,7 @@ class RunProgress:
             step = self.steps.setdefault(event.step_id, StepProgress())
             if event.item is None or event.item < 0:
                 _step(step, what, event)
-            elif what in OVER:
+            elif what in ENDED:
                 failed = event.data.get("failed", int(what == "failed"))
                 step.failed += failed
                 step.done += event.data.get("requests", 1) - failed
@@ -82,6 +82,6 @@ def _step(step: StepProgress, what: str, event: RunEvent) -> None:
         step.started_at = step.started_at if step.attempt > 1 and step.started_at else event.at
     if what == "expanded":
         step.total = event.data.get("items")
-    if what in OVER:
+    if what in ENDED:
         step.finished_at = event.at
     step.error = str((event.data.get("error") or {}).get("message", ""))
