@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from citadel_client.errors import CitadelApiError, InvalidRequest
+from citadel_client.errors import INPUT, CitadelApiError, InvalidRequest
 from citadel_client.vectors import Embedded, Embeddings
 
 TextSource = Iterable[str]
@@ -131,7 +131,8 @@ def failed(chunk: Chunk, reasons: dict[int, str], error: CitadelApiError) -> Chu
 
 def _about_one(error: CitadelApiError, reason: str) -> CitadelApiError:
     kind = type(error) if isinstance(error, InvalidRequest) else CitadelApiError
-    return kind(reason, status=error.status, code=error.code, trace_id=error.trace_id)
+    facts = {name: getattr(error, name) for name in ("status", "code", "retryable", "retry_after", "trace_id")}
+    return kind(reason, field=INPUT, **facts)
 
 
 def merged(chunk: Chunk, bad: ChunkResult, good: ChunkResult) -> ChunkResult:

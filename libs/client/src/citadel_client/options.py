@@ -40,7 +40,7 @@ class RetryPolicy:
 
     def delay(self, made: int, error: CitadelApiError) -> float | None:
         """Return the seconds to wait after `made` attempts; None if another attempt does not help."""
-        if not error.transient or made >= self.attempts:
+        if not error.retryable or made >= self.attempts:
             return None
         if error.retry_after is not None:
             return error.retry_after

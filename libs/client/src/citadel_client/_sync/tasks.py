@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from citadel_client._sync.connection import Connection
-from citadel_client.errors import TaskFailed, UnexpectedReply
+from citadel_client.errors import TaskFailed, UnexpectedReply, facts_of
 from citadel_client.operations import get, path_of
 from citadel_client.options import Polling
 from citadel_contracts.api import TaskStatus
@@ -58,7 +58,7 @@ class TaskHandle(Generic[T]):
         if status.status in {"failed", "revoked"}:
             failure = status.error
             message = failure.message if failure else f"the task was {status.status}"
-            raise TaskFailed(message, code=failure.code if failure else status.status)
+            raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
         if status.status != "succeeded":
             return None
         try:
