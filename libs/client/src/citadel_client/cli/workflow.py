@@ -91,10 +91,6 @@ def _row(step: PlannedStep) -> tuple[str, ...]:
     return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), _conditions(step)
 
 
-def _row(step: PlannedStep) -> tuple[str, ...]:
-    return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), _conditions(step)
-
-
 def _calls(step: PlannedStep) -> str:
     named = ((name.replace("_", " "), count) for name, count in step.calls.items() if name != "cached_texts")
     return ", ".join(f"{name}: {'?' if count is None else count}" for name, count in named if count != 0)
