@@ -1,5 +1,6 @@
 """README's first snippets run as they are written, against `citadel dev`."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,7 @@ class Project:
         ended = subprocess.run(
             ["sh", "-c", f"{EXPORT}; {command}"],
             cwd=self.directory,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+            env={name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")},
             capture_output=True,
             text=True,
             timeout=120,
