@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 POLL_S = 0.05
 
@@ -23,7 +23,7 @@ class Stage:
 
     names: tuple[str, ...]
     grace: float
-    signal: signal.Signals = signal.SIGTERM
+    signal: Signals = SIGTERM
 
     def message(self, pids: dict[str, int]) -> dict[str, object]:
         """Return the stage's entry in a message to the guardian, with the process ids of its children."""
@@ -35,7 +35,7 @@ STAGES = (
     Stage(names=("api", "beat", "exporter"), grace=20.0),
     Stage(names=("embeddings", "orchestration", "monitoring", "maintenance"), grace=30.0),
     # On SIGTERM PostgreSQL waits for every client, such as a forgotten psql; SIGINT disconnects them.
-    Stage(names=("postgres",), grace=20.0, signal=signal.SIGINT),
+    Stage(names=("postgres",), grace=20.0, signal=SIGINT),
     Stage(names=("broker", "cache"), grace=20.0),
 )
 """The children in the order in which they are ended."""
@@ -60,15 +60,13 @@ def _state(pid: int) -> str:
         return ""
 
 
-def signal_group(pid: int, number: signal.Signals) -> None:
+def signal_group(pid: int, number: Signals) -> None:
     """Send a signal to a child and everything it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
-def end_groups(
-    pids: Iterable[int], grace: float, gone: Callable[[int], bool], number: signal.Signals = signal.SIGTERM
-) -> None:
+def end_groups(pids: Iterable[int], grace: float, gone: Callable[[int], bool], number: Signals = SIGTERM) -> None:
     """Send all groups the signal; kill those that are left after `grace` seconds."""
     waiting = list(pids)
     for pid in waiting:
@@ -77,4 +75,4 @@ def end_groups(
     while (waiting := [pid for pid in waiting if not gone(pid)]) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     for pid in waiting:
-        signal_group(pid, signal.SIGKILL)
+        signal_group(pid, SIGKILL)
