@@ -1,4 +1,4 @@
-"""`citadel batch` as a run of the server's: when, and what it says."""
+"""`citadel batch` as one run on the server."""
 
 import json
 
@@ -37,7 +37,7 @@ def records(out):
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_a_large_file_goes_as_a_run(citadel, double, file):
+def test_a_large_file_is_sent_as_a_run(citadel, double, file):
     failed = result(1, embeddings=[], errors=[{"index": 0, "code": "text_rejected", "message": "no"}])
     double.script.extend([queues(1), accepted(), streamed(result(0) + failed + result(2, truncated=[0]))])
     code, out, err = citadel("batch", file, "--dimensions", 2, "--no-cache")
@@ -52,26 +52,26 @@ def test_a_large_file_goes_as_a_run(citadel, double, file):
     assert sent[0] == {"text": "one", "request_id": 1, "dimensions": 2, "cache_enabled": False}
 
 
-def test_without_anybody_to_execute_runs_it_goes_in_chunks(citadel, double, file):
+def test_a_large_file_is_sent_in_chunks_without_workers_for_runs(citadel, double, file):
     double.script.extend([queues(0), vectors(3)])
     assert citadel("batch", file)[0] == 0
     assert double.requests[1].url.path == "/v1/embeddings"
 
 
-def test_what_is_too_much_for_a_run_goes_in_chunks(citadel, double, file):
+def test_a_file_that_the_server_refuses_as_a_run_is_sent_in_chunks(citadel, double, file):
     double.script.extend([queues(1), problem(413, "payload_too_large"), vectors(3)])
     code, out, err = citadel("batch", file)
     assert (code, len(records(out))) == (0, 3)
     assert "in chunks" in err
 
 
-def test_a_small_file_asks_nothing_first(citadel, double, file):
+def test_a_small_file_is_sent_in_chunks_at_once(citadel, double, file):
     file.write_text("one\n")
     double.script.append(vectors(1))
     assert citadel("batch", file)[0] == 0
 
 
-def test_resumed_it_submits_what_is_left(citadel, double, file, tmp_path):
+def test_resume_submits_the_requests_that_are_left(citadel, double, file, tmp_path):
     out = tmp_path / "out"
     out.write_text('{"request_id":1,"embedding":[9.0]}\n')
     double.script.extend([accepted(), streamed(result(0) + result(1))])
@@ -81,7 +81,7 @@ def test_resumed_it_submits_what_is_left(citadel, double, file, tmp_path):
     assert b"one" not in double.requests[0].content
 
 
-def test_a_run_that_is_cancelled_meanwhile_is_told(citadel, double, file):
+def test_a_run_that_is_cancelled_meanwhile_is_an_error(citadel, double, file):
     double.script.extend([accepted(), streamed(result(0)), *(answer(run_view("cancelled")) for _ in range(2))])
     code, out, err = citadel("batch", file, "--wait")
     assert code == 1
@@ -89,25 +89,25 @@ def test_a_run_that_is_cancelled_meanwhile_is_told(citadel, double, file):
     assert len(records(out)) == 1
 
 
-def test_interrupted_the_run_goes_on(citadel, double, file):
+def test_an_interrupt_does_not_end_the_run(citadel, double, file):
     double.script.extend([accepted(), KeyboardInterrupt()])
     code, _, err = citadel("batch", file, "--wait")
     assert code == 130
     assert "the run goes on" in err
 
 
-def test_async_prints_the_id(citadel, double, file):
+def test_async_prints_the_id_of_the_run(citadel, double, file):
     double.script.extend([accepted(), accepted()])
     assert citadel("batch", file, "--async")[:2] == (0, "r-1\n")
     assert json.loads(citadel("batch", file, "--async", "--json")[1]) == {"run_id": "r-1"}
 
 
 @pytest.mark.parametrize("options", [("--async", "--wait"), ("--async", "-o", "x"), ("--resume",), ("--overwrite",)])
-def test_options_that_contradict_each_other(citadel, file, options):
+def test_options_that_contradict_each_other_are_a_usage_error(citadel, file, options):
     assert citadel("batch", file, *options)[:2] == (2, "")
 
 
-def test_async_submits_nothing_that_is_unfit(citadel, double, file):
+def test_async_submits_nothing_if_a_request_is_unfit(citadel, double, file):
     file.write_text('{"text": "one"}\n{"text": 2, "request_id": "b"}\n')
     double.script.append(httpx.ConnectError("not asked"))
     code, _, err = citadel("batch", file, "--async")

@@ -1,4 +1,4 @@
-"""Definitions out of files: what they say, where it is written, what is refused."""
+"""Workflow definitions from files: values, lines, refusals."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def read(tmp_path):
     return read
 
 
-def test_yaml_is_read_as_json_would_be(read):
+def test_yaml_is_read_with_the_values_of_json(read):
     found = read(YAML).definition
     assert found["context"] == {"day": "2024-01-01", "on_time": True}
     assert found["steps"][0]["parameters"] == {"text": "${{ context.day }}"}
@@ -59,7 +59,7 @@ def test_a_pointer_has_a_line(read, pointer, line):
     assert read(YAML).line(pointer) == line
 
 
-def test_json_keeps_its_texts_and_has_lines_too(read):
+def test_json_keeps_its_strings_and_has_lines(read):
     source = read(JSON)
     assert source.definition["steps"][0]["parameters"] == {"a~b/c": "tab A 😀"}
     assert source.line("/steps/0/parameters/a~0b~1c") == 4
@@ -79,17 +79,17 @@ def test_json_keeps_its_texts_and_has_lines_too(read):
         ('{"a": ' * 5000, "."),
     ],
 )
-def test_what_is_no_definition_is_refused_with_its_place(read, text, message):
+def test_a_file_without_a_definition_is_refused_with_its_line(read, text, message):
     with pytest.raises(UsageError, match=message):
         read(text)
 
 
-def test_a_file_that_is_missing_is_a_usage_error(tmp_path):
+def test_a_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         load(tmp_path / "none")
 
 
-def test_set_takes_json_or_text():
+def test_set_takes_json_or_strings():
     pairs = ["n=1", "list=[1, 2]", "text=two words", 'quoted="1"', "eq=a=b", "empty=", "nan=NaN"]
     assert settings(pairs) == {
         "n": 1,
@@ -103,6 +103,6 @@ def test_set_takes_json_or_text():
 
 
 @pytest.mark.parametrize("pair", ["x", "=1", ""])
-def test_set_refuses_what_has_no_key(pair):
+def test_set_refuses_values_without_a_key(pair):
     with pytest.raises(UsageError, match="key=value"):
         settings([pair])

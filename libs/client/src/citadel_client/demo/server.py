@@ -1,4 +1,4 @@
-"""The server of the demo: one that runs, or one started for it."""
+"""The server of the demo: one that runs already, or one started for the demo."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PROBE_TIMEOUT_S = 10.0
 
 @contextmanager
 def server(home: Path, say: Callable[[str], None], show: Callable[[str, str], None] | None = None) -> Iterator[str]:
-    """URL of CITADEL_API_URL's server where it answers, of the one on this home, or of one for this block."""
+    """Yield the URL of a server: CITADEL_API_URL's if it answers, else the one of this home, started if necessary."""
     named = os.environ.get("CITADEL_API_URL")
     if named and _answers(named):
         say(f"using the server at {named}")
@@ -36,7 +36,7 @@ def server(home: Path, say: Callable[[str], None], show: Callable[[str, str], No
     try:
         yield stack.api_url
     finally:
-        say("stopping what was started")
+        say("stopping the server")
         stack.stop()
 
 

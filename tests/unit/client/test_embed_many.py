@@ -1,4 +1,4 @@
-"""Many texts: order, bounds, bad items, accidents."""
+"""`embed_many`: order, memory, bad texts, failures."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ def texts(count):
 
 
 @pytest.mark.parametrize(("size", "parallel"), [(1, 1), (7, 3), (64, 4), (1000, 2)])
-def test_order_is_kept(talk, size, parallel):
+def test_vectors_come_in_the_order_of_the_texts(talk, size, parallel):
     wanted = texts(200)
     double = Double()
     found = talk(double, lambda client: client.embed_many(iter(wanted), chunk_size=size, parallel=parallel))
@@ -25,7 +25,7 @@ def test_order_is_kept(talk, size, parallel):
     assert len(double.requests) == -(-200 // size)
 
 
-def test_nothing_is_nothing(talk):
+def test_no_texts_give_no_vectors(talk):
     assert talk(Double(), lambda client: client.embed_many([])) == []
 
 
@@ -44,12 +44,12 @@ def test_a_bad_text_fails_alone(talk, names_texts):
         _ = found[7].vector
 
 
-def test_progress_is_told(talk):
-    told = []
+def test_progress_is_reported_after_each_chunk(talk):
+    reports = []
     wanted = ["hit 1", "hit 2", "bad 3", "text 4"]
-    talk(Double(), lambda client: client.embed_many(wanted, chunk_size=2, progress=told.append))
-    assert [(p.done, p.failed, p.cache_hits) for p in told] == [(2, 0, 2), (4, 1, 2)]
-    assert told[-1].model == "m"
+    talk(Double(), lambda client: client.embed_many(wanted, chunk_size=2, progress=reports.append))
+    assert [(p.done, p.failed, p.cache_hits) for p in reports] == [(2, 0, 2), (4, 1, 2)]
+    assert reports[-1].model == "m"
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_progress_is_told(talk):
         (httpx.ConnectError("refused"), ServerUnreachable),
     ],
 )
-def test_what_concerns_all_texts_ends_the_stream(talk, refusal, kind):
+def test_an_error_that_concerns_all_texts_ends_the_stream(talk, refusal, kind):
     double = Double(*[refusal] * 50)
     with pytest.raises(kind):
         talk(double, lambda client: client.embed_many(texts(30), chunk_size=10, parallel=1))
 
 
-def test_no_more_is_read_than_is_needed(talk):
+def test_texts_are_read_as_they_are_needed(talk):
     read = []
 
     def source():
@@ -86,7 +86,7 @@ def test_no_more_is_read_than_is_needed(talk):
     assert len(read) == 20
 
 
-def test_calls_are_made_at_once():
+def test_requests_are_made_concurrently():
     together = threading.Barrier(3, timeout=30)
 
     class Meeting(Double):
@@ -109,6 +109,6 @@ def test_an_async_source_is_read():
     assert asyncio.run(run()) == texts(5)
 
 
-def test_chunks_have_a_size(talk):
+def test_a_chunk_size_of_zero_is_refused(talk):
     with pytest.raises(ValueError, match="chunk_size"):
         talk(Double(), lambda client: client.embed_many(["x"], chunk_size=0))

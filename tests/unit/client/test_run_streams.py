@@ -1,4 +1,4 @@
-"""Streams of runs: events and results each once and in order, whatever happens to the connection."""
+"""Streams of runs: each event and result once and in order, over any number of connections."""
 
 import httpx
 import pytest
@@ -31,16 +31,16 @@ def test_events_come_in_order_however_the_bytes_are_cut(talk, size):
     ]
 
 
-def test_lines_may_end_as_on_other_systems(talk):
+def test_lines_may_end_with_carriage_returns(talk):
     body = (event(1) + END).replace("\n", "\r\n")
     assert seqs(talk(RunDouble(streamed(body, size=3)), events)) == [1]
 
 
-def test_after_a_drop_it_goes_on_behind_the_last_whole_event(talk):
+def test_after_a_drop_the_stream_continues_after_the_last_whole_event(talk):
     torn = event(3)[:-10]
     double = RunDouble(dropped(event(1) + event(2) + torn), dropped(event(3)), streamed(event(4) + END))
     assert seqs(talk(double, events)) == [1, 2, 3, 4]
-    assert double.told("last-event-id") == [None, "2", "3"]
+    assert double.headers("last-event-id") == [None, "2", "3"]
 
 
 def test_an_end_without_the_end_event_is_a_drop(talk):
@@ -48,32 +48,32 @@ def test_an_end_without_the_end_event_is_a_drop(talk):
     assert seqs(talk(double, events)) == [1, 2]
 
 
-def test_events_that_come_again_are_passed_over(talk):
+def test_repeated_events_are_skipped(talk):
     double = RunDouble(dropped(event(1) + event(2)), streamed(event(1) + event(2) + event(3) + END))
     assert seqs(talk(double, events)) == [1, 2, 3]
 
 
-def test_it_begins_where_it_is_told(talk):
+def test_events_begin_after_the_given_number(talk):
     double = RunDouble(streamed(event(8) + END))
     assert seqs(talk(double, lambda client: events(client, after=7))) == [8]
-    assert double.told("last-event-id") == ["7"]
+    assert double.headers("last-event-id") == ["7"]
 
 
-def test_what_the_server_cannot_do_now_is_asked_again(talk):
+def test_a_stream_reconnects_while_the_server_is_unavailable(talk):
     failure = 'event: error\ndata: {"code": "store_unavailable", "message": "no record"}\n\n'
     refusal = problem(503, "store_unavailable", headers={"retry-after": "0"})
     double = RunDouble(streamed(event(1) + failure), refusal, httpx.ConnectError("no"), streamed(event(2) + END))
     assert seqs(talk(double, events)) == [1, 2]
-    assert double.told("last-event-id") == [None, "1", "1", "1"]
+    assert double.headers("last-event-id") == [None, "1", "1", "1"]
 
 
-def test_progress_earns_new_patience(talk):
-    """Four attempts in a row are allowed: twenty drops with an event before each are none too many."""
+def test_progress_resets_the_number_of_attempts(talk):
+    """Four attempts in a row are allowed, so twenty drops with an event before each do not end the stream."""
     double = RunDouble(*(dropped(event(seq)) for seq in range(1, 21)), streamed(END))
     assert seqs(talk(double, events)) == list(range(1, 21))
 
 
-def test_silence_of_an_open_connection_is_no_failure(talk):
+def test_silence_of_an_open_connection_is_not_a_failure(talk):
     silent = [streamed("", breaks=httpx.ReadTimeout("silent")) for _ in range(20)]
     assert seqs(talk(RunDouble(*silent, streamed(event(1) + END)), events)) == [1]
 
@@ -92,14 +92,14 @@ def busy():
         (lambda: streamed("data: no event\n\n"), UnexpectedReply, 1),
     ],
 )
-def test_it_gives_up_and_says_why(talk, answers, kind, asked):
+def test_a_stream_that_cannot_go_on_raises_the_cause(talk, answers, kind, asked):
     double = RunDouble(*(answers() for _ in range(9)))
     with pytest.raises(kind):
         talk(double, events)
     assert len(double.requests) == asked
 
 
-def test_the_time_for_all_of_it_is_kept(talk):
+def test_the_timeout_is_for_the_whole_stream(talk):
     double = RunDouble(*[dropped(event(seq)) for seq in range(1, 9)])
     with pytest.raises(CallTimedOut, match="the run goes on"):
         talk(double, lambda client: events(client, timeout=0.0))
@@ -122,14 +122,14 @@ def test_results_go_on_after_the_last_that_came(talk):
     assert [request.url.params.get("after") for request in double.requests] == [None, "2"]
 
 
-def test_results_after_those_that_are_known(talk):
+def test_results_begin_after_the_given_number(talk):
     double = RunDouble(streamed(result(5) + result(6)))
     found = talk(double, lambda client: client.runs.handle("r-1").results(after=5))
     assert [item.index for item in found] == [5, 6]
     assert double.requests[0].url.params["after"] == "5"
 
 
-def test_a_failed_request_is_named(talk):
+def test_a_failed_request_has_its_error(talk):
     error = {"index": 0, "code": "text_rejected", "message": "a bad text"}
     bad = result(0, embeddings=[], errors=[error])
     (found,) = talk(RunDouble(streamed(bad.rstrip())), results)

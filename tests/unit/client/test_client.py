@@ -1,4 +1,4 @@
-"""One call: what is sent, how answers and errors are read, when it is made again."""
+"""Calls of the client: requests, answers, errors, retries."""
 
 import httpx
 import pytest
@@ -31,7 +31,7 @@ def test_vectors_are_those_of_the_texts_whatever_their_order_in_the_answer(talk)
     assert (found.model, found.cache_hits, found.truncated, found.tokens, len(found)) == ("m", 1, (0,), 7, 2)
 
 
-def test_sends_base64_and_only_what_is_said(talk):
+def test_a_request_asks_for_base64_and_has_only_given_options(talk):
     double = Double()
     talk(double, lambda client: client.embed("one", dimensions=3, options={"num_ctx": 8}), api_key="secret")
     assert double.bodies() == [
@@ -58,19 +58,19 @@ def test_key_and_url_come_from_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
-def test_a_url_that_is_none_is_refused_at_once(url):
+def test_an_invalid_url_is_refused_at_once(url):
     with pytest.raises(ValueError, match="not the URL of a server"):
         Citadel(url)
 
 
-def test_the_other_operations(talk):
+def test_queues_workers_models_and_cache_are_read(talk):
     assert talk(Double(), lambda client: client.queues())[0].unacked == 2
     assert talk(Double(), lambda client: client.workers()) == []
     assert talk(Double(), lambda client: client.models())[0].identity == "m@1"
     assert talk(Double(), lambda client: client.cache()).hit_rate == 0.5
 
 
-def test_a_server_that_is_down_is_an_answer_to_health(talk):
+def test_health_of_a_server_that_is_down_is_a_result(talk):
     assert talk(Double(), lambda client: client.health()).status == "down"
 
 
@@ -99,7 +99,7 @@ def test_openai_errors_become_errors(talk):
 
 
 @pytest.mark.parametrize(
-    "passing",
+    "failure",
     [
         problem(429, "rate_limited", BUSY),
         problem(503, "overloaded", BUSY),
@@ -110,26 +110,26 @@ def test_openai_errors_become_errors(talk):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_can_pass_is_tried_again(talk, passing):
-    double = Double(passing, passing)
+def test_temporary_failures_are_retried(talk, failure):
+    double = Double(failure, failure)
     assert len(talk(double, lambda client: client.embed("one"))) == 1
     assert len(double.requests) == 3
 
 
-def test_attempts_are_counted(talk):
+def test_retries_end_after_the_policys_attempts(talk):
     double = Double(*[problem(503, "overloaded", BUSY)] * 9)
     with pytest.raises(ServiceUnavailable):
         talk(double, lambda client: client.embed("one"))
     assert len(double.requests) == 4
 
 
-def test_a_server_that_is_not_there_is_said_to_be(talk):
+def test_an_unreachable_server_has_an_error_of_its_own(talk):
     double = Double(*[httpx.ConnectError("refused")] * 9)
     with pytest.raises(ServerUnreachable, match="citadel dev"):
         talk(double, lambda client: client.cache())
 
 
-def test_a_read_timeout_is_not_tried_again(talk):
+def test_a_read_timeout_is_not_retried(talk):
     double = Double(httpx.ReadTimeout("slow"))
     with pytest.raises(CallTimedOut):
         talk(double, lambda client: client.embed("one"))
@@ -140,19 +140,19 @@ def test_a_read_timeout_is_not_tried_again(talk):
     "answer",
     [httpx.Response(200, text="hello"), httpx.Response(200, json={"x": 1}), httpx.Response(404, text="hello")],
 )
-def test_another_server_is_recognised(talk, answer):
+def test_answers_of_other_servers_are_recognised(talk, answer):
     with pytest.raises(UnexpectedReply):
         talk(Double(answer), lambda client: client.embed("one"))
 
 
-def test_vectors_that_are_missing_are_noticed(talk):
+def test_missing_vectors_are_an_unexpected_reply(talk):
     answer = httpx.Response(200, json={"data": [], "model": "m", "usage": {"prompt_tokens": 0, "total_tokens": 0}})
     with pytest.raises(UnexpectedReply):
         talk(Double(answer), lambda client: client.embed("one"))
 
 
 @pytest.mark.parametrize("texts", [[1], ["\ud800"]])
-def test_arguments_are_checked_before_they_are_sent(talk, texts):
+def test_invalid_arguments_are_not_sent(talk, texts):
     double = Double()
     with pytest.raises(InvalidRequest):
         talk(double, lambda client: client.embed(texts))
@@ -189,7 +189,7 @@ def test_retry_after_may_be_a_date(talk):
     assert refused.value.retry_after == 0.0
 
 
-def test_own_delays_grow_and_are_capped():
+def test_delays_of_the_policy_grow_and_are_capped():
     policy = RetryPolicy(attempts=99, base=1.0, cap=4.0)
     error = ServiceUnavailable()
     for made in range(1, 40):
@@ -199,7 +199,7 @@ def test_own_delays_grow_and_are_capped():
     assert policy.delay(99, error) is None
 
 
-def test_a_call_is_made_of_what_it_was_given():
+def test_a_request_does_not_change_with_its_arguments():
     texts = ["one"]
     call = embed(texts)
     texts.append("two")

@@ -1,4 +1,4 @@
-"""How a run does, told by its events alone."""
+"""Progress of a run, computed from its events."""
 
 from citadel_client.cli.run_progress import RunProgress
 from citadel_contracts.runs import RunEvent, RunView
@@ -10,19 +10,19 @@ STEPS = [
 ]
 
 
-def told(*events):
+def after(*events):
     progress = RunProgress.of(RunView.model_validate(run_view("failed", steps=STEPS)))
     for seq, (kind, more) in enumerate(events, start=1):
         progress.apply(RunEvent.model_validate({"seq": seq, "at": f"2026-01-01T00:00:{seq:02}Z", "type": kind, **more}))
     return progress
 
 
-def test_steps_begin_pending_whatever_has_become_of_them():
-    assert [step.status for step in told().steps.values()] == ["pending", "pending"]
+def test_steps_are_pending_before_the_first_event():
+    assert [step.status for step in after().steps.values()] == ["pending", "pending"]
 
 
 def test_a_step_from_its_start_to_its_end():
-    progress = told(
+    progress = after(
         ("run_submitted", {}),
         ("step_started", {"step_id": "a", "data": {"attempt": 1}}),
         ("step_retrying", {"step_id": "a", "data": {"error": {"message": "lost"}}}),
@@ -34,27 +34,27 @@ def test_a_step_from_its_start_to_its_end():
     assert progress.status == "running"
 
 
-def test_items_are_counted():
+def test_ended_items_are_counted():
     expanded = ("step_expanded", {"step_id": "a", "data": {"items": 3}})
     items = [(f"step_{end}", {"step_id": "a", "item": n}) for n, end in enumerate(["succeeded", "failed", "skipped"])]
-    step = told(("step_started", {"step_id": "a"}), expanded, *items).steps["a"]
+    step = after(("step_started", {"step_id": "a"}), expanded, *items).steps["a"]
     assert (step.status, step.total, step.done, step.failed) == ("running", 3, 2, 1)
 
 
-def test_a_retry_of_the_run_begins_what_failed_anew():
+def test_a_retry_of_the_run_resets_failed_steps():
     failed = ("step_failed", {"step_id": "b", "data": {"error": {"message": "no"}}})
-    progress = told(("step_succeeded", {"step_id": "a"}), failed, ("run_failed", {}), ("run_retried", {}))
+    progress = after(("step_succeeded", {"step_id": "a"}), failed, ("run_failed", {}), ("run_retried", {}))
     assert progress.status == "running"
     assert [step.status for step in progress.steps.values()] == ["succeeded", "pending"]
     assert progress.steps["b"].error == ""
 
 
-def test_what_is_not_known_changes_nothing():
-    progress = told(("signal", {"data": {"name": "go"}}), ("dream", {"step_id": "a"}))
+def test_unknown_events_change_nothing():
+    progress = after(("signal", {"data": {"name": "go"}}), ("dream", {"step_id": "a"}))
     assert [step.status for step in progress.steps.values()] == ["pending", "pending"]
 
 
-def test_an_item_of_a_batch_is_several_requests():
+def test_an_item_of_a_batch_counts_as_several_requests():
     whole = {"step_id": "a", "type": "embedding_chunk", "status": "waiting", "attempt": 1}
     view = run_view("running", steps=[whole | {"items": {"total": 100, "done": 0, "failed": 0}}])
     progress = RunProgress.of(RunView.model_validate(view))
