@@ -1,4 +1,7 @@
-"""What PostgreSQL tells of runs and steps: indexed, bounded queries, so that history costs a scrape nothing."""
+"""Metrics of runs and steps from PostgreSQL: every SQL statement of monitoring.
+
+All queries are indexed and bounded, so a long history of runs does not slow down a scrape.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, LiteralString
@@ -19,6 +22,7 @@ MOST_OVERDUE = 10_000
 MOST_RECENT = 10_000
 
 _COUNT = "SELECT count(*) FROM (SELECT FROM runs WHERE status = %s LIMIT %s) AS found"
+# By the planner's statistics: the table's rows, times the share of each common state.
 _ESTIMATE = """
     SELECT value, frequency * greatest(reltuples, 0)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -26,7 +30,6 @@ _ESTIMATE = """
         unnest(most_common_vals::text::text[], most_common_freqs) AS common (value, frequency)
     WHERE pg_class.oid = 'runs'::regclass
 """
-"""By the planner's statistics: the table's rows, times the share of each common state."""
 _SUBMITTED = "SELECT pg_stat_get_tuples_inserted('runs'::regclass)"
 _RECENT = """
     SELECT status, count(*) FROM (
@@ -65,23 +68,27 @@ _DEADLINE = """
 """
 
 
-class RecordReader:
-    """Runs and steps, over one connection that is kept.
+class DatabaseReader:
+    """Reader of runs and steps, over one connection that stays open.
 
     Args:
-        dsn: The record's URL.
-        settings: How long a connection may take to open.
+        dsn: PostgreSQL's URL.
+        settings: Connection settings.
         timeout: Seconds a statement may take.
+        most_finished: Finished runs of one state that are counted exactly.
     """
 
-    def __init__(self, dsn: SecretStr, settings: PostgresSettings, *, timeout: float) -> None:
+    def __init__(
+        self, dsn: SecretStr, settings: PostgresSettings, *, timeout: float, most_finished: int = MOST_FINISHED
+    ) -> None:
+        self._most_finished = most_finished
         self._dsn = dsn
         self._settings = settings
         self._milliseconds = max(1, int(timeout * 1000))
         self._connection: psycopg.Connection[Any] | None = None
 
     def read(self) -> Samples:
-        """Runs and steps by state, and how far the sweep is behind.
+        """Return runs and steps by state, and how far the sweeper is behind.
 
         Raises:
             psycopg.Error: PostgreSQL does not answer, or not in time.
@@ -91,13 +98,13 @@ class RecordReader:
             connection = self._connection = self._connect()
         try:
             with connection.cursor() as cursor:
-                return [*_runs(cursor), *_steps(cursor)]
+                return [*_runs(cursor, self._most_finished), *_steps(cursor)]
         except BaseException:
             connection.close()
             raise
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        """Only index scans stop at a LIMIT whatever the statistics say: the others are left out."""
+        # Only an index scan stops at a LIMIT whatever the statistics say, so the planner may use no other.
         return psycopg.connect(
             self._dsn.get_secret_value(),
             autocommit=True,
@@ -113,22 +120,22 @@ class RecordReader:
         )
 
 
-def _runs(cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
+def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]:
     for status in UNFINISHED:
         yield Sample(metrics.RUNS, (status,), _number(cursor, _COUNT, status, MOST_UNFINISHED))
         yield Sample(metrics.OLDEST_RUN, (status,), max(0.0, _number(cursor, _OLDEST, status)))
-    yield from _finished(cursor)
+    yield from _finished(cursor, most_finished)
     yield Sample(metrics.RUNS_SUBMITTED, (), _number(cursor, _SUBMITTED))
     recent = dict(_rows(cursor, _RECENT, MOST_RECENT))
     yield from (Sample(metrics.RECENT_RUNS, (status,), recent.get(status, 0)) for status in UNFINISHED + FINISHED)
 
 
-def _finished(cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
-    counts = {status: _number(cursor, _COUNT, status, MOST_FINISHED) for status in FINISHED}
-    estimates = dict(_rows(cursor, _ESTIMATE)) if max(counts.values()) >= MOST_FINISHED else {}
+def _finished(cursor: "psycopg.Cursor[Any]", most: int) -> Iterator[Sample]:
+    counts = {status: _number(cursor, _COUNT, status, most) for status in FINISHED}
+    estimates = dict(_rows(cursor, _ESTIMATE)) if max(counts.values()) >= most else {}
     for status, count in counts.items():
-        many = count >= MOST_FINISHED
-        yield Sample(metrics.RUNS, (status,), max(count, round(estimates.get(status, 0))) if many else count)
+        estimate = round(estimates.get(status, 0)) if count >= most else 0
+        yield Sample(metrics.RUNS, (status,), max(count, estimate))
 
 
 def _steps(cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
@@ -147,6 +154,6 @@ def _rows(cursor: "psycopg.Cursor[Any]", query: LiteralString, *values: Any) -> 
 
 
 def _number(cursor: "psycopg.Cursor[Any]", query: LiteralString, *values: Any) -> float:
-    """The one value of a query; 0 where it has no row."""
+    """Return the single value of a query; 0 if it has no row."""
     rows = _rows(cursor, query, *values)
     return float(rows[0][0] or 0) if rows else 0.0

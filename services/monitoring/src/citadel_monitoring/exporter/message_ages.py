@@ -1,4 +1,4 @@
-"""How long the oldest message of each lane has been waiting, whatever their number and size."""
+"""Age of the oldest waiting message of each lane, in constant work whatever their number and size."""
 
 import re
 import time
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 TAIL = 8192
-"""Bytes read of an entry: its end, where the headers are; a body may have megabytes."""
+"""Bytes read from the end of an entry. The headers are there; the body before them may have megabytes."""
 _TAILS = """
 local tails = {}
 for i, key in ipairs(KEYS) do
@@ -21,15 +21,15 @@ for i, key in ipairs(KEYS) do
 end
 return tails
 """
-"""The ends of the entries that are taken next."""
+"""Returns the ends of the entries that are taken next, an empty string for an empty list."""
 _SENT_AT = re.compile(rb'"' + SENT_AT_HEADER.encode() + rb'": ?([0-9]{1,12}(?:\.[0-9]{1,9})?)[,}]')
 
 
 class OldestMessages:
     """Ages of the messages that are taken next.
 
-    Those of foreign producers do not say when they were sent: their age is the time for which this process has
-    seen the same message at its place.
+    Messages of foreign producers have no time of sending. Their age counts from when this process first saw the same
+    message at the head of its list.
     """
 
     def __init__(self, client: "Redis") -> None:
@@ -40,7 +40,7 @@ class OldestMessages:
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def ages(self) -> Mapping[tuple[Queue, str], float]:
-        """Seconds by queue and lane; 0 where nothing waits.
+        """Return the ages in seconds by queue and lane; 0 for an empty lane.
 
         Raises:
             redis.RedisError: The broker does not answer.
@@ -57,6 +57,7 @@ class OldestMessages:
             return 0.0
         stamps = _SENT_AT.findall(tail)
         if stamps:
+            # The last one: an argument of the task may contain text that looks like the header.
             return max(0.0, time.time() - float(stamps[-1]))
         now = time.monotonic()
         known, since = self._seen.get(name, (b"", now))

@@ -1,4 +1,4 @@
-"""Figures of processors, memory and disk: within the limits of the worker's control group where it has some."""
+"""Statistics of processors, memory and disk, within the limits of the worker's control group if it has any."""
 
 import socket
 import time
@@ -22,23 +22,23 @@ from citadel_monitoring.settings import MonitoringFragment
 
 GIB = 1024**3
 _ANYWHERE = ("192.0.2.1", 9)
-"""An address that only documentation uses: it is asked which way leads there, and nothing is sent."""
+"""An address reserved for documentation. Connecting a UDP socket to it only looks up a route; nothing is sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CpuUse:
-    """Use over a span of time, in percent of the host's processors, and in processors of the control group."""
+    """Processor use over a span of time: in percent of the host's, and in processors of the control group."""
 
     host_percent: float
     group_cores: float | None
 
 
 class Machine:
-    """Measures; thread-safe.
+    """The machine that the worker runs on; thread-safe.
 
     Args:
-        settings: What to look at.
-        root: Where `/proc` and the control groups are found.
+        settings: What to measure.
+        root: Directory in which `/proc` and the control groups are mounted.
     """
 
     def __init__(self, settings: MonitoringFragment, root: Path = Path("/")) -> None:
@@ -46,7 +46,7 @@ class Machine:
         self._root = root
 
     def metrics(self) -> SystemMetrics:
-        """All figures; takes `cpu_sample` seconds."""
+        """Return all statistics; takes `cpu_sample` seconds."""
         use = self._cpu_use(self._settings.cpu_sample)
         group = self._group()
         return {
@@ -58,8 +58,8 @@ class Machine:
             "cgroup": group.as_result() if group else None,
         }
 
-    def figures(self, *, at_most: float) -> SystemStats:
-        """The short form; takes `cpu_sample` seconds, or `at_most`."""
+    def stats(self, *, at_most: float) -> SystemStats:
+        """Return the most important statistics; takes `cpu_sample` seconds, at most `at_most`."""
         use, group = self._cpu_use(min(self._settings.cpu_sample, at_most)), self._group()
         memory, disk = memory_metrics(group), self._disk()
         return {
@@ -90,7 +90,7 @@ class Machine:
 
 
 def cpu_metrics(use: CpuUse, group: Cgroup | None) -> CpuMetrics:
-    """Of the limit where there is one, else of the host."""
+    """Return the use of processors in percent of the limit if there is one, else of the host."""
     host_count = psutil.cpu_count() or 1
     limit = core_limit(group, host_count)
     percent = use.host_percent
@@ -106,14 +106,14 @@ def cpu_metrics(use: CpuUse, group: Cgroup | None) -> CpuMetrics:
 
 
 def core_limit(group: Cgroup | None, host_count: int) -> float:
-    """Processors that may be used at once: the least of the host's, those the process may run on, and the quota."""
+    """Return the processors usable at once: the least of the host's, those of the CPU affinity, and the quota."""
     if group is None:
         return float(host_count)
     return min(float(host_count), float(available_cpus()), group.cpu_limit or float("inf"))
 
 
 def memory_metrics(group: Cgroup | None) -> MemoryMetrics:
-    """Within the limit where there is one; what is available is never more than the host has left."""
+    """Return the use of memory within the limit if there is one. `available_gb` is at most what the host has left."""
     host = psutil.virtual_memory()
     total, available, percent = host.total, host.available, host.percent
     if group and group.memory_limit is not None and group.memory_limit < host.total:
@@ -130,7 +130,7 @@ def memory_metrics(group: Cgroup | None) -> MemoryMetrics:
 
 
 def server_ip() -> str:
-    """The address by which this machine reaches others; the loopback one where it reaches none."""
+    """Return the address from which this machine reaches others; the loopback address if it has no route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(_ANYWHERE)

@@ -78,7 +78,7 @@ def test_gauges_are_of_those_that_live_and_counts_of_all(tmp_path):
 
 
 @pytest.mark.skipif(cgroup.read() is None, reason="no control group is to be seen")
-def test_the_control_group_is_told_once(tmp_path):
+def test_the_cgroup_appears_once(tmp_path):
     for page in pages_of(COUNTED_BY_TWO, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) + pages_of(ALONE):
         assert len(page["citadel_cgroup_cpu_limit_cores"]) == len(page["citadel_cgroup_memory_limit_bytes"]) == 1
 

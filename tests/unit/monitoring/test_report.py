@@ -1,8 +1,8 @@
-"""What the states of services mean for the whole."""
+"""The overall state, from the states of the services."""
 
 import pytest
 
-from citadel_monitoring.health.rule import overall, seed_health
+from citadel_monitoring.health.report import overall_status, store_health
 
 ALL_UP = {"broker": "up", "results": "up", "cache": "up", "postgres": "up", "qdrant": "up"}
 
@@ -23,13 +23,13 @@ ALL_UP = {"broker": "up", "results": "up", "cache": "up", "postgres": "up", "qdr
         ([("embeddings/a", True, "down"), ("embeddings/b", True, "up")], "down"),
     ],
 )
-def test_the_whole(services, status):
-    assert overall(services) == status
+def test_the_overall_state_depends_on_required_groups(services, status):
+    assert overall_status(services) == status
 
 
 @pytest.mark.parametrize("status", ["up", "slow", "embedded"])
-def test_what_answers_is_healthy(status):
-    assert seed_health(ALL_UP | {"qdrant": status, "cache": "slow"}) == {
+def test_stores_that_answer_are_healthy(status):
+    assert store_health(ALL_UP | {"qdrant": status, "cache": "slow"}) == {
         "redis": True, "qdrant": True, "postgres": True,
     }  # fmt: skip
 
@@ -38,6 +38,6 @@ def test_what_answers_is_healthy(status):
     ("name", "key"),
     [("broker", "redis"), ("results", "redis"), ("cache", "redis"), ("qdrant", "qdrant"), ("postgres", "postgres")],
 )
-def test_what_is_down_is_not(name, key):
-    health = seed_health(ALL_UP | {name: "down"})
-    assert [key] == [each for each, well in health.items() if not well]
+def test_a_store_that_is_down_is_unhealthy(name, key):
+    health = store_health(ALL_UP | {name: "down"})
+    assert [key] == [each for each, healthy in health.items() if not healthy]

@@ -1,12 +1,11 @@
-"""Runs and steps, as the exporter tells them, are as they are."""
+"""Metrics of runs and steps."""
 
 import psycopg
 import pytest
 from pydantic import SecretStr
 
 from citadel_common.settings.postgres import PostgresSettings
-from citadel_monitoring.exporter import record as record_module
-from citadel_monitoring.exporter.record import RecordReader
+from citadel_monitoring.exporter.db import MOST_FINISHED, DatabaseReader
 from tests.integration.monitoring.exporter import Exporter
 from tests.support.polling import eventually
 
@@ -29,22 +28,22 @@ def submit(record, **fields):
     return record.submit({"workflow_id": "w", "steps": [STEP], **fields})
 
 
-def finished(dsn):
-    """What the exporter's own reader tells of runs, by state."""
-    reader = RecordReader(SecretStr(dsn), PostgresSettings(), timeout=20)
+def runs_by_status(dsn, most_finished=MOST_FINISHED):
+    """Return the numbers of runs that the exporter's reader finds, by state."""
+    reader = DatabaseReader(SecretStr(dsn), PostgresSettings(), timeout=20, most_finished=most_finished)
     samples = reader.read()
     reader._connection.close()
     return {sample.labels[0]: sample.value for sample in samples if sample.metric.name == "citadel_runs"}
 
 
-def test_an_empty_record(exporter):
+def test_an_empty_database_has_rows_of_zeros(exporter):
     scrape = exporter.scrape()
     assert set(scrape.by("status", "runs").values()) == {0}
     assert scrape.value("runs_oldest_age_seconds", status="queued") == 0
     assert set(scrape.by("kind", "sweep_lag_seconds").values()) == {0}
 
 
-def test_runs_by_state_and_the_oldest(record, exporter):
+def test_runs_are_counted_by_state_with_the_age_of_the_oldest(record, exporter):
     runs = [submit(record) for _ in range(3)]
     record.rows("UPDATE runs SET status = 'paused', created_at = now() - interval '2 hours' WHERE run_id = %s", runs[0])
     record.rows(INSERT, "failed", 4)
@@ -57,8 +56,7 @@ def test_runs_by_state_and_the_oldest(record, exporter):
     assert (recent["paused"], recent["failed"], recent["queued"] + recent["running"]) == (0, 0, 2)
 
 
-def test_steps_and_how_far_the_sweep_is_behind(record, exporter):
-    """A step's lease, a step's time and a run's deadline have passed; a paused run waits for nothing."""
+def test_overdue_steps_and_runs_are_counted_but_not_those_of_paused_runs(record, exporter):
     leased, waiting, paused, late = (submit(record, deadline="2h") for _ in range(4))
     expire = "UPDATE steps SET lease_until = now() - interval '100 seconds' WHERE run_id = %s"
     record.rows(expire, leased)
@@ -77,35 +75,32 @@ def test_steps_and_how_far_the_sweep_is_behind(record, exporter):
     assert 10 <= lag["deadline"] < 50
 
 
-def test_many_finished_runs_are_estimated(record, postgres_dsn, monkeypatch):
-    """Beyond the limit the statistics speak; unfinished ones stay exact."""
-    monkeypatch.setattr(record_module, "MOST_FINISHED", 100)
+def test_only_finished_runs_beyond_the_limit_are_estimated(record, postgres_dsn):
     submit(record)
     record.rows(INSERT, "succeeded", 3000)
     record.rows(INSERT, "failed", 99)
-    assert finished(postgres_dsn)["succeeded"] == 100
+    assert runs_by_status(postgres_dsn, 100)["succeeded"] == 100
     record.rows("ANALYZE runs")
-    found = finished(postgres_dsn)
+    found = runs_by_status(postgres_dsn, 100)
     assert found["succeeded"] == pytest.approx(3000, rel=0.02)
     assert found["failed"] == 99
     assert found["queued"] + found["running"] == 1
 
 
 def scans(connection):
-    """How often the tables were read by an index, and as a whole, as far as processes have told."""
+    """Return the numbers of index scans and of sequential scans of the tables, as far as sessions reported them."""
     query = "SELECT sum(idx_scan), sum(seq_scan) FROM pg_stat_user_tables WHERE relname IN ('runs', 'steps')"
     return connection.execute(query).fetchone()
 
 
 @pytest.mark.parametrize("common", ["succeeded", "queued"])
-def test_no_query_reads_the_whole_table(postgres_dsn, common):
-    """Whatever the statistics believe of the states."""
+def test_no_query_scans_a_whole_table_whatever_the_statistics(postgres_dsn, common):
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(INSERT, [common, 20_000])
         connection.execute("ANALYZE runs")
         connection.execute("UPDATE runs SET status = 'cancelled' WHERE status = 'queued'")
         connection.execute("SELECT pg_stat_force_next_flush()")
         by_index, whole = scans(connection)
-        finished(postgres_dsn)
-        eventually(lambda: scans(connection)[0] > by_index)  # a server's process tells its counts when it ends
+        runs_by_status(postgres_dsn)
+        eventually(lambda: scans(connection)[0] > by_index)  # a session reports its counts when it ends
         assert scans(connection)[1] == whole
