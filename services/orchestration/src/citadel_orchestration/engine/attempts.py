@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut
-from citadel_common.validation import bad_fields
+from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_orchestration.db.models import StepClaim
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.steps.base import Parameters, StepCall
@@ -23,8 +23,7 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
     try:
         found: Parameters = step.type.parameters.model_validate(value)
     except ValidationError as error:
-        first = bad_fields(error)[0]
-        raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
+        raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
     return found
 
 

@@ -7,8 +7,9 @@ of other types go on when their vectors have come.
 from typing import Any
 
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, by_code
+from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, from_data
 from citadel_contracts import Lane
+from citadel_contracts.errors import ErrorData
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart, StepEmbedded
 from citadel_orchestration.steps.base import Parameters, StepType, Vectors, Wanted
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep, output_of_vectors
@@ -65,17 +66,18 @@ def output_of(message: StepEmbedded) -> Any:
 def error_of(part: EmbeddedPart) -> CitadelError | None:
     """Why a request as a whole has no usable answer: one text without a vector is enough."""
     if part.error is not None:
-        return _error(part.error["code"], part.error["message"])
+        return _error(part.error)
     if part.errors:
         first = part.errors[0]
-        return _error(first["code"], f"text[{first['index']}]: {first['message']}")
+        return _error(first).about("text", first.index)
     return None
 
 
-def _error(code: str, message: str) -> CitadelError:
+def _error(data: ErrorData) -> CitadelError:
     """The error; the deadline that was exceeded is that of the attempt, and another one has its own."""
-    kind = by_code(code)
-    return (StepTimedOut if kind is DeadlineExceeded else kind)(message)
+    if data.code == DeadlineExceeded.code:
+        data = data.model_copy(update={"code": StepTimedOut.code, "retryable": StepTimedOut.transient})
+    return from_data(data)
 
 
 def vectors_of(part: EmbeddedPart) -> Vectors:
@@ -102,7 +104,7 @@ def failed_requests(output: dict[str, Any]) -> int:
 
 def _chunk_output(message: StepEmbedded, ids: list[Any]) -> Any:
     """Results of the requests of a chunk; where all failed in a way that can pass, the chunk is tried again."""
-    errors = [_error(**part.error) for part in message.parts if part.error is not None]
+    errors = [_error(part.error) for part in message.parts if part.error is not None]
     if len(errors) == len(message.parts) and all(error.transient for error in errors):
         return errors[0]
     return {

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_contracts import Lane
+from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
-from citadel_orchestration.api.http.errors import InvalidBody
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.engine.single import single_step
@@ -23,8 +23,6 @@ from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
 _PARAMETERS = re.compile(r"^/(?:steps/0|context)/parameters")
-_STEP = "step step: parameters: "
-"""How the engine begins to say what is wrong with parameters; here they are the body."""
 _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
@@ -64,7 +62,7 @@ async def _run(request: Request, type_: str, parameters: dict[str, Any]) -> Resp
     try:
         output = await runs.run_to_end(run, deadline)
     except InvalidInput as error:
-        raise type(error)(error.message.removeprefix(_STEP)) from None
+        raise (error if error.field is None else error.about(error.field, error.index)) from None
     return json_response(orjson.dumps(output))
 
 
@@ -75,7 +73,8 @@ def _with_room_for_data(submissions: Submissions, max_bytes: int) -> Submissions
     return replace(submissions, limits=limits)
 
 
-def _of_body(error: InvalidDefinition) -> InvalidBody:
+def _of_body(error: InvalidDefinition) -> InvalidInput:
     """Return the same problems, by their place in the body."""
-    fields = {_PARAMETERS.sub("", problem.pointer): problem.message for problem in error.problems}
-    return InvalidBody("; ".join(fields.values()), fields)
+    fields = {_PARAMETERS.sub("", problem.pointer): problem.detail for problem in error.errors}
+    found = tuple(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
+    return InvalidInput("; ".join(fields.values()), errors=found)

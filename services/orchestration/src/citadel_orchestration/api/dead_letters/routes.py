@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from citadel_common.delivery.dead_letter_index import DeadLetterFilter
 from citadel_common.errors import InvalidInput
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.api import (
     MOST_LETTERS,
     DeadLetterList,
@@ -127,7 +127,7 @@ def _selection(query: QueryParams, known: tuple[str, ...]) -> DeadLetterSelectio
     try:
         return DeadLetterSelection(**found)
     except ValidationError as error:
-        raise InvalidInput(str(bad_fields(error)[0])) from None
+        raise invalid_input(bad_fields(error)) from None
 
 
 def _check_selects(wanted: DeadLetterSelection) -> None:

@@ -142,7 +142,7 @@ class DeadLetterService:
             except CitadelError as error:
                 if isinstance(error, StoreUnavailable) and not requeued:
                     raise
-                failed.append(DeadLetterFailure(id=dead_letter_id, code=error.code, message=error.message))
+                failed.append(DeadLetterFailure(id=dead_letter_id, **error.data.model_dump()))
         return DeadLettersRequeued(requeued=requeued, failed=failed), len(requeued) + len(failed)
 
     def _drop_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
@@ -159,12 +159,11 @@ def _summary(head: DeadLetterHead) -> DeadLetterSummary:
 
 
 def _view(dead_letter: DeadLetter) -> DeadLetterView:
-    fields = vars(dead_letter) | vars(dead_letter.head) | {"at": from_epoch(dead_letter.at), "error": dead_letter.error}
-    accepted, trace_id = (
-        bool(dead_letter.headers.get(ACCEPTED_HEADER)),
-        _trace_id(dead_letter.headers.get("traceparent")),
-    )
-    return DeadLetterView.model_validate(fields | {"accepted": accepted, "trace_id": trace_id})
+    headers = dead_letter.headers
+    fields = vars(dead_letter) | vars(dead_letter.head)
+    fields |= {"at": from_epoch(dead_letter.at), "error": dead_letter.error, "failure": dead_letter.failure or None}
+    fields |= {"accepted": bool(headers.get(ACCEPTED_HEADER)), "trace_id": _trace_id(headers.get("traceparent"))}
+    return DeadLetterView.model_validate(fields)
 
 
 def _trace_id(traceparent: object) -> str | None:

@@ -34,10 +34,8 @@ from citadel_orchestration.api.tasks.routes import accept_task
 from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute)
-_TOKENS = (
-    "input: token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
-)
 _EMPTY = {"hits": 0, "misses": 0, "errors": 0, "entries": 0, "memory_bytes": 0, "memory_limit_bytes": 0, "evicted": 0}
+_TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
 
 
 @router.post(
@@ -130,7 +128,9 @@ def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Known
 def _explain(error: CitadelError, body: bytes) -> CitadelError:
     """Some OpenAI clients send token ids, which deserves a better answer than one about types."""
     content = from_json(body)
-    return InvalidInput(_TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
+    return (
+        InvalidInput.at("input", _TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
+    )
 
 
 def _are_tokens(texts: object) -> bool:

@@ -1,7 +1,6 @@
 """Embeddings for a request that waits: from the caches where they can be, the rest computed by one task."""
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,13 +13,15 @@ from citadel_common.embeddings.requests import (
     check_options,
     check_texts,
     find_model,
+    index_in,
     prefix_of,
 )
-from citadel_common.errors import CitadelError, InvalidInput, TextRejected, by_code
+from citadel_common.errors import CitadelError, from_data
 from citadel_common.settings.common import LimitSettings
 from citadel_contracts import GENERATE_EMBEDDING, Lane
 from citadel_contracts.api import EmbeddingsRequest, ModelInfo
 from citadel_contracts.embeddings import GenerateEmbeddingResult, ItemError
+from citadel_contracts.errors import ErrorData
 from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.api.embeddings.responses import (
     EncodedVector,
@@ -30,8 +31,6 @@ from citadel_orchestration.api.embeddings.responses import (
     openai_body,
 )
 from citadel_orchestration.api.tasks.calls import TaskCaller
-
-_WORKERS_NAME = re.compile(r"text(\[(?P<index>\d+)\])?(?=:)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ class EmbeddingsService:
             result: GenerateEmbeddingResult = await self._tasks.call(
                 GENERATE_EMBEDDING, arguments, lane=Lane.INTERACTIVE
             )
-        except InvalidInput as error:
+        except CitadelError as error:
             raise _in_terms_of_request(error, texts, body) from None
         return result
 
@@ -215,24 +214,21 @@ def _vectors_of(
     return vectors
 
 
-def _in_terms_of_request(error: InvalidInput, texts: MissingTexts, body: EmbeddingsRequest) -> InvalidInput:
-    """The worker names its own argument, `text[i]`; the client sent `input`."""
-    named = _WORKERS_NAME.match(error.message)
-    if named is None:
+def _in_terms_of_request(error: CitadelError, texts: MissingTexts, body: EmbeddingsRequest) -> CitadelError:
+    """Return the error about `input[j]`, as the client sent it, for the worker's about its own argument `text[i]`."""
+    if error.field != "text":
         return error
-    index = int(named["index"] or 0)
-    return type(error)(_field(texts, body, index) + error.message[named.end() :])
+    return error.about("input", _input_index(texts, body, error.index))
 
 
-def _field(texts: MissingTexts, body: EmbeddingsRequest, index: int) -> str:
-    return "input" if isinstance(body.input, str) else f"input[{texts.positions[index][0]}]"
+def _input_index(texts: MissingTexts, body: EmbeddingsRequest, index: int | None) -> int | None:
+    return index_in(body.input, texts.positions[index or 0][0])
 
 
 def _item_error(errors: Sequence[ItemError], texts: MissingTexts, body: EmbeddingsRequest) -> CitadelError:
-    """One error that names the first bad text; a client can do nothing with vectors that have holes."""
-    first = min(errors, key=lambda item: texts.positions[item["index"]][0])
-    where = _field(texts, body, first["index"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    kind = by_code(first["code"])
-    message = f"{where}: {first['message']}{more}"
-    return kind(message) if kind.transient else TextRejected(message)
+    """Return the error of the first bad text; a client can do nothing with vectors that have holes."""
+    found = [ErrorData.model_validate(item) for item in errors]
+    first, *others = sorted(found, key=lambda item: texts.positions[item.index or 0][0])
+    more = f" (and {len(others)} more)" if others else ""
+    error = from_data(first.model_copy(update={"message": first.message + more}))
+    return error.about("input", _input_index(texts, body, first.index))

@@ -20,7 +20,7 @@ from citadel_common import logs
 from citadel_common.redaction import secrets_of
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.telemetry import Metrics
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
 CreateApp = Callable[[ApiSettings, Metrics], Any]
@@ -61,7 +61,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         """Return the application (gunicorn's hook, called in each server process)."""
         process = ExitStack()
         fragment = self._settings.telemetry
-        metrics = process.enter_context(metrics_of(fragment, service="api", serves_metrics=True))
+        metrics = process.enter_context(process_telemetry(fragment, service="api", serves_metrics=True))
         self.cfg.set("worker_exit", lambda _, __: process.close())
         return self._create_app(self._settings, metrics)
 

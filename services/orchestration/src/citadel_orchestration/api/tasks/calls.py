@@ -19,7 +19,7 @@ from celery.states import READY_STATES
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import RESULT_PREFIX
-from citadel_common.errors import CitadelError, DeadlineExceeded, Overloaded, StoreUnavailable, by_name
+from citadel_common.errors import DeadlineExceeded, Overloaded, StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts import AnyTaskSpec, Lane
@@ -227,13 +227,4 @@ def result_of(meta: dict[str, Any]) -> Any:
         return meta["result"]
     if meta["status"] == "REVOKED":
         raise DeadlineExceeded
-    raise failure_of(meta)
-
-
-def failure_of(meta: dict[str, Any]) -> CitadelError:
-    """Return the error of a task that failed."""
-    stored = meta.get("result")
-    failure = stored if isinstance(stored, dict) else {}
-    message = failure.get("exc_message", "")
-    parts = message if isinstance(message, list) else [message]
-    return by_name(str(failure.get("exc_type", "")))(" ".join(str(part) for part in parts))
+    raise from_result(meta.get("result"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREFIX, TaskMessage
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.postgres import Database
@@ -17,7 +17,6 @@ from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import tracing
 from citadel_contracts import AnyTaskSpec
 from citadel_orchestration.api.http.errors import TaskNotFound
-from citadel_orchestration.api.tasks.calls import failure_of
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
 from citadel_orchestration.db import accepted_tasks
 
@@ -138,8 +137,7 @@ def _status_of(task_id: str, meta: dict[str, Any]) -> dict[str, Any]:
     elif state == "succeeded":
         status["result"] = meta["result"]
     elif state in {"failed", "retrying"}:
-        error = failure_of(meta)
-        status["error"] = {"code": error.code, "message": error.message}
+        status["error"] = from_result(meta.get("result")).data.model_dump()
     return status
 
 
