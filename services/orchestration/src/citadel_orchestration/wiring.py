@@ -1,4 +1,4 @@
-"""Wiring that the API and the orchestration worker share: database, step types, checks and transitions of runs."""
+"""Wiring that the API and the orchestration worker share: database, step types, checks and commands of runs."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,9 +7,9 @@ from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import RecordSettings
 from citadel_orchestration.steps.registry import all_types, public_types
@@ -30,7 +30,8 @@ class Wiring:
         knowledge: Models and collections; its owner runs `knowledge.run()`.
         definitions: Parsed definitions of recorded runs.
         submissions: Checks definitions and makes runs of them.
-        transitions: Records runs and their steps.
+        transactions: Opens transactions on runs.
+        commands: Submits, cancels, pauses, resumes, signals and retries runs.
     """
 
     database: Database
@@ -39,7 +40,8 @@ class Wiring:
     knowledge: Knowledge
     definitions: Definitions
     submissions: Submissions
-    transitions: Transitions
+    transactions: RunTransactions
+    commands: RunCommands
 
 
 def wire(
@@ -59,21 +61,17 @@ def wire(
     llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
     knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
     definitions = Definitions(all_types(llm, vectors))
-    workflows = settings.workflows
+    transactions = RunTransactions(
+        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+    )
+    limits = settings.workflows.definition_limits
     return Wiring(
         database=database,
         llm=llm,
         vectors=vectors,
         knowledge=knowledge,
         definitions=definitions,
-        submissions=Submissions(types=public_types(llm, vectors), known=knowledge, limits=workflows.definition_limits),
-        transitions=Transitions(
-            database,
-            definitions,
-            output_at_end,
-            owner=owner,
-            lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
-            metrics=metrics,
-        ),
+        submissions=Submissions(types=public_types(llm, vectors), known=knowledge, limits=limits),
+        transactions=transactions,
+        commands=RunCommands(transactions),
     )

@@ -124,7 +124,7 @@ class Services:
             database=wiring.database,
             definitions=wiring.definitions,
             submissions=wiring.submissions,
-            transitions=wiring.transitions,
+            commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
         )

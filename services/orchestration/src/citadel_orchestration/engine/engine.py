@@ -24,11 +24,12 @@ from citadel_orchestration.engine.attempts import deadline_of, executed, paramet
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.fair_threads import FairThreads
 from citadel_orchestration.engine.in_flight import InFlight
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_loop import StepLoop
-from citadel_orchestration.engine.sub_runs import sub_run
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.steps.base import Parameters, StepCall
 
 T = TypeVar("T")
@@ -53,7 +54,9 @@ class Parts:
     """What an engine works with."""
 
     database: Database
-    transitions: Transitions
+    transitions: StepTransitions
+    sub_runs: SubRuns
+    commands: RunCommands
     definitions: Definitions
     submissions: Submissions
     loop: StepLoop
@@ -74,6 +77,8 @@ class Engine:
         self.in_flight = InFlight()
         self._database = parts.database
         self._transitions = parts.transitions
+        self._sub_runs = parts.sub_runs
+        self._commands = parts.commands
         self._definitions = parts.definitions
         self._submissions = parts.submissions
         self._loop = parts.loop
@@ -144,14 +149,11 @@ class Engine:
 
     def cancel_children(self, run_id: UUID) -> None:
         """Cancels the sub-runs of a run that ended."""
-        with self._database.cursor() as cursor:
-            cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
-            children = [row[0] for row in cursor.fetchall()]
-        for child in children:
-            self._cancel_orphan(child)
+        for effects in self._commands.cancel_children(run_id):
+            self.follow(effects)
 
     def _cancel_orphan(self, run_id: UUID) -> None:
-        self.follow(self._transitions.cancel_orphan(run_id))
+        self.follow(self._commands.cancel_orphan(run_id))
 
     def hand_back(self) -> None:
         """Gives all claimed steps back, for other workers to take."""
@@ -250,7 +252,7 @@ class Engine:
         run = sub_run(self._submissions, claim, parameters)
 
         def transition() -> Effects:
-            effects, begun = self._transitions.sub_run(claim.ref, claim.attempt, run)
+            effects, begun = self._sub_runs.start(claim.ref, claim.attempt, run)
             for ref in begun.ready:
                 self._threads.submit(ref.run_id, self.run_step, ref)
             self._threads.submit(run.run_id, self.follow, begun)
@@ -357,9 +359,9 @@ class Engine:
 
     def release(self, key: str) -> None:
         """Starts runs that waited for others of their concurrency key to end."""
-        for effects in self._transitions.release(key):
+        for effects in self._commands.release(key):
             self.follow(effects)
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tells the step that waits for a sub-run how that ended."""
-        self.follow(self._transitions.sub_run_ended(parent.ref, parent.attempt, run_id))
+        self.follow(self._sub_runs.report(parent, run_id))

@@ -11,22 +11,21 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 from pydantic import ValidationError
 
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
+from citadel_common.errors import CitadelError, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings.common import LimitSettings
 from citadel_common.stores.postgres import Cursor
 from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
-from citadel_orchestration.api.runs.service import RunService, read_through_outage
+from citadel_orchestration.api.runs.service import RunService, accepted_of, read_through_outage
 from citadel_orchestration.db import batches
 from citadel_orchestration.db.models import NewRun, StepRef
-from citadel_orchestration.db.runs import submit
+from citadel_orchestration.db.runs import Submitted, submit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.settings import WorkflowSettings
@@ -68,8 +67,8 @@ class BatchService:
         try:
             async with self.uploads:
                 items = await self._record(run, lines, head)
-        except _AlreadySubmitted as existing:
-            return existing.accepted
+        except _AlreadySubmitted as error:
+            return accepted_of(error.existing)
         await asyncio.to_thread(self._publish, run.run_id, items)
         return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
 
@@ -78,7 +77,7 @@ class BatchService:
         # The digest covers the requests and not the chunks, whose size is a setting that may change.
         digest, chunks = hashlib.blake2b(digest_size=16), 0
         async with _in_threads(self.runs.database.cursor()) as cursor:
-            await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
+            await asyncio.to_thread(submit, cursor, run, republish=self.runs.commands.republish)
             async for chunk in self._chunks(lines, head.model):
                 requests = [orjson.dumps(request) for request in chunk]
                 digest.update(b"".join(request + b"\n" for request in requests))
@@ -87,7 +86,9 @@ class BatchService:
                 chunks += 1
             if not chunks:
                 raise InvalidInput.at("requests", "must hold at least one request")
-            await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
+            existing = await asyncio.to_thread(batches.mark, cursor, run, digest.digest(), head.idempotency_key)
+            if existing is not None:
+                raise _AlreadySubmitted(existing)
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
     async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
@@ -164,7 +165,7 @@ class BatchService:
             run_id,
             chunks=chunks,
             parallel=self.settings.batch_parallel,
-            republish=self.runs.transitions.republish,
+            republish=self.runs.commands.republish,
         )
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
@@ -175,9 +176,9 @@ class BatchService:
 class _AlreadySubmitted(Exception):
     """The same batch was submitted before. Raised inside the transaction, to roll back the second one."""
 
-    def __init__(self, accepted: RunAccepted) -> None:
+    def __init__(self, existing: Submitted) -> None:
         super().__init__()
-        self.accepted = accepted
+        self.existing = existing
 
 
 @contextlib.asynccontextmanager
@@ -190,29 +191,6 @@ async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> Asy
         await asyncio.to_thread(manager.__exit__, *sys.exc_info())
         raise
     await asyncio.to_thread(manager.__exit__, None, None, None)
-
-
-def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
-    """Record digest and idempotency key of a batch.
-
-    Raises:
-        Conflict: The key was used for another submission.
-        _AlreadySubmitted: The key was used for the same batch.
-    """
-    if key is not None:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [key])
-        cursor.execute("SELECT run_id, status, fingerprint FROM runs WHERE idempotency_key = %s", [key])
-        row = cursor.fetchone()
-        if row is not None:
-            if row[2] != digest:
-                raise Conflict.at("idempotency_key", f"{key!r} was used for another submission, run {row[0]}")
-            raise _AlreadySubmitted(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
-    try:
-        cursor.execute(
-            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
-        )
-    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
-        raise Conflict.at("idempotency_key", f"{key!r} was used for another submission") from None
 
 
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
-from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
     FINISHED,
@@ -28,9 +28,9 @@ from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions, new_run_id
-from citadel_orchestration.engine.transitions import Transitions
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -58,6 +58,11 @@ async def read_through_outage(read: Callable[[], Awaitable[T]]) -> T:
             if time.monotonic() > end:
                 raise
         await asyncio.sleep(RETRY_DELAY)
+
+
+def accepted_of(submitted: runs.Submitted) -> RunAccepted:
+    """Return the response to a submission."""
+    return RunAccepted(run_id=str(submitted.run_id), workflow_id=submitted.workflow_id, status=submitted.status)
 
 
 class StepDispatcher:
@@ -89,7 +94,7 @@ class RunService:
         database: Where runs are recorded.
         definitions: Parsed definitions of runs.
         submissions: Checks definitions.
-        transitions: Changes runs.
+        commands: Changes runs.
         dispatcher: Sends steps that are ready to the workers.
         notifier: Wakes followers of runs.
     """
@@ -97,7 +102,7 @@ class RunService:
     database: Database
     definitions: Definitions
     submissions: Submissions
-    transitions: Transitions
+    commands: RunCommands
     dispatcher: StepDispatcher
     notifier: RunNotifier
 
@@ -114,9 +119,9 @@ class RunService:
 
     async def record(self, run: NewRun) -> RunAccepted:
         """Record a run and start it."""
-        submitted = await asyncio.to_thread(self.transitions.submit, run)
+        submitted = await asyncio.to_thread(self.commands.submit, run)
         await asyncio.to_thread(self._publish, submitted, run.lane)
-        return RunAccepted(run_id=str(submitted.run_id), workflow_id=submitted.workflow_id, status=submitted.status)
+        return accepted_of(submitted)
 
     async def run_to_end(self, run: NewRun, deadline: Deadline) -> Any:
         """Record a run, wait for its end and return its output.
@@ -209,22 +214,16 @@ class RunService:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        transition: Callable[..., Effects] = getattr(self.transitions, action)
-        effects = await asyncio.to_thread(functools.partial(transition, run_id, *arguments, **options))
+        command: Callable[..., Effects] = getattr(self.commands, action)
+        effects = await asyncio.to_thread(functools.partial(command, run_id, *arguments, **options))
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
         """Dispatch the steps that became ready: the API executes none itself."""
         self.dispatcher.dispatch(effects.ready, effects.lane)
         if effects.ended is not None and effects.ended.status != "succeeded":
-            self._cancel_children(effects.ended.run_id)
-
-    def _cancel_children(self, run_id: UUID) -> None:
-        with self.database.cursor() as cursor:
-            cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
-            children = [row[0] for row in cursor.fetchall()]
-        for child in children:
-            self._dispatch(self.transitions.cancel_orphan(child))
+            for cancelled in self.commands.cancel_children(effects.ended.run_id):
+                self._dispatch(cancelled)
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
         self.dispatcher.dispatch(
@@ -233,9 +232,8 @@ class RunService:
 
     async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
         def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:
-            cursor.execute("SELECT status, output, error FROM runs WHERE run_id = %s", [run_id])
-            status, output, error = one(cursor)
-            return status, None if output is None else orjson.loads(output), error
+            found = runs.outcome_of(cursor, run_id)
+            return found.status, None if found.output is None else orjson.loads(found.output), found.error
 
         return await self._read(read)
 
@@ -250,8 +248,7 @@ class RunService:
         summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
         steps = views.steps_view(cursor, run_id, definition)
-        cursor.execute("SELECT output, parent_run_id::text FROM runs WHERE run_id = %s", [run_id])
-        output, parent = one(cursor)
+        output, parent = views.output_and_parent(cursor, run_id)
         whole = outputs and summary.status in FINISHED and summary.kind != "batch"
         return RunView(
             **summary.model_dump(),
