@@ -1,4 +1,4 @@
-"""Errors out of HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
+"""Errors from HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
 
 import email.utils
 import time
@@ -20,7 +20,7 @@ from citadel_contracts.errors import ErrorData, FieldError, pointer_of
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:
-    """The error that an answer of status 300 and above stands for."""
+    """Return the error of an answer with status 300 or above."""
     body = _json(response)
     error = _openai(body["error"]) if "error" in body else _problem(body)
     if error is None:
@@ -68,7 +68,7 @@ def _openai(error: Any) -> ErrorData | None:
 
 
 def _foreign(response: httpx.Response) -> CitadelApiError:
-    """Something between, or another server."""
+    """Return the error of an answer by a proxy or another server."""
     status = response.status_code
     if status in {429, 502, 503, 504} or status >= 500:
         kind = error_class(status)
@@ -77,7 +77,7 @@ def _foreign(response: httpx.Response) -> CitadelApiError:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """`Retry-After` in seconds: a number, or a date."""
+    """Return `Retry-After` in seconds; the header has a number or a date."""
     value = response.headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -96,7 +96,7 @@ def _until(date: str) -> float | None:
 
 
 def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiError:
-    """The error that a failed exchange stands for."""
+    """Return the error of a request that got no answer."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return CallTimedOut()
     reason = "refused the connection" if isinstance(error, httpx.ConnectError) else "broke off"

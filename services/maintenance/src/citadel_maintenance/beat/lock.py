@@ -39,7 +39,7 @@ class LeaderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this candidate believes that it leads."""
+        """True if this candidate believes that it leads."""
         return self._renewed_at is not None
 
     def take(self) -> bool:
