@@ -45,7 +45,7 @@ class CitadelError(Exception):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Enter the class into the registry; its status and whether it is transient follow from its code."""
         super().__init_subclass__(**kwargs)
-        if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls).__qualname__ != cls.__qualname__:
+        if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls) is not cls:
             raise TypeError(f"{cls.__qualname__} needs a code of its own in citadel_contracts.errors.KINDS")
         cls.status, cls.transient = KINDS[cls.code].status, KINDS[cls.code].retryable
 

@@ -41,7 +41,7 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 
 def unforeseen() -> CitadelError:
-    """Return what a caller is told of a defect: nothing but where to look."""
+    """Return what a caller is members of a defect: nothing but where to look."""
     return CitadelError("an internal error; the server's log has the details under this trace id")
 
 
@@ -55,8 +55,8 @@ def _of_http(error: HTTPException, request: Request) -> CitadelError:
 
 
 def _problem(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
-    told = error.model_dump() | {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
-    body = orjson.dumps(Problem.model_validate(told).model_dump(exclude_none=True))
+    members = error.model_dump() | {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
+    body = orjson.dumps(Problem.model_validate(members).model_dump(exclude_none=True))
     return Response(body, status, headers, media_type="application/problem+json")
 
 
