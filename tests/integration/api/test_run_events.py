@@ -1,4 +1,4 @@
-"""Following a run: live, to its end, and without loss or repetition whatever breaks in between."""
+"""Events of runs: live until the end, without loss or repetition through outages."""
 
 import json
 import random
@@ -108,13 +108,13 @@ def test_events_come_live_and_the_stream_ends_with_the_run(stack: Stack) -> None
 
 
 @pytest.mark.parametrize("headers", [{}, {"accept": "*/*"}, EVENTS, {"accept": "text/event-stream, application/json"}])
-def test_who_does_not_ask_for_json_gets_events(stack: Stack, headers: dict[str, str]) -> None:
+def test_a_client_that_does_not_accept_json_gets_events(stack: Stack, headers: dict[str, str]) -> None:
     path = stack.submit(WAIT)
     with stack.http.stream("GET", f"{path}/events", headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_json_is_the_list_of_what_there_is(stack: Stack) -> None:
+def test_json_is_the_list_of_the_events_so_far(stack: Stack) -> None:
     path = stack.submit(WAIT)
     stack.waiting(path)
     events = stack.http.get(f"{path}/events", headers=JSON).json()
@@ -123,7 +123,7 @@ def test_json_is_the_list_of_what_there_is(stack: Stack) -> None:
     assert later == events[2:]
 
 
-def test_a_quiet_stream_gives_signs_of_life(stack: Stack) -> None:
+def test_a_quiet_stream_sends_keep_alives(stack: Stack) -> None:
     path = stack.submit(WAIT)
     with stack.http.stream("GET", f"{path}/events") as answer:
         until(answer.iter_raw(), b": alive\n\n")
@@ -154,7 +154,7 @@ def test_a_client_that_is_cut_off_anywhere_misses_nothing_and_sees_nothing_twice
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "9" * 30])
-def test_a_bad_last_event_id(stack: Stack, bad: str) -> None:
+def test_a_bad_last_event_id_is_refused(stack: Stack, bad: str) -> None:
     path = stack.submit(WAIT)
     answer = stack.http.get(f"{path}/events", headers={"last-event-id": bad})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")

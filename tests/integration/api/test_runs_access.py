@@ -1,4 +1,4 @@
-"""Who may touch runs, and the API under several processes, without PostgreSQL, and as it documents itself."""
+"""Scopes of the run routes; several API processes; the API without PostgreSQL; the OpenAPI document."""
 
 import hashlib
 import json
