@@ -41,7 +41,7 @@ def own_postgres() -> Iterator[PostgresProcess]:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The API, and what it stands on; no worker."""
+    """The API and its stores, without workers."""
 
     redis: RedisServer
     dsn: str
@@ -49,7 +49,7 @@ class Parts:
     http: httpx.Client
 
     def another_api(self, log: Path, **settings: str) -> Api:
-        """A further API on the same stores."""
+        """Start another API on the same stores."""
         return start_api(self.redis, self.dsn, log, **settings)
 
 
@@ -74,7 +74,7 @@ def parts(
 
 @pytest.fixture(autouse=True)
 def empty(parts: Parts) -> None:
-    """Stores that are empty, and a double that is healthy."""
+    """Empty the stores and reset the double."""
     parts.redis.flush()
     rows(parts, "DELETE FROM accepted_tasks")
     parts.double.reset()
@@ -92,7 +92,7 @@ def recorded(parts: Parts) -> int:
 
 @contextlib.contextmanager
 def workers(parts: Parts, count: int, **settings: str) -> Iterator[list[OrchestrationProcess]]:
-    """Orchestration workers, and one that embeds."""
+    """Start orchestration workers and an embeddings worker."""
     with contextlib.ExitStack() as stack:
         results = settings.get("RESULT_URL", parts.redis.url)
         started = [
@@ -109,7 +109,7 @@ def submit(http: httpx.Client, text: str | list[str]) -> str:
 
 
 def ended(http: httpx.Client, location: str) -> Any:
-    """The task's state, once it has ended; until then it is known."""
+    """Return the task's state once it has ended; it is found at every poll until then."""
 
     def look() -> Any:
         answer = http.get(location)
@@ -176,7 +176,7 @@ def test_unknown_task_ids_are_not_found(parts: Parts) -> None:
 
 @contextlib.contextmanager
 def split(parts: Parts, log: Path) -> Iterator[tuple[Api, RedisServer]]:
-    """An API that keeps results in a Redis of their own."""
+    """Start an API that keeps results in a Redis of their own."""
     results = RedisServer()
     try:
         api = parts.another_api(log, RESULT_URL=results.url, **QUICK)
@@ -187,7 +187,7 @@ def split(parts: Parts, log: Path) -> Iterator[tuple[Api, RedisServer]]:
 
 
 def test_a_task_is_published_later_if_redis_or_the_api_dies_before_that(parts: Parts, tmp_path: Path) -> None:
-    """Nobody was told the id of the second task, and it is run nevertheless: they may have been."""
+    """The client has not received the id of the second task, which runs all the same: the client might have."""
     with split(parts, tmp_path / "log") as (api, results):
         location = accepted_while_redis_is_down(parts, api, results)
         orphan = recorded_by_an_api_that_is_killed(parts, api, results)
@@ -229,7 +229,7 @@ def assert_unpublished(parts: Parts) -> None:
 
 
 def test_without_postgres_nothing_is_accepted(parts: Parts, own_postgres: PostgresProcess) -> None:
-    """Last: it stops the server. Nothing reaches Redis either."""
+    """Nothing reaches Redis either. Runs last, since it stops the server."""
     own_postgres.stop()
     try:
         for path, body in ((TASKS, {"text": "no", "model": MODEL}), ("/v1/cache/warm", {"texts": ["no"]})):

@@ -24,7 +24,7 @@ CHUNK = 64
 
 @pytest.fixture(autouse=True)
 def healthy(stack: Stack) -> Iterator[None]:
-    """The double's mode is each test's own."""
+    """Reset the double's mode after each test."""
     yield
     stack.double.behaviour("ok")
 
@@ -46,7 +46,7 @@ def items_of(view: Any) -> Any:
 
 
 def assert_right(results: list[Any], requests: list[dict[str, Any]]) -> None:
-    """Line i is request i's, with the vector of its text."""
+    """Check that line i belongs to request i and has the vector of its text."""
     assert [line["index"] for line in results] == list(range(len(requests)))
     for line, request in zip(results, requests, strict=True):
         assert (line["request_id"], line["errors"]) == (request["request_id"], [])
@@ -258,7 +258,7 @@ def test_an_upload_that_stalls_ends_and_meanwhile_others_are_refused(stack: Stac
 
 
 def test_an_upload_costs_no_memory(stack: Stack, tmp_path: Path) -> None:
-    """A body of 40 MB; the process grows by a fraction of that."""
+    """The process grows by a fraction of the body's 40 MB."""
     api = stack.another_api(tmp_path / "log")
     try:
         with httpx.Client(base_url=api.url, timeout=120) as client:
@@ -274,7 +274,7 @@ def test_an_upload_costs_no_memory(stack: Stack, tmp_path: Path) -> None:
 
 
 def peak_of(api: Api) -> int:
-    """Bytes that the processes of the API have had in memory at most."""
+    """Return the peak memory of the API's processes, in bytes."""
     lines = [line for pid in api.family for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
@@ -321,7 +321,7 @@ def test_another_chunk_size_is_still_the_same_batch(stack: Stack, tmp_path: Path
 
 
 def test_a_batch_survives_the_death_of_both_workers(stack: Stack) -> None:
-    """Last: it replaces the stack's workers."""
+    """Runs last, since it replaces the stack's workers."""
     requests = requests_of("survivor", 20 * CHUNK)
     stack.double.behaviour("slow", delay_ms=20)
     path = stack.submit_batch(requests)

@@ -12,7 +12,7 @@ TEXTS = ["the cat sat", "on the mat", "a dog barked", "at the moon"]
 
 @pytest.fixture(scope="module")
 def filled(stack: Stack) -> Stack:
-    """The stack, with a collection."""
+    """The stack with a collection."""
     points = [{"id": number, "text": text, "payload": {"n": number}} for number, text in enumerate(TEXTS)]
     answer = stack.http.post("/v1/collections/texts/points", json={"points": points, "model": MODEL})
     assert (answer.status_code, answer.json()) == (200, {"upserted": 4, "ids": [0, 1, 2, 3]})
@@ -49,7 +49,7 @@ def test_hits_are_limited_by_filter_and_score(filled: Stack) -> None:
 
 
 def test_a_thousand_vectors_are_stored_at_once(stack: Stack) -> None:
-    """Far more bytes than a workflow's definition may have."""
+    """The body is far larger than a workflow's definition may be."""
     points = [{"id": number, "embedding": [1.0, number / 7] * 192} for number in range(1000)]
     answer = stack.http.post("/v1/collections/wide/points", json={"points": points})
     assert (answer.status_code, answer.json()["upserted"]) == (200, 1000)

@@ -31,7 +31,7 @@ HISTORY = [{"at": "2026-01-01T00:00:00+00:00", "code": "worker_lost", "error": "
 
 @pytest.fixture
 def dead_letters(api_redis: RedisServer) -> DeadLetters:
-    """The store, empty."""
+    """The store, emptied."""
     api_redis.flush()
     return DeadLetters(api_redis.store, ttl=3600)
 
@@ -55,13 +55,13 @@ def undecodable(dead_letter_id: str = "raw") -> DeadLetter:
 
 
 def messages(redis: RedisServer, lane: str = BATCH_LANE) -> list[Any]:
-    """Task messages in a list of the queue: headers, and arguments."""
+    """Return the headers and arguments of the task messages in a list of the queue."""
     found = [json.loads(entry) for entry in redis.store.lrange(lane, 0, -1)]
     return [(entry["headers"], json.loads(base64.b64decode(entry["body"]))) for entry in found]
 
 
 def listed(http: httpx.Client, **query: Any) -> list[str]:
-    """The ids on all pages."""
+    """Return the ids on all pages."""
     found: list[str] = []
     while True:
         page = http.get(PATH, params=query).raise_for_status().json()
@@ -271,7 +271,7 @@ def test_expired_dead_letters_are_removed_in_bounded_batches(dead_letters: DeadL
 
 
 def test_a_dead_letter_that_cannot_be_published_is_kept(dead_letters: DeadLetters, api_redis: RedisServer) -> None:
-    """Broker and results may be two servers, of which one is down."""
+    """The broker is down; results are on another server."""
     app = create_app(CommonSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))
     app.conf.result_backend = "disabled://"
     requeue = Requeue(app, dead_letters, api_redis.store)
@@ -284,7 +284,7 @@ def test_a_dead_letter_that_cannot_be_published_is_kept(dead_letters: DeadLetter
 
 
 def test_a_requeued_task_that_fails_at_once_is_a_dead_letter_again(dead_letters: DeadLetters) -> None:
-    """Its new dead_letter may come before the old one is settled."""
+    """The new dead letter may come before the old one is settled."""
     old = dead_letter(at=time.time() - 10)
     dead_letters.add(old)
     dead_letters.add(dead_letter(error="again"))

@@ -190,7 +190,7 @@ class TestMisses:
 
 @pytest.mark.usefixtures("worker")
 def test_a_result_is_found_by_polling_if_its_announcement_is_lost(http: httpx.Client, api_redis: RedisServer) -> None:
-    """The subscription is cut while a request waits: the result is found all the same."""
+    """The subscription is cut while a request waits."""
     api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(http.post, "/v1/embeddings", json={"input": "wait on cut"})
@@ -201,7 +201,7 @@ def test_a_result_is_found_by_polling_if_its_announcement_is_lost(http: httpx.Cl
 
 
 def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
-    """A worker that does not finish in time is a 504, and what was left in the queue is not run later."""
+    """A worker that does not finish in time is a 504; a task left in the queue does not run later."""
     api = start_api(request_timeout=0.5)
     answer = web.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
     api_redis.store.lpush("deadline", 1)

@@ -15,13 +15,13 @@ from tests.support.web import web
 
 @pytest.fixture(scope="module")
 def patient(start_api: StartApi, models: None) -> Api:
-    """An API that knows the fake models and lets a request take ten minutes, for all tests that do not end it."""
+    """An API with the fake models whose requests may take ten minutes; shared by the tests that do not end it."""
     return start_api(request_timeout=600)
 
 
 @pytest.fixture
 def ready(patient: Api) -> Api:
-    """The same, and its Redis is there."""
+    """The same, once its Redis answers."""
     with httpx.Client(base_url=patient.url, timeout=60) as client:
         until(lambda: client.get("/readyz").status_code == 200, "readiness")
     return patient

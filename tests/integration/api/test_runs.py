@@ -13,7 +13,7 @@ NOBODY = "/v1/runs/0190a000-0000-7000-8000-000000000000"
 
 
 def pages(stack: Stack, query: str) -> list[str]:
-    """The ids of all pages of a list."""
+    """Return the ids on all pages of a list."""
     found: list[str] = []
     cursor = ""
     while True:

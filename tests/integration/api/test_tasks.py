@@ -39,7 +39,7 @@ def test_an_accepted_task_is_queued_and_then_succeeds(
 
 
 def test_a_task_is_recorded_before_it_is_published(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
-    """What the record holds is what would be published again."""
+    """The record holds all that is needed to publish the task again."""
     task_id = http.post("/v1/embeddings/tasks", json={"text": "wait on record", "dimensions": 4}).json()["task_id"]
     stored = orjson.loads(api_redis.store.hget("citadel:accepted", task_id))
     assert stored["name"] == "generate_embedding"
