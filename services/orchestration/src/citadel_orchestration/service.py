@@ -1,65 +1,82 @@
-"""Builds the orchestration worker: record, engine, step types and tasks."""
+"""The wiring of the orchestration worker: database, engine, step types and tasks."""
 
 import asyncio
 import functools
 import threading
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import structlog
+import uvloop
 
+from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
+from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
-from citadel_orchestration.engine.answers import Answers
+from citadel_orchestration.engine.answers import AnswerConsumer
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.engine import Engine, Parts
+from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
-from citadel_orchestration.engine.publisher import Publisher
 from citadel_orchestration.engine.replies import Replies
-from citadel_orchestration.engine.step_loop import StepLoop
+from citadel_orchestration.engine.scope import output_at_end
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.sweeper import Sweeper
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.engine.wipes import Wipes
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import OrchestrationSettings
-from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.step_types import StepType, StepTypes
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
 from citadel_orchestration.vectors.store import VectorStore
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
-"""Seconds that clients get to close."""
+"""Seconds that clients get to open, and to close."""
 
 
 class OrchestrationService:
-    """All parts of the orchestration worker, and their end."""
+    """All parts of the orchestration worker.
 
-    def __init__(self, settings: OrchestrationSettings, metrics: Metrics = NULL_METRICS) -> None:
+    Args:
+        settings: Of the worker.
+        metrics: Counts what ends.
+        types: Step types beside those that Citadel ships.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestrationSettings,
+        metrics: Metrics = NULL_METRICS,
+        *,
+        types: Iterable[StepType[Any]] = (),
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._loop = StepLoop()
+        self._own_types = tuple(types)
+        self._loop = LoopThread("steps", loop_factory=uvloop.new_event_loop, margin=CLOSING)
         self._stopping = threading.Event()
         self._background: list[asyncio.Task[None]] = []
 
     def start(self, runtime: TaskRuntime) -> None:
-        """Brings the record up to date, opens everything, registers the tasks."""
+        """Migrate the database, open all connections, register the tasks, start the background threads."""
         settings, owner = self._settings, runtime.identity.id
         migrate_patiently(settings.postgres_dsn)
         self._database = Database(settings.postgres_dsn, settings.postgres, name="orchestration")
         self._database.open()
-        self._loop.call(self._open(), timeout=CLOSING)
-        definitions = Definitions(all_types(self._llm, self._store))
+        self._loop.call(self._open(), Deadline.after(CLOSING))
+        types = StepTypes([*shipped_types(self._llm, self._store).values(), *self._own_types])
+        definitions = Definitions(types)
         workflows = settings.workflows
-        submissions = Submissions(
-            types=public_types(self._llm, self._store), known=self._knowledge, limits=workflows.definition_limits
-        )
+        submissions = Submissions(types=types.public, catalog=self._knowledge, limits=workflows.definition_limits)
         transitions = Transitions(
             self._database,
             definitions,
@@ -70,13 +87,13 @@ class OrchestrationService:
             metrics=self._metrics,
         )
         answer = Replies(runtime.app, self._database, definitions)
-        parts = Parts(
+        parts = EngineParts(
             database=self._database,
             transitions=transitions,
             definitions=definitions,
             submissions=submissions,
             loop=self._loop,
-            publisher=Publisher(runtime.app),
+            dispatcher=Dispatcher(runtime.app),
             answer=answer,
         )
         self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
@@ -97,17 +114,17 @@ class OrchestrationService:
             interval=workflows.sweep_interval,
         )
         OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
-        self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
+        self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
 
     def interrupt(self) -> None:
-        """Hands running steps back: the grace of a stop is over."""
+        """Hand running steps back: the grace of a stop is over."""
         self._stopping.set()
         self._engine.hand_back()
 
     def close(self) -> None:
-        """Lets running steps end within what is left of the grace, hands the others back, closes everything."""
+        """Let running steps end within the grace, hand the others back, close all connections."""
         self._stopping.set()
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
@@ -116,8 +133,7 @@ class OrchestrationService:
         self._sweeper.stop()
         self._engine.hand_back()
         self._engine.close()
-        self._loop.call(self._aclose(), timeout=CLOSING)
-        self._loop.close()
+        self._loop.close(self._aclose)
         self._database.close()
 
     async def _open(self) -> None:

@@ -10,9 +10,12 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.errors import CitadelError
 from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import runs
 from citadel_orchestration.db.models import NO_ITEM, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
 
 
@@ -109,3 +112,20 @@ def item_of(cursor: Cursor, ref: StepRef) -> Any:
     )
     row = cursor.fetchone()
     return None if row is None else orjson.loads(row[0])
+
+
+def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:
+    """The output, or the error that makes the run fail; without an `output` it is the last step's."""
+    try:
+        return orjson.dumps(_value(tx, definition)), None
+    except CitadelError as error:
+        return None, error
+
+
+def _value(tx: RunTransaction, definition: Definition) -> Any:
+    last = next(reversed(definition.steps))
+    run_id = tx.run.run_id
+    if definition.output is None:
+        return None if tx.run.kind == "batch" else steps_of(tx.cursor, run_id, [last])[last]["output"]
+    ref = StepRef(run_id=run_id, step_id=last)
+    return definition.output.evaluate(scope_of(tx.cursor, tx.run.workflow_id, definition.output.references, ref))

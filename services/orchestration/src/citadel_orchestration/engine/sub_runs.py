@@ -2,12 +2,12 @@
 
 import uuid
 from dataclasses import replace
-from typing import Any
 
 from citadel_common.errors import InvalidInput
 from citadel_orchestration.db.models import NewRun, ParentStep, StepClaim
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.step_types import StartRun
 
 MOST_NESTED = 5
 
@@ -19,7 +19,7 @@ def timeout_of(definition: Definition, step: Step) -> float | None:
     return None if written is None and default is None else step.timeout
 
 
-def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewRun:
+def sub_run(submissions: Submissions, claim: StepClaim, effect: StartRun) -> NewRun:
     """The run that a step starts; the same attempt starts the same one, and no other: a key of its own has no say.
 
     Raises:
@@ -28,7 +28,7 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
     """
     if claim.depth >= MOST_NESTED:
         raise InvalidInput.at("definition", f"runs are nested {MOST_NESTED} deep already")
-    definition = submissions.check(parameters.definition)
+    definition = submissions.check(effect.definition)
     place = f"{claim.ref.step_id}/{claim.ref.item}/{claim.attempt}"
     run = submissions.run_of(
         definition,
@@ -38,6 +38,6 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
             depth=claim.depth + 1,
             lane=claim.lane,
         ),
-        context=parameters.context,
+        context=effect.context,
     )
     return replace(run, idempotency_key=None)

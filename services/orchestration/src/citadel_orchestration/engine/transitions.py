@@ -31,7 +31,6 @@ from citadel_orchestration.engine.following import NOTHING, has_data, untouched
 from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.steering import Steering
 from citadel_orchestration.engine.sub_runs import timeout_of
-from citadel_orchestration.engine.vectors import failed_requests
 
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
@@ -224,16 +223,18 @@ class Transitions(Steering):
             if tx is None or not tx.run.may_start_steps:
                 return untouched(tx)
             tx.cursor.execute(
-                "SELECT signal, child_run_id FROM steps WHERE run_id = %s AND step_id = %s"
+                "SELECT signal, child_run_id, attempt_started_at IS NULL FROM steps WHERE run_id = %s AND step_id = %s"
                 " AND item = %s AND attempt = %s AND status = 'waiting' AND due_at <= now()",
                 [ref.run_id, ref.step_id, ref.item, attempt],
             )
             row = tx.cursor.fetchone()
             if row is None:
                 return untouched(tx)
-            signal, child = row
-            if child is None:
-                self._wake(tx, ref, attempt, signal=signal)
+            signal, child, is_retry = row
+            if is_retry:
+                tx.claim(ref, of=["waiting"])
+            elif child is None:
+                self._end_wait(tx, ref, attempt, signal=signal)
             else:
                 self._time_out_sub_run(tx, ref, attempt, child)
         return tx.effects
@@ -324,11 +325,8 @@ class Transitions(Steering):
         tx.event("step_retrying", ref.step_id, ref.item, error=told, delay_s=round(delay, 3), tries=row[0] + 1)
         return True
 
-    def _wake(self, tx: RunTransaction, ref: StepRef, attempt: int, *, signal: str | None) -> None:
-        step = self._definition(tx).steps[ref.step_id]
-        if step.type.name != "wait":
-            tx.claim(ref, of=["waiting"])
-        elif signal is None:
+    def _end_wait(self, tx: RunTransaction, ref: StepRef, attempt: int, *, signal: str | None) -> None:
+        if signal is None:
             tx.finish(ref, attempt, "succeeded", output=b"{}")
             self._after(tx, ref, "succeeded", None)
         else:
@@ -341,5 +339,5 @@ def _counted(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dic
     """What the event tells of the requests of a chunk that ends with that output; None for one that fails."""
     if tx.run.kind != "batch" or ref.item == NO_ITEM:
         return {}
-    failed = None if output is None else failed_requests(output)
+    failed = None if output is None else batches.failed_requests(output)
     return batches.settle(tx.cursor, ref, attempt, failed)

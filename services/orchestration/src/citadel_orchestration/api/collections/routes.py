@@ -16,8 +16,7 @@ from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, 
 from citadel_orchestration.api.http.bodies import documented, read_body
 from citadel_orchestration.api.http.errors import InvalidBody
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
 _PARAMETERS = re.compile(r"^/(?:steps/0|context)/parameters")

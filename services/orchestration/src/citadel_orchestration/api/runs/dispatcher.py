@@ -7,7 +7,7 @@ import structlog
 
 from citadel_common.errors import StoreUnavailable
 from citadel_orchestration.db.models import StepRef
-from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.dispatch import Dispatcher
 
 log = structlog.get_logger(__name__)
 PAUSE_AFTER_FAILURE = 5.0
@@ -15,10 +15,10 @@ PAUSE_AFTER_FAILURE = 5.0
 
 
 class Teller:
-    """The engine's publisher, for callers who must not wait for a broker that is down; thread-safe."""
+    """The engine's dispatcher, for callers who must not wait for a broker that is down; thread-safe."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
         self._paused_until = 0.0
 
     def tell(self, ready: Sequence[StepRef], lane: int) -> None:
@@ -27,7 +27,7 @@ class Teller:
             return
         for sent, ref in enumerate(ready):
             try:
-                self._publisher.ready(ref, lane=lane)
+                self._dispatcher.step_ready(ref, lane=lane)
             except StoreUnavailable as error:
                 self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
                 left = len(ready) - sent

@@ -15,14 +15,14 @@ from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.api.runs.service import Runs
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
-from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.scope import output_at_end
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import ApiSettings
-from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ class Record:
         self._app.conf.result_backend = "disabled://"
         self._database = Database(settings.postgres_dsn, settings.postgres, name="api", watched=True, metrics=metrics)
         self._news = RunNews(settings.postgres_dsn)
-        definitions = Definitions(all_types(llm, store))
+        types = shipped_types(llm, store)
+        definitions = Definitions(types)
         self.runs = Runs(
             database=self._database,
             definitions=definitions,
             submissions=Submissions(
-                types=public_types(llm, store),
-                known=self._knowledge,
+                types=types.public,
+                catalog=self._knowledge,
                 limits=settings.workflows.definition_limits,
             ),
             transitions=Transitions(
@@ -62,7 +63,7 @@ class Record:
                 max_output_bytes=settings.workflows.max_output_bytes,
                 metrics=metrics,
             ),
-            teller=Teller(Publisher(self._app)),
+            teller=Teller(Dispatcher(self._app)),
             news=self._news,
         )
         self._background: list[asyncio.Task[None]] = []

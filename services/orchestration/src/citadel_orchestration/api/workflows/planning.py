@@ -7,10 +7,10 @@ from typing import Any
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import check_dimensions, find_model, prefix_of
+from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.definition.plan import plan
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.steps.base import Wanted
 
 PATIENCE = 5.0
 """Seconds one look into the cache may take; the cache's own limit is far below."""
@@ -33,12 +33,12 @@ class Plans:
         """
         loop = asyncio.get_running_loop()
 
-        def cached(wanted: Wanted) -> int:
+        def cached(wanted: EmbedPart) -> int:
             return asyncio.run_coroutine_threadsafe(self._cached(wanted), loop).result(PATIENCE)
 
         return await asyncio.to_thread(lambda: plan(self.submissions.check(raw), cached=cached))
 
-    async def _cached(self, wanted: Wanted) -> int:
+    async def _cached(self, wanted: EmbedPart) -> int:
         """How many of the texts have their vectors in the cache; looking counts as no hit."""
         model = find_model(wanted.model or self.default_model, self.models.catalog)
         if model is None or not wanted.cache_enabled:
@@ -47,7 +47,7 @@ class Plans:
             identity=model.identity,
             dimensions=check_dimensions(wanted.dimensions, model),
             prefix=prefix_of(model, wanted.input_type),
-            options=dict(wanted.options) if wanted.options else None,
+            options=wanted.options or None,
         )
         found = await self.cache.peek_many(space.keys(wanted.texts))
         return sum(stored is not None for stored in found)
