@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` on cached texts, beside a bare endpoint of the same server that returns the same bytes."""
+"""`POST /v1/embeddings` on cached texts, beside a bare endpoint under the same server that returns the same bytes."""
 
 import contextlib
 import json
@@ -18,11 +18,14 @@ from tests.bench.stack import Stack
 PATH = "/v1/embeddings"
 TEXTS = 64
 WARM_UP_SECONDS = 1.0
-BARE = [sys.executable, "-m", "gunicorn", "tests.bench.bare_api:app", "--log-level=warning", "--workers=1"]
+BARE = [
+    *(sys.executable, "-m", "gunicorn", "tests.bench.bare_api:app"),
+    *("--worker-class=tests.bench.bare_api.BareWorker", "--workers=1", "--log-level=warning"),
+]
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """Requests per second, one text each, with one server process each."""
+    """Measure requests per second, one text each; API and bare endpoint have one server process each."""
     bodies = [json.dumps({"model": "nomic-embed-text", "input": text}) for text in texts("api", TEXTS)]
     with stack.citadel_worker(), _api(stack) as api_port:
         answers = [_post(api_port, body) for body in bodies]
@@ -41,20 +44,23 @@ def measure(stack: Stack) -> list[Figure]:
 def _api(stack: Stack) -> Iterator[int]:
     port = free_port()
     env = stack.citadel_environment() | {"CITADEL_API__PORT": str(port), "CITADEL_API__WORKERS": "1"}
-    with child("api", [sys.executable, "-m", "citadel_orchestration.api"], env):
-        wait_until(lambda: _answers(port, "/livez"), "the API")
+    command = [sys.executable, "-m", "citadel_orchestration.api"]
+    with child("api", command, env, ready=lambda: wait_until(lambda: _answers(port, "/livez"), "the API")):
         yield port
 
 
 @contextlib.contextmanager
 def _bare(body: bytes) -> Iterator[int]:
     port = free_port()
-    options = ["--worker-class=citadel_orchestration.api.http.worker.ApiWorker", f"--bind=127.0.0.1:{port}"]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "body"
         file.write_bytes(body)
-        with child("bare-api", [*BARE, *options], {"BARE_BODY": str(file)}):
-            wait_until(lambda: _answers(port, PATH), "the bare endpoint")
+        with child(
+            "bare-api",
+            [*BARE, f"--bind=127.0.0.1:{port}"],
+            {"BARE_BODY": str(file)},
+            ready=lambda: wait_until(lambda: _answers(port, PATH), "the bare endpoint"),
+        ):
             yield port
 
 

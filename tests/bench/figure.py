@@ -1,23 +1,26 @@
-"""What a benchmark says: a value beside its baseline's."""
+"""Figures: a value of Citadel beside the value of a baseline."""
 
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+FAR_BELOW = 2.0
+"""How many times worse than in its other rounds a baseline may be in one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of the results; the name is stable.
+    """One line of the results.
 
     Attributes:
-        name: Its name.
-        value: What Citadel does.
-        unit: Of both values.
-        baseline: What it is held against.
-        baseline_value: What that does.
+        name: Stable name.
+        value: Citadel's value.
+        unit: Unit of both values; of rates it ends in "/s", and all others are better when they are smaller.
+        baseline: Name of the baseline.
+        baseline_value: Value of the baseline.
         ratio: value / baseline_value; the median over rounds where there are several.
-        ratios: The rounds' own ratios, in order.
+        ratios: Ratio of each round, in order.
     """
 
     name: str
@@ -30,13 +33,18 @@ class Figure:
 
     @classmethod
     def single(cls, name: str, value: float, unit: str, *, baseline: str, baseline_value: float) -> "Figure":
-        """A figure that is measured once."""
+        """Return a figure that is measured once."""
         ratio = value / baseline_value
         return cls(name=name, value=value, unit=unit, baseline=baseline, baseline_value=baseline_value, ratio=ratio)
 
     @classmethod
     def of_rounds(cls, name: str, unit: str, *, baseline: str, rounds: "list[tuple[float, float]]") -> "Figure":
-        """A figure of several rounds, each (value, baseline's value): medians."""
+        """Return a figure of several rounds, each (value, baseline's value): their medians.
+
+        Raises:
+            RuntimeError: The baseline was far worse in one round than in the others.
+        """
+        _check_baseline(name, [base for _, base in rounds], rate=unit.endswith("/s"))
         ratios = [value / base for value, base in rounds]
         return cls(
             name=name,
@@ -49,7 +57,7 @@ class Figure:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The written form."""
+        """Return the written form."""
         return {
             "name": self.name,
             "value": round(self.value, 2),
@@ -61,9 +69,20 @@ class Figure:
         }
 
 
+def _check_baseline(name: str, values: list[float], *, rate: bool) -> None:
+    for number, value in enumerate(values):
+        others = values[:number] + values[number + 1 :]
+        usual = statistics.median(others or [value])
+        if (usual / value if rate else value / usual) > FAR_BELOW:
+            raise RuntimeError(
+                f"{name}: the baseline measured {value:,.1f} in round {number + 1} and {usual:,.1f} in the others; "
+                "measure again on an idle machine, or look for what failed in the baseline's log"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Figures that one set-up gives; they are measured together."""
+    """Figures that are measured together."""
 
     names: tuple[str, ...]
     measure: "Callable[[Any], list[Figure]]"

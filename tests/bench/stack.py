@@ -1,4 +1,4 @@
-"""What the benchmarks run against: one Redis, one backend double, the workers."""
+"""The processes that benchmarks measure: one Redis, one backend double, workers."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ FIRST_RESULT_TIMEOUT = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Where everything is."""
+    """Addresses of the processes, and ways to start workers."""
 
     scale: Scale
     redis_port: int
@@ -31,7 +31,7 @@ class Stack:
     producers: Producers
 
     def redis_url(self, database: int) -> str:
-        """URL of one of the databases."""
+        """Return the URL of a database."""
         return f"redis://127.0.0.1:{self.redis_port}/{database}"
 
     @property
@@ -50,7 +50,7 @@ class Stack:
         return {"broker": self.redis_url(NOOP_DB), "queue": noop.QUEUE, "task": noop.TASK}
 
     def citadel_environment(self) -> dict[str, str]:
-        """Variables of Citadel's processes: its own defaults but for the addresses."""
+        """Return the variables of Citadel's processes: its defaults, but for the addresses."""
         return {
             "CITADEL_BROKER_URL": self.redis_url(CITADEL_DB),
             "CITADEL_WORKER__CONCURRENCY": str(CONCURRENCY),
@@ -60,28 +60,25 @@ class Stack:
 
     @contextlib.contextmanager
     def citadel_worker(self) -> Iterator[int]:
-        """A worker of Citadel; its process id."""
-        command = [sys.executable, "-m", "citadel_embeddings"]
-        with child("citadel-worker", command, self.citadel_environment()) as process:
-            first_result(self.citadel)
+        """Run a worker of Citadel; give its process id."""
+        command, env = [sys.executable, "-m", "citadel_embeddings"], self.citadel_environment()
+        with child("citadel-worker", command, env, ready=lambda: first_result(self.citadel)) as process:
             yield process.pid
 
     @contextlib.contextmanager
     def naive_worker(self) -> Iterator[None]:
-        """A worker of the naive form."""
+        """Run a worker of the naive form."""
         env = {"NAIVE_REDIS": self.redis_url(NAIVE_DB), "NAIVE_OLLAMA": self.backend.url}
-        with child("naive-worker", _celery("tests.bench.naive", naive.QUEUE), env):
-            first_result(self.naive)
+        command = _celery("tests.bench.naive", naive.QUEUE)
+        with child("naive-worker", command, env, ready=lambda: first_result(self.naive)):
             yield
 
     @contextlib.contextmanager
     def noop_worker(self) -> Iterator[None]:
-        """A worker of the task that does nothing."""
-        options = ("--pool=threads", f"--concurrency={CONCURRENCY}")
-        with child(
-            "noop-worker", _celery("tests.bench.noop", noop.QUEUE, *options), {"NOOP_REDIS": self.redis_url(NOOP_DB)}
-        ):
-            first_result(self.noop)
+        """Run a worker of the task that does nothing."""
+        env = {"NOOP_REDIS": self.redis_url(NOOP_DB)}
+        command = _celery("tests.bench.noop", noop.QUEUE, "--pool=threads", f"--concurrency={CONCURRENCY}")
+        with child("noop-worker", command, env, ready=lambda: first_result(self.noop)):
             yield
 
 
@@ -90,7 +87,7 @@ def _celery(app: str, queue: str, *options: str) -> list[str]:
 
 
 def first_result(target: dict[str, str]) -> None:
-    """Waits until a worker answers."""
+    """Wait until a worker answers."""
     app = Celery("first", broker=target["broker"], backend=target["broker"])
     result: Any = app.send_task(target["task"], args=["first"], queue=target["queue"])
     result.get(timeout=FIRST_RESULT_TIMEOUT)
@@ -99,7 +96,7 @@ def first_result(target: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def stack(scale: Scale) -> Iterator[Stack]:
-    """Redis, the backend double and idle producers; workers are started by who needs them."""
+    """Run Redis, the backend double and idle producers; each benchmark starts the workers that it needs."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with (
         redis_process() as port,

@@ -69,8 +69,8 @@ def _target(stack: Stack, database: int) -> dict[str, str]:
 def _worker(stack: Stack, database: int, endpoint: str | None) -> Iterator[int]:
     environment = stack.citadel_environment() | {"CITADEL_BROKER_URL": stack.redis_url(database)}
     tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {"OTEL_SDK_DISABLED": "true"}
-    with child(f"worker-{database}", [sys.executable, "-m", "citadel_embeddings"], environment | tracing) as process:
-        first_result(_target(stack, database))
+    command, target = [sys.executable, "-m", "citadel_embeddings"], _target(stack, database)
+    with child(f"worker-{database}", command, environment | tracing, ready=lambda: first_result(target)) as process:
         yield process.pid
 
 

@@ -107,9 +107,13 @@ def everything(stack: Stack, settings: Mapping[str, str] | None = None) -> Itera
         }
         with (
             child("orchestration", [sys.executable, "-m", "citadel_orchestration"], env),
-            child("api", [sys.executable, "-m", "citadel_orchestration.api"], env),
+            child(
+                "api",
+                [sys.executable, "-m", "citadel_orchestration.api"],
+                env,
+                ready=lambda: wait_until(lambda: _answers(port), "the API"),
+            ),
         ):
-            wait_until(lambda: _answers(port), "the API")
             yield port, dsn
 
 

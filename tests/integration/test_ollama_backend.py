@@ -41,7 +41,7 @@ class TestBadTexts:
         texts = [f"good {n}" for n in range(20)] + [f"bad [[{marker}]]"]
         result = plain.call(TASK, texts)
         assert_good_but(result, texts, bad=(20,))
-        assert result["errors"][0]["code"] == "backend_unavailable"
+        assert result["errors"][0]["code"] == "backend_failed"
 
     def test_nor_one_that_hangs_the_server(self, plain):
         texts = ["good", "bad [[hang]]", "good too", "and this"]
@@ -168,10 +168,10 @@ class TestBadDays:
         error = error_of(task)
         letter = letters.get(task.id)
         assert (letter.task, letter.args, letter.kwargs) == (TASK, ["given up"], {"model": MODEL})
-        assert letter.code == "backend_unavailable"
+        assert letter.code == "backend_failed"
         assert letter.error in error
         assert len(letter.history) == 2
-        assert {attempt["code"] for attempt in letter.history} == {"backend_unavailable"}
+        assert {attempt["code"] for attempt in letter.history} == {"backend_failed"}
 
     def test_bad_input_is_not_retried(self, plain, double, letters):
         plain.error(TASK, "[[nan]] once")

@@ -120,7 +120,7 @@ class TestMisses:
     def test_a_refused_text_is_named(self, http: httpx.Client) -> None:
         texts = ["fine", "refuse a", "fine", "refuse b"]
         error = http.post("/v1/embeddings", json={"input": texts}).json()["error"]
-        assert error["param"] == "input"
+        assert (error["param"], error["field"], error["index"]) == ("input[1]", "input", 1)
         assert error["message"] == "input[1]: the backend refuses it (and 1 more)"
         alone = http.post("/v1/embeddings", json={"input": "refuse a"}).json()["error"]
         assert alone["message"] == "input: the backend refuses it"

@@ -6,11 +6,11 @@ from citadel_common.tasks.stats import TaskStats, parse_stats
 
 
 def test_ends_are_counted_by_outcome_code_and_duration():
-    figures = TaskStats()
-    figures.ended("embed", "succeeded", seconds=0.0078125)
-    figures.ended("embed", "succeeded", seconds=4096)
-    figures.ended("embed", "failed", seconds=0.0546875, code="invalid_input")
-    assert figures.take() == {
+    stats = TaskStats()
+    stats.ended("embed", "succeeded", seconds=0.0078125)
+    stats.ended("embed", "succeeded", seconds=4096)
+    stats.ended("embed", "failed", seconds=0.0546875, code="invalid_input")
+    assert stats.take() == {
         ("embed", "ended", "succeeded"): 2,
         ("embed", "ended", "failed"): 1,
         ("embed", "failures", "invalid_input"): 1,
@@ -22,28 +22,28 @@ def test_ends_are_counted_by_outcome_code_and_duration():
 
 
 def test_what_was_taken_is_not_taken_again():
-    figures = TaskStats()
-    figures.waited("embed", 0.2)
-    figures.dead_lettered("embeddings", "internal")
-    assert figures.take() == {
+    stats = TaskStats()
+    stats.waited("embed", 0.2)
+    stats.dead_lettered("embeddings", "internal")
+    assert stats.take() == {
         ("embed", "wait", "0.25"): 1,
         ("embed", "wait", "sum"): 0.2,
         ("embeddings", "dead_letters", "internal"): 1,
     }
-    assert figures.take() == {}
+    assert stats.take() == {}
 
 
 def test_threads_count_while_another_takes():
-    figures, taken = TaskStats(), 0.0
+    stats, taken = TaskStats(), 0.0
     threads = [
-        threading.Thread(target=lambda: [figures.ended("embed", "succeeded", seconds=0.1) for _ in range(2000)])
+        threading.Thread(target=lambda: [stats.ended("embed", "succeeded", seconds=0.1) for _ in range(2000)])
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        taken += figures.take().get(("embed", "ended", "succeeded"), 0)
-    assert taken + figures.take().get(("embed", "ended", "succeeded"), 0) == 8000
+        taken += stats.take().get(("embed", "ended", "succeeded"), 0)
+    assert taken + stats.take().get(("embed", "ended", "succeeded"), 0) == 8000
 
 
 def test_what_is_no_figure_is_passed_over():

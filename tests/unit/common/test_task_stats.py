@@ -29,7 +29,7 @@ def app(monkeypatch):
 
 
 @pytest.fixture
-def figures(app):
+def stats(app):
     """The figures of a worker that runs tasks of this app."""
     return TaskRuntime.create(app, CommonSettings(), WorkerIdentity.of_this_process("embeddings")).stats
 
@@ -47,23 +47,23 @@ def run(app, handler=answer, **request):
         task.pop_request()
 
 
-def waited(figures):
-    return figures.take().get((NAME, "wait", "sum"))
+def waited(stats):
+    return stats.take().get((NAME, "wait", "sum"))
 
 
-def test_a_wait_counts_from_the_sending(app, figures):
+def test_a_wait_counts_from_the_sending(app, stats):
     run(app, sent_at=NOW - 3)
-    assert waited(figures) == 3
+    assert waited(stats) == 3
 
 
-def test_a_retry_waits_from_the_time_that_it_was_meant_for(app, figures):
+def test_a_retry_waits_from_the_time_that_it_was_meant_for(app, stats):
     run(app, sent_at=NOW - 30, eta=datetime.fromtimestamp(NOW - 2, UTC).isoformat())
-    assert waited(figures) == 2
+    assert waited(stats) == 2
 
 
-def test_clocks_that_differ_make_no_negative_wait(app, figures):
+def test_clocks_that_differ_make_no_negative_wait(app, stats):
     run(app, sent_at=NOW + 5)
-    assert waited(figures) == 0
+    assert waited(stats) == 0
 
 
 @pytest.mark.parametrize(
@@ -77,26 +77,26 @@ def test_clocks_that_differ_make_no_negative_wait(app, figures):
         {"sent_at": -1},
     ],
 )
-def test_what_says_nothing_of_the_queue_is_no_wait(app, figures, monkeypatch, request_):
+def test_what_says_nothing_of_the_queue_is_no_wait(app, stats, monkeypatch, request_):
     monkeypatch.setattr(base, "count_delivery", lambda *_, **__: 1)
     run(app, **request_)
-    assert waited(figures) is None
+    assert waited(stats) is None
 
 
-def test_strange_times_do_no_harm(app, figures):
+def test_strange_times_do_no_harm(app, stats):
     run(app, sent_at=10**400)
-    assert waited(figures) == 0
+    assert waited(stats) == 0
     run(app, sent_at=NOW - 3, eta="tomorrow")
-    assert waited(figures) == 3
+    assert waited(stats) == 3
 
 
-def test_a_failure_has_its_code(app, figures):
+def test_a_failure_has_its_code(app, stats):
     def refuse(*_):
         raise BackendRefused
 
     with pytest.raises(BackendRefused):
         run(app, refuse)
-    found = figures.take()
+    found = stats.take()
     assert found[NAME, "ended", "failed"] == found[NAME, "failures", "backend_refused"] == 1
     assert (NAME, "ended", "dead_lettered") not in found
 

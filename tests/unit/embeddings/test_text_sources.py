@@ -42,6 +42,11 @@ async def together(*calls):
     return await asyncio.gather(*(found.engine.embed(each, Deadline.after(100)) for found, each in calls))
 
 
+async def in_one_call(found, requests):
+    """Requests that travel together."""
+    return await found.engine.embed_all(requests, Deadline.after(100))
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_who_joins_a_computation_shares_it(cached):
     one, metrics = world()
@@ -79,14 +84,14 @@ def test_the_same_text_twice_in_a_request_is_computed_once_and_shared():
 def test_requests_that_travel_together_share_what_one_of_them_has_computed():
     one, metrics = world()
     both = [request("good 1", "good 2"), request("good 2")]
-    run_virtually(one.engine.embed_all(both, Deadline.after(100)))
+    run_virtually(in_one_call(one, both))
     assert counted(metrics) == {"backend": 2, "shared": 1}
 
 
 def test_what_is_not_to_be_cached_is_computed_for_itself():
     one, metrics = world()
     both = [request("good 1"), request("good 1", cached=False)]
-    run_virtually(one.engine.embed_all(both, Deadline.after(100)))
+    run_virtually(in_one_call(one, both))
     assert counted(metrics) == {"backend": 2}
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from citadel_client import calls
 from citadel_client.calls import EmbedOptions
-from citadel_client.errors import CitadelApiError, InvalidRequest
+from citadel_client.errors import INPUT, CitadelApiError, InvalidRequest
 from citadel_client.flow import Flow, Terms, exchange
 from citadel_client.vectors import Embedded, Embeddings
 
@@ -126,7 +126,8 @@ def _failed(chunk: Chunk, reasons: dict[int, str], error: CitadelApiError) -> Ch
 
 def _about_one(error: CitadelApiError, why: str) -> CitadelApiError:
     kind = type(error) if isinstance(error, InvalidRequest) else CitadelApiError
-    return kind(why, status=error.status, code=error.code, trace_id=error.trace_id)
+    facts = {name: getattr(error, name) for name in ("status", "code", "retryable", "retry_after", "trace_id")}
+    return kind(why, field=INPUT, **facts)
 
 
 def _merged(chunk: Chunk, bad: ChunkResult, good: ChunkResult) -> ChunkResult:

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
-import orjson
-
-from citadel_client.errors import ServiceUnavailable
+from citadel_client.errors import ServiceUnavailable, facts_of
 from citadel_client.vectors import Embeddings
 from citadel_contracts.embeddings import ItemError
+from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import BatchResult, RunEvent
 
 T_co = TypeVar("T_co", covariant=True)
@@ -105,8 +104,8 @@ class EventDecoder:
         if not body or kind == "end":
             return None
         if kind == "error":
-            found = orjson.loads(body)
-            raise ServiceUnavailable(str(found.get("message", "")), code=found.get("code"))
+            found = ErrorData.model_validate_json(body)
+            raise ServiceUnavailable(found.message, **facts_of(found))
         event = RunEvent.model_validate_json(body)
         if event.seq <= self._last:
             return None

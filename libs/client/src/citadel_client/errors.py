@@ -1,13 +1,13 @@
 """What can go wrong when talking to a Citadel server."""
 
-import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from citadel_contracts.api import FieldError
+from citadel_contracts.errors import ErrorData, FieldError
 from citadel_contracts.runs import RunView
 
-ITEM_POINTER = re.compile(r"^/input/(\d+)$")
-TEXT_CODES = frozenset({"text_rejected", "bad_vector"})
+TEXT_CODES = frozenset({"text_rejected", "text_too_long", "bad_vector"})
+INPUT = "input"
+"""The field of a request that holds the texts."""
 
 
 class CitadelApiError(Exception):
@@ -17,20 +17,26 @@ class CitadelApiError(Exception):
         message: What happened and what to do.
         status: HTTP status; None where there was no answer.
         code: Stable name of the error.
+        field: Name or path of the argument at fault.
+        index: Which item of a list in `field` is at fault.
+        retryable: Whether the same call can succeed later.
         trace_id: Id under which the server's traces and logs have this request.
         errors: Bad fields, by JSON pointer.
         retry_after: Seconds the server asks to wait.
     """
 
     default_code: ClassVar[str] = "error"
-    transient: ClassVar[bool] = False
+    retryable: bool = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the members of an error)
         self,
         message: str = "",
         *,
         status: int | None = None,
         code: str | None = None,
+        field: str | None = None,
+        index: int | None = None,
+        retryable: bool | None = None,
         trace_id: str | None = None,
         errors: tuple[FieldError, ...] = (),
         retry_after: float | None = None,
@@ -39,6 +45,9 @@ class CitadelApiError(Exception):
         super().__init__(self.message)
         self.status = status
         self.code = code or self.default_code
+        self.field = field
+        self.index = index
+        self.retryable = type(self).retryable if retryable is None else retryable
         self.trace_id = trace_id
         self.errors = errors
         self.retry_after = retry_after
@@ -55,8 +64,10 @@ class CitadelApiError(Exception):
     @property
     def bad_items(self) -> dict[int, str]:
         """Positions of the texts that the server named as bad, and why."""
-        found = ((ITEM_POINTER.match(error.pointer), error.detail) for error in self.errors)
-        return {int(match[1]): detail for match, detail in found if match}
+        head = f"/{INPUT}/"
+        places = ((error.pointer.removeprefix(head), error.detail) for error in self.errors)
+        named = {int(place): detail for place, detail in places if place.isdecimal()}
+        return named or ({self.index: self.message} if self.field == INPUT and self.index is not None else {})
 
     @property
     def concerns_texts(self) -> bool:
@@ -72,7 +83,7 @@ class InvalidRequest(CitadelApiError):
     @property
     def concerns_texts(self) -> bool:
         """Whether a text is at fault: the server names one, or names nothing."""
-        return not self.errors or any(error.pointer.startswith("/input") for error in self.errors)
+        return not self.errors or any(error.pointer.startswith(f"/{INPUT}") for error in self.errors)
 
 
 class NotAuthorized(CitadelApiError):
@@ -97,7 +108,7 @@ class RateLimited(CitadelApiError):
     """Too many requests; try again later."""
 
     default_code = "rate_limited"
-    transient = True
+    retryable = True
 
 
 class ServerFailed(CitadelApiError):
@@ -110,14 +121,14 @@ class ServiceUnavailable(ServerFailed):
     """The server cannot serve this now; try again later."""
 
     default_code = "unavailable"
-    transient = True
+    retryable = True
 
 
 class ServerUnreachable(CitadelApiError):
     """No server answers; is it running? Start it with `citadel dev`."""
 
     default_code = "unreachable"
-    transient = True
+    retryable = True
 
 
 class CallTimedOut(CitadelApiError):
@@ -151,7 +162,9 @@ class RunFailed(CitadelApiError):
         error = run.error
         step = f"step {error.step_id}: " if error and error.step_id else ""
         reason = f": {step}{error.message}" if error else ""
-        super().__init__(f"run {run.run_id} {run.status}{reason}", code=error.code if error else run.status)
+        message = f"run {run.run_id} {run.status}{reason}"
+        facts = {} if error is None else facts_of(error)
+        super().__init__(message, **{"code": run.status} | facts)
         self.run = run
 
 
@@ -159,6 +172,12 @@ class TextsFailed(CitadelApiError):
     """Some texts have no vector; `partial` has the others."""
 
     default_code = "texts_failed"
+
+
+def facts_of(error: ErrorData) -> dict[str, Any]:
+    """Return the arguments of an exception that tell an error."""
+    names = ("code", "field", "index", "retryable", "retry_after", "errors", "trace_id", "status")
+    return {name: getattr(error, name) for name in names}
 
 
 BY_STATUS: dict[int, type[CitadelApiError]] = {

@@ -22,7 +22,7 @@ class RetryPolicy:
 
     def delay(self, made: int, error: CitadelApiError) -> float | None:
         """Seconds to wait after `made` attempts; None where another attempt is of no use."""
-        if not error.transient or made >= self.attempts:
+        if not error.retryable or made >= self.attempts:
             return None
         if error.retry_after is not None:
             return error.retry_after

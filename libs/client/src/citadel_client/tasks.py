@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from citadel_client import calls
 from citadel_client.drivers import AsyncDriver, SyncDriver
-from citadel_client.errors import CallTimedOut, TaskFailed, UnexpectedReply
+from citadel_client.errors import CallTimedOut, TaskFailed, UnexpectedReply, facts_of
 from citadel_client.flow import Call, Flow, Pause, Terms, exchange
 from citadel_contracts.api import TaskAccepted, TaskStatus
 
@@ -34,7 +34,7 @@ class Ticket(Generic[T]):
         if status.status in {"failed", "revoked"}:
             failure = status.error
             message = failure.message if failure else f"the task was {status.status}"
-            raise TaskFailed(message, code=failure.code if failure else status.status)
+            raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
         if status.status != "succeeded":
             return None
         try:

@@ -12,6 +12,8 @@ from citadel_contracts.embeddings import (
     Texts,
     WarmEmbeddingCache,
 )
+from citadel_contracts.errors import ErrorData
+from citadel_contracts.errors import FieldError as FieldError  # noqa: PLC0414  (readers of problems find it here)
 
 HistoryKind = Literal["health", "metrics"]
 MOST_LETTERS = 500
@@ -94,11 +96,8 @@ class TaskAccepted(Reply):
 TaskState = Literal["queued", "running", "retrying", "succeeded", "failed", "revoked"]
 
 
-class TaskFailure(Reply):
+class TaskFailure(ErrorData):
     """Why a task failed."""
-
-    code: str
-    message: str
 
 
 class TaskStatus(Reply):
@@ -230,7 +229,9 @@ class DeadLetterList(Reply):
 
 
 class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name of a field and of what mypy adds
-    """`GET /v1/dead-letters/{id}`: with its arguments and attempts (`at`, `code`, `error`, `worker`), oldest first.
+    """`GET /v1/dead-letters/{id}`: with its arguments, its error as data and its attempts, oldest first.
+
+    Each attempt has `at`, `code`, `error`, `worker`, and what else is known of its error.
 
     Of a message that could not be decoded `raw` is the start as text, `raw_base64` more of it as bytes, and
     `raw_bytes` how many it had.
@@ -238,6 +239,7 @@ class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name o
 
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    failure: ErrorData | None = None
     history: list[dict[str, Any]] = []
     accepted: bool = False
     trace_id: str | None = None
@@ -274,12 +276,10 @@ class DeadLetterRequeued(Reply):
     status: Literal["queued"] = "queued"
 
 
-class DeadLetterFailure(Reply):
+class DeadLetterFailure(ErrorData):
     """A dead letter that could not be requeued, and why."""
 
     id: str
-    code: str
-    message: str
 
 
 class DeadLettersRequeued(Reply):
@@ -312,7 +312,7 @@ class ModelInfo(Reply):
 
 
 class Problem(Reply):
-    """RFC 9457 problem document; `errors` names each bad field by its JSON pointer."""
+    """RFC 9457 problem document with the members of `ErrorData`, whose message is `detail`."""
 
     type: str = "about:blank"
     title: str
@@ -320,12 +320,8 @@ class Problem(Reply):
     detail: str
     code: str
     trace_id: str | None = None
-    errors: list["FieldError"] = []
-
-
-class FieldError(Reply):
-    """One bad field; `code` names the kind of badness where there are many."""
-
-    pointer: str
-    detail: str
-    code: str | None = None
+    field: str | None = None
+    index: int | None = None
+    retryable: bool | None = None
+    retry_after: float | None = None
+    errors: list[FieldError] = []

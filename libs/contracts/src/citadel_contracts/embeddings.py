@@ -38,11 +38,14 @@ class GenerateEmbedding(Payload):
 
 
 class ItemError(TypedDict):
-    """Why one text has no vector."""
+    """Why one text has no vector: an `ErrorData` that always has an index."""
 
     index: int
     code: str
     message: str
+    field: NotRequired[str]
+    retryable: NotRequired[bool]
+    retry_after: NotRequired[float]
 
 
 class GenerateEmbeddingResult(TypedDict):

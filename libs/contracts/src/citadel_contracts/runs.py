@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from citadel_contracts.api import Body, Reply
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
+from citadel_contracts.errors import ErrorData
 
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"]
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
@@ -25,11 +26,9 @@ class RunAccepted(Reply):
     status: RunStatus
 
 
-class RunError(Reply):
+class RunError(ErrorData):
     """Why a run or a step failed."""
 
-    code: str
-    message: str
     step_id: str | None = None
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
 from citadel_contracts.embeddings import Dimensions, InputType
+from citadel_contracts.errors import ErrorData
 
 
 class ExecuteWorkflow(Payload):
@@ -27,7 +28,7 @@ class WorkflowStepResult(TypedDict):
 
 
 class ExecuteWorkflowResult(TypedDict):
-    """Result of `execute_workflow`; a failed run has `success` False and says why in `error`."""
+    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`."""
 
     success: bool
     workflow_id: str
@@ -40,6 +41,7 @@ class ExecuteWorkflowResult(TypedDict):
     status: NotRequired[str]
     output: NotRequired[Any]
     error: NotRequired[str]
+    failure: NotRequired[dict[str, Any]]
 
 
 class QueryLlmService(Payload):
@@ -85,13 +87,14 @@ class UpsertVectors(Payload):
 
 
 class StepTaskResult(TypedDict):
-    """Result of the three tasks that are a single step: the step's output beside these keys."""
+    """Result of the tasks of a single step: the step's output, or `error` and `failure`, beside these keys."""
 
     success: bool
     task_id: str
     timestamp: str
     data: NotRequired[dict[str, Any]]
     error: NotRequired[str]
+    failure: NotRequired[dict[str, Any]]
 
 
 class RunStep(Payload):
@@ -155,8 +158,8 @@ class EmbeddedPart(Payload):
         cache_hits: Texts answered from the cache.
         truncated: Indices of texts that were cut.
         tokens: As the backend counted, for what it computed.
-        errors: `index`, `code`, `message` of each text without a vector.
-        error: `code`, `message` where the whole request failed.
+        errors: Why single texts have no vector; each has its index.
+        error: Why the whole request failed.
     """
 
     vectors: list[str | None]
@@ -165,8 +168,8 @@ class EmbeddedPart(Payload):
     cache_hits: int = 0
     truncated: list[int] = Field(default_factory=list)
     tokens: int = 0
-    errors: list[dict[str, Any]] = Field(default_factory=list)
-    error: dict[str, str] | None = None
+    errors: list[ErrorData] = Field(default_factory=list)
+    error: ErrorData | None = None
 
 
 EMBEDDED = "citadel:steps:embedded"

@@ -12,7 +12,7 @@ from citadel_common.errors import CitadelError
 from citadel_common.tasks.failure_policy import HandBack
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchItem, BatchProgress, BatchRequest
-from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
+from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, EmbedResponse
 from citadel_embeddings.results import Stopwatch, embedding_result, failed_request, worst
 
 Report = Callable[[BatchProgress], None]
@@ -64,9 +64,10 @@ class BatchRun:
             if self._stopping() or self._passing is not None:
                 return None
             watch = Stopwatch()
-            outcomes = await self._engine.embed_all([self._request(request) for request in chunk], deadline, Lane.BATCH)
-            self._note_passing(outcomes)
-            items = [self._item(*pair, watch.ms) for pair in zip(chunk, outcomes, strict=True)]
+            requests = [EmbedRequest.of(each, each.text, default_model=self._default_model) for each in chunk]
+            responses = await self._engine.embed_all(requests, deadline, Lane.BATCH)
+            self._note_passing(responses)
+            items = [self._item(*pair, watch.ms) for pair in zip(chunk, responses, strict=True)]
             self._processed += len(chunk)
             await self._tell_progress(total)
             return items
@@ -84,30 +85,20 @@ class BatchRun:
             }
             await asyncio.to_thread(self._report, progress)
 
-    def _request(self, request: BatchRequest) -> EmbedRequest:
-        return EmbedRequest(
-            text=request.text,
-            model=request.model or self._default_model,
-            options=request.options,
-            cache_enabled=request.cache_enabled,
-            dimensions=request.dimensions,
-            input_type=request.input_type,
-        )
-
-    def _note_passing(self, outcomes: Sequence[Outcome | CitadelError]) -> None:
+    def _note_passing(self, responses: Sequence[EmbedResponse | CitadelError]) -> None:
         """Remembers an error that a retry of the task may cure, while there are retries left."""
-        for outcome in outcomes:
-            error = worst(outcome, last_try=self._last_try) if isinstance(outcome, Outcome) else outcome
+        for response in responses:
+            error = worst(response, last_try=self._last_try) if isinstance(response, EmbedResponse) else response
             if error is not None and error.transient and not self._last_try:
                 self._passing = error
 
-    def _item(self, request: BatchRequest, outcome: Outcome | CitadelError, elapsed_ms: float) -> BatchItem:
-        if isinstance(outcome, CitadelError):
-            return {"request_id": request.request_id, "result": failed_request(outcome)}
-        if len(outcome.errors) == len(outcome.vectors):
-            index, error = min(outcome.errors.items())
+    def _item(self, request: BatchRequest, response: EmbedResponse | CitadelError, elapsed_ms: float) -> BatchItem:
+        if isinstance(response, CitadelError):
+            return {"request_id": request.request_id, "result": failed_request(response)}
+        if len(response.errors) == len(response.vectors):
+            index, error = min(response.errors.items())
             return {"request_id": request.request_id, "result": failed_request(error, index)}
         result = embedding_result(
-            outcome, task_id=self._task_id, encoding=request.encoding_format, elapsed_ms=elapsed_ms
+            response, task_id=self._task_id, encoding=request.encoding_format, elapsed_ms=elapsed_ms
         )
         return {"request_id": request.request_id, "result": result}

@@ -91,7 +91,7 @@ class ModelRegistry:
         silent = [source for source in self._sources if source.listed is None]
         if not silent:
             available = ", ".join(sorted(self._models)) or "none"
-            raise UnknownModel(f"model: no backend has {name!r}; available: {available}")
+            raise UnknownModel.at("model", f"no backend has {name!r}; available: {available}")
         if all(isinstance(source.error, BackendRefused) for source in silent):
             raise BackendRefused(f"no backend lists its models: {silent[0].error}")
         if deadline.remaining <= RETRY_PAUSE:

@@ -1,8 +1,9 @@
 """Task results: the seed's keys, vectors in the form that was asked for."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
+from citadel_common.embeddings.requests import index_in
 from citadel_common.embeddings.vectors import Vector, to_base64, to_json
 from citadel_common.errors import BadVector, CitadelError, TextRejected
 from citadel_common.timestamps import utc_now
@@ -13,7 +14,7 @@ from citadel_contracts.embeddings import (
     ItemError,
     Texts,
 )
-from citadel_embeddings.engine import Outcome
+from citadel_embeddings.engine import EmbedResponse
 
 
 class Stopwatch:
@@ -29,22 +30,22 @@ class Stopwatch:
 
 
 def embedding_result(
-    outcome: Outcome, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
+    response: EmbedResponse, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
 ) -> GenerateEmbeddingResult:
     """The result of `generate_embedding`."""
-    total = len(outcome.vectors)
+    total = len(response.vectors)
     return {
-        "success": not outcome.errors,
+        "success": not response.errors,
         "task_id": task_id,
-        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in outcome.vectors],
-        "model_used": outcome.model,
-        "dimensions": outcome.dimensions,
-        "cache_hits": outcome.cache_hits,
+        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in response.vectors],
+        "model_used": response.model,
+        "dimensions": response.dimensions,
+        "cache_hits": response.cache_hits,
         "total_texts": total,
-        "cache_hit_rate": outcome.cache_hits / total,
-        "truncated": outcome.truncated,
-        "total_tokens": outcome.tokens,
-        "errors": [item_error(index, error) for index, error in sorted(outcome.errors.items())],
+        "cache_hit_rate": response.cache_hits / total,
+        "truncated": response.truncated,
+        "total_tokens": response.tokens,
+        "errors": [item_error(index, error) for index, error in sorted(response.errors.items())],
         "processing_time_ms": elapsed_ms,
         "timestamp": utc_now(),
     }
@@ -57,26 +58,21 @@ def failed_request(error: CitadelError, index: int = 0) -> FailedRequest:
 
 def item_error(index: int, error: CitadelError) -> ItemError:
     """One text's error."""
-    return {"index": index, "code": error.code, "message": error.message}
+    return cast("ItemError", error.data.model_dump() | {"index": index})
 
 
-def worst(outcome: Outcome, *, last_try: bool) -> CitadelError | None:
+def worst(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
     """The error that ends the task: one that a retry may cure, or any when nothing succeeded."""
-    errors = outcome.errors.values()
+    errors = response.errors.values()
     passing = next((error for error in errors if error.transient), None)
     if passing is not None and not last_try:
         return passing
-    return next(iter(errors), None) if len(outcome.errors) == len(outcome.vectors) else None
+    return next(iter(errors), None) if len(response.errors) == len(response.vectors) else None
 
 
-def named(error: CitadelError, field: str) -> CitadelError:
-    """The same error; one that speaks of a text is led by its field."""
-    return type(error)(f"{field}: {error.message}") if isinstance(error, TextRejected | BadVector) else error
-
-
-def field_of(text: Texts, index: int) -> str:
-    """`text`, or `text[3]` in a list."""
-    return "text" if isinstance(text, str) else f"text[{index}]"
+def named(error: CitadelError, text: Texts, index: int) -> CitadelError:
+    """Return the error of the text at `index`; one that speaks of the text names it."""
+    return error.about("text", index_in(text, index)) if isinstance(error, TextRejected | BadVector) else error
 
 
 def _encoded(vector: Vector, encoding: EncodingFormat) -> Any:

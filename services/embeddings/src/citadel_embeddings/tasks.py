@@ -20,7 +20,7 @@ from citadel_contracts.embeddings import (
 from citadel_contracts.workflows import EmbedSteps
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import Stopwatch, embedding_result, field_of, named, worst
+from citadel_embeddings.results import Stopwatch, embedding_result, named, worst
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
@@ -50,20 +50,15 @@ class EmbeddingTasks:
     def generate_embedding(self, payload: GenerateEmbedding, context: TaskContext) -> GenerateEmbeddingResult:
         """Embeds one text or a list."""
         watch = Stopwatch()
-        request = EmbedRequest(
-            text=payload.text,
-            model=payload.model or self._settings.default_model,
-            options=payload.options,
-            cache_enabled=payload.cache_enabled,
-            dimensions=payload.dimensions,
-            input_type=payload.input_type,
-        )
-        outcome = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
-        error = worst(outcome, last_try=context.last_try)
+        request = EmbedRequest.of(payload, payload.text, default_model=self._settings.default_model)
+        response = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
+        error = worst(response, last_try=context.last_try)
         if error is not None:
-            index = next(index for index, other in outcome.errors.items() if other is error)
-            raise named(error, field_of(payload.text, index))
-        return embedding_result(outcome, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms)
+            index = next(index for index, other in response.errors.items() if other is error)
+            raise named(error, payload.text, index)
+        return embedding_result(
+            response, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms
+        )
 
     def batch_generate_embeddings(
         self, payload: BatchGenerateEmbeddings, context: TaskContext

@@ -52,13 +52,13 @@ async def _known(engine: EmbeddingEngine) -> list[str]:
 async def _chunk(
     engine: EmbeddingEngine, texts: list[str], model: str, counts: WarmCounts, context: "TaskContext"
 ) -> None:
-    outcome = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline, Lane.BATCH)
-    error = worst(outcome, last_try=context.last_try)
+    response = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline, Lane.BATCH)
+    error = worst(response, last_try=context.last_try)
     if error is not None and error.transient:
         raise error
-    counts["skipped"] += outcome.cache_hits
-    counts["errors"] += len(outcome.errors)
-    counts["warmed"] += len(texts) - outcome.cache_hits - len(outcome.errors)
+    counts["skipped"] += response.cache_hits
+    counts["errors"] += len(response.errors)
+    counts["warmed"] += len(texts) - response.cache_hits - len(response.errors)
 
 
 def _progress(counts: WarmCounts, total: int) -> dict[str, float]:

@@ -13,30 +13,22 @@ import uvloop
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.loop_thread import LoopThread
-from citadel_common.stores.postgres import Database
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import AnswerConsumer
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
-from citadel_orchestration.engine.knowledge import Knowledge
 from citadel_orchestration.engine.replies import Replies
-from citadel_orchestration.engine.scope import output_at_end
-from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.sweeper import Sweeper
-from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.engine.wipes import Wipes
-from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import OrchestrationSettings
-from citadel_orchestration.step_types import StepType, StepTypes
-from citadel_orchestration.steps.registry import shipped_types
+from citadel_orchestration.step_types import StepType
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
-from citadel_orchestration.vectors.store import VectorStore
+from citadel_orchestration.wiring import wire
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
@@ -70,50 +62,40 @@ class OrchestrationService:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
         settings, owner = self._settings, runtime.identity.id
         migrate_patiently(settings.postgres_dsn)
-        self._database = Database(settings.postgres_dsn, settings.postgres, name="orchestration")
-        self._database.open()
-        self._loop.call(self._open(), Deadline.after(CLOSING))
-        types = StepTypes([*shipped_types(self._llm, self._store).values(), *self._own_types])
-        definitions = Definitions(types)
-        workflows = settings.workflows
-        submissions = Submissions(types=types.public, catalog=self._knowledge, limits=workflows.definition_limits)
-        transitions = Transitions(
-            self._database,
-            definitions,
-            output_at_end,
-            owner=owner,
-            lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
-            metrics=self._metrics,
+        self._loop.call(self._open(owner), Deadline.after(CLOSING))
+        parts = self._wiring
+        parts.database.open()
+        answer = Replies(runtime.app, parts.database, parts.definitions)
+        self._engine = Engine(
+            EngineParts(
+                database=parts.database,
+                transitions=parts.transitions,
+                definitions=parts.definitions,
+                submissions=parts.submissions,
+                loop=self._loop,
+                dispatcher=Dispatcher(runtime.app),
+                answer=answer,
+            ),
+            max_in_flight=settings.workflows.max_in_flight,
+            stopping=self._stopping,
         )
-        answer = Replies(runtime.app, self._database, definitions)
-        parts = EngineParts(
-            database=self._database,
-            transitions=transitions,
-            definitions=definitions,
-            submissions=submissions,
-            loop=self._loop,
-            dispatcher=Dispatcher(runtime.app),
-            answer=answer,
-        )
-        self._engine = Engine(parts, max_in_flight=workflows.max_in_flight, stopping=self._stopping)
         self._sweeper = Sweeper(
-            database=self._database,
-            transitions=transitions,
+            database=parts.database,
+            transitions=parts.transitions,
             engine=self._engine,
             answer=answer,
             wiped=Wipes(connect(settings.broker_url, settings.stores)),
             accepted=AcceptedTasksSweep(
-                database=self._database,
+                database=parts.database,
                 tasks=runtime.accepted,
                 publish=functools.partial(publish_accepted, runtime.app),
                 wiped=Wipes(runtime.results),
                 first_look=settings.accepted.first_look,
             ),
             owner=owner,
-            interval=workflows.sweep_interval,
+            interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, transitions, submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, parts.transitions, parts.submissions, answer.store).register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
@@ -134,23 +116,21 @@ class OrchestrationService:
         self._engine.hand_back()
         self._engine.close()
         self._loop.close(self._aclose)
-        self._database.close()
+        self._wiring.database.close()
 
-    async def _open(self) -> None:
+    async def _open(self, owner: str) -> None:
         settings = self._settings
-        self._llm = LlmClients(settings.llm)
-        self._store = VectorStore(settings.qdrant)
         self._redis = connect_async(settings.results, settings.stores)
-        self._knowledge = Knowledge(
-            self._redis, endpoint_problem=self._llm.endpoint_problem, default_model=settings.default_model
+        self._wiring = wire(
+            settings, self._redis, self._metrics, name="orchestration", owner=owner, types=self._own_types
         )
-        publisher = CollectionPublisher(self._store, self._redis)
-        self._background = [asyncio.create_task(self._knowledge.run()), asyncio.create_task(publisher.run())]
+        collections = CollectionPublisher(self._wiring.vectors, self._redis)
+        self._background = [asyncio.create_task(part.run()) for part in (self._wiring.knowledge, collections)]
 
     async def _aclose(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._llm.aclose()
-        await self._store.aclose()
+        await self._wiring.llm.aclose()
+        await self._wiring.vectors.aclose()
         await self._redis.aclose()

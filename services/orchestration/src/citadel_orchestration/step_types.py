@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Vector, from_base64
-from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, by_code
+from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, from_data
 from citadel_contracts import Lane
+from citadel_contracts.errors import ErrorData
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart
 
 Output = dict[str, Any]
@@ -101,20 +102,21 @@ class Embedded:
 def error_of(answer: EmbeddedPart) -> CitadelError | None:
     """Return why a request has no usable answer; one text without a vector is enough."""
     if answer.error is not None:
-        return error_from(answer.error["code"], answer.error["message"])
+        return attempt_error(answer.error)
     if answer.errors:
         first = answer.errors[0]
-        return error_from(first["code"], f"text[{first['index']}]: {first['message']}")
+        return attempt_error(first).about("text", first.index)
     return None
 
 
-def error_from(code: str, message: str) -> CitadelError:
+def attempt_error(data: ErrorData) -> CitadelError:
     """Return the error that an embeddings worker reports.
 
     The deadline that a worker exceeds is that of the attempt. Another attempt has its own: the error can pass.
     """
-    kind = by_code(code)
-    return (StepTimedOut if kind is DeadlineExceeded else kind)(message)
+    if data.code == DeadlineExceeded.code:
+        data = data.model_copy(update={"code": StepTimedOut.code, "retryable": StepTimedOut.transient})
+    return from_data(data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,8 +108,8 @@ class OrchestrationTasks:
         try:
             definition = self._singles.check(single_step(type_, parameters))
         except InvalidInput as error:
-            result = {"success": False, "task_id": context.task_id, "timestamp": utc_now(), "error": error.message}
-            self._store(context.task_id, result)
+            result = {"success": False, "task_id": context.task_id, "timestamp": utc_now()}
+            self._store(context.task_id, result | {"error": error.message, "failure": error.data.model_dump()})
             return
         self._begin(
             self._submissions.run_of(
@@ -143,5 +143,6 @@ def _refused(raw: Mapping[str, Any], task_id: str, error: CitadelError) -> Execu
         "workflow_results": [],
         "final_context": raw.get("context", {}),
         "error": error.message,
+        "failure": error.data.model_dump(),
         "timestamp": utc_now(),
     }

@@ -206,16 +206,16 @@ BAD = [
 def test_each_kind_is_found_and_pointed_at(raw, pointer, code):
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=SMALL)
-    found = {(problem.pointer, problem.code) for problem in raised.value.problems}
+    found = {(problem.pointer, problem.code) for problem in raised.value.errors}
     assert (pointer, code) in found
-    assert all(problem.message for problem in raised.value.problems)
+    assert all(problem.detail for problem in raised.value.errors)
 
 
 @pytest.mark.parametrize(("raw", "pointer", "code"), BAD, ids=[f"{n}-{code}" for n, (_, _, code) in enumerate(BAD)])
 def test_one_mistake_is_one_problem(raw, pointer, code):
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=SMALL)
-    assert len(raised.value.problems) == 1, raised.value.problems
+    assert len(raised.value.errors) == 1, raised.value.errors
 
 
 def test_there_are_many_kinds():
@@ -235,7 +235,7 @@ def test_everything_is_told_at_once():
     }
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw)
-    codes = [problem.code for problem in raised.value.problems]
+    codes = [problem.code for problem in raised.value.errors]
     assert {"bad_duration", "bad_name", "expression_syntax", "bad_parameter", "unknown_dependency"} <= set(codes)
     assert {"duplicate_step", "unknown_type", "unknown_name"} <= set(codes)
     assert "/deadline" in str(raised.value)
@@ -256,11 +256,11 @@ def test_two_circles_are_two_problems():
     )
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw)
-    assert [problem.pointer for problem in raised.value.problems] == ["/steps/0/depends_on", "/steps/2/depends_on"]
+    assert [problem.pointer for problem in raised.value.errors] == ["/steps/0/depends_on", "/steps/2/depends_on"]
 
 
 def test_problems_are_limited():
     raw = steps(*[{**wait(f"s{n}"), "type": "sing"} for n in range(900)])
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=DefinitionLimits(max_problems=10))
-    assert len(raised.value.problems) == 10
+    assert len(raised.value.errors) == 10

@@ -7,7 +7,7 @@ from citadel_common.settings.llm import EndpointSettings
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage
-from citadel_orchestration.llm.refusals import LlmBusy, error_in, refusal, seconds_of
+from citadel_orchestration.llm.refusals import error_in, refusal, seconds_of
 from citadel_orchestration.llm.transcript import Transcript
 
 SETTINGS = EndpointSettings(url="http://gpu1", model="llama")
@@ -132,7 +132,7 @@ class TestRefusals:
 
     def test_when_to_come_back(self):
         busy = refusal("it", 503, b"", "3")
-        assert isinstance(busy, LlmBusy)
+        assert isinstance(busy, LlmUnavailable)
         assert busy.retry_after == 3
 
     @pytest.mark.parametrize(

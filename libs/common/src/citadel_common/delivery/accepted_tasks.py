@@ -1,11 +1,12 @@
-"""Accepted tasks: the record of what the API answered with 202, until its result is stored.
+"""Accepted tasks: those that the API answered with 202 and whose result is not stored yet.
 
-A message can be lost where the broker hands it over (a worker killed between pop and note). The record holds
-all that is needed to publish it again; a lease says who runs it. Duplicates that this makes are dropped at
-start: `claim` grants a task to one worker at a time, and to none once it has finished.
+A message can be lost while the broker hands it over: a worker is killed after Redis' pop and before kombu's note.
+So each accepted task is stored with all that is needed to publish it again, and a lease says who runs it. Publishing
+again can make duplicates; they are dropped at their start, because `claim` grants a task to one worker at a time, and
+to none once the task has finished.
 
-The record is a hash of messages, a sorted set of the times at which each is looked at next, a hash of
-leases, and for each traced task a key with its place in the trace.
+Redis holds a hash of messages, a sorted set of the times at which each is looked at next, a hash of leases, and for
+each traced task a key with its trace context.
 """
 
 import re
@@ -28,20 +29,20 @@ MESSAGES = "citadel:accepted"
 DUE = "citadel:accepted:due"
 LEASES = "citadel:accepted:leases"
 TRACE_PREFIX = "citadel:accepted:trace:"
-"""Of the keys with a task's trace context, beside its message: older workers take no more fields in that."""
+"""Prefix of the keys with a task's trace context. It is not in the message, whose fields older workers check."""
 TRACE_KEPT = 24 * 3600
-"""Seconds after which a task that has still not ended is no longer part of its trace."""
+"""Seconds that a task's trace context is kept; a task that ends later is not part of its trace."""
 HEADER = "citadel_accepted"
 MOST_DOUBLINGS = 30
 
 ClaimResult = Literal["run", "busy", "finished"]
 State = Literal["known", "ended", "lost"]
-"""Of a task that was accepted: here, its result stored, or neither, because Redis was emptied."""
+"""State of an accepted task: stored here, ended with a stored result, or lost because Redis was emptied."""
 
 RESULT_PREFIX = "celery-task-meta-"
-"""Celery's prefix of the keys of results."""
+"""Celery's prefix of result keys."""
 RESULT_HEAD = 48
-"""Bytes at the head of a result in which its state stands: the vectors behind it are not read for it."""
+"""Bytes at the head of a result that hold its state; the vectors behind them need not be read."""
 _FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
 _STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
 
@@ -80,15 +81,15 @@ return 1
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMessage:
-    """All that is needed to publish a task again.
+    """A message that publishes an accepted task.
 
     Attributes:
-        task_id: Its id, kept when published again.
+        task_id: The task's id, the same each time it is published.
         name: Registered name.
         kwargs: Arguments.
         priority: Lane.
-        looks: How often it was published again.
-        trace: Trace context of the request that was answered with 202; empty where that is not traced.
+        looks: Number of times that it was published again.
+        trace: Trace context of the request that was answered with 202; empty if that request is not traced.
     """
 
     task_id: str
@@ -99,17 +100,17 @@ class TaskMessage:
     trace: Carrier = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """The stored form, without the trace."""
+        """Return the stored form, without the trace."""
         return orjson.dumps({"name": self.name, "kwargs": self.kwargs, "priority": self.priority, "looks": self.looks})
 
     @classmethod
     def from_json(cls, task_id: str, stored: bytes) -> "TaskMessage":
-        """From the stored form."""
+        """Return the message of a stored form."""
         return cls(task_id=task_id, **orjson.loads(stored))
 
 
 class AcceptedTasks:
-    """The record; `client` is a client of the result store."""
+    """The store of accepted tasks; `client` is a client of the result store."""
 
     def __init__(self, client: "Redis", settings: AcceptedSettings | None = None) -> None:
         self._client = client
@@ -119,7 +120,7 @@ class AcceptedTasks:
         self._postpone_script = client.register_script(_POSTPONE)
 
     def add(self, message: TaskMessage) -> None:
-        """Records a task before it is published."""
+        """Store a task, before its message is published."""
         pipe = self._client.pipeline()
         pipe.hset(MESSAGES, message.task_id, message.to_json())
         pipe.zadd(DUE, {message.task_id: time.time() + self._settings.first_look})
@@ -128,12 +129,13 @@ class AcceptedTasks:
         pipe.execute()
 
     def exists(self, task_id: str) -> bool:
-        """Whether the task is accepted and has not finished."""
+        """Return whether the task is accepted and has not finished."""
         return bool(self._client.hexists(MESSAGES, task_id))
 
     def states(self, task_ids: Sequence[str]) -> dict[str, State]:
-        """What became of accepted tasks; each one's record is read before its result, which is stored first."""
+        """Return the state of each task by its id."""
         pipe = self._client.pipeline(transaction=False)
+        # The message is read before the result: a worker stores the result first, so no task looks lost in between.
         for task_id in task_ids:
             pipe.hexists(MESSAGES, task_id)
             pipe.getrange(RESULT_PREFIX + task_id, 0, RESULT_HEAD)
@@ -144,12 +146,12 @@ class AcceptedTasks:
         }
 
     def claim(self, task_id: str, worker: str, *, redelivered: bool) -> ClaimResult:
-        """Takes the lease, unless the task has finished or somebody, this worker included, runs it.
+        """Take the lease, unless the task has finished or a worker, this one included, runs it.
 
         Args:
-            task_id: The task.
-            worker: Who asks.
-            redelivered: The broker took the message from a worker that died, so its lease no longer counts.
+            task_id: The task's id.
+            worker: Id of the worker that asks.
+            redelivered: Whether the message comes from a dead worker, whose lease then no longer counts.
         """
         answer: Any = self._claim_script(
             keys=[MESSAGES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), self._settings.lease]
@@ -158,16 +160,16 @@ class AcceptedTasks:
         return decoded
 
     def renew(self, task_ids: list[str], worker: str) -> None:
-        """Extends the leases of tasks that this worker runs; one just finished or released gets none."""
+        """Extend the leases of tasks that this worker runs; a task just finished or released gets no lease."""
         expiry = time.time() + self._settings.lease
         self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
 
     def release(self, task_id: str) -> None:
-        """Gives up the lease of a task that was handed back or will be retried."""
+        """Give up the lease of a task that was handed back or will be retried."""
         self._client.hdel(LEASES, task_id)
 
     def finish(self, task_id: str) -> None:
-        """Removes a task whose result is stored."""
+        """Remove a task whose result is stored."""
         pipe = self._client.pipeline()
         pipe.hdel(MESSAGES, task_id)
         pipe.hdel(LEASES, task_id)
@@ -176,7 +178,7 @@ class AcceptedTasks:
         pipe.execute()
 
     def take_due(self, limit: int = 100) -> list[TaskMessage]:
-        """Tasks that nobody has run in time; each is looked at again after a longer wait."""
+        """Return tasks that no worker has run in time; each is due again after a longer wait."""
         now = time.time()
         due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
         found = []
@@ -203,7 +205,7 @@ class AcceptedTasks:
 
 
 def _is_final(head: bytes) -> bool:
-    """Whether a stored result, of which this is the head, is the last that its task will have."""
+    """Return whether a stored result with this head is the last that its task will have."""
     state = _STATE.match(head)
     return state is not None and state[1] in _FINAL
 

@@ -1,4 +1,4 @@
-"""What the list of dead letters knows of each: its head, its place, and which ones a filter lets through."""
+"""The index of dead letters: heads, positions, filters and pages."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ SHOWN = 500
 
 
 def strict_json(content: dict[str, Any]) -> bytes:
-    """As strict JSON; what that cannot say (lone surrogates, integers beyond 64 bits) is approximated."""
+    """Return strict JSON; what it cannot express (lone surrogates, integers beyond 64 bits) is approximated."""
     try:
         return orjson.dumps(content, default=str)
     except TypeError:
@@ -23,11 +23,11 @@ def strict_json(content: dict[str, Any]) -> bytes:
 
 
 class Position(NamedTuple):
-    """A place in the index, which is sorted by time and then by id; the newest is the greatest.
+    """A position in the index, which is sorted by time and then by id; the newest is the greatest.
 
     Attributes:
         at: Seconds since the epoch.
-        id: The letter's id in UTF-8, in whose order Redis sorts equal times.
+        id: The dead letter's id in UTF-8, because Redis sorts equal times by bytes.
     """
 
     at: float
@@ -35,19 +35,19 @@ class Position(NamedTuple):
 
     @property
     def cursor(self) -> str:
-        """As text for clients."""
+        """Return the position as an opaque text for clients."""
         return base64.urlsafe_b64encode(f"{self.at!r}:".encode() + self.id).decode()
 
     @classmethod
     def parse(cls, cursor: str) -> "Position":
-        """From a client.
+        """Return the position of a client's cursor.
 
         Raises:
-            InvalidInput: It is no cursor.
+            InvalidInput: The text is not a cursor.
         """
         try:
-            at, _, letter_id = base64.urlsafe_b64decode(cursor.encode()).partition(b":")
-            return cls(at=float(at), id=letter_id)
+            at, _, dead_letter_id = base64.urlsafe_b64decode(cursor.encode()).partition(b":")
+            return cls(at=float(at), id=dead_letter_id)
         except (ValueError, binascii.Error):
             raise InvalidInput.at("cursor", "is not one that a page of this list gave") from None
 
@@ -57,10 +57,12 @@ START = Position(at=float("inf"), id=b"")
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterHead:
-    """What lists show of a letter; `attempts` are entries of its history, times are seconds since the epoch.
+    """The part of a dead letter that lists show.
 
     Attributes:
-        requeueable: Whether it is a task, and no message that could not be decoded.
+        at: Seconds since the epoch.
+        attempts: Number of entries in its history.
+        requeueable: Whether it is a task, as opposed to a message that could not be decoded.
     """
 
     id: str
@@ -76,36 +78,36 @@ class DeadLetterHead:
 
     @property
     def kind(self) -> str:
-        """The name under which it is counted."""
+        """Return the name under which it is counted."""
         return f"{self.queue}\x1f{self.code}"
 
     @property
     def position(self) -> Position:
-        """Its place in the index."""
+        """Return its position in the index."""
         return Position(at=self.at, id=self.id.encode())
 
     def to_json(self) -> bytes:
-        """The stored form, without the id."""
+        """Return the stored form, without the id."""
         return strict_json({name: value for name, value in vars(self).items() if name != "id"})
 
     @classmethod
-    def parse(cls, letter_id: str, stored: bytes) -> "DeadLetterHead":
-        """From the stored form; fields of later versions are ignored."""
+    def parse(cls, dead_letter_id: str, stored: bytes) -> "DeadLetterHead":
+        """Return the head of a stored form; fields of later versions are ignored."""
         known = cls.__dataclass_fields__
-        return cls(id=letter_id, **{name: value for name, value in orjson.loads(stored).items() if name in known})
+        return cls(id=dead_letter_id, **{name: value for name, value in orjson.loads(stored).items() if name in known})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterFilter:
-    """Which letters are meant; what is None lets everything through.
+    """A filter of dead letters; a field that is None lets everything through.
 
     Attributes:
-        queue: Where they came from.
+        queue: Queue that they came from.
         task: Their registered name.
         code: Their error code.
-        since: Put aside at or after this time, seconds since the epoch.
-        until: Put aside before this time.
-        error: Part of the error message, in any case.
+        since: Earliest time, in seconds since the epoch; included.
+        until: Latest time; excluded.
+        error: Part of the error message; case is ignored.
     """
 
     queue: str | None = None
@@ -117,16 +119,16 @@ class DeadLetterFilter:
 
     @property
     def names_some(self) -> bool:
-        """Whether it leaves anything out."""
+        """Return whether the filter has any condition."""
         return any(value is not None for value in vars(self).values())
 
     @property
     def start(self) -> Position:
-        """The place before the newest letter that may fit."""
+        """Return the position before the newest dead letter that may fit."""
         return START if self.until is None else Position(at=self.until, id=b"")
 
     def fits(self, head: DeadLetterHead) -> bool:
-        """Whether the letter is meant; its time is seen to by where the walk begins and ends."""
+        """Return whether a dead letter fits, but for its time: the walk's start and end bound that."""
         wanted = ((self.queue, head.queue), (self.task, head.task), (self.code, head.code))
         if any(asked is not None and asked != has for asked, has in wanted):
             return False
@@ -134,7 +136,7 @@ class DeadLetterFilter:
 
 
 class DeadLetterPage(NamedTuple):
-    """Some letters, and where to go on; None at the end."""
+    """Some dead letters, and the cursor of the next page; None at the end."""
 
     heads: list[DeadLetterHead]
     cursor: str | None

@@ -1,8 +1,8 @@
-"""Dead letters: tasks and messages that will not be tried again, kept with all that is needed to look and retry.
+"""Dead letters: tasks and messages that will not be tried again, kept with all that an operator needs.
 
-In the results store: a hash of the letters, a hash of their heads (what lists show and filters ask for, so that
-neither reads arguments), a sorted set of their times, and a hash of how many there are by queue and code. A script
-changes all four at once. Lists walk the sorted set from the newest, a bounded number of heads at a time.
+The results store has a hash of the dead letters, a hash of their heads (so that lists and filters read no arguments),
+a sorted set of their times, and a hash of their number by queue and code. One script changes all four. Lists walk the
+sorted set from the newest, a bounded number of heads at a time.
 """
 
 import time
@@ -23,26 +23,26 @@ from citadel_common.delivery.dead_letter_index import (
     Position,
     strict_json,
 )
-from citadel_common.errors import Conflict
+from citadel_common.errors import CitadelError, Conflict
 
 if TYPE_CHECKING:
     from redis import Redis
 
-LETTERS = "citadel:dead-letters"
+DEAD_LETTERS = "citadel:dead-letters"
 HEADS = "citadel:dead-letters:heads"
 INDEX = "citadel:dead-letters:by-time"
 COUNTS = "citadel:dead-letters:counts"
 CLAIM_PREFIX = "citadel:dead-letters:claim:"
-KEYS = (LETTERS, HEADS, INDEX, COUNTS)
+KEYS = (DEAD_LETTERS, HEADS, INDEX, COUNTS)
 HISTORY_HEADER = "citadel_history"
 """Message header: the earlier attempts, see `DeadLetter.history`."""
 HISTORY_LENGTH = 10
 EXPIRED_AT_ADD = 100
 CHUNK = 500
 MOST_EXAMINED = 2000
-"""Heads that one page looks at."""
+"""Most heads that one page examines."""
 CLAIM_MS = 60_000
-"""Milliseconds one operator's claim lasts, should its process die with it."""
+"""Milliseconds after which the claim of an operator whose process died lapses."""
 
 _FORGET = """
 local function forget(id)
@@ -83,24 +83,25 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """One task or message put aside.
+    """A task or message that will not be tried again.
 
     Attributes:
-        id: The task's id, or a new one for what has none.
-        queue: Where it came from.
+        id: The task's id; a new one for a message without an id.
+        queue: Queue that it came from.
         task: Registered name; None for what could not be decoded.
         args: Positional arguments.
         kwargs: Named arguments.
-        priority: Of its message: the lane; None where it had none.
-        headers: Of its message, those that count when it is published again.
+        priority: The message's priority, which is its lane; None if it had none.
+        headers: Those headers of the message that it is published with again.
         options: Celery's canvas around it (callbacks, chain, chord, group, parents), by `send_task`'s names.
         code: Error code.
         error: Error message.
-        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`.
-        deliveries: How often the broker handed it out.
-        raw: What could not be decoded, its start, as text; None for a task.
-        raw_base64: The same as bytes, and more of them.
-        raw_bytes: How many bytes it had in all.
+        failure: The error as data; empty in letters of older versions.
+        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`, and what else is known.
+        deliveries: Number of times that the broker handed it out.
+        raw: The start of a message that could not be decoded, as text; None for a task.
+        raw_base64: More of that message, as bytes in base64.
+        raw_bytes: Length of that message in bytes.
         at: Seconds since the epoch.
     """
 
@@ -114,6 +115,7 @@ class DeadLetter:
     options: dict[str, Any] = field(default_factory=dict)
     code: str
     error: str
+    failure: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     deliveries: int = 1
     raw: str | None = None
@@ -138,12 +140,17 @@ class DeadLetter:
         )
 
 
+def failure_of(error: CitadelError) -> dict[str, Any]:
+    """Return the fields of a letter that tell its error."""
+    return {"code": error.code, "error": error.message, "failure": error.data.model_dump()}
+
+
 class DeadLetters:
     """The store of dead letters.
 
     Args:
         client: Client of the result store.
-        ttl: Seconds a letter is kept.
+        ttl: Seconds that a dead letter is kept.
     """
 
     def __init__(self, client: "Redis", *, ttl: int) -> None:
@@ -153,29 +160,32 @@ class DeadLetters:
         self._remove: Any = client.register_script(_REMOVE)
         self._release: Any = client.register_script(_RELEASE)
 
-    def add(self, letter: DeadLetter) -> None:
-        """Stores a letter; one of the same id is replaced. Some letters past their time go."""
-        head = letter.head
-        self._add(keys=KEYS, args=[letter.id, strict_json(asdict(letter)), head.to_json(), repr(letter.at), head.kind])
+    def add(self, dead_letter: DeadLetter) -> None:
+        """Store a dead letter, in place of one with the same id, and remove some that are past their time."""
+        head = dead_letter.head
+        self._add(
+            keys=KEYS,
+            args=[dead_letter.id, strict_json(asdict(dead_letter)), head.to_json(), repr(dead_letter.at), head.kind],
+        )
         self.expire(EXPIRED_AT_ADD)
 
-    def get(self, letter_id: str) -> DeadLetter | None:
-        """The letter of that id."""
-        stored: Any = self._client.hget(LETTERS, letter_id)
+    def get(self, dead_letter_id: str) -> DeadLetter | None:
+        """Return the dead letter of that id."""
+        stored: Any = self._client.hget(DEAD_LETTERS, dead_letter_id)
         return None if stored is None else _parsed(stored)
 
     def newest(self, limit: int = 100) -> Iterator[DeadLetter]:
-        """Letters, newest first."""
+        """Yield dead letters, newest first."""
         ids: Any = self._client.zrange(INDEX, 0, limit - 1, desc=True)
-        for stored in self._client.hmget(LETTERS, ids) if ids else []:
+        for stored in self._client.hmget(DEAD_LETTERS, ids) if ids else []:
             if stored is not None:
                 yield _parsed(stored)
 
     def page(self, where: DeadLetterFilter, *, cursor: str | None = None, limit: int = 50) -> DeadLetterPage:
-        """Heads of the letters that fit, newest first.
+        """Return the heads of the dead letters that fit, newest first.
 
-        It looks at `MOST_EXAMINED` letters at most, so a page may hold fewer than there are, none even; while it
-        has a cursor there may be more.
+        At most `MOST_EXAMINED` heads are examined, so a page may hold fewer than `limit`, or none. While a page has a
+        cursor there may be more.
 
         Raises:
             InvalidInput: The cursor is not one that a page gave.
@@ -190,44 +200,44 @@ class DeadLetters:
         return DeadLetterPage(heads=found, cursor=None)
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of dead letters."""
         return int(self._client.zcard(INDEX))
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How many there are by (queue, code); as many entries as there are such pairs."""
+        """Return the number of dead letters by (queue, code)."""
         return parse_counts(self._client.hgetall(COUNTS))
 
-    def drop(self, letter_ids: Sequence[str]) -> int:
-        """Removes letters for good; how many there were."""
-        pairs = [part for letter_id in letter_ids for part in (letter_id, "")]
+    def drop(self, dead_letter_ids: Sequence[str]) -> int:
+        """Remove dead letters; return how many there were."""
+        pairs = [part for dead_letter_id in dead_letter_ids for part in (dead_letter_id, "")]
         return int(self._remove(keys=KEYS, args=pairs)) if pairs else 0
 
-    def settle(self, letter: DeadLetter) -> None:
-        """Removes a letter that was published again, unless a newer one has taken its place."""
-        self._remove(keys=KEYS, args=[letter.id, repr(letter.at)])
+    def settle(self, dead_letter: DeadLetter) -> None:
+        """Remove a dead letter that was published again, unless a newer one has taken its place."""
+        self._remove(keys=KEYS, args=[dead_letter.id, repr(dead_letter.at)])
 
     def expire(self, limit: int) -> int:
-        """Removes letters past their time, the oldest first and at most `limit`; how many."""
+        """Remove at most `limit` dead letters past their time, oldest first; return how many."""
         found: Any = self._client.zrange(INDEX, "-inf", time.time() - self._ttl, byscore=True, offset=0, num=limit)
-        return self.drop([_text(letter_id) for letter_id in found])
+        return self.drop([_text(dead_letter_id) for dead_letter_id in found])
 
     @contextmanager
-    def claimed(self, letter_id: str) -> Iterator[None]:
-        """For as long as the block nobody else may claim the letter.
+    def claimed(self, dead_letter_id: str) -> Iterator[None]:
+        """Hold the claim on a dead letter for as long as the block runs.
 
         Raises:
-            Conflict: Somebody else has claimed it.
+            Conflict: Another operator has claimed it.
         """
-        key, token = CLAIM_PREFIX + letter_id, uuid.uuid4().hex
+        key, token = CLAIM_PREFIX + dead_letter_id, uuid.uuid4().hex
         if not self._client.set(key, token, nx=True, px=CLAIM_MS):
-            raise Conflict(f"dead letter {letter_id!r} is being requeued by somebody else")
+            raise Conflict(f"dead letter {dead_letter_id!r} is being requeued by somebody else")
         try:
             yield
         finally:
             self._release(keys=[key], args=[token])
 
     def _walk(self, position: Position, since: float | None) -> Iterator[DeadLetterHead]:
-        """Heads after the position, newest first, read in chunks."""
+        """Yield the heads after the position, newest first; they are read in chunks."""
         while entries := self._after(position, "-inf" if since is None else since):
             stored: Any = self._client.hmget(HEADS, [entry.id for entry in entries])
             for entry, head in zip(entries, stored, strict=True):
@@ -236,7 +246,7 @@ class DeadLetters:
             position = entries[-1]
 
     def _after(self, position: Position, bottom: float | str) -> list[Position]:
-        """The next entries of the index; where many have the same time, those already seen are passed over."""
+        """Return the next entries of the index; among entries of the same time, those already seen are skipped."""
         offset = 0
         while True:
             rows: Any = self._client.zrange(
@@ -249,7 +259,7 @@ class DeadLetters:
 
 
 def parse_counts(stored: Any) -> dict[tuple[str, str], int]:
-    """The content of `COUNTS` by (queue, code)."""
+    """Return the content of `COUNTS` by (queue, code)."""
     found = {}
     for name, count in stored.items():
         queue, _, code = _text(name).partition("\x1f")
@@ -258,7 +268,7 @@ def parse_counts(stored: Any) -> dict[tuple[str, str], int]:
 
 
 def _parsed(stored: bytes | str) -> DeadLetter:
-    """A stored letter; fields of later versions are ignored."""
+    """Return the dead letter of a stored form; fields of later versions are ignored."""
     known = DeadLetter.__dataclass_fields__
     return DeadLetter(**{name: value for name, value in orjson.loads(stored).items() if name in known})
 

@@ -1,8 +1,8 @@
-"""The record of messages that are taken and not yet done, with fewer round trips than kombu's own.
+"""Messages that a worker has taken and not acknowledged yet, kept with fewer round trips than kombu needs.
 
-Kombu forgets each message that is done by itself. Here those of the last few milliseconds are forgotten together,
-or along with the note of the next message. A worker killed in between leaves finished tasks to be delivered once
-more, as one killed an instant before its acknowledgement always did.
+Kombu removes each acknowledged message with a command of its own. Here those of the last few milliseconds are removed
+together, or with the command that adds the next message. A worker killed in between leaves finished tasks to be
+delivered once more, which any at-least-once queue may do.
 """
 
 import time
@@ -28,13 +28,13 @@ if ARGV[taken] then
   redis.call('HSET', KEYS[1], ARGV[taken], ARGV[taken + 2])
 end
 """
-"""Forgets messages that are done, and notes one that was taken: one command, which costs half of a pipeline."""
+"""Removes acknowledged messages and adds one that was taken. One command costs half of what a pipeline costs."""
 LONGEST_WAIT = 0.05
-"""Seconds until a message that is done is forgotten."""
+"""Most seconds until an acknowledged message is removed."""
 
 
 class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
-    """Kombu's interface; all of it is called from the consumer's thread."""
+    """Kombu's `QoS` of one channel. Only the consumer's thread calls it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,14 +43,14 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
         self._script: Any = Script(self.channel.client, _NOTE)
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Notes a message that was taken, and forgets what is done."""
+        """Add a message that was taken."""
         info = message.delivery_info
         entry = serializer.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001  (kombu's form)
         self._note(delivery_tag, time.time(), entry)
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Notes that a message is done."""
+        """Acknowledge a message; it is removed within `LONGEST_WAIT`."""
         self._done.append(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
         loop = get_event_loop()
@@ -61,7 +61,7 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
             loop.call_later(LONGEST_WAIT, self._on_timer)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Gives back what is not done, when the channel closes."""
+        """Give back what is not acknowledged, when the channel closes."""
         self._forget_done()
         super().restore_unacked_once(stderr)
 

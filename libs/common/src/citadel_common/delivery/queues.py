@@ -1,6 +1,6 @@
-"""The state of the queues, as the broker's Redis tells it: ready and unacked messages, and who serves them.
+"""The state of the queues in the broker's Redis: ready and unacknowledged messages, and their workers.
 
-A reading is a fixed number of commands, whatever waits; it fits a pipeline of either colour.
+A query takes a fixed number of commands, however many messages wait. Its commands fit a sync or async pipeline.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
-"""Message header: seconds since the epoch at which a producer of Citadel's sent it."""
+"""Message header: when Citadel's producer sent the message, in seconds since the epoch."""
 _SEPARATOR = "\x06\x16"
 _STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
 LANES = ("interactive", "standard", "batch", "batch")
-"""The lane of each of the four lists that Kombu keeps per queue."""
+"""The lanes of the four lists that kombu keeps per queue."""
 
 
 def lists_of(queue: Queue) -> list[str]:
-    """The Redis lists of a queue, from the highest priority to the lowest."""
+    """Return the Redis lists of a queue, from the highest priority to the lowest."""
     return [queue.value + step for step in _STEPS]
 
 
 def by_lane(lengths: Sequence[int]) -> dict[str, int]:
-    """The lengths of a queue's lists as messages per lane."""
+    """Return messages per lane from the lengths of a queue's lists."""
     lanes = dict.fromkeys(LANES, 0)
     for lane, length in zip(LANES, lengths, strict=True):
         lanes[lane] += length
@@ -36,10 +36,10 @@ class QueueState:
     """One queue at one moment.
 
     Attributes:
-        queue: Which.
+        queue: The queue.
         lanes: Ready messages by lane.
-        unacked: Messages that workers hold, dead ones' included until peers give them back.
-        workers: The last heartbeats of the live workers.
+        unacked: Messages that workers hold. Those of dead workers count until peers reclaim them.
+        workers: Last heartbeats of the live workers.
     """
 
     queue: Queue
@@ -49,15 +49,15 @@ class QueueState:
 
     @property
     def ready(self) -> int:
-        """Messages that wait to be taken."""
+        """Return the number of messages that wait to be taken."""
         return sum(self.lanes.values())
 
 
 class QueueStateQuery:
-    """What to ask of the broker for the state of every queue, and what the answers mean.
+    """The commands that read the state of every queue, and the reading of their replies.
 
     Args:
-        beats: The register of heartbeats, dead workers' included.
+        beats: Heartbeats in the worker registry, those of dead workers included.
         dead_after: Seconds of silence after which a worker counts as gone.
     """
 
@@ -66,7 +66,7 @@ class QueueStateQuery:
         self._dead_after = dead_after
 
     def ask(self, pipe: Any) -> None:
-        """Adds the commands to a pipeline."""
+        """Add the commands to a pipeline."""
         for queue in Queue:
             for name in lists_of(queue):
                 pipe.llen(name)
@@ -74,7 +74,7 @@ class QueueStateQuery:
             pipe.hlen(held_message_keys(beat.id)["unacked_key"])
 
     def answer(self, replies: Sequence[int]) -> list[QueueState]:
-        """The queues' states, from the replies to those commands."""
+        """Return the queues' states from the replies to those commands."""
         count = len(_STEPS)
         held = replies[count * len(Queue) :]
         return [

@@ -1,4 +1,8 @@
-"""Gives back to the queue what dead workers held; runs in every worker, needs no leader."""
+"""Redelivery: messages of dead workers go back to their queue, and redeliveries are counted.
+
+Every worker reclaims; there is no leader. Celery does not count redeliveries: a killed worker's message comes back
+with the same retry count each time. First deliveries cost nothing; only redelivered messages are counted.
+"""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,11 +24,11 @@ if TYPE_CHECKING:
 
 PREFIX = "citadel:deliveries:"
 KEPT = 24 * 3600
-"""Seconds a count is kept after the last delivery."""
+"""Seconds that a count is kept after the last delivery."""
 
 
 def count_delivery(client: "Redis", task_id: str, *, redelivered: bool) -> int:
-    """How often the task was delivered, this time included."""
+    """Return how often the task was delivered, this time included."""
     if not redelivered:
         return 1
     pipe = client.pipeline()
@@ -35,7 +39,7 @@ def count_delivery(client: "Redis", task_id: str, *, redelivered: bool) -> int:
 
 
 def forgive_delivery(client: "Redis", task_id: str) -> None:
-    """Takes a delivery back: the task was handed back politely, its worker did not die."""
+    """Take a delivery off the count: the task was handed back, its worker did not die."""
     pipe = client.pipeline()
     pipe.decr(PREFIX + task_id)
     pipe.expire(PREFIX + task_id, KEPT)
@@ -46,43 +50,43 @@ log = structlog.get_logger(__name__)
 
 
 class Reclaimer:
-    """Finds dead workers and restores their unacknowledged messages.
+    """Finds dead workers and gives their unacknowledged messages back to the queue.
 
-    A worker that could not reach Redis must not judge others by heartbeats from before the outage: the
-    silence rule counts only after this one has seen Redis without a break for `dead_after` seconds.
+    A worker that could not reach Redis must not judge others by heartbeats from before the outage. So silence means
+    death only after this worker has reached Redis without a break for `dead_after` seconds.
     """
 
     def __init__(self, app: "Celery", client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
         self._app = app
         self._client = client
-        self._presence = WorkerRegistry(client)
+        self._registry = WorkerRegistry(client)
         self._metrics = metrics
         self._dead_after = dead_after
         self._connected_since: float | None = None
 
     def lost_connection(self) -> None:
-        """Tells that Redis could not be reached."""
+        """Note that Redis could not be reached."""
         self._connected_since = None
 
     def reclaim(self, *, own_id: str) -> int:
-        """Restores the messages of every dead worker but oneself; how many."""
+        """Give back the messages of every dead worker but `own_id`; return how many."""
         now = time.monotonic()
         self._connected_since = self._connected_since or now
         seen_long_enough = now - self._connected_since >= self._dead_after
         silence = self._dead_after if seen_long_enough else float("inf")
-        dead = [beat.id for beat in self._presence.all() if beat.id != own_id and beat.is_dead(dead_after=silence)]
+        dead = [beat.id for beat in self._registry.all() if beat.id != own_id and beat.is_dead(dead_after=silence)]
         return sum(self._bury(worker_id) for worker_id in dead)
 
     def _bury(self, worker_id: str) -> int:
         restored = self._restore(worker_id)
-        self._presence.forget(worker_id)
+        self._registry.forget(worker_id)
         if restored:
             self._metrics.count(names.RECLAIMED, restored)
             log.warning("dead_workers_tasks_returned", worker=worker_id, messages=restored)
         return restored
 
     def _restore(self, worker_id: str) -> int:
-        """Each message moves in one transaction, so that two reapers at once restore it once."""
+        """Give back one worker's messages; return how many."""
         keys = held_message_keys(worker_id)
         held: list[Any] = self._client.hkeys(keys["unacked_key"])
         tags = [tag.decode() for tag in held]
@@ -91,6 +95,7 @@ class Reclaimer:
         options: dict[str, Any] = dict(self._app.conf.broker_transport_options) | keys | {"dead_holder": worker_id}
         with Connection(self._app.conf.broker_url, transport_options=options) as connection:
             channel = connection.default_channel
+            # kombu moves each message in one transaction, so two peers that reclaim at once restore it once
             for tag in tags:
                 channel.qos.restore_by_tag(tag)
         self._client.delete(keys["unacked_index_key"], keys["unacked_mutex_key"])

@@ -1,4 +1,4 @@
-"""Requeues dead letters: each is published again as it was, by one operator at a time."""
+"""Requeueing of dead letters: each is published again as it was, by one operator at a time."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,14 @@ __all__ = ["RESULT_PREFIX", "Requeue"]
 
 log = structlog.get_logger(__name__)
 _CLEAR = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-"""Removes the old result, and none that the task has had since."""
+"""Removes the failed result, unless the task has stored another one since."""
 
 
 class Requeue:
     """Publishes dead letters again.
 
-    A letter leaves the store only once its message is on the queue, so none is lost; an operator's process that
-    dies in between leaves a letter that can be requeued a second time when its claim has lapsed.
+    A dead letter leaves the store only after its message is on the queue, so none is lost. If an operator's process
+    dies in between, the dead letter can be requeued again once its claim has lapsed.
 
     Args:
         app: Celery app of a producer.
@@ -38,91 +38,97 @@ class Requeue:
         client: Client of the results store.
     """
 
-    def __init__(self, app: "Celery", letters: DeadLetters, client: "Redis") -> None:
+    def __init__(self, app: "Celery", dead_letters: DeadLetters, client: "Redis") -> None:
         self._app = app
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._client = client
         self._accepted = AcceptedTasks(client)
         self._clear: Any = client.register_script(_CLEAR)
 
-    def requeue(self, letter_id: str) -> DeadLetter:
-        """Publishes a letter's task with its id, arguments, lane and headers; its failed result goes.
+    def requeue(self, dead_letter_id: str) -> DeadLetter:
+        """Publish the task of a dead letter with its id, arguments, lane and headers; remove its failed result.
 
-        Deliveries and retries begin anew; nobody waits any more, so it has no deadline.
+        Deliveries and retries are counted anew. The task has no deadline, since nobody waits for it any more.
 
         Raises:
-            NotFound: There is no such letter.
-            Conflict: It is no task, its arguments are no longer valid, or somebody else is at it.
-            StoreUnavailable: It could not be published; the letter is still there.
+            NotFound: There is no dead letter of that id.
+            Conflict: It is not a task, its arguments are no longer valid, or another operator requeues it.
+            StoreUnavailable: It could not be published; the dead letter is still there.
         """
-        with self._letters.claimed(letter_id):
-            letter = self._letters.get(letter_id)
-            if letter is None:
-                raise NotFound(f"there is no dead letter {letter_id!r}")
-            _check(letter)
-            failed: Any = self._client.get(RESULT_PREFIX + letter.id)
-            self._client.delete(DELIVERIES_PREFIX + letter.id)
-            self._register(letter)
-            self._publish(letter)
-            self._letters.settle(letter)
+        with self._dead_letters.claimed(dead_letter_id):
+            dead_letter = self._dead_letters.get(dead_letter_id)
+            if dead_letter is None:
+                raise NotFound(f"there is no dead letter {dead_letter_id!r}")
+            _check(dead_letter)
+            failed: Any = self._client.get(RESULT_PREFIX + dead_letter.id)
+            self._client.delete(DELIVERIES_PREFIX + dead_letter.id)
+            self._register(dead_letter)
+            self._publish(dead_letter)
+            self._dead_letters.settle(dead_letter)
             if failed is not None:
-                self._clear(keys=[RESULT_PREFIX + letter.id], args=[failed])
-        log.info("dead_letter_requeued", id=letter.id, task=letter.task, queue=letter.queue)
-        return letter
+                self._clear(keys=[RESULT_PREFIX + dead_letter.id], args=[failed])
+        log.info("dead_letter_requeued", id=dead_letter.id, task=dead_letter.task, queue=dead_letter.queue)
+        return dead_letter
 
-    def _register(self, letter: DeadLetter) -> None:
-        """Records an accepted task anew: from here on the workers see to it that it is run."""
-        if not letter.headers.get(ACCEPTED_HEADER):
+    def _register(self, dead_letter: DeadLetter) -> None:
+        """Store an accepted task anew, so that the workers publish it again if its message is lost."""
+        if not dead_letter.headers.get(ACCEPTED_HEADER):
             return
-        if self._accepted.exists(letter.id):
-            raise Conflict(f"the task of dead letter {letter.id!r} has not ended yet; try again in a moment")
-        fields = _spec_of(letter).payload.model_fields
-        kwargs = dict(zip(fields, letter.args, strict=False)) | letter.kwargs
-        priority = letter.priority or 0
-        trace = tracing.carrier_in(letter.headers)
+        if self._accepted.exists(dead_letter.id):
+            raise Conflict(f"the task of dead letter {dead_letter.id!r} has not ended yet; try again in a moment")
+        fields = _spec_of(dead_letter).payload.model_fields
+        kwargs = dict(zip(fields, dead_letter.args, strict=False)) | dead_letter.kwargs
+        priority = dead_letter.priority or 0
+        trace = tracing.carrier_in(dead_letter.headers)
         self._accepted.add(
-            TaskMessage(task_id=letter.id, name=str(letter.task), kwargs=kwargs, priority=priority, trace=trace)
+            TaskMessage(
+                task_id=dead_letter.id, name=str(dead_letter.task), kwargs=kwargs, priority=priority, trace=trace
+            )
         )
 
-    def _publish(self, letter: DeadLetter) -> None:
-        """As part of the task's trace, to which the operator's request is linked."""
-        tracing.link(tracing.current_span(), tracing.span_context_of(letter.headers))
-        with tracing.continuing(letter.headers):
-            self._send(letter)
+    def _publish(self, dead_letter: DeadLetter) -> None:
+        """Publish within the task's trace, and link the operator's request to it."""
+        tracing.link(tracing.current_span(), tracing.span_context_of(dead_letter.headers))
+        with tracing.continuing(dead_letter.headers):
+            self._send(dead_letter)
 
-    def _send(self, letter: DeadLetter) -> None:
+    def _send(self, dead_letter: DeadLetter) -> None:
         try:
             self._app.send_task(
-                letter.task,
-                args=letter.args,
-                kwargs=letter.kwargs,
-                task_id=letter.id,
-                queue=letter.queue,
-                priority=letter.priority or 0,
-                headers=letter.headers | {HISTORY_HEADER: letter.history},
-                **letter.options,
+                dead_letter.task,
+                args=dead_letter.args,
+                kwargs=dead_letter.kwargs,
+                task_id=dead_letter.id,
+                queue=dead_letter.queue,
+                priority=dead_letter.priority or 0,
+                headers=dead_letter.headers | {HISTORY_HEADER: dead_letter.history},
+                **dead_letter.options,
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            # what a foreign message said of callbacks or a chain, which only Celery looks into
-            raise Conflict(f"dead letter {letter.id!r} cannot be published: {type(error).__name__}") from error
+            # Celery alone reads the callbacks and the chain of a message, and those of a foreign one may be anything
+            raise Conflict(f"dead letter {dead_letter.id!r} cannot be published: {type(error).__name__}") from error
         except (*ERRORS, OperationalError) as error:
-            if not letter.headers.get(ACCEPTED_HEADER):
+            if not dead_letter.headers.get(ACCEPTED_HEADER):
                 raise StoreUnavailable("the broker does not answer; the dead letter is still there") from error
-            log.warning("requeued_task_not_published", id=letter.id, error=type(error).__name__)
+            log.warning("requeued_task_not_published", id=dead_letter.id, error=type(error).__name__)
 
 
-def _check(letter: DeadLetter) -> None:
-    """Refuses what no worker could run."""
-    if not letter.head.requeueable:
-        raise Conflict(f"dead letter {letter.id!r} is a message that could not be decoded: it can only be dropped")
+def _check(dead_letter: DeadLetter) -> None:
+    """Raise Conflict for a dead letter that no worker could run."""
+    if not dead_letter.head.requeueable:
+        raise Conflict(f"dead letter {dead_letter.id!r} is a message that could not be decoded: it can only be dropped")
     try:
-        parse_payload(_spec_of(letter).payload, letter.args, letter.kwargs)
+        parse_payload(_spec_of(dead_letter).payload, dead_letter.args, dead_letter.kwargs)
     except InvalidInput as error:
-        raise Conflict(f"the arguments of dead letter {letter.id!r} are no longer valid: {error.message}") from None
+        raise Conflict(
+            f"the arguments of dead letter {dead_letter.id!r} are no longer valid: {error.message}"
+        ) from None
 
 
-def _spec_of(letter: DeadLetter) -> Any:
+def _spec_of(dead_letter: DeadLetter) -> Any:
     for spec in TASKS:
-        if spec.name == letter.task:
+        if spec.name == dead_letter.task:
             return spec
-    raise Conflict(f"there is no task {letter.task!r} any more, so dead letter {letter.id!r} cannot be requeued")
+    raise Conflict(
+        f"there is no task {dead_letter.task!r} any more, so dead letter {dead_letter.id!r} cannot be requeued"
+    )

@@ -1,6 +1,7 @@
-"""JSON for task messages and results, by orjson: vectors in results would make the standard library the bottleneck.
+"""JSON of task messages and results, by orjson.
 
-The wire form stays plain JSON, so that any Celery client reads it.
+The standard library would be the bottleneck for results with vectors. The wire form stays plain JSON, which any Celery
+client reads.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from kombu.utils import json as kombu_json
 
 
 def dumps(value: Any) -> str:
-    """JSON text; numpy arrays and orjson fragments are allowed, other types go kombu's way."""
+    """Return JSON text; NumPy arrays and orjson fragments are allowed, kombu encodes other types."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
@@ -20,7 +21,7 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """The value; what strict JSON refuses (lone surrogates, NaN) is left to kombu's reader, then to validation."""
+    """Return the value; kombu reads what strict JSON refuses (lone surrogates, NaN), and validation judges it."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -28,5 +29,5 @@ def loads(text: str | bytes) -> Any:
 
 
 def install() -> None:
-    """Makes this the process's `json` serializer."""
+    """Register this as the process's `json` serializer."""
     register("json", dumps, loads, content_type="application/json", content_encoding="utf-8")

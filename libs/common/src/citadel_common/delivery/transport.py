@@ -1,4 +1,4 @@
-"""Kombu's Redis transport, hardened: a list entry that is no message is put aside instead of ending the consumer."""
+"""Kombu's Redis transport, hardened: a malformed list entry becomes a dead letter instead of ending the consumer."""
 
 import base64
 import binascii
@@ -14,15 +14,15 @@ from citadel_common.timestamps import utc_now
 from citadel_contracts import Lane
 
 MalformedHandler = Callable[[str, bytes, str], None]
-"""Called with the queue, the raw entry and what is wrong with it."""
+"""Called with the queue, the raw entry and the problem."""
 SHORT_LOOK = 0.02
-"""Seconds of one look at the lanes above a batch lane that is left out: it may have room again by then."""
+"""Seconds of one BRPOP that leaves the batch lane out; by then that lane may have room again."""
 ID_LIMIT = 255
-"""Characters in a task's id."""
+"""Most characters in a task's id."""
 
 
 def problem_of(entry: bytes) -> str | None:
-    """Why kombu could not read this list entry; None if it can."""
+    """Return why kombu could not read a list entry, or None if it can."""
     try:
         message = serializer.loads(entry)
     except (ValueError, RecursionError) as error:
@@ -41,7 +41,7 @@ def problem_of(entry: bytes) -> str | None:
 
 
 def task_id_of(entry: bytes) -> str | None:
-    """The id of the task that a malformed entry speaks of, if it does."""
+    """Return the task id that a malformed entry names, or None."""
     try:
         message = serializer.loads(entry)
     except (ValueError, RecursionError):
@@ -52,7 +52,7 @@ def task_id_of(entry: bytes) -> str | None:
 
 
 def is_task_id(value: object) -> TypeGuard[str]:
-    """Whether the stores can keep a task by this id."""
+    """Return whether the stores can keep a task by this id."""
     return isinstance(value, str) and 0 < len(value) <= ID_LIMIT and value.isprintable()
 
 
@@ -72,8 +72,8 @@ def _body_problem(body: Any, encoding: Any) -> str | None:
 class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no types
     """A channel that hands malformed entries to the transport option `on_malformed`, and bounds the batch lane.
 
-    With the option `most_batch` it takes no further message of the batch lane while it holds that many: the
-    credit that is left is for the other lanes, whose latency then does not depend on how many batches queue.
+    While it holds `most_batch` messages of the batch lane (another option), it takes no more of them. The rest of
+    its prefetch is for the other lanes, so that their latency does not depend on the number of queued batches.
     """
 
     QoS = HeldMessages
@@ -85,7 +85,7 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         return base if handler is None else _checked_client(base, handler, self.sep)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """One client per connection pool; kombu builds one for every command, at the price of several commands."""
+        """Return the client of the connection pool; kombu builds one per command, at the price of several."""
         if asynchronous:
             return super()._create_client(asynchronous=True)
         if self._commands is None or self._commands.connection_pool is not self.pool:
@@ -103,7 +103,7 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
             self.priority_steps = all_steps
 
     def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
-        """Kombu's way of giving a message back; the option `dead_holder` names the worker that died with it."""
+        """Give a message back; the option `dead_holder` names the worker that died with it."""
         holder: str | None = self.connection.client.transport_options.get("dead_holder")
         if holder is not None:
             _note_death(payload, holder)
@@ -116,11 +116,11 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
 
 
 class _CheckedSentinelChannel(_CheckedChannel, redis.SentinelChannel):  # type: ignore[misc]
-    """The same for Redis behind Sentinel."""
+    """The same channel for Redis behind Sentinel."""
 
 
 def _note_death(payload: Any, holder: str) -> None:
-    """Adds a worker's death to the history that a task carries along."""
+    """Add a worker's death to the history in a task's headers."""
     headers = payload.get("headers") if isinstance(payload, dict) else None
     if not isinstance(headers, dict):
         return
@@ -158,7 +158,7 @@ class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Makes these the process's transports; their envelopes are read like the bodies, not by the standard library."""
+    """Register these as the process's transports, and read kombu's envelopes with orjson."""
     redis.loads = serializer.loads
     TRANSPORT_ALIASES.update(
         {

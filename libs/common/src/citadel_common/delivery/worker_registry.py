@@ -1,4 +1,4 @@
-"""Heartbeats of workers in the broker's Redis, and the list of the living."""
+"""The worker registry: identities and heartbeats of workers, in the broker's Redis."""
 
 import time
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ class WorkerIdentity:
         queue: The queue it serves.
         host: Host name.
         pid: Process id on that host.
-        machine: Names the process table that `pid` is in; empty where that is unknown.
-        born: The process's start time there, so that a reused pid is told apart.
+        machine: Id of the process table that `pid` is in; empty if it is unknown.
+        born: The process's start time there, which tells a reused pid apart.
     """
 
     id: str
@@ -38,7 +38,7 @@ class WorkerIdentity:
 
     @classmethod
     def of_this_process(cls, queue: str) -> "WorkerIdentity":
-        """The identity of the calling process."""
+        """Return the identity of the calling process."""
         host, pid = socket.gethostname(), os.getpid()
         return cls(
             id=f"{queue}@{host}:{pid}:{uuid.uuid4().hex[:8]}",
@@ -51,12 +51,12 @@ class WorkerIdentity:
 
 
 def surely_dead(*, machine: str, pid: int, born: str) -> bool:
-    """Whether that process was on this machine and is gone; False where it cannot be told."""
+    """Return whether that process ran on this machine and is gone; False if that cannot be known."""
     return bool(machine) and machine == _machine() and _born(pid) != born
 
 
 def _machine() -> str:
-    """Boot id and process-id namespace (Linux): equal just where pids mean the same processes."""
+    """Return boot id and pid namespace (Linux), which are equal if and only if pids mean the same processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
@@ -65,9 +65,9 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str:
-    """Field 22 of /proc/PID/stat, the start time in ticks; empty for no process or a zombie.
+    """Return field 22 of /proc/PID/stat, the start time in ticks; empty if the process is gone.
 
-    A zombie whose threads still end lives: its sockets are open, and Redis may yet hand a message to one of them.
+    A zombie with threads that still end counts as alive: its sockets are open, and Redis may hand a message to one.
     """
     process = Path(f"/proc/{pid}")
     try:
@@ -85,10 +85,10 @@ UNACKED_PREFIX = "citadel:unacked:"
 
 
 def held_message_keys(worker_id: str) -> dict[str, str]:
-    """Kombu transport options: what a worker holds unacknowledged is kept under keys of its own.
+    """Return kombu transport options that keep a worker's unacknowledged messages under keys of its own.
 
-    So peers can give back a dead worker's messages as soon as its heartbeat stops, without waiting for the
-    visibility timeout that must outlast the longest task.
+    With them, peers reclaim a dead worker's messages as soon as its heartbeat stops. They need not wait for the
+    visibility timeout, which must outlast the longest task.
     """
     return {
         "unacked_key": f"{UNACKED_PREFIX}{worker_id}",
@@ -99,7 +99,7 @@ def held_message_keys(worker_id: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """What a worker says of itself; times are seconds since the epoch."""
+    """The state of a worker at its last beat; times are seconds since the epoch."""
 
     id: str
     queue: str
@@ -116,34 +116,34 @@ class Heartbeat:
     stopped: bool = False
 
     def is_dead(self, *, dead_after: float) -> bool:
-        """Whether its process is gone, or silent for too long (seconds)."""
+        """Return whether the process is gone, or has been silent for more than `dead_after` seconds."""
         if self.stopped or time.time() - self.seen_at > dead_after:
             return True
         return surely_dead(machine=self.machine, pid=self.pid, born=self.born)
 
 
 class WorkerRegistry:
-    """The register of heartbeats; `client` is a client of the broker's Redis."""
+    """The registry of heartbeats; `client` is a client of the broker's Redis."""
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
 
     def beat(self, identity: WorkerIdentity, **state: Any) -> None:
-        """Records a heartbeat; `state` is the rest of `Heartbeat`'s fields."""
+        """Store a heartbeat; `state` gives the other fields of `Heartbeat`."""
         beat = Heartbeat(**vars(identity), seen_at=time.time(), **state)
         self._client.hset(WORKERS, identity.id, orjson.dumps(vars(beat)))
 
     def all(self) -> Iterator[Heartbeat]:
-        """The last heartbeat of every worker that was not yet forgotten."""
+        """Yield the last heartbeat of every worker in the registry, dead ones included."""
         for stored in self._client.hvals(WORKERS):
             yield parse(stored)
 
     def forget(self, worker_id: str) -> None:
-        """Removes a worker from the register."""
+        """Remove a worker from the registry."""
         self._client.hdel(WORKERS, worker_id)
 
 
 def parse(stored: bytes | str) -> Heartbeat:
-    """A stored heartbeat; fields of later versions are ignored."""
+    """Return the heartbeat of a stored form; fields of later versions are ignored."""
     known = Heartbeat.__dataclass_fields__
     return Heartbeat(**{name: value for name, value in orjson.loads(stored).items() if name in known})

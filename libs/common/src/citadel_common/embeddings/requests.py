@@ -30,10 +30,10 @@ def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> l
         raise InvalidInput.at(field, f"holds {len(texts)} texts, the limit is {limits.max_texts}")
     for index, item in enumerate(texts):
         if len(item) > limits.max_text_chars:
-            where = _item(field, text, index)
-            raise InvalidInput.at(where, f"has {len(item)} characters, the limit is {limits.max_text_chars}")
+            problem = f"has {len(item)} characters, the limit is {limits.max_text_chars}"
+            raise InvalidInput.at(field, problem, index_in(text, index))
         if not item.isascii() and not _is_utf8(item):
-            raise InvalidInput.at(_item(field, text, index), "is not valid Unicode: it holds a lone surrogate")
+            raise InvalidInput.at(field, "is not valid Unicode: it holds a lone surrogate", index_in(text, index))
     return texts
 
 
@@ -46,7 +46,8 @@ def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, fiel
     if model.accepts_empty or all(texts):
         return
     index = next(i for i, item in enumerate(texts) if not item)
-    raise InvalidInput.at(_item(field, text, index), f"is empty, and {model.name!r} has no vector for an empty text")
+    problem = f"is empty, and {model.name!r} has no vector for an empty text"
+    raise InvalidInput.at(field, problem, index_in(text, index))
 
 
 def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInfo | None:
@@ -58,7 +59,7 @@ def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInf
     model = catalog.find(name)
     if model is None and not catalog.open:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel(f"{field}: no backend has {name!r}; available: {known}")
+        raise UnknownModel.at(field, f"no backend has {name!r}; available: {known}")
     return model
 
 
@@ -97,8 +98,9 @@ def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
     return model.query_prefix if input_type == "query" else model.document_prefix
 
 
-def _item(field: str, text: Texts, index: int) -> str:
-    return field if isinstance(text, str) else f"{field}[{index}]"
+def index_in(text: Texts, index: int) -> int | None:
+    """Return the index for an error about one text; None where the text stands alone."""
+    return None if isinstance(text, str) else index
 
 
 def _is_utf8(text: str) -> bool:

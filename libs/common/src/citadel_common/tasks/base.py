@@ -117,11 +117,11 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         try:
             return self._handle(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
-            verdict = FailurePolicy(self, runtime).on(error)
-            outcome, dead_lettered = verdict.outcome, verdict.dead_lettered
+            failure = FailurePolicy(self, runtime).on(error)
+            outcome, dead_lettered = failure.outcome, failure.dead_lettered
             if outcome == "retried":
                 tracing.fail(tracing.current_span(), error)
-            raise verdict.to_raise from None
+            raise failure.to_raise from None
         finally:
             runtime.running.end(self.request.id, ok=outcome in NO_FAILURE)
             seconds = time.monotonic() - started

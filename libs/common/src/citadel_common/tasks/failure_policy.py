@@ -8,7 +8,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from citadel_common.backoff import full_jitter
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
-from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
+from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter, failure_of
 from citadel_common.delivery.redelivery import forgive_delivery
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
@@ -135,6 +135,7 @@ def history_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError) -> l
     told = task.header(HISTORY_HEADER)
     earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
     attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
+    attempt |= error.data.model_dump(include={"field", "index", "retryable", "retry_after"})
     return [*earlier, attempt][-HISTORY_LENGTH:]
 
 
@@ -150,8 +151,7 @@ def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, 
         headers={name: value for name in REPUBLISHED_HEADERS if (value := task.header(name)) is not None}
         | messages.attempt(),
         options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
-        code=error.code,
-        error=error.message,
+        **failure_of(error),
         history=history_of(task, runtime, error),
         deliveries=deliveries,
     )

@@ -14,6 +14,8 @@ from typing import Any
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
 
+from citadel_common.errors import CitadelError
+
 _STORE = """
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
@@ -34,6 +36,13 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
+        """Return Celery's own form of an exception, and its data beside it, which other clients ignore."""
+        stored = super().prepare_exception(exc, serializer)
+        if isinstance(exc, CitadelError) and isinstance(stored, dict):
+            stored["error"] = exc.data.model_dump()
+        return stored
 
     def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
         seconds = self.expires if expires is None else expires

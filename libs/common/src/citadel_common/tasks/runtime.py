@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
-from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, failure_of
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -69,16 +69,16 @@ class TaskRuntime:
         app.citadel = runtime
         return runtime
 
-    def dead_letter(self, letter: DeadLetter) -> None:
+    def dead_letter(self, dead_letter: DeadLetter) -> None:
         """Keeps a dead letter; a store that is down loses the letter, never the worker."""
-        self.metrics.count(names.DEAD_LETTERS, 1, reason=letter.code)
-        self.stats.dead_lettered(letter.queue, letter.code)
+        self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
+        self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
         # its message may quote what it failed on: whoever may read the letter finds it there
-        log.error("dead_letter", id=letter.id, task=letter.task, code=letter.code)
+        log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
         try:
-            self.dead_letters.add(letter)
+            self.dead_letters.add(dead_letter)
         except ERRORS as error:
-            log.error("dead_letter_lost", id=letter.id, error=type(error).__name__)
+            log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
 
     def dead_letter_message(self, message: Any, error: CitadelError) -> None:
         """Keeps a message that cannot become a task, and fails the task if the message names one."""
@@ -90,8 +90,7 @@ class TaskRuntime:
                 id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
                 task=name if isinstance(name, str) else None,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(_bytes_of(message.body)),
             )
         )
@@ -106,8 +105,7 @@ class TaskRuntime:
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=queue,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(entry),
             )
         )

@@ -64,15 +64,15 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     health = Health(runtime, supervisor)
     health.start()
     service.start(runtime)
-    pulse = HeartbeatLoop(runtime)
-    _when_ready(runtime, pulse, health)
-    _when_told_to_stop(runtime, service, supervisor)
+    heartbeat = HeartbeatLoop(runtime)
+    _when_ready(runtime, heartbeat, health)
+    _on_stop_signal(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
     try:
         worker.start()
     finally:
         service.close()
-        pulse.stop()
+        heartbeat.stop()
         health.stop()
 
 
@@ -95,18 +95,18 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     }
 
 
-def _when_ready(runtime: TaskRuntime, pulse: HeartbeatLoop, health: Health) -> None:
+def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, health: Health) -> None:
     """Start of the pulse; after its first beat, word that the worker consumes."""
 
     def ready(**_: Any) -> None:
-        pulse.start()
+        heartbeat.start()
         health.ready()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
 
     signals.worker_ready.connect(ready, weak=False)
 
 
-def _when_told_to_stop(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
+def _on_stop_signal(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
     """The course of a stop."""
 
     def stopping(**_: Any) -> None:

@@ -10,13 +10,19 @@ from citadel_common.errors import BackendUnavailable, TextRejected
 class TextTooLong(TextRejected):
     """A text is longer than the model's context."""
 
+    code = "text_too_long"
+
 
 class ServerFailed(BackendUnavailable):
     """The server got the request and failed; perhaps because of one of the texts."""
 
+    code = "backend_failed"
+
 
 class TimedOut(ServerFailed):
     """The server did not answer in time; perhaps because of one of the texts, or of too many."""
+
+    code = "backend_timed_out"
 
 
 @dataclass(frozen=True, kw_only=True)

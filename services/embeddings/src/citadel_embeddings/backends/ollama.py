@@ -88,7 +88,7 @@ def _whole(option: object) -> int:
 def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     status = response.status_code
     if status == HTTPStatus.NOT_FOUND and "model" in message:
-        return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
+        return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if status == HTTPStatus.BAD_REQUEST and "context length" in message:
         return TextTooLong(f"the text is longer than {call.model!r} can see")
     if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:

@@ -91,7 +91,7 @@ def _message(content: dict[str, Any]) -> str:
 def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     status = response.status_code
     if status == HTTPStatus.NOT_FOUND:
-        return UnknownModel(f"model: {call.model!r} is not on the backend: {message}")
+        return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if status in _BAD_INPUT and any(sign in message.lower() for sign in _TOO_LONG):
         return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
     if status in _BAD_INPUT:

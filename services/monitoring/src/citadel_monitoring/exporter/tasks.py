@@ -4,10 +4,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from citadel_common import errors
 from citadel_common.tasks import stats
 from citadel_common.tasks.stats import BUCKETS, OUTCOMES, Field
 from citadel_contracts import TASKS, Queue
+from citadel_contracts.errors import KINDS
 from citadel_monitoring.exporter.metrics import (
     DEAD_LETTERS,
     PUT_ASIDE,
@@ -22,7 +22,6 @@ from citadel_monitoring.exporter.metrics import (
 
 OTHER = "other"
 QUEUES = tuple(queue.value for queue in Queue)
-CODES = frozenset(kind.code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code"))
 
 
 def task_samples(stored: Iterable[tuple[Field, float]]) -> Iterator[Sample]:
@@ -45,7 +44,7 @@ def letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
     """Samples of the dead letters by queue and code; queues and codes that are none of ours are OTHER."""
     bounded: dict[tuple[str, str], int] = {(queue, "internal"): 0 for queue in QUEUES}
     for (queue, code), count in counts.items():
-        kind = (queue if queue in QUEUES else OTHER, code if code in CODES else OTHER)
+        kind = (queue if queue in QUEUES else OTHER, code if code in KINDS else OTHER)
         bounded[kind] = bounded.get(kind, 0) + count
     return (Sample(DEAD_LETTERS, kind, count) for kind, count in bounded.items())
 
@@ -53,7 +52,7 @@ def letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
 def _by_code(metric: Metric, subject: tuple[str, ...], numbers: Mapping[str, float]) -> Iterator[Sample]:
     bounded: dict[str, float] = {}
     for code, number in numbers.items():
-        known = code if code in CODES else OTHER
+        known = code if code in KINDS else OTHER
         bounded[known] = bounded.get(known, 0.0) + number
     return (Sample(metric, (*subject, code), number) for code, number in sorted(bounded.items()))
 

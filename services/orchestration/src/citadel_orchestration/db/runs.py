@@ -99,7 +99,7 @@ def _existing(cursor: Cursor, run: NewRun) -> Submitted:
     )
     run_id, workflow_id, status, fingerprint = one(cursor)
     if fingerprint != run.fingerprint:
-        raise Conflict(f"idempotency_key: {run.idempotency_key!r} was used for another submission, run {run_id}")
+        raise Conflict.at("idempotency_key", f"{run.idempotency_key!r} was used for another submission, run {run_id}")
     if run.reply_to is not None:
         _answer_too(cursor, run_id, run.reply_to)
     return Submitted(run_id=run_id, workflow_id=workflow_id, status=status, created=False, ready=[])

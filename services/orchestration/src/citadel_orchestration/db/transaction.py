@@ -158,7 +158,7 @@ class RunTransaction:
     ) -> bool:
         """Ends a step's execution, unless its attempt is over already; `counts` go into the event."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
-        told = None if error is None else {"code": error.code, "message": error.message}
+        told = None if error is None else error.data.model_dump()
         outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
         self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
         row = self.cursor.fetchone()

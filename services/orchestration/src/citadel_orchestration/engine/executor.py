@@ -17,7 +17,7 @@ from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, 
 from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import messages, tracing
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -280,8 +280,7 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
     try:
         found: Parameters = step.type.parameters.model_validate(value)
     except ValidationError as error:
-        first = bad_fields(error)[0]
-        raise InvalidInput(f"step {step.step_id}: parameters: {first}") from None
+        raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
     return found
 
 

@@ -152,7 +152,7 @@ class Following:
         if error is None:
             tx.end("succeeded", output=output)
         else:
-            tx.end("failed", error={"code": error.code, "message": error.message})
+            tx.end("failed", error=error.data.model_dump())
 
 
 def untouched(tx: RunTransaction | None) -> Effects:
@@ -181,5 +181,4 @@ def _running_items(tx: RunTransaction, step_id: str) -> int:
 
 
 def _error_of(step: Step, error: CitadelError | None) -> dict[str, Any]:
-    found = error or CitadelError()
-    return {"code": found.code, "message": found.message, "step_id": step.step_id}
+    return (error or CitadelError()).data.model_dump() | {"step_id": step.step_id}

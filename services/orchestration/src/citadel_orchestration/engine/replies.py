@@ -70,7 +70,7 @@ class Replies:
         if output is not None:
             result["output"] = orjson.loads(output)
         if error is not None:
-            result["error"] = error["message"]
+            result["error"], result["failure"] = error["message"], error
         return result
 
 
@@ -104,4 +104,5 @@ def single_result(task_id: str, status: str, output: bytes | None, error: dict[s
     result: dict[str, Any] = {"success": status == "succeeded", "task_id": task_id, "timestamp": utc_now()}
     if status == "succeeded" and output is not None:
         return {**result, **orjson.loads(output), "data": {}}
-    return result | {"error": (error or {}).get("message", status), "code": (error or {}).get("code", status)}
+    failure = {"code": status, "message": status} | (error or {})
+    return result | {"error": failure["message"], "code": failure["code"], "failure": failure}

@@ -309,7 +309,7 @@ class Transitions(Steering):
         if row is None or row[0] + 1 >= policy.max_attempts:
             return False
         delay = full_jitter(row[0], base=policy.delay, factor=policy.factor, cap=policy.max_delay)
-        told = {"code": error.code, "message": error.message}
+        told = error.data.model_dump()
         steps.leave(
             tx,
             ref,

@@ -19,18 +19,6 @@ _PASSING = frozenset(
 _NEVER_PASSING = frozenset({"insufficient_quota"})
 
 
-class LlmBusy(LlmUnavailable):
-    """The LLM endpoint has no room at the moment.
-
-    Attributes:
-        retry_after: Seconds after which the server asks to be tried again; None where it does not say.
-    """
-
-    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
 def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> LlmUnavailable | LlmRefused:
     """The error of a status other than 200.
 
@@ -45,10 +33,7 @@ def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> Ll
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if not passing or code in _NEVER_PASSING:
         return LlmRefused(text)
-    seconds = seconds_of(retry_after)
-    if seconds is None and status != HTTPStatus.TOO_MANY_REQUESTS:
-        return LlmUnavailable(text)
-    return LlmBusy(text, seconds)
+    return LlmUnavailable(text, retry_after=seconds_of(retry_after))
 
 
 def error_in(content: Mapping[str, Any]) -> tuple[str, str] | None:

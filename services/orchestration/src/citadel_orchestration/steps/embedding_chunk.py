@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchRequest
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart
-from citadel_orchestration.step_types import Embed, Output, Parameters, StepEffect, StepType, error_from
+from citadel_orchestration.step_types import Embed, Output, Parameters, StepEffect, StepType, attempt_error
 
 
 def definition_of_batch(workflow_id: str, step_id: str, *, max_parallel: int) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class EmbeddingChunk(StepType[ChunkParameters]):
         Raises:
             CitadelError: All requests failed in a way that can pass: the chunk is tried again.
         """
-        errors = [error_from(**answer.error) for answer in answers if answer.error is not None]
+        errors = [attempt_error(answer.error) for answer in answers if answer.error is not None]
         if len(errors) == len(answers) and all(error.transient for error in errors):
             raise errors[0]
         return {

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from citadel_common.errors import InvalidInput, StoreUnavailable
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Queue
 from citadel_contracts.embeddings import EncodingFormat
 from citadel_contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
@@ -92,7 +92,7 @@ def _head_in_query(request: Request) -> EmbeddingBatchHead:
     try:
         return EmbeddingBatchHead(labels=labels_of(request), **found)
     except ValidationError as error:
-        raise InvalidInput(str(bad_fields(error)[0])) from None
+        raise invalid_input(bad_fields(error)) from None
 
 
 async def _check_is_batch(runs: Any, run_id: UUID) -> None:

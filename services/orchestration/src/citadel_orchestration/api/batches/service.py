@@ -6,7 +6,7 @@ import functools
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from citadel_common.embeddings.vectors import from_base64
 from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings.common import LimitSettings
 from citadel_common.stores.postgres import Cursor
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
@@ -132,7 +132,7 @@ class Batches:
         count = 0
         async for line in lines:
             if count >= self.settings.max_batch_requests:
-                raise PayloadTooLarge(f"requests: holds more than {self.settings.max_batch_requests}, the limit")
+                raise PayloadTooLarge.at("requests", f"holds more than {self.settings.max_batch_requests}, the limit")
             chunk.append(self._checked(line, count, model))
             count += 1
             if len(chunk) >= self.settings.batch_chunk:
@@ -142,16 +142,15 @@ class Batches:
             yield chunk
 
     def _checked(self, line: Any, index: int, model: str | None) -> dict[str, Any]:
-        where = f"requests[{index}]"
         try:
             request = line if isinstance(line, BatchRequest) else BatchRequest.model_validate(line)
         except ValidationError as error:
-            bad = bad_fields(error)[0]
-            raise InvalidInput(f"{where}.{bad}" if bad.path else f"{where}: {bad.problem}") from None
+            first = bad_fields(error)[0]
+            raise invalid_input([replace(first, path=("requests", index, *first.path))]) from None
         try:
             check_texts(request.text, self.limits)
         except CitadelError as error:
-            raise type(error)(f"{where}.{error.message}") from None
+            raise error.about(f"requests[{index}].{error.field}", error.index) from None
         found = request.model_dump(exclude_defaults=True) | {"text": request.text}
         return found | {"model": request.model or model or self.default_model}
 
@@ -202,14 +201,14 @@ def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
         row = cursor.fetchone()
         if row is not None:
             if row[2] != digest:
-                raise Conflict(f"idempotency_key: {key!r} was used for another submission, run {row[0]}")
+                raise Conflict.at("idempotency_key", f"{key!r} was used for another submission, run {row[0]}")
             raise _Existing(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
     try:
         cursor.execute(
             "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
         )
     except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
-        raise Conflict(f"idempotency_key: {key!r} was used for another submission") from None
+        raise Conflict.at("idempotency_key", f"{key!r} was used for another submission") from None
 
 
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:

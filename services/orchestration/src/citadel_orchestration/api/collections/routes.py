@@ -12,16 +12,14 @@ from starlette.responses import Response
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_contracts import Lane
+from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
 from citadel_orchestration.api.http.bodies import documented, read_body
-from citadel_orchestration.api.http.errors import InvalidBody
 from citadel_orchestration.api.http.raw_route import RawRoute, services_of
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
 _PARAMETERS = re.compile(r"^/(?:steps/0|context)/parameters")
-_STEP = "step step: parameters: "
-"""How the engine begins to say what is wrong with parameters; here they are the body."""
 _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
@@ -61,7 +59,7 @@ async def _run(request: Request, type_: str, parameters: dict[str, Any]) -> Resp
     try:
         output = await services.runs.run_to_end(run, deadline)
     except InvalidInput as error:
-        raise type(error)(error.message.removeprefix(_STEP)) from None
+        raise (error if error.field is None else error.about(error.field, error.index)) from None
     return Response(orjson.dumps(output), media_type="application/json")
 
 
@@ -72,7 +70,8 @@ def _as_large_as_a_body(submissions: Submissions, max_bytes: int) -> Submissions
     return replace(submissions, limits=limits)
 
 
-def _of_body(error: InvalidDefinition) -> InvalidBody:
+def _of_body(error: InvalidDefinition) -> InvalidInput:
     """The same problems, by their place in the body."""
-    fields = {_PARAMETERS.sub("", problem.pointer): problem.message for problem in error.problems}
-    return InvalidBody("; ".join(fields.values()), fields)
+    fields = {_PARAMETERS.sub("", problem.pointer): problem.detail for problem in error.errors}
+    found = tuple(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
+    return InvalidInput("; ".join(fields.values()), errors=found)

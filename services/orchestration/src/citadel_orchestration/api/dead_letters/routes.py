@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from citadel_common.delivery.dead_letter_index import DeadLetterFilter
 from citadel_common.errors import InvalidInput
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.api import (
     MOST_LETTERS,
     DeadLetterList,
@@ -122,7 +122,7 @@ def _selection(query: Mapping[str, str], known: tuple[str, ...]) -> DeadLetterSe
     try:
         return DeadLetterSelection(**found)
     except ValidationError as error:
-        raise InvalidInput(str(bad_fields(error)[0])) from None
+        raise invalid_input(bad_fields(error)) from None
 
 
 def _check_means_some(asked: DeadLetterSelection) -> None:

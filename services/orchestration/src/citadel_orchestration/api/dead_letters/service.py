@@ -141,7 +141,7 @@ class Letters:
             except CitadelError as error:
                 if isinstance(error, StoreUnavailable) and not requeued:
                     raise
-                failed.append(DeadLetterFailure(id=letter_id, code=error.code, message=error.message))
+                failed.append(DeadLetterFailure(id=letter_id, **error.data.model_dump()))
         return DeadLettersRequeued(requeued=requeued, failed=failed), len(requeued) + len(failed)
 
     def _drop_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
@@ -159,6 +159,7 @@ def _summary(head: DeadLetterHead) -> DeadLetterSummary:
 
 def _view(letter: DeadLetter) -> DeadLetterView:
     told = vars(letter) | vars(letter.head) | {"at": from_epoch(letter.at), "error": letter.error}
+    told |= {"failure": letter.failure or None}
     accepted, trace_id = bool(letter.headers.get(ACCEPTED_HEADER)), _trace_id(letter.headers.get("traceparent"))
     return DeadLetterView.model_validate(told | {"accepted": accepted, "trace_id": trace_id})
 

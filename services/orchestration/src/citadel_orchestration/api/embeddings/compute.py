@@ -1,21 +1,20 @@
 """Has workers compute the vectors that the cache lacks, and waits for them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, InvalidInput, Overloaded, TextRejected, by_code
+from citadel_common.embeddings.requests import index_in
+from citadel_common.errors import CitadelError, Overloaded, from_data
 from citadel_contracts import GENERATE_EMBEDDING, Lane
 from citadel_contracts.api import EmbeddingsRequest
 from citadel_contracts.embeddings import GenerateEmbeddingResult, ItemError
+from citadel_contracts.errors import ErrorData
 from citadel_orchestration.api.embeddings.responses import Piece, fragment_of_base64
 from citadel_orchestration.api.tasks.backlog import Backlog
 from citadel_orchestration.api.tasks.publish import Publisher
 from citadel_orchestration.api.tasks.results import Results
-
-_WORKERS_NAME = re.compile(r"text(\[(?P<index>\d+)\])?(?=:)")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Computation:
         try:
             await self._backlog.check(GENERATE_EMBEDDING.queue)
             result = await self._run_task(_arguments(work, request, model))
-        except InvalidInput as error:
+        except CitadelError as error:
             raise _in_terms_of_request(error, work, request) from None
         finally:
             self._waiting -= 1
@@ -129,24 +128,21 @@ def _placed(result: GenerateEmbeddingResult, work: Work, request: EmbeddingsRequ
     return Computed(pieces=pieces, tokens=result["total_tokens"], cache_hits=result["cache_hits"])
 
 
-def _in_terms_of_request(error: InvalidInput, work: Work, request: EmbeddingsRequest) -> InvalidInput:
-    """The worker names its own argument, `text[i]`; the client sent `input`."""
-    named = _WORKERS_NAME.match(error.message)
-    if named is None:
+def _in_terms_of_request(error: CitadelError, work: Work, request: EmbeddingsRequest) -> CitadelError:
+    """Return the error about `input[j]`, as the client sent it, for the worker's about its own argument `text[i]`."""
+    if error.field != "text":
         return error
-    index = int(named["index"] or 0)
-    return type(error)(_field(work, request, index) + error.message[named.end() :])
+    return error.about("input", _index(work, request, error.index or 0))
 
 
-def _field(work: Work, request: EmbeddingsRequest, index: int) -> str:
-    return "input" if isinstance(request.input, str) else f"input[{work.places[index][0]}]"
+def _index(work: Work, request: EmbeddingsRequest, index: int) -> int | None:
+    return index_in(request.input, work.places[index][0])
 
 
 def _item_error(errors: Sequence[ItemError], work: Work, request: EmbeddingsRequest) -> CitadelError:
-    """One error that names the first bad text; a client can do nothing with vectors that have holes."""
-    first = min(errors, key=lambda item: work.places[item["index"]][0])
-    where = _field(work, request, first["index"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    kind = by_code(first["code"])
-    message = f"{where}: {first['message']}{more}"
-    return kind(message) if kind.transient else TextRejected(message)
+    """Return the error of the first bad text; a client can do nothing with vectors that have holes."""
+    found = [ErrorData.model_validate(item) for item in errors]
+    first, *others = sorted(found, key=lambda item: work.places[item.index or 0][0])
+    more = f" (and {len(others)} more)" if others else ""
+    error = from_data(first.model_copy(update={"message": first.message + more}))
+    return error.about("input", _index(work, request, first.index or 0))

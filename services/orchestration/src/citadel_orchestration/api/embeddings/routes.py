@@ -27,9 +27,7 @@ from citadel_orchestration.api.tasks.accepting import accepted
 
 router = APIRouter(route_class=RawRoute, tags=["embeddings"])
 
-_TOKENS = (
-    "input: token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
-)
+_TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
 
 
 @router.post(
@@ -76,7 +74,9 @@ def _check_task(body: EmbeddingTaskRequest, services: Services) -> str:
 def _explain(error: CitadelError, body: bytes) -> CitadelError:
     """Some OpenAI clients send token ids, which deserves a better answer than one about types."""
     content = from_json(body)
-    return InvalidInput(_TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
+    return (
+        InvalidInput.at("input", _TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
+    )
 
 
 def _are_tokens(texts: object) -> bool:

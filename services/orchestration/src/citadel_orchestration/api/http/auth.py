@@ -46,13 +46,14 @@ class Auth:
     def _presented_key(self, scope: Any) -> ApiKey:
         kind, _, secret = _header(scope, b"authorization").partition(b" ")
         if kind.lower() != b"bearer" or not secret:
-            raise Unauthorized(headers={"www-authenticate": 'Bearer realm="citadel"'})
+            raise Unauthorized
         digest = hashlib.sha256(secret.strip()).digest()
         # Every key is compared, so that the time taken tells nothing about which one came near.
         found = [key for key, known in self._keys if hmac.compare_digest(digest, known)]
         if not found:
-            challenge = 'Bearer realm="citadel", error="invalid_token"'
-            raise Unauthorized("the API key is not known", headers={"www-authenticate": challenge})
+            error = Unauthorized("the API key is not known")
+            error.challenge += ', error="invalid_token"'
+            raise error
         return found[0]
 
 

@@ -8,12 +8,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from citadel_common.errors import CitadelError
-from citadel_common.validation import bad_fields
-from citadel_orchestration.api.http.errors import InvalidBody, MalformedBody, UnsupportedMediaType
+from citadel_common.validation import bad_fields, invalid_input
+from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
-SHOWN = 5
-"""Bad fields named in the message; `errors` has them all."""
 
 
 def _as_it_is(error: CitadelError, _: bytes) -> CitadelError:
@@ -28,12 +26,12 @@ async def read_body(
     Args:
         request: The request.
         model: What the body should be.
-        explain: Gives a better error for a body than `InvalidBody`, where it knows one.
+        explain: Gives a better error for a body than `InvalidInput`, where it knows one.
 
     Raises:
         UnsupportedMediaType: The body is declared to be something else than JSON.
         MalformedBody: It is not JSON, or not UTF-8.
-        InvalidBody: It is not what `model` asks for.
+        InvalidInput: It is not what `model` asks for.
     """
     _check_type(request.headers.get("content-type"))
     body = await _read(request)
@@ -104,7 +102,4 @@ def _what_is_wrong(
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
-    bad = bad_fields(error)
-    shown = "; ".join(str(field) for field in bad[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return explain(InvalidBody(shown + more, {field.pointer: field.problem for field in bad}), body)
+    return explain(invalid_input(bad_fields(error)), body)

@@ -56,7 +56,7 @@ class RateLimit:
             wait = max(1, round(WINDOW - passed))
             raise RateLimited(
                 f"more than {self._limit} requests in a minute; try again in {wait} s",
-                headers={"retry-after": str(wait)},
+                retry_after=wait,
             )
 
     async def _count(self, key: str) -> int:

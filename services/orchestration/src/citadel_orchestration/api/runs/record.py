@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from citadel_common.errors import StoreUnavailable
-from citadel_common.stores.postgres import Database
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.api.runs.dispatcher import Teller
 from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.api.runs.service import Runs
 from citadel_orchestration.db.migrate import migrate_patiently
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
-from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.scope import output_at_end
-from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
-from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import ApiSettings
-from citadel_orchestration.steps.registry import shipped_types
-from citadel_orchestration.vectors.store import VectorStore
+from citadel_orchestration.wiring import wire
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,33 +28,16 @@ class Record:
 
     def __init__(self, settings: ApiSettings, results: "Redis", metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
-        llm, store = LlmClients(settings.llm), VectorStore(settings.qdrant)
-        self._knowledge = Knowledge(
-            results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model
-        )
+        parts = wire(settings, results, metrics, name="api")
+        self._knowledge, self._database = parts.knowledge, parts.database
         self._app = create_app(settings)
         self._app.conf.result_backend = "disabled://"
-        self._database = Database(settings.postgres_dsn, settings.postgres, name="api", watched=True, metrics=metrics)
         self._news = RunNews(settings.postgres_dsn)
-        types = shipped_types(llm, store)
-        definitions = Definitions(types)
         self.runs = Runs(
-            database=self._database,
-            definitions=definitions,
-            submissions=Submissions(
-                types=types.public,
-                catalog=self._knowledge,
-                limits=settings.workflows.definition_limits,
-            ),
-            transitions=Transitions(
-                self._database,
-                definitions,
-                output_at_end,
-                owner=None,
-                lease=settings.workflows.lease,
-                max_output_bytes=settings.workflows.max_output_bytes,
-                metrics=metrics,
-            ),
+            database=parts.database,
+            definitions=parts.definitions,
+            submissions=parts.submissions,
+            transitions=parts.transitions,
             teller=Teller(Dispatcher(self._app)),
             news=self._news,
         )

@@ -141,7 +141,7 @@ async def _server_sent(events: AsyncIterator[list[RunEvent]]) -> AsyncIterator[b
             yield b"".join(map(_message, found)) or b": alive\n\n"
         yield b"event: end\ndata: {}\n\n"
     except CitadelError as error:
-        yield b"event: error\ndata: " + orjson.dumps({"code": error.code, "message": error.message}) + b"\n\n"
+        yield b"event: error\ndata: " + orjson.dumps(error.data.model_dump()) + b"\n\n"
 
 
 def _wants_json(accept: str) -> bool:

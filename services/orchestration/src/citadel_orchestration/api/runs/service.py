@@ -11,8 +11,9 @@ from uuid import UUID
 import orjson
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, by_code
+from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
 from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
     FINISHED,
     RunAccepted,
@@ -96,7 +97,7 @@ class Runs:
             await self.steer("cancel", run_id)
             raise DeadlineExceeded from None
         if status != "succeeded":
-            raise by_code((error or {}).get("code", ""))((error or {}).get("message", status))
+            raise from_data(ErrorData.model_validate({"message": status} | (error or {})))
         return output
 
     async def _end_of(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from citadel_common.errors import CitadelError, DeadlineExceeded, StoreUnavailable, by_name
+from citadel_common.errors import DeadlineExceeded, StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.stores.redis import ERRORS
 
@@ -86,7 +86,7 @@ class Results:
 
         Raises:
             DeadlineExceeded: It did not end in time.
-            CitadelError: It failed; the class is the one that the worker named.
+            CitadelError: It failed.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -172,13 +172,4 @@ def result_of(meta: dict[str, Any]) -> Any:
         return meta["result"]
     if meta["status"] == "REVOKED":
         raise DeadlineExceeded
-    raise failure_of(meta)
-
-
-def failure_of(meta: dict[str, Any]) -> CitadelError:
-    """The error of a task that failed, of the class that the worker named."""
-    stored = meta.get("result")
-    failure = stored if isinstance(stored, dict) else {}
-    message = failure.get("exc_message", "")
-    parts = message if isinstance(message, list) else [message]
-    return by_name(str(failure.get("exc_type", "")))(" ".join(str(part) for part in parts))
+    raise from_result(meta.get("result"))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import StoreUnavailable, from_result
 from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.api.http.errors import TaskNotFound
-from citadel_orchestration.api.tasks.results import META_PREFIX, failure_of
+from citadel_orchestration.api.tasks.results import META_PREFIX
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -71,8 +71,7 @@ def _of_meta(task_id: str, meta: dict[str, Any]) -> dict[str, Any]:
     elif state == "succeeded":
         status["result"] = meta["result"]
     elif state in {"failed", "retrying"}:
-        error = failure_of(meta)
-        status["error"] = {"code": error.code, "message": error.message}
+        status["error"] = from_result(meta.get("result")).data.model_dump()
     return status
 
 

@@ -1,7 +1,7 @@
 """Adaptive concurrency: how many calls one URL takes at once, learned from latency and errors.
 
-Embedding servers seldom say that they are full: Ollama queues without bound. So rising latency is the sign.
-A latency is compared with the best seen for calls of about the same number of texts.
+Embedding servers seldom say that they are full (Ollama queues without bound), so rising latency is the sign.
+A latency is compared with the best one seen for calls of about the same number of texts.
 """
 
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 TOLERANCE = 2.5
 """How much slower than the best a call may be before the limit shrinks."""
 SLACK = 0.05
-"""Seconds that a busy machine may add to a call by itself; what is no slower than that speaks of nothing."""
+"""Seconds that a busy machine may add to a call by itself; a call that is no slower says nothing about the server."""
 FORGETTING = 1.002
-"""Growth of the remembered best per call, so that a changed server is learned anew."""
+"""Growth of the remembered best latency per call, so that the limit adapts to a changed server."""
 SHRINK_SLOW = 0.9
 SHRINK_FAILED = 0.5
 
 
 @dataclass
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease.
+    """Limit of the calls to one URL: additive increase, multiplicative decrease.
 
     Attributes:
         value: The limit; its whole part counts.
@@ -34,15 +34,15 @@ class AdaptiveLimit:
 
     @property
     def has_room(self) -> bool:
-        """Whether another call may start."""
+        """Whether another call may start now."""
         return self.in_flight < int(self.value)
 
     def started(self) -> None:
-        """Notes a call's start."""
+        """Count the start of a call."""
         self.in_flight += 1
 
     def succeeded(self, *, seconds: float, texts: int) -> None:
-        """Notes a call's answer and adapts."""
+        """Count the answer of a call and adapt; `seconds` is its latency."""
         was_full = self.in_flight >= int(self.value)
         self.in_flight -= 1
         self._until_next_shrink -= 1
@@ -53,13 +53,13 @@ class AdaptiveLimit:
             self.value = min(float(self.maximum), self.value + 1 / self.value)
 
     def failed(self) -> None:
-        """Notes a call without a usable answer."""
+        """Count a call without a usable answer, and shrink."""
         self.in_flight -= 1
         self._until_next_shrink -= 1
         self._shrink(SHRINK_FAILED)
 
     def abandoned(self) -> None:
-        """Notes a call that says nothing about the server."""
+        """Count the end of a call that says nothing about the server."""
         self.in_flight -= 1
 
     def _best_for(self, texts: int, per_text: float) -> float:
@@ -69,7 +69,7 @@ class AdaptiveLimit:
         return best
 
     def _shrink(self, factor: float) -> None:
-        """At most once per round of calls: those in flight were started under the old limit."""
+        """Shrink at most once per round of calls: those in flight were started under the old limit."""
         if self._until_next_shrink > 0:
             return
         self.value = max(1.0, self.value * factor)

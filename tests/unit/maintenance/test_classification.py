@@ -1,16 +1,16 @@
-"""What each key of a shared Redis is to the cache's clean-up."""
+"""Classification of the keys of a shared Redis by the clean-up of the cache."""
 
 import pytest
 
 from citadel_common.embeddings.keys import NAMESPACE, SCHEMA, KeySpace
-from citadel_maintenance.cache.rules import rule
+from citadel_maintenance.cache.classification import classify
 
 HOUR = 3_600_000
-FOREVER, NOT_THERE = -1, -2
+FOREVER, MISSING = -1, -2
 
 
-class Known:
-    """Models of which `gone@1` is gone."""
+class FakeModels:
+    """All models are alive but `gone@1`."""
 
     def is_gone(self, identity: str) -> bool:
         return identity == "gone@1"
@@ -27,7 +27,7 @@ def key_of(identity: str, dimensions: int | None = None) -> str:
         (key_of("here@1"), FOREVER, "without_ttl"),
         (key_of("gone@1"), HOUR, "removed_models"),
         (key_of("gone@1", 64), HOUR, "removed_models"),
-        (key_of("gone@1"), NOT_THERE, None),
+        (key_of("gone@1"), MISSING, None),
         (key_of("gone@1") + ":claim", HOUR, None),
         (key_of("here@1") + ":claim", FOREVER, "without_ttl"),
         (f"{NAMESPACE}:0:here@1:own:00", HOUR, "old_schema"),
@@ -39,10 +39,10 @@ def key_of(identity: str, dimensions: int | None = None) -> str:
         (f"other:{key_of('gone@1')}", FOREVER, None),
     ],
 )
-def test_only_what_nobody_can_ask_for_goes(key, ttl, kind):
-    assert rule(key, ttl, Known()).kind == kind
+def test_only_unreachable_entries_are_removed(key, ttl, kind):
+    assert classify(key, ttl, FakeModels()).kind == kind
 
 
-def test_entries_of_one_size_are_one_group():
-    groups = {rule(key_of("here@1", dimensions), HOUR, Known()).group for dimensions in (None, 64, 64)}
+def test_entries_of_the_same_dimensions_share_a_group():
+    groups = {classify(key_of("here@1", dimensions), HOUR, FakeModels()).group for dimensions in (None, 64, 64)}
     assert len(groups) == 2

@@ -1,8 +1,8 @@
-"""The register of workers, and what workers that are gone left behind in the broker.
+"""Clean-up of the worker registry, and of what dead workers left behind in the broker.
 
-Peers give back what a dead worker held as long as they find it in the register. A worker that holds messages and is
-not there (it was forgotten while it was paused, and died before its next heartbeat) would keep them for ever: it is
-entered again as one that has stopped, and any peer does the rest.
+Peers give back the messages that a dead worker held as long as they find the worker in the registry. A worker that
+holds messages but is not registered (it was forgotten while it was paused, and died before its next heartbeat) would
+keep them for ever. The clean-up registers such a worker again as stopped, and any peer does the rest.
 """
 
 import time
@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
-from citadel_maintenance.upkeep import Job
+from citadel_maintenance.jobs.runner import Job
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -22,37 +22,39 @@ log = structlog.get_logger(__name__)
 FIRST_SEEN = "citadel:maintenance:unregistered"
 """Hash of worker id → when it was first found to hold messages without being registered, in seconds since the epoch."""
 KEPT = 24 * 3600
-"""Seconds for which that is kept beyond the grace."""
+"""Seconds beyond the grace period after which that hash expires."""
 SILENT = 24 * 3600.0
 """Seconds of silence after which an entry that no peer has removed goes, if its worker holds nothing."""
 UNREADABLE = "workers_unreadable"
 LONG_GONE = "workers_long_gone"
 HELD = "messages_of_unknown_workers"
 INDEX = "unacked_indexes"
-_INDEX = ":index"
-_PARTS = (_INDEX, ":mutex")
+_INDEX_SUFFIX = ":index"
+_SUFFIXES = (_INDEX_SUFFIX, ":mutex")
+# Each script checks in the same step that what it acts on is still as it was read: the worker may have beaten,
+# registered or taken a message meanwhile.
 _FORGET = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])
 """
-_DROP_INDEX = """
+_REMOVE_INDEX = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 0 end
 return redis.call('UNLINK', KEYS[2])
 """
-_ENTER = """
+_REGISTER = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 return redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
 """
 
 
-class WorkerRegister:
-    """Judges entries and leftovers.
+class WorkerRegistryCleanup:
+    """Checks entries of the registry, and keys of held messages.
 
     Args:
-        job: Counts.
+        job: The run of the task.
         client: Client of the broker's Redis.
-        dead_after: Seconds of silence after which a worker counts as gone.
-        grace: Seconds until what an unknown worker left behind counts as abandoned.
+        dead_after: Seconds of silence after which a worker counts as dead.
+        grace: Seconds until the leftovers of an unknown worker count as abandoned.
     """
 
     def __init__(self, job: Job, client: "Redis", *, dead_after: float, grace: float) -> None:
@@ -61,19 +63,18 @@ class WorkerRegister:
         self._dead_after = dead_after
         self._grace = grace
         self._forget: Any = client.register_script(_FORGET)
-        self._drop_index: Any = client.register_script(_DROP_INDEX)
-        self._enter: Any = client.register_script(_ENTER)
+        self._remove_index: Any = client.register_script(_REMOVE_INDEX)
+        self._register: Any = client.register_script(_REGISTER)
 
-    def tidy(self) -> None:
-        """Looks at the register, which has as many entries as there are workers."""
+    def check_entries(self) -> None:
+        """Remove entries of the registry that cannot be read, or whose workers are long gone."""
         entries: Any = self._client.hgetall(WORKERS)
-        self._job.tallies.examined += len(entries)
+        self._job.counters.examined += len(entries)
         for worker_id, stored in entries.items():
             kind = self._kind_of(worker_id.decode(errors="replace"), stored)
             if kind is not None:
-                tally = self._job.tallies.of(kind)
-                tally.examined += 1
-                tally.removed += 1 if self._job.dry_run else int(self._forget(keys=[WORKERS], args=[worker_id, stored]))
+                removed = 1 if self._job.dry_run else int(self._forget(keys=[WORKERS], args=[worker_id, stored]))
+                self._job.counters.add(kind, removed=removed)
 
     def _kind_of(self, worker_id: str, stored: bytes) -> str | None:
         try:
@@ -85,15 +86,15 @@ class WorkerRegister:
             return UNREADABLE
         return LONG_GONE if silent and not self._client.exists(UNACKED_PREFIX + worker_id) else None
 
-    def judge(self, names: Sequence[str]) -> None:
-        """Looks at what follows the prefix in keys of unacknowledged messages."""
+    def check_held(self, names: Sequence[str]) -> None:
+        """Check keys of held messages, given without their prefix."""
         for name in names:
-            if name.endswith(_INDEX):
-                self._judge_index(name.removesuffix(_INDEX))
-            elif not name.endswith(_PARTS):
-                self._judge_held(name)
+            if name.endswith(_INDEX_SUFFIX):
+                self._check_index(name.removesuffix(_INDEX_SUFFIX))
+            elif not name.endswith(_SUFFIXES):
+                self._check_messages(name)
 
-    def _judge_index(self, worker_id: str) -> None:
+    def _check_index(self, worker_id: str) -> None:
         keys = held_message_keys(worker_id)
         hash_key, index_key = keys["unacked_key"], keys["unacked_index_key"]
         if self._client.exists(hash_key) or self._client.hexists(WORKERS, worker_id):
@@ -101,38 +102,39 @@ class WorkerRegister:
         newest: Any = self._client.zrange(index_key, -1, -1, withscores=True)
         if newest and time.time() - newest[0][1] < self._grace:
             return
-        tally = self._job.tallies.of(INDEX)
         size = int(self._client.memory_usage(index_key) or 0)
         args = {"keys": [hash_key, index_key, WORKERS], "args": [worker_id]}
-        removed = 1 if self._job.dry_run else int(self._drop_index(**args))
-        tally.examined += 1
-        tally.removed += removed
-        tally.bytes_freed += size * removed
+        removed = 1 if self._job.dry_run else int(self._remove_index(**args))
+        self._job.counters.add(INDEX, removed=removed, bytes_freed=size * removed)
 
-    def _judge_held(self, worker_id: str) -> None:
+    def _check_messages(self, worker_id: str) -> None:
         if self._client.hexists(WORKERS, worker_id):
             self._client.hdel(FIRST_SEEN, worker_id)
             return
+        abandoned = self._is_abandoned(worker_id)
+        repaired = int(abandoned and (self._job.dry_run or self._register_stopped(worker_id)))
+        self._job.counters.add(HELD, repaired=repaired)
+
+    def _is_abandoned(self, worker_id: str) -> bool:
+        """Return whether an unknown worker has held its messages for longer than the grace period."""
         now = time.time()
-        tally = self._job.tallies.of(HELD)
-        tally.examined += 1
         if not self._job.dry_run:
             self._client.hsetnx(FIRST_SEEN, worker_id, str(now))
             self._client.expire(FIRST_SEEN, int(self._grace) + KEPT)
         first: Any = self._client.hget(FIRST_SEEN, worker_id)
-        if first is None or now - float(first) < self._grace:
-            return
-        if self._job.dry_run:
-            tally.repaired += 1
-            return
-        entered = int(self._enter(keys=[UNACKED_PREFIX + worker_id, WORKERS], args=[worker_id, _stopped(worker_id)]))
-        tally.repaired += entered
+        return first is not None and now - float(first) >= self._grace
+
+    def _register_stopped(self, worker_id: str) -> bool:
+        """Register a worker as stopped; return whether it still held messages and was still unknown."""
+        keys = [UNACKED_PREFIX + worker_id, WORKERS]
+        registered = self._register(keys=keys, args=[worker_id, _last_heartbeat(worker_id)])
         self._client.hdel(FIRST_SEEN, worker_id)
         log.warning("unknown_worker_entered", worker=worker_id)
+        return bool(registered)
 
 
-def _stopped(worker_id: str) -> bytes:
-    """The heartbeat of a worker that says goodbye."""
+def _last_heartbeat(worker_id: str) -> bytes:
+    """Return the heartbeat that a worker of that id would send when it stops."""
     queue, _, place = worker_id.partition("@")
     beat = Heartbeat(
         id=worker_id,

@@ -22,11 +22,11 @@ def _empty(store: "redis.Redis") -> None:
 
 @pytest.fixture
 def accepted(store: "redis.Redis") -> AcceptedTasks:
-    """The record; the worker's own sweep does not come to what is due in an hour."""
+    """Return the accepted tasks; they are due in an hour, so the worker's own sweep does not reach them."""
     return AcceptedTasks(store, AcceptedSettings(first_look=3600))
 
 
-def envelope(task_id: str, *, looks: int = 0) -> TaskMessage:
+def message(task_id: str, *, looks: int = 0) -> TaskMessage:
     return TaskMessage(task_id=task_id, name="generate_embedding", kwargs={"text": "x"}, priority=3, looks=looks)
 
 
@@ -34,12 +34,12 @@ def result(store: "redis.Redis", task_id: str, status: str = "SUCCESS", ttl: int
     store.set(f"celery-task-meta-{task_id}", orjson.dumps({"status": status, "result": None}), ex=ttl)
 
 
-def test_the_record_of_a_task_that_has_ended_goes(store: "redis.Redis", accepted: AcceptedTasks, ask: Ask) -> None:
+def test_records_of_ended_tasks_are_removed(store: "redis.Redis", accepted: AcceptedTasks, ask: Ask) -> None:
     for task_id in ("ended", "failed", "waiting", "new", "held", "under-way"):
-        accepted.add(envelope(task_id, looks=0 if task_id == "new" else 5))
+        accepted.add(message(task_id, looks=0 if task_id == "new" else 5))
     result(store, "ended")
     result(store, "failed", "FAILURE")
-    result(store, "new", "FAILURE")  # as that of a task that was requeued a moment ago
+    result(store, "new", "FAILURE")  # like a task that has just been requeued
     result(store, "held")
     result(store, "under-way", "PROGRESS")
     accepted.claim("held", "some-worker", redelivered=False)
@@ -59,11 +59,11 @@ def test_results_are_left_to_expire(store: "redis.Redis", ask: Ask) -> None:
     assert store.exists("celery-task-meta-mine", "celery-task-meta-of-another-program") == 2
 
 
-def test_what_is_left_of_a_record_goes_and_a_task_that_is_never_due_is(
+def test_leftovers_of_records_are_removed_and_a_lost_due_time_is_set(
     store: "redis.Redis", accepted: AcceptedTasks, ask: Ask
 ) -> None:
-    accepted.add(envelope("whole"))
-    accepted.add(envelope("timeless"))
+    accepted.add(message("whole"))
+    accepted.add(message("timeless"))
     store.zrem(DUE, "timeless")
     store.hset(MESSAGES, "broken", "{")
     store.hset(LEASES, "lonely", "worker 1.0")
@@ -84,21 +84,21 @@ def test_what_is_left_of_a_record_goes_and_a_task_that_is_never_due_is(
     assert ask(TASK)["kinds"] == {}
 
 
-def letter(number: int, *, at: float) -> DeadLetter:
+def dead_letter(number: int, *, at: float) -> DeadLetter:
     return DeadLetter(id=f"letter-{number}", queue="embeddings", code="internal", error="it failed", at=at)
 
 
-def test_dead_letters_past_their_time_go(store: "redis.Redis", ask: Ask) -> None:
-    keep = DeadLetters(store, ttl=10**9)
+def test_expired_dead_letters_are_removed(store: "redis.Redis", ask: Ask) -> None:
+    kept = DeadLetters(store, ttl=10**9)
     for number in range(450):
-        keep.add(letter(number, at=time.time() - 15 * 86400))
-    keep.add(letter(1000, at=time.time() - 13 * 86400))
+        kept.add(dead_letter(number, at=time.time() - 15 * 86400))
+    kept.add(dead_letter(1000, at=time.time() - 13 * 86400))
 
     foretold: dict[str, Any] = ask("citadel.purge_dead_letters", dry_run=True)
-    assert keep.count() == 451
+    assert kept.count() == 451
     report = ask("citadel.purge_dead_letters")
 
-    assert [found.id for found in keep.newest()] == ["letter-1000"]
+    assert [found.id for found in kept.newest()] == ["letter-1000"]
     assert foretold["kinds"] == report["kinds"]
     assert report["removed"] == 450
     assert report["bytes_freed"] > 450 * 100

@@ -1,4 +1,4 @@
-"""Upkeep: the frame around every clean-up: one at a time, bounded, reported."""
+"""The job runner: runs a maintenance task under its lease and limits, and reports."""
 
 import time
 from collections.abc import Callable
@@ -11,46 +11,46 @@ from citadel_common.tasks.base import TaskContext
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.timestamps import utc_now
 from citadel_contracts.maintenance import Maintenance, MaintenanceReport
-from citadel_maintenance.laps import Lap
-from citadel_maintenance.lease import Lease
-from citadel_maintenance.pace import Pace
+from citadel_maintenance.jobs.counters import Counters
+from citadel_maintenance.jobs.cursor import SavedCursor
+from citadel_maintenance.jobs.lease import Lease
+from citadel_maintenance.jobs.throttle import Throttle
 from citadel_maintenance.settings import MaintenanceFragment
-from citadel_maintenance.tally import Tallies
 
 if TYPE_CHECKING:
     from redis import Redis
 
 log = structlog.get_logger(__name__)
-ALREADY_RUNNING = "another run of this task is at it"
+ALREADY_RUNNING = "another run of this task is under way"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one run of a clean-up works with.
+    """One run of a maintenance task, as its work sees it.
 
     Attributes:
-        pace: To be asked before each batch.
-        dry_run: Whether it only counts.
-        tallies: Where it counts.
-        lap: Where it notes how far it came.
+        throttle: Gives out the batches.
+        dry_run: Whether to count only, and to change nothing.
+        cursor: Where the run saves its position.
+        counters: Counts for the report.
     """
 
-    pace: Pace
+    throttle: Throttle
     dry_run: bool
-    lap: Lap
-    tallies: Tallies = field(default_factory=Tallies)
+    cursor: SavedCursor
+    counters: Counters = field(default_factory=Counters)
 
 
 Work = Callable[[Job], bool]
-"""A clean-up; whether it got to the end."""
+"""The work of a maintenance task; returns whether it reached its end."""
 
 
-class Upkeep:
-    """Runs clean-ups.
+class JobRunner:
+    """Runs the work of maintenance tasks.
 
     Args:
-        runtime: The worker's.
-        client: Client of the result store, where leases and laps are kept.
+        runtime: The worker's runtime.
+        client: Client of the result store, which holds leases and cursors.
         settings: Limits.
     """
 
@@ -60,17 +60,17 @@ class Upkeep:
         self._settings = settings
 
     def run(self, name: str, payload: Maintenance, context: TaskContext, work: Work) -> MaintenanceReport:
-        """Does `work` unless another run of that name is at it; the report.
+        """Do `work` and return the report; skip it if another run of that name is under way.
 
-        A dry run has a lease and a lap of its own: it neither waits for the real one nor moves it on.
+        A dry run has its own lease and cursor: it neither waits for the real run nor moves its cursor.
         """
-        own = f"{name}:dry" if payload.dry_run else name
-        lease = Lease(self._client, own, context.task_id, ttl=self._settings.lease)
+        own_name = f"{name}:dry" if payload.dry_run else name
+        lease = Lease(self._client, own_name, context.task_id, ttl=self._settings.lease)
         started = time.monotonic()
         if not lease.take():
-            report = _report(context, payload, Tallies(), started, reason=ALREADY_RUNNING, skipped=True)
+            report = _report(context, payload, Counters(), started, reason=ALREADY_RUNNING, skipped=True)
         else:
-            report = self._run(own, payload, context, work, lease)
+            report = self._run(own_name, payload, context, work, lease)
         log.info("maintenance_done", name=name, **{field: report[field] for field in _LOGGED})  # type: ignore[literal-required]
         return report
 
@@ -78,18 +78,18 @@ class Upkeep:
         self, name: str, payload: Maintenance, context: TaskContext, work: Work, lease: Lease
     ) -> MaintenanceReport:
         started = time.monotonic()
-        pace = Pace(
+        throttle = Throttle(
             deadline=context.deadline.earliest(payload.time_limit or self._settings.time_limit),
             stopping=self._runtime.stopping,
             lease=lease,
             duty=self._settings.duty,
         )
-        job = Job(pace=pace, dry_run=payload.dry_run, lap=Lap(self._client, name))
+        job = Job(throttle=throttle, dry_run=payload.dry_run, cursor=SavedCursor(self._client, name))
         try:
             finished = work(job)
         finally:
             lease.release()
-        return _report(context, payload, job.tallies, started, reason=None if finished else pace.cut_by)
+        return _report(context, payload, job.counters, started, reason=None if finished else throttle.stop_reason)
 
 
 _LOGGED = (
@@ -101,13 +101,12 @@ _LOGGED = (
 def _report(
     context: TaskContext,
     payload: Maintenance,
-    tallies: Tallies,
+    counters: Counters,
     started: float,
     *,
     reason: str | None,
     skipped: bool = False,
 ) -> MaintenanceReport:
-    total = tallies.total()
     return {
         "success": True,
         "task_id": context.task_id,
@@ -115,12 +114,9 @@ def _report(
         "finished": reason is None,
         "reason": reason,
         "dry_run": payload.dry_run,
-        "examined": total.examined,
-        "removed": total.removed,
-        "repaired": total.repaired,
-        "bytes_freed": total.bytes_freed,
-        "kinds": tallies.kinds,
-        "notes": tallies.notes,
+        **counters.total(),
+        "kinds": counters.kinds,
+        "notes": counters.notes,
         "duration_seconds": round(time.monotonic() - started, 3),
         "timestamp": utc_now(),
     }

@@ -1,46 +1,65 @@
-"""What the metrics tell of breakers: each change, and how many keep calls away now."""
+"""Metrics of breakers: each change, and how many keep calls away now."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, TextRejected
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry.prometheus import PrometheusMetrics
-from citadel_embeddings.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE
-from citadel_embeddings.endpoints import Endpoints
-from tests.support.virtual_time import run_virtually
+from citadel_contracts import Lane
+from citadel_embeddings.backends.base import EmbedCall, EmbedReply
+from citadel_embeddings.endpoints.breaker import FAILURES, FIRST_PAUSE
+from citadel_embeddings.endpoints.pool import EndpointPool
+from citadel_embeddings.items import Batch, BatchKey, Item
+from tests.support.virtual_time import CLOCK, run_virtually
 
 NONE = {"open": 0, "half_open": 0, "closed": 0}
 
 
+class FailingProtocol:
+    """A backend whose next call ends with an error that the test sets."""
+
+    kind = "fake"
+    accepts_empty = False
+    error: type[BaseException] | None = None
+
+    async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
+        """Fail as told, or answer."""
+        del url, timeout
+        if self.error is not None:
+            raise self.error
+        return EmbedReply(rows=[[1.0]] * len(call.texts))
+
+
 class Backend:
-    """The URLs of a backend, and what is told of them."""
+    """The endpoints of a backend, and their metrics."""
 
     def __init__(self, *urls: str) -> None:
         self._metrics = PrometheusMetrics()
-        self._endpoints = Endpoints(
-            "main",
-            list(urls),
-            concurrency=4,
-            max_concurrency=4,
-            patience=60.0,
-            longest_pause=LONGEST_PAUSE,
-            metrics=self._metrics,
+        self._protocol: Any = FailingProtocol()
+        settings = BackendSettings(kind="openai", urls=list(urls))
+        self._pool = EndpointPool(
+            "main", self._protocol, settings, patience=60.0, metrics=self._metrics, clock=CLOCK.monotonic
         )
 
     async def call(self, error: type[BaseException] | None = None, *, model: str = "m") -> None:
-        """One call, which ends so."""
+        """Make one call, which ends with `error`."""
+        self._protocol.error = error
         deadline = Deadline.after(100)
+        future = asyncio.get_running_loop().create_future()
+        item = Item("key", "text", Lane.STANDARD, deadline, future, since=CLOCK.now)
+        key = BatchKey(backend="main", model=model, dimensions=1, own_dimensions=1, max_tokens=None, options=b"{}")
+        slot = await self._pool.acquire(model, deadline, since=CLOCK.now)
         try:
-            async with self._endpoints.call(model, tokens=1, texts=1, deadline=deadline, since=0.0, avoid=frozenset()):
-                if error is not None:
-                    raise error
+            await self._pool.embed(slot, Batch(key=key, items=[item]), deadline)
         except (BackendUnavailable, TextRejected, asyncio.CancelledError):
             assert error is not None
 
     async def open(self, model: str = "m") -> None:
-        """Calls that open a breaker."""
+        """Make the calls that open a breaker."""
         for _ in range(FAILURES):
             await self.call(BackendUnavailable, model=model)
 

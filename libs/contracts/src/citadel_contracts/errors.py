@@ -1,0 +1,137 @@
+"""Errors on the wire: one form for the queue, the database, task results and HTTP, and the list of codes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """Meaning of an error code.
+
+    Attributes:
+        status: HTTP status of the answer.
+        retryable: Whether the same call can succeed later.
+        retry_after: Seconds after which a retry makes sense, where the error itself names none.
+    """
+
+    status: int
+    retryable: bool = False
+    retry_after: float = 1.0
+
+
+INTERNAL = "internal"
+KINDS: Mapping[str, ErrorKind] = {
+    INTERNAL: ErrorKind(500),
+    # what was asked for
+    "invalid_input": ErrorKind(422),
+    "invalid_definition": ErrorKind(422),
+    "expression_failed": ErrorKind(422),
+    "model_not_found": ErrorKind(404),
+    "text_rejected": ErrorKind(422),
+    "text_too_long": ErrorKind(400),
+    "payload_too_large": ErrorKind(413),
+    "undecodable_message": ErrorKind(400),
+    "not_found": ErrorKind(404),
+    "conflict": ErrorKind(409),
+    # HTTP
+    "malformed_body": ErrorKind(400),
+    "unauthorized": ErrorKind(401),
+    "forbidden": ErrorKind(403),
+    "task_not_found": ErrorKind(404),
+    "method_not_allowed": ErrorKind(405),
+    "upload_stalled": ErrorKind(408),
+    "body_too_large": ErrorKind(413),
+    "unsupported_media_type": ErrorKind(415),
+    "rate_limited": ErrorKind(429, retryable=True),
+    "stopping": ErrorKind(503, retryable=True),
+    # embedding backends
+    "bad_vector": ErrorKind(502),
+    "backend_refused": ErrorKind(502),
+    "backend_failed": ErrorKind(502, retryable=True, retry_after=5),
+    "backend_unavailable": ErrorKind(503, retryable=True, retry_after=5),
+    "backend_timed_out": ErrorKind(504, retryable=True, retry_after=5),
+    # LLM endpoints
+    "bad_llm_output": ErrorKind(502, retryable=True),
+    "llm_refused": ErrorKind(502),
+    "llm_unavailable": ErrorKind(503, retryable=True),
+    # stores
+    "store_unavailable": ErrorKind(503, retryable=True),
+    "vector_store_refused": ErrorKind(422),
+    "vector_store_unavailable": ErrorKind(503, retryable=True),
+    # tasks, steps and runs
+    "overloaded": ErrorKind(503, retryable=True, retry_after=2),
+    "deadline_exceeded": ErrorKind(504),
+    "deliveries_exhausted": ErrorKind(500),
+    "step_timed_out": ErrorKind(504, retryable=True),
+    "run_timed_out": ErrorKind(504),
+    "worker_lost": ErrorKind(500),
+    "sub_run_failed": ErrorKind(500),
+}
+"""All codes of Citadel. They are stable; one of a newer version counts as `internal`."""
+
+
+def kind_of(code: str) -> ErrorKind:
+    """Return the meaning of a code; that of `internal` for an unknown one."""
+    return KINDS.get(code, KINDS[INTERNAL])
+
+
+class FieldError(BaseModel):
+    """One bad field; `code` names the kind of badness where there are many."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pointer: str
+    detail: str
+    code: str | None = None
+
+
+class ErrorData(BaseModel):
+    """An error as data.
+
+    Attributes:
+        code: Stable name of the kind.
+        message: What is wrong, where, and what to do.
+        field: Name or path of the argument at fault, such as `text` or `batch_data[3].text`.
+        index: Which item of a list in `field` is at fault.
+        retryable: Whether the same call can succeed later; from the code where an older version did not say.
+        retry_after: Seconds after which to try again, where that is known.
+        errors: The bad fields, each by its JSON pointer.
+        trace_id: Id of the trace in which the error happened.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: str = INTERNAL
+    message: str = ""
+    field: str | None = None
+    index: int | None = None
+    retryable: bool = Field(default_factory=lambda given: kind_of(given.get("code", INTERNAL)).retryable)
+    retry_after: float | None = None
+    errors: tuple[FieldError, ...] = ()
+    trace_id: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; of a code that this version does not know, 500, or 503 where a retry may help."""
+        unknown = HTTPStatus.SERVICE_UNAVAILABLE if self.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
+        return KINDS[self.code].status if self.code in KINDS else unknown
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not known: most errors have a code, a message and no more."""
+        return {name: value for name, value in handler(self).items() if value is not None and value != ()}
+
+
+def place_of(field: str, index: int | None = None) -> str:
+    """Return the name of a field, or of one item of it, such as `text[3]`."""
+    return field if index is None else f"{field}[{index}]"
+
+
+def pointer_of(field: str, index: int | None = None) -> str:
+    """Return the JSON pointer of a field's path, or of one item of it, such as `/batch_data/3/text`."""
+    path = place_of(field, index).replace("~", "~0")
+    return "/" + path.replace("[", "/").replace("]", "").replace(".", "/")

@@ -1,0 +1,89 @@
+"""Wiring that the API and the orchestration worker share: database, step types, checks and transitions of runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from citadel_common.stores.postgres import Database
+from citadel_common.telemetry import Metrics
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.knowledge import Knowledge
+from citadel_orchestration.engine.scope import output_at_end
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.llm.client import LlmClients
+from citadel_orchestration.settings import RecordSettings
+from citadel_orchestration.step_types import StepType, StepTypes
+from citadel_orchestration.steps.registry import shipped_types
+from citadel_orchestration.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """Parts of the engine that both processes need; each connects when it is first used.
+
+    Attributes:
+        database: Pool of connections; its owner opens and closes it.
+        llm: Clients of the LLM endpoints. The API uses them for checks of definitions only.
+        vectors: Client of Qdrant. The API never calls it.
+        knowledge: Models and collections; its owner runs `knowledge.run()`.
+        definitions: Parsed definitions of recorded runs.
+        submissions: Checks definitions and makes runs of them.
+        transitions: Records runs and their steps.
+    """
+
+    database: Database
+    llm: LlmClients
+    vectors: VectorStore
+    knowledge: Knowledge
+    definitions: Definitions
+    submissions: Submissions
+    transitions: Transitions
+
+
+def wire(
+    settings: RecordSettings,
+    results: "Redis",
+    metrics: Metrics,
+    *,
+    name: str,
+    owner: str | None = None,
+    types: Iterable[StepType[Any]] = (),
+) -> Wiring:
+    """Build the shared parts.
+
+    Args:
+        settings: Settings of the process.
+        results: Client of the Redis that holds the published models and collections.
+        metrics: Metrics of the process.
+        name: Application name shown by PostgreSQL.
+        owner: Id of the worker that executes steps; None for the API, which executes none and fails fast while
+            PostgreSQL is down.
+        types: Step types beside those that Citadel ships.
+    """
+    database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
+    llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
+    knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
+    known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
+    definitions = Definitions(known_types)
+    workflows = settings.workflows
+    return Wiring(
+        database=database,
+        llm=llm,
+        vectors=vectors,
+        knowledge=knowledge,
+        definitions=definitions,
+        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=workflows.definition_limits),
+        transitions=Transitions(
+            database,
+            definitions,
+            output_at_end,
+            owner=owner,
+            lease=workflows.lease,
+            max_output_bytes=workflows.max_output_bytes,
+            metrics=metrics,
+        ),
+    )
