@@ -81,7 +81,7 @@ def test_definitions_are_checked_by_the_types(submissions):
     with pytest.raises(InvalidDefinition) as raised:
         submissions.check(raw)
 
-    assert {(problem.pointer, problem.code) for problem in raised.value.problems} == {
+    assert {(problem.pointer, problem.code) for problem in raised.value.errors} == {
         ("/steps/0/parameters/text", "step_check"),
         ("/steps/1/parameters/text", "unknown_output"),
         ("/steps/2/parameters/play/steps/0/parameters/text", "step_check"),

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from citadel_common.errors import InvalidInput, TextRejected
+from citadel_contracts.errors import ErrorData
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep
 from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts, answer
 
@@ -63,7 +64,7 @@ def test_an_empty_text_is_refused_when_it_came_from_an_expression(text, where):
 
 
 def test_a_text_without_a_vector_fails_the_step():
-    bad = answer([1.0], errors=[{"index": 1, "code": "text_rejected", "message": "no"}])
+    bad = answer([1.0], errors=[ErrorData(index=1, code="text_rejected", message="no")])
     with pytest.raises(TextRejected, match=r"text\[1\]: no"):
         STEP.answered({"form": "embeddings"}, [bad])
 

@@ -24,7 +24,7 @@ def problems(step_type, parameters, catalog=KNOWN):
     try:
         parse({"context": CONTEXT, "steps": [Q, step]}, types=StepTypes([step_type, EmbeddingStep()]), catalog=catalog)
     except InvalidDefinition as error:
-        return [(problem.pointer.removeprefix("/steps/1/parameters"), problem.message) for problem in error.problems]
+        return [(problem.pointer.removeprefix("/steps/1/parameters"), problem.detail) for problem in error.errors]
     return []
 
 
