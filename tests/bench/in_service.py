@@ -22,9 +22,11 @@ from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
-from citadel_orchestration.engine.scope import output_at_end
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import Execute, Output, Parameters, StepCall, StepEffect, StepType, StepTypes
 
 if TYPE_CHECKING:
@@ -78,11 +80,15 @@ def main() -> None:
     types = StepTypes([Noop()])
     definitions = Definitions(types)
     submissions = Submissions(types=types, catalog=Unknown(), limits=DefinitionLimits())
-    transitions = Transitions(database, definitions, output_at_end, owner="bench", lease=30.0, max_output_bytes=2**20)
+    transactions = RunTransactions(database=database, definitions=definitions, owner="bench", lease=30.0)
+    transitions = StepTransitions(transactions, max_output_bytes=2**20)
+    commands = RunCommands(transactions)
     ended = threading.Event()
     parts = EngineParts(
         database=database,
         transitions=transitions,
+        sub_runs=SubRuns(transactions, transitions),
+        commands=commands,
         definitions=definitions,
         submissions=submissions,
         loop=LoopThread("steps", loop_factory=uvloop.new_event_loop),
@@ -96,7 +102,7 @@ def main() -> None:
         ended.clear()
         started = time.perf_counter()
         new = submissions.run_of(definition, run_id=new_run_id(), origin=Origin(reply_to="bench"))
-        for step_id in transitions.submit(new).ready:
+        for step_id in commands.submit(new).ready:
             engine.run_step(StepRef(run_id=new.run_id, step_id=step_id))
         ended.wait(30)
         return (time.perf_counter() - started) * 1000 / steps

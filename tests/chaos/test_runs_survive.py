@@ -151,7 +151,7 @@ def test_postgres_is_restarted(fleet, postgres, way):
 def test_a_pause_outlives_everything(fleet, postgres):
     runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
     for run in runs:
-        fleet.record.transitions.pause(run)
+        fleet.record.commands.pause(run)
     for kind in fleet.running:
         replace(fleet, kind)
     restart_redis(fleet)
@@ -161,7 +161,7 @@ def test_a_pause_outlives_everything(fleet, postgres):
     assert {fleet.record.status(run) for run in runs} == {"paused"}
     assert not succeeded(fleet, runs, "two")
     for run in runs:
-        fleet.record.transitions.resume(run)
+        fleet.record.commands.resume(run)
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
 
 

@@ -21,10 +21,10 @@ CODE = """
 import json, sys, time
 from citadel_common.settings.common import TelemetrySettings
 from citadel_common.telemetry import messages, tracing
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 
 count = int(sys.argv[1])
-with metrics_of(TelemetrySettings(), service="test"):
+with process_telemetry(TelemetrySettings(), service="test"):
     is_on = tracing.is_on()
     began = time.perf_counter()
     for _ in range(count):

@@ -1,26 +1,29 @@
 """The record of runs, as a test sees and fills it: by the product's own transitions, and by SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import SecretStr
 
 from citadel_common.settings.postgres import PostgresSettings
-from citadel_common.stores.postgres import Database
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.runs import FINISHED
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.scope import output_at_end
+from citadel_orchestration.engine.recovery import StepRecovery
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Submissions, new_run_id
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.llm_query import Asker
 from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 from tests.support.polling import eventually
 
+T = TypeVar("T")
 LEASE = 3600.0
 
 
@@ -62,25 +65,26 @@ class Record:
         known = StepTypes([*shipped.values(), *types])
         self.definitions = Definitions(known)
         self.submissions = Submissions(types=known, catalog=NothingKnown(), limits=DefinitionLimits())
-        self.transitions = Transitions(
-            self.database,
-            self.definitions,
-            output_at_end,
-            owner=owner,
-            lease=lease,
-            max_output_bytes=max_output_bytes,
-        )
+        transactions = RunTransactions(database=self.database, definitions=self.definitions, owner=owner, lease=lease)
+        self.transitions = StepTransitions(transactions, max_output_bytes=max_output_bytes)
+        self.commands = RunCommands(transactions)
+        self.recovery = StepRecovery(transactions)
 
     def submit(self, definition: dict[str, Any]) -> UUID:
         """Check and record a run, which any worker may then begin."""
         run = self.submissions.run_of(self.submissions.check(definition), run_id=new_run_id())
-        return self.transitions.submit(run).run_id
+        return self.commands.submit(run).run_id
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what a query gives."""
         with self.database.cursor() as cursor:
             cursor.execute(query.encode(), values)
             return cursor.fetchall() if cursor.description else []
+
+    def find(self, read: Callable[[Cursor], list[T]]) -> list[T]:
+        """Return what a read of the sweeper finds."""
+        with self.database.cursor() as cursor:
+            return read(cursor)
 
     def status(self, run_id: UUID) -> str:
         """Return a run's state."""

@@ -57,7 +57,7 @@ def test_a_run_is_started_and_its_output_comes_back(platform_with_types):
 def test_a_signal_ends_a_wait(platform_with_types):
     with Record(platform_with_types.dsn, owner=None, lease=1.0, types=OWN_TYPES) as record:
         run_id = record.submit({"steps": [step("a", "nap", bell="door")]})
-        record.transitions.signal(run_id, "door", {"who": "me"})
+        record.commands.signal(run_id, "door", {"who": "me"})
 
         assert record.ended(run_id) == "succeeded"
         assert record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'{"who":"me"}',)]

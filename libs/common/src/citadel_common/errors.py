@@ -51,12 +51,12 @@ class CitadelError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened and what to do."""
+        """Return what happened and what to do."""
         return str(self.args[0])
 
     @property
     def data(self) -> ErrorData:
-        """The error for the wire."""
+        """Return the error for the wire."""
         return ErrorData(
             code=self.code,
             message=self.message,
@@ -69,7 +69,7 @@ class CitadelError(Exception):
 
     @classmethod
     def default_message(cls) -> str:
-        """The docstring's first line."""
+        """Return the docstring's first line."""
         return (cls.__doc__ or cls.code).strip().splitlines()[0]
 
     @classmethod

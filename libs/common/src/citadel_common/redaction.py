@@ -1,4 +1,4 @@
-"""Which secrets a process was given: what must never be written down as it is."""
+"""The secrets that a process was given, which must never appear in logs or traces."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, SecretStr
 
 SHORTEST = 6
-"""Characters; anything shorter is part of other words, and hiding it would garble every line."""
+"""Characters; a shorter secret is part of other words, and hiding it would garble every line."""
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """The secrets in settings, however deep: keys as they are, and of URLs their passwords, quoted or not."""
+    """Return the secrets in settings, however deep: keys as they are, and passwords of URLs, quoted or not."""
     return frozenset(part for value in _values(settings) for part in _parts(value) if len(part) >= SHORTEST)
 
 

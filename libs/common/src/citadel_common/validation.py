@@ -1,4 +1,4 @@
-"""Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
+"""Validation errors: each bad field once, by its name and its JSON pointer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ class BadField:
 
     @property
     def name(self) -> str:
-        """Such as `batch_data[3].text`."""
+        """Return a name such as `batch_data[3].text`."""
         return _name(self.path)
 
     @property
     def place(self) -> tuple[str, int | None]:
-        """The name and, where the bad field is an item of a list, its index there."""
+        """Return the name and, if the bad field is an item of a list, its index there."""
         *above, last = self.path or ("body",)
         return (_name(above), last) if above and isinstance(last, int) else (self.name, None)
 
     @property
     def pointer(self) -> str:
-        """JSON pointer, such as `/batch_data/3/text` (RFC 6901)."""
+        """Return a JSON pointer (RFC 6901) such as `/batch_data/3/text`."""
         return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in self.path)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class BadField:
 
 
 SHOWN = 5
-"""Bad fields named in one message; the error's data have them all."""
+"""Most bad fields named in one message; the error's data have them all."""
 
 
 def invalid_input(bad: Sequence[BadField], *, before: str = "") -> InvalidInput:
@@ -60,7 +60,7 @@ def invalid_input(bad: Sequence[BadField], *, before: str = "") -> InvalidInput:
 
 
 def bad_fields(error: ValidationError) -> list[BadField]:
-    """The bad fields in order; of a union's branches the one that came furthest speaks."""
+    """Return the bad fields in order; of a union's branches, the error that came furthest counts."""
     found: dict[tuple[str | int, ...], str] = {}
     for path, problem in _located(error):
         parents = [known for known in found if path[: len(known)] == known and len(known) < len(path)]
@@ -94,7 +94,7 @@ def _sentence(detail: ErrorDetails) -> str:
 
 
 def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]) -> P:
-    """The payload of a call; positional arguments take the model's field order.
+    """Return the payload of a call; positional arguments take the model's field order.
 
     Raises:
         InvalidInput: Names each bad field.

@@ -16,8 +16,8 @@ from citadel_contracts.errors import ErrorData
 from citadel_contracts.errors import FieldError as FieldError  # noqa: PLC0414  (readers of problems find it here)
 
 HistoryKind = Literal["health", "metrics"]
-MOST_LETTERS = 500
-"""Dead letters dealt with in one call."""
+MOST_DEAD_LETTERS = 500
+"""Most dead letters that one call requeues or drops."""
 
 
 class Body(BaseModel):
@@ -86,7 +86,7 @@ class CacheWarmRequest(WarmEmbeddingCache):
 
 
 class TaskAccepted(Reply):
-    """202: the task is recorded and will be run."""
+    """202: the task is stored and will run."""
 
     task_id: str
     status: Literal["queued"] = "queued"
@@ -97,7 +97,7 @@ TaskState = Literal["queued", "running", "retrying", "succeeded", "failed", "rev
 
 
 class TaskFailure(ErrorData):
-    """Why a task failed."""
+    """The error of a failed task."""
 
 
 class TaskStatus(Reply):
@@ -167,7 +167,7 @@ class WorkersResponse(Reply):
 
 
 class ComponentHealth(Reply):
-    """One dependency: `detail` says what is wrong, in a sentence without credentials."""
+    """One dependency; `detail` describes its problem in a sentence without credentials."""
 
     status: Literal["up", "down"]
     required: bool
@@ -184,9 +184,9 @@ class HealthResponse(Reply):
 
 
 class HistoryResponse(Reply):
-    """`GET /v1/history/{kind}`: what the periodic task of that kind found each time, newest first.
+    """`GET /v1/history/{kind}`: results of the periodic task of that kind, newest first.
 
-    Each entry has `at`, when it was found, beside what the task returned.
+    Each entry has `at`, the time of the check, beside what the task returned.
     """
 
     kind: HistoryKind
@@ -194,7 +194,7 @@ class HistoryResponse(Reply):
 
 
 class DeadLetterSummary(Reply):
-    """A task or message that was put aside; `requeueable` is false for what could not be decoded."""
+    """A task or message that will not be tried again; `requeueable` is false if it could not be decoded."""
 
     id: str
     queue: str
@@ -209,7 +209,7 @@ class DeadLetterSummary(Reply):
 
 
 class DeadLetterCount(Reply):
-    """How many dead letters of one queue have one error code."""
+    """Number of dead letters of one queue with one error code."""
 
     queue: str
     code: str
@@ -217,9 +217,9 @@ class DeadLetterCount(Reply):
 
 
 class DeadLetterList(Reply):
-    """`GET /v1/dead-letters`: newest first; `total` and `counts` are those of all, whatever was asked for.
+    """`GET /v1/dead-letters`: newest first; `total` and `counts` cover all dead letters, whatever the filter.
 
-    A page may hold fewer than were asked for, none even: while there is a `next_cursor`, there may be more.
+    A page may hold fewer than `limit`, or none: while there is a `next_cursor`, there may be more.
     """
 
     letters: list[DeadLetterSummary]
@@ -233,8 +233,8 @@ class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name o
 
     Each attempt has `at`, `code`, `error`, `worker`, and what else is known of its error.
 
-    Of a message that could not be decoded `raw` is the start as text, `raw_base64` more of it as bytes, and
-    `raw_bytes` how many it had.
+    For a message that could not be decoded, `raw` is its start as text, `raw_base64` more of it as bytes, and
+    `raw_bytes` its length.
     """
 
     args: list[Any] = []
@@ -249,13 +249,13 @@ class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name o
 
 
 class DeadLetterSelection(Body):
-    """Which dead letters are meant: those of `ids`, or those that fit every filter given, or `all`.
+    """A selection of dead letters: those of `ids`, or those that fit every filter given, or `all`.
 
-    `since` and `until` are times in ISO 8601, `error` is a part of the message in any case; `limit` is how many are
-    dealt with in one call, and `cursor` goes on where the call before ended.
+    `since` and `until` are times in ISO 8601; `error` is a part of the message, in any case. `limit` bounds
+    one call, and `cursor` continues where the previous call ended.
     """
 
-    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_LETTERS)
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_DEAD_LETTERS)
     queue: str | None = None
     task: str | None = None
     code: str | None = None
@@ -263,7 +263,7 @@ class DeadLetterSelection(Body):
     since: str | None = None
     until: str | None = None
     all: bool = False
-    limit: int = Field(100, ge=1, le=MOST_LETTERS)
+    limit: int = Field(100, ge=1, le=MOST_DEAD_LETTERS)
     cursor: str | None = None
 
 
@@ -277,13 +277,13 @@ class DeadLetterRequeued(Reply):
 
 
 class DeadLetterFailure(ErrorData):
-    """A dead letter that could not be requeued, and why."""
+    """A dead letter that could not be requeued, and the reason."""
 
     id: str
 
 
 class DeadLettersRequeued(Reply):
-    """`POST /v1/dead-letters/requeue`: what became of each; with a `next_cursor` there may be more that fit."""
+    """`POST /v1/dead-letters/requeue`: the outcomes; with a `next_cursor` there may be more that fit."""
 
     requeued: list[str]
     failed: list[DeadLetterFailure] = []
@@ -291,7 +291,7 @@ class DeadLettersRequeued(Reply):
 
 
 class DeadLettersDropped(Reply):
-    """`DELETE /v1/dead-letters`: how many are gone; with a `next_cursor` there may be more that fit."""
+    """`DELETE /v1/dead-letters`: how many were removed; with a `next_cursor` there may be more that fit."""
 
     dropped: int
     next_cursor: str | None = None

@@ -26,7 +26,7 @@ class ErrorKind:
 INTERNAL = "internal"
 KINDS: Mapping[str, ErrorKind] = {
     INTERNAL: ErrorKind(500),
-    # what was asked for
+    # requests
     "invalid_input": ErrorKind(422),
     "invalid_definition": ErrorKind(422),
     "expression_failed": ErrorKind(422),
@@ -75,21 +75,29 @@ KINDS: Mapping[str, ErrorKind] = {
 
 
 def kind_of(code: str) -> ErrorKind:
-    """Return the meaning of a code; that of `internal` for an unknown one."""
+    """Return the meaning of a code; an unknown one means `internal`."""
     return KINDS.get(code, KINDS[INTERNAL])
 
 
-class FieldError(BaseModel):
-    """One bad field; `code` names the kind of badness where there are many."""
+class _Sparse(BaseModel):
+    """A model that is sent without what is not known; readers ignore fields that they do not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None and value != ()}
+
+
+class FieldError(_Sparse):
+    """One bad field; `code` names the kind of badness where there are many."""
 
     pointer: str
     detail: str
     code: str | None = None
 
 
-class ErrorData(BaseModel):
+class ErrorData(_Sparse):
     """An error as data.
 
     Attributes:
@@ -102,8 +110,6 @@ class ErrorData(BaseModel):
         errors: The bad fields, each by its JSON pointer.
         trace_id: Id of the trace in which the error happened.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     code: str = INTERNAL
     message: str = ""
@@ -119,11 +125,6 @@ class ErrorData(BaseModel):
         """The HTTP status; of a code that this version does not know, 500, or 503 where a retry may help."""
         unknown = HTTPStatus.SERVICE_UNAVAILABLE if self.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
         return KINDS[self.code].status if self.code in KINDS else unknown
-
-    @model_serializer(mode="wrap")
-    def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not known: most errors have a code, a message and no more."""
-        return {name: value for name, value in handler(self).items() if value is not None and value != ()}
 
 
 def place_of(field: str, index: int | None = None) -> str:

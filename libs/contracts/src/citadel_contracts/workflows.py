@@ -1,6 +1,6 @@
-"""Contracts of the orchestration queue: the seed's three tasks and the engine's own.
+"""Contracts of the orchestration queue: the users' tasks and the engine's own.
 
-Argument names, their order and the result keys of the first are public: plain Celery clients depend on them.
+Argument names, their order and the result keys of the users' tasks are public: plain Celery clients depend on them.
 """
 
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -117,7 +117,7 @@ class EmbedPart(Payload):
 
 
 class EmbedStep(Payload):
-    """What one step of a workflow needs vectors of.
+    """The texts of one workflow step that need vectors.
 
     Attributes:
         run_id: Its run.
@@ -177,10 +177,9 @@ EMBEDDED = "citadel:steps:embedded"
 
 
 class StepEmbedded(Payload):
-    """What an embeddings worker answers: the vectors, in the order of the parts.
+    """The answer of an embeddings worker: the vectors, in the order of the parts.
 
-    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again. `trace` is its
-    trace context.
+    It is an entry of a list, not a task: the engine asks again if one is lost. `trace` is its trace context.
     """
 
     run_id: str
@@ -192,7 +191,7 @@ class StepEmbedded(Payload):
     trace: dict[str, str] | None = None
 
 
-# The results of these four are stored by the runs that they start, when those end.
+# The runs that these four start store their results, when they end.
 EXECUTE_WORKFLOW = TaskSpec(
     name="execute_workflow",
     queue=Queue.ORCHESTRATION,

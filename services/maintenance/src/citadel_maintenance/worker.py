@@ -7,7 +7,7 @@ stop between them, so no task needs a process of its own that could be ended fro
 from citadel_common.settings.common import load
 from citadel_common.stores.postgres import Database
 from citadel_common.tasks.runtime import TaskRuntime
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
 from citadel_maintenance.jobs.runner import JobRunner
@@ -19,7 +19,7 @@ from citadel_maintenance.tasks import MaintenanceTasks
 def main() -> None:
     """Run the worker until it is told to stop."""
     settings = load(MaintenanceSettings)
-    with metrics_of(settings.telemetry, service=Queue.MAINTENANCE.value) as metrics:
+    with process_telemetry(settings.telemetry, service=Queue.MAINTENANCE.value) as metrics:
         run_worker(Queue.MAINTENANCE, settings, _service(settings), metrics)
 
 

@@ -1,4 +1,4 @@
-"""The wiring of the orchestration worker: database, engine, step types and tasks."""
+"""Builds the orchestration worker: record, engine, step types and tasks."""
 
 import asyncio
 import functools
@@ -21,9 +21,10 @@ from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import AnswerConsumer
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
-from citadel_orchestration.engine.replies import Replies
-from citadel_orchestration.engine.sweeper import Sweeper
-from citadel_orchestration.engine.wipes import Wipes
+from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns
+from citadel_orchestration.engine.task_results import TaskResultWriter
 from citadel_orchestration.settings import OrchestrationSettings
 from citadel_orchestration.step_types import StepType
 from citadel_orchestration.tasks import OrchestrationTasks
@@ -65,11 +66,14 @@ class OrchestrationService:
         self._loop.call(self._open(owner), Deadline.after(CLOSING))
         parts = self._wiring
         parts.database.open()
-        answer = Replies(runtime.app, parts.database, parts.definitions)
+        transitions = StepTransitions(parts.transactions, max_output_bytes=settings.workflows.max_output_bytes)
+        answer = TaskResultWriter(runtime.app, parts.database, parts.definitions)
         self._engine = Engine(
             EngineParts(
                 database=parts.database,
-                transitions=parts.transitions,
+                transitions=transitions,
+                sub_runs=SubRuns(parts.transactions, transitions),
+                commands=parts.commands,
                 definitions=parts.definitions,
                 submissions=parts.submissions,
                 loop=self._loop,
@@ -80,22 +84,21 @@ class OrchestrationService:
             stopping=self._stopping,
         )
         self._sweeper = Sweeper(
-            database=parts.database,
-            transitions=parts.transitions,
+            transactions=parts.transactions,
+            transitions=transitions,
             engine=self._engine,
             answer=answer,
-            wiped=Wipes(connect(settings.broker_url, settings.stores)),
+            was_flushed=FlushDetector(connect(settings.broker_url, settings.stores)),
             accepted=AcceptedTasksSweep(
                 database=parts.database,
                 tasks=runtime.accepted,
                 publish=functools.partial(publish_accepted, runtime.app),
-                wiped=Wipes(runtime.results),
+                was_flushed=FlushDetector(runtime.results),
                 first_look=settings.accepted.first_look,
             ),
-            owner=owner,
             interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, parts.transitions, parts.submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, parts.commands, parts.submissions, answer.store).register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()

@@ -26,8 +26,8 @@ from citadel_contracts.workflows import (
 )
 from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Origin, Submissions, single_step
-from citadel_orchestration.engine.transitions import Transitions
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -41,7 +41,7 @@ class OrchestrationTasks:
 
     Args:
         engine: Begins steps.
-        transitions: Record runs.
+        commands: Record runs.
         submissions: Check definitions.
         store: Stores the result of a task that starts no run.
     """
@@ -49,13 +49,13 @@ class OrchestrationTasks:
     def __init__(
         self,
         engine: Engine,
-        transitions: Transitions,
+        commands: RunCommands,
         submissions: Submissions,
         store: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._store = store
         self._engine = engine
-        self._transitions = transitions
+        self._commands = commands
         self._submissions = submissions
         limits = replace(
             submissions.limits, max_definition_bytes=LARGEST_PARAMETERS, max_context_bytes=LARGEST_PARAMETERS
@@ -120,7 +120,7 @@ class OrchestrationTasks:
         )
 
     def _begin(self, run: NewRun) -> None:
-        submitted = self._transitions.submit(run)
+        submitted = self._commands.submit(run)
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
 

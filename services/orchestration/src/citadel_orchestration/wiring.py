@@ -1,4 +1,4 @@
-"""Wiring that the API and the orchestration worker share: database, step types, checks and transitions of runs."""
+"""Wiring that the API and the orchestration worker share: database, step types, checks and commands of runs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.scope import output_at_end
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import RecordSettings
 from citadel_orchestration.step_types import StepType, StepTypes
@@ -32,7 +32,8 @@ class Wiring:
         knowledge: Models and collections; its owner runs `knowledge.run()`.
         definitions: Parsed definitions of recorded runs.
         submissions: Checks definitions and makes runs of them.
-        transitions: Records runs and their steps.
+        transactions: Opens transactions on runs.
+        commands: Submits, cancels, pauses, resumes, signals and retries runs.
     """
 
     database: Database
@@ -41,7 +42,8 @@ class Wiring:
     knowledge: Knowledge
     definitions: Definitions
     submissions: Submissions
-    transitions: Transitions
+    transactions: RunTransactions
+    commands: RunCommands
 
 
 def wire(
@@ -69,21 +71,17 @@ def wire(
     knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
     known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
     definitions = Definitions(known_types)
-    workflows = settings.workflows
+    transactions = RunTransactions(
+        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+    )
+    limits = settings.workflows.definition_limits
     return Wiring(
         database=database,
         llm=llm,
         vectors=vectors,
         knowledge=knowledge,
         definitions=definitions,
-        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=workflows.definition_limits),
-        transitions=Transitions(
-            database,
-            definitions,
-            output_at_end,
-            owner=owner,
-            lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
-            metrics=metrics,
-        ),
+        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=limits),
+        transactions=transactions,
+        commands=RunCommands(transactions),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from citadel_common.settings.common import load
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
 from citadel_orchestration.service import OrchestrationService
@@ -19,7 +19,7 @@ def main(types: Iterable[StepType[Any]] = ()) -> None:
         types: Step types beside those that Citadel ships.
     """
     settings = load(OrchestrationSettings)
-    with metrics_of(settings.telemetry, service=Queue.ORCHESTRATION.value) as metrics:
+    with process_telemetry(settings.telemetry, service=Queue.ORCHESTRATION.value) as metrics:
         service = OrchestrationService(settings, metrics, types=types)
         run_worker(
             Queue.ORCHESTRATION,

@@ -13,12 +13,12 @@ from citadel_contracts.embeddings import InputType, Texts
 
 
 def as_list(text: Texts) -> list[str]:
-    """One text or many, as a list."""
+    """Return one text or many as a list."""
     return [text] if isinstance(text, str) else text
 
 
 def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> list[str]:
-    """The texts, if they may be embedded at all.
+    """Return the texts, if they may be embedded at all.
 
     Raises:
         InvalidInput: None, too many, one too long or not encodable as UTF-8.
@@ -38,7 +38,7 @@ def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> l
 
 
 def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, field: str = "text") -> None:
-    """Refuses an empty text where the backend would.
+    """Refuse an empty text if the backend would refuse it.
 
     Raises:
         InvalidInput: A text is empty and the model's backend has no vector for that.
@@ -51,7 +51,7 @@ def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, fiel
 
 
 def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInfo | None:
-    """The model's entry; None when the catalogue does not rule it out.
+    """Return the model's entry; None if the catalog does not list it and cannot rule it out.
 
     Raises:
         UnknownModel: No live backend has it.
@@ -64,7 +64,7 @@ def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInf
 
 
 def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "dimensions") -> int | None:
-    """The dimensions to ask the backend for; None for the model's own.
+    """Return the dimensions to ask the backend for; None for the model's own.
 
     Raises:
         InvalidInput: The model cannot give them.
@@ -80,7 +80,7 @@ def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "
 
 
 def check_options(options: Mapping[str, Any] | None, *, field: str = "options") -> None:
-    """Refuses options that cannot be sent to a backend.
+    """Refuse options that cannot be sent to a backend.
 
     Raises:
         InvalidInput: They hold an integer beyond 64 bits.
@@ -92,7 +92,7 @@ def check_options(options: Mapping[str, Any] | None, *, field: str = "options") 
 
 
 def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
-    """What the model wants before a text of this kind."""
+    """Return the prefix that the model wants before a text of this kind."""
     if input_type is None:
         return ""
     return model.query_prefix if input_type == "query" else model.document_prefix

@@ -1,11 +1,10 @@
-"""The result backend of workers: it stores results and awaits none.
+"""The result backend of workers: it stores results and waits for none.
 
 Celery subscribes a producer to the result of each task it sends. A worker that publishes a retry or a lost task
 again never reads that result, and its subscriptions would pile up.
 
-A result takes one command. Celery sends its bytes twice, to store and to publish them, in several pieces; and it looks
-before each success whether one is stored already, so that nothing late replaces it. Another success of the same task
-may.
+Storing a result takes one command. Celery sends its bytes twice, to store and to publish them, and reads the stored
+result before each success, so that a late failure replaces no success. The script here does the same at once.
 """
 
 from functools import cached_property
@@ -26,7 +25,7 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     """Results in Redis."""
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nobody here waits for the result."""
+        """Do nothing: a worker does not wait for the results of tasks that it sends."""
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any

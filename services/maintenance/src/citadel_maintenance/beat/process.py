@@ -14,7 +14,7 @@ from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
 from citadel_common.stores.redis import connect
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor, supervisor_of
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_maintenance.beat.ledger import Ledger
 from citadel_maintenance.beat.lock import LeaderLock
 from citadel_maintenance.beat.loop import Beat
@@ -34,7 +34,7 @@ def main() -> None:
     """Run one candidate; exit with status 78 if a setting is wrong."""
     settings = load(BeatSettings)
     logs.configure(settings.log, service="beat", secrets=secrets_of(settings))
-    with metrics_of(settings.telemetry, service="beat"):
+    with process_telemetry(settings.telemetry, service="beat"):
         _run(settings)
 
 

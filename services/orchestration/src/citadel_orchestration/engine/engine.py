@@ -18,8 +18,10 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
 
 log = structlog.get_logger(__name__)
 THREADS = 8
@@ -34,7 +36,9 @@ class EngineParts:
 
     Attributes:
         database: Where runs are read.
-        transitions: Record what happens to runs.
+        transitions: Record what happens to steps.
+        sub_runs: Starts sub-runs and reports their ends.
+        commands: Changes whole runs.
         definitions: Parsed definitions by run.
         submissions: Check the definitions of sub-runs.
         loop: Runs the coroutines of steps.
@@ -43,7 +47,9 @@ class EngineParts:
     """
 
     database: Database
-    transitions: Transitions
+    transitions: StepTransitions
+    sub_runs: SubRuns
+    commands: RunCommands
     definitions: Definitions
     submissions: Submissions
     loop: LoopThread
@@ -62,8 +68,9 @@ class Engine:
 
     def __init__(self, parts: EngineParts, *, max_in_flight: int, stopping: threading.Event) -> None:
         self.in_flight = StepsInFlight()
-        self._database = parts.database
         self._transitions = parts.transitions
+        self._sub_runs = parts.sub_runs
+        self._commands = parts.commands
         self._answer = parts.answer
         self._max_in_flight = max_in_flight
         self._stopping = stopping
@@ -72,6 +79,7 @@ class Engine:
         self._executor = Executor(
             database=parts.database,
             transitions=parts.transitions,
+            sub_runs=parts.sub_runs,
             definitions=parts.definitions,
             submissions=parts.submissions,
             dispatcher=parts.dispatcher,
@@ -131,14 +139,11 @@ class Engine:
 
     def cancel_children(self, run_id: UUID) -> None:
         """Cancel the sub-runs of a run that ended."""
-        with self._database.cursor() as cursor:
-            cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
-            children = [row[0] for row in cursor.fetchall()]
-        for child in children:
-            self._cancel_orphan(child)
+        for effects in self._commands.cancel_children(run_id):
+            self.follow(effects)
 
     def _cancel_orphan(self, run_id: UUID) -> None:
-        self.follow(self._transitions.cancel_orphan(run_id))
+        self.follow(self._commands.cancel_orphan(run_id))
 
     def hand_back(self) -> None:
         """Give all claimed steps back, for other workers to take."""
@@ -178,9 +183,9 @@ class Engine:
 
     def release(self, key: str) -> None:
         """Start runs that waited for others of their concurrency key to end."""
-        for effects in self._transitions.release(key):
+        for effects in self._commands.release(key):
             self.follow(effects)
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""
-        self.follow(self._transitions.sub_run_ended(parent.ref, parent.attempt, run_id))
+        self.follow(self._sub_runs.report(parent, run_id))

@@ -27,9 +27,9 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
-from citadel_orchestration.engine.sub_runs import sub_run
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
 from citadel_orchestration.step_types import (
     Embed,
     Embedded,
@@ -56,6 +56,7 @@ class Executor:
     Attributes:
         database: Where runs are read.
         transitions: Record what happens to steps.
+        sub_runs: Starts sub-runs.
         definitions: Parsed definitions by run.
         submissions: Check the definitions of sub-runs.
         dispatcher: Sends texts to the embeddings workers.
@@ -67,7 +68,8 @@ class Executor:
     """
 
     database: Database
-    transitions: Transitions
+    transitions: StepTransitions
+    sub_runs: SubRuns
     definitions: Definitions
     submissions: Submissions
     dispatcher: Dispatcher
@@ -179,7 +181,7 @@ class Executor:
         run = sub_run(self.submissions, claim, effect)
 
         def transition() -> Effects:
-            effects, begun = self.transitions.sub_run(claim.ref, claim.attempt, run)
+            effects, begun = self.sub_runs.start(claim.ref, claim.attempt, run)
             self.threads.submit(run.run_id, self.follow, begun)
             return effects
 

@@ -11,12 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 from pydantic import ValidationError
 
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
+from citadel_common.errors import CitadelError, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings.common import LimitSettings
 from citadel_common.stores.postgres import Cursor
 from citadel_common.validation import bad_fields, invalid_input
@@ -74,7 +73,7 @@ class Batches:
         """Records it in one transaction; the chunks that are ready."""
         digest, chunks = hashlib.blake2b(digest_size=16), 0  # of the requests, however they are cut into chunks
         async with _in_threads(self.runs.database.cursor()) as cursor:
-            await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
+            await asyncio.to_thread(submit, cursor, run, republish=self.runs.commands.republish)
             async for chunk in self._chunks(lines, head.model):
                 requests = [orjson.dumps(request) for request in chunk]
                 digest.update(b"".join(request + b"\n" for request in requests))
@@ -83,7 +82,11 @@ class Batches:
                 chunks += 1
             if not chunks:
                 raise InvalidInput.at("requests", "must hold at least one request")
-            await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
+            existing = await asyncio.to_thread(batches.mark, cursor, run, digest.digest(), head.idempotency_key)
+            if existing is not None:
+                raise _Existing(
+                    RunAccepted(run_id=str(existing.run_id), workflow_id=existing.workflow_id, status=existing.status)
+                )
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
     async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
@@ -160,7 +163,7 @@ class Batches:
             run_id,
             chunks=chunks,
             parallel=self.settings.batch_parallel,
-            republish=self.runs.transitions.republish,
+            republish=self.runs.commands.republish,
         )
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
@@ -186,29 +189,6 @@ async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> Asy
         await asyncio.to_thread(manager.__exit__, *sys.exc_info())
         raise
     await asyncio.to_thread(manager.__exit__, None, None, None)
-
-
-def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
-    """Marks the run with what was submitted.
-
-    Raises:
-        Conflict: The key was used for something else.
-        _Existing: It was used for the same.
-    """
-    if key is not None:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [key])
-        cursor.execute("SELECT run_id, status, fingerprint FROM runs WHERE idempotency_key = %s", [key])
-        row = cursor.fetchone()
-        if row is not None:
-            if row[2] != digest:
-                raise Conflict.at("idempotency_key", f"{key!r} was used for another submission, run {row[0]}")
-            raise _Existing(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
-    try:
-        cursor.execute(
-            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
-        )
-    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
-        raise Conflict.at("idempotency_key", f"{key!r} was used for another submission") from None
 
 
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:

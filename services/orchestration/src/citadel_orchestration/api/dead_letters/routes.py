@@ -12,7 +12,7 @@ from citadel_common.delivery.dead_letter_index import DeadLetterFilter
 from citadel_common.errors import InvalidInput
 from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.api import (
-    MOST_LETTERS,
+    MOST_DEAD_LETTERS,
     DeadLetterList,
     DeadLetterRequeued,
     DeadLettersDropped,
@@ -116,7 +116,7 @@ def _selection(query: Mapping[str, str], known: tuple[str, ...]) -> DeadLetterSe
             raise InvalidInput.at(name, f"is no filter; there are {', '.join(known)}")
     found: dict[str, Any] = dict(query)
     if "limit" in found:
-        found["limit"] = number_of(found["limit"], "limit", most=MOST_LETTERS)
+        found["limit"] = number_of(found["limit"], "limit", most=MOST_DEAD_LETTERS)
     if "all" in found:
         found["all"] = flag_of(found["all"], "all")
     try:

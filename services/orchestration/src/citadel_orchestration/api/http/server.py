@@ -19,7 +19,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from citadel_common import logs
 from citadel_common.redaction import secrets_of
 from citadel_common.supervisor import Supervisor, supervisor_of
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
@@ -53,7 +53,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         """Gunicorn's hook, called in each server process: the application."""
         process = ExitStack()
         fragment = self._settings.telemetry
-        metrics = process.enter_context(metrics_of(fragment, service="api", serves_metrics=True))
+        metrics = process.enter_context(process_telemetry(fragment, service="api", serves_metrics=True))
         self.cfg.set("worker_exit", lambda _, __: process.close())
         return create_app(self._settings, metrics)
 

@@ -14,7 +14,7 @@ import structlog
 from pydantic import SecretStr
 
 from citadel_orchestration.api.http.errors import Stopping
-from citadel_orchestration.db.transaction import CHANNEL
+from citadel_orchestration.db.transaction import LISTEN
 
 log = structlog.get_logger(__name__)
 LOOK = 2.0
@@ -81,7 +81,7 @@ class RunNews:
                     self._dsn.get_secret_value(), autocommit=True, connect_timeout=3
                 )
                 async with connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
+                    await connection.execute(LISTEN)
                     async for notice in connection.notifies():
                         self._wake(notice.payload)
             except psycopg.Error as error:

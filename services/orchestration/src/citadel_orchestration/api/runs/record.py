@@ -37,7 +37,7 @@ class Record:
             database=parts.database,
             definitions=parts.definitions,
             submissions=parts.submissions,
-            transitions=parts.transitions,
+            commands=parts.commands,
             teller=Teller(Dispatcher(self._app)),
             news=self._news,
         )

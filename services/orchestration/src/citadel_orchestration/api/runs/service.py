@@ -12,7 +12,7 @@ import orjson
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
-from citadel_common.stores.postgres import Cursor, Database, one
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
     FINISHED,
@@ -27,9 +27,9 @@ from citadel_orchestration.api.runs.notifier import RunNews
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions, new_run_id
-from citadel_orchestration.engine.transitions import Transitions
 
 T = TypeVar("T")
 PATIENCE = 45.0
@@ -60,7 +60,7 @@ class Runs:
     database: Database
     definitions: Definitions
     submissions: Submissions
-    transitions: Transitions
+    commands: RunCommands
     teller: Teller
     news: RunNews
 
@@ -77,7 +77,7 @@ class Runs:
 
     async def record(self, run: NewRun) -> RunAccepted:
         """Records a run and has it begun."""
-        submitted = await asyncio.to_thread(self.transitions.submit, run)
+        submitted = await asyncio.to_thread(self.commands.submit, run)
         await asyncio.to_thread(self._publish, submitted, run.lane)
         return RunAccepted(run_id=str(submitted.run_id), workflow_id=submitted.workflow_id, status=submitted.status)
 
@@ -165,37 +165,30 @@ class Runs:
             yield []
 
     async def steer(self, action: str, run_id: UUID, *arguments: Any, **options: Any) -> None:
-        """One of the transitions cancel, pause, resume, signal, retry.
+        """One of the commands cancel, pause, resume, signal, retry.
 
         Raises:
             NotFound: There is no such run.
             Conflict: Its state does not allow that.
         """
-        transition: Callable[..., Effects] = getattr(self.transitions, action)
-        effects = await asyncio.to_thread(functools.partial(transition, run_id, *arguments, **options))
+        command: Callable[..., Effects] = getattr(self.commands, action)
+        effects = await asyncio.to_thread(functools.partial(command, run_id, *arguments, **options))
         await asyncio.to_thread(self._hand_over, effects)
 
     def _hand_over(self, effects: Effects) -> None:
         """The API executes nothing: what a transition claimed goes to the workers, through the record."""
         self.teller.tell(effects.ready, effects.lane)
         if effects.ended is not None and effects.ended.status != "succeeded":
-            self._cancel_children(effects.ended.run_id)
-
-    def _cancel_children(self, run_id: UUID) -> None:
-        with self.database.cursor() as cursor:
-            cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
-            children = [row[0] for row in cursor.fetchall()]
-        for child in children:
-            self._hand_over(self.transitions.cancel_orphan(child))
+            for cancelled in self.commands.cancel_children(effects.ended.run_id):
+                self._hand_over(cancelled)
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
         self.teller.tell([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)
 
     async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
         def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:
-            cursor.execute("SELECT status, output, error FROM runs WHERE run_id = %s", [run_id])
-            status, output, error = one(cursor)
-            return status, None if output is None else orjson.loads(output), error
+            found = runs.outcome_of(cursor, run_id)
+            return found.status, None if found.output is None else orjson.loads(found.output), found.error
 
         return await self._read(read)
 
@@ -210,8 +203,7 @@ class Runs:
         summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
         steps = views.steps_view(cursor, run_id, definition)
-        cursor.execute("SELECT output, parent_run_id::text FROM runs WHERE run_id = %s", [run_id])
-        output, parent = one(cursor)
+        output, parent = views.output_and_parent(cursor, run_id)
         whole = outputs and summary.status in FINISHED and summary.kind != "batch"
         return RunView(
             **summary.model_dump(),
