@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import QdrantProcess
 from tests.integration.monitoring.watched import (
     DEADLINE,
     REDIS_KEY,
