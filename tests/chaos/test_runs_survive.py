@@ -114,7 +114,7 @@ def test_a_worker_is_killed(fleet, kind):
     assert_all_end_well(fleet, runs, before)
 
 
-def test_all_workers_are_killed(fleet):
+def test_every_run_ends_after_all_workers_were_killed(fleet):
     runs = begin(fleet, "all-killed")
     before = recorded(fleet, runs)
     for kind, workers in fleet.running.items():
@@ -151,7 +151,7 @@ def test_postgres_is_restarted(fleet, postgres, way):
 def test_a_pause_outlives_everything(fleet, postgres):
     runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
     for run in runs:
-        fleet.record.transitions.pause(run)
+        fleet.record.commands.pause(run)
     for kind in fleet.running:
         replace(fleet, kind)
     restart_redis(fleet)
@@ -161,7 +161,7 @@ def test_a_pause_outlives_everything(fleet, postgres):
     assert {fleet.record.status(run) for run in runs} == {"paused"}
     assert not succeeded(fleet, runs, "two")
     for run in runs:
-        fleet.record.transitions.resume(run)
+        fleet.record.commands.resume(run)
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
 
 

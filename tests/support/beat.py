@@ -1,4 +1,4 @@
-"""Beat candidates as processes, and what they have published."""
+"""Beat candidates as processes, and the messages they published."""
 
 import base64
 import contextlib
@@ -14,9 +14,9 @@ from typing import Any, Self
 import redis
 
 from citadel_common.delivery.queues import lists_of
-from citadel_common.schedule import LEADER
 from citadel_contracts import Queue
-from citadel_maintenance.beat.built_in import BUILT_IN
+from citadel_maintenance.beat import schedule
+from citadel_maintenance.beat.settings import BUILT_IN
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import ServiceProcess
@@ -28,7 +28,7 @@ ALONE = {f"BEAT__SCHEDULE__{name}__ENABLED": "false" for name in BUILT_IN}
 
 
 def entry(name: str, **fields: Any) -> dict[str, Any]:
-    """Return the settings of an entry of the tests' own."""
+    """Return the settings of a test's own entry."""
     known = {"task": TASK, "args": '{"texts": []}'} | fields
     return {f"BEAT__SCHEDULE__{name}__{field.upper()}": value for field, value in known.items()}
 
@@ -46,15 +46,15 @@ class BeatProcess(ServiceProcess):
 
     @property
     def identity(self) -> str:
-        """The part of its token that a test can know."""
+        """The part of its token that a test can predict."""
         return f":{self.pid}:"
 
     def leads(self, store: "redis.Redis") -> bool:
-        """Whether the lock is its."""
-        return self.identity.encode() in (store.get(LEADER) or b"")
+        """Return whether it holds the leader's lock."""
+        return self.identity.encode() in (store.get(schedule.LEADER) or b"")
 
     def resume(self) -> None:
-        """Let it go on after a pause."""
+        """Resume it after a pause."""
         self.signal(signal.SIGCONT)
 
 
@@ -71,7 +71,7 @@ class Periodic:
 
 
 class Beats:
-    """Candidates that come and go on one Redis; they end with the block."""
+    """Candidates that share one Redis; they end with the block."""
 
     def __init__(self, server: RedisProcess, *entries: Mapping[str, Any], **settings: Any) -> None:
         self.server = server
@@ -82,28 +82,28 @@ class Beats:
         self._living: list[BeatProcess] = []
 
     def start(self, **settings: Any) -> BeatProcess:
-        """Return a candidate that runs."""
+        """Start a candidate and return it."""
         process = BeatProcess(self.server.url, *self._entries, **(self._settings | settings))
         self._living.append(self._stack.enter_context(process))
         return process
 
     def leader(self) -> BeatProcess:
-        """Return the candidate that leads, as soon as one does."""
+        """Wait until a candidate leads, and return it."""
         return eventually(lambda: next((beat for beat in self._living if beat.leads(self.store)), None))
 
     def end(self, beat: BeatProcess) -> None:
-        """End a candidate without a chance to clean up."""
+        """Kill a candidate."""
         beat.kill()
         self._living.remove(beat)
 
     def stop(self) -> None:
-        """End all politely."""
+        """Stop all candidates with SIGTERM."""
         for beat in self._living:
             assert beat.terminate() == 0
         self._living.clear()
 
     def wait_for_more(self, count: int) -> None:
-        """Wait until that many further messages are published."""
+        """Wait until `count` further messages are published."""
         wanted = waiting(self.store) + count
         eventually(lambda: waiting(self.store) >= wanted)
 
@@ -117,12 +117,12 @@ class Beats:
 
 
 def waiting(store: "redis.Redis") -> int:
-    """Return how many messages wait on the queue."""
+    """Return the number of messages in the queue."""
     return sum(int(store.llen(name)) for name in lists_of(QUEUE))
 
 
 def messages(store: "redis.Redis") -> list[Periodic]:
-    """Return what waits on the queue."""
+    """Return the messages in the queue."""
     return [_periodic(json.loads(entry)) for name in lists_of(QUEUE) for entry in store.lrange(name, 0, -1)]
 
 
@@ -151,10 +151,10 @@ def _difference(slots: list[int], expected: list[int]) -> str:
     return f"twice: {sorted(twice)}, never: {sorted(set(expected) - set(slots))}"
 
 
-def _periodic(envelope: dict[str, Any]) -> Periodic:
-    headers = envelope["headers"]
+def _periodic(message: dict[str, Any]) -> Periodic:
+    headers = message["headers"]
     name, _, moment = headers["citadel_slot"].partition(" ")
-    _, kwargs, _ = json.loads(base64.b64decode(envelope["body"]))
+    _, kwargs, _ = json.loads(base64.b64decode(message["body"]))
     return Periodic(
         task=headers["task"],
         task_id=headers["id"],
@@ -167,7 +167,24 @@ def _periodic(envelope: dict[str, Any]) -> Periodic:
 
 @contextlib.contextmanager
 def open_beats(server: RedisProcess, *entries: Mapping[str, Any], **settings: Any) -> Iterator[Beats]:
-    """Give no candidate yet, on an empty Redis."""
+    """Yield a place for candidates on an empty Redis, without one yet."""
     server.flush()
     with Beats(server, *entries, **settings) as beats:
         yield beats
+
+
+class Schedule:
+    """Reader of the schedule; `client` is a client of the broker's Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def entries(self) -> list[schedule.ScheduledEntry]:
+        """Return the entries by name; none before there was a leader."""
+        stored = self._client.hvals(schedule.ENTRIES)
+        return sorted(filter(None, map(schedule.parse, stored)), key=lambda entry: entry.name)
+
+    def leader(self) -> str | None:
+        """Return the leader's id, or None."""
+        holder = self._client.get(schedule.LEADER)
+        return None if holder is None else str(holder, "utf-8")

@@ -24,13 +24,14 @@ from citadel_common.settings.common import LimitSettings
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
-from citadel_embeddings.calls import BatchCaller
-from citadel_embeddings.coalescer import Budget, Coalescer
-from citadel_embeddings.endpoints import Endpoints
+from citadel_embeddings.batch_caller import BatchCaller
+from citadel_embeddings.batching import Batcher, Budget
+from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.engine import EmbeddingEngine
-from citadel_embeddings.flights import Flights
 from citadel_embeddings.models import ModelRegistry
 from citadel_embeddings.settings import EmbeddingsFragment
+from citadel_embeddings.single_flight import SingleFlight
+from tests.support.virtual_time import CLOCK
 
 MODEL = "tiny"
 DIMENSIONS = 8
@@ -149,7 +150,12 @@ class World:
         self.patience = patience
         self.backend = FakeBackend()
         self.cache = cache or FakeCache()
-        settings = BackendSettings(kind="openai", urls=[f"http://server{n}" for n in range(urls)])
+        settings = BackendSettings(
+            kind="openai",
+            urls=[f"http://server{n}" for n in range(urls)],
+            concurrency=concurrency,
+            max_concurrency=4,
+        )
         profile = {"dimensions": DIMENSIONS, "matryoshka": True}
         prefixes = {"query_prefix": PREFIXES["query"], "document_prefix": PREFIXES["document"]}
         fragment = EmbeddingsFragment.model_validate(
@@ -157,22 +163,13 @@ class World:
         )
         cache: Any = self.cache
         store: Any = _NoStore()
-        flights = Flights(cache)
-        endpoints = Endpoints(
-            "fake",
-            settings.urls,
-            concurrency=concurrency,
-            max_concurrency=4,
-            patience=patience,
-            longest_pause=15.0,
-            metrics=metrics,
-        )
-        caller = BatchCaller(self.backend, endpoints, timeout=120.0, settle=flights.settle)
-        flights.add_backend("fake", Coalescer(caller, endpoints, Budget(texts=batch, tokens=16384, linger=0.004)))
+        pool = EndpointPool("fake", self.backend, settings, patience=patience, metrics=metrics, clock=CLOCK.monotonic)
+        caller = BatchCaller(pool, cache, clock=CLOCK.monotonic)
+        batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
         self.engine = EmbeddingEngine(
             registry=ModelRegistry(fragment=fragment, backends={"fake": self.backend}, store=store),
             cache=cache,
-            flights=flights,
+            single_flight=SingleFlight(cache, {"fake": batcher}, clock=CLOCK.monotonic),
             limits=LimitSettings(),
             patience=patience,
             metrics=metrics,

@@ -1,4 +1,4 @@
-"""The real maintenance worker as a process, and what it is to find."""
+"""The maintenance worker as a process, and data for it to clean up."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from citadel_common.embeddings.keys import KeySpace
 from citadel_contracts.api import ModelInfo
 from tests.support.worker import ServiceProcess
 
-# No pauses, and small times, so that what is for hours in production is over in moments here.
+# No pauses and short times: periods of hours in production are over in moments here.
 FAST = {
     "MAINTENANCE__DUTY": "1",
     "MAINTENANCE__WORKER_GRACE": "0",

@@ -1,24 +1,29 @@
 """The record of runs, as a test sees and fills it: by the product's own transitions, and by SQL."""
 
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import SecretStr
 
 from citadel_common.settings.postgres import PostgresSettings
-from citadel_common.stores.postgres import Database
+from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.runs import FINISHED
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.recovery import StepRecovery
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Submissions, new_run_id
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
+from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.llm_query import Asker
-from citadel_orchestration.steps.registry import all_types
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 from tests.support.polling import eventually
 
+T = TypeVar("T")
 LEASE = 3600.0
 
 
@@ -42,35 +47,44 @@ class Record:
     """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds.
 
     With no owner nothing is claimed: steps are left ready, and workers look for them within a third of the lease.
+    Definitions may use step types of the test's own beside the shipped ones.
     """
 
     def __init__(
-        self, dsn: str, *, owner: str | None = "the test", lease: float = LEASE, max_output_bytes: int = 2**20
+        self,
+        dsn: str,
+        *,
+        owner: str | None = "the test",
+        lease: float = LEASE,
+        max_output_bytes: int = 2**20,
+        types: Iterable[StepType[Any]] = (),
     ) -> None:
         self.database = Database(SecretStr(dsn), PostgresSettings(pool_size=4), name="tests")
         self.database.open()
-        types = all_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
-        self.definitions = Definitions(types)
-        self.submissions = Submissions(types=types, known=NothingKnown(), limits=DefinitionLimits())
-        self.transitions = Transitions(
-            self.database,
-            self.definitions,
-            output_at_end,
-            owner=owner,
-            lease=lease,
-            max_output_bytes=max_output_bytes,
-        )
+        shipped = shipped_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
+        known = StepTypes([*shipped.values(), *types])
+        self.definitions = Definitions(known)
+        self.submissions = Submissions(types=known, catalog=NothingKnown(), limits=DefinitionLimits())
+        transactions = RunTransactions(database=self.database, definitions=self.definitions, owner=owner, lease=lease)
+        self.transitions = StepTransitions(transactions, max_output_bytes=max_output_bytes)
+        self.commands = RunCommands(transactions)
+        self.recovery = StepRecovery(transactions)
 
     def submit(self, definition: dict[str, Any]) -> UUID:
         """Check and record a run, which any worker may then begin."""
         run = self.submissions.run_of(self.submissions.check(definition), run_id=new_run_id())
-        return self.transitions.submit(run).run_id
+        return self.commands.submit(run).run_id
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what a query gives."""
         with self.database.cursor() as cursor:
             cursor.execute(query.encode(), values)
             return cursor.fetchall() if cursor.description else []
+
+    def find(self, read: Callable[[Cursor], list[T]]) -> list[T]:
+        """Return what a read of the sweeper finds."""
+        with self.database.cursor() as cursor:
+            return read(cursor)
 
     def status(self, run_id: UUID) -> str:
         """Return a run's state."""

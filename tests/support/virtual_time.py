@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import selectors
+import time
 import types
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -11,10 +12,8 @@ from unittest import mock
 from structlog.testing import capture_logs
 
 from citadel_common import deadline
-from citadel_embeddings import breaker, calls, endpoints, flights
 
 T = TypeVar("T")
-USERS = (deadline, breaker, calls, endpoints, flights)
 
 
 class Clock:
@@ -28,42 +27,37 @@ class Clock:
         return self.now
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
-    clock: Clock
+CLOCK = Clock()
+"""The clock of the virtual loop, for the objects that take one; it goes on from test to test."""
 
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
     def select(self, timeout: float | None = None) -> Any:
         events = super().select(0)
         if not events:
             if timeout is None:
                 raise RuntimeError("everybody waits, and nothing will ever happen")
-            self.clock.now += max(timeout, 0.0)
+            CLOCK.now += max(timeout, 0.0)
         return events
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, clock: Clock) -> None:
-        selector = _Selector()
-        selector.clock = clock
-        super().__init__(selector)
-        self._virtual = clock
+    def __init__(self) -> None:
+        super().__init__(_Selector())
 
     def time(self) -> float:
-        return self._virtual.now
+        return CLOCK.now
 
 
 @contextlib.contextmanager
-def _patched(clock: Clock) -> Iterator[None]:
-    import time
-
-    shim = types.SimpleNamespace(**{**vars(time), "monotonic": clock.monotonic})
-    with contextlib.ExitStack() as stack:
-        for module in USERS:
-            stack.enter_context(mock.patch.object(module, "time", shim))
+def _virtual_deadlines() -> Iterator[None]:
+    """Let deadlines, which read the clock by themselves, pass in virtual time."""
+    shim = types.SimpleNamespace(**{**vars(time), "monotonic": CLOCK.monotonic})
+    with mock.patch.object(deadline, "time", shim):
         yield
 
 
 def run_virtually(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in virtual time."""
-    clock = Clock()
-    with capture_logs(), _patched(clock), asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
+    with capture_logs(), _virtual_deadlines(), asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(coroutine)

@@ -37,8 +37,9 @@ class Behaviour:
     flap_mode: str = "error500"
     # models touched; empty is all
     only_models: tuple[str, ...] = ()
-    # these replace the status, the message and the Retry-After of an error mode
+    # these replace the status, OpenAI's code, the message and the Retry-After of an error mode
     status: int | None = None
+    code: str | None = None
     message: str | None = None
     retry_after_s: float | None = None
 
@@ -80,7 +81,7 @@ class Behaviour:
             message=self.message or base.message,
             retry_after_s=base.retry_after_s if self.retry_after_s is None else self.retry_after_s,
             html=base.html,
-            code=base.code,
+            code=self.code or base.code,
         )
 
 

@@ -6,7 +6,7 @@ Modes, besides those of `tests.doubles.base.behaviour`:
     disconnect      closes the connection after half of the answer
     loading         unloads the models once; the next use loads them for `delay_ms` (default 500),
                     and requests beyond `--max-queue` meanwhile get the busy 503
-    nan, runner400, auth401, not_found404, rate429, error500, html502, busy503
+    nan, runner400, too_long400, auth401, not_found404, rate429, error500, html502, busy503
                     the error of REFUSALS (`nan`: base64 answers carry real NaN bytes instead)
     zero, infinite, null, wrong_dimension
                     that flaw in the vector of every text (`vectors.Flaw`)
@@ -31,6 +31,7 @@ RUNNER_GONE = 'do embedding request: Post "http://127.0.0.1:35221/embedding": EO
 REFUSALS = COMMON | {
     "nan": Refusal(status=400, message=NAN),
     "runner400": Refusal(status=400, message=RUNNER_GONE),
+    "too_long400": Refusal(status=400, message="Please shorten your input", code="context_length_exceeded"),
     "not_found404": Refusal(status=404, message="model not found, try pulling it first"),
 }
 ANSWER_MODES = frozenset({"missing", "extra", "shuffled", "empty_answer", "garbage_json"})

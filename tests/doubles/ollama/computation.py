@@ -37,7 +37,7 @@ def compute(request: EmbedRequest, markers: Markers, flaw: Flaw | None) -> Compu
     tokens = 0
     for text in request.texts:
         if len(text) > limit and not request.truncate:
-            return _ended(vectors, tokens, Refusal(status=400, message=TOO_LONG))
+            return _ended(vectors, tokens, Refusal(status=400, message=TOO_LONG, code="context_length_exceeded"))
         action = markers.action(text)
         if action is not None and action not in FLAWS:
             return _ended(vectors, tokens, REFUSALS.get(action, action))

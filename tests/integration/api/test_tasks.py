@@ -61,7 +61,8 @@ def test_warming_has_progress(http: httpx.Client, api_redis: RedisServer, worker
 def test_failed(http: httpx.Client, worker: Program) -> None:
     location = http.post("/v1/embeddings/tasks", json={"text": "fail BadVector"}).headers["location"]
     until(lambda: status_of(http, location)["status"] == "failed", "the task's failure")
-    assert status_of(http, location)["error"] == {"code": "bad_vector", "message": "as told: BadVector"}
+    told = {"code": "bad_vector", "message": "as told: BadVector", "retryable": False}
+    assert status_of(http, location)["error"] == told
 
 
 def test_retrying(http: httpx.Client, worker: Program) -> None:

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
 from citadel_contracts.runs import FINISHED
+from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
-from citadel_orchestration.engine import sweeper
 from citadel_orchestration.engine.scope import steps_of
 from tests.support.record import Record
 
@@ -165,14 +165,17 @@ class Simulation:
 
     def sweep(self, chance: random.Random) -> None:
         """Look for what was left lying, twice, as two workers at once do."""
-        transitions = self.record.transitions
-        queries = [(sweeper.READY, transitions.take_over), (sweeper.LEFT, transitions.take_over)]
-        queries.append((sweeper.DUE, transitions.wake))
-        chance.shuffle(queries)
-        for query, act in queries:
-            rows = [row for row in self.record.rows(query, 100) if row[0] == self.run_id]
-            for _, step_id, item, attempt in rows * 2:
-                self.take(act(StepRef(run_id=self.run_id, step_id=step_id, item=item), attempt))
+        recovery = self.record.recovery
+        searches = [
+            (lost_work.unstarted_steps, recovery.take_over),
+            (lost_work.abandoned_steps, recovery.take_over),
+            (lost_work.due_steps, recovery.wake),
+        ]
+        chance.shuffle(searches)
+        for find, act in searches:
+            found = [(ref, attempt) for ref, attempt in self.record.find(find) if ref.run_id == self.run_id]
+            for ref, attempt in found * 2:
+                self.take(act(ref, attempt))
 
     def send_signal(self, chance: random.Random) -> None:
         """Send a signal, whether its step waits or not."""
@@ -180,25 +183,25 @@ class Simulation:
         if wanted and not self.is_over:
             name = chance.choice(wanted)
             self.signalled.add(name)
-            self.take(self.record.transitions.signal(self.run_id, name, {"signal": name}))
+            self.take(self.record.commands.signal(self.run_id, name, {"signal": name}))
 
     def pause(self, chance: random.Random) -> None:
         """Pause the run."""
         del chance
         if not self.is_over:
-            self.record.transitions.pause(self.run_id)
+            self.record.commands.pause(self.run_id)
 
     def resume(self, chance: random.Random) -> None:
         """Resume the run."""
         del chance
         if not self.is_over:
-            self.take(self.record.transitions.resume(self.run_id))
+            self.take(self.record.commands.resume(self.run_id))
 
     def cancel(self, chance: random.Random) -> None:
         """Cancel the run."""
         del chance
         if not self.is_over:
-            self.take(self.record.transitions.cancel(self.run_id))
+            self.take(self.record.commands.cancel(self.run_id))
             self.was_cancelled = True
 
     def expire(self, ref: StepRef | None = None) -> None:

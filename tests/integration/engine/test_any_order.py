@@ -99,7 +99,7 @@ def test_a_failed_run_is_retried_from_where_it_failed(shared, plan, seed):
         return
     simulation.healed = True
     simulation.signalled.clear()
-    simulation.take(shared.transitions.retry(simulation.run_id, deadline=None))
+    simulation.take(shared.commands.retry(simulation.run_id, deadline=None))
     upset(simulation, random.Random(seed), ACTIONS)
     simulation.finish()
     assert_ended_as_planned(simulation)

@@ -77,7 +77,7 @@ def test_a_duplicate_changes_nothing(record, way):
 
 def test_in_a_paused_run_nothing_starts(record, way):
     run_id, claim = way(ask("a"), ask("b"))
-    record.transitions.pause(run_id)
+    record.commands.pause(run_id)
     effects = succeed(record, claim)
     assert effects.applied
     assert not effects.claims
@@ -86,7 +86,7 @@ def test_in_a_paused_run_nothing_starts(record, way):
 
 def test_a_cancelled_run_stays_so(record, way):
     run_id, claim = way(ask("a"), ask("b"))
-    record.transitions.cancel(run_id)
+    record.commands.cancel(run_id)
     assert not succeed(record, claim).applied
     assert record.status(run_id) == "cancelled"
 

@@ -68,7 +68,7 @@ class TestCancel:
         steps = [ask(f"s{number}", f"q{number}", depends_on=["first"]) for number in range(999)]
         run_id = workers.begin({"steps": [ask("first", "q"), *steps]})
         eventually(lambda: in_flight(workers) == 1)
-        workers.record.transitions.cancel(run_id)
+        workers.record.commands.cancel(run_id)
         eventually(lambda: in_flight(workers) == 0)
         workers.doubles.llm.behaviour("ok")
         assert workers.execute({"steps": [ask("a", "another")]})["success"]
@@ -80,7 +80,7 @@ class TestCancel:
         inner = {"steps": [ask("a", "inside")]}
         run_id = workers.begin({"steps": [{"step_id": "s", "type": "workflow", "parameters": {"definition": inner}}]})
         eventually(lambda: in_flight(workers) == 1)
-        workers.record.transitions.cancel(run_id)
+        workers.record.commands.cancel(run_id)
         [(child,)] = workers.record.rows("SELECT run_id FROM runs WHERE parent_run_id = %s", run_id)
         assert workers.record.ended(child) == "cancelled"
         eventually(lambda: in_flight(workers) == 0)
@@ -153,7 +153,7 @@ def test_calls_that_hang_hold_up_no_other_run(workers):
     assert workers.execute({"steps": steps})["success"]
     assert {workers.record.status(run_id) for run_id in hanging} == {"running"}
     for run_id in hanging:
-        workers.record.transitions.cancel(run_id)
+        workers.record.commands.cancel(run_id)
     eventually(lambda: in_flight(workers) == 0)
 
 
@@ -176,7 +176,7 @@ def test_a_retry_asks_only_what_failed(workers):
     workers.doubles.llm.behaviour("bad400", after_requests=1, for_requests=1)
     run_id = workers.begin({"steps": [ask("a", "first"), ask("b", "second"), ask("c", "third")]})
     assert workers.record.ended(run_id) == "failed"
-    workers.record.transitions.retry(run_id, deadline=None)
+    workers.record.commands.retry(run_id, deadline=None)
     assert workers.record.ended(run_id) == "succeeded"
     assert prompts(workers) == {"first": 1, "second": 2, "third": 1}
 
@@ -191,9 +191,9 @@ def test_a_pause_lets_nothing_start(workers):
     wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
     run_id = workers.begin({"steps": [wait, ask("a", "after")]})
     eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
-    workers.record.transitions.pause(run_id)
-    workers.record.transitions.signal(run_id, "go", {})
+    workers.record.commands.pause(run_id)
+    workers.record.commands.signal(run_id, "go", {})
     assert workers.execute({"steps": [ask("a", "another")]})["success"]
     assert workers.record.steps(run_id) == {"w": "succeeded", "a": "pending"}
-    workers.record.transitions.resume(run_id)
+    workers.record.commands.resume(run_id)
     assert workers.record.ended(run_id) == "succeeded"

@@ -141,7 +141,7 @@ class TestExecuteWorkflow:
         run_id = workers.begin(
             minimal({"step_id": "s", "type": "wait", "parameters": {"signal": "go"}}, ask("a", "n is ${{ context.n }}"))
         )
-        workers.record.transitions.signal(run_id, "go", {"data": {"n": 7}})
+        workers.record.commands.signal(run_id, "go", {"data": {"n": 7}})
         assert workers.record.ended(run_id) == "succeeded"
         assert "n is 7" in workers.doubles.llm.stats()["prompt_counts"]
 

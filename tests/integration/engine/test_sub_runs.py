@@ -39,7 +39,7 @@ def children(workers, run_id):
 
 
 def steer_to_the_end(workers, run_id):
-    workers.record.transitions.retry(run_id, deadline=None)
+    workers.record.commands.retry(run_id, deadline=None)
     return workers.record.ended(run_id)
 
 
@@ -93,7 +93,7 @@ class TestTimeout:
         due = "SELECT due_at FROM steps WHERE run_id = %s"
         eventually(lambda: workers.record.steps(run_id)["s"] == "waiting")
         assert workers.record.rows(due, run_id) == [(None,)]
-        workers.record.transitions.cancel(run_id)
+        workers.record.commands.cancel(run_id)
 
 
 class TestRetryOfTheParent:
@@ -129,7 +129,7 @@ class TestRetryOfTheParent:
         workers.doubles.llm.behaviour("hang", after_requests=1, for_requests=1)
         run_id = workers.begin({"steps": [sub(ask("a", "a"), ask("b", "b"))]})
         eventually(lambda: in_flight(workers) == 1 and prompts(workers).get("b"))
-        workers.record.transitions.cancel(run_id)
+        workers.record.commands.cancel(run_id)
         assert steer_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1, "b": 2}
 
@@ -162,9 +162,9 @@ class TestRetryAndTolerance:
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
         run_id = workers.begin({"steps": [ask("a", "no [[bad400]]", on_error="continue"), wait]})
         eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
-        workers.record.transitions.cancel(run_id)
-        workers.record.transitions.retry(run_id, deadline=None)
-        workers.record.transitions.signal(run_id, "go", {})
+        workers.record.commands.cancel(run_id)
+        workers.record.commands.retry(run_id, deadline=None)
+        workers.record.commands.signal(run_id, "go", {})
         assert workers.record.ended(run_id) == "succeeded"
         assert prompts(workers) == {"no [[bad400]]": 1}
 

@@ -3,8 +3,8 @@
 import pytest
 
 from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound
+from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import StepRef
-from citadel_orchestration.engine import sweeper
 from citadel_orchestration.engine.submission import new_run_id
 
 
@@ -27,7 +27,7 @@ class TestSignals:
     def test_one_that_comes_before_its_wait_is_kept(self, record):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
         run_id, claim = begin(record, ask("a"), wait)
-        record.transitions.signal(run_id, "go", {"by": "me"})
+        record.commands.signal(run_id, "go", {"by": "me"})
         [waiting] = succeed(record, claim).claims
         record.transitions.wait(waiting.ref, waiting.attempt, seconds=None, signal="go")
         assert record.status(run_id) == "succeeded"
@@ -39,28 +39,28 @@ class TestSignals:
         for step_id in ("a", "b"):
             [claim] = record.transitions.start(StepRef(run_id=run_id, step_id=step_id)).claims
             record.transitions.wait(claim.ref, claim.attempt, seconds=None, signal="go")
-        record.transitions.signal(run_id, "go", 1)
+        record.commands.signal(run_id, "go", 1)
         assert record.steps(run_id) == {"a": "succeeded", "b": "waiting"}
-        record.transitions.signal(run_id, "go", 2)
+        record.commands.signal(run_id, "go", 2)
         assert record.status(run_id) == "succeeded"
 
     def test_one_that_does_not_come_in_time(self, record):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go", "timeout": 0}}
         run_id, claim = begin(record, wait)
         record.transitions.wait(claim.ref, claim.attempt, seconds=0.0, signal="go")
-        record.transitions.wake(claim.ref, claim.attempt)
+        record.recovery.wake(claim.ref, claim.attempt)
         assert record.status(run_id) == "failed"
         assert "'go'" in record.error(run_id)["message"]
 
     def test_for_no_run(self, record):
         with pytest.raises(NotFound):
-            record.transitions.signal(new_run_id(), "go", None)
+            record.commands.signal(new_run_id(), "go", None)
 
     def test_for_a_run_that_has_ended(self, record):
         run_id, claim = begin(record, ask("a"))
         succeed(record, claim)
         with pytest.raises(Conflict):
-            record.transitions.signal(run_id, "go", None)
+            record.commands.signal(run_id, "go", None)
 
 
 class TestConcurrencyKeys:
@@ -81,36 +81,36 @@ class TestConcurrencyKeys:
         run_ids = self.submit(record)
         [claim] = record.transitions.start(StepRef(run_id=run_ids[0], step_id="a")).claims
         assert succeed(record, claim).ended.concurrency_key == "tenant"
-        assert [claim.ref.run_id for effects in record.transitions.release("tenant") for claim in effects.claims] == [
+        assert [claim.ref.run_id for effects in record.commands.release("tenant") for claim in effects.claims] == [
             run_ids[2]
         ]
         assert self.ready(record, run_ids) == [True, True, True, False]
 
     def test_a_pause_does_not_let_a_run_past_the_limit(self, record):
         run_ids = self.submit(record)
-        record.transitions.pause(run_ids[3])
-        record.transitions.resume(run_ids[3])
+        record.commands.pause(run_ids[3])
+        record.commands.resume(run_ids[3])
         assert self.ready(record, run_ids) == [True, True, False, False]
         for run_id in run_ids[:2]:
-            record.transitions.cancel(run_id)
-        record.transitions.release("tenant")
+            record.commands.cancel(run_id)
+        record.commands.release("tenant")
         assert self.ready(record, run_ids[2:]) == [True, True]
 
     def test_a_paused_run_that_never_started_holds_no_place(self, record):
         run_ids = self.submit(record)
-        record.transitions.pause(run_ids[2])
-        record.transitions.cancel(run_ids[0])
-        record.transitions.release("tenant")
+        record.commands.pause(run_ids[2])
+        record.commands.cancel(run_ids[0])
+        record.commands.release("tenant")
         assert self.ready(record, run_ids[2:]) == [False, True]
 
     def test_a_retry_does_not_go_past_the_limit(self, record):
         run_ids = self.submit(record)
-        record.transitions.cancel(run_ids[0])
-        record.transitions.release("tenant")
+        record.commands.cancel(run_ids[0])
+        record.commands.release("tenant")
         with pytest.raises(Conflict, match="concurrency key"):
-            record.transitions.retry(run_ids[0], deadline=None)
-        record.transitions.cancel(run_ids[1])
-        record.transitions.retry(run_ids[0], deadline=None)
+            record.commands.retry(run_ids[0], deadline=None)
+        record.commands.cancel(run_ids[1])
+        record.commands.retry(run_ids[0], deadline=None)
         assert record.status(run_ids[0]) == "running"
 
 
@@ -120,7 +120,7 @@ class TestRetry:
         [second] = succeed(record, first).claims
         record.transitions.fail(second.ref, second.attempt, InvalidInput("no"))
         assert record.status(run_id) == "failed"
-        [again] = record.transitions.retry(run_id, deadline=None).claims
+        [again] = record.commands.retry(run_id, deadline=None).claims
         assert again.ref.step_id == "b"
         [last] = succeed(record, again).claims
         succeed(record, last)
@@ -131,7 +131,7 @@ class TestRetry:
         run_id, claim = begin(record, ask("a"), output="${{ steps.a.output.json.missing }}")
         succeed(record, claim, {"text": "t", "json": {}})
         assert record.status(run_id) == "failed"
-        effects = record.transitions.retry(run_id, deadline=None)
+        effects = record.commands.retry(run_id, deadline=None)
         assert (record.status(run_id), effects.claims) == ("failed", [])
 
     def test_items_of_a_step_that_put_up_with_failures_stay(self, record):
@@ -141,7 +141,7 @@ class TestRetry:
         succeed(record, items[0])
         [after] = record.transitions.fail(items[1].ref, items[1].attempt, InvalidInput()).claims
         record.transitions.fail(after.ref, after.attempt, InvalidInput())
-        record.transitions.retry(run_id, deadline=None)
+        record.commands.retry(run_id, deadline=None)
         assert record.items(run_id, "a") == ["succeeded", "failed"]
         assert record.steps(run_id) == {"a": "succeeded", "b": "running"}
 
@@ -152,35 +152,35 @@ class TestRetry:
         record.transitions.fail(items[1].ref, items[1].attempt, InvalidInput())
         assert record.items(run_id, "a") == ["succeeded", "failed", "cancelled"]
         assert not succeed(record, third).applied
-        again = record.transitions.retry(run_id, deadline=None).claims
+        again = record.commands.retry(run_id, deadline=None).claims
         assert [claim.ref.item for claim in again] == [1, 2]
 
     def test_a_run_that_succeeded(self, record):
         run_id, claim = begin(record, ask("a"))
         succeed(record, claim)
         with pytest.raises(Conflict):
-            record.transitions.retry(run_id, deadline=None)
+            record.commands.retry(run_id, deadline=None)
 
 
 class TestDeadlines:
     def over(self, record):
-        return [run_id for (run_id,) in record.rows(sweeper.OVER, 100)]
+        return record.find(lost_work.late_runs)
 
     def test_a_run_past_its_deadline_ends(self, record):
         run_id, claim = begin(record, ask("a"), deadline="1h")
         assert self.over(record) == []
         record.rows("UPDATE runs SET deadline_at = now() - interval '1 second'")
         assert self.over(record) == [run_id]
-        record.transitions.time_out(run_id)
+        record.commands.time_out(run_id)
         assert record.status(run_id) == "timed_out"
         assert not succeed(record, claim).applied
 
     def test_one_that_was_retried_meanwhile_does_not(self, record):
         run_id, _ = begin(record, ask("a"), deadline="1h")
         record.rows("UPDATE runs SET deadline_at = now() - interval '1 second'")
-        record.transitions.time_out(run_id)
-        record.transitions.retry(run_id, deadline=60.0)
-        assert not record.transitions.time_out(run_id).applied
+        record.commands.time_out(run_id)
+        record.commands.retry(run_id, deadline=60.0)
+        assert not record.commands.time_out(run_id).applied
         assert record.status(run_id) == "running"
 
 
@@ -188,9 +188,9 @@ def test_a_step_with_which_each_worker_dies_fails(record):
     run_id, claim = begin(record, ask("a"))
     for _ in range(4):
         record.rows("UPDATE steps SET lease_until = now() - interval '1 second'")
-        [claim] = record.transitions.take_over(claim.ref, claim.attempt).claims
+        [claim] = record.recovery.take_over(claim.ref, claim.attempt).claims
     record.rows("UPDATE steps SET lease_until = now() - interval '1 second'")
-    assert record.transitions.take_over(claim.ref, claim.attempt).claims == []
+    assert record.recovery.take_over(claim.ref, claim.attempt).claims == []
     assert record.status(run_id) == "failed"
     assert record.error(run_id)["code"] == "worker_lost"
 
@@ -219,7 +219,7 @@ def test_attempts_are_counted(record):
         record.transitions.fail(claim.ref, claim.attempt, LlmUnavailable())
         if attempt < 2:
             [(current,)] = record.rows("SELECT attempt FROM steps")
-            [claim] = record.transitions.wake(claim.ref, current).claims
+            [claim] = record.recovery.wake(claim.ref, current).claims
     assert record.status(run_id) == "failed"
     assert [event[0] for event in record.events(run_id)].count("step_retrying") == 2
 
@@ -237,17 +237,17 @@ def test_ten_thousand_items_begin_a_few_at_a_time(record):
     assert [item.ref.item for item in items] == [0, 1, 2]
     assert [item.ref.item for item in succeed(record, items[1]).claims] == [3]
     assert record.items(run_id, "a").count("running") == 3
-    record.transitions.cancel(run_id)
+    record.commands.cancel(run_id)
     assert record.items(run_id, "a").count("cancelled") == 9_999
 
 
 def test_cancelled_steps_never_start(record):
     steps = [ask(f"s{number}", depends_on=[]) for number in range(1000)]
     run_id = record.submit({"steps": steps})
-    record.transitions.cancel(run_id)
+    record.commands.cancel(run_id)
     assert set(record.steps(run_id).values()) == {"cancelled"}
     assert not any(record.transitions.start(StepRef(run_id=run_id, step_id=f"s{n}")).claims for n in range(0, 1000, 50))
-    assert record.rows(sweeper.READY, 100) == []
+    assert record.find(lost_work.unstarted_steps) == []
 
 
 def test_idempotency(record):

@@ -7,7 +7,6 @@ import pytest
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, DeadlineExceeded, LlmRefused, LlmUnavailable, PayloadTooLarge
-from citadel_orchestration.llm.refusals import LlmBusy
 from tests.doubles.process import LlmProcess
 from tests.integration.llm.asking import ask, opened, question, soon
 from tests.support.polling import eventually
@@ -46,7 +45,7 @@ def test_an_unknown_model(server, way):
 
 def test_a_rate_limit_says_when_to_come_back(server, way):
     server.behaviour("rate429", retry_after_s=7)
-    with pytest.raises(LlmBusy) as caught:
+    with pytest.raises(LlmUnavailable) as caught:
         ask(server.url, **way)
     assert caught.value.retry_after == 7
 
@@ -213,7 +212,7 @@ def test_waiting_for_a_place_ends_at_the_deadline(server):
         async with opened(server.url, max_concurrency=1) as clients:
             first = asyncio.create_task(clients.ask("main", question("[[hang]]"), soon()))
             await asyncio.to_thread(eventually, lambda: server.stats()["in_flight"] == 1)
-            with pytest.raises(LlmBusy, match="busy with 1 other calls"):
+            with pytest.raises(LlmUnavailable, match="busy with 1 other calls"):
                 await clients.ask("main", question("second"), Deadline.after(0.2))
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""A maintenance worker that the tests of a module share, and how they ask it."""
+"""A maintenance worker shared by the tests of a module, and calls of its tasks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,32 +15,32 @@ Ask = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def dsn(postgres_server: PostgresProcess) -> Iterator[str]:
-    """An empty record."""
+    """Return the DSN of an empty database."""
     with postgres_server.database() as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="module")
 def runs(dsn: str) -> Iterator[Record]:
-    """The same, for the test's own eyes and hands."""
+    """Return the database's runs, to read and change them."""
     with Record(dsn) as record:
         yield record
 
 
 @pytest.fixture(scope="module")
 def maintenance(redis_url: str, dsn: str) -> Iterator[MaintenanceProcess]:
-    """The worker."""
+    """Return the worker."""
     with MaintenanceProcess(redis_url, dsn) as process:
         yield process
 
 
 @pytest.fixture
 def ask(maintenance: MaintenanceProcess, plain: PlainClient) -> Ask:
-    """Ask for a task by its name, as a client that knows nothing else does; its report."""
+    """Return a function that calls a task by its name and returns its report."""
     return lambda name, **kwargs: asked(plain, name, **kwargs)
 
 
 def asked(plain: PlainClient, name: str, **kwargs: Any) -> dict[str, Any]:
-    """Return the report of a task."""
+    """Call a task and return its report."""
     report: dict[str, Any] = plain.publish(name, kwargs=kwargs, queue="maintenance").get(timeout=TIMEOUT)
     return report

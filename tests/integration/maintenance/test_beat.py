@@ -1,4 +1,4 @@
-"""Several beats on one Redis: whatever becomes of them, every slot is published once."""
+"""Several beat candidates on one Redis: whatever happens to them, every slot is published once."""
 
 import signal
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from datetime import datetime
 
 import pytest
 
-from citadel_common.schedule import LEADER, Schedule, ScheduledEntry
+from citadel_maintenance.beat.schedule import LEADER, ScheduledEntry
 from tests.support.beat import (
     TASK,
     BeatProcess,
     Periodic,
+    Schedule,
     assert_every_slot_once,
     entry,
     messages,
@@ -32,7 +33,7 @@ def beats(redis_server):
 
 @pytest.fixture
 def pair(beats):
-    """Two candidates, one of which leads."""
+    """Start two candidates, and wait until one leads."""
     beats.start()
     beats.start()
     beats.leader()
@@ -50,7 +51,7 @@ def other_than(pair, leader):
 
 @dataclass(frozen=True, kw_only=True)
 class Undisturbed:
-    """What two candidates have done that nobody disturbed, and what could be read meanwhile and afterwards."""
+    """Messages and states of two candidates that nothing disturbed, during their run and after it."""
 
     first_leader: BeatProcess
     last_leader: BeatProcess
@@ -88,13 +89,13 @@ def test_every_slot_is_published_once(undisturbed):
     assert_every_slot_once(undisturbed.published, PERIODS)
 
 
-def test_one_leads_the_other_waits(undisturbed):
+def test_one_candidate_leads_and_the_other_waits(undisturbed):
     assert undisturbed.last_leader is undisturbed.first_leader
     assert undisturbed.gained == 1
 
 
-def test_a_killed_leader_is_succeeded(pair):
-    """By the one that waited, and by the one that was started then."""
+def test_a_killed_leader_is_replaced(pair):
+    """First by the waiting candidate, then by one that started later."""
     pair.wait_for_more(8)
     pair.end(pair.leader())
     pair.start()
@@ -104,7 +105,7 @@ def test_a_killed_leader_is_succeeded(pair):
     assert_complete(pair)
 
 
-def test_a_paused_leader_publishes_nothing_when_it_wakes_up(pair):
+def test_a_paused_leader_publishes_nothing_after_it_lost_the_lead(pair):
     for _ in range(2):
         leader = pair.leader()
         pair.wait_for_more(8)
@@ -118,8 +119,8 @@ def test_a_paused_leader_publishes_nothing_when_it_wakes_up(pair):
     assert_complete(pair)
 
 
-def test_a_leader_paused_alone_goes_on(beats):
-    """Its lock has expired, and nobody took it."""
+def test_a_lone_leader_goes_on_after_a_pause(beats):
+    """Its lock has expired, and no other candidate took it."""
     alone = beats.start()
     beats.wait_for_more(5)
     alone.signal(signal.SIGSTOP)
@@ -130,8 +131,8 @@ def test_a_leader_paused_alone_goes_on(beats):
     assert_complete(beats)
 
 
-def test_a_leader_that_is_told_to_stop_hands_over_at_once(redis_server):
-    """The lock would hold for an hour."""
+def test_a_leader_that_stops_releases_the_lock_at_once(redis_server):
+    """Without the release the lock would last an hour."""
     with open_beats(redis_server, *ENTRIES, BEAT__LOCK_TTL="3600") as pair:
         pair.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,8 +146,7 @@ def test_a_leader_that_is_told_to_stop_hands_over_at_once(redis_server):
         assert_every_slot_once(messages(pair.store), PERIODS)
 
 
-def test_an_emptied_redis_is_used_again(pair):
-    """What was published is gone with it; what comes then is no repetition of that."""
+def test_no_slot_is_published_again_when_redis_is_emptied(pair):
     pair.wait_for_more(5)
     before = {message.task_id for message in messages(pair.store)}
     pair.server.flush()
@@ -157,8 +157,8 @@ def test_an_emptied_redis_is_used_again(pair):
     assert not before & set(after)
 
 
-def test_a_lone_leader_leaves_nothing_out_when_redis_is_emptied(beats):
-    """It knows itself what it has published; that its lock is gone, it learns from a slot that it cannot settle."""
+def test_a_lone_leader_skips_no_slot_when_redis_is_emptied(beats):
+    """It remembers the settled slots, and notices the lost lock at the next slot that it cannot settle."""
     alone = beats.start(BEAT__LOCK_TTL="600")
     for _ in range(3):
         beats.wait_for_more(5)
@@ -171,14 +171,14 @@ def test_a_lone_leader_leaves_nothing_out_when_redis_is_emptied(beats):
         assert moments == list(range(moments[0], moments[-1] + 1, period))
 
 
-def test_messages_are_complete(undisturbed):
+def test_messages_carry_task_arguments_expiry_and_a_unique_id(undisturbed):
     for message in undisturbed.published:
         assert (message.task, message.kwargs) == (TASK, {"texts": []})
         assert message.headers["expires"] > message.headers["citadel_slot"].partition(" ")[2]
     assert len({message.task_id for message in undisturbed.published}) == len(undisturbed.published)
 
 
-def test_the_state_can_be_read(undisturbed):
+def test_leader_and_entries_can_be_read_during_and_after_the_run(undisturbed):
     leader = undisturbed.first_leader.identity
     assert leader in undisturbed.named
     for known in undisturbed.known:
@@ -191,7 +191,7 @@ def test_the_state_can_be_read(undisturbed):
     assert {known.last_task_id for known in undisturbed.known_after} <= published
 
 
-def test_an_entry_that_is_gone_is_forgotten(beats):
+def test_a_removed_entry_is_forgotten(beats):
     beats.start()
     eventually(lambda: len(Schedule(beats.store).entries()) == 3)
     beats.stop()
@@ -199,8 +199,7 @@ def test_an_entry_that_is_gone_is_forgotten(beats):
     eventually(lambda: [known.name for known in Schedule(beats.store).entries()] == ["quick", "steady"])
 
 
-def test_a_worker_runs_what_is_published(redis_server, double):
-    """The messages are those of Celery."""
+def test_a_worker_runs_the_published_tasks(redis_server, double):
     with (
         open_beats(redis_server, entry("warm", every="500ms", args='{"texts": ["on the hour"]}')) as beats,
         WorkerProcess(redis_server.url, double.url),

@@ -1,4 +1,4 @@
-"""How a candidate starts, or says why not, and how it lives without its Redis."""
+"""Start of a candidate, wrong settings, and outages of its Redis."""
 
 import os
 import subprocess
@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from citadel_common.schedule import Schedule
-from citadel_maintenance.beat.built_in import BUILT_IN
-from tests.support.beat import ALONE, FAST, BeatProcess, entry, messages, open_beats
+from citadel_maintenance.beat.settings import BUILT_IN
+from tests.support.beat import ALONE, FAST, BeatProcess, Schedule, entry, messages, open_beats
 from tests.support.fixtures import require_redis
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
@@ -17,7 +16,7 @@ from tests.support.worker import ServiceProcess, variables
 WRONG = {
     "unknown task": (entry("odd", task="warm_embeding_cache", every=60), "near names: warm_embedding_cache"),
     "wrong arguments": (entry("odd", every=60, args='{"text": []}'), "args do not fit warm_embedding_cache: text"),
-    "bad crontab": (entry("odd", crontab="61 * * * *"), "is no crontab"),
+    "bad crontab": (entry("odd", crontab="61 * * * *"), "is not a crontab"),
     "too short": (entry("odd", every="50ms"), "must be at least 0.1 s"),
 }
 
@@ -36,7 +35,7 @@ def beats(own_redis):
 
 
 @pytest.mark.parametrize(("settings", "said"), WRONG.values(), ids=WRONG)
-def test_a_wrong_entry_stops_the_start(settings, said):
+def test_a_wrong_entry_ends_the_process_and_is_named(settings, said):
     env = variables({"BROKER_URL": "redis://127.0.0.1:1/0"} | FAST | ALONE | settings)
     ended = subprocess.run(
         [sys.executable, "-m", "citadel_maintenance.beat"],
@@ -49,7 +48,7 @@ def test_a_wrong_entry_stops_the_start(settings, said):
     assert said in line
 
 
-def test_the_built_in_schedule_runs(own_redis):
+def test_the_built_in_schedule_is_introduced(own_redis):
     with ServiceProcess("citadel_maintenance.beat", {"BROKER_URL": own_redis.url}, wait=False) as beat:
         beat.wait_for("leader_gained")
         with own_redis.client() as store:
@@ -58,7 +57,7 @@ def test_the_built_in_schedule_runs(own_redis):
         assert beat.terminate() == 0
 
 
-def test_a_candidate_starts_before_its_redis_and_survives_an_outage(beats, own_redis):
+def test_a_candidate_starts_without_its_redis_and_survives_an_outage(beats, own_redis):
     own_redis.kill()
     beat = beats.start()
     beat.wait_for("store_unavailable")
@@ -75,7 +74,7 @@ def test_a_candidate_starts_before_its_redis_and_survives_an_outage(beats, own_r
     assert len(ids) == len(set(ids))
 
 
-def test_a_redis_that_hangs_does_not_hold_up_a_stop(beats, own_redis):
+def test_a_candidate_stops_even_if_its_redis_hangs(beats, own_redis):
     beat = beats.start(STORES__TIMEOUT="3600")
     beats.wait_for_more(3)
     with own_redis.frozen():
@@ -83,7 +82,7 @@ def test_a_redis_that_hangs_does_not_hold_up_a_stop(beats, own_redis):
 
 
 def test_the_health_file_is_touched(beats, own_redis, tmp_path):
-    """By the one that leads, the one that waits, and by both when there is no Redis."""
+    """The leader and the waiting candidate touch theirs, also when Redis is down."""
     files = [tmp_path / "health" / name for name in ("leading", "waiting")]
     leader = beats.start(BEAT__HEALTH_FILE=files[0])
     assert beats.leader() is leader
@@ -98,14 +97,14 @@ def test_the_health_file_is_touched(beats, own_redis, tmp_path):
 
 
 def assert_touched(files):
-    """They are, again and again."""
+    """Check that each file is touched again after its time was reset."""
     for file in files:
         eventually(file.exists)
         os.utime(file, (0, 0))
         eventually(lambda file=file: file.stat().st_mtime > 0)
 
 
-def test_no_secret_is_logged():
+def test_the_password_of_redis_is_not_logged():
     require_redis()
     with RedisProcess(password="geheim-123") as server, BeatProcess(server.url, entry("quick", every="200ms")) as beat:
         beat.wait_for("slot_published")

@@ -1,4 +1,4 @@
-"""`cleanup_expired_cache`: what goes, what stays, and what it says of it."""
+"""`cleanup_expired_cache`: which entries it removes, and its report."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def _empty(store: "redis.Redis") -> None:
     alive(store, LIVE)
 
 
-def test_only_the_removed_models_entries_go(store: "redis.Redis", ask: Ask) -> None:
+def test_only_entries_of_removed_models_are_removed(store: "redis.Redis", ask: Ask) -> None:
     kept, gone = cached(store, LIVE, MANY // 2), cached(store, GONE, MANY // 2)
     foreign = ["queue", "celery-task-meta-x", f"{NAMESPACE}-of-another:1:{GONE}:own:0", "citadel:cache:stats"]
     for key in foreign:
@@ -50,7 +50,7 @@ def test_only_the_removed_models_entries_go(store: "redis.Redis", ask: Ask) -> N
 
 
 def entries_of(report: dict[str, Any]) -> tuple[int, dict[str, int], dict[str, int]]:
-    """What a report counts."""
+    """Return the counts of a report."""
     kinds, models = report["kinds"], report["statistics"]["models"]
     return (
         report["removed"],
@@ -59,14 +59,14 @@ def entries_of(report: dict[str, Any]) -> tuple[int, dict[str, int], dict[str, i
     )
 
 
-def test_another_version_of_a_model_goes(store: "redis.Redis", ask: Ask) -> None:
+def test_entries_of_another_version_of_a_model_are_removed(store: "redis.Redis", ask: Ask) -> None:
     kept, gone = cached(store, LIVE, 10), cached(store, "nomic-embed-text@old", 10)
     ask(TASK)
     assert (there(store, kept), there(store, gone)) == (10, 0)
 
 
 @pytest.mark.parametrize("catalogue", ["absent", "empty", "open"])
-def test_without_a_catalogue_that_tells_all_nothing_goes(store: "redis.Redis", ask: Ask, catalogue: str) -> None:
+def test_nothing_is_removed_without_a_complete_catalogue(store: "redis.Redis", ask: Ask, catalogue: str) -> None:
     keys = cached(store, GONE, 10)
     if catalogue == "absent":
         store.delete("citadel:models")
@@ -78,24 +78,24 @@ def test_without_a_catalogue_that_tells_all_nothing_goes(store: "redis.Redis", a
     assert len(report["notes"]) == 1
 
 
-def test_a_model_seen_a_moment_ago_has_time_to_come_back(store: "redis.Redis", ask: Ask) -> None:
+def test_a_model_that_was_seen_recently_has_a_grace_period(store: "redis.Redis", ask: Ask) -> None:
     keys = cached(store, GONE, 10)
     alive(store, LIVE, GONE)
     ask(TASK)
     alive(store, LIVE)
     assert ask(TASK)["removed"] == 0
-    store.hset(SEEN, GONE, 1.0)  # as if that had been long ago
+    store.hset(SEEN, GONE, 1.0)  # long ago
     assert ask(TASK)["removed"] == len(keys)
 
 
-def test_the_default_model_stays_though_no_backend_has_it_now(store: "redis.Redis", ask: Ask) -> None:
+def test_the_default_model_stays_even_if_no_backend_has_it(store: "redis.Redis", ask: Ask) -> None:
     alive(store, "other@1")
     keys = cached(store, LIVE, 10)
     assert ask(TASK)["removed"] == 0
     assert there(store, keys) == 10
 
 
-def test_older_schemas_go_newer_ones_and_claims_stay(store: "redis.Redis", ask: Ask) -> None:
+def test_older_schemas_are_removed_and_newer_ones_and_claims_stay(store: "redis.Redis", ask: Ask) -> None:
     names = {
         "old": f"{NAMESPACE}:0:{LIVE}:own:00",
         "newer": f"{NAMESPACE}:2:{LIVE}:own:00",
@@ -109,7 +109,7 @@ def test_older_schemas_go_newer_ones_and_claims_stay(store: "redis.Redis", ask: 
     assert report["kinds"]["old_schema"]["removed"] == 1
 
 
-def test_what_would_never_expire_goes(store: "redis.Redis", ask: Ask) -> None:
+def test_entries_that_would_never_expire_are_removed(store: "redis.Redis", ask: Ask) -> None:
     gone = cached(store, LIVE, 5, ttl=None)
     store.set(f"{gone[0]}:claim", "1")
     report = ask(TASK)
@@ -118,7 +118,7 @@ def test_what_would_never_expire_goes(store: "redis.Redis", ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "allkeys-lfu"])
-def test_over_the_budget_what_is_used_least_goes(dsn: str, policy: str) -> None:
+def test_the_least_used_entries_are_evicted_down_to_the_budget(dsn: str, policy: str) -> None:
     with RedisProcess() as server, server.client() as store, PlainClient(server.url) as plain:
         store.config_set("maxmemory-policy", policy)
         keys = cached(store, LIVE, 1000)
@@ -135,7 +135,7 @@ def test_over_the_budget_what_is_used_least_goes(dsn: str, policy: str) -> None:
 
 
 def _use(store: "redis.Redis", keys: list[str], policy: str) -> None:
-    """Make these keys the ones that are used: the others were idle for long, or are used more seldom."""
+    """Make these keys the most used ones: the others were idle for long, or are used less often."""
     if policy == "noeviction":
         hot = set(keys)
         for key in store.scan_iter(f"{NAMESPACE}:*", count=5000):

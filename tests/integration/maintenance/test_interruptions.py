@@ -1,4 +1,4 @@
-"""A clean-up that is cut off: by a kill, a stop, its time limit, or another one that is at it."""
+"""A clean-up that is interrupted: by a kill, a stop, its time limit, or another run."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from citadel_maintenance.lease import PREFIX as LEASES
+from citadel_maintenance.jobs.lease import PREFIX as LEASES
 from tests.integration.maintenance.conftest import asked
 from tests.support.celery_client import TIMEOUT, PlainClient
 from tests.support.maintenance import MaintenanceProcess, alive, cached, there
@@ -16,14 +16,14 @@ from tests.support.redis_server import RedisProcess
 TASK = "cleanup_expired_cache"
 LIVE, GONE = "nomic-embed-text@aaa", "old-model@bbb"
 MANY = 3000
-# Some ten steps a second, so that there is a middle.
+# About ten batches a second, so that a test can act in the middle of a run.
 SLOW = {"MAINTENANCE__DUTY": "0.01", "MAINTENANCE__SCAN_COUNT": "20"}
 Start = Callable[..., MaintenanceProcess]
 
 
 @pytest.fixture
 def start(redis_server: RedisProcess, dsn: str) -> Iterator[Start]:
-    """Start workers that end with the test, on an empty Redis."""
+    """Return a function that starts workers on an empty Redis; they end with the test."""
     redis_server.flush()
     started: list[MaintenanceProcess] = []
 
@@ -38,7 +38,7 @@ def start(redis_server: RedisProcess, dsn: str) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def bystander(redis_server: RedisProcess, dsn: str) -> Iterator[PlainClient]:
-    """A client of one worker that lives as long as the module, in a database where the others take no task."""
+    """Return a client of a worker that the module shares, in a database where the other workers take no task."""
     url = redis_server.database(1)
     with MaintenanceProcess(url, dsn), PlainClient(url) as client:
         yield client
@@ -46,7 +46,7 @@ def bystander(redis_server: RedisProcess, dsn: str) -> Iterator[PlainClient]:
 
 @pytest.fixture
 def keys(start: Start, store: "redis.Redis") -> tuple[list[str], list[str]]:
-    """Entries that stay, and entries that go."""
+    """Return the keys of entries that stay, and of entries to remove."""
     alive(store, LIVE)
     return cached(store, LIVE, MANY), cached(store, GONE, MANY)
 
@@ -61,37 +61,37 @@ def send(client: PlainClient, **kwargs: Any) -> Any:
     return client.publish(TASK, kwargs=kwargs, queue="maintenance")
 
 
-def begun(store: "redis.Redis", gone: list[str]) -> None:
-    """Wait until some are gone, and some are not."""
+def wait_for_the_middle(store: "redis.Redis", gone: list[str]) -> None:
+    """Wait until some of the entries are removed, and check that others are not."""
     eventually(lambda: there(store, gone) < MANY)
     assert there(store, gone) > 0
 
 
-def test_a_killed_worker_loses_nothing_and_another_finishes(
+def test_after_a_kill_another_worker_finishes_and_nothing_else_is_removed(
     start: Start, store: "redis.Redis", client: PlainClient, keys: tuple[list[str], list[str]]
 ) -> None:
     kept, gone = keys
     victim = start(**SLOW)
     sent = send(client)
-    begun(store, gone)
+    wait_for_the_middle(store, gone)
     victim.kill()
     assert there(store, kept) == MANY
     start()
     report = sent.get(timeout=TIMEOUT)
     assert report["skipped"] is False
     assert report["finished"] is True
-    asked(client, TASK)  # the lap that was begun ended above; this one looks at everything
+    asked(client, TASK)  # the run above went on from the saved cursor; this one examines everything
     assert there(store, kept) == MANY
     assert there(store, gone) == 0
 
 
-def test_a_stop_ends_it_politely(
+def test_a_stop_of_the_worker_ends_the_run_with_a_report(
     start: Start, store: "redis.Redis", client: PlainClient, keys: tuple[list[str], list[str]]
 ) -> None:
     kept, gone = keys
     worker = start(**SLOW)
     sent = send(client)
-    begun(store, gone)
+    wait_for_the_middle(store, gone)
     assert worker.terminate() == 0
     report = sent.get(timeout=TIMEOUT)
     assert (report["success"], report["finished"], report["reason"]) == (True, False, "the worker is stopping")
@@ -101,7 +101,7 @@ def test_a_stop_ends_it_politely(
     assert there(store, kept) == MANY
 
 
-def test_what_a_time_limit_leaves_the_next_runs_finish(
+def test_runs_cut_off_by_their_time_limit_add_up_to_a_whole_one(
     start: Start, store: "redis.Redis", client: PlainClient, keys: tuple[list[str], list[str]]
 ) -> None:
     kept, gone = keys
@@ -116,18 +116,18 @@ def test_what_a_time_limit_leaves_the_next_runs_finish(
     assert there(store, gone) == 0
     assert there(store, kept) == MANY
     assert sum(report["removed"] for report in reports) == MANY
-    assert sum(report["examined"] for report in reports) < 3 * MANY  # each went on where the one before had ended
+    assert sum(report["examined"] for report in reports) < 3 * MANY  # each went on where the one before had stopped
     assert reports[-1]["statistics"]["complete"] is True
 
 
-def test_a_second_one_is_skipped(
+def test_a_second_run_is_skipped_but_not_a_dry_run_or_another_task(
     start: Start, store: "redis.Redis", client: PlainClient, keys: tuple[list[str], list[str]]
 ) -> None:
     _, gone = keys
     start(**SLOW)
     start(**SLOW)
     send(client)
-    begun(store, gone)
+    wait_for_the_middle(store, gone)
     second, dry, other = (
         asked(client, TASK),
         asked(client, TASK, dry_run=True, time_limit=0.1),
@@ -138,9 +138,7 @@ def test_a_second_one_is_skipped(
     assert dry["skipped"] is other["skipped"] is False
 
 
-def test_a_silent_holder_is_waited_for_no_longer_than_its_lease(
-    redis_server: RedisProcess, bystander: PlainClient
-) -> None:
+def test_the_lease_of_a_dead_holder_expires(redis_server: RedisProcess, bystander: PlainClient) -> None:
     with redis.Redis.from_url(redis_server.database(1)) as store:
         store.set(f"{LEASES}{TASK}", "a-task-of-a-dead-worker " + "0" * 32, px=500)
         assert asked(bystander, TASK)["skipped"] is True
@@ -157,12 +155,14 @@ def test_a_silent_holder_is_waited_for_no_longer_than_its_lease(
         ("citadel.purge_orphans", {"older": 1}, "older"),
     ],
 )
-def test_bad_arguments_are_named(bystander: PlainClient, name: str, arguments: dict[str, Any], problem: str) -> None:
+def test_invalid_arguments_are_named(
+    bystander: PlainClient, name: str, arguments: dict[str, Any], problem: str
+) -> None:
     error = bystander.publish(name, kwargs=arguments, queue="maintenance").get(timeout=TIMEOUT, propagate=False)
     assert problem in str(error)
 
 
-def test_a_lost_record_fails_with_a_clear_error_after_its_retries(start: Start, client: PlainClient) -> None:
+def test_without_postgres_a_task_fails_clearly_after_its_retries(start: Start, client: PlainClient) -> None:
     start(
         POSTGRES_DSN="postgresql://citadel@127.0.0.1:9/none",
         POSTGRES__TIMEOUT="0.2",

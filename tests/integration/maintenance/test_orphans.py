@@ -1,4 +1,4 @@
-"""`citadel.purge_orphans`: what workers and requests left behind, and nothing of anybody else's."""
+"""`citadel.purge_orphans`: removes what workers and requests left behind, and nothing else."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ FOREIGN = {
 
 
 def heartbeat(worker_id: str, *, age: float) -> bytes:
-    """The last heartbeat of a worker of another machine."""
+    """Return the last heartbeat of a worker on another machine, `age` seconds old."""
     fields: dict[str, Any] = {
         "id": worker_id,
         "queue": "embeddings",
@@ -37,7 +37,7 @@ def heartbeat(worker_id: str, *, age: float) -> bytes:
     return orjson.dumps(fields | counts | {"started_at": 0.0, "seen_at": time.time() - age})
 
 
-def test_keys_that_should_expire_do_again(store: "redis.Redis", ask: Ask) -> None:
+def test_keys_without_a_time_to_live_get_one(store: "redis.Redis", ask: Ask) -> None:
     store.set("citadel:deliveries:handed-back", -1)
     store.set("citadel:rate:alice:29", 7)
     store.set("citadel:rate:bob:29", 7, ex=5)
@@ -49,7 +49,7 @@ def test_keys_that_should_expire_do_again(store: "redis.Redis", ask: Ask) -> Non
     assert ask(TASK)["kinds"] == {}
 
 
-def test_other_keys_are_never_touched(store: "redis.Redis", ask: Ask) -> None:
+def test_keys_of_other_names_are_not_touched(store: "redis.Redis", ask: Ask) -> None:
     for key, value in FOREIGN.items():
         store.set(key, value)
     report = ask(TASK)
@@ -58,9 +58,7 @@ def test_other_keys_are_never_touched(store: "redis.Redis", ask: Ask) -> None:
     assert (report["removed"], report["repaired"]) == (0, 0)
 
 
-def test_the_index_of_a_worker_that_is_gone_goes(
-    store: "redis.Redis", maintenance: MaintenanceProcess, ask: Ask
-) -> None:
+def test_the_index_of_a_dead_worker_is_removed(store: "redis.Redis", maintenance: MaintenanceProcess, ask: Ask) -> None:
     gone, living = "embeddings@h:1:gone", eventually(lambda: store.hkeys(WORKERS))[0].decode()
     for worker_id in (gone, living):
         store.zadd(held_message_keys(worker_id)["unacked_index_key"], {"tag": 1.0})
@@ -70,7 +68,7 @@ def test_the_index_of_a_worker_that_is_gone_goes(
     assert store.exists(held_message_keys(living)["unacked_index_key"]) == 1
 
 
-def test_entries_of_the_register_that_cannot_be_read_go(store: "redis.Redis", ask: Ask) -> None:
+def test_unreadable_entries_of_the_registry_are_removed(store: "redis.Redis", ask: Ask) -> None:
     store.hset(WORKERS, mapping={"broken": "{", "strange": "[]", "future": heartbeat("future", age=-5)})
     ask(TASK)
     left = {name.decode() for name in store.hkeys(WORKERS)}
@@ -80,10 +78,8 @@ def test_entries_of_the_register_that_cannot_be_read_go(store: "redis.Redis", as
 
 
 @pytest.mark.usefixtures("maintenance")
-def test_messages_held_by_a_worker_that_nobody_knows_are_given_back(
-    store: "redis.Redis", plain: PlainClient, ask: Ask
-) -> None:
-    """As a worker leaves them that was forgotten while it was paused, and killed when it went on."""
+def test_messages_held_by_an_unknown_worker_are_given_back(store: "redis.Redis", plain: PlainClient, ask: Ask) -> None:
+    """Such a worker was forgotten while it was paused, and killed when it went on."""
     worker_id = "embeddings@h:1:unknown"
     with plain.app.connection_for_write() as connection:
         sent = plain.publish("generate_embedding", ["x"], queue="embeddings")

@@ -1,4 +1,4 @@
-"""`citadel.purge_runs` and `citadel.advise_vacuum` on a real record."""
+"""`citadel.purge_runs` and `citadel.advise_vacuum` on a real PostgreSQL."""
 
 from collections.abc import Iterator
 from uuid import UUID
@@ -22,7 +22,7 @@ def _empty(runs: Record) -> None:
 
 
 def aged(runs: Record, *, days: float, status: str = "succeeded", parent: UUID | None = None, key: str = "") -> UUID:
-    """Return a run that ended so many days ago, with rows in every table; `status` running: it has not ended."""
+    """Return a run that ended `days` ago, or still runs if `status` says so, with rows in every table."""
     run_id = runs.submit(WAIT | ({"idempotency_key": key} if key else {}))
     runs.rows("INSERT INTO payloads VALUES (%s, 'w', -1, 'output', %s)", run_id, b"x" * 10_000)
     runs.rows("INSERT INTO signals (run_id, seq, name, payload) VALUES (%s, 1, 's', 'p')", run_id)
@@ -40,11 +40,11 @@ def aged(runs: Record, *, days: float, status: str = "succeeded", parent: UUID |
 
 
 def counts(runs: Record) -> dict[str, int]:
-    """Return the rows of each table."""
+    """Return the number of rows of each table."""
     return {table: runs.rows(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
 
 
-def test_exactly_the_old_finished_runs_go(runs: Record, ask: Ask) -> None:
+def test_exactly_the_old_finished_runs_are_removed(runs: Record, ask: Ask) -> None:
     kept = {aged(runs, days=29.9), aged(runs, days=400, status="running"), runs.submit(WAIT)}
     before = counts(runs)
     for status in ("succeeded", "failed", "cancelled", "timed_out"):
@@ -63,7 +63,7 @@ def test_exactly_the_old_finished_runs_go(runs: Record, ask: Ask) -> None:
     assert runs.submit(WAIT | {"idempotency_key": "failed"}) not in kept
 
 
-def test_sub_runs_go_with_their_parents(runs: Record, ask: Ask) -> None:
+def test_sub_runs_are_removed_with_their_parents(runs: Record, ask: Ask) -> None:
     old, running = aged(runs, days=31), aged(runs, days=31, status="running")
     young = aged(runs, days=1)
     child = aged(runs, days=32, parent=old)
@@ -75,7 +75,7 @@ def test_sub_runs_go_with_their_parents(runs: Record, ask: Ask) -> None:
     assert foretold["removed"] == report["removed"] == 3
 
 
-def test_a_run_that_somebody_works_on_is_passed_over(runs: Record, dsn: str, ask: Ask) -> None:
+def test_a_locked_run_is_left_for_the_next_time(runs: Record, dsn: str, ask: Ask) -> None:
     locked, free = aged(runs, days=40), aged(runs, days=31)
     with psycopg.connect(dsn) as other:
         other.execute("SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE", [locked])
@@ -92,7 +92,7 @@ def small_batches(redis_url: str, dsn: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_many_batches_remove_what_one_would(runs: Record, redis_url: str) -> None:
+def test_many_batches_remove_the_same_as_one(runs: Record, redis_url: str) -> None:
     for _ in range(10):
         aged(runs, days=31)
     with PlainClient(redis_url[:-1] + "5") as plain:
@@ -106,7 +106,7 @@ CREATE TRIGGER slowly BEFORE DELETE ON runs FOR EACH ROW EXECUTE FUNCTION slowly
 """
 
 
-def test_runs_too_big_for_one_batch_go_one_by_one(runs: Record, dsn: str, redis_url: str) -> None:
+def test_runs_too_big_for_one_batch_are_removed_one_by_one(runs: Record, dsn: str, redis_url: str) -> None:
     for _ in range(5):
         aged(runs, days=31)
     place = redis_url[:-1] + "6"

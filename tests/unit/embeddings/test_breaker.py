@@ -1,20 +1,29 @@
 """Circuit breaker: opens after failures in a row, lets one probe pass, waits longer each time."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_embeddings import breaker as breaker_module
-from citadel_embeddings.breaker import FAILURES, FIRST_PAUSE, Breaker
+from citadel_embeddings.endpoints.breaker import FAILURES, FIRST_PAUSE, Breaker
+
+
+@dataclass
+class Clock:
+    """Seconds that the test lets pass."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
+def clock():
+    """A clock of the test's own."""
+    return Clock()
 
 
 def fail(breaker, times=FAILURES):
@@ -23,8 +32,8 @@ def fail(breaker, times=FAILURES):
         breaker.failed("reason")
 
 
-def test_it_opens_after_failures_in_a_row(clock):
-    breaker = Breaker()
+def test_a_breaker_opens_after_failures_in_a_row(clock):
+    breaker = Breaker(clock=clock)
     fail(breaker, FAILURES - 1)
     assert breaker.lets_pass
     breaker.succeeded()
@@ -35,7 +44,7 @@ def test_it_opens_after_failures_in_a_row(clock):
 
 
 def test_one_probe_passes_after_the_pause(clock):
-    breaker = Breaker()
+    breaker = Breaker(clock=clock)
     fail(breaker)
     clock.now += FIRST_PAUSE
     assert (breaker.state, breaker.lets_pass) == ("half_open", True)
@@ -46,7 +55,7 @@ def test_one_probe_passes_after_the_pause(clock):
 
 
 def test_an_abandoned_probe_makes_room_for_another(clock):
-    breaker = Breaker()
+    breaker = Breaker(clock=clock)
     fail(breaker)
     clock.now += FIRST_PAUSE
     breaker.started()
@@ -55,7 +64,7 @@ def test_an_abandoned_probe_makes_room_for_another(clock):
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_the_longest(clock):
-    breaker = Breaker(longest_pause=3.0)
+    breaker = Breaker(clock=clock, longest_pause=3.0)
     fail(breaker)
     pauses = []
     for _ in range(6):
@@ -65,8 +74,8 @@ def test_each_failed_probe_doubles_the_pause_up_to_the_longest(clock):
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0]
 
 
-def test_it_knows_since_when_it_fails(clock):
-    breaker = Breaker()
+def test_a_breaker_knows_since_when_its_server_fails(clock):
+    breaker = Breaker(clock=clock)
     fail(breaker, 1)
     clock.now += 50
     fail(breaker, 1)
@@ -77,21 +86,19 @@ def test_it_knows_since_when_it_fails(clock):
 
 
 @given(st.lists(st.sampled_from(["start", "ok", "fail", "abandon", "wait"])))
-def test_whatever_happens_it_lets_a_call_pass_again(events):
-    clock = SimpleNamespace(now=0.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-        breaker, under_way = Breaker(), 0
-        for event in events:
-            if event == "start" and breaker.lets_pass:
-                breaker.started()
-                under_way += 1
-            elif event == "wait":
-                clock.now += 1
-            elif under_way:
-                under_way -= 1
-                {"ok": breaker.succeeded, "fail": lambda: breaker.failed("x")}.get(event, breaker.abandoned)()
-        for _ in range(under_way):
-            breaker.failed("x")
-        clock.now += 15
-        assert breaker.lets_pass
+def test_a_breaker_lets_a_call_pass_again_whatever_happened(events):
+    clock = Clock()
+    breaker, under_way = Breaker(clock=clock), 0
+    for event in events:
+        if event == "start" and breaker.lets_pass:
+            breaker.started()
+            under_way += 1
+        elif event == "wait":
+            clock.now += 1
+        elif under_way:
+            under_way -= 1
+            {"ok": breaker.succeeded, "fail": lambda: breaker.failed("x")}.get(event, breaker.abandoned)()
+    for _ in range(under_way):
+        breaker.failed("x")
+    clock.now += 15
+    assert breaker.lets_pass

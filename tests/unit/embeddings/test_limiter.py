@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_embeddings.limiter import AdaptiveLimit
+from citadel_embeddings.endpoints.limiter import AdaptiveLimit
 
 
 def call(limit, seconds=1.0, texts=8, at_once=1):
@@ -13,21 +13,21 @@ def call(limit, seconds=1.0, texts=8, at_once=1):
         limit.succeeded(seconds=seconds, texts=texts)
 
 
-def test_it_grows_while_full_and_fast():
+def test_a_limit_grows_while_calls_fill_it_and_are_fast():
     limit = AdaptiveLimit(2.0, 6)
     for _ in range(200):
         call(limit, at_once=int(limit.value))
     assert limit.value == 6
 
 
-def test_it_does_not_grow_unused():
+def test_a_limit_that_calls_do_not_fill_does_not_grow():
     limit = AdaptiveLimit(4.0, 16)
     for _ in range(100):
         call(limit)
     assert limit.value == 4
 
 
-def test_it_shrinks_when_calls_become_slow():
+def test_a_limit_shrinks_when_calls_become_slow():
     limit = AdaptiveLimit(8.0, 16)
     call(limit, seconds=1.0, at_once=8)
     for _ in range(200):
@@ -44,7 +44,7 @@ def test_a_larger_call_may_take_longer():
     assert limit.value >= 4
 
 
-def test_failures_shrink_it_once_per_round():
+def test_failures_shrink_a_limit_once_per_round():
     limit = AdaptiveLimit(8.0, 16)
     for _ in range(8):
         limit.started()
@@ -57,7 +57,7 @@ def test_failures_shrink_it_once_per_round():
     st.floats(1, 16),
     st.lists(st.tuples(st.sampled_from(["ok", "failed", "abandoned"]), st.floats(0, 100), st.integers(1, 64))),
 )
-def test_it_stays_within_its_bounds(value, ends):
+def test_a_limit_stays_within_its_bounds(value, ends):
     limit = AdaptiveLimit(value, 16)
     for end, seconds, texts in ends:
         limit.started()
@@ -67,4 +67,3 @@ def test_it_stays_within_its_bounds(value, ends):
             getattr(limit, end)()
         assert 1 <= limit.value <= 16
     assert limit.in_flight == 0
-    assert limit.has_room

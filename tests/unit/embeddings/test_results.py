@@ -3,19 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import BackendUnavailable, BadVector, DeadlineExceeded, TextRejected, UnknownModel
-from citadel_embeddings.engine import Outcome
-from citadel_embeddings.results import named, worst
+from citadel_embeddings.engine import EmbedResponse
+from citadel_embeddings.items import TextResult
+from citadel_embeddings.results import name_text, task_error
 from tests.support.engine import vector_of
 
 errors = st.sampled_from([BackendUnavailable(), TextRejected(), BadVector(), DeadlineExceeded(), None])
 
 
 @given(st.lists(errors, min_size=1), st.booleans())
-def test_the_worst_error(found, last_try):
-    outcome = Outcome(model="m", vectors=[None if error else vector_of("x") for error in found])
-    outcome.errors = {index: error for index, error in enumerate(found) if error}
-    error = worst(outcome, last_try=last_try)
+def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succeeded(found, last_try):
+    vector = TextResult(stored=Stored(vector_of("x")))
+    response = EmbedResponse(model="m", results=[TextResult.failed(error) if error else vector for error in found])
+    error = task_error(response, last_try=last_try)
     if not last_try and any(isinstance(e, BackendUnavailable) for e in found):
         assert error.transient
     elif all(found):
@@ -25,7 +27,12 @@ def test_the_worst_error(found, last_try):
 
 
 def test_errors_of_a_text_are_led_by_its_field():
-    assert named(TextRejected("no"), "text[1]").message == "text[1]: no"
-    assert named(BadVector("no"), "text").message == "text: no"
-    assert named(UnknownModel("model: none"), "text").message == "model: none"
-    assert named(BackendUnavailable("down"), "text").message == "down"
+    refused = name_text(TextRejected("no"), ["a", "b"], 1)
+    assert (refused.message, refused.field, refused.index) == ("text[1]: no", "text", 1)
+    alone = name_text(BadVector("no"), "a", 0)
+    assert (alone.message, alone.field, alone.index) == ("text: no", "text", None)
+
+
+def test_errors_of_other_things_stay_as_they_are():
+    for error in (UnknownModel.at("model", "none"), BackendUnavailable("down")):
+        assert name_text(error, "a", 0) is error

@@ -1,4 +1,4 @@
-"""Settings of the maintenance worker, as variables give them."""
+"""Settings of the maintenance worker from environment variables."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from citadel_common.settings.common import EX_CONFIG, load
 from citadel_maintenance.settings import MaintenanceSettings
 
 
-def test_two_threads_whatever_else_of_the_worker_is_set(monkeypatch):
+def test_the_worker_keeps_two_threads_when_other_worker_settings_change(monkeypatch):
     monkeypatch.setenv("CITADEL_WORKER__STOP_GRACE", "7")
     worker = load(MaintenanceSettings).worker
     assert (worker.concurrency, worker.stop_grace) == (2, 7.0)
 
 
-def test_the_budget_is_off_unless_given(monkeypatch):
+def test_the_cache_has_no_budget_unless_one_is_set(monkeypatch):
     assert load(MaintenanceSettings).maintenance.cache_max_bytes is None
     monkeypatch.setenv("CITADEL_MAINTENANCE__CACHE_MAX_BYTES", "")
     assert load(MaintenanceSettings).maintenance.cache_max_bytes is None
@@ -20,7 +20,7 @@ def test_the_budget_is_off_unless_given(monkeypatch):
     assert load(MaintenanceSettings).maintenance.cache_max_bytes == 1_000_000
 
 
-def test_models_to_keep_need_no_json(monkeypatch):
+def test_models_to_keep_are_read_from_a_comma_separated_list(monkeypatch):
     monkeypatch.setenv("CITADEL_MAINTENANCE__KEEP_MODELS", "bge-m3, mine:7b")
     assert load(MaintenanceSettings).maintenance.keep_models == ["bge-m3", "mine:7b"]
 
@@ -28,7 +28,7 @@ def test_models_to_keep_need_no_json(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"), [("DUTY", "0"), ("TIME_LIMIT", "3600"), ("RUN_RETENTION", "-1"), ("X", "1")]
 )
-def test_a_wrong_one_ends_the_process_and_is_named(monkeypatch, capsys, name, value):
+def test_a_wrong_setting_ends_the_process_and_is_named(monkeypatch, capsys, name, value):
     monkeypatch.setenv(f"CITADEL_MAINTENANCE__{name}", value)
     with pytest.raises(SystemExit) as ended:
         load(MaintenanceSettings)

@@ -1,4 +1,4 @@
-"""Estimates of how much the cache holds, and where the removal of the coldest ends."""
+"""Estimates of what the cache holds, and of the threshold of eviction by coldness."""
 
 import orjson
 from hypothesis import given
@@ -13,13 +13,13 @@ BYTES = {"a@1 own": 100, "b@1 64": 30}
 def filled(entries):
     sizes = Sizes()
     for bucket, group in entries:
-        sizes.measured(group, BYTES[group])
-        sizes.keep(group, bucket)
+        sizes.add_sample(group, BYTES[group])
+        sizes.add_kept(group, bucket)
     return sizes
 
 
 @given(BUCKETS, st.floats(0.01, 1.0))
-def test_the_coldest_buckets_make_up_the_excess_and_no_more(entries, share):
+def test_buckets_up_to_the_threshold_make_up_the_excess_and_no_more(entries, share):
     sizes = filled(entries)
     excess = sizes.total * share
     bucket, within = sizes.threshold(excess)
@@ -30,17 +30,17 @@ def test_the_coldest_buckets_make_up_the_excess_and_no_more(entries, share):
 
 
 @given(BUCKETS)
-def test_a_saved_state_goes_on_the_same(entries):
+def test_saved_sizes_are_restored_unchanged(entries):
     sizes = filled(entries)
     copy = Sizes.from_json(orjson.loads(orjson.dumps(sizes.to_json())))
     assert copy == sizes
     assert copy.statistics(complete=True) == sizes.statistics(complete=True)
 
 
-def test_statistics_are_by_model_and_of_what_stays():
+def test_statistics_sum_up_the_entries_that_stay_by_model():
     sizes = filled([(0, "a@1 own"), (0, "a@1 own"), (0, "b@1 64")])
-    sizes.measured("a@1 64", 10)
-    sizes.keep("a@1 64", None)
+    sizes.add_sample("a@1 64", 10)
+    sizes.add_kept("a@1 64", None)
     sizes.evicted("b@1 64")
     assert sizes.statistics(complete=False) == {
         "entries": 3,
@@ -50,11 +50,11 @@ def test_statistics_are_by_model_and_of_what_stays():
     }
 
 
-def test_any_number_of_groups_takes_bounded_space():
+def test_the_number_of_groups_is_bounded():
     sizes = Sizes()
     for number in range(3 * MOST_GROUPS):
-        sizes.measured(f"m@{number} own", 10)
-        sizes.keep(f"m@{number} own", 1)
+        sizes.add_sample(f"m@{number} own", 10)
+        sizes.add_kept(f"m@{number} own", 1)
     assert len(sizes.kept) <= MOST_GROUPS + 1
     assert len(sizes.coldness[1]) <= MOST_GROUPS + 1
     assert sizes.total == 3 * MOST_GROUPS * 10

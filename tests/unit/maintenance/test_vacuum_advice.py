@@ -1,20 +1,21 @@
-"""Sentences on PostgreSQL's tables: none where all is well, and what to do where it is not."""
+"""Advice on PostgreSQL's tables: none for a healthy one, else what to do."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from citadel_maintenance.record.vacuum import Table, advice_on
+from citadel_maintenance.db import Table
+from citadel_maintenance.vacuum_advice import advice_on
 
-LATELY = datetime(2026, 1, 31, 12, tzinfo=UTC)
-WELL = {
+RECENTLY = datetime(2026, 1, 31, 12, tzinfo=UTC)
+HEALTHY = {
     "name": "events",
     "live": 100_000,
     "dead": 1000,
     "total_bytes": 40 * 2**20,
     "heap_bytes": 20 * 2**20,
-    "vacuumed_at": LATELY,
-    "analyzed_at": LATELY,
+    "vacuumed_at": RECENTLY,
+    "analyzed_at": RECENTLY,
     "row_bytes": 150.0,
     "age": 0.1,
     "autovacuum": True,
@@ -22,10 +23,10 @@ WELL = {
 
 
 def sentences(**given):
-    return list(advice_on(Table(**(WELL | given))))
+    return list(advice_on(Table(**(HEALTHY | given))))
 
 
-def test_a_table_that_is_well_needs_no_word():
+def test_a_healthy_table_gets_no_advice():
     assert sentences() == []
     assert sentences(live=0, dead=0, vacuumed_at=None, analyzed_at=None) == []
 
@@ -42,11 +43,11 @@ def test_a_table_that_is_well_needs_no_word():
         ({"autovacuum": False}, ["autovacuum is off"]),
     ],
 )
-def test_what_is_wrong_is_named_with_what_helps(given, words):
+def test_advice_names_the_problem_and_the_command(given, words):
     [sentence] = sentences(**given)
     assert sentence.startswith("events: ")
     assert all(word in sentence for word in words)
 
 
-def test_unused_space_of_rows_that_were_never_measured_is_not_guessed():
-    assert Table(**(WELL | {"heap_bytes": 2**30, "analyzed_at": None})).unused_bytes == 0
+def test_unused_space_of_a_table_never_analyzed_is_not_guessed():
+    assert Table(**(HEALTHY | {"heap_bytes": 2**30, "analyzed_at": None})).unused_bytes == 0

@@ -1,13 +1,13 @@
-"""What can go wrong when talking to a Citadel server."""
+"""Errors of calls to a Citadel server."""
 
-import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from citadel_contracts.api import FieldError
+from citadel_contracts.errors import ErrorData, FieldError
 from citadel_contracts.runs import RunView
 
-ITEM_POINTER = re.compile(r"^/input/(\d+)$")
-TEXT_CODES = frozenset({"text_rejected", "bad_vector"})
+TEXT_CODES = frozenset({"text_rejected", "text_too_long", "bad_vector"})
+INPUT = "input"
+"""The field of a request that holds the texts."""
 
 
 class CitadelApiError(Exception):
@@ -15,22 +15,28 @@ class CitadelApiError(Exception):
 
     Attributes:
         message: What happened and what to do.
-        status: HTTP status; None where there was no answer.
+        status: HTTP status; None if there was no answer.
         code: Stable name of the error.
+        field: Name or path of the argument at fault.
+        index: Which item of a list in `field` is at fault.
+        retryable: Whether the same call can succeed later.
         trace_id: Id under which the server's traces and logs have this request.
         errors: Bad fields, by JSON pointer.
         retry_after: Seconds the server asks to wait.
     """
 
     default_code: ClassVar[str] = "error"
-    transient: ClassVar[bool] = False
+    retryable: bool = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the members of an error)
         self,
         message: str = "",
         *,
         status: int | None = None,
         code: str | None = None,
+        field: str | None = None,
+        index: int | None = None,
+        retryable: bool | None = None,
         trace_id: str | None = None,
         errors: tuple[FieldError, ...] = (),
         retry_after: float | None = None,
@@ -39,6 +45,9 @@ class CitadelApiError(Exception):
         super().__init__(self.message)
         self.status = status
         self.code = code or self.default_code
+        self.field = field
+        self.index = index
+        self.retryable = type(self).retryable if retryable is None else retryable
         self.trace_id = trace_id
         self.errors = errors
         self.retry_after = retry_after
@@ -54,13 +63,15 @@ class CitadelApiError(Exception):
 
     @property
     def bad_items(self) -> dict[int, str]:
-        """Positions of the texts that the server named as bad, and why."""
-        found = ((ITEM_POINTER.match(error.pointer), error.detail) for error in self.errors)
-        return {int(match[1]): detail for match, detail in found if match}
+        """Reasons of the texts that the server named as bad, by position."""
+        head = f"/{INPUT}/"
+        places = ((error.pointer.removeprefix(head), error.detail) for error in self.errors)
+        named = {int(place): detail for place, detail in places if place.isdecimal()}
+        return named or ({self.index: self.message} if self.field == INPUT and self.index is not None else {})
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether other texts, with the same options, may do better."""
+        """Whether single texts are at fault, so that others may succeed with the same options."""
         return self.code in TEXT_CODES
 
 
@@ -71,24 +82,24 @@ class InvalidRequest(CitadelApiError):
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether a text is at fault: the server names one, or names nothing."""
-        return not self.errors or any(error.pointer.startswith("/input") for error in self.errors)
+        """Whether single texts are at fault: the server names one, or names no field."""
+        return not self.errors or any(error.pointer.startswith(f"/{INPUT}") for error in self.errors)
 
 
 class NotAuthorized(CitadelApiError):
-    """The server wants an API key, or a better one: set CITADEL_API_KEY."""
+    """The API key is missing or has not the necessary scope: set CITADEL_API_KEY."""
 
     default_code = "not_authorized"
 
 
 class NotFound(CitadelApiError):
-    """The server has no such thing."""
+    """The resource does not exist."""
 
     default_code = "not_found"
 
 
 class Conflict(CitadelApiError):
-    """The state of things does not allow that."""
+    """The state of the resource does not allow the operation."""
 
     default_code = "conflict"
 
@@ -97,7 +108,7 @@ class RateLimited(CitadelApiError):
     """Too many requests; try again later."""
 
     default_code = "rate_limited"
-    transient = True
+    retryable = True
 
 
 class ServerFailed(CitadelApiError):
@@ -110,14 +121,14 @@ class ServiceUnavailable(ServerFailed):
     """The server cannot serve this now; try again later."""
 
     default_code = "unavailable"
-    transient = True
+    retryable = True
 
 
 class ServerUnreachable(CitadelApiError):
-    """No server answers; is it running? Start it with `citadel dev`."""
+    """No server answers; start one with `citadel dev`."""
 
     default_code = "unreachable"
-    transient = True
+    retryable = True
 
 
 class CallTimedOut(CitadelApiError):
@@ -142,7 +153,7 @@ class RunFailed(CitadelApiError):
     """The run did not succeed.
 
     Attributes:
-        run: How it ended, with its steps; `code` is its error's, or else its status.
+        run: The run with its steps; `code` is its error's, or its status if it has no error.
     """
 
     default_code = "run_failed"
@@ -151,7 +162,9 @@ class RunFailed(CitadelApiError):
         error = run.error
         step = f"step {error.step_id}: " if error and error.step_id else ""
         reason = f": {step}{error.message}" if error else ""
-        super().__init__(f"run {run.run_id} {run.status}{reason}", code=error.code if error else run.status)
+        message = f"run {run.run_id} {run.status}{reason}"
+        facts = {} if error is None else facts_of(error)
+        super().__init__(message, **{"code": run.status} | facts)
         self.run = run
 
 
@@ -159,6 +172,12 @@ class TextsFailed(CitadelApiError):
     """Some texts have no vector; `partial` has the others."""
 
     default_code = "texts_failed"
+
+
+def facts_of(error: ErrorData) -> dict[str, Any]:
+    """Return the arguments of an exception that tell an error."""
+    names = ("code", "field", "index", "retryable", "retry_after", "errors", "trace_id", "status")
+    return {name: getattr(error, name) for name in names}
 
 
 BY_STATUS: dict[int, type[CitadelApiError]] = {
@@ -175,5 +194,5 @@ BY_STATUS: dict[int, type[CitadelApiError]] = {
 
 
 def error_class(status: int) -> type[CitadelApiError]:
-    """The class for an HTTP status."""
+    """Return the class for an HTTP status."""
     return BY_STATUS.get(status, ServerFailed if status >= 500 else CitadelApiError)

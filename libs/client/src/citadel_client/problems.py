@@ -1,8 +1,5 @@
-"""Errors out of HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
+"""Errors from HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
 
-import email.utils
-import re
-import time
 from typing import Any
 
 import httpx
@@ -14,22 +11,25 @@ from citadel_client.errors import (
     ServerUnreachable,
     UnexpectedReply,
     error_class,
+    facts_of,
 )
-from citadel_contracts.api import FieldError, Problem
-
-ITEM = re.compile(r"(?P<field>\w+)\[(?P<index>\d+)\]: ")
-"""How a message names one item of a list; OpenAI's body has no other place for it."""
+from citadel_contracts.api import Problem
+from citadel_contracts.errors import ErrorData, FieldError, pointer_of, seconds_of_retry_after
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:
-    """The error that an answer of status 300 and above stands for."""
+    """Return the error of an answer with status 300 or above."""
     body = _json(response)
-    facts = _openai(body["error"]) if "error" in body else _problem(body)
-    if not facts:
+    error = _openai(body["error"]) if "error" in body else _problem(body)
+    if error is None:
         return _foreign(response)
-    facts.setdefault("trace_id", response.headers.get("x-request-id"))
-    kind = error_class(response.status_code)
-    return kind(status=response.status_code, retry_after=_retry_after(response), **facts)
+    facts = facts_of(error) | {"status": response.status_code}
+    if "retryable" not in error.model_fields_set:  # an older server, or another one: the status tells
+        del facts["retryable"]
+    if (seconds := _retry_after(response)) is not None:
+        facts["retry_after"] = seconds
+    facts["trace_id"] = error.trace_id or response.headers.get("x-request-id")
+    return error_class(response.status_code)(error.message, **facts)
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
@@ -40,40 +40,33 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _problem(body: dict[str, Any]) -> dict[str, Any]:
+def _problem(body: dict[str, Any]) -> ErrorData | None:
+    """Return the error of a problem document; None for a body that is not one."""
     try:
         problem = Problem.model_validate(body)
+        return ErrorData.model_validate(body | {"message": problem.detail})
     except ValidationError:
-        return {}
-    facts: dict[str, Any] = {"message": problem.detail, "code": problem.code, "errors": tuple(problem.errors)}
-    return facts | ({"trace_id": problem.trace_id} if problem.trace_id else {})
+        return None
 
 
-def _openai(error: Any) -> dict[str, Any]:
-    """OpenAI's `{"message", "type", "param", "code"}`; `param` names one field, `errors` may name several."""
+def _openai(error: Any) -> ErrorData | None:
+    """Return the error of OpenAI's `{"message", "type", "param", "code"}`, to which Citadel adds members."""
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
-        return {}
-    facts: dict[str, Any] = {"message": error["message"], "code": error.get("code") or error.get("type")}
-    facts["errors"] = _fields(error)
-    trace_id = error.get("trace_id")
-    return facts | ({"trace_id": trace_id} if trace_id else {})
-
-
-def _fields(error: dict[str, Any]) -> tuple[FieldError, ...]:
+        return None
+    code = error.get("code") or error.get("type") or CitadelApiError.default_code
+    given = {"field": error.get("param")} | error | {"code": code}
     try:
-        named = tuple(FieldError.model_validate(field) for field in error.get("errors") or ())
-    except (ValidationError, TypeError):
-        named = ()
-    param = error.get("param")
-    if named or not isinstance(param, str) or not param:
-        return named
-    item = ITEM.match(error["message"])
-    pointer = f"/{param}/{item['index']}" if item and item["field"] == param else f"/{param}"
-    return (FieldError(pointer=pointer, detail=error["message"]),)
+        found = ErrorData.model_validate(given)
+    except ValidationError:
+        found = ErrorData(code=str(code), message=error["message"])
+    if found.errors or found.field is None:
+        return found
+    named = FieldError(pointer=pointer_of(found.field, found.index), detail=found.message)
+    return found.model_copy(update={"errors": (named,)})
 
 
 def _foreign(response: httpx.Response) -> CitadelApiError:
-    """Something between, or another server."""
+    """Return the error of an answer by a proxy or another server."""
     status = response.status_code
     if status in {429, 502, 503, 504} or status >= 500:
         kind = error_class(status)
@@ -82,26 +75,11 @@ def _foreign(response: httpx.Response) -> CitadelApiError:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """`Retry-After` in seconds: a number, or a date."""
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        return _until(value)
-
-
-def _until(date: str) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+    return seconds_of_retry_after(response.headers.get("retry-after"))
 
 
 def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiError:
-    """The error that a failed exchange stands for."""
+    """Return the error of a request that got no answer."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return CallTimedOut()
     reason = "refused the connection" if isinstance(error, httpx.ConnectError) else "broke off"

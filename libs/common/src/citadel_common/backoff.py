@@ -4,7 +4,7 @@ import random
 
 
 def full_jitter(attempt: int, *, base: float, factor: float, cap: float) -> float:
-    """Seconds to wait before retry number `attempt` (0 is the first): uniform in [0, min(cap, base·factorⁿ)].
+    """Return the seconds to wait before retry `attempt` (0 is the first): uniform in [0, min(cap, base·factorⁿ)].
 
     Source: the "full jitter" strategy, M. Brooker, Exponential Backoff and Jitter, 2015.
     """

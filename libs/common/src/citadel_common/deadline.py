@@ -19,29 +19,29 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Self:
-        """The deadline that many seconds from now."""
+        """Return the deadline that many seconds from now."""
         return cls(time.monotonic() + seconds)
 
     @classmethod
     def from_epoch(cls, seconds: float) -> Self:
-        """From wall-clock seconds, the form in which deadlines cross processes."""
+        """Return the deadline of wall-clock seconds, the form in which deadlines cross processes."""
         return cls(time.monotonic() + seconds - time.time())
 
     def to_epoch(self) -> float:
-        """As wall-clock seconds."""
+        """Return wall-clock seconds since the epoch."""
         return self.at - time.monotonic() + time.time()
 
     def earliest(self, seconds: float) -> "Deadline":
-        """The earlier one of this and `seconds` from now."""
+        """Return the earlier of this deadline and `seconds` from now."""
         return Deadline(min(self.at, time.monotonic() + seconds))
 
     @property
     def remaining(self) -> float:
-        """Seconds left; negative once it has passed."""
+        """Return the seconds left; negative once the deadline has passed."""
         return self.at - time.monotonic()
 
     def timeout(self, limit: float) -> float:
-        """Seconds an outside call may take: at most `limit`.
+        """Return the seconds that an outside call may take: at most `limit`.
 
         Raises:
             DeadlineExceeded: Nothing is left.

@@ -1,52 +1,127 @@
 """The error classes of Citadel.
 
-Each error's docstring is its default message. `code` is the stable name in API bodies, results, logs and
-counters; `status` the HTTP status; `transient` says whether the same call can succeed later.
+A class has a `code` of its own, which `citadel_contracts.errors` lists with its HTTP status and whether the same
+call can succeed later. Its docstring is its default message. Errors cross processes as `ErrorData`: `CitadelError.data`
+gives it, `from_data` takes it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, Self
+
+from citadel_contracts.errors import INTERNAL, KINDS, ErrorData, FieldError, place_of, pointer_of
+
+_CLASSES: dict[str, "type[CitadelError]"] = {}
 
 
 class CitadelError(Exception):
-    """Something went wrong inside Citadel."""
+    """Something went wrong inside Citadel.
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    transient: ClassVar[bool] = False
+    Args:
+        message: What is wrong, where, and what to do; the docstring's first line by default.
+        field: Name or path of the argument at fault.
+        index: Which item of a list in `field` is at fault.
+        retry_after: Seconds after which to try again, where that is known.
+        errors: The bad fields by their JSON pointers.
+    """
 
-    def __init__(self, message: str = "") -> None:
+    code: str = INTERNAL
+    status: int = KINDS[INTERNAL].status
+    transient: bool = KINDS[INTERNAL].retryable
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str | None = None,
+        index: int | None = None,
+        retry_after: float | None = None,
+        errors: tuple[FieldError, ...] = (),
+    ) -> None:
         super().__init__(message or type(self).default_message())
+        self.field = field
+        self.index = index
+        self.retry_after = retry_after
+        self.errors = errors
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Enter the class into the registry; its status and whether it is transient follow from its code."""
+        super().__init_subclass__(**kwargs)
+        if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls).__qualname__ != cls.__qualname__:
+            raise TypeError(f"{cls.__qualname__} needs a code of its own in citadel_contracts.errors.KINDS")
+        cls.status, cls.transient = KINDS[cls.code].status, KINDS[cls.code].retryable
 
     @property
     def message(self) -> str:
-        """What happened and what to do."""
+        """Return what happened and what to do."""
         return str(self.args[0])
+
+    @property
+    def data(self) -> ErrorData:
+        """Return the error for the wire."""
+        return ErrorData(
+            code=self.code,
+            message=self.message,
+            field=self.field,
+            index=self.index,
+            retryable=self.transient,
+            retry_after=self.retry_after,
+            errors=self.errors,
+        )
 
     @classmethod
     def default_message(cls) -> str:
-        """The docstring's first line."""
+        """Return the docstring's first line."""
         return (cls.__doc__ or cls.code).strip().splitlines()[0]
+
+    @classmethod
+    def at(cls, field: str, problem: str, index: int | None = None) -> Self:
+        """Return an error about one field, or about one item of it; its message starts with that name."""
+        errors = (FieldError(pointer=pointer_of(field, index), detail=problem),)
+        return cls(f"{place_of(field, index)}: {problem}", field=field, index=index, errors=errors)
+
+    def about(self, field: str, index: int | None = None) -> Self:
+        """Return the same error about another field, as the caller names it."""
+        known = self.field is not None and len(self.errors) == 1
+        moved = type(self).at(field, self.errors[0].detail if known else self.message, index)
+        moved.code, moved.status = self.code, self.status
+        moved.transient, moved.retry_after = self.transient, self.retry_after
+        return moved
+
+
+_CLASSES[INTERNAL] = CitadelError
+
+
+def from_data(data: ErrorData) -> CitadelError:
+    """Return the error that came over the wire, of the class of its code where this process has that class."""
+    kind = _CLASSES.get(data.code, CitadelError)
+    error = kind(data.message, field=data.field, index=data.index, retry_after=data.retry_after, errors=data.errors)
+    error.code, error.status, error.transient = data.code, data.status, data.retryable
+    return error
+
+
+def from_result(stored: Any) -> CitadelError:
+    """Return the error in the result of a Celery task that failed.
+
+    A worker of an older version names only the class; an exception of Celery's own counts as `internal`.
+    """
+    failure = stored if isinstance(stored, dict) else {}
+    if "error" in failure:
+        return from_data(ErrorData.model_validate(failure["error"]))
+    parts = failure.get("exc_message", "")
+    message = " ".join(map(str, parts)) if isinstance(parts, list) else str(parts)
+    named = {kind.__name__: kind for kind in _CLASSES.values()}
+    return named.get(str(failure.get("exc_type")), CitadelError)(message)
 
 
 class InvalidInput(CitadelError):
     """The input is not valid."""
 
     code = "invalid_input"
-    status = 422
-
-    @classmethod
-    def at(cls, field: str, problem: str) -> "InvalidInput":
-        """An error whose message starts with the field's name."""
-        return cls(f"{field}: {problem}")
 
 
 class UnknownModel(InvalidInput):
     """No backend has this model."""
 
     code = "model_not_found"
-    status = 404
 
 
 class TextRejected(InvalidInput):
@@ -59,52 +134,42 @@ class BadVector(CitadelError):
     """The backend answered with an unusable vector (wrong length, not finite, or zero)."""
 
     code = "bad_vector"
-    status = 502
 
 
 class BackendUnavailable(CitadelError):
     """No embedding backend answers; check that it runs and that its URL is right."""
 
     code = "backend_unavailable"
-    status = 503
-    transient = True
 
 
 class BackendRefused(CitadelError):
     """The embedding backend refuses the request; check its API key and settings."""
 
     code = "backend_refused"
-    status = 502
 
 
 class StoreUnavailable(CitadelError):
     """A store does not answer; check that Redis runs and that its URL is right."""
 
     code = "store_unavailable"
-    status = 503
-    transient = True
 
 
 class DeadlineExceeded(CitadelError):
     """The work did not finish within its deadline."""
 
     code = "deadline_exceeded"
-    status = 504
 
 
 class Overloaded(CitadelError):
     """The backlog is past its limit; try again later."""
 
     code = "overloaded"
-    status = 503
-    transient = True
 
 
 class UndecodableMessage(CitadelError):
     """A message on the queue could not be decoded."""
 
     code = "undecodable_message"
-    status = 400
 
 
 class DeliveriesExhausted(CitadelError):
@@ -118,10 +183,6 @@ class InvalidDefinition(InvalidInput):
 
     code = "invalid_definition"
 
-    def __init__(self, message: str = "", problems: Sequence["Problem"] | None = None) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems or ())
-
 
 class ExpressionFailed(InvalidInput):
     """An expression could not be evaluated."""
@@ -133,74 +194,60 @@ class PayloadTooLarge(InvalidInput):
     """A payload is over its limit."""
 
     code = "payload_too_large"
-    status = 413
 
 
 class NotFound(CitadelError):
     """There is no such thing."""
 
     code = "not_found"
-    status = 404
 
 
 class Conflict(CitadelError):
     """The state of the run does not allow that."""
 
     code = "conflict"
-    status = 409
 
 
 class LlmUnavailable(CitadelError):
     """The LLM endpoint does not answer; check that it runs and that its URL is right."""
 
     code = "llm_unavailable"
-    status = 503
-    transient = True
 
 
 class LlmRefused(CitadelError):
     """The LLM endpoint refuses the request; check its model, API key and settings."""
 
     code = "llm_refused"
-    status = 502
 
 
 class BadLlmOutput(CitadelError):
     """The LLM's answer is not what was asked for."""
 
     code = "bad_llm_output"
-    status = 502
-    transient = True
 
 
 class VectorStoreUnavailable(CitadelError):
     """The vector store does not answer; check that Qdrant runs and that its URL is right."""
 
     code = "vector_store_unavailable"
-    status = 503
-    transient = True
 
 
 class VectorStoreRefused(CitadelError):
     """The vector store refuses the request."""
 
     code = "vector_store_refused"
-    status = 422
 
 
 class StepTimedOut(CitadelError):
     """The step did not finish within its timeout."""
 
     code = "step_timed_out"
-    status = 504
-    transient = True
 
 
 class RunTimedOut(CitadelError):
     """The run did not finish within its deadline."""
 
     code = "run_timed_out"
-    status = 504
 
 
 class WorkerLost(CitadelError):
@@ -213,37 +260,3 @@ class SubRunFailed(CitadelError):
     """The sub-workflow failed."""
 
     code = "sub_run_failed"
-
-
-class SignalMissing(CitadelError):
-    """The signal did not come within its timeout."""
-
-    code = "signal_missing"
-    status = 504
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a document.
-
-    Attributes:
-        pointer: Where, as a JSON pointer (RFC 6901); empty for the whole.
-        message: What is wrong and what to do.
-        code: Stable name of the kind.
-    """
-
-    pointer: str
-    message: str
-    code: str
-
-
-def by_name(name: str) -> type[CitadelError]:
-    """The error class of that name; CitadelError where there is none."""
-    found = globals().get(name)
-    return found if isinstance(found, type) and issubclass(found, CitadelError) else CitadelError
-
-
-def by_code(code: str) -> type[CitadelError]:
-    """The error class with that code; CitadelError where there is none."""
-    classes = (kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, CitadelError))
-    return next((kind for kind in classes if kind.code == code), CitadelError)

@@ -22,18 +22,18 @@ TTL = 7 * 24 * 3600
 
 
 def key_of(kind: Kind) -> str:
-    """The sorted set of a kind; scores are seconds since the epoch."""
+    """Return the key of a kind's sorted set; scores are seconds since the epoch."""
     return f"{PREFIX}{kind}"
 
 
 def parse(member: bytes | str) -> dict[str, Any]:
-    """An entry as it was recorded, with `at` (ISO 8601)."""
+    """Return an entry as it was recorded, with `at` (ISO 8601)."""
     entry: dict[str, Any] = orjson.loads(member)
     return entry
 
 
 class History:
-    """Records entries and finds them by time; `client` is a client of the result store.
+    """Entries of health checks and metrics by time; `client` is a client of the result store.
 
     Args:
         client: The store.
@@ -47,7 +47,7 @@ class History:
         self._ttl = ttl
 
     def record(self, kind: Kind, at: datetime, entry: dict[str, Any]) -> None:
-        """Adds an entry and lets go of those that are too old or too many.
+        """Add an entry, and remove those that are too old or too many.
 
         Args:
             kind: Of what.
@@ -64,6 +64,6 @@ class History:
             pipeline.execute()
 
     def between(self, kind: Kind, since: datetime, until: datetime, limit: int) -> list[dict[str, Any]]:
-        """Entries from `since` to `until`, both included, the newest first, at most `limit`."""
+        """Return entries from `since` to `until`, both included, newest first, at most `limit`."""
         found = self._client.zrevrangebyscore(key_of(kind), until.timestamp(), since.timestamp(), start=0, num=limit)
         return [parse(member) for member in cast("list[bytes]", found)]

@@ -1,8 +1,8 @@
 """Structured logs: an event name and fields; JSON lines, or readable in a terminal.
 
-Records of libraries (Celery, uvicorn, gunicorn) take the same form, without their extra fields: Celery's are a task's
-arguments. Ids that hold for a task or a request are bound once with `structlog.contextvars`. Secrets that the process
-was given are in no line, whoever writes it.
+Records of libraries (Celery, uvicorn, gunicorn) have the same form, without their extra fields: Celery puts a task's
+arguments there. Ids of a task or a request are bound once with `structlog.contextvars`. No line contains a secret that
+the process was given, whoever writes it.
 """
 
 import json
@@ -47,12 +47,12 @@ _SILENT = ("urllib3.connectionpool", "opentelemetry.exporter")
 
 
 def configure(settings: LogSettings, *, service: str, secrets: Iterable[str] = ()) -> None:
-    """Routes every log record of the process to standard output.
+    """Route every log record of the process to standard output.
 
     Args:
         settings: Level and form.
         service: Bound to each line as `service`.
-        secrets: What `***` stands for, wherever it would appear; see `citadel_common.redaction`.
+        secrets: Texts that become `***` wherever they would appear; see `citadel_common.redaction`.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -102,9 +102,9 @@ def _rendering(settings: LogSettings) -> list[Processor]:
 
 
 def _first_lines(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Messages of exceptions lose what follows their first line: there PostgreSQL and pydantic quote values.
+    """Keep the first line of each exception's message: PostgreSQL and pydantic quote values after it.
 
-    Nothing is cut within a line: half a secret would not be found, and so not be hidden.
+    Nothing is cut within a line: half a secret would not be recognised and hidden.
     """
     _shorten(event.get("exception", ()))
     return event
@@ -126,7 +126,7 @@ def _service(name: str) -> Processor:
 
 
 def _place_in_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Trace and span of the line, where there is a span."""
+    """Add trace and span of the line, if there is a span."""
     context = tracing.current()
     if context.is_valid:
         event["trace_id"], event["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
@@ -134,7 +134,7 @@ def _place_in_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """User and password of any URL become `***`."""
+    """Replace user and password of any URL with `***`."""
     for key, value in event.items():
         if isinstance(value, str) and "://" in value:
             event[key] = _CREDENTIALS.sub("***@", value)
@@ -142,7 +142,7 @@ def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _hiding(secrets: Iterable[str]) -> Processor:
-    """The last step: it sees whole lines, tracebacks and messages of libraries included."""
+    """Return the last step, which hides secrets in whole lines, tracebacks and messages of libraries included."""
     known = sorted({form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, known)) or r"(?!)")
 
@@ -153,6 +153,6 @@ def _hiding(secrets: Iterable[str]) -> Processor:
 
 
 def bind(**fields: Any) -> None:
-    """Binds fields to every further line of this task or request."""
+    """Bind fields to every further line of this task or request."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**fields)

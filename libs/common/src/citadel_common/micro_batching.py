@@ -1,4 +1,4 @@
-"""Natural batching: while one call runs, what arrives waits, and goes out together in the next call.
+"""Micro-batching: items that arrive while one call runs go out together in the next call.
 
 No timer: an idle batcher calls at once, a busy one makes larger calls.
 """
@@ -31,7 +31,7 @@ class MicroBatcher(Generic[T, R]):
         self._active = 0
 
     async def run(self, items: Sequence[T]) -> Sequence[R]:
-        """The results of `items`, in order."""
+        """Return the results of `items`, in order."""
         future: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, future))
         if self._active < self._parallel:
@@ -49,7 +49,7 @@ class MicroBatcher(Generic[T, R]):
             while self._waiting:
                 await self._call_next()
         finally:
-            # Here and not in a done-callback, which runs later: what came in between would wait for ever.
+            # Here and not in a done-callback, which runs later: what arrived in between would wait for ever.
             self._active -= 1
 
     async def _call_next(self) -> None:

@@ -1,10 +1,10 @@
-"""`python -m citadel_common.probe [worker|beat|api|exporter] [--path /readyz]`: whether a process is well.
+"""The health probe: `python -m citadel_common.probe [worker|beat|api|exporter] [--path /readyz]`.
 
-For containers' health checks: it asks the process itself and no store, loads next to nothing, and ends with status 0 or
-with 1 and the reason. Without a name it looks at what the container's first process was told to run; a command that
-ends by itself, such as the migrations, is well as long as it runs.
+Containers' health checks run it. It asks the process itself and no store, imports next to nothing, and exits with 0, or
+with 1 and the reason. Without a name it reads the command line of the container's first process; a command that ends by
+itself, such as the migrations, is healthy as long as it runs.
 
-Read from the environment, as the processes read it: `CITADEL_WORKER__HEALTH_FILE`, `CITADEL_BEAT__HEALTH_FILE` and
+It reads these variables, as the processes do: `CITADEL_WORKER__HEALTH_FILE`, `CITADEL_BEAT__HEALTH_FILE` and
 `CITADEL_WORKER__DEAD_AFTER`, the age in seconds from which those files are too old; `CITADEL_API__HOST` and `…__PORT`,
 `CITADEL_EXPORTER__HOST` and `…__PORT`.
 """
@@ -20,14 +20,14 @@ from pathlib import Path
 
 FIRST_PROCESS = Path("/proc/1/cmdline")
 TIMEOUT = 3.0
-"""Seconds an answer may take."""
+"""Seconds that an answer may take."""
 PORTS = {"api": "8080", "exporter": "9808"}
 FILES = ("worker", "beat")
 WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  (told apart, not listened on)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status; what is wrong is printed."""
+    """Return the exit status, and print the problem."""
     parser = argparse.ArgumentParser(prog="probe", description="Whether a process of this container is well")
     parser.add_argument("process", nargs="?", choices=(*FILES, *PORTS))
     parser.add_argument("--path", default="/livez", help="what the API or the exporter is asked")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def process_of(command: bytes) -> str | None:
-    """What a command line, of words that end in NUL, runs; None for a command without a probe."""
+    """Return the kind of process that a command line (words that end in NUL) runs; None if it has no probe."""
     words = command.decode(errors="replace").split("\0")
     module = next((word for option, word in itertools.pairwise(words) if option == "-m"), "")
     package, _, part = module.partition(".")
@@ -49,7 +49,7 @@ def process_of(command: bytes) -> str | None:
 
 
 def why_unwell(name: str, path: str, environment: Mapping[str, str]) -> str | None:
-    """What is wrong with a process; None where nothing is."""
+    """Return the problem of a process, or None."""
     setting = f"CITADEL_{name.upper()}__"
     try:
         if name in FILES:

@@ -1,4 +1,4 @@
-"""Quick loading of a program's modules."""
+"""Fast imports at a program's start."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused_imports() -> Iterator[None]:
-    """A program's first imports, without the cyclic garbage collector; never in a process that already works.
+    """Import a program's first modules without the cyclic garbage collector.
 
-    What modules make stays for the process's life: to look for garbage in it while they are loaded is a fifth of a
-    start, and to look at it again at every full collection a pause.
+    Never use it in a process that already works. Modules and what they make stay for the process's life: collecting
+    garbage during their import takes a fifth of a start, and visiting them at every full collection costs a pause. So
+    they are frozen out of the collector's sight.
     """
     gc.disable()
     try:

@@ -1,13 +1,13 @@
-"""Time as Citadel writes it: aware UTC, ISO 8601."""
+"""Timestamps: aware UTC, ISO 8601."""
 
 from datetime import UTC, datetime
 
 
 def utc_now() -> str:
-    """Now, such as `2026-01-31T12:00:00.123456+00:00`."""
+    """Return the current time, such as `2026-01-31T12:00:00.123456+00:00`."""
     return datetime.now(UTC).isoformat()
 
 
 def from_epoch(seconds: float) -> str:
-    """The same form for seconds since the epoch."""
+    """Return the same form of seconds since the epoch."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,4 +1,4 @@
-"""Says what is wrong with input: each bad field once, by its name and its JSON pointer."""
+"""Validation errors: each bad field once, by its name and its JSON pointer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from pydantic_core import ErrorDetails
 
 from citadel_common.errors import InvalidInput
 from citadel_contracts import Payload
+from citadel_contracts.errors import FieldError
 
+P = TypeVar("P", bound=Payload)
 _UNION_TAGS = frozenset({"str", "list[str]", "int"})
 """Parts of pydantic's locations that name a branch of a union, not a field."""
 
@@ -23,23 +25,42 @@ class BadField:
 
     @property
     def name(self) -> str:
-        """Such as `batch_data[3].text`."""
-        text = ""
-        for part in self.path:
-            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-        return text or "body"
+        """Return a name such as `batch_data[3].text`."""
+        return _name(self.path)
+
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """Return the name and, if the bad field is an item of a list, its index there."""
+        *above, last = self.path or ("body",)
+        return (_name(above), last) if above and isinstance(last, int) else (self.name, None)
 
     @property
     def pointer(self) -> str:
-        """JSON pointer, such as `/batch_data/3/text` (RFC 6901)."""
+        """Return a JSON pointer (RFC 6901) such as `/batch_data/3/text`."""
         return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in self.path)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem}"
 
 
+SHOWN = 5
+"""Most bad fields named in one message; the error's data have them all."""
+
+
+def invalid_input(bad: Sequence[BadField], *, before: str = "") -> InvalidInput:
+    """Return the error that names bad fields; `before` leads its message."""
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    field, index = bad[0].place
+    return InvalidInput(
+        before + "; ".join(map(str, bad[:SHOWN])) + more,
+        field=field,
+        index=index,
+        errors=tuple(FieldError(pointer=found.pointer, detail=found.problem) for found in bad),
+    )
+
+
 def bad_fields(error: ValidationError) -> list[BadField]:
-    """The bad fields in order; of a union's branches the one that came furthest speaks."""
+    """Return the bad fields in order; of a union's branches, the error that came furthest counts."""
     found: dict[tuple[str | int, ...], str] = {}
     for path, problem in _located(error):
         parents = [known for known in found if path[: len(known)] == known and len(known) < len(path)]
@@ -48,6 +69,13 @@ def bad_fields(error: ValidationError) -> list[BadField]:
         if not any(known[: len(path)] == path and len(known) > len(path) for known in found):
             found[path] = f"{found[path]}, or {problem}" if path in found else problem
     return [BadField(path=path, problem=problem) for path, problem in found.items()]
+
+
+def _name(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "body"
 
 
 def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -65,13 +93,8 @@ def _sentence(detail: ErrorDetails) -> str:
     return message[0].lower() + message[1:].removesuffix(".")
 
 
-P = TypeVar("P", bound=Payload)
-SHOWN = 5
-"""Bad fields named in one message."""
-
-
 def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]) -> P:
-    """The payload of a call; positional arguments take the model's field order.
+    """Return the payload of a call; positional arguments take the model's field order.
 
     Raises:
         InvalidInput: Names each bad field.
@@ -86,6 +109,4 @@ def parse_payload(model: type[P], args: Sequence[Any], kwargs: Mapping[str, Any]
     try:
         return model.model_validate(named | dict(kwargs))
     except ValidationError as error:
-        problems = [str(bad) for bad in bad_fields(error)]
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise InvalidInput("; ".join(problems[:SHOWN]) + more) from None
+        raise invalid_input(bad_fields(error)) from None

@@ -12,10 +12,12 @@ from citadel_contracts.embeddings import (
     Texts,
     WarmEmbeddingCache,
 )
+from citadel_contracts.errors import ErrorData
+from citadel_contracts.errors import FieldError as FieldError  # noqa: PLC0414  (readers of problems find it here)
 
 HistoryKind = Literal["health", "metrics"]
-MOST_LETTERS = 500
-"""Dead letters dealt with in one call."""
+MOST_DEAD_LETTERS = 500
+"""Most dead letters that one call requeues or drops."""
 
 
 class Body(BaseModel):
@@ -84,7 +86,7 @@ class CacheWarmRequest(WarmEmbeddingCache):
 
 
 class TaskAccepted(Reply):
-    """202: the task is recorded and will be run."""
+    """202: the task is stored and will run."""
 
     task_id: str
     status: Literal["queued"] = "queued"
@@ -94,11 +96,8 @@ class TaskAccepted(Reply):
 TaskState = Literal["queued", "running", "retrying", "succeeded", "failed", "revoked"]
 
 
-class TaskFailure(Reply):
-    """Why a task failed."""
-
-    code: str
-    message: str
+class TaskFailure(ErrorData):
+    """The error of a failed task."""
 
 
 class TaskStatus(Reply):
@@ -168,7 +167,7 @@ class WorkersResponse(Reply):
 
 
 class ComponentHealth(Reply):
-    """One dependency: `detail` says what is wrong, in a sentence without credentials."""
+    """One dependency; `detail` describes its problem in a sentence without credentials."""
 
     status: Literal["up", "down"]
     required: bool
@@ -185,9 +184,9 @@ class HealthResponse(Reply):
 
 
 class HistoryResponse(Reply):
-    """`GET /v1/history/{kind}`: what the periodic task of that kind found each time, newest first.
+    """`GET /v1/history/{kind}`: results of the periodic task of that kind, newest first.
 
-    Each entry has `at`, when it was found, beside what the task returned.
+    Each entry has `at`, the time of the check, beside what the task returned.
     """
 
     kind: HistoryKind
@@ -195,7 +194,7 @@ class HistoryResponse(Reply):
 
 
 class DeadLetterSummary(Reply):
-    """A task or message that was put aside; `requeueable` is false for what could not be decoded."""
+    """A task or message that will not be tried again; `requeueable` is false if it could not be decoded."""
 
     id: str
     queue: str
@@ -210,7 +209,7 @@ class DeadLetterSummary(Reply):
 
 
 class DeadLetterCount(Reply):
-    """How many dead letters of one queue have one error code."""
+    """Number of dead letters of one queue with one error code."""
 
     queue: str
     code: str
@@ -218,9 +217,9 @@ class DeadLetterCount(Reply):
 
 
 class DeadLetterList(Reply):
-    """`GET /v1/dead-letters`: newest first; `total` and `counts` are those of all, whatever was asked for.
+    """`GET /v1/dead-letters`: newest first; `total` and `counts` cover all dead letters, whatever the filter.
 
-    A page may hold fewer than were asked for, none even: while there is a `next_cursor`, there may be more.
+    A page may hold fewer than `limit`, or none: while there is a `next_cursor`, there may be more.
     """
 
     letters: list[DeadLetterSummary]
@@ -230,14 +229,17 @@ class DeadLetterList(Reply):
 
 
 class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name of a field and of what mypy adds
-    """`GET /v1/dead-letters/{id}`: with its arguments and attempts (`at`, `code`, `error`, `worker`), oldest first.
+    """`GET /v1/dead-letters/{id}`: with its arguments, its error as data and its attempts, oldest first.
 
-    Of a message that could not be decoded `raw` is the start as text, `raw_base64` more of it as bytes, and
-    `raw_bytes` how many it had.
+    Each attempt has `at`, `code`, `error`, `worker`, and what else is known of its error.
+
+    For a message that could not be decoded, `raw` is its start as text, `raw_base64` more of it as bytes, and
+    `raw_bytes` its length.
     """
 
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    failure: ErrorData | None = None
     history: list[dict[str, Any]] = []
     accepted: bool = False
     trace_id: str | None = None
@@ -247,13 +249,13 @@ class DeadLetterView(DeadLetterSummary):  # type: ignore[no-redef]  # the name o
 
 
 class DeadLetterSelection(Body):
-    """Which dead letters are meant: those of `ids`, or those that fit every filter given, or `all`.
+    """A selection of dead letters: those of `ids`, or those that fit every filter given, or `all`.
 
-    `since` and `until` are times in ISO 8601, `error` is a part of the message in any case; `limit` is how many are
-    dealt with in one call, and `cursor` goes on where the call before ended.
+    `since` and `until` are times in ISO 8601; `error` is a part of the message, in any case. `limit` bounds
+    one call, and `cursor` continues where the previous call ended.
     """
 
-    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_LETTERS)
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST_DEAD_LETTERS)
     queue: str | None = None
     task: str | None = None
     code: str | None = None
@@ -261,7 +263,7 @@ class DeadLetterSelection(Body):
     since: str | None = None
     until: str | None = None
     all: bool = False
-    limit: int = Field(100, ge=1, le=MOST_LETTERS)
+    limit: int = Field(100, ge=1, le=MOST_DEAD_LETTERS)
     cursor: str | None = None
 
 
@@ -274,16 +276,14 @@ class DeadLetterRequeued(Reply):
     status: Literal["queued"] = "queued"
 
 
-class DeadLetterFailure(Reply):
-    """A dead letter that could not be requeued, and why."""
+class DeadLetterFailure(ErrorData):
+    """A dead letter that could not be requeued, and the reason."""
 
     id: str
-    code: str
-    message: str
 
 
 class DeadLettersRequeued(Reply):
-    """`POST /v1/dead-letters/requeue`: what became of each; with a `next_cursor` there may be more that fit."""
+    """`POST /v1/dead-letters/requeue`: the outcomes; with a `next_cursor` there may be more that fit."""
 
     requeued: list[str]
     failed: list[DeadLetterFailure] = []
@@ -291,7 +291,7 @@ class DeadLettersRequeued(Reply):
 
 
 class DeadLettersDropped(Reply):
-    """`DELETE /v1/dead-letters`: how many are gone; with a `next_cursor` there may be more that fit."""
+    """`DELETE /v1/dead-letters`: how many were removed; with a `next_cursor` there may be more that fit."""
 
     dropped: int
     next_cursor: str | None = None
@@ -312,7 +312,7 @@ class ModelInfo(Reply):
 
 
 class Problem(Reply):
-    """RFC 9457 problem document; `errors` names each bad field by its JSON pointer."""
+    """RFC 9457 problem document with the members of `ErrorData`, whose message is `detail`."""
 
     type: str = "about:blank"
     title: str
@@ -320,12 +320,8 @@ class Problem(Reply):
     detail: str
     code: str
     trace_id: str | None = None
-    errors: list["FieldError"] = []
-
-
-class FieldError(Reply):
-    """One bad field; `code` names the kind of badness where there are many."""
-
-    pointer: str
-    detail: str
-    code: str | None = None
+    field: str | None = None
+    index: int | None = None
+    retryable: bool | None = None
+    retry_after: float | None = None
+    errors: list[FieldError] = []

@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec(Generic[P, R]):
-    """What producers and the worker of one task agree on.
+    """The contract of a task between its producers and its workers.
 
     Attributes:
         name: Registered task name, also the route.

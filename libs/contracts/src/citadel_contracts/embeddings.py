@@ -38,19 +38,22 @@ class GenerateEmbedding(Payload):
 
 
 class ItemError(TypedDict):
-    """Why one text has no vector."""
+    """The error of one text: an `ErrorData` that always has an index."""
 
     index: int
     code: str
     message: str
+    field: NotRequired[str]
+    retryable: NotRequired[bool]
+    retry_after: NotRequired[float]
 
 
 class GenerateEmbeddingResult(TypedDict):
     """Result of `generate_embedding`.
 
-    `embeddings[i]` belongs to text i; it is None just where `errors` names index i, and `success` is
-    False then. `truncated` lists the indices of texts that the model saw only the beginning of;
-    `total_tokens` counts the tokens the backend reported for the texts that it computed.
+    `embeddings[i]` belongs to text i; it is None if and only if `errors` names index i, and then `success` is
+    False. `truncated` lists the indices of texts of which the model read only the beginning;
+    `total_tokens` counts the tokens that the backend reported for the texts that it computed.
     """
 
     success: bool
@@ -82,7 +85,7 @@ class BatchGenerateEmbeddings(Payload):
 
 
 class FailedRequest(TypedDict):
-    """Stands for the result of a batch request of which no text could be embedded."""
+    """The result of a batch request of which no text could be embedded."""
 
     success: Literal[False]
     error: ItemError

@@ -51,9 +51,9 @@ class AdviseVacuum(Maintenance):
 
 
 class CleanupCounts(TypedDict):
-    """What was found of one kind: how many, removed, put right instead, and the bytes of what was removed (estimated).
+    """Counts of one kind of finding: found, removed, repaired, and estimated bytes of what was removed.
 
-    In a dry run it is what would have been removed and put right.
+    In a dry run they count what would be removed and repaired.
     """
 
     examined: int
@@ -65,9 +65,9 @@ class CleanupCounts(TypedDict):
 class MaintenanceReport(TypedDict):
     """Result of a maintenance task.
 
-    `examined` counts all that was looked at; `kinds` tells of what called for something. `finished` is False where
-    the task ended before its work did, and `reason` says why: the next run goes on. `skipped` means that another one
-    was at it, so nothing was done.
+    `examined` counts everything examined, `kinds` the findings. `finished` is False if the task ended before its work
+    did, `reason` says why, and the next run continues. `skipped` means that another instance was running, so nothing
+    was done.
     """
 
     success: bool
@@ -94,7 +94,7 @@ class ModelEntries(TypedDict):
 
 
 class CacheStatistics(TypedDict):
-    """What the cache holds after the clean-up, by model identity; `complete` says whether all of it was looked at."""
+    """The cache's content after the clean-up, by model identity; `complete` says whether all of it was examined."""
 
     entries: int
     bytes: int
@@ -109,7 +109,7 @@ class CleanupExpiredCacheResult(MaintenanceReport):
 
 
 class TableStats(TypedDict):
-    """One table of the record; times are ISO 8601, None for never."""
+    """One table of the database; times are ISO 8601, None for never."""
 
     table: str
     live_rows: int
@@ -121,7 +121,7 @@ class TableStats(TypedDict):
 
 
 class AdviseVacuumResult(MaintenanceReport):
-    """Result of `citadel.advise_vacuum`: sentences for whoever runs PostgreSQL, none if all is well."""
+    """Result of `citadel.advise_vacuum`: advice for the administrator of PostgreSQL; empty if all is well."""
 
     advice: list[str]
     tables: list[TableStats]

@@ -20,10 +20,10 @@ class CollectSystemMetrics(Payload):
 
 
 class ServiceReport(TypedDict):
-    """What a check found out about one service.
+    """The state of one service.
 
-    `latency_ms` is None where no answer came. `required` says whether Citadel is down without it, or without all URLs
-    of its embedding backend. `detail` is a sentence that names it; it holds no credentials.
+    `latency_ms` is None without an answer. `required` says whether Citadel is down without the service, or without all
+    URLs of its embedding backend. `detail` is a sentence that names the service, without credentials.
     """
 
     status: ServiceStatus
@@ -41,7 +41,7 @@ class ServiceHealth(TypedDict):
 
 
 class SystemStats(TypedDict):
-    """The machine in short: percent, and GiB. Inside limits (a container's), they are of the limits."""
+    """The machine in short: percent, and GiB; within limits (a container's), they are of the limits."""
 
     cpu_percent: float
     memory_percent: float
@@ -51,7 +51,7 @@ class SystemStats(TypedDict):
 
 
 class HealthStatus(TypedDict):
-    """What a health check found.
+    """The result of a health check.
 
     `services` has the keys `broker`, `results`, `cache`, `postgres`, `qdrant`, `embeddings/<backend>/<host:port>` and
     `llm/<endpoint>`. `status` is `down` when something required is, `degraded` when anything else is down or slow;
@@ -76,7 +76,7 @@ class SystemHealthCheckResult(TypedDict):
 
 
 class CpuMetrics(TypedDict):
-    """Processors: use in percent of `core_count`, which is a fraction where a limit is; load as the kernel counts."""
+    """Processors: use in percent of `core_count`, which is a fraction under a limit; load as the kernel counts it."""
 
     usage_percent: float
     core_count: float
@@ -105,10 +105,10 @@ class DiskMetrics(TypedDict):
 
 
 class SystemMetrics(TypedDict):
-    """What `collect_system_metrics` measured; `cgroup` is what the kernel tells of the worker's own control group.
+    """Measurements of `collect_system_metrics`.
 
-    `cgroup` is None where there is none; its keys: `version`, `cpu_limit_cores`, `throttling`, `memory_limit_bytes`,
-    `memory_high_bytes`, `memory_current_bytes`, `memory_used_bytes`, `memory_events`, `pressure`.
+    `cgroup` is the worker's own, None if it has none; its keys: `version`, `cpu_limit_cores`, `throttling`,
+    `memory_limit_bytes`, `memory_high_bytes`, `memory_current_bytes`, `memory_used_bytes`, `memory_events`, `pressure`.
     """
 
     timestamp: str

@@ -7,29 +7,28 @@ from pydantic import Field, StringConstraints
 
 from citadel_contracts.api import Body, Reply
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
+from citadel_contracts.errors import ErrorData
 
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"]
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
-"""States in which a run stays, unless it is retried."""
+"""Final states of a run; only a retry leaves them."""
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]{0,255}$")]
 IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,255}$")]
-"""PostgreSQL keeps no NUL in text."""
+"""PostgreSQL stores no NUL in text."""
 
 
 class RunAccepted(Reply):
-    """Answer of a submission: the run is recorded and will end, whatever dies meanwhile."""
+    """Answer of a submission: the run is stored and will end, whatever dies meanwhile."""
 
     run_id: str
     workflow_id: str
     status: RunStatus
 
 
-class RunError(Reply):
-    """Why a run or a step failed."""
+class RunError(ErrorData):
+    """The error of a failed run or step."""
 
-    code: str
-    message: str
     step_id: str | None = None
 
 
@@ -70,7 +69,7 @@ class RunSummary(Reply):
 
 
 class RunView(RunSummary):
-    """A run with its steps; `output` and `final_context` are there once it has ended."""
+    """A run with its steps; `output` and `final_context` are set once it has ended."""
 
     parent_run_id: str | None = None
     steps: list[StepView] = Field(default_factory=list)
@@ -103,7 +102,7 @@ class RunEvent(Reply):
 
 
 class EmbeddingBatchHead(Body):
-    """What holds for all requests of a batch."""
+    """The part of a batch that holds for all its requests."""
 
     model: str | None = None
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
@@ -144,7 +143,7 @@ class SearchRequest(Body):
 
 
 class StoreResponse(Reply):
-    """What was stored."""
+    """The stored points."""
 
     upserted: int
     ids: list[str | int]

@@ -1,6 +1,6 @@
-"""Contracts of the orchestration queue: the seed's three tasks and the engine's own.
+"""Contracts of the orchestration queue: the users' tasks and the engine's own.
 
-Argument names, their order and the result keys of the first are public: plain Celery clients depend on them.
+Argument names, their order and the result keys of the users' tasks are public: plain Celery clients depend on them.
 """
 
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
 from citadel_contracts.embeddings import Dimensions, InputType
+from citadel_contracts.errors import ErrorData
 
 
 class ExecuteWorkflow(Payload):
@@ -27,7 +28,7 @@ class WorkflowStepResult(TypedDict):
 
 
 class ExecuteWorkflowResult(TypedDict):
-    """Result of `execute_workflow`; a failed run has `success` False and says why in `error`."""
+    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`."""
 
     success: bool
     workflow_id: str
@@ -40,6 +41,7 @@ class ExecuteWorkflowResult(TypedDict):
     status: NotRequired[str]
     output: NotRequired[Any]
     error: NotRequired[str]
+    failure: NotRequired[dict[str, Any]]
 
 
 class QueryLlmService(Payload):
@@ -85,13 +87,14 @@ class UpsertVectors(Payload):
 
 
 class StepTaskResult(TypedDict):
-    """Result of the three tasks that are a single step: the step's output beside these keys."""
+    """Result of the tasks of a single step: the step's output, or `error` and `failure`, beside these keys."""
 
     success: bool
     task_id: str
     timestamp: str
     data: NotRequired[dict[str, Any]]
     error: NotRequired[str]
+    failure: NotRequired[dict[str, Any]]
 
 
 class RunStep(Payload):
@@ -114,7 +117,7 @@ class EmbedPart(Payload):
 
 
 class EmbedStep(Payload):
-    """What one step of a workflow needs vectors of.
+    """The texts of one workflow step that need vectors.
 
     Attributes:
         run_id: Its run.
@@ -155,8 +158,8 @@ class EmbeddedPart(Payload):
         cache_hits: Texts answered from the cache.
         truncated: Indices of texts that were cut.
         tokens: As the backend counted, for what it computed.
-        errors: `index`, `code`, `message` of each text without a vector.
-        error: `code`, `message` where the whole request failed.
+        errors: Why single texts have no vector; each has its index.
+        error: Why the whole request failed.
     """
 
     vectors: list[str | None]
@@ -165,8 +168,8 @@ class EmbeddedPart(Payload):
     cache_hits: int = 0
     truncated: list[int] = Field(default_factory=list)
     tokens: int = 0
-    errors: list[dict[str, Any]] = Field(default_factory=list)
-    error: dict[str, str] | None = None
+    errors: list[ErrorData] = Field(default_factory=list)
+    error: ErrorData | None = None
 
 
 EMBEDDED = "citadel:steps:embedded"
@@ -174,10 +177,9 @@ EMBEDDED = "citadel:steps:embedded"
 
 
 class StepEmbedded(Payload):
-    """What an embeddings worker answers: the vectors, in the order of the parts.
+    """The answer of an embeddings worker: the vectors, in the order of the parts.
 
-    It is an entry of a list and no task: a lost one is made up for by the engine, which asks again. `trace` is its
-    trace context.
+    It is an entry of a list, not a task: the engine asks again if one is lost. `trace` is its trace context.
     """
 
     run_id: str
@@ -189,7 +191,7 @@ class StepEmbedded(Payload):
     trace: dict[str, str] | None = None
 
 
-# The results of these four are stored by the runs that they start, when those end.
+# The runs that these four start store their results, when they end.
 EXECUTE_WORKFLOW = TaskSpec(
     name="execute_workflow",
     queue=Queue.ORCHESTRATION,

@@ -1,13 +1,14 @@
-"""The embedding engine: texts in, vectors out; cached, coalesced, computed once.
+"""The embedding engine: texts in, vectors out; cached, batched, computed once.
 
-Vector i belongs to text i: texts become distinct keys first, and every vector is found again by its key.
+Vector i belongs to text i: texts become distinct cache keys first, and every vector is found again by its key.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import orjson
 
@@ -20,15 +21,20 @@ from citadel_common.errors import CitadelError
 from citadel_common.settings.common import LimitSettings
 from citadel_common.telemetry import Metrics, names, spans, tracing
 from citadel_contracts import Lane
-from citadel_contracts.embeddings import InputType, Texts
-from citadel_embeddings.flights import Flights
+from citadel_contracts.embeddings import BatchRequest, GenerateEmbedding, InputType, Texts
+from citadel_contracts.workflows import EmbedPart
+from citadel_embeddings.items import BatchKey, Source, TextResult
 from citadel_embeddings.models import ModelRegistry, ServedModel
-from citadel_embeddings.work import CallKey, Computed
+from citadel_embeddings.single_flight import SingleFlight
+
+Results = Mapping[str, TextResult]
+"""By cache key."""
+_CACHE = {spans.DB_SYSTEM: "redis", spans.DB_OPERATION: "MGET"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedRequest:
-    """What to embed; see the contract of `generate_embedding`."""
+    """Texts to embed; see the contract of `generate_embedding`."""
 
     text: Texts
     model: str
@@ -37,145 +43,67 @@ class EmbedRequest:
     dimensions: int | None = None
     input_type: InputType | None = None
 
-
-@dataclass(kw_only=True)
-class Outcome:
-    """Vector or error of each text.
-
-    Attributes:
-        model: Name of the model.
-        vectors: vectors[i] belongs to text i; None just where `errors` has i.
-        errors: By index.
-        truncated: Indices of texts that were cut.
-        cache_hits: Texts answered from the cache.
-        tokens: As the backends counted, for what they computed.
-    """
-
-    model: str
-    vectors: list[Vector | None]
-    errors: dict[int, CitadelError] = field(default_factory=dict)
-    truncated: list[int] = field(default_factory=list)
-    cache_hits: int = 0
-    tokens: int = 0
-
-    @property
-    def dimensions(self) -> int:
-        """Length of the vectors; 0 when there is none."""
-        return next((vector.size for vector in self.vectors if vector is not None), 0)
-
-
-Source = Literal["cache", "shared", "backend", "error"]
-"""Where the answer to a text came from; see `citadel_texts_total`."""
-_CACHE = {spans.DB_SYSTEM: "redis", spans.DB_OPERATION: "MGET"}
-
-
-class EmbeddingEngine:
-    """Joins the model registry, the cache and the flights; belongs to one event loop."""
-
-    def __init__(
-        self,
-        *,
-        registry: ModelRegistry,
-        cache: EmbeddingCache,
-        flights: Flights,
-        limits: LimitSettings,
-        patience: float,
-        metrics: Metrics,
-    ) -> None:
-        self._registry = registry
-        self._cache = cache
-        self._flights = flights
-        self._limits = limits
-        self._patience = patience
-        self._metrics = metrics
-
-    @property
-    def registry(self) -> ModelRegistry:
-        """The models."""
-        return self._registry
-
-    async def embed(self, request: EmbedRequest, deadline: Deadline, lane: Lane = Lane.STANDARD) -> Outcome:
-        """Embeds each text or says why not; more urgent lanes go first.
-
-        Raises:
-            InvalidInput: The request as a whole is wrong.
-            BackendUnavailable: No backend answered to say which models it has.
-        """
-        [outcome] = await self.embed_all([request], deadline, lane)
-        if isinstance(outcome, CitadelError):
-            raise outcome
-        return outcome
-
-    async def embed_all(
-        self, embed_requests: Sequence[EmbedRequest], deadline: Deadline, lane: Lane = Lane.STANDARD
-    ) -> list[Outcome | CitadelError]:
-        """The outcome of each request, or why it is wrong; all their texts travel together."""
-        patience = deadline.earliest(self._patience)
-        plans = [await self._plan(request, patience) for request in embed_requests]
-        wanted: dict[tuple[CallKey, bool], dict[str, str]] = {}
-        for plan in plans:
-            if isinstance(plan, Plan):
-                wanted.setdefault((plan.call, plan.cached), {}).update(plan.texts)
-        groups = await asyncio.gather(
-            *(
-                self._find(call, texts, cached=cached, lane=lane, deadline=deadline)
-                for (call, cached), texts in wanted.items()
-            )
+    @classmethod
+    def of(
+        cls, asked: GenerateEmbedding | BatchRequest | EmbedPart, text: Texts, *, default_model: str
+    ) -> "EmbedRequest":
+        """Return the request of a task, of one request of a batch, or of one part of a workflow step."""
+        return cls(
+            text=text,
+            model=asked.model or default_model,
+            options=asked.options,
+            cache_enabled=asked.cache_enabled,
+            dimensions=asked.dimensions,
+            input_type=asked.input_type,
         )
-        found = dict(zip(wanted, groups, strict=True))
-        self._count([plan for plan in plans if isinstance(plan, Plan)], found)
-        return [_outcome(plan, found[plan.call, plan.cached]) if isinstance(plan, Plan) else plan for plan in plans]
-
-    async def _plan(self, request: EmbedRequest, patience: Deadline) -> "Plan | CitadelError":
-        try:
-            texts = requests.check_texts(request.text, self._limits)
-            requests.check_options(request.options)
-            model = await self._registry.resolve(request.model, patience)
-            requests.check_not_empty(request.text, texts, model.info)
-            dimensions = requests.check_dimensions(request.dimensions, model.info)
-        except CitadelError as error:
-            return error
-        prefix = requests.prefix_of(model.info, request.input_type)
-        space = KeySpace(identity=model.info.identity, dimensions=dimensions, prefix=prefix, options=request.options)
-        return Plan(
-            model=model.info.name,
-            call=_call_key(model, dimensions, request.options),
-            cached=request.cache_enabled,
-            keys=space.keys(texts),
-            prefixed=[prefix + text for text in texts] if prefix else texts,
-        )
-
-    async def _find(
-        self, call: CallKey, wanted: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
-    ) -> "dict[str, Found]":
-        found: dict[str, Found] = {}
-        if cached:
-            keys = list(wanted)
-            with tracing.span(spans.CACHE, "", _CACHE | {spans.TEXTS: len(keys)}) as span:
-                stored = await self._cache.get_many(keys, size=call.expected)
-                span.set_attribute(spans.HITS, sum(hit is not None for hit in stored))
-            found = {key: Found(Computed(hit, 0), hit=True) for key, hit in zip(keys, stored, strict=True) if hit}
-        missing = {key: text for key, text in wanted.items() if key not in found}
-        if missing:
-            computed = await self._flights.fetch(call, missing, cached=cached, lane=lane, deadline=deadline)
-            found.update((key, Found(result)) for key, result in computed.items())
-        return found
-
-    def _count(self, plans: "Sequence[Plan]", found: "Mapping[tuple[CallKey, bool], Mapping[str, Found]]") -> None:
-        computed: set[tuple[bool, str]] = set()
-        sources = Counter(
-            source for plan in plans for source in _sources(plan, found[plan.call, plan.cached], computed)
-        )
-        for source, texts in sources.items():
-            self._metrics.count(names.TEXTS, texts, source=source)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class EmbedResponse:
+    """Results of a request.
+
+    Attributes:
+        model: Name of the model.
+        results: results[i] belongs to text i.
+        tokens: Tokens that backends counted for the distinct texts.
+    """
+
+    model: str
+    results: Sequence[TextResult]
+    tokens: int = 0
+
+    @cached_property
+    def vectors(self) -> list[Vector | None]:
+        """The vector of each text; None where there is an error."""
+        return [None if result.stored is None else result.stored.vector for result in self.results]
+
+    @cached_property
+    def errors(self) -> dict[int, CitadelError]:
+        """Errors by the index of their text."""
+        return {index: result.error for index, result in enumerate(self.results) if result.error is not None}
+
+    @property
+    def truncated(self) -> list[int]:
+        """Indices of the texts that were cut."""
+        return [index for index, result in enumerate(self.results) if result.stored and result.stored.truncated]
+
+    @property
+    def cache_hits(self) -> int:
+        """Texts answered from the cache."""
+        return sum(result.source == "cache" for result in self.results)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors; 0 if there is none."""
+        return next((vector.size for vector in self.vectors if vector is not None), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
     """A checked request: `keys[i]` and `prefixed[i]` belong to text i."""
 
     model: str
-    call: CallKey
+    batch_key: BatchKey
     cached: bool
     keys: list[str]
     prefixed: list[str]
@@ -186,57 +114,124 @@ class Plan:
         return dict(zip(self.keys, self.prefixed, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What came of one key, and whether it came from the cache."""
+class EmbeddingEngine:
+    """Answers requests from the cache and from backends; belongs to one event loop."""
 
-    result: Computed | CitadelError
-    hit: bool = False
+    def __init__(
+        self,
+        *,
+        registry: ModelRegistry,
+        cache: EmbeddingCache,
+        single_flight: SingleFlight,
+        limits: LimitSettings,
+        patience: float,
+        metrics: Metrics,
+    ) -> None:
+        self.registry = registry
+        self._cache = cache
+        self._single_flight = single_flight
+        self._limits = limits
+        self._patience = patience
+        self._metrics = metrics
 
-    @property
-    def source(self) -> Source:
-        """Where it came from."""
-        if isinstance(self.result, CitadelError):
-            return "error"
-        if self.hit:
-            return "cache"
-        return "shared" if self.result.shared else "backend"
+    async def embed(self, request: EmbedRequest, deadline: Deadline, lane: Lane = Lane.STANDARD) -> EmbedResponse:
+        """Return a vector or an error for each text; more urgent lanes go first.
+
+        Raises:
+            InvalidInput: The request as a whole is wrong.
+            BackendUnavailable: No backend answered to say which models it has.
+        """
+        [response] = await self.embed_all([request], deadline, lane)
+        if isinstance(response, CitadelError):
+            raise response
+        return response
+
+    async def embed_all(
+        self, embed_requests: Sequence[EmbedRequest], deadline: Deadline, lane: Lane = Lane.STANDARD
+    ) -> list[EmbedResponse | CitadelError]:
+        """Return the response to each request, or the error of a request that is wrong; all texts travel together."""
+        patience = deadline.earliest(self._patience)
+        plans = [await self._plan(request, patience) for request in embed_requests]
+        wanted: dict[tuple[BatchKey, bool], dict[str, str]] = {}
+        for plan in plans:
+            if isinstance(plan, _Plan):
+                wanted.setdefault((plan.batch_key, plan.cached), {}).update(plan.texts)
+        groups = await asyncio.gather(
+            *(
+                self._find(batch_key, texts, cached=cached, lane=lane, deadline=deadline)
+                for (batch_key, cached), texts in wanted.items()
+            )
+        )
+        found = dict(zip(wanted, groups, strict=True))
+        self._count([(plan, found[plan.batch_key, plan.cached]) for plan in plans if isinstance(plan, _Plan)])
+        return [
+            _response(plan, found[plan.batch_key, plan.cached]) if isinstance(plan, _Plan) else plan for plan in plans
+        ]
+
+    async def _plan(self, request: EmbedRequest, patience: Deadline) -> _Plan | CitadelError:
+        try:
+            texts = requests.check_texts(request.text, self._limits)
+            requests.check_options(request.options)
+            model = await self.registry.resolve(request.model, patience)
+            requests.check_not_empty(request.text, texts, model.info)
+            dimensions = requests.check_dimensions(request.dimensions, model.info)
+        except CitadelError as error:
+            return error
+        prefix = requests.prefix_of(model.info, request.input_type)
+        space = KeySpace(identity=model.info.identity, dimensions=dimensions, prefix=prefix, options=request.options)
+        return _Plan(
+            model=model.info.name,
+            batch_key=_batch_key(model, dimensions, request.options),
+            cached=request.cache_enabled,
+            keys=space.keys(texts),
+            prefixed=[prefix + text for text in texts] if prefix else texts,
+        )
+
+    async def _find(
+        self, batch_key: BatchKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
+    ) -> Results:
+        """Look texts up in the cache, and have the missing ones computed."""
+        results = await self._look_up(batch_key, list(texts)) if cached else {}
+        missing = {key: text for key, text in texts.items() if key not in results}
+        if missing:
+            results |= await self._single_flight.fetch(batch_key, missing, cached=cached, lane=lane, deadline=deadline)
+        return results
+
+    async def _look_up(self, batch_key: BatchKey, keys: list[str]) -> dict[str, TextResult]:
+        with tracing.span(spans.CACHE, "", _CACHE | {spans.TEXTS: len(keys)}) as span:
+            hits = await self._cache.get_many(keys, size=batch_key.vector_size)
+            span.set_attribute(spans.HITS, sum(hit is not None for hit in hits))
+        return {key: TextResult(stored=hit, source="cache") for key, hit in zip(keys, hits, strict=True) if hit}
+
+    def _count(self, answered: Sequence[tuple[_Plan, Results]]) -> None:
+        computed: set[tuple[bool, str]] = set()
+        sources = Counter(source for plan, results in answered for source in _sources(plan, results, computed))
+        for source, texts in sources.items():
+            self._metrics.count(names.TEXTS, texts, source=source)
 
 
-def _outcome(plan: Plan, found: Mapping[str, Found]) -> Outcome:
-    outcome = Outcome(model=plan.model, vectors=[])
-    for index, key in enumerate(plan.keys):
-        entry = found[key]
-        if isinstance(entry.result, CitadelError):
-            outcome.errors[index] = entry.result
-            outcome.vectors.append(None)
-            continue
-        outcome.vectors.append(entry.result.stored.vector)
-        outcome.cache_hits += entry.hit
-        if entry.result.stored.truncated:
-            outcome.truncated.append(index)
-    results = (found[key].result for key in set(plan.keys))
-    outcome.tokens = sum(result.tokens for result in results if isinstance(result, Computed))
-    return outcome
+def _response(plan: _Plan, results: Results) -> EmbedResponse:
+    tokens = sum(results[key].tokens for key in set(plan.keys))
+    return EmbedResponse(model=plan.model, results=[results[key] for key in plan.keys], tokens=tokens)
 
 
-def _sources(plan: Plan, found: Mapping[str, Found], computed: set[tuple[bool, str]]) -> Iterator[Source]:
-    """The source of each text; of what a backend computed, the first one only has it from there.
+def _sources(plan: _Plan, results: Results, computed: set[tuple[bool, str]]) -> Iterator[Source]:
+    """Yield the source of each text; the second text with a computed vector shares it with the first.
 
     Args:
         plan: The request.
-        found: What came of its keys.
-        computed: What has been counted for a backend already, here and for requests that travelled along.
+        results: The results of its keys.
+        computed: Keys that were counted already, here and for requests that travelled along.
     """
     for key in plan.keys:
-        source, once = found[key].source, (plan.cached, key)
+        source, once = results[key].source, (plan.cached, key)
         yield "shared" if source == "backend" and once in computed else source
         computed.add(once)
 
 
-def _call_key(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> CallKey:
+def _batch_key(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> BatchKey:
     merged = model.pinned_options | dict(options or {})
-    return CallKey(
+    return BatchKey(
         backend=model.info.backend,
         model=model.info.name,
         dimensions=dimensions,

@@ -1,8 +1,9 @@
-"""Task results: the seed's keys, vectors in the form that was asked for."""
+"""Task results from responses: the keys of the contract, vectors in the encoding that was asked for."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
+from citadel_common.embeddings.requests import index_in
 from citadel_common.embeddings.vectors import Vector, to_base64, to_json
 from citadel_common.errors import BadVector, CitadelError, TextRejected
 from citadel_common.timestamps import utc_now
@@ -13,11 +14,11 @@ from citadel_contracts.embeddings import (
     ItemError,
     Texts,
 )
-from citadel_embeddings.engine import Outcome
+from citadel_embeddings.engine import EmbedResponse
 
 
 class Stopwatch:
-    """Milliseconds since it was made."""
+    """Milliseconds since its construction."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -29,54 +30,49 @@ class Stopwatch:
 
 
 def embedding_result(
-    outcome: Outcome, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
+    response: EmbedResponse, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
 ) -> GenerateEmbeddingResult:
-    """The result of `generate_embedding`."""
-    total = len(outcome.vectors)
+    """Return the result of `generate_embedding`."""
+    total = len(response.results)
     return {
-        "success": not outcome.errors,
+        "success": not response.errors,
         "task_id": task_id,
-        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in outcome.vectors],
-        "model_used": outcome.model,
-        "dimensions": outcome.dimensions,
-        "cache_hits": outcome.cache_hits,
+        "embeddings": [None if vector is None else _encoded(vector, encoding) for vector in response.vectors],
+        "model_used": response.model,
+        "dimensions": response.dimensions,
+        "cache_hits": response.cache_hits,
         "total_texts": total,
-        "cache_hit_rate": outcome.cache_hits / total,
-        "truncated": outcome.truncated,
-        "total_tokens": outcome.tokens,
-        "errors": [item_error(index, error) for index, error in sorted(outcome.errors.items())],
+        "cache_hit_rate": response.cache_hits / total,
+        "truncated": response.truncated,
+        "total_tokens": response.tokens,
+        "errors": [item_error(index, error) for index, error in sorted(response.errors.items())],
         "processing_time_ms": elapsed_ms,
         "timestamp": utc_now(),
     }
 
 
 def failed_request(error: CitadelError, index: int = 0) -> FailedRequest:
-    """Stands for the result of a batch request without any vector."""
+    """Return what stands for the result of a batch request without any vector."""
     return {"success": False, "error": item_error(index, error)}
 
 
 def item_error(index: int, error: CitadelError) -> ItemError:
-    """One text's error."""
-    return {"index": index, "code": error.code, "message": error.message}
+    """Return the error of the text at `index`."""
+    return cast("ItemError", error.data.model_dump() | {"index": index})
 
 
-def worst(outcome: Outcome, *, last_try: bool) -> CitadelError | None:
-    """The error that ends the task: one that a retry may cure, or any when nothing succeeded."""
-    errors = outcome.errors.values()
-    passing = next((error for error in errors if error.transient), None)
-    if passing is not None and not last_try:
-        return passing
-    return next(iter(errors), None) if len(outcome.errors) == len(outcome.vectors) else None
+def task_error(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
+    """Return the error that ends the task: a transient one while there are retries, or any if no text succeeded."""
+    errors = response.errors.values()
+    transient = next((error for error in errors if error.transient), None)
+    if transient is not None and not last_try:
+        return transient
+    return next(iter(errors), None) if len(response.errors) == len(response.results) else None
 
 
-def named(error: CitadelError, field: str) -> CitadelError:
-    """The same error; one that speaks of a text is led by its field."""
-    return type(error)(f"{field}: {error.message}") if isinstance(error, TextRejected | BadVector) else error
-
-
-def field_of(text: Texts, index: int) -> str:
-    """`text`, or `text[3]` in a list."""
-    return "text" if isinstance(text, str) else f"text[{index}]"
+def name_text(error: CitadelError, text: Texts, index: int) -> CitadelError:
+    """Return the error of the text at `index` with that text in its message, if the error is about a text."""
+    return error.about("text", index_in(text, index)) if isinstance(error, TextRejected | BadVector) else error
 
 
 def _encoded(vector: Vector, encoding: EncodingFormat) -> Any:

@@ -1,4 +1,4 @@
-"""Vectors for workflow steps: computed here, sent to the engine, which records them."""
+"""Vectors for workflow steps, computed here and sent to the workflow engine, which stores them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,19 +13,18 @@ from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_common.telemetry.tracing import Carrier
 from citadel_contracts import EMBED_STEPS, Lane
-from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedPart, EmbedStep, StepEmbedded
-from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, Outcome
-from citadel_embeddings.results import item_error
+from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedStep, StepEmbedded
+from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, EmbedResponse
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MOST_ANSWERS = 64
-"""Of one command to the broker."""
+"""Answers in one command to the broker."""
 
 
 class StepVectors:
-    """Answers steps; belongs to the engine's event loop.
+    """Embeds the texts of steps and answers them; belongs to the engine's event loop.
 
     Args:
         engine: Computes the vectors.
@@ -40,7 +39,7 @@ class StepVectors:
         self._answers = MicroBatcher(self._push, max_size=MOST_ANSWERS)
 
     async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane, task_id: str) -> None:
-        """Answers each step as soon as its vectors are there.
+        """Answer each step as soon as its vectors are there.
 
         Raises:
             StoreUnavailable: The broker did not take some answers.
@@ -52,11 +51,10 @@ class StepVectors:
 
     async def _answer(self, step: EmbedStep, deadline: Deadline, lane: Lane, task_id: str) -> None:
         with _processing(step, task_id):
-            outcomes = await self._engine.embed_all(
-                requests_of(step.parts, self._default_model), deadline_of(step, deadline), lane_of(step, lane)
-            )
+            requests = [EmbedRequest.of(part, part.texts, default_model=self._default_model) for part in step.parts]
+            responses = await self._engine.embed_all(requests, deadline_of(step, deadline), lane_of(step, lane))
             with _sending() as trace:
-                await self._answers.run([answer_of(step, outcomes, trace)])
+                await self._answers.run([answer_of(step, responses, trace)])
 
     async def _push(self, answers: Sequence[str]) -> Sequence[None]:
         try:
@@ -67,23 +65,8 @@ class StepVectors:
         return [None] * len(answers)
 
 
-def requests_of(parts: Sequence[EmbedPart], default_model: str) -> list[EmbedRequest]:
-    """The engine's requests."""
-    return [
-        EmbedRequest(
-            text=part.texts,
-            model=part.model or default_model,
-            options=part.options,
-            cache_enabled=part.cache_enabled,
-            dimensions=part.dimensions,
-            input_type=part.input_type,
-        )
-        for part in parts
-    ]
-
-
 def deadline_of(step: EmbedStep, task: Deadline) -> Deadline:
-    """The step's deadline, or the task's where that is earlier."""
+    """Return the earlier one of the deadlines of the step and of the task."""
     if step.deadline is None:
         return task
     return min(task, Deadline.from_epoch(step.deadline), key=lambda deadline: deadline.at)
@@ -99,14 +82,14 @@ def lane_of(step: EmbedStep, lane: Lane) -> Lane:
     return Lane.BATCH if (step.echo or {}).get("form") == "chunk" else lane
 
 
-def answer_of(step: EmbedStep, outcomes: Sequence[Outcome | CitadelError], trace: Carrier | None) -> str:
-    """`StepEmbedded` as JSON."""
+def answer_of(step: EmbedStep, responses: Sequence[EmbedResponse | CitadelError], trace: Carrier | None) -> str:
+    """Return the answer to a step, `StepEmbedded` as JSON."""
     message = StepEmbedded(
         run_id=step.run_id,
         step_id=step.step_id,
         item=step.item,
         attempt=step.attempt,
-        parts=[_part(outcome) for outcome in outcomes],
+        parts=[_part(response) for response in responses],
         echo=step.echo,
         trace=trace,
     )
@@ -114,26 +97,26 @@ def answer_of(step: EmbedStep, outcomes: Sequence[Outcome | CitadelError], trace
 
 
 def _processing(step: EmbedStep, task_id: str) -> AbstractContextManager[object]:
-    """Around the work for a step, below the span that asked for it; nothing for one that is not traced."""
+    """Return the span of the work for a step, below the span that asked for it; nothing if the step is not traced."""
     if step.trace is None:
         return nullcontext()
     return messages.processing(EMBED_STEPS.queue.value, step.trace, message_id=task_id, task=EMBED_STEPS.name)
 
 
 def _sending() -> AbstractContextManager[Carrier | None]:
-    """Around an answer, which carries what this gives; nothing for a step that is not traced."""
+    """Return the span of an answer; it yields the carrier for the answer, or None if the step is not traced."""
     return messages.sending(EMBEDDED, system=messages.REDIS) if tracing.current().is_valid else nullcontext()
 
 
-def _part(outcome: Outcome | CitadelError) -> EmbeddedPart:
-    if isinstance(outcome, CitadelError):
-        return EmbeddedPart(vectors=[], error={"code": outcome.code, "message": outcome.message})
+def _part(response: EmbedResponse | CitadelError) -> EmbeddedPart:
+    if isinstance(response, CitadelError):
+        return EmbeddedPart(vectors=[], error=response.data)
     return EmbeddedPart(
-        vectors=[None if vector is None else to_base64(vector) for vector in outcome.vectors],
-        model=outcome.model,
-        dimensions=outcome.dimensions,
-        cache_hits=outcome.cache_hits,
-        truncated=outcome.truncated,
-        tokens=outcome.tokens,
-        errors=[dict(item_error(index, error)) for index, error in sorted(outcome.errors.items())],
+        vectors=[None if vector is None else to_base64(vector) for vector in response.vectors],
+        model=response.model,
+        dimensions=response.dimensions,
+        cache_hits=response.cache_hits,
+        truncated=response.truncated,
+        tokens=response.tokens,
+        errors=[error.data.model_copy(update={"index": index}) for index, error in sorted(response.errors.items())],
     )

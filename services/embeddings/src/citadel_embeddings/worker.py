@@ -1,7 +1,7 @@
 """The embeddings worker process."""
 
 from citadel_common.settings.common import load
-from citadel_common.telemetry.pipeline import metrics_of
+from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
 from citadel_embeddings.service import EmbeddingService
@@ -9,9 +9,9 @@ from citadel_embeddings.settings import EmbeddingsSettings
 
 
 def main() -> None:
-    """Runs the worker until it is told to stop."""
+    """Run the worker until it is told to stop."""
     settings = load(EmbeddingsSettings)
-    with metrics_of(settings.telemetry, service=Queue.EMBEDDINGS.value) as metrics:
+    with process_telemetry(settings.telemetry, service=Queue.EMBEDDINGS.value) as metrics:
         service = EmbeddingService(settings, metrics)
         run_worker(
             Queue.EMBEDDINGS,

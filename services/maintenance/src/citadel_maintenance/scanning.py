@@ -1,31 +1,25 @@
-"""Walks over the keys of a Redis, some at a time."""
+"""Steps of SCAN, HSCAN and ZSCAN through a Redis."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redis import Redis
 
 
-class Step(NamedTuple):
-    """Some keys, and the cursor from which the walk goes on; 0 at its end."""
+def scan(client: "Redis", pattern: str, *, cursor: int, count: int) -> tuple[list[str], int]:
+    """Return the next keys that match a pattern, and the cursor after them; 0 at the end.
 
-    keys: list[str]
-    cursor: int
-
-
-def scan(client: "Redis", pattern: str, *, cursor: int, count: int) -> Step:
-    """The next keys that fit a pattern; each call looks at about `count` keys of any name.
-
-    A key that is there all the time is seen at least once in a walk; one may be seen twice.
+    Redis examines about `count` keys of any name per step, so a step may return none before the end. A key that exists
+    throughout is returned at least once, and may be returned twice.
     """
     answer: Any = client.scan(cursor, match=pattern, count=count)
-    following, keys = answer
-    return Step(keys=[key.decode("utf-8", "surrogateescape") for key in keys], cursor=int(following))
+    next_cursor, keys = answer
+    return [_text(key) for key in keys], int(next_cursor)
 
 
-def walk(client: "Redis", key: str, kind: str, *, count: int) -> Iterator[list[str]]:
-    """The fields of a hash (`kind` is `hash`) or the members of a sorted set (`zset`), some at a time."""
+def scan_key(client: "Redis", key: str, kind: str, *, count: int) -> Iterator[list[str]]:
+    """Yield the fields of a hash (`kind` is `hash`) or the members of a sorted set (`zset`), some at a time."""
     cursor = 0
     while True:
         answer: Any = (
@@ -38,10 +32,10 @@ def walk(client: "Redis", key: str, kind: str, *, count: int) -> Iterator[list[s
 
 
 def server_of(client: "Redis") -> str:
-    """Names the server's process: cursors of another one mean nothing."""
+    """Return the id of the server's process. A cursor is only valid on the process that gave it."""
     info: Any = client.info("server")
     return str(info.get("run_id", ""))
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    return name.decode("utf-8", "surrogateescape")  # keys of other programs may hold any bytes

@@ -13,44 +13,49 @@ DAY = 24 * 3600.0
 
 
 def _bytes_or_none(value: object) -> object:
-    """An empty variable means no budget."""
+    """Read an empty variable as no budget."""
     return None if value == "" else value
 
 
 class MaintenanceFragment(Fragment):
-    """Clean-up and retention: how long things are kept, and how gently they are removed."""
+    """Clean-up and retention."""
 
     time_limit: float = Field(600.0, gt=0, le=SOFT_LIMIT, description="Seconds a clean-up may take; the next goes on")
     duty: float = Field(
-        0.25, gt=0, le=1, description="Share of its time in which a clean-up works; it pauses in the rest"
+        0.25,
+        gt=0,
+        le=1,
+        description="Duty cycle: share of its time in which a clean-up works; it pauses in the rest",
     )
-    lease: float = Field(30.0, ge=1, description="Seconds a clean-up that fell silent keeps others of its kind away")
-    scan_count: int = Field(20, ge=10, le=10_000, description="Keys looked at per step")
+    lease: float = Field(30.0, ge=1, description="Seconds after which a run that fell silent may be replaced")
+    scan_count: int = Field(20, ge=10, le=10_000, description="Keys examined per batch")
     cache_max_bytes: Annotated[int | None, BeforeValidator(_bytes_or_none)] = Field(
-        None, ge=0, description="Bytes the embedding cache may hold; entries idle for longest go; none: no budget"
+        None,
+        ge=0,
+        description="Bytes the embedding cache may hold; the longest unused entries go; empty: no limit",
     )
     keep_models: Listed = Field(
-        default_factory=list, description="Models whose cached vectors stay although no backend has them now"
+        default_factory=list, description="Models whose cached vectors stay even if no backend has the model"
     )
     model_grace: float = Field(
-        3600.0, ge=0, description="Seconds a model must have been away before its cached vectors go"
+        3600.0, ge=0, description="Seconds a model must be missing before its cached vectors are removed"
     )
-    run_retention: float = Field(30 * DAY, gt=0, description="Seconds a run is kept, with its payloads, once finished")
-    run_batch: int = Field(100, ge=1, le=10_000, description="Runs removed in one transaction at most")
+    run_retention: float = Field(30 * DAY, gt=0, description="Seconds a finished run is kept, with its payloads")
+    run_batch: int = Field(100, ge=1, le=10_000, description="Most runs removed in one transaction")
     run_batch_events: int = Field(
-        10_000, ge=1, description="Events of the runs removed in one transaction, which tell of how big they are"
+        10_000, ge=1, description="Most events of the runs removed in one transaction, as a measure of their size"
     )
-    statement_timeout: float = Field(30.0, gt=0, description="Seconds one removal of runs may take")
+    statement_timeout: float = Field(30.0, gt=0, description="Seconds one transaction that removes runs may take")
     worker_grace: float = Field(
-        600.0, ge=0, description="Seconds until what an unknown worker left behind is taken as abandoned"
+        600.0, ge=0, description="Seconds until messages held by an unknown worker count as abandoned"
     )
 
 
 class MaintenanceWorkerSettings(WorkerSettings):
-    """One maintenance worker: few tasks, which are slow on purpose."""
+    """One maintenance worker; it runs few tasks, which are slow on purpose."""
 
     concurrency: int = Field(2, ge=1, description="Tasks run at once (threads)")
-    batch_concurrency: int = Field(2, ge=1, description="Most of them from the batch lane")
+    batch_concurrency: int = Field(2, ge=1, description="Most tasks of the batch lane among them")
 
 
 class MaintenanceSettings(StoredSettings):

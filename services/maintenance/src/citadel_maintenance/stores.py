@@ -1,4 +1,4 @@
-"""The Redis servers that maintenance works on."""
+"""Redis clients of maintenance."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Stores:
-    """One client of each; they may be the same server.
+    """One client per role; several roles may be on one server.
 
     Attributes:
-        broker: Queues, and who serves them.
+        broker: Queues and the worker registry.
         results: Results, accepted tasks, dead letters.
         cache: Vectors.
-        queues: Broker and results by name, once if they are the same.
+        queues: Broker and results by name; only the broker if both are the same.
     """
 
     broker: "Redis"
@@ -28,7 +28,7 @@ class Stores:
 
     @classmethod
     def connect(cls, settings: CommonSettings) -> Self:
-        """Clients that connect when they are first used."""
+        """Return clients, which connect at first use."""
         broker, results = connect(settings.broker_url, settings.stores), connect(settings.results, settings.stores)
         is_one = settings.broker_url.get_secret_value() == settings.results.get_secret_value()
         return cls(
@@ -39,6 +39,6 @@ class Stores:
         )
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for client in (self.broker, self.results, self.cache):
             client.close()

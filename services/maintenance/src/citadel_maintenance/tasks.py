@@ -1,4 +1,4 @@
-"""The tasks of the maintenance queue: unpack, delegate, return."""
+"""Handlers of the maintenance queue's tasks."""
 
 from typing import TYPE_CHECKING
 
@@ -24,43 +24,44 @@ from citadel_contracts.maintenance import (
     PurgeResults,
     PurgeRuns,
 )
+from citadel_maintenance import db
+from citadel_maintenance.accepted_tasks import AcceptedTaskCleanup
 from citadel_maintenance.cache.cleanup import CacheCleanup
 from citadel_maintenance.cache.models import LiveModels
-from citadel_maintenance.letters import LetterExpiry
+from citadel_maintenance.dead_letters import DeadLetterCleanup
+from citadel_maintenance.jobs.runner import Job, JobRunner
 from citadel_maintenance.orphans import OrphanCleanup
-from citadel_maintenance.record.retention import RunRetention
-from citadel_maintenance.record.vacuum import Table, advice_on, read_tables
-from citadel_maintenance.register import WorkerRegister
-from citadel_maintenance.results import ResultCleanup
+from citadel_maintenance.run_retention import RunRetention
 from citadel_maintenance.settings import MaintenanceSettings
 from citadel_maintenance.stores import Stores
-from citadel_maintenance.upkeep import Job, Upkeep
+from citadel_maintenance.vacuum_advice import advice_on
+from citadel_maintenance.worker_registry import WorkerRegistryCleanup
 
 if TYPE_CHECKING:
     from celery import Celery
 
-NOTHING: CacheStatistics = {"entries": 0, "bytes": 0, "models": {}, "complete": False}
+_NO_STATISTICS: CacheStatistics = {"entries": 0, "bytes": 0, "models": {}, "complete": False}
 
 
 class MaintenanceTasks:
-    """The handlers.
+    """Handlers of the tasks.
 
     Args:
-        upkeep: The frame that they run in.
+        runner: Runs their work.
         stores: The Redis servers.
-        database: The record.
+        database: PostgreSQL.
         settings: What is kept, and for how long.
     """
 
-    def __init__(self, upkeep: Upkeep, stores: Stores, database: Database, settings: MaintenanceSettings) -> None:
-        self._upkeep = upkeep
+    def __init__(self, runner: JobRunner, stores: Stores, database: Database, settings: MaintenanceSettings) -> None:
+        self._runner = runner
         self._stores = stores
         self._database = database
         self._settings = settings
         self._limits = settings.maintenance
 
     def register(self, app: "Celery") -> None:
-        """Registers them with an app."""
+        """Register the handlers with an app."""
         register(app, CLEANUP_EXPIRED_CACHE, self.cleanup_expired_cache)
         register(app, PURGE_RUNS, self.purge_runs)
         register(app, PURGE_RESULTS, self.purge_results)
@@ -69,11 +70,11 @@ class MaintenanceTasks:
         register(app, ADVISE_VACUUM, self.advise_vacuum)
 
     def cleanup_expired_cache(self, payload: CleanupExpiredCache, context: TaskContext) -> CleanupExpiredCacheResult:
-        """Removes cache entries that nobody can ask for, and those over the budget; counts the others."""
-        found = NOTHING
+        """Remove cache entries that nobody can ask for, and those over the budget; count the others."""
+        statistics = _NO_STATISTICS
 
         def work(job: Job) -> bool:
-            nonlocal found
+            nonlocal statistics
             models = LiveModels(
                 self._stores.results,
                 keep=[self._settings.default_model, *self._limits.keep_models],
@@ -83,60 +84,54 @@ class MaintenanceTasks:
             budget, count = self._limits.cache_max_bytes, self._limits.scan_count
             cleanup = CacheCleanup(job, self._stores.cache, models, count=count, budget=budget)
             finished = cleanup.run()
-            found = cleanup.statistics
+            statistics = cleanup.statistics
             return finished
 
-        report = self._upkeep.run(CLEANUP_EXPIRED_CACHE.name, payload, context, work)
-        return {**report, "statistics": found}
+        report = self._runner.run(CLEANUP_EXPIRED_CACHE.name, payload, context, work)
+        return {**report, "statistics": statistics}
 
     def purge_runs(self, payload: PurgeRuns, context: TaskContext) -> MaintenanceReport:
-        """Removes finished runs that are older than the retention."""
-        return self._upkeep.run(
+        """Remove finished runs that are older than the retention."""
+        return self._runner.run(
             PURGE_RUNS.name, payload, context, lambda job: RunRetention(job, self._database, self._limits).run()
         )
 
     def purge_results(self, payload: PurgeResults, context: TaskContext) -> MaintenanceReport:
-        """Ends the records of accepted tasks that nothing else would end."""
-        count = self._limits.scan_count
-        return self._upkeep.run(
-            PURGE_RESULTS.name,
-            payload,
-            context,
-            lambda job: ResultCleanup(job, self._stores.results, count=count).run(),
+        """Remove records of accepted tasks that nothing else would remove."""
+        store, count = self._stores.results, self._limits.scan_count
+        return self._runner.run(
+            PURGE_RESULTS.name, payload, context, lambda job: AcceptedTaskCleanup(job, store, count=count).run()
         )
 
     def purge_dead_letters(self, payload: PurgeDeadLetters, context: TaskContext) -> MaintenanceReport:
-        """Removes dead letters past their time."""
-        ttl = self._settings.worker.dead_letter_ttl
-        return self._upkeep.run(
-            PURGE_DEAD_LETTERS.name,
-            payload,
-            context,
-            lambda job: LetterExpiry(job, self._stores.results, ttl=ttl).run(),
+        """Remove expired dead letters."""
+        store, ttl = self._stores.results, self._settings.worker.dead_letter_ttl
+        return self._runner.run(
+            PURGE_DEAD_LETTERS.name, payload, context, lambda job: DeadLetterCleanup(job, store, ttl=ttl).run()
         )
 
     def purge_orphans(self, payload: PurgeOrphans, context: TaskContext) -> MaintenanceReport:
-        """Removes what nobody will ask for again, and bounds what should expire."""
+        """Remove keys that nobody will use again, and set missing times to live."""
 
         def work(job: Job) -> bool:
             dead_after, grace = self._settings.worker.dead_after, self._limits.worker_grace
-            workers = WorkerRegister(job, self._stores.broker, dead_after=dead_after, grace=grace)
+            workers = WorkerRegistryCleanup(job, self._stores.broker, dead_after=dead_after, grace=grace)
             return OrphanCleanup(job, self._stores.queues, workers, count=self._limits.scan_count).run()
 
-        return self._upkeep.run(PURGE_ORPHANS.name, payload, context, work)
+        return self._runner.run(PURGE_ORPHANS.name, payload, context, work)
 
     def advise_vacuum(self, payload: AdviseVacuum, context: TaskContext) -> AdviseVacuumResult:
-        """Looks at PostgreSQL's statistics and says what would do the tables good."""
-        tables: list[Table] = []
+        """Read PostgreSQL's statistics and say what its tables need; change nothing."""
+        tables: list[db.Table] = []
 
         def work(job: Job) -> bool:
-            tables.extend(read_tables(self._database))
-            job.tallies.examined += len(tables)
+            tables.extend(db.read_tables(self._database))
+            job.counters.examined += len(tables)
             return True
 
-        report = self._upkeep.run(ADVISE_VACUUM.name, payload, context, work)
+        report = self._runner.run(ADVISE_VACUUM.name, payload, context, work)
         return {
             **report,
             "advice": [sentence for table in tables for sentence in advice_on(table)],
-            "tables": [table.figures() for table in tables],
+            "tables": [table.stats() for table in tables],
         }

@@ -1,4 +1,4 @@
-"""`python -m citadel_orchestration.migrate` brings the database up to date; worker and API do so at their start too."""
+"""`python -m citadel_orchestration.migrate` migrates the database; worker and API do so at their start too."""
 
 import sys
 
@@ -10,11 +10,11 @@ from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.settings import RecordSettings
 
 PATIENCE = 30.0
-"""Seconds PostgreSQL gets to come up."""
+"""Seconds to wait for PostgreSQL."""
 
 
 def main() -> None:
-    """Applies what is missing; exits with 1 when PostgreSQL does not answer."""
+    """Apply the missing migrations; exit with 1 if PostgreSQL does not answer."""
     settings = load(RecordSettings)
     logs.configure(settings.log, service="migrate", secrets=secrets_of(settings))
     try:

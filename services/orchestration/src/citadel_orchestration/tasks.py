@@ -26,9 +26,8 @@ from citadel_contracts.workflows import (
 )
 from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.submission import Origin, Submissions, single_step
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -42,7 +41,7 @@ class OrchestrationTasks:
 
     Args:
         engine: Begins steps.
-        transitions: Record runs.
+        commands: Record runs.
         submissions: Check definitions.
         store: Stores the result of a task that starts no run.
     """
@@ -50,13 +49,13 @@ class OrchestrationTasks:
     def __init__(
         self,
         engine: Engine,
-        transitions: Transitions,
+        commands: RunCommands,
         submissions: Submissions,
         store: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._store = store
         self._engine = engine
-        self._transitions = transitions
+        self._commands = commands
         self._submissions = submissions
         limits = replace(
             submissions.limits, max_definition_bytes=LARGEST_PARAMETERS, max_context_bytes=LARGEST_PARAMETERS
@@ -109,8 +108,8 @@ class OrchestrationTasks:
         try:
             definition = self._singles.check(single_step(type_, parameters))
         except InvalidInput as error:
-            result = {"success": False, "task_id": context.task_id, "timestamp": utc_now(), "error": error.message}
-            self._store(context.task_id, result)
+            result = {"success": False, "task_id": context.task_id, "timestamp": utc_now()}
+            self._store(context.task_id, result | {"error": error.message, "failure": error.data.model_dump()})
             return
         self._begin(
             self._submissions.run_of(
@@ -121,7 +120,7 @@ class OrchestrationTasks:
         )
 
     def _begin(self, run: NewRun) -> None:
-        submitted = self._transitions.submit(run)
+        submitted = self._commands.submit(run)
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
 
@@ -144,5 +143,6 @@ def _refused(raw: Mapping[str, Any], task_id: str, error: CitadelError) -> Execu
         "workflow_results": [],
         "final_context": raw.get("context", {}),
         "error": error.message,
+        "failure": error.data.model_dump(),
         "timestamp": utc_now(),
     }

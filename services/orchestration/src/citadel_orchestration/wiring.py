@@ -1,18 +1,20 @@
-"""Wiring that the API and the orchestration worker share: database, step types, checks and transitions of runs."""
+"""Wiring that the API and the orchestration worker share: database, step types, checks and commands of runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.knowledge import Knowledge
-from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.engine.transitions import Transitions
+from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import RecordSettings
-from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.step_types import StepType, StepTypes
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class Wiring:
         knowledge: Models and collections; its owner runs `knowledge.run()`.
         definitions: Parsed definitions of recorded runs.
         submissions: Checks definitions and makes runs of them.
-        transitions: Records runs and their steps.
+        transactions: Opens transactions on runs.
+        commands: Submits, cancels, pauses, resumes, signals and retries runs.
     """
 
     database: Database
@@ -39,11 +42,18 @@ class Wiring:
     knowledge: Knowledge
     definitions: Definitions
     submissions: Submissions
-    transitions: Transitions
+    transactions: RunTransactions
+    commands: RunCommands
 
 
 def wire(
-    settings: RecordSettings, results: "Redis", metrics: Metrics, *, name: str, owner: str | None = None
+    settings: RecordSettings,
+    results: "Redis",
+    metrics: Metrics,
+    *,
+    name: str,
+    owner: str | None = None,
+    types: Iterable[StepType[Any]] = (),
 ) -> Wiring:
     """Build the shared parts.
 
@@ -54,26 +64,24 @@ def wire(
         name: Application name shown by PostgreSQL.
         owner: Id of the worker that executes steps; None for the API, which executes none and fails fast while
             PostgreSQL is down.
+        types: Step types beside those that Citadel ships.
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
     llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
     knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
-    definitions = Definitions(all_types(llm, vectors))
-    workflows = settings.workflows
+    known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
+    definitions = Definitions(known_types)
+    transactions = RunTransactions(
+        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+    )
+    limits = settings.workflows.definition_limits
     return Wiring(
         database=database,
         llm=llm,
         vectors=vectors,
         knowledge=knowledge,
         definitions=definitions,
-        submissions=Submissions(types=public_types(llm, vectors), known=knowledge, limits=workflows.definition_limits),
-        transitions=Transitions(
-            database,
-            definitions,
-            output_at_end,
-            owner=owner,
-            lease=workflows.lease,
-            max_output_bytes=workflows.max_output_bytes,
-            metrics=metrics,
-        ),
+        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=limits),
+        transactions=transactions,
+        commands=RunCommands(transactions),
     )

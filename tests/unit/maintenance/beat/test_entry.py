@@ -1,4 +1,4 @@
-"""Which slots of an entry are due: none twice, none lost without a word, never more than is on time."""
+"""Due slots of an entry: none twice, none lost unreported, never more than are on time."""
 
 import pytest
 from hypothesis import given
@@ -29,8 +29,8 @@ looks = st.lists(st.integers(-20_000, 300_000), min_size=1, max_size=30)
 
 
 @given(schedules, st.integers(1, 60_000), st.sampled_from([RUN_ONCE, SKIP, 700]), looks)
-def test_every_slot_is_run_or_missed_once(slots, on_time, latest, steps):
-    """Looks at any times, the clock set back a little now and then."""
+def test_every_slot_runs_or_is_missed_exactly_once(slots, on_time, latest, steps):
+    """The times are arbitrary, and the clock is set back a little now and then."""
     subject = entry(slots, on_time=on_time, latest=latest)
     now = 1_700_000_000_123
     begun = settled = slots.latest(now)
@@ -47,7 +47,7 @@ def test_every_slot_is_run_or_missed_once(slots, on_time, latest, steps):
 
 
 @given(schedules, st.integers(1, 60_000), st.integers(0, 10**9))
-def test_there_is_never_a_storm(slots, on_time, gap):
+def test_no_more_slots_run_at_once_than_are_on_time(slots, on_time, gap):
     subject = entry(slots, on_time=on_time)
     now = 1_700_000_000_123
     due = subject.due(slots.latest(now - gap), now)
@@ -55,7 +55,7 @@ def test_there_is_never_a_storm(slots, on_time, gap):
 
 
 @given(schedules, st.integers(1, 60_000), st.integers(0, 10**9))
-def test_what_is_skipped_is_never_late(slots, on_time, gap):
+def test_an_entry_that_skips_missed_slots_runs_none_late(slots, on_time, gap):
     now = 1_700_000_000_123
     due = entry(slots, on_time=on_time, latest=SKIP).due(slots.latest(now - gap), now)
     assert all(now - on_time <= slot <= now for slot in due.run)
@@ -80,30 +80,30 @@ def slots_between(slots, first, last):
         (HOUR // 2, 3, Due(run=(13 * HOUR,), missed=(11 * HOUR, 12 * HOUR))),
     ],
 )
-def test_missed_slots(latest, hours, expected):
+def test_missed_slots_are_skipped_or_the_last_one_runs(latest, hours, expected):
     assert entry(Interval(HOUR), latest=latest).due(10 * HOUR, (10 + hours) * HOUR + HOUR // 2) == expected
 
 
-def test_all_that_is_on_time_is_run():
+def test_all_slots_on_time_run():
     due = entry(Interval(1000), on_time=3000).due(0, 10_500)
     assert due == Due(run=(8000, 9000, 10_000), missed=(1000, 7000))
 
 
 @pytest.mark.parametrize("now", [10 * HOUR - 1, 9 * HOUR, 0])
-def test_a_clock_that_is_set_back_runs_nothing_again(now):
+def test_no_slot_runs_again_after_the_clock_was_set_back(now):
     assert entry(Interval(HOUR)).due(10 * HOUR, now) == Due()
 
 
-def test_a_mark_far_ahead_is_absurd():
+def test_a_settled_slot_far_in_the_future_is_recognized():
     hourly = entry(Interval(HOUR))
-    assert not hourly.is_absurd(10 * HOUR, 9 * HOUR)
-    assert hourly.is_absurd(10_000 * HOUR, 9 * HOUR)
+    assert not hourly.is_far_ahead(10 * HOUR, 9 * HOUR)
+    assert hourly.is_far_ahead(10_000 * HOUR, 9 * HOUR)
     daily = entry(Crontab("0 3 * * *"))
-    assert not daily.is_absurd(27 * HOUR, 26 * HOUR)
-    assert not daily.is_absurd(27 * HOUR, 2 * HOUR)
+    assert not daily.is_far_ahead(27 * HOUR, 26 * HOUR)
+    assert not daily.is_far_ahead(27 * HOUR, 2 * HOUR)
 
 
-def test_the_id_belongs_to_the_slot():
+def test_task_ids_depend_on_the_slot_alone():
     one, other = entry(Interval(HOUR)), entry(Interval(HOUR // 2))
     assert one.task_id(HOUR) == other.task_id(HOUR) != one.task_id(2 * HOUR)
 
@@ -119,4 +119,4 @@ def test_the_id_belongs_to_the_slot():
     ],
 )
 def test_messages_expire_after_two_periods(slots, seconds):
-    assert entry(slots).life(10 * HOUR) == seconds
+    assert entry(slots).expiry(10 * HOUR) == seconds

@@ -1,4 +1,4 @@
-"""Messages of periodic tasks, made without a broker."""
+"""Messages of periodic tasks, built without a broker."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from citadel_common.delivery.transport import problem_of
 from citadel_common.settings.common import CommonSettings
 from citadel_contracts import WARM_EMBEDDING_CACHE, Lane
 from citadel_maintenance.beat.entry import Entry
-from citadel_maintenance.beat.messages import Messages
+from citadel_maintenance.beat.messages import MessageFactory
 from citadel_maintenance.beat.slots import Interval
 
 SLOT = 1_700_000_000_000
@@ -21,31 +21,31 @@ def entry(**changes):
 
 
 @pytest.fixture(scope="module")
-def messages():
-    return Messages(CommonSettings())
+def factory():
+    return MessageFactory(CommonSettings())
 
 
 @pytest.mark.parametrize("lane", Lane)
-def test_a_message_goes_to_the_list_of_its_lane(messages, lane):
-    parcel = messages.parcel(entry(lane=lane), SLOT)
+def test_a_message_goes_to_the_list_of_its_lane(factory, lane):
+    message = factory.build(entry(lane=lane), SLOT)
     suffix = f"\x06\x16{lane.value}" if lane.value else ""
-    assert parcel.list_name == f"embeddings{suffix}"
-    assert json.loads(parcel.message)["properties"]["priority"] == lane.value
+    assert message.list_name == f"embeddings{suffix}"
+    assert json.loads(message.text)["properties"]["priority"] == lane.value
 
 
-def test_a_message_is_one_that_workers_read(messages):
-    parcel = messages.parcel(entry(), SLOT)
-    assert problem_of(parcel.message.encode()) is None
-    envelope = json.loads(parcel.message)
-    args, kwargs, _ = json.loads(base64.b64decode(envelope["body"]))
+def test_a_message_is_readable_by_workers(factory):
+    message = factory.build(entry(), SLOT)
+    assert problem_of(message.text.encode()) is None
+    decoded = json.loads(message.text)
+    args, kwargs, _ = json.loads(base64.b64decode(decoded["body"]))
     assert (args, kwargs) == ([], {"texts": ["é"]})
-    headers = envelope["headers"]
+    headers = decoded["headers"]
     assert (headers["task"], headers["id"]) == ("warm_embedding_cache", entry().task_id(SLOT))
     assert headers["citadel_slot"] == "warm 2023-11-14T22:13:20+00:00"
     assert headers["expires"]
 
 
-def test_messages_differ(messages):
-    one, other = (json.loads(messages.parcel(entry(), SLOT + step).message) for step in (0, 1000))
+def test_messages_of_two_slots_have_different_ids_and_tags(factory):
+    one, other = (json.loads(factory.build(entry(), SLOT + step).text) for step in (0, 1000))
     assert one["headers"]["id"] != other["headers"]["id"]
     assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]

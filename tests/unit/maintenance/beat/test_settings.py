@@ -1,4 +1,4 @@
-"""The schedule as a setting: what is built in, what variables change, and what is refused."""
+"""The schedule as a setting: built-in entries, changes by variables, refused values."""
 
 import os
 
@@ -6,15 +6,14 @@ import pytest
 
 from citadel_common.settings.common import EX_CONFIG, load
 from citadel_contracts import Lane
-from citadel_maintenance.beat.built_in import BUILT_IN
-from citadel_maintenance.beat.settings import BeatSettings
+from citadel_maintenance.beat.settings import BUILT_IN, BeatSettings
 
 ENTRY = {"BEAT__SCHEDULE__own__TASK": "warm_embedding_cache", "BEAT__SCHEDULE__own__ARGS": '{"texts": ["a"]}'}
 
 
 @pytest.fixture
 def env(monkeypatch):
-    """Set CITADEL_ variables; the machine's own are hidden."""
+    """Return a function that sets CITADEL_ variables; the machine's own are hidden."""
     for name in [name for name in os.environ if name.startswith("CITADEL_")]:
         monkeypatch.delenv(name)
 
@@ -37,7 +36,7 @@ def refusal(capsys):
     return line.removeprefix("citadel: wrong setting: ")
 
 
-def test_the_built_in_schedule(env):
+def test_the_built_in_schedule_is_the_default(env):
     found = entries()
     assert found.keys() == BUILT_IN.keys()
     seed = {name: (found[name].spec.name, str(found[name].slots)) for name in ("health", "cache", "metrics")}
@@ -48,7 +47,7 @@ def test_the_built_in_schedule(env):
     }
 
 
-def test_one_field_of_one_entry_may_change(env):
+def test_a_variable_changes_one_field_of_one_entry(env):
     env(BEAT__SCHEDULE__HEALTH__EVERY="60")
     found = entries()
     assert found.keys() == BUILT_IN.keys()
@@ -66,12 +65,12 @@ def test_one_field_of_one_entry_may_change(env):
         ("health__EVERY", "1d", "every 1d"),
     ],
 )
-def test_a_time_replaces_either_kind(env, name, value, says):
+def test_a_given_time_replaces_a_built_in_time_of_either_kind(env, name, value, says):
     env(**{f"BEAT__SCHEDULE__{name}": value})
     assert str(entries()[name.partition("__")[0]].slots) == says
 
 
-def test_json_and_variables_meet(env):
+def test_json_and_variables_are_merged(env):
     env(
         BEAT__SCHEDULE='{"metrics": {"every": 30}, "own": {"task": "warm_embedding_cache", "crontab": "5 * * * *"}}',
         BEAT__SCHEDULE__own__ARGS='{"texts": ["a"], "models": ["bge-m3"]}',
@@ -84,12 +83,12 @@ def test_json_and_variables_meet(env):
     assert found["own"].lane is Lane.INTERACTIVE
 
 
-def test_entries_may_be_switched_off(env):
+def test_an_entry_can_be_switched_off(env):
     env(BEAT__SCHEDULE__CACHE__ENABLED="false")
     assert entries().keys() == BUILT_IN.keys() - {"cache"}
 
 
-def test_the_lane_is_the_tasks_own(env):
+def test_the_default_lane_is_the_one_of_the_task(env):
     env(**ENTRY, BEAT__SCHEDULE__own__EVERY="1m")
     assert entries()["own"].lane is Lane.BATCH
 
@@ -105,9 +104,9 @@ def test_the_lane_is_the_tasks_own(env):
         ({"own__EVERY": "soon"}, "OWN__EVERY", "must be a duration"),
         ({"own__EVERY": "0"}, "OWN__EVERY", "must be a duration"),
         ({"own__EVERY": "-5"}, "OWN__EVERY", "must be a duration"),
-        ({"own__CRONTAB": "0 25 * * *"}, "OWN__CRONTAB", "is no crontab"),
-        ({"own__CRONTAB": "0 0 31 2 *"}, "OWN__CRONTAB", "is no crontab"),
-        ({"own__CRONTAB": "0 * * * *", "own__EVERY": "5m"}, "OWN", "just one of every and crontab"),
+        ({"own__CRONTAB": "0 25 * * *"}, "OWN__CRONTAB", "is not a crontab"),
+        ({"own__CRONTAB": "0 0 31 2 *"}, "OWN__CRONTAB", "is not a crontab"),
+        ({"own__CRONTAB": "0 * * * *", "own__EVERY": "5m"}, "OWN", "exactly one of every and crontab"),
         ({"own__EVERY": "200ms"}, "", "schedule.own.every: must be at least 1 s"),
         ({"own__MISSED": "all"}, "OWN__MISSED", ""),
         ({"own__LANE": "fast"}, "OWN__LANE", ""),
@@ -116,7 +115,7 @@ def test_the_lane_is_the_tasks_own(env):
         ({"own thing__TASK": "warm_embedding_cache"}, "OWN THING", ""),
     ],
 )
-def test_what_is_wrong_is_named(env, capsys, change, named, said):
+def test_a_wrong_entry_is_refused_and_named(env, capsys, change, named, said):
     timed = {} if {"own__EVERY", "own__CRONTAB"} & change.keys() else {"BEAT__SCHEDULE__own__EVERY": "1m"}
     env(**ENTRY | timed | {f"BEAT__SCHEDULE__{name}": value for name, value in change.items()})
     line = refusal(capsys)
@@ -124,6 +123,6 @@ def test_what_is_wrong_is_named(env, capsys, change, named, said):
     assert said in line
 
 
-def test_a_schedule_that_is_no_map_is_refused(env, capsys):
+def test_a_schedule_that_is_not_an_object_is_refused(env, capsys):
     env(BEAT__SCHEDULE="[1]")
     assert refusal(capsys).startswith("CITADEL_BEAT__SCHEDULE: ")

@@ -1,4 +1,4 @@
-"""Slots: aligned, in order, none left out, the same from whichever moment they are computed."""
+"""Slots: aligned, in order, complete, and the same from whichever moment they are computed."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ periods = st.integers(min_value=1, max_value=10 * 24 * 3_600_000)
 
 
 def field(low, high, most):
-    """A crontab's field and the values that it names; single ones up to `high`, of `most` that there are."""
+    """Return a strategy of a crontab's field and its values: single ones up to `high`, others up to `most`."""
     single = st.integers(low, high).map(lambda n: (str(n), {n}))
     every = st.just(("*", set(range(low, most + 1))))
     steps = st.integers(2, high).map(lambda n: (f"*/{n}", set(range(low, most + 1, n))))
@@ -27,7 +27,7 @@ def field(low, high, most):
 
 @st.composite
 def crontabs(draw):
-    """A crontab, and the values of its fields; days up to the 28th come in every month."""
+    """Draw a crontab and the values of its fields; days up to the 28th exist in every month."""
     limits = [(0, 59, 59), (0, 23, 23), (1, 28, 31), (1, 12, 12), (0, 6, 6)]
     fields = [draw(field(*limit)) for limit in limits]
     return " ".join(text for text, _ in fields), [values for _, values in fields]
@@ -40,7 +40,7 @@ def is_slot(moment, values):
 
 
 @given(periods, moments)
-def test_slots_of_an_interval(period, moment):
+def test_slots_of_an_interval_are_multiples_of_its_period(period, moment):
     slots = Interval(period)
     latest = slots.latest(moment)
     assert latest <= moment < slots.following(moment) == latest + period
@@ -48,7 +48,7 @@ def test_slots_of_an_interval(period, moment):
 
 
 @given(crontabs(), moments)
-def test_slots_of_a_crontab(crontab, moment):
+def test_slots_of_a_crontab_match_its_fields(crontab, moment):
     text, values = crontab
     slots = Crontab(text)
     latest, following = slots.latest(moment), slots.following(moment)
@@ -61,7 +61,7 @@ def test_slots_of_a_crontab(crontab, moment):
 
 
 @given(crontabs(), moments)
-def test_a_crontab_leaves_no_minute_out(crontab, moment):
+def test_a_crontab_skips_no_matching_minute(crontab, moment):
     text, values = crontab
     slots = Crontab(text)
     start = moment // MINUTE * MINUTE
@@ -82,7 +82,7 @@ def test_a_crontab_leaves_no_minute_out(crontab, moment):
         ("0   *\t* * *", "2026-11-22T12:59", "2026-11-22T12:00"),
     ],
 )
-def test_rare_crontabs(text, moment, latest):
+def test_the_latest_slot_of_a_rare_crontab_is_found(text, moment, latest):
     found = Crontab(text).latest(milliseconds(moment))
     assert (EPOCH + timedelta(milliseconds=found)).isoformat()[:16] == latest
 
@@ -91,7 +91,7 @@ def milliseconds(text):
     return (datetime.fromisoformat(text).replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 
 
-NO_CRONTABS = """
+INVALID_CRONTABS = """
 *
 * * * *
 * * * * * *
@@ -110,14 +110,14 @@ a b c d e
 """
 
 
-@pytest.mark.parametrize("text", NO_CRONTABS.splitlines())
-def test_what_is_no_crontab(text):
-    with pytest.raises(ValueError, match=r"is no crontab|five fields"):
+@pytest.mark.parametrize("text", INVALID_CRONTABS.splitlines())
+def test_an_invalid_crontab_is_refused(text):
+    with pytest.raises(ValueError, match=r"is not a crontab|five fields"):
         Crontab(text)
 
 
 @given(st.text(alphabet="0123456789*/-,? abcmonfri\x00é", max_size=30))
-def test_any_text_is_a_crontab_or_refused(text):
+def test_any_text_is_either_a_crontab_or_refused(text):
     try:
         slots = Crontab(text)
     except ValueError:
@@ -125,7 +125,7 @@ def test_any_text_is_a_crontab_or_refused(text):
     assert slots.following(slots.latest(10**12)) > 10**12
 
 
-def test_slots_say_what_they_are():
+def test_slots_are_described_as_text():
     assert str(Interval(300_000)) == "every 5m"
     assert str(Interval(1500)) == "every 1500ms"
     assert str(Crontab("0  3 * * *")) == "crontab 0 3 * * *"

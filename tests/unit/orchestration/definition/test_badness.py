@@ -65,7 +65,7 @@ BAD = [
     ({**steps(wait("a")), "step": []}, "/step", "unknown_field"),
     (steps(wait("a", dependson=[])), "/steps/0/dependson", "unknown_field"),
     (steps({"step_id": "a"}), "/steps/0/type", "missing_field"),
-    (steps({"type": "wait", "parameters": {}}), "/steps/0/step_id", "missing_field"),
+    (steps({"type": "wait", "parameters": {"duration": 1}}), "/steps/0/step_id", "missing_field"),
     (steps(wait(7)), "/steps/0/step_id", "wrong_type"),
     (steps(wait("a b")), "/steps/0/step_id", "bad_name"),
     (steps(wait("")), "/steps/0/step_id", "bad_name"),
@@ -127,7 +127,8 @@ BAD = [
     (steps({"step_id": "a", "type": "llm_query"}), "/steps/0/parameters/query", "missing_parameter"),
     (steps(llm("a"), wait("b", parameters={"time": 1})), "/steps/1/parameters/time", "unknown_parameter"),
     (steps(upsert([{"id": 1, "text": 2}], collection="x")), "/steps/0/parameters/points/0/text", "bad_parameter"),
-    (steps(search(collection="x")), "/steps/0/parameters", "bad_parameter"),
+    (steps(search(collection="x")), "/steps/0/parameters", "step_check"),
+    (steps(wait("a", parameters={})), "/steps/0/parameters", "bad_parameter"),
     (
         steps(wait("a", parameters={"a/b~": 1})),
         "/steps/0/parameters/a~1b~0",
@@ -205,16 +206,16 @@ BAD = [
 def test_each_kind_is_found_and_pointed_at(raw, pointer, code):
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=SMALL)
-    found = {(problem.pointer, problem.code) for problem in raised.value.problems}
+    found = {(problem.pointer, problem.code) for problem in raised.value.errors}
     assert (pointer, code) in found
-    assert all(problem.message for problem in raised.value.problems)
+    assert all(problem.detail for problem in raised.value.errors)
 
 
 @pytest.mark.parametrize(("raw", "pointer", "code"), BAD, ids=[f"{n}-{code}" for n, (_, _, code) in enumerate(BAD)])
 def test_one_mistake_is_one_problem(raw, pointer, code):
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=SMALL)
-    assert len(raised.value.problems) == 1, raised.value.problems
+    assert len(raised.value.errors) == 1, raised.value.errors
 
 
 def test_there_are_many_kinds():
@@ -234,7 +235,7 @@ def test_everything_is_told_at_once():
     }
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw)
-    codes = [problem.code for problem in raised.value.problems]
+    codes = [problem.code for problem in raised.value.errors]
     assert {"bad_duration", "bad_name", "expression_syntax", "bad_parameter", "unknown_dependency"} <= set(codes)
     assert {"duplicate_step", "unknown_type", "unknown_name"} <= set(codes)
     assert "/deadline" in str(raised.value)
@@ -255,11 +256,11 @@ def test_two_circles_are_two_problems():
     )
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw)
-    assert [problem.pointer for problem in raised.value.problems] == ["/steps/0/depends_on", "/steps/2/depends_on"]
+    assert [problem.pointer for problem in raised.value.errors] == ["/steps/0/depends_on", "/steps/2/depends_on"]
 
 
 def test_problems_are_limited():
     raw = steps(*[{**wait(f"s{n}"), "type": "sing"} for n in range(900)])
     with pytest.raises(InvalidDefinition) as raised:
         parsed(raw, limits=DefinitionLimits(max_problems=10))
-    assert len(raised.value.problems) == 10
+    assert len(raised.value.errors) == 10

@@ -220,7 +220,7 @@ def test_whatever_comes_is_either_good_or_invalid(raw):
     try:
         definition = parsed(raw)
     except InvalidDefinition as error:
-        told = [[problem.pointer, problem.message, problem.code] for problem in error.problems]
+        told = [[problem.pointer, problem.detail, problem.code] for problem in error.errors]
         orjson.dumps(told)
         if not told:
             raise

@@ -23,7 +23,7 @@ from citadel_common.delivery.dead_letter_index import (
     Position,
     strict_json,
 )
-from citadel_common.errors import Conflict
+from citadel_common.errors import CitadelError, Conflict
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -96,7 +96,8 @@ class DeadLetter:
         options: Celery's canvas around it (callbacks, chain, chord, group, parents), by `send_task`'s names.
         code: Error code.
         error: Error message.
-        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`.
+        failure: The error as data; empty in letters of older versions.
+        history: Attempts, oldest first, the last one included: `at`, `code`, `error`, `worker`, and what else is known.
         deliveries: Number of times that the broker handed it out.
         raw: The start of a message that could not be decoded, as text; None for a task.
         raw_base64: More of that message, as bytes in base64.
@@ -114,6 +115,7 @@ class DeadLetter:
     options: dict[str, Any] = field(default_factory=dict)
     code: str
     error: str
+    failure: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     deliveries: int = 1
     raw: str | None = None
@@ -136,6 +138,11 @@ class DeadLetter:
             attempts=len(self.history),
             requeueable=self.task is not None and self.raw is None,
         )
+
+
+def failure_of(error: CitadelError) -> dict[str, Any]:
+    """Return the fields of a letter that tell its error."""
+    return {"code": error.code, "error": error.message, "failure": error.data.model_dump()}
 
 
 class DeadLetters:

@@ -1,1 +1,1 @@
-"""What the API and the embeddings service share: vectors, the cache, the model catalogue, request checks."""
+"""Vectors, the embedding cache, the model catalog and request checks, shared by the API and the embeddings service."""

@@ -100,7 +100,7 @@ class EmbeddingCache:
         self._writes: MicroBatcher[tuple[str, Stored | None], None] = MicroBatcher(self._write, parallel=2)
 
     async def get_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
-        """What is stored under `keys`, in order; None where there is nothing.
+        """Return what is stored under `keys`, in order; None where nothing is stored.
 
         Args:
             keys: Cache keys.
@@ -109,30 +109,30 @@ class EmbeddingCache:
         return await self._reads.run([(key, size) for key in keys])
 
     async def peek_many(self, keys: Sequence[str], *, size: int | None = None) -> Sequence[Stored | None]:
-        """The same, without counting the lookups: for callers that wait for another process."""
+        """Return the same without counting the lookups, for callers that wait for another process."""
         return await self._read([(key, size) for key in keys]) or [None] * len(keys)
 
     def count_hits(self, hits: int) -> None:
-        """Adds hits that the caller answered from its own copies of cached vectors."""
+        """Count hits that the caller answered from its own copies of cached vectors."""
         self._count({"hit": hits})
 
     async def claim_many(self, keys: Sequence[str]) -> Sequence[bool]:
-        """For each key, whether the caller is now the one in the fleet to compute it.
+        """Claim each key; return, for each, whether the caller now computes it for the fleet.
 
         No, if another is, or has been since the caller looked: then the vector is there.
         """
         return await self._claims.run(keys)
 
     async def put_many(self, vectors: Mapping[str, Stored]) -> None:
-        """Stores vectors under their keys and releases the claims on them."""
+        """Store vectors under their keys and release the claims on them."""
         await self._writes.run(list(vectors.items()))
 
     async def release_many(self, keys: Sequence[str]) -> None:
-        """Gives up claims without a vector, so that another process may try at once."""
+        """Give up claims without a vector, so that another process may try at once."""
         await self._writes.run([(key, None) for key in keys])
 
     async def stats(self) -> dict[str, int]:
-        """Counts since the cache was emptied (`hits`, `misses`, `errors`) and the server's own (`entries`, bytes).
+        """Return counts since the cache was emptied (`hits`, `misses`, `errors`) and the server's (`entries`, bytes).
 
         Raises:
             redis.RedisError: The cache does not answer.
@@ -152,7 +152,7 @@ class EmbeddingCache:
         }
 
     async def clear(self) -> int:
-        """Removes every vector and the statistics, in small steps; how many vectors went."""
+        """Remove every vector and the statistics, in small steps; return how many vectors there were."""
         removed = 0
         cursor = 0
         while True:
@@ -223,7 +223,7 @@ class EmbeddingCache:
         return [None] * len(items)
 
     async def _call(self, call: Any, operation: str) -> Any:
-        """The call's answer; None when the cache is down, slow, or was a moment ago."""
+        """Return the call's answer, or None while the cache is down or slow."""
         if time.monotonic() < self._paused_until:
             call.close()
             return None

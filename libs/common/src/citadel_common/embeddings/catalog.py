@@ -1,6 +1,6 @@
-"""The model catalogue: workers publish which models their backends have, the API checks requests against it.
+"""The model catalog: workers publish which models their backends have, and the API checks requests against it.
 
-It is a convenience, not a guard: with no fresh catalogue (no worker yet, store down) requests pass and the
+The check is a convenience, not a guard: without a fresh catalog (no worker yet, store down) requests pass and the
 worker decides.
 """
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 KEY = "citadel:models"
 FRESH = 60.0
-"""Seconds a published catalogue counts."""
+"""Seconds for which a published catalog counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Catalog:
     open: bool = True
 
     def find(self, name: str) -> ModelInfo | None:
-        """The model, with or without `:latest`."""
+        """Return the entry of a model, with or without `:latest`."""
         return next((self.models[spelling] for spelling in spellings(name) if spelling in self.models), None)
 
 
@@ -46,19 +46,19 @@ EMPTY = Catalog()
 
 
 def spellings(name: str) -> tuple[str, str, str]:
-    """The names under which a server may list a model."""
+    """Return the names under which a server may list a model."""
     bare = name.removesuffix(":latest")
     return name, bare, f"{bare}:latest"
 
 
 async def publish(client: "Redis", models: Iterable[ModelInfo], *, is_open: bool) -> None:
-    """Replaces the published catalogue."""
+    """Replace the published catalog."""
     document = {"models": [model.model_dump() for model in models], "open": is_open}
     await client.set(KEY, orjson.dumps(document), px=int(FRESH * 1000))
 
 
 class CatalogReader:
-    """The published catalogue, read at most every `refresh` seconds."""
+    """Reader of the published catalog; it asks the store at most every `refresh` seconds."""
 
     def __init__(self, client: "Redis", *, refresh: float = 2.0) -> None:
         self._client = client
@@ -67,7 +67,7 @@ class CatalogReader:
         self._read_at = float("-inf")
 
     async def current(self) -> Catalog:
-        """The newest catalogue known; EMPTY when none is published."""
+        """Return the newest catalog; EMPTY if none is published."""
         now = time.monotonic()
         if now - self._read_at >= self._refresh:
             self._read_at = now

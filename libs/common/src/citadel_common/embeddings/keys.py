@@ -35,18 +35,18 @@ class KeySpace:
         self._seed = hashlib.blake2b(_with_length(prefix.encode()) + _with_length(canonical), digest_size=16)
 
     def key(self, text: str) -> str:
-        """The key of one text."""
+        """Return the key of one text."""
         digest = self._seed.copy()
         digest.update(_with_length(text.encode()))
         return self.stem + digest.hexdigest()
 
     def keys(self, texts: Sequence[str]) -> list[str]:
-        """The keys of texts, in order."""
+        """Return the keys of texts, in order."""
         return [self.key(text) for text in texts]
 
 
 class KeyParts(NamedTuple):
-    """What a key says of its entry; `rest` is the text's digest, with the claim's suffix on a claim."""
+    """The parts of a cache key; `rest` is the text's digest, with the claim's suffix on a claim."""
 
     schema: str
     identity: str
@@ -55,7 +55,7 @@ class KeyParts(NamedTuple):
 
 
 def parse_key(key: str) -> KeyParts | None:
-    """The parts of a key of any version; None for what is none."""
+    """Return the parts of a key of any version, or None if the text is not a key."""
     stem = f"{NAMESPACE}:"
     parts = key.removeprefix(stem).split(":", 3)
     return KeyParts(*parts) if key.startswith(stem) and len(parts) == 4 else None

@@ -13,12 +13,12 @@ from citadel_contracts.embeddings import InputType, Texts
 
 
 def as_list(text: Texts) -> list[str]:
-    """One text or many, as a list."""
+    """Return one text or many as a list."""
     return [text] if isinstance(text, str) else text
 
 
 def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> list[str]:
-    """The texts, if they may be embedded at all.
+    """Return the texts, if they may be embedded at all.
 
     Raises:
         InvalidInput: None, too many, one too long or not encodable as UTF-8.
@@ -30,15 +30,15 @@ def check_texts(text: Texts, limits: LimitSettings, *, field: str = "text") -> l
         raise InvalidInput.at(field, f"holds {len(texts)} texts, the limit is {limits.max_texts}")
     for index, item in enumerate(texts):
         if len(item) > limits.max_text_chars:
-            where = _item(field, text, index)
-            raise InvalidInput.at(where, f"has {len(item)} characters, the limit is {limits.max_text_chars}")
+            problem = f"has {len(item)} characters, the limit is {limits.max_text_chars}"
+            raise InvalidInput.at(field, problem, index_in(text, index))
         if not item.isascii() and not _is_utf8(item):
-            raise InvalidInput.at(_item(field, text, index), "is not valid Unicode: it holds a lone surrogate")
+            raise InvalidInput.at(field, "is not valid Unicode: it holds a lone surrogate", index_in(text, index))
     return texts
 
 
 def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, field: str = "text") -> None:
-    """Refuses an empty text where the backend would.
+    """Refuse an empty text if the backend would refuse it.
 
     Raises:
         InvalidInput: A text is empty and the model's backend has no vector for that.
@@ -46,11 +46,12 @@ def check_not_empty(text: Texts, texts: Sequence[str], model: ModelInfo, *, fiel
     if model.accepts_empty or all(texts):
         return
     index = next(i for i, item in enumerate(texts) if not item)
-    raise InvalidInput.at(_item(field, text, index), f"is empty, and {model.name!r} has no vector for an empty text")
+    problem = f"is empty, and {model.name!r} has no vector for an empty text"
+    raise InvalidInput.at(field, problem, index_in(text, index))
 
 
 def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInfo | None:
-    """The model's entry; None when the catalogue does not rule it out.
+    """Return the model's entry; None if the catalog does not list it and cannot rule it out.
 
     Raises:
         UnknownModel: No live backend has it.
@@ -58,12 +59,12 @@ def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInf
     model = catalog.find(name)
     if model is None and not catalog.open:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel(f"{field}: no backend has {name!r}; available: {known}")
+        raise UnknownModel.at(field, f"no backend has {name!r}; available: {known}")
     return model
 
 
 def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "dimensions") -> int | None:
-    """The dimensions to ask the backend for; None for the model's own.
+    """Return the dimensions to ask the backend for; None for the model's own.
 
     Raises:
         InvalidInput: The model cannot give them.
@@ -79,7 +80,7 @@ def check_dimensions(dimensions: int | None, model: ModelInfo, *, field: str = "
 
 
 def check_options(options: Mapping[str, Any] | None, *, field: str = "options") -> None:
-    """Refuses options that cannot be sent to a backend.
+    """Refuse options that cannot be sent to a backend.
 
     Raises:
         InvalidInput: They hold an integer beyond 64 bits.
@@ -91,14 +92,15 @@ def check_options(options: Mapping[str, Any] | None, *, field: str = "options") 
 
 
 def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
-    """What the model wants before a text of this kind."""
+    """Return the prefix that the model wants before a text of this kind."""
     if input_type is None:
         return ""
     return model.query_prefix if input_type == "query" else model.document_prefix
 
 
-def _item(field: str, text: Texts, index: int) -> str:
-    return field if isinstance(text, str) else f"{field}[{index}]"
+def index_in(text: Texts, index: int) -> int | None:
+    """Return the index for an error about one text; None where the text stands alone."""
+    return None if isinstance(text, str) else index
 
 
 def _is_utf8(text: str) -> bool:

@@ -22,7 +22,7 @@ _TRUNCATED = 0x80
 
 
 def checked(values: object, *, dimensions: int | None) -> Vector:
-    """`values` as a vector.
+    """Return `values` as a checked vector.
 
     Args:
         values: Numbers, or an array of them.
@@ -50,7 +50,7 @@ def checked(values: object, *, dimensions: int | None) -> Vector:
 
 
 def checked_rows(rows: Sequence[object], *, dimensions: int | None) -> list[Vector | BadVector]:
-    """Each row as a vector, or what is wrong with it; the rows are converted in one step where they can be.
+    """Return each row as a vector, or the error with it; rows are converted in one step if possible.
 
     Args:
         rows: As many vectors, in any form `checked` takes.
@@ -83,21 +83,21 @@ def _row(row: object, dimensions: int | None) -> Vector | BadVector:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A vector and whether its text was longer than what the model sees."""
+    """A cached vector, and whether its text was longer than the model's input."""
 
     vector: Vector
     truncated: bool = False
 
 
 def pack(stored: Stored, precision: Precision) -> bytes:
-    """The cache's value: a header byte (form, and whether the text was cut), then the little-endian numbers."""
+    """Return the cache's value: a header byte (form, whether the text was cut), then the little-endian numbers."""
     header = _FORMS[precision] | (_TRUNCATED if stored.truncated else 0)
     data = stored.vector if precision == "float32" else stored.vector.astype("<f2")
     return bytes((header,)) + data.tobytes()
 
 
 def unpack(value: bytes) -> Stored | None:
-    """What a cache value holds; None if it has no form this version knows, or no usable vector."""
+    """Return the content of a cache value; None if its form is unknown or its vector unusable."""
     dtype = _DTYPES.get(value[0] & ~_TRUNCATED) if value else None
     if dtype is None or (len(value) - 1) % dtype.itemsize:
         return None
@@ -107,15 +107,15 @@ def unpack(value: bytes) -> Stored | None:
 
 
 def to_base64(vector: Vector) -> str:
-    """Base64 of the little-endian float32 numbers, OpenAI's `base64` form."""
+    """Return base64 of the little-endian float32 numbers, OpenAI's `base64` form."""
     return base64.b64encode(vector.tobytes()).decode("ascii")
 
 
 def from_base64(text: str) -> Vector:
-    """The vector of OpenAI's `base64` form."""
+    """Return the vector of OpenAI's `base64` form."""
     return np.frombuffer(base64.b64decode(text), dtype="<f4")
 
 
 def to_json(vector: Vector) -> orjson.Fragment:
-    """A JSON array of the shortest decimals that give back the same float32 numbers."""
+    """Return a JSON array of the shortest decimals that give back the same float32 numbers."""
     return orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY))

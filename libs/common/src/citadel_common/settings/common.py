@@ -120,7 +120,7 @@ class TelemetrySettings(Fragment):
 
 
 class CommonSettings(BaseSettings):
-    """What every process of Citadel is told."""
+    """Settings of every process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore", validate_default=True
@@ -149,18 +149,18 @@ class CommonSettings(BaseSettings):
 
     @property
     def results(self) -> SecretStr:
-        """URL of results and task records."""
+        """Return the URL of results and task records."""
         return self.result_url or self.broker_url
 
     @property
     def cache_store(self) -> SecretStr:
-        """URL of the embedding cache."""
+        """Return the URL of the embedding cache."""
         return self.cache_url or self.broker_url
 
     @model_validator(mode="before")
     @classmethod
     def _complete_urls(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A default URL is completed too; a password for a store that has no URL of its own is left alone."""
+        """Complete each URL with its password; a password for a store without a URL of its own is ignored."""
         complete = dict(given)
         for field, target in cls.passwords.items():
             password, url = _plain(given.get(field)), given.get(target, cls.model_fields[target].default)
@@ -188,7 +188,7 @@ class CommonSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then variables and files."""
+        """Read arguments first, then variables and files."""
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, FileEnvSource(settings_cls)
 
@@ -201,7 +201,7 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def load(settings: type[S]) -> S:
-    """The process's settings; a wrong one ends the process with one line that names it."""
+    """Return the process's settings; a wrong one ends the process with one line that names it."""
     try:
         return settings()
     except ValidationError as error:
@@ -218,7 +218,7 @@ def _refuse(line: str) -> NoReturn:
 
 
 def available_cpus() -> int:
-    """Processors this process may run on."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

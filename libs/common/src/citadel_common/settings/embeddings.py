@@ -1,4 +1,4 @@
-"""How embedding backends are reached."""
+"""Settings of the embedding backends."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from citadel_common.settings.common import Fragment
 
 
 def _split(value: object) -> object:
-    """`a,b` as a list, so that no JSON is needed in the environment."""
+    """Split `a,b` into a list, so that the environment needs no JSON."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 

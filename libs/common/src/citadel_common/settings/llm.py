@@ -11,13 +11,13 @@ Style = Literal["openai", "ollama"]
 
 
 def _base_url(url: str) -> str:
-    """The URL without a slash at its end; what has no place in a base URL is refused."""
+    """Return the URL without a trailing slash; parts that a base URL cannot have are refused."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must start with http:// or https:// and name a host")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must have no user, query or fragment; a key belongs in api_key")
-    _ = parts.port  # raises ValueError where it is none
+    _ = parts.port  # raises ValueError for a port that is not a number
     return url.rstrip("/")
 
 

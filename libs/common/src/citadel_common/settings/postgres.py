@@ -1,4 +1,4 @@
-"""How PostgreSQL, the record, is reached."""
+"""Settings of PostgreSQL."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -19,7 +19,7 @@ DEFAULT_DSN = SecretStr("postgresql://citadel@127.0.0.1:5432/citadel")
 
 
 class PostgresSettings(Fragment):
-    """How PostgreSQL is used."""
+    """Use of PostgreSQL."""
 
     pool_size: int = Field(10, ge=2, description="Connections per process")
     timeout: float = Field(10.0, gt=0, description="Seconds a statement may take, or a connection be waited for")
@@ -27,7 +27,7 @@ class PostgresSettings(Fragment):
 
 
 class StoredSettings(CommonSettings):
-    """What every process that opens the record is told."""
+    """Settings of every process that uses PostgreSQL."""
 
     passwords: ClassVar[Mapping[str, str]] = {**CommonSettings.passwords, "postgres_password": "postgres_dsn"}
 

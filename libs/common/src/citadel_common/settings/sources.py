@@ -1,4 +1,4 @@
-"""Where settings come from: variables, files that variables name, and a directory of secrets, in this order."""
+"""Sources of settings: variables, files that variables name, and a directory of secrets, in this order."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ MOUNTED_SECRETS = Path("/run/secrets")
 class FileEnvSource(EnvSettingsSource):
     """Environment variables, where `X_FILE` gives `X` by a file's content, and lists need not be JSON.
 
-    What neither gives may be in the directory of secrets, in a file that is named as the variable, in lower case.
-    Files of settings that these settings do not have are left alone: they are for other processes.
+    Third, a file in the directory of secrets, named as the variable in lower case, gives a value. Files for settings
+    that these settings do not have are ignored: they are for other processes.
     """
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """The value of JSON text; other text as it is, for the field's own validation to read or refuse."""
+        """Return the value of JSON text; other text as it is, for the field's own validation."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
@@ -52,7 +52,7 @@ class FileEnvSource(EnvSettingsSource):
 
 
 def names_a_field(model: type[BaseModel], path: str) -> bool:
-    """Whether `a__b` is itself a field, such as `worker__health_file`, or one of an entry of a map, by any name."""
+    """Return whether `a__b` names a field, such as `worker__health_file`, or a field of any entry of a map."""
     head, _, rest = path.partition("__")
     field = model.model_fields.get(head)
     if field is None or not rest:
@@ -64,7 +64,7 @@ def names_a_field(model: type[BaseModel], path: str) -> bool:
 
 
 def with_password(url: str, password: str) -> str:
-    """The URL, or each of those that `;` separates, with the password where it has none."""
+    """Return the URL, or each of those that `;` separates, with the password if it has none."""
     return ";".join(_part_with_password(part, quote(password, safe="")) for part in url.split(";"))
 
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a bounded pool, each statement with a timeout, JSON by orjson."""
+"""Connections to PostgreSQL: a bounded pool, a timeout on each statement, JSON by orjson."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,19 +20,19 @@ from citadel_common.telemetry.spans import TRANSACTION
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]
 FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""What a database that is down, restarting or slow raises; the same transaction may succeed later."""
+"""Exceptions of a database that is down, restarting or slow; the same transaction may succeed later."""
 
 GRACE = 2.0
-"""Seconds that the server's own timeouts may be late, until the wait for its answer ends on this side."""
+"""Seconds that the server's own timeouts may be late before the client stops waiting."""
 LOOK = 0.5
-"""Seconds after which one who waits for a connection looks whether the server is down."""
+"""Seconds between two looks whether the server is down, while a caller waits for a connection."""
 
 
 def one(cursor: Cursor) -> Row:
-    """The row of a statement that always has one.
+    """Return the row of a statement that always has one.
 
     Raises:
-        NotFound: What it speaks of was removed meanwhile.
+        NotFound: The row was removed meanwhile.
     """
     row: Row | None = cursor.fetchone()
     if row is None:
@@ -41,7 +41,7 @@ def one(cursor: Cursor) -> Row:
 
 
 def _about(dsn: SecretStr) -> tracing.Attributes:
-    """What spans tell of the database: where it is, and nothing of who asks."""
+    """Return the span attributes of the database: its address, without the user."""
     parts = psycopg.conninfo.conninfo_to_dict(dsn.get_secret_value())
     port = str(parts.get("port", ""))
     return {
@@ -57,11 +57,11 @@ class Database:
     """A pool of connections; thread-safe.
 
     Args:
-        dsn: Where PostgreSQL is.
-        settings: How it is used.
-        name: Of the application, as PostgreSQL shows it.
-        watched: Whether calls fail at once while PostgreSQL is known to be down, instead of waiting each.
-        metrics: Is told whether they do.
+        dsn: Address of PostgreSQL.
+        settings: Pool size and timeouts.
+        name: Application name that PostgreSQL shows.
+        watched: Whether calls fail at once while PostgreSQL is known to be down; otherwise each of them waits.
+        metrics: Shows whether calls fail that way.
     """
 
     def __init__(
@@ -102,18 +102,18 @@ class Database:
         )
 
     def open(self) -> None:
-        """Starts to connect; does not wait."""
+        """Start to connect, without waiting."""
         self._pool.open(wait=False)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self._pool.close(timeout=1.0)
         if self._watch is not None:
             self._watch.close()
 
     @property
     def watch(self) -> PostgresWatch:
-        """What knows whether PostgreSQL is down.
+        """Return the watch that knows whether PostgreSQL is down.
 
         Raises:
             ValueError: It is not watched.
@@ -124,10 +124,10 @@ class Database:
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """A cursor in a transaction of its own, committed at the end of the block.
+        """Open a cursor in a transaction of its own, committed at the end of the block.
 
         Raises:
-            StoreUnavailable: PostgreSQL does not answer; what the block did may or may not be there.
+            StoreUnavailable: PostgreSQL does not answer; the changes may or may not be committed.
         """
         if self._watch is not None:
             self._watch.admit()
@@ -139,10 +139,10 @@ class Database:
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """What one statement gives, in a transaction of its own; it may be executed twice if a connection breaks.
+        """Return the rows of one statement in a transaction of its own; a broken connection may execute it twice.
 
         Raises:
-            StoreUnavailable: PostgreSQL does not answer; what the statement does may or may not be done.
+            StoreUnavailable: PostgreSQL does not answer; the changes may or may not be committed.
         """
         if self._watch is not None:
             self._watch.admit()
@@ -154,7 +154,7 @@ class Database:
             raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
 
     def _answered(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """Connections that a restart of PostgreSQL has broken are passed over."""
+        """Run the statement; connections that a restart of PostgreSQL has broken are discarded."""
         deadline = Deadline.after(self._timeout)
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
@@ -167,7 +167,7 @@ class Database:
         raise psycopg.OperationalError("no connection is usable")
 
     def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
-        """A connection in a transaction; those that a restart of PostgreSQL has broken are passed over."""
+        """Begin a transaction; connections that a restart of PostgreSQL has broken are discarded."""
         deadline = Deadline.after(self._timeout)
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
@@ -179,7 +179,7 @@ class Database:
         raise psycopg.OperationalError("no connection is usable")
 
     def _taken(self, attempt: ExitStack, deadline: Deadline) -> "psycopg.Connection[Any]":
-        """A connection of the pool; who waits for one hears soon that the server is down."""
+        """Take a connection of the pool; a caller that waits learns soon that the server is down."""
         while True:
             patience = max(0.0, deadline.remaining)
             try:
@@ -194,7 +194,7 @@ class Database:
             self._watch.suspect()
 
     def ping(self) -> None:
-        """A round trip.
+        """Make a round trip.
 
         Raises:
             StoreUnavailable: PostgreSQL does not answer.

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL answers: asked by one thread, so that neither probes nor requests pile up before a hung server."""
+"""The PostgreSQL watch: one thread probes the server, so that requests do not pile up before one that hangs."""
 
 import threading
 import time
@@ -16,24 +16,24 @@ from citadel_common.stores.redis import redacted
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 
 PATIENCE = 2.0
-"""Seconds a probe waits to connect, and again for its answer."""
+"""Seconds that a probe waits to connect, and again for its answer."""
 RETRY = 0.5
 """Seconds between probes of a server that is down."""
 MOMENT = 0.25
-"""Seconds the request that has a server probed waits for it to be found back; others do not wait."""
+"""Seconds that the request which triggers a probe waits for its success; other requests do not wait."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection on which no call waits longer than `patience` seconds, whatever the server does.
 
-    The server's own statement timeout ends statements; this ends the wait for a server that hangs as a whole, and
-    the connection with it.
+    The server's statement timeout ends statements. This timeout ends the wait for a server that hangs as a whole, and
+    closes the connection.
     """
 
     patience = 60.0
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Psycopg's way of performing any call."""
+        """Perform a psycopg call within `patience` seconds."""
         try:
             return super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.OperationalError:
@@ -43,7 +43,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def bounded(patience: float) -> type[BoundedConnection]:
-    """The class of connections that wait so many seconds."""
+    """Return a connection class whose calls wait at most that many seconds."""
     return type("BoundedConnection", (BoundedConnection,), {"patience": patience})
 
 
@@ -51,9 +51,9 @@ class PostgresWatch:
     """Knows whether the server is down, and lets requests fail at once while it is; thread-safe.
 
     Args:
-        dsn: Where it is.
-        name: Of the application, as the server shows it.
-        metrics: Is told whether requests are kept away.
+        dsn: Address of the server.
+        name: Application name that the server shows.
+        metrics: Shows whether requests are refused.
     """
 
     def __init__(self, dsn: SecretStr, *, name: str, metrics: Metrics = NULL_METRICS) -> None:
@@ -69,7 +69,7 @@ class PostgresWatch:
         self._tell()
 
     def check(self) -> "Future[None]":
-        """The probe under way, or a new one; its result raises StoreUnavailable when the server is down."""
+        """Return the probe under way, or a new one; its result raises StoreUnavailable if the server is down."""
         with self._lock:
             if self._probe is None or self._probe.done():
                 self._probe = self._thread.submit(self._ask)
@@ -77,22 +77,22 @@ class PostgresWatch:
 
     @property
     def _is_due(self) -> bool:
-        """Whether a server that is down may be probed again; not while that is being done."""
+        """Return whether a server that is down is to be probed again; False while a probe is under way."""
         idle = self._probe is None or self._probe.done()
         return idle and time.monotonic() - self._probed_at > RETRY
 
     def suspect(self) -> None:
-        """Tells that a call has failed; whether the server is down shows soon."""
+        """Probe the server because a call has failed."""
         with suppress(RuntimeError):  # the process ends
             self.check()
 
     @property
     def is_down(self) -> bool:
-        """Whether the last probe failed."""
+        """Return whether the last probe failed."""
         return self._problem is not None
 
     def admit(self) -> None:
-        """Lets a request through.
+        """Let a request through, or refuse it.
 
         Raises:
             StoreUnavailable: The server is known to be down; it is probed meanwhile.
@@ -106,7 +106,7 @@ class PostgresWatch:
             raise StoreUnavailable(self._problem)
 
     def close(self) -> None:
-        """Ends the thread and its connection."""
+        """End the thread and its connection."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
@@ -127,7 +127,7 @@ class PostgresWatch:
         self._metrics.set(names.BREAKERS_OPEN, self.is_down, backend="postgresql")
 
     def _round_trip(self) -> None:
-        """On the open connection, or on a new one where the server has closed that."""
+        """Make a round trip on the open connection, or on a new one if the server has closed it."""
         if self._connection is not None:
             try:
                 self._connection.execute("SELECT 1")
@@ -153,7 +153,7 @@ def _has_timed_out(error: psycopg.Error) -> bool:
 
 
 def _what(error: psycopg.Error) -> str:
-    """What is wrong, without what libpq says of users and hosts."""
+    """Return the problem without the users and hosts that libpq names."""
     if _has_timed_out(error):
         return f"accepts connections and does not answer within {PATIENCE:.0f} s"
     if "authentication failed" in str(error):

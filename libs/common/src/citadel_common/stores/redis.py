@@ -1,4 +1,4 @@
-"""Redis clients with timeouts, in both colours; `sentinel://` and TLS URLs work."""
+"""Redis clients with timeouts, sync and async; `sentinel://` and TLS URLs work."""
 
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,14 +12,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from citadel_common.redaction import without_credentials
 from citadel_common.settings.common import StoreSettings
 
 ERRORS: tuple[type[Exception], ...] = (redis.RedisError, OSError)
-"""What a store that is down, slow or refusing raises."""
+"""Exceptions of a store that is down, slow or refusing."""
 
 
 def connect(url: SecretStr, settings: StoreSettings) -> "redis.Redis":
-    """A client; connections open at first use."""
+    """Return a client; its connections open at first use."""
     options = _options(settings) | {"retry": Retry(NoBackoff(), 1)}
     address = url.get_secret_value()
     if address.startswith("sentinel://"):
@@ -32,7 +33,7 @@ def connect(url: SecretStr, settings: StoreSettings) -> "redis.Redis":
 def connect_async(
     url: SecretStr, settings: StoreSettings, *, timeout: float | None = None, max_connections: int = 64
 ) -> "aioredis.Redis":
-    """An asyncio client; it belongs to the loop that first uses it."""
+    """Return an asyncio client; it belongs to the loop that first uses it."""
     options = _options(settings) | {"retry": AsyncRetry(NoBackoff(), 1), "max_connections": max_connections}
     if timeout is not None:
         options |= {
@@ -48,9 +49,8 @@ def connect_async(
 
 
 def redacted(url: SecretStr) -> str:
-    """Scheme, host, port and path of a URL, without user and password."""
-    parts = urlsplit(url.get_secret_value())
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    """Return scheme, host, port and path of a URL, without user and password."""
+    return without_credentials(url.get_secret_value())
 
 
 def _options(settings: StoreSettings) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _options(settings: StoreSettings) -> dict[str, Any]:
 
 
 def _sentinel_options(options: dict[str, Any]) -> dict[str, Any]:
-    """For the sentinels too: by itself redis-py tries one that is down ten times before it asks the next."""
+    """Return the options of the sentinels' own connections: redis-py tries a dead one ten times before the next."""
     return {name: value for name, value in options.items() if name == "retry" or name.startswith("socket_")}
 
 

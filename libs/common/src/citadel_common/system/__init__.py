@@ -1,1 +1,1 @@
-"""What the kernel tells of the control group that the process runs in."""
+"""Limits and usage of the control group (cgroup) that the process runs in."""

@@ -1,4 +1,4 @@
-"""What the kernel tells of the process's own control group: limits, use, throttling, pressure.
+"""Limits, usage, throttling and pressure of the process's own cgroup, as the kernel reports them.
 
 A limit is the lowest of the group's own and of all its ancestors'.
 """
@@ -20,7 +20,7 @@ _RESOURCES = ("cpu", "memory", "io")
 
 @dataclass(frozen=True, kw_only=True)
 class Cgroup:
-    """One look at a control group; None is what is not limited, or not told.
+    """The state of a cgroup at one moment; None for what is not limited or not reported.
 
     Attributes:
         version: Of the interface, 1 or 2.
@@ -28,11 +28,11 @@ class Cgroup:
         cpu_seconds: Processor time used so far, in seconds.
         throttling: `periods`, `throttled_periods`, `throttled_seconds` so far.
         memory_limit: Bytes it may use.
-        memory_high: Bytes from which it is slowed down and reclaimed from.
+        memory_high: Bytes above which the kernel slows it down and reclaims memory.
         memory_current: Bytes it uses, the page cache included.
-        memory_used: Bytes it uses without the cache that is given up first.
+        memory_used: Bytes it uses, without the cache that the kernel reclaims first.
         memory_events: How often limits were met, by the kernel's names (`high`, `max`, `oom`, `oom_kill`).
-        pressure: Stall figures of `cpu`, `memory` and `io`: `some` and `full`, each with `avg10`, `avg60` and
+        pressure: Stall statistics of `cpu`, `memory` and `io`: `some` and `full`, each with `avg10`, `avg60` and
             `avg300` in percent and `total` in microseconds.
     """
 
@@ -48,7 +48,7 @@ class Cgroup:
     pressure: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
     def as_result(self) -> dict[str, Any]:
-        """As the result of a task has it."""
+        """Return the form that task results have."""
         return {
             "version": self.version,
             "cpu_limit_cores": self.cpu_limit,
@@ -63,12 +63,12 @@ class Cgroup:
 
 
 def read(root: Path = _ROOT) -> Cgroup | None:
-    """The control group of this process; None where there is none.
+    """Read limits and usage of the process's cgroup; None if it has no cgroup.
 
     Where both versions are mounted, the controllers are with version 1.
 
     Args:
-        root: Where `/proc` and the mounts are found.
+        root: Directory that holds `/proc` and the mounts.
     """
     first = hierarchy.version_1(root)
     if {"cpu", "memory"} & first.keys():
@@ -113,7 +113,7 @@ def _version_1(groups: Mapping[str, Group]) -> Cgroup:
 
 
 def _quota(words: list[str]) -> float | None:
-    """Processors of `cpu.max`: quota and period in microseconds."""
+    """Return the processors that `cpu.max` allows: quota and period are in microseconds."""
     if len(words) != 2 or not words[0].isdigit() or not int(words[1]):
         return None
     return int(words[0]) / int(words[1])
@@ -129,7 +129,7 @@ def _memory_limit_1(folder: Path) -> int | None:
 
 
 def _events_1(folder: Path) -> dict[str, int]:
-    """By the names of version 2, as far as version 1 tells."""
+    """Return memory events by their names in version 2, as far as version 1 has them."""
     met, killed = _number(folder / "memory.failcnt"), _table(folder / "memory.oom_control").get("oom_kill")
     return {name: count for name, count in (("max", met), ("oom_kill", killed)) if count is not None}
 
@@ -154,7 +154,7 @@ def _pressure(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _pairs(words: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Words `name=number`."""
+    """Return the numbers of words `name=number`."""
     for name, _, value in (word.partition("=") for word in words):
         with suppress(ValueError):
             yield name, float(value)
@@ -165,13 +165,13 @@ def _lowest(limits: Iterable[float | None]) -> Any:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """A file of lines `name number`."""
+    """Return the numbers of a file with lines `name number`."""
     pairs = (line.split() for line in _lines(path))
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def _number(path: Path) -> int | None:
-    """A file of one number; None for `max`, and where there is none."""
+    """Return the number in a file; None for `max` and for a missing file."""
     words = _words(path)
     return int(words[0]) if words and words[0].isdigit() else None
 
@@ -181,7 +181,7 @@ def _words(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file; none where it cannot be read: not every kernel has every one."""
+    """Return the lines of a file; none if it cannot be read, since not every kernel has every file."""
     try:
         return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the kernel shows this process's control groups, of either version.
+"""The cgroup directories of this process, of either version.
 
 Sources: the kernel's documentation of cgroup v1 and v2; proc(5) for mountinfo.
 """
@@ -25,7 +25,7 @@ class Group:
     top: Path
 
     def chain(self) -> Iterator[Path]:
-        """The own group and its ancestors, upwards."""
+        """Yield the own group and its ancestors, upwards."""
         yield self.own
         if self.own != self.top:
             yield from Group(own=self.own.parent, top=self.top).chain()
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mount:
-    """A mounted hierarchy: what part of it (`root`) is seen where (`point`), and which controllers it is of."""
+    """A mounted hierarchy: its part `root` is visible at `point`, with these controllers."""
 
     kind: str
     root: str
@@ -41,7 +41,7 @@ class _Mount:
     controllers: frozenset[str]
 
     def group(self, path: str, root: Path) -> Group:
-        """The group of that path in the hierarchy; where it cannot be seen, the highest that can."""
+        """Return the group of that path in the hierarchy, or its highest visible ancestor."""
         top = root / self.point.lstrip("/")
         inside = self.root in ("/", path) or path.startswith(f"{self.root}/")
         own = top / path.removeprefix(self.root).lstrip("/") if inside and ".." not in path else top
@@ -49,7 +49,7 @@ class _Mount:
 
 
 def version_1(root: Path) -> dict[str, Group]:
-    """The groups by controller (`cpu`, `cpuacct`, `memory`); empty without hierarchies of version 1."""
+    """Return the groups by controller (`cpu`, `cpuacct`, `memory`); empty without hierarchies of version 1."""
     mounts, groups = _mounts(root), {}
     for _, controllers, path in _memberships(root):
         for name in filter(None, controllers.split(",")):
@@ -60,14 +60,14 @@ def version_1(root: Path) -> dict[str, Group]:
 
 
 def version_2(root: Path) -> Group | None:
-    """The group in the unified hierarchy; None without one."""
+    """Return the group in the unified hierarchy; None if there is none."""
     mount = next((mount for mount in _mounts(root) if mount.kind == _V2), None)
     path = next((path for number, _, path in _memberships(root) if number == "0"), None)
     return None if mount is None or path is None else mount.group(path, root)
 
 
 def _memberships(root: Path) -> list[tuple[str, str, str]]:
-    """Hierarchy number, controllers and path of each line of /proc/self/cgroup."""
+    """Return hierarchy number, controllers and path of each line of /proc/self/cgroup."""
     lines = _text(root / "proc/self/cgroup").splitlines()
     parts = (line.split(":", 2) for line in lines)
     return [(found[0], found[1], found[2]) for found in parts if len(found) == 3]

@@ -1,4 +1,4 @@
-"""The Celery app factory: one configuration for every producer and worker."""
+"""The factory of Celery apps: one configuration for every producer and worker."""
 
 import ssl
 import time
@@ -19,25 +19,25 @@ from citadel_common.telemetry import messages, tracing
 from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 
 HIDDEN = "..."
-"""What stands for arguments where Celery shows them."""
+"""Text that Celery shows in place of arguments."""
 _PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
 class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
-    """Celery's messages, each with the time at which it is sent, and with its place in a trace.
+    """Celery's messages with sending time and trace context, without a readable copy of the arguments.
 
-    They lack the readable copy of the arguments, which would put texts into headers, and costs more than the message.
+    The copy would put texts into headers, and it costs more than the message.
     """
 
     def as_task_v2(self, *args: Any, **options: Any) -> Any:
-        """A message of Celery's protocol 2."""
+        """Return a message of Celery's protocol 2."""
         return super().as_task_v2(*args, **options | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN})
 
     def _create_task_sender(self) -> Callable[..., Any]:
         send: Callable[..., Any] = super()._create_task_sender()
 
         def stamped(*args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:
-            """A retry carries the headers of the attempt before; the time comes last, near the message's end."""
+            """Add the headers: a retry carries those of the attempt before it, and the time comes last."""
             earlier = {name: value for name, value in (headers or {}).items() if name != SENT_AT_HEADER}
             with _sending(args, options) as carrier:
                 return send(*args, headers=earlier | carrier | {SENT_AT_HEADER: time.time()}, **options)
@@ -46,7 +46,7 @@ class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
 
 
 def _sending(args: Any, options: dict[str, Any]) -> AbstractContextManager[tracing.Carrier]:
-    """The span of one publishing; `args` and `options` are those of Celery's sender."""
+    """Open the span of one publish; `args` and `options` are those of Celery's sender."""
     _, name, message, *_ = args
     if not tracing.is_on() or name in _PART_BY_PART:
         return nullcontext({})
@@ -55,7 +55,7 @@ def _sending(args: Any, options: dict[str, Any]) -> AbstractContextManager[traci
 
 
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
-    """A Celery app.
+    """Return a Celery app.
 
     Args:
         settings: Broker, results, timeouts.
@@ -122,7 +122,7 @@ def _messages() -> dict[str, Any]:
         "task_default_exchange_type": "direct",
         "task_default_priority": Lane.STANDARD.value,
         "task_create_missing_queues": True,
-        # A publish that fails says so to its caller at once; callers with time left try again.
+        # A publish that fails raises at once; callers with time left try again.
         "task_publish_retry": False,
         "timezone": "UTC",
         "enable_utc": True,
@@ -141,7 +141,7 @@ def _execution(settings: CommonSettings) -> dict[str, Any]:
         "task_track_started": False,
         "result_expires": settings.worker.result_ttl,
         "result_extended": False,
-        # Events cost half of the throughput; heartbeats and metrics say the same for less.
+        # Events cost half of the throughput; heartbeats and metrics carry the same for less.
         "worker_send_task_events": False,
         "task_send_sent_event": False,
     }

@@ -1,7 +1,6 @@
-"""The task base: every task of Citadel is validated, bounded, counted, retried and put aside the same way.
+"""The task base: every task of Citadel is validated, bounded, counted, retried and dead-lettered the same way.
 
-A service's handler takes a validated payload and a `TaskContext` and returns the result; it knows nothing of
-Celery.
+A service's handler takes a validated payload and a `TaskContext` and returns the result. It knows nothing of Celery.
 """
 
 import functools
@@ -37,7 +36,7 @@ log = structlog.get_logger(__name__)
 _ENDS = {"ok": "succeeded", "retried": "retried", "handed_back": "handed_back", "celery": "ignored"}
 NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
 _CONTROL = (Ignore, Reject, Retry)
-"""How Celery is told what becomes of a task."""
+"""Exceptions by which Celery learns what becomes of a task."""
 
 P = TypeVar("P", bound=Payload)
 R = TypeVar("R")
@@ -45,15 +44,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    """What a handler may know of the task it runs in.
+    """The task that a handler runs in.
 
     Attributes:
         task_id: Celery's id.
-        lane: How urgent it is.
-        deadline: When the work must have ended.
-        stopping: Whether the worker is stopping; long handlers then raise `HandBack` at the next good point.
+        lane: The task's lane.
+        deadline: Time at which the work must have ended.
+        stopping: Returns whether the worker is stopping; long handlers then raise `HandBack` at a suitable point.
         progress: Writes the PROGRESS state.
-        last_try: Whether an error that can pass would end the task, so that a partial result is worth more.
+        last_try: Whether a transient error would end the task, so that a partial result is better than an error.
     """
 
     task_id: str
@@ -68,7 +67,7 @@ Handler = Callable[[P, TaskContext], R | None]
 
 
 def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Task:
-    """Registers `handler` as the task of `spec`."""
+    """Register `handler` as the task of `spec`."""
     task_class = type(
         f"{spec.name}_task",
         (CitadelTask,),
@@ -86,7 +85,7 @@ def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Tas
 
 
 class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
-    """Runs one handler under the rules that hold for all tasks."""
+    """A Celery task that runs one handler under the rules of all tasks."""
 
     abstract = True
     typing = False
@@ -96,7 +95,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
     handler: Callable[[Any, TaskContext], Any]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Celery's entry: one task, and its span."""
+        """Run one task in its span; Celery calls this."""
         runtime = runtime_of(self.app)
         queue = runtime.identity.queue
         logs.bind(task_id=self.request.id, task=self.name, queue=queue)
@@ -109,7 +108,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             return self._run(args, kwargs, runtime)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
-        """Admission, the handler, and what its end means."""
+        """Admit the task, run the handler, and count its end."""
         self._admit(runtime)
         self._count_wait(runtime)
         started, outcome, dead_lettered = time.monotonic(), "ok", False
@@ -131,7 +130,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             runtime.metrics.observe(names.TASK_SECONDS, seconds, task=self.name)
 
     def after_return(self, *_: Any) -> None:
-        """Celery's hook after the final outcome is stored: an accepted task is done."""
+        """Finish an accepted task; Celery calls this after the final result is stored."""
         if not self._is_accepted:
             return
         try:
@@ -154,12 +153,12 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return self.handler(payload, context)
 
     def _admit(self, runtime: TaskRuntime) -> None:
-        """Drops duplicates and ends tasks that keep killing their workers."""
+        """Drop duplicates, and end tasks that keep killing their workers."""
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
         if not redelivered and not self._is_accepted:
             return
         if redelivered and self._is_accepted and runtime.running.has(self.request.id):
-            # Given back by a lost connection, not by a death. A retry is new, and may overtake the end of its attempt.
+            # A lost connection gave it back, not a death. (A retry is a new message, and it may overtake the end.)
             log.info("duplicate_dropped", reason="busy here")
             raise Ignore
         deliveries, claim = self._deliveries_and_claim(runtime, redelivered=redelivered)
@@ -173,7 +172,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             raise error
 
     def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, ClaimResult]:
-        """Both default to going ahead when the store does not answer: late is better than never."""
+        """Return deliveries and claim; if the store does not answer, both let the task run."""
         try:
             deliveries = count_delivery(runtime.results, self.request.id, redelivered=redelivered)
             if not self._is_accepted:
@@ -185,7 +184,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return deliveries, claim
 
     def _count_wait(self, runtime: TaskRuntime) -> None:
-        """From the sending, or the time it was meant for; a redelivery says nothing of the queue."""
+        """Count the wait since the sending or the ETA; a redelivery says nothing about the queue."""
         request = self.request
         sent_at: Any = request.get(SENT_AT_HEADER)
         if not _is_number(sent_at) or not sent_at > 0 or (request.delivery_info or {}).get("redelivered"):
@@ -200,7 +199,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
 
     def _lane(self) -> Lane:
-        """From the message's priority; the lane of none is the one whose list it was in."""
+        """Return the lane of the message's priority; a message without one comes from the interactive list."""
         priority: Any = (self.request.delivery_info or {}).get("priority")
         if not _is_number(priority):
             return Lane.INTERACTIVE
@@ -211,7 +210,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return somebody_waits or (self.request.retries or 0) >= runtime.settings.worker.retry.max_retries
 
     def _progress(self, task_id: str, meta: Any) -> None:
-        """May be called from any thread, where Celery knows of no current request."""
+        """Write the PROGRESS state; any thread may call it, so the task id is given."""
         try:
             self.update_state(task_id, state="PROGRESS", meta=meta)
         except ERRORS as error:
@@ -222,12 +221,12 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         return bool(self.header(ACCEPTED_HEADER))
 
     def header(self, name: str) -> Any:
-        """A header of the task's message; None where it has none."""
+        """Return a header of the task's message, or None."""
         return (self.request.headers or {}).get(name) or self.request.get(name)
 
 
 def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float, dead_lettered: bool) -> None:
-    """The telemetry's outcome is an error code where a task failed; the fleet's figures keep the two apart."""
+    """Count a task's end; the fleet's statistics have a failure's outcome and code apart."""
     known = _ENDS.get(outcome)
     if known is not None:
         runtime.stats.ended(task, known, seconds=seconds)
@@ -236,7 +235,7 @@ def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float,
 
 
 def _epoch_of(eta: str) -> float:
-    """An ISO 8601 time in seconds since the epoch; 0 for what is none."""
+    """Return an ISO 8601 time in seconds since the epoch; 0 if it is not one."""
     try:
         return datetime.fromisoformat(eta).timestamp()
     except (ValueError, OverflowError):

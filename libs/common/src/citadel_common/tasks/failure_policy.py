@@ -1,4 +1,4 @@
-"""What an error means for its task: retry, hand back, fail, or put aside as a dead letter."""
+"""The failure policy: an error makes its task retry, go back to the queue, fail, or become a dead letter."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from citadel_common.backoff import full_jitter
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
-from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter
+from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH, DeadLetter, failure_of
 from citadel_common.delivery.redelivery import forgive_delivery
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 DEADLINE_HEADER = "citadel_deadline"
 """Message header: seconds since the epoch after which nobody waits for the result."""
 REPUBLISHED_HEADERS = (ACCEPTED_HEADER, "traceparent", "tracestate", "baggage")
-"""Message headers that a dead letter is published with again."""
+"""Message headers with which a dead letter is published again."""
 CANVAS = {
     "link": "callbacks",
     "link_error": "errbacks",
@@ -52,11 +52,11 @@ class HandBack(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """How a task ends.
+    """The end of a task that raised an error.
 
     Attributes:
         outcome: The counter's label.
-        to_raise: What Celery is told.
+        to_raise: The exception that Celery gets.
         dead_lettered: Whether it became a dead letter.
     """
 
@@ -66,14 +66,14 @@ class Failure:
 
 
 class FailurePolicy:
-    """Judges the errors of one task."""
+    """Decides about the errors of one task."""
 
     def __init__(self, task: FailedTask, runtime: TaskRuntime) -> None:
         self._task = task
         self._runtime = runtime
 
     def on(self, error: Exception) -> Failure:
-        """What `error` means."""
+        """Return how the task ends because of `error`."""
         if isinstance(error, HandBack):
             return self._hand_back()
         if isinstance(error, Ignore | Reject | Retry):
@@ -95,14 +95,14 @@ class FailurePolicy:
         return Failure(outcome="handed_back", to_raise=Reject("the worker is stopping", requeue=True))
 
     def _release(self) -> None:
-        """Lets any worker take the task on at once."""
+        """Release the lease, so that any worker can run the task at once."""
         try:
             self._runtime.accepted.release(self._task.request.id)
         except ERRORS as error:
             log.warning("lease_not_released", error=type(error).__name__)
 
     def _unexpected(self, error: Exception) -> Failure:
-        """A defect: trying again would meet it again, and the arguments are wanted for the repair."""
+        """Dead-letter the task: a retry would meet the same defect, and its repair needs the arguments."""
         log.error("task_crashed", exc_info=error)
         known = CitadelError(f"internal error: {type(error).__name__}: {error}")
         self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, known))
@@ -110,7 +110,7 @@ class FailurePolicy:
 
     def _retry(self, error: CitadelError) -> Failure:
         if self._task.header(DEADLINE_HEADER):
-            return Failure(outcome=error.code, to_raise=error)  # somebody waits, and decides
+            return Failure(outcome=error.code, to_raise=error)  # a caller waits, and decides about a retry
         retry, done = self._runtime.settings.worker.retry, self._task.request.retries or 0
         if done >= retry.max_retries:
             self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, error))
@@ -131,15 +131,16 @@ class FailurePolicy:
 
 
 def history_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
-    """The attempts so far, this one last; only the newest are kept."""
+    """Return the attempts so far, this one last; only the newest are kept."""
     told = task.header(HISTORY_HEADER)
     earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
     attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
+    attempt |= error.data.model_dump(include={"field", "index", "retryable", "retry_after"})
     return [*earlier, attempt][-HISTORY_LENGTH:]
 
 
 def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, *, deliveries: int = 1) -> DeadLetter:
-    """The running task as a dead letter."""
+    """Return the running task as a dead letter."""
     return DeadLetter(
         id=task.request.id,
         queue=runtime.identity.queue,
@@ -150,14 +151,13 @@ def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, 
         headers={name: value for name in REPUBLISHED_HEADERS if (value := task.header(name)) is not None}
         | messages.attempt(),
         options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
-        code=error.code,
-        error=error.message,
+        **failure_of(error),
         history=history_of(task, runtime, error),
         deliveries=deliveries,
     )
 
 
 def _priority_of(task: FailedTask) -> int | None:
-    """The message's priority, if it is one; a foreign message may say anything."""
+    """Return the message's priority if it is valid; a foreign message may hold anything."""
     priority: Any = (task.request.delivery_info or {}).get("priority")
     return priority if isinstance(priority, int) and 0 <= priority <= 9 else None

@@ -1,11 +1,10 @@
-"""The result backend of workers: it stores results and awaits none.
+"""The result backend of workers: it stores results and waits for none.
 
 Celery subscribes a producer to the result of each task it sends. A worker that publishes a retry or a lost task
 again never reads that result, and its subscriptions would pile up.
 
-A result takes one command. Celery sends its bytes twice, to store and to publish them, in several pieces; and it looks
-before each success whether one is stored already, so that nothing late replaces it. Another success of the same task
-may.
+Storing a result takes one command. Celery sends its bytes twice, to store and to publish them, and reads the stored
+result before each success, so that a late failure replaces no success. The script here does the same at once.
 """
 
 from functools import cached_property
@@ -13,6 +12,8 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
+
+from citadel_common.errors import CitadelError
 
 _STORE = """
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
@@ -24,7 +25,7 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     """Results in Redis."""
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nobody here waits for the result."""
+        """Do nothing: a worker does not wait for the results of tasks that it sends."""
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
@@ -34,6 +35,13 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
+        """Return Celery's own form of an exception, and its data beside it, which other clients ignore."""
+        stored = super().prepare_exception(exc, serializer)
+        if isinstance(exc, CitadelError) and isinstance(stored, dict):
+            stored["error"] = exc.data.model_dump()
+        return stored
 
     def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
         seconds = self.expires if expires is None else expires

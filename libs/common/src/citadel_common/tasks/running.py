@@ -1,4 +1,4 @@
-"""What this worker runs now, and how much it has done."""
+"""The tasks that this worker runs, and counts of those that it has run."""
 
 import threading
 import time
@@ -25,30 +25,30 @@ class RunningTasks:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, task_id: str, name: str, *, hard_limit: float, accepted: bool) -> None:
-        """Notes a task's start; `hard_limit` in seconds."""
+        """Note a task's start; `hard_limit` is in seconds."""
         with self._lock:
             self._tasks[task_id] = RunningTask(
                 task_id=task_id, name=name, must_end_at=time.monotonic() + hard_limit, accepted=accepted
             )
 
     def end(self, task_id: str, *, ok: bool) -> None:
-        """Notes a task's end."""
+        """Note a task's end."""
         with self._lock:
             self._tasks.pop(task_id, None)
             self.processed += 1
             self.failed += not ok
 
     def has(self, task_id: str) -> bool:
-        """Whether that task runs here now."""
+        """Return whether that task runs here now."""
         with self._lock:
             return task_id in self._tasks
 
     def tasks(self) -> list[RunningTask]:
-        """The running tasks."""
+        """Return the running tasks."""
         with self._lock:
             return list(self._tasks.values())
 
     def stuck(self) -> list[RunningTask]:
-        """Tasks past their hard limit; a thread cannot be ended from outside, so the process must be."""
+        """Return tasks past their hard limit; their threads cannot be ended from outside, so the process must be."""
         now = time.monotonic()
         return [task for task in self.tasks() if task.must_end_at < now]

@@ -1,4 +1,4 @@
-"""What every task of a process stands on: its stores, counters, and whether the worker is stopping."""
+"""The parts that every task of a process uses: stores, counters, and whether the worker is stopping."""
 
 import base64
 import threading
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
-from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, failure_of
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 RAW_LIMIT = 4096
-"""Bytes shown of a message that cannot be decoded."""
+"""Most bytes shown of a message that cannot be decoded."""
 RAW_KEPT = 64 * 1024
-"""Bytes kept of it."""
+"""Most bytes kept of it."""
 
 
 @dataclass(kw_only=True)
 class TaskRuntime:
-    """The parts that the task base, the consumer and the pulse of one worker share."""
+    """The parts that the task base, the consumer and the heartbeat loop of a worker share."""
 
     app: "Celery"
     settings: CommonSettings
@@ -55,7 +55,7 @@ class TaskRuntime:
         identity: WorkerIdentity,
         metrics: Metrics = NULL_METRICS,
     ) -> "TaskRuntime":
-        """Builds the parts and attaches them to the app."""
+        """Build the parts and attach them to the app."""
         results = connect(settings.results, settings.stores)
         runtime = cls(
             app=app,
@@ -70,10 +70,10 @@ class TaskRuntime:
         return runtime
 
     def dead_letter(self, dead_letter: DeadLetter) -> None:
-        """Keeps a dead letter; a store that is down loses the letter, never the worker."""
+        """Store a dead letter; if the store is down, the dead letter is lost and the worker goes on."""
         self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
         self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
-        # its message may quote what it failed on: whoever may read the letter finds it there
+        # the message may quote what it failed on: whoever may read the dead letter finds it there
         log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
         try:
             self.dead_letters.add(dead_letter)
@@ -81,7 +81,7 @@ class TaskRuntime:
             log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
 
     def dead_letter_message(self, message: Any, error: CitadelError) -> None:
-        """Keeps a message that cannot become a task, and fails the task if the message names one."""
+        """Dead-letter a message that cannot become a task, and fail the task if the message names one."""
         headers = message.headers if isinstance(message.headers, dict) else {}
         name = headers.get("task")
         task_id = headers["id"] if is_task_id(headers.get("id")) else None
@@ -90,8 +90,7 @@ class TaskRuntime:
                 id=task_id or str(uuid.uuid4()),
                 queue=self.identity.queue,
                 task=name if isinstance(name, str) else None,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(_bytes_of(message.body)),
             )
         )
@@ -99,15 +98,14 @@ class TaskRuntime:
             self._fail(task_id, error)
 
     def dead_letter_raw(self, queue: str, entry: bytes, problem: str) -> None:
-        """Keeps a list entry that is no message at all, and fails the task if it names one."""
+        """Dead-letter a list entry that is not a message, and fail the task if it names one."""
         error = UndecodableMessage(f"an entry of the queue is no message: {problem}")
         task_id = task_id_of(entry)
         self.dead_letter(
             DeadLetter(
                 id=task_id or str(uuid.uuid4()),
                 queue=queue,
-                code=error.code,
-                error=error.message,
+                **failure_of(error),
                 **_raw(entry),
             )
         )
@@ -122,7 +120,7 @@ class TaskRuntime:
 
 
 def _raw(content: bytes) -> dict[str, Any]:
-    """The fields of a letter that keep what could not be decoded."""
+    """Return the fields of a dead letter that hold what could not be decoded."""
     return {
         "raw": content[:RAW_LIMIT].decode("utf-8", "backslashreplace"),
         "raw_base64": base64.b64encode(content[:RAW_KEPT]).decode(),
@@ -135,6 +133,6 @@ def _bytes_of(body: Any) -> bytes:
 
 
 def runtime_of(app: "Celery") -> TaskRuntime:
-    """The runtime attached to an app."""
+    """Return the runtime attached to an app."""
     runtime: TaskRuntime = app.citadel
     return runtime

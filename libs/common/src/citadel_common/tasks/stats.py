@@ -1,7 +1,7 @@
-"""What a worker's tasks came to, added up for the whole fleet in the broker's Redis.
+"""Statistics of tasks, added up for the whole fleet in the broker's Redis.
 
-A worker counts in memory and hands over what has gathered at each heartbeat, so counting costs a task no store
-call, and what was handed over survives the worker. One killed loses the counts since its last heartbeat.
+A worker counts in memory and adds its counts to the fleet's at each heartbeat. So counting costs a task no call to a
+store, and a killed worker loses only the counts since its last heartbeat.
 """
 
 import threading
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STATS = "citadel:figures"
 """Hash of `subject kind label` → number; the subject is a task or, for dead letters, a queue."""
 FLUSHED_PREFIX = "citadel:figures:flushed:"
-"""Beside it, per worker: the number of its last hand-over, so that none counts twice."""
+"""Prefix of a key per worker: the number of its last flush, so that no flush counts twice."""
 FLUSHED_TTL = 24 * 3600
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, float("inf"))
 """Upper bounds, in seconds, of the histograms' buckets."""
@@ -43,18 +43,18 @@ redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 for i = 3, #ARGV, 2 do redis.pcall('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1
 """
-"""Adds a hand-over, unless it is the one added last: its answer may have been lost on the way."""
+"""Adds a flush, unless it is the one added last: its answer may have been lost."""
 
 
 class TaskStats:
-    """The counts of one process since they were last taken; thread-safe."""
+    """The counts of one process since the last `take`; thread-safe."""
 
     def __init__(self) -> None:
         self._counts: dict[Field, float] = {}
         self._lock = threading.Lock()
 
     def ended(self, task: str, outcome: str, *, seconds: float, code: str | None = None) -> None:
-        """Counts a task's end after `seconds`; `code` is the error's where it failed."""
+        """Count a task's end after `seconds`; `code` is the error's if it failed."""
         bucket = _LABELS[bisect_left(BUCKETS, seconds)]
         with self._lock:
             self._add((task, ENDED, outcome), 1)
@@ -64,19 +64,19 @@ class TaskStats:
                 self._add((task, FAILURES, code), 1)
 
     def waited(self, task: str, seconds: float) -> None:
-        """Counts a start, after that time in the queue."""
+        """Count a start, after that many seconds in the queue."""
         bucket = _LABELS[bisect_left(BUCKETS, seconds)]
         with self._lock:
             self._add((task, WAIT, bucket), 1)
             self._add((task, WAIT, SUM), seconds)
 
     def dead_lettered(self, queue: str, code: str) -> None:
-        """Counts a dead letter."""
+        """Count a dead letter."""
         with self._lock:
             self._add((queue, DEAD_LETTERS, code), 1)
 
     def take(self) -> dict[Field, float]:
-        """What was counted since the last call."""
+        """Return the counts since the last call."""
         with self._lock:
             taken, self._counts = self._counts, {}
         return taken
@@ -86,12 +86,12 @@ class TaskStats:
 
 
 class StatsPublisher:
-    """Hands a process's figures over to the fleet's.
+    """Adds a process's counts to the fleet's.
 
     Args:
         client: Client of the broker's Redis.
-        stats: Where the process counts.
-        worker_id: Names the process, uniquely over all time.
+        stats: The process's counts.
+        worker_id: Id of the process, unique over all time.
     """
 
     def __init__(self, client: "Redis", stats: TaskStats, worker_id: str) -> None:
@@ -103,7 +103,7 @@ class StatsPublisher:
         self._pending: dict[Field, float] = {}
 
     def flush(self) -> None:
-        """Adds what has gathered; what failed to be added is tried again first, and never counts twice.
+        """Add the counts; those that failed to be added are tried again first, and never count twice.
 
         Raises:
             redis.RedisError: The broker does not answer; nothing is lost.
@@ -123,7 +123,7 @@ class StatsPublisher:
 
 
 def parse_stats(stored: Mapping[bytes, bytes]) -> Iterator[tuple[Field, float]]:
-    """The fields and numbers of the fleet's hash; what is none of them is passed over."""
+    """Yield the fields and numbers of the fleet's hash; anything else in it is skipped."""
     for name, number in stored.items():
         parts = name.decode(errors="replace").rsplit(" ", 2)
         try:

@@ -1,4 +1,4 @@
-"""Metrics: what code may count (`seam`, `names`), the spans it makes (`spans`, `tracing`), and where both go."""
+"""Telemetry: metrics (`metrics`, `names`), spans (`spans`, `tracing`), and the export of both (`pipeline`)."""
 
 from citadel_common.telemetry.metrics import NULL_METRICS, Metrics, NullMetrics
 

@@ -1,4 +1,4 @@
-"""The figures of the process's own control group, read from the kernel at each scrape."""
+"""Metrics of the process's own cgroup, read from the kernel at each scrape."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,29 +19,29 @@ _MICROSECONDS = 1e6
 
 
 class CgroupCollector(Collector):
-    """Tells what the kernel tells; what it does not tell is left out, and all of it where there is no group.
+    """Collects limits and usage of the process's cgroup; leaves out what the kernel does not report.
 
     Args:
-        root: Where `/proc` and the mounts are found.
+        root: Directory that holds `/proc` and the mounts.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
     def collect(self) -> Iterator[Family]:
-        """The figures of this moment."""
+        """Yield the metrics of this moment."""
         group = cgroup.read(self._root)
         samples = list(_samples(group)) if group else []
         return (family for family in _families(samples) if family.samples)
 
     def describe(self) -> Iterable[Family]:
-        """The metrics there may be, without reading anything."""
+        """Yield the metrics that there may be, without reading anything."""
         return _families([])
 
 
 def _samples(group: Cgroup) -> Iterator[Sample]:
     throttling = group.throttling or {}
-    told = (
+    reported = (
         (names.CGROUP_CPU_LIMIT, group.cpu_limit or _UNLIMITED),
         (names.CGROUP_CPU_SECONDS, group.cpu_seconds),
         (names.CGROUP_CPU_PERIODS, throttling.get("periods")),
@@ -49,7 +49,7 @@ def _samples(group: Cgroup) -> Iterator[Sample]:
         (names.CGROUP_MEMORY, group.memory_current),
         (names.CGROUP_MEMORY_LIMIT, group.memory_limit or _UNLIMITED),
     )
-    yield from ((metric, (), value) for metric, value in told if value is not None)
+    yield from ((metric, (), value) for metric, value in reported if value is not None)
     for resource, stalls in group.pressure.items():
         if "total" in stalls.get("some", {}):
             yield names.CGROUP_PRESSURE, (resource,), stalls["some"]["total"] / _MICROSECONDS

@@ -1,4 +1,4 @@
-"""The spans of a message: PRODUCER where it is sent, CONSUMER where it is worked on, the one below the other."""
+"""Spans of a message: PRODUCER where it is sent and, below it, CONSUMER where it is processed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from citadel_common.telemetry import spans, tracing
 from citadel_common.telemetry.tracing import Attributes, Carrier
 
 CELERY = "celery"
-"""`messaging.system` of tasks: what a client speaks is Celery's protocol, whichever broker carries it."""
+"""`messaging.system` of tasks: clients speak Celery's protocol, whichever broker carries it."""
 ATTEMPT_HEADER = "citadel_attempt"
-"""Message header: `traceparent` of the attempt before, where a task is tried again."""
+"""Message header: `traceparent` of the previous attempt, if a task is tried again."""
 REDIS = "redis"
-"""`messaging.system` of lists that are no queue of Celery's."""
+"""`messaging.system` of lists that are not Celery queues."""
 
 
 @contextmanager
 def sending(
     destination: str, *, system: str = CELERY, message_id: str | None = None, task: str | None = None
 ) -> Iterator[Carrier]:
-    """Around the publishing of a message, which is to carry what this gives; a failing one leaves nothing behind."""
+    """Open the span of a publish; yield the headers that the message is to carry."""
     if not tracing.is_on():
         yield {}
         return
@@ -41,16 +41,16 @@ def processing(
     before: Any = None,
     passes: tuple[type[BaseException], ...] = (),
 ) -> Iterator[Span]:
-    """Around the work on a message.
+    """Open the span of processing a message.
 
     Args:
-        destination: Where it was sent.
-        carrier: What it carries; one without a trace context begins a trace.
-        system: Whose message it is.
-        message_id: Its id.
+        destination: The queue.
+        carrier: Carrier in the message; without a trace context a new trace begins.
+        system: `messaging.system`.
+        message_id: The message's id.
         task: The task's name.
-        before: What its `ATTEMPT_HEADER` says, to which the span is linked.
-        passes: Exceptions that are no failures.
+        before: Value of its `ATTEMPT_HEADER`, to which the span is linked.
+        passes: Exceptions that are not failures.
     """
     about = _about(destination, "process", system, message_id, task) if tracing.is_on() else None
     parent = tracing.context_of(carrier) if about is not None else None
@@ -60,7 +60,7 @@ def processing(
 
 
 def attempt() -> dict[str, str]:
-    """The header by which the next attempt of the task that runs now is linked to this one; none outside a span."""
+    """Return the header that links the next attempt of the running task to this one; empty outside a span."""
     written = tracing.carrier()
     return {ATTEMPT_HEADER: written["traceparent"]} if written else {}
 

@@ -1,4 +1,4 @@
-"""What the code says to metrics; spans go through `citadel_common.telemetry.tracing`, which is off by itself."""
+"""The interface through which code counts. Spans go through `citadel_common.telemetry.tracing`."""
 
 from typing import Protocol
 
@@ -9,32 +9,32 @@ class Metrics(Protocol):
     """Counters, gauges and histograms, declared in `names`. No method blocks or raises."""
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
-        """Adds to a counter."""
+        """Add to a counter."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Adds an observation (seconds, or a count) to a histogram."""
+        """Add an observation (seconds, or a count) to a histogram."""
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
-        """Says what a gauge of this process stands at."""
+        """Set the value of this process's gauge."""
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """What Prometheus reads, in the form that it accepts, and its content type."""
+        """Return the page for Prometheus in the form that it accepts, and its content type."""
 
 
 class NullMetrics:
-    """Metrics that is off."""
+    """Metrics that are switched off."""
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def render(self, accept: str) -> tuple[bytes, str]:  # noqa: ARG002
-        """Nothing."""
+        """Return an empty page."""
         return b"", "text/plain; charset=utf-8"
 
 

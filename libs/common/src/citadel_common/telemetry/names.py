@@ -1,12 +1,12 @@
-"""Every metric, declared once: its name, kind, help, unit and labels; labels are bounded sets, never ids or texts."""
+"""Declarations of all metrics: name, kind, help, unit and labels. Labels are bounded sets, never ids or texts."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Bounds of durations."""
+"""Bucket bounds of durations."""
 COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
-"""Bounds of sizes."""
+"""Bucket bounds of sizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,10 +14,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: As Prometheus shows it; a counter's ends with `_total`.
+        name: Name in Prometheus; a counter's ends with `_total`.
         kind: counter, gauge or histogram.
         help: What is counted, and the values of each label.
-        unit: Of the values.
+        unit: Unit of the values.
         labels: Names of the labels.
         buckets: Upper bounds of a histogram's buckets.
         is_read: Whether it is read from the kernel at each scrape, and never counted or set.
@@ -154,4 +154,4 @@ CGROUP_PRESSURE = _of_cgroup(
 )
 
 METRICS: tuple[Metric, ...] = tuple(found for found in list(globals().values()) if isinstance(found, Metric))
-"""All of them."""
+"""All metrics."""

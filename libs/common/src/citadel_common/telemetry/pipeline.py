@@ -1,7 +1,7 @@
-"""From spans to an OTLP receiver, and from metrics to a port; set up by the standard `OTEL_*` variables.
+"""Export of spans to an OTLP receiver and of metrics on a port; the standard `OTEL_*` variables set it up.
 
-A receiver that is dead, hangs or refuses costs spans, never time: spans wait in a queue of fixed length, from which
-one thread sends them, and those that find it full are dropped.
+A receiver that is dead, hangs or refuses costs spans, never time: one thread sends spans from a queue of fixed length,
+and spans that find the queue full are dropped.
 """
 
 import importlib
@@ -27,11 +27,11 @@ from citadel_common.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 FLUSH = 3.0
-"""Seconds that what is left may take to be sent at the end of the process."""
+"""Seconds that sending the remaining spans may take at the end of the process."""
 SLOW = 2.0
 """Seconds of one export after which the receiver counts as failing."""
 QUEUE, BATCH, DELAY = 8192, 512, 1000
-"""Spans that wait at most, spans per request, and milliseconds between requests, where `OTEL_BSP_*` says nothing."""
+"""Most spans that wait, spans per request, and milliseconds between requests; `OTEL_BSP_*` overrides them."""
 EXPORTERS = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
@@ -40,7 +40,7 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 class CountedExporter(SpanExporter):
-    """An exporter that counts, and whose failures stay with it.
+    """A span exporter that counts, and that never raises.
 
     Attributes:
         taken: Spans taken from the queue so far.
@@ -56,11 +56,11 @@ class CountedExporter(SpanExporter):
 
     @property
     def is_failing(self) -> bool:
-        """Whether the receiver refuses, or keeps us waiting."""
+        """Return whether the receiver refuses, or answers slowly."""
         return not self.is_well or time.monotonic() - self._since > SLOW
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Sends spans."""
+        """Send spans."""
         self._since = time.monotonic()
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
@@ -75,18 +75,18 @@ class CountedExporter(SpanExporter):
         return result
 
     def _tell(self, is_exported: bool) -> None:
-        """One line when the receiver begins to fail, and one when it is well again."""
+        """Log one line when the receiver begins to fail, and one when it is well again."""
         if is_exported != self.is_well:
             self.is_well = is_exported
             log.warning("receiver_of_spans_is_back" if is_exported else "spans_not_exported")
 
     def shutdown(self) -> None:
-        """Ends it, even in the middle of an attempt."""
+        """Close the exporter, even in the middle of an attempt."""
         self._exporter.shutdown()
 
 
 class DroppingProcessor(BatchSpanProcessor):
-    """A batch processor that drops, and counts, what finds its queue full."""
+    """A batch processor that drops and counts the spans that find its queue full."""
 
     def __init__(self, exporter: CountedExporter, metrics: Metrics) -> None:
         self._most = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)
@@ -99,7 +99,7 @@ class DroppingProcessor(BatchSpanProcessor):
         super().__init__(exporter, self._most, delay, batch)
 
     def is_clogged(self) -> bool:
-        """Whether spans are not worth making: a batch waits already for a receiver that fails, or the queue is full."""
+        """Return whether a new span would be lost: the receiver fails while a batch waits, or the queue is full."""
         waiting = self._given - self._counted.taken
         is_clogged = waiting >= (self._batch if self._counted.is_failing else self._most)
         if is_clogged:
@@ -107,7 +107,7 @@ class DroppingProcessor(BatchSpanProcessor):
         return is_clogged
 
     def on_end(self, span: ReadableSpan) -> None:
-        """The SDK's hook."""
+        """Queue a span that has ended, or drop and count it."""
         if not (span.context and span.context.trace_flags.sampled):
             return
         with self._lock:
@@ -120,13 +120,13 @@ class DroppingProcessor(BatchSpanProcessor):
 
 
 @contextmanager
-def metrics_of(settings: TelemetrySettings, *, service: str, serves_metrics: bool = False) -> Iterator[Metrics]:
-    """Metrics and traces of a process, until the end of the block.
+def process_telemetry(settings: TelemetrySettings, *, service: str, serves_metrics: bool = False) -> Iterator[Metrics]:
+    """Serve metrics and export traces of a process until the end of the block.
 
     Args:
-        settings: Where metrics are served.
-        service: `service.name` is `citadel-` and this, unless `OTEL_SERVICE_NAME` says another.
-        serves_metrics: Whether the process shows its metrics itself, and needs no port of its own for them.
+        settings: The address that serves metrics.
+        service: `service.name` is `citadel-` and this, unless `OTEL_SERVICE_NAME` names another.
+        serves_metrics: Whether the process has a route for its metrics, and needs no port for them.
     """
     metrics = NULL_METRICS if not (serves_metrics or settings.metrics_port) else _counting()
     server = None if serves_metrics or not settings.metrics_port else _serve(settings, metrics)
@@ -142,7 +142,7 @@ def metrics_of(settings: TelemetrySettings, *, service: str, serves_metrics: boo
 
 
 def start_tracing(service: str, metrics: Metrics = NULL_METRICS) -> TracerProvider | None:
-    """Begins to export spans, if the environment names a receiver."""
+    """Begin to export spans, if the environment names a receiver."""
     exporter = _exporter()
     if exporter is None:
         return None
@@ -156,7 +156,7 @@ def start_tracing(service: str, metrics: Metrics = NULL_METRICS) -> TracerProvid
 
 
 def stop_tracing(provider: TracerProvider) -> None:
-    """Sends what is left, within `FLUSH` seconds."""
+    """Send what is left, within `FLUSH` seconds."""
     tracing.install(None)
     end = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
     end.start()
@@ -178,12 +178,12 @@ def _exporter() -> SpanExporter | None:
 
 
 def _either(name: str) -> str:
-    """The variable for traces, or that for all signals."""
+    """Return the variable for traces, or else that for all signals."""
     return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
 
 
 def _resource(service: str) -> Resource:
-    """What the environment says goes over what the process knows by itself."""
+    """Return the resource of the process; the environment overrides what the process knows."""
     known: dict[str, Any] = {
         "service.name": f"citadel-{service}",
         "service.namespace": "citadel",
@@ -204,14 +204,14 @@ def _number(variable: str, default: int) -> int:
 
 
 def _counting() -> Metrics:
-    """Imported late: where processes share their figures, the directory for them must be named before."""
+    """Return Prometheus metrics. The import is late: the shared directory must be named before it."""
     from citadel_common.telemetry.prometheus import PrometheusMetrics
 
     return PrometheusMetrics()
 
 
 def _serve(settings: TelemetrySettings, metrics: Any) -> Any:
-    """The server of the process's own port; a port that cannot be had costs the metrics, not the process."""
+    """Serve metrics on the process's own port; a port in use costs the metrics, not the process."""
     from prometheus_client import start_http_server
 
     try:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: those that `names` declares, in a registry of this process."""
+"""Metrics for Prometheus: those of `names`, in a registry of this process."""
 
 import os
 import threading
@@ -15,14 +15,14 @@ from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_common.telemetry.names import METRICS, Metric
 
 MOST_SERIES = 200
-"""Sets of label values per metric; what comes after has `other` for all of them."""
+"""Most sets of label values per metric; further ones become `other`."""
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable that names the directory in which processes of one service share their figures."""
+"""Variable that names the directory in which the processes of one service share their metrics."""
 OTHER = "other"
 
 
 class PrometheusMetrics:
-    """Counts and observes; thread-safe. Observations within a sampled span carry its trace id as their exemplar."""
+    """Counts and observes; thread-safe. Observations within a sampled span carry its trace id as exemplar."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -34,22 +34,22 @@ class PrometheusMetrics:
         self._registry.register(self._cgroup)
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
-        """Adds to a counter."""
+        """Add to a counter."""
         if amount:
             self._series_of(metric, labels).inc(amount, _exemplar())
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Adds an observation to a histogram."""
+        """Add an observation to a histogram."""
         self._series_of(metric, labels).observe(value, _exemplar())
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
-        """Says what a gauge of this process stands at; processes that share their figures are added up."""
+        """Set this process's gauge; gauges of processes that share their metrics are added up."""
         self._series_of(metric, labels).set(value)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """What Prometheus reads; of all processes that share their figures, where they do.
+        """Return the page for Prometheus, of all processes that share their metrics.
 
-        They share a control group too, which is told once.
+        Their cgroup is shared too and appears once.
         """
         encode: Callable[[Any], bytes]
         encode, kind = choose_encoder(accept)
@@ -62,7 +62,7 @@ class PrometheusMetrics:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """What a server of metrics reads."""
+        """Return the registry that a metrics server reads."""
         return self._registry
 
     def _series_of(self, metric: Metric, labels: dict[str, str]) -> Any:
@@ -82,13 +82,13 @@ class PrometheusMetrics:
 
 
 class _SharedMetrics(MultiProcessCollector):
-    """Those of all processes. One that starts makes its files before it writes to them: empty ones are passed over."""
+    """Metrics of all processes; the files of a process that is just starting are empty and skipped."""
 
     def __init__(self) -> None:
         super().__init__(None)  # type: ignore[no-untyped-call]
 
     def collect(self) -> Any:
-        """The figures, added up."""
+        """Yield the metrics, added up."""
         files = [str(file) for file in Path(self._path).glob("*.db") if _holds_something(file)]
         return self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
 
@@ -96,7 +96,7 @@ class _SharedMetrics(MultiProcessCollector):
 def _holds_something(file: Path) -> bool:
     try:
         return file.stat().st_size > 0
-    except FileNotFoundError:  # of a process that has just ended
+    except FileNotFoundError:  # a process has ended meanwhile
         return False
 
 
@@ -109,7 +109,7 @@ def _collector(metric: Metric, registry: CollectorRegistry) -> Any:
 
 
 def forget_process(pid: int) -> None:
-    """Takes the gauges of a process that has ended out of the figures that it shared; its counts stay."""
+    """Remove the gauges of a process that has ended from the shared metrics; its counts stay."""
     if SHARED in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 

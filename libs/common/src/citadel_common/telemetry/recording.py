@@ -1,7 +1,7 @@
-"""Spans for the SDK's processors and exporters, at a quarter of the cost of its own.
+"""Spans for the SDK's processors and exporters, at a quarter of the cost of the SDK's own.
 
-The SDK's span guards against whatever a stranger may put into it: it checks, copies and locks each attribute, and
-asks the sampler about every child. Here all spans come from `tracing`, with attributes of OTLP's own types.
+The SDK's spans check, copy and lock each attribute, and ask the sampler about every child. All spans here come from
+`tracing`, with attributes of OTLP's types, so none of that is needed.
 """
 
 import time
@@ -26,12 +26,12 @@ _UNSET = Status(StatusCode.UNSET)
 
 
 class Recorder:
-    """Begins spans, and gives those that have ended to `on_end`.
+    """Begins spans, and passes ended ones to `on_end`.
 
     Args:
-        resource: What the process is.
-        sampler: Asked about roots; about children too, unless it follows their parents.
-        on_end: A processor's.
+        resource: The resource of the process.
+        sampler: Decides about roots; about children too, unless it follows their parents.
+        on_end: The hook of a span processor.
     """
 
     def __init__(self, *, resource: Resource, sampler: Sampler, on_end: Callable[[ReadableSpan], None]) -> None:
@@ -55,16 +55,16 @@ class Recorder:
         at: int | None = None,
         span_id: int | None = None,
     ) -> Span:
-        """A span; one that records nothing where the sampler says so.
+        """Begin a span; it records nothing if the sampler says so.
 
         Args:
             name: Its name.
             parent: Context with its parent's span; the current context by default.
-            kind: By OpenTelemetry.
-            attributes: Those known at the beginning; the span keeps the dictionary.
-            links: Other spans that have to do with it; what is above the SDK's limit is left out.
-            at: When it began, in nanoseconds since the epoch; now by default.
-            span_id: Its id, where that is fixed; a random one by default.
+            kind: OpenTelemetry's kind.
+            attributes: First attributes; the span keeps the dictionary.
+            links: Linked spans; those above the SDK's limit are left out.
+            at: Start, in nanoseconds since the epoch; now by default.
+            span_id: The span's id; a random one by default.
         """
         above = trace.get_current_span(parent).get_span_context()
         context = self._context(above, parent, name, kind, attributes, span_id or self._ids.generate_span_id())
@@ -102,48 +102,48 @@ class Recorder:
 
 
 class RecordedSpan(ReadableSpan, Span):  # type: ignore[misc]  # their get_span_context differ in None only
-    """A span that will be exported; what is said to it after its end is lost."""
+    """A span that will be exported; changes after its end are lost."""
 
     def begin(self, recorder: Recorder, attributes: dict[str, AttributeValue]) -> None:
-        """Names the one that is told of its end, and its first attributes."""
+        """Set the recorder that is called at the span's end, and the first attributes."""
         self._recorder = recorder
         self._attributes: dict[str, Any] = attributes
         if recorder.longest_text is not None:
             self.set_attributes(dict(attributes))
 
     def end(self, end_time: int | None = None) -> None:
-        """Ends it, now or at a time in nanoseconds since the epoch."""
+        """End the span, now or at a time in nanoseconds since the epoch."""
         if self._end_time is None:
             self._end_time = time.time_ns() if end_time is None else end_time
             self._recorder.on_end(self)
 
     def is_recording(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether the span has not ended."""
         return self._end_time is None
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
-        """Sets one; texts are cut to the length that `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT` names."""
+        """Set an attribute; texts are cut to `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`."""
         if self._end_time is None:
             longest = self._recorder.longest_text
             self._attributes[key] = value[:longest] if isinstance(value, str) else value
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
-        """Sets each."""
+        """Set several attributes."""
         for key, value in attributes.items():
             self.set_attribute(key, value)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Sets whether it failed."""
+        """Set the status."""
         if self._end_time is None:
             self._status = status if isinstance(status, Status) else Status(status, description)
 
     def update_name(self, name: str) -> None:
-        """Renames it."""
+        """Set the name."""
         if self._end_time is None:
             self._name = name
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, AnyValue] | None = None) -> None:
-        """Links it with another one, within the SDK's limit."""
+        """Add a link to another span, within the SDK's limit."""
         most = self._recorder.most_links
         if self._end_time is None and (most is None or len(self._links) < most):
             self._links = (*self._links, Link(context, attributes))
@@ -151,7 +151,7 @@ class RecordedSpan(ReadableSpan, Span):  # type: ignore[misc]  # their get_span_
     def add_event(
         self, name: str, attributes: Mapping[str, AnyValue] | None = None, timestamp: int | None = None
     ) -> None:
-        """Adds an event."""
+        """Add an event."""
         if self._end_time is None:
             self._events = (*self._events, Event(name, attributes, timestamp))
 
@@ -162,5 +162,5 @@ class RecordedSpan(ReadableSpan, Span):  # type: ignore[misc]  # their get_span_
         timestamp: int | None = None,  # noqa: ARG002
         escaped: bool = False,  # noqa: ARG002
     ) -> None:
-        """Notes the kind of an exception: its message and its frames may quote a text."""
+        """Record the class of an exception; its message and its frames may quote a text."""
         self.set_attributes({ERROR_TYPE: type(exception).__name__} | dict(attributes or {}))

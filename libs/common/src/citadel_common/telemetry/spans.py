@@ -1,4 +1,4 @@
-"""Every span, declared once: its name, kind and attributes, by OpenTelemetry's semantic conventions.
+"""Declarations of all spans: name, kind and attributes, by OpenTelemetry's semantic conventions.
 
 No attribute holds a text, a vector, a key of the cache, an SQL parameter or a secret. `citadel.*` names are ours;
 all others are the conventions' own.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanKind
 
 ERROR_TYPE = "error.type"
-"""On every span that failed: an error code of `citadel_common.errors`, or the name of an exception's class."""
+"""Attribute of every failed span: an error code of `citadel_common.errors`, or the name of an exception's class."""
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 
@@ -61,9 +61,9 @@ class SpanSpec:
     """One kind of span.
 
     Attributes:
-        name: Its name, or the first word of it where the name ends with a target.
-        target: What the second word is; empty for none.
-        kind: By OpenTelemetry.
+        name: Its name, or the first word of a name that ends with a target.
+        target: Meaning of the second word; empty if there is none.
+        kind: OpenTelemetry's kind.
         help: What it covers.
         attributes: Names of the attributes it may have, `error.type` aside.
         nested: Whether it appears only below another span: calls to stores, which background work makes all the time.
@@ -164,4 +164,4 @@ CACHE = SpanSpec(
 )
 
 SPANS: tuple[SpanSpec, ...] = tuple(found for found in list(globals().values()) if isinstance(found, SpanSpec))
-"""All of them."""
+"""All spans."""

@@ -1,7 +1,7 @@
-"""Spans of this process: nothing, at next to no cost, until `install` is called with a recorder.
+"""Spans of this process. Tracing is off, and costs next to nothing, until `install` gets a recorder.
 
-Where a span's context is written down (a message's headers, a run's row), it is a *carrier*: `traceparent` and, where
-there is one, `tracestate`, as W3C Trace Context has them.
+A span's context that is stored (in a message's headers, in a run's row) is a *carrier*: `traceparent` and, if there is
+one, `tracestate`, as W3C Trace Context defines them.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from citadel_common.errors import CitadelError
 from citadel_common.telemetry.spans import ERROR_TYPE, SpanSpec
 
 Attributes = Mapping[str, AttributeValue | None]
-"""Of a span; those that are None are left out."""
+"""Attributes of a span; those that are None are left out."""
 Carrier = dict[str, str]
 FIELDS = ("traceparent", "tracestate")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -30,7 +30,7 @@ _FAILED = Status(StatusCode.ERROR)
 
 
 class Recorder(Protocol):
-    """What begins spans; `citadel_common.telemetry.recording` has the one that works with the SDK."""
+    """Begins spans; `citadel_common.telemetry.recording` has the implementation for the SDK."""
 
     def begin(
         self,
@@ -43,17 +43,17 @@ class Recorder(Protocol):
         at: int | None = None,
         span_id: int | None = None,
     ) -> Span:
-        """A span that has begun."""
+        """Begin a span."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracing:
-    """What spans are made with.
+    """The configuration of tracing.
 
     Attributes:
-        recorder: Begins them.
+        recorder: Begins spans.
         content: Whether spans of LLM calls carry questions and answers.
-        is_clogged: Whether a span that is made now would be lost, so that making it can be spared.
+        is_clogged: Returns whether a new span would be lost, so that it need not be made.
     """
 
     recorder: Recorder
@@ -66,17 +66,17 @@ class _Process:
 
 
 def install(tracing: Tracing | None) -> None:
-    """Turns tracing on, or with None off."""
+    """Turn tracing on; with None, turn it off."""
     _Process.installed = tracing
 
 
 def is_on() -> bool:
-    """Whether this process makes spans."""
+    """Return whether this process makes spans."""
     return _Process.installed is not None
 
 
 def captures_content() -> bool:
-    """Whether spans may carry questions to LLMs and their answers."""
+    """Return whether spans may carry questions to LLMs and their answers."""
     return _Process.installed is not None and _Process.installed.content
 
 
@@ -90,15 +90,15 @@ def span(
     links: Sequence[SpanContext] = (),
     passes: tuple[type[BaseException], ...] = (),
 ) -> Iterator[Span]:
-    """A span around a block, the current one in it; an exception marks it as failed and passes through.
+    """Open a span around a block and make it current; an exception marks it as failed and passes through.
 
     Args:
-        spec: What it is.
+        spec: Declaration of the span.
         target: The last part of its name.
-        attributes: Those known at the beginning.
-        parent: From `context_of`; the current context by default.
-        links: Other spans that have to do with it.
-        passes: Exceptions that are no failures.
+        attributes: First attributes.
+        parent: Result of `context_of`; the current context by default.
+        links: Linked spans.
+        passes: Exceptions that are not failures.
     """
     tracing = _Process.installed
     if tracing is None or (spec.nested and not is_sampled()) or tracing.is_clogged():
@@ -128,16 +128,16 @@ def emit(
     links: Sequence[SpanContext] = (),
     error: str | None = None,
 ) -> None:
-    """Makes a span that is over already, with the id and the times that it was given elsewhere.
+    """Make a span that is already over, with the id and the times given.
 
     Args:
-        spec: What it is.
+        spec: Declaration of the span.
         target: The last part of its name.
-        attributes: Of it.
-        context: Its own, of which the span id is taken.
-        parent: That of its parent.
-        during: When it began, and when it ended.
-        links: Other spans that have to do with it.
+        attributes: Its attributes.
+        context: Its own context, which has the span id.
+        parent: Context of its parent.
+        during: Its start and its end.
+        links: Linked spans.
         error: Its `error.type`, if it failed.
     """
     tracing = _Process.installed
@@ -160,40 +160,40 @@ def emit(
 
 
 def name_of(spec: SpanSpec, target: str) -> str:
-    """The span's name."""
+    """Return the span's name."""
     return f"{spec.name} {target}".strip()
 
 
 def fail(failed: Span, error: BaseException | str) -> None:
-    """Marks a span as failed; of an exception only its kind is told, for a message may quote a text."""
+    """Mark a span as failed; only the class of an exception is kept, since a message may quote a text."""
     kind = error if isinstance(error, str) else error.code if isinstance(error, CitadelError) else type(error).__name__
     failed.set_attribute(ERROR_TYPE, kind)
     failed.set_status(_FAILED)
 
 
 def link(span: Span, other: SpanContext) -> None:
-    """Links a span that has begun with another; one that is not valid is left out."""
+    """Link a span to another one; an invalid context is left out."""
     if other.is_valid:
         span.add_link(other)
 
 
 def current() -> SpanContext:
-    """The context of the current span; one that is not valid where there is none."""
+    """Return the context of the current span; an invalid one if there is no span."""
     return trace.get_current_span().get_span_context()
 
 
 def current_span() -> Span:
-    """The current span; one that takes nothing where there is none."""
+    """Return the current span; one that records nothing if there is no span."""
     return trace.get_current_span()
 
 
 def is_sampled() -> bool:
-    """Whether there is a current span that will be exported."""
+    """Return whether there is a current span that will be exported."""
     return current().trace_flags.sampled
 
 
 def carrier() -> Carrier:
-    """The current context, written down; empty where there is none."""
+    """Return the carrier of the current context; empty if there is no span."""
     written: Carrier = {}
     if _Process.installed is not None:
         _PROPAGATOR.inject(written)
@@ -201,29 +201,29 @@ def carrier() -> Carrier:
 
 
 def carrier_of(context: SpanContext) -> Carrier:
-    """A span's context, written down."""
+    """Return the carrier of a span's context."""
     written: Carrier = {}
     _PROPAGATOR.inject(written, trace.set_span_in_context(NonRecordingSpan(context), Context()))
     return written
 
 
 def carrier_in(written: Any) -> Carrier:
-    """What of a message's headers, which may say anything, is a carrier."""
+    """Return the carrier in a message's headers, which may hold anything."""
     return {name: value for name in FIELDS if isinstance(value := _get(written, name), str)}
 
 
 def context_of(written: Any) -> Context:
-    """The context that was written down, without anything of the current one; empty for what is no carrier."""
+    """Return the context of a carrier, without anything of the current one; empty if the carrier is invalid."""
     return _PROPAGATOR.extract(carrier_in(written), Context())
 
 
 def span_context_of(written: Any) -> SpanContext:
-    """The span's context in a carrier; one that is not valid where there is none."""
+    """Return the span context of a carrier; an invalid one if it has none."""
     return trace.get_current_span(context_of(written)).get_span_context()
 
 
 def sibling(of: SpanContext, *identity: object) -> SpanContext:
-    """The context of a span in the same trace, with the id that belongs to that identity in every process."""
+    """Return a context in the same trace whose span id follows from `identity` alone, so that every process agrees."""
     digest = hashlib.blake2b("\0".join(map(str, identity)).encode(), digest_size=8).digest()
     return SpanContext(
         of.trace_id,
@@ -235,7 +235,7 @@ def sibling(of: SpanContext, *identity: object) -> SpanContext:
 
 
 def with_span_id(of: SpanContext, span_id: str) -> SpanContext:
-    """The context of the span with that id, in hex, in the same trace; not valid for what is no id."""
+    """Return the context of the span with that hexadecimal id in the same trace; invalid if it is not an id."""
     try:
         number = int(span_id, 16)
     except ValueError:
@@ -244,13 +244,13 @@ def with_span_id(of: SpanContext, span_id: str) -> SpanContext:
 
 
 def below(parent: SpanContext) -> Context:
-    """The context in which spans are children of that one."""
+    """Return the context in which new spans are children of that one."""
     return trace.set_span_in_context(NonRecordingSpan(parent), Context())
 
 
 @contextmanager
 def within(parent: SpanContext | None) -> Iterator[None]:
-    """A block whose spans are children of that one, or of none."""
+    """Make spans in the block children of that context, or of none."""
     if _Process.installed is None:
         yield
         return
@@ -262,7 +262,7 @@ def within(parent: SpanContext | None) -> Iterator[None]:
 
 
 def continuing(written: Any) -> AbstractContextManager[None]:
-    """A block whose spans are part of the trace in a carrier; where that has none, all stays as it is."""
+    """Make spans in the block part of a carrier's trace; without a trace in it, nothing changes."""
     context = span_context_of(written)
     return within(context) if context.is_valid else nullcontext()
 

@@ -1,1 +1,1 @@
-"""One worker process: launch, heartbeat, what it runs, and peers that take over from the dead."""
+"""A worker process: launch, consumer, health and heartbeat."""

@@ -1,4 +1,4 @@
-"""Celery's consumer, where a message that cannot become a task ends as a dead letter and a clear failure."""
+"""Celery's consumer; a message that cannot become a task becomes a dead letter, and its task fails."""
 
 import logging
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no types
-    """Answers and keeps what the standard consumer would only log and drop."""
+    """A consumer that stores and answers the messages that Celery would only log and drop."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Celery's handler; an error that it lets through would end the worker, and each one that follows."""
+        """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def guarded(message: Any) -> None:
@@ -36,24 +36,24 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         return guarded
 
     def cancel_active_requests(self) -> None:
-        """Celery's way of ending tasks at once; threads cannot be ended from outside, so the service does it."""
+        """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
         runtime_of(self.app).interrupt()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """The body is not what its content type says."""
+        """Dead-letter a message whose body does not fit its content type."""
         self._dead_letter(message, f"the message's body cannot be decoded: {exc}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  (Celery's signature)
-        """No task message of any protocol version."""
+        """Dead-letter a message of no known task protocol."""
         self._dead_letter(message, "the message is no Celery task message: it has no task name")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
-        """A task that this worker does not have."""
+        """Dead-letter a task that this worker does not have."""
         name = (message.headers or {}).get("task")
         self._dead_letter(message, f"this queue's workers have no task named {name!r}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
-        """A content type that is not accepted, or arguments of the wrong shape."""
+        """Dead-letter a task with a refused content type or with arguments of the wrong shape."""
         self._dead_letter(message, f"the message is refused: {exc}")
 
     def _dead_letter(self, message: Any, problem: str) -> None:
@@ -64,7 +64,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
 
 def _problem_of(message: Any) -> str | None:
-    """What Celery would stumble over in a task message of its current protocol."""
+    """Return what Celery would stumble over in a task message of its current protocol, or None."""
     headers = message.headers
     if not isinstance(headers, dict) or "task" not in headers:
         return None

@@ -1,4 +1,4 @@
-"""Whether the worker is well: said by a health file, which `citadel_common.probe` reads, and to the service manager."""
+"""The health of a worker, for `citadel_common.probe` by a health file and for the service manager."""
 
 import threading
 from pathlib import Path
@@ -12,13 +12,13 @@ log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Said by a thread of its own, so that neither a store that hangs nor one that is away keeps it silent.
+    """Reports health from a thread of its own, so that a store that hangs does not silence it.
 
-    A task past its hard limit does: its thread cannot be ended from outside, so the process must be.
+    A task past its hard limit does silence it: the task's thread cannot be ended from outside, so the process must be.
 
     Args:
-        runtime: What the worker is and runs. Its settings name the file, if any, and the seconds between two touches.
-        supervisor: Who watches, perhaps more closely than that.
+        runtime: The worker's runtime. Its settings name the file, if any, and the seconds between two touches.
+        supervisor: The service manager, which may want signs of life more often.
     """
 
     def __init__(self, runtime: TaskRuntime, supervisor: Supervisor = NULL_SUPERVISOR) -> None:
@@ -31,16 +31,16 @@ class Health:
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
-        """Begins, before the broker was reached for the first time."""
+        """Start the thread, before the broker was reached for the first time."""
         self._thread.start()
 
     def ready(self) -> None:
-        """Tells that the worker consumes from now on."""
+        """Report that the worker consumes from now on."""
         self._consumes = True
         self._supervisor.ready(self._status())
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stop the thread."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -66,7 +66,7 @@ class Health:
 
 
 def touch(path: Path) -> None:
-    """Makes the file as old as now; one that cannot be written costs the probe, not the process."""
+    """Touch the file; if that fails, the probe suffers and not the process."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -1,4 +1,4 @@
-"""Runs one Celery worker: threads pool, one queue, polite stop."""
+"""The launch of one Celery worker: a thread pool, one queue, a graceful stop."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
 LAST_RESORT = 10.0
-"""Seconds after the grace at which a worker that still runs is ended; peers take over what it held."""
+"""Seconds after the grace period at which a worker that still runs is ended; peers take over what it held."""
 
 GOODBYE = 5.0
 """Seconds after that within which its process is gone."""
@@ -35,7 +35,7 @@ GOODBYE = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What a service gives to its worker.
+    """The callbacks of a service in its worker.
 
     Attributes:
         start: Called once, before the first task, with the runtime; registers the tasks.
@@ -49,7 +49,7 @@ class Service:
 
 
 def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics: Metrics = NULL_METRICS) -> None:
-    """Runs a worker until SIGTERM or SIGINT."""
+    """Run a worker until SIGTERM or SIGINT."""
     logs.configure(settings.log, service=queue.value, secrets=secrets_of(settings))
     signals.setup_logging.connect(_keep_logging, weak=False)
     # Its reason, pickled messages, does not apply: only JSON is accepted.
@@ -77,11 +77,11 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
 
 
 def _keep_logging(**_: Any) -> None:
-    """Celery leaves logging alone when this signal has a receiver."""
+    """Keep Celery from setting up logging: it does not while this signal has a receiver."""
 
 
 def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -> dict[str, Any]:
-    """The worker program's options; its command line would load a shell that no worker needs."""
+    """Return the options of the worker program; its command line would load a shell that no worker needs."""
     return {
         "hostname": identity.id,
         "pool_cls": "threads",
@@ -96,7 +96,7 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
 
 
 def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, health: Health) -> None:
-    """Start of the pulse; after its first beat, word that the worker consumes."""
+    """Start the heartbeat when the consumer is ready, and report readiness after the first beat."""
 
     def ready(**_: Any) -> None:
         heartbeat.start()
@@ -107,7 +107,7 @@ def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, health: Health) 
 
 
 def _on_stop_signal(runtime: TaskRuntime, service: Service, supervisor: Supervisor) -> None:
-    """The course of a stop."""
+    """Stop the worker in steps when the process is told to."""
 
     def stopping(**_: Any) -> None:
         """Celery calls this in its signal handler, so logging, which may fail there, comes last."""

@@ -1,1 +1,1 @@
-"""The periodic schedule: one of several candidates leads, and every slot is published once."""
+"""The periodic scheduler: of several candidates one leads, and every slot is published once."""

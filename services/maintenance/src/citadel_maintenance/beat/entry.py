@@ -1,4 +1,4 @@
-"""One entry of the schedule, and which of its slots are due."""
+"""Entries of the schedule, and which of their slots are due."""
 
 import uuid
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from citadel_maintenance.beat.slots import Slots
 
 _IDS = uuid.UUID("5f0f5a0e-52b0-5a3f-9d3c-0c1a7b1e6f2d")
 """Namespace of the ids of periodic tasks."""
-_SHORTEST_LIFE = 60.0
-_LONGEST_LIFE = 24 * 3600.0
+_SHORTEST_EXPIRY = 60.0
+_LONGEST_EXPIRY = 24 * 3600.0
 _PERIODS = 2
 _FAR_AHEAD = 3_600_000
 """Milliseconds by which a settled slot may lie in the future before the clock counts as set back."""
@@ -19,11 +19,11 @@ _FAR_AHEAD = 3_600_000
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """What a look at an entry found.
+    """The due slots of an entry.
 
     Attributes:
         run: Slots to publish, in order.
-        missed: First and last of the slots that are passed over; None for none.
+        missed: First and last of the slots to skip; None if there are none.
     """
 
     run: tuple[int, ...] = ()
@@ -39,9 +39,9 @@ class Entry:
         spec: The task's contract.
         slots: When it is due.
         kwargs: Its arguments, valid for the contract's payload.
-        lane: The lane of its messages.
-        on_time: Milliseconds within which a slot is on time; slots on time are all run.
-        latest: Milliseconds within which the last missed slot is still run; None: until the next slot.
+        lane: Lane of its messages.
+        on_time: Milliseconds within which a slot is on time; all slots on time run.
+        latest: Milliseconds within which the last missed slot still runs; None: until the next slot.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Entry:
     latest: int | None
 
     def due(self, settled: int, now: int) -> Due:
-        """What to do at `now` when all slots up to `settled` are done with."""
+        """Return the slots due at `now`, when all slots up to `settled` are settled."""
         first = self.slots.following(settled)
         if first > now:
             return Due()
@@ -73,24 +73,27 @@ class Entry:
         slot = self.slots.latest(now)
         return (slot,) if self.latest is None or now - slot <= self.latest else ()
 
-    def is_absurd(self, settled: int, now: int) -> bool:
-        """Whether a slot lies so far ahead that it was settled by a clock that was wrong.
+    def is_far_ahead(self, settled: int, now: int) -> bool:
+        """Return whether a settled slot lies so far in the future that a wrong clock settled it.
 
-        A smaller step back is waited out, so that no slot runs twice.
+        After a smaller step back of the clock the entry waits, so that no slot runs twice.
         """
         return settled - now > max(_FAR_AHEAD, 2 * self._period(now))
 
     def task_id(self, slot: int) -> str:
-        """The id of a slot's task: the same from every candidate, so that a duplicate would show."""
+        """Return the id of a slot's task. Every candidate computes the same one, so a duplicate would show."""
         return str(uuid.uuid5(_IDS, self.label(slot)))
 
     def label(self, slot: int) -> str:
-        """A slot for people, such as `health 2026-01-31T12:00:00+00:00`."""
+        """Return a slot as text, such as `health 2026-01-31T12:00:00+00:00`."""
         return f"{self.name} {from_epoch(slot / 1000)}"
 
-    def life(self, slot: int) -> float:
-        """Seconds its message may wait for a worker: two periods, so that a queue without workers does not fill."""
-        return min(max(_PERIODS * self._period(slot) / 1000, _SHORTEST_LIFE), _LONGEST_LIFE)
+    def expiry(self, slot: int) -> float:
+        """Return the seconds that a slot's message may wait for a worker: two periods, within bounds.
+
+        So the queue does not fill up while it has no workers.
+        """
+        return min(max(_PERIODS * self._period(slot) / 1000, _SHORTEST_EXPIRY), _LONGEST_EXPIRY)
 
     def _period(self, moment: int) -> int:
         following = self.slots.following(moment)

@@ -1,4 +1,4 @@
-"""The beat's loop: leads if nobody else does, and publishes what is due while it leads."""
+"""The beat's loop: takes the lead if it is free, and publishes what is due while it leads."""
 
 import threading
 import time
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import structlog
 
-from citadel_common.schedule import ScheduledEntry
 from citadel_common.stores.redis import ERRORS
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.timestamps import from_epoch
 from citadel_common.worker.health import touch
 from citadel_maintenance.beat.entry import Entry
-from citadel_maintenance.beat.ledger import Ledger, Parcel
+from citadel_maintenance.beat.ledger import Ledger, Message
 from citadel_maintenance.beat.lock import LeaderLock
+from citadel_maintenance.beat.schedule import ScheduledEntry
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +26,11 @@ class Beat:
     Args:
         entries: The schedule.
         lock: The leader's lock.
-        ledger: What is settled.
-        message_of: Makes the message of an entry's slot.
-        turn: Seconds between two turns of the loop at most.
-        health_file: Touched at each turn.
-        supervisor: Told of each turn.
+        ledger: The ledger of settled slots.
+        message_of: Builds the message of an entry's slot.
+        turn: Longest seconds between two turns of the loop.
+        health_file: File touched at each turn.
+        supervisor: Service manager, told of each turn.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Beat:
         entries: Sequence[Entry],
         lock: LeaderLock,
         ledger: Ledger,
-        message_of: Callable[[Entry, int], Parcel],
+        message_of: Callable[[Entry, int], Message],
         *,
         turn: float,
         health_file: Path | None = None,
@@ -57,7 +57,7 @@ class Beat:
         self._store_answers = True
 
     def run(self, stop: threading.Event) -> None:
-        """Turns until it is told to stop; then the lead is free at once."""
+        """Turn until `stop` is set, then release the lead at once."""
         self._supervisor.ready("looking for a leader")
         while not stop.is_set():
             self._turn()
@@ -85,7 +85,7 @@ class Beat:
             return True
         self._has_begun = False
         if not self._lock.take():
-            self._settled = {}  # another one settles slots now
+            self._settled = {}  # from now on another candidate settles slots
             return False
         return True
 
@@ -93,23 +93,23 @@ class Beat:
         if not self._has_begun:
             self._begin()
         for entry in self._entries:
-            self._try_to_look_after(entry)
+            self._try_to_process(entry)
             if not self._lock.is_held:
                 return
 
-    def _try_to_look_after(self, entry: Entry) -> None:
-        """One entry's failure is not the others'; that of the store is."""
+    def _try_to_process(self, entry: Entry) -> None:
+        """Process one entry; its failure does not affect other entries, but a failure of the store does."""
         try:
-            self._look_after(entry)
+            self._process(entry)
         except ERRORS:
             raise
         except Exception:
             log.exception("entry_failed", entry=entry.name)
 
     def _begin(self) -> None:
-        """Learns what was settled before; an entry that is new runs from its next slot on.
+        """Load what was settled before; a new entry runs from its next slot on.
 
-        Where the store was emptied, this candidate's own memory counts, if nobody else led meanwhile.
+        If the store was emptied, this candidate's own memory counts, provided that nobody else led meanwhile.
         """
         now = _now()
         known, before = self._ledger.slots(), self._ledger.states()
@@ -118,17 +118,17 @@ class Beat:
             for entry in self._entries
         }
         self._states = {entry.name: self._state(entry, before.get(entry.name)) for entry in self._entries}
-        gone = (known.keys() | before.keys()) - self._settled.keys()
-        self._ledger.introduce(self._states.values(), self._settled, gone)
+        removed = (known.keys() | before.keys()) - self._settled.keys()
+        self._ledger.introduce(self._states.values(), self._settled, removed)
         self._has_begun = True
 
-    def _look_after(self, entry: Entry) -> None:
+    def _process(self, entry: Entry) -> None:
         now = _now()
-        if entry.is_absurd(self._settled[entry.name], now):
+        if entry.is_far_ahead(self._settled[entry.name], now):
             self._rewind(entry, now)
         due = entry.due(self._settled[entry.name], now)
         if due.missed is not None:
-            self._pass_over(entry, *due.missed)
+            self._skip(entry, *due.missed)
         for slot in due.run:
             if not self._lock.is_held:
                 return
@@ -140,7 +140,7 @@ class Beat:
         self._ledger.rewind(entry.name, slot)
         self._settled[entry.name] = slot
 
-    def _pass_over(self, entry: Entry, first: int, last: int) -> None:
+    def _skip(self, entry: Entry, first: int, last: int) -> None:
         if self._settle(entry, last, None):
             log.warning("slot_missed", entry=entry.name, first=_text(first), last=_text(last))
 
@@ -149,12 +149,12 @@ class Beat:
             late = (_now() - slot) / 1000
             log.info("slot_published", entry=entry.name, slot=_text(slot), task_id=entry.task_id(slot), late=late)
 
-    def _settle(self, entry: Entry, slot: int, parcel: Parcel | None) -> bool:
-        """Whether it was this candidate that settled the slot."""
+    def _settle(self, entry: Entry, slot: int, message: Message | None) -> bool:
+        """Settle a slot; return whether this candidate settled it now."""
         state = replace(self._states[entry.name], next_at=entry.slots.following(slot) / 1000)
-        if parcel is not None:
+        if message is not None:
             state = replace(state, last_slot=slot / 1000, last_task_id=entry.task_id(slot), published_at=time.time())
-        outcome = self._ledger.settle(state, slot, parcel)
+        outcome = self._ledger.settle(state, slot, message)
         if outcome == "not_leader":
             self._lock.lost("taken or expired")
             return False
@@ -183,7 +183,7 @@ class Beat:
         )
 
     def _pause(self) -> float:
-        """Seconds until the next slot, or until the lock is to be looked at."""
+        """Return the seconds until the next slot, at most until the lock must be looked at again."""
         if not self._lock.is_held or not self._has_begun or not self._store_answers:
             return self._longest_pause
         now = _now()
@@ -208,5 +208,5 @@ def _text(slot: int) -> str:
 
 
 def _now() -> int:
-    """Milliseconds since the epoch."""
+    """Return the milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

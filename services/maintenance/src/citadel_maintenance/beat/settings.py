@@ -1,29 +1,51 @@
 """Settings of a beat candidate.
 
 `CITADEL_BEAT__SCHEDULE` as JSON, and one variable per field, both change the built-in schedule entry by entry and
-field by field: `CITADEL_BEAT__SCHEDULE__HEALTH__EVERY=60` leaves the rest as it was, a new name adds an entry, and
-`…__ENABLED=false` switches one off. Names are in lower case, as variables know no other. The whole is checked
-against the contracts of the tasks when it is read.
+field by field: `CITADEL_BEAT__SCHEDULE__HEALTH__EVERY=60` leaves the other fields as they were, a new name adds an
+entry, and `…__ENABLED=false` switches one off. Names are in lower case, because variables do not distinguish case.
+The whole schedule is checked against the contracts of the tasks when it is read.
 """
 
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from citadel_common.durations import SECONDS, parse_duration
 from citadel_common.errors import InvalidInput
 from citadel_common.settings.common import CommonSettings, Fragment
 from citadel_common.validation import parse_payload
 from citadel_contracts import TASKS, AnyTaskSpec, Lane
-from citadel_maintenance.beat.built_in import merged
-from citadel_maintenance.beat.durations import Duration
 from citadel_maintenance.beat.entry import Entry
 from citadel_maintenance.beat.slots import Crontab, Interval, Slots
 
 _SPECS: dict[str, AnyTaskSpec] = {spec.name: spec for spec in TASKS}
 _MOST_ENTRIES = 500
+_TIMES = ("every", "crontab")
 EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "health": {"task": "system_health_check", "every": "5m"},
+    "metrics": {"task": "collect_system_metrics", "every": "1m"},
+    "cache": {"task": "cleanup_expired_cache", "every": "1h"},
+    "purge_runs": {"task": "citadel.purge_runs", "crontab": "10 * * * *"},
+    "purge_results": {"task": "citadel.purge_results", "crontab": "20 * * * *"},
+    "purge_dead_letters": {"task": "citadel.purge_dead_letters", "crontab": "30 * * * *"},
+    "purge_orphans": {"task": "citadel.purge_orphans", "crontab": "40 * * * *"},
+    "advise_vacuum": {"task": "citadel.advise_vacuum", "crontab": "50 3 * * *"},
+}
+"""The default schedule: name → fields of `EntrySettings`. Hourly entries start at different minutes."""
+
+
+def _duration(value: Any) -> float:
+    seconds = parse_duration(value.strip() if isinstance(value, str) else value, units=SECONDS)
+    if seconds is None or not 0.001 <= seconds <= 366 * 86400:
+        raise ValueError('must be a duration of at most a year: seconds, or text such as "90s", "5m", "1h", "1d"')
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""A field that holds seconds, from a millisecond to a year."""
 
 
 class EntrySettings(Fragment):
@@ -31,20 +53,21 @@ class EntrySettings(Fragment):
 
     task: str = Field(description="Registered name of the task")
     every: Duration | None = Field(
-        None, description="Seconds, or text such as 5m, between slots, which are the multiples of it since the epoch"
+        None,
+        description="Time between slots: seconds, or text such as 5m; slots are its multiples since the epoch",
     )
     crontab: str | None = Field(
-        None, description="Or: minute, hour, day of the month, month, day of the week, in UTC, such as `10 * * * *`"
+        None, description="Instead of `every`: minute, hour, day of month, month, day of week, in UTC; `10 * * * *`"
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of the task by name (JSON)")
     lane: Literal["interactive", "standard", "batch"] | None = Field(
-        None, description="Lane of its messages; default: the task's own"
+        None, description="Lane of its messages; default: the lane of the task"
     )
     missed: Literal["skip", "run_once"] = Field(
-        "run_once", description="What happens when nobody led at its slots: nothing, or the last of them is run"
+        "run_once", description="What to do about slots at which nobody led: skip them, or run the last one once"
     )
     max_lateness: Duration | None = Field(
-        None, description="Seconds, or text, after which a missed slot is not run any more; default: until the next"
+        None, description="Time after which a missed slot does not run any more; default: until the next slot"
     )
     enabled: bool = Field(True, description="Whether it runs")
 
@@ -58,18 +81,18 @@ class EntrySettings(Fragment):
     @model_validator(mode="after")
     def _fits_its_task(self) -> "EntrySettings":
         if (self.every is None) == (self.crontab is None):
-            raise ValueError("needs just one of every and crontab")
+            raise ValueError("needs exactly one of every and crontab")
         if self.enabled:
             _check_args(_spec_of(self.task), self.args)
         return self
 
     @property
     def slots(self) -> Slots:
-        """When it is due."""
+        """The slots of the entry."""
         return Crontab(self.crontab) if self.crontab else Interval(round((self.every or 0) * 1000))
 
     def entry(self, name: str, *, on_time: float) -> Entry:
-        """What the beat runs by; `on_time` in seconds."""
+        """Return the entry; `on_time` in seconds."""
         spec = _spec_of(self.task)
         punctual = round(on_time * 1000)
         longest = None if self.max_lateness is None else round(self.max_lateness * 1000)
@@ -101,30 +124,47 @@ def _check_args(spec: AnyTaskSpec, args: dict[str, Any]) -> None:
 
 
 def _built_in() -> dict[str, EntrySettings]:
-    return {name: EntrySettings(**fields) for name, fields in merged({}).items()}
+    return {name: EntrySettings(**fields) for name, fields in BUILT_IN.items()}
+
+
+def _merged(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the built-in entries, changed field by field by the given ones."""
+    entries: dict[str, Any] = {name: dict(fields) for name, fields in BUILT_IN.items()}
+    for name, fields in given.items():
+        entries[name] = _changed(entries.get(name, {}), fields) if isinstance(fields, dict) else fields
+    return entries
+
+
+def _changed(fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an entry, changed; a given time replaces the built-in one of either kind."""
+    retimed = any(given.get(time) is not None for time in _TIMES)
+    kept = {name: value for name, value in fields.items() if not (retimed and name in _TIMES)}
+    return kept | given
 
 
 class BeatFragment(Fragment):
     """The periodic schedule."""
 
     lock_ttl: float = Field(
-        15.0, ge=0.5, description="Seconds a leader that fell silent keeps the lead; then another candidate takes it"
+        15.0,
+        ge=0.5,
+        description="Seconds after which a leader that fell silent can be replaced by another candidate",
     )
     on_time: float = Field(
         5.0, ge=0.001, le=60, description="Seconds within which a slot is on time; after that it counts as missed"
     )
-    min_interval: float = Field(1.0, ge=0.05, description="Least seconds that an entry may have between its slots")
+    min_interval: float = Field(1.0, ge=0.05, description="Smallest number of seconds allowed for `every`")
     health_file: Path | None = Field(None, description="File touched while the candidate is healthy, leading or not")
     schedule: dict[EntryName, EntrySettings] = Field(
         default_factory=_built_in,
         max_length=_MOST_ENTRIES,
-        description="Entries by name; what is given changes the built-in ones entry by entry, field by field",
+        description="Entries by name; they change the built-in schedule entry by entry and field by field",
     )
 
     @field_validator("schedule", mode="before")
     @classmethod
     def _over_the_built_in(cls, given: Any) -> Any:
-        return merged(given) if isinstance(given, dict) else given
+        return _merged(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _intervals_are_long_enough(self) -> "BeatFragment":
@@ -134,7 +174,7 @@ class BeatFragment(Fragment):
         return self
 
     def entries(self) -> list[Entry]:
-        """The entries that are enabled."""
+        """Return the entries that are enabled."""
         return [
             settings.entry(name, on_time=self.on_time) for name, settings in self.schedule.items() if settings.enabled
         ]

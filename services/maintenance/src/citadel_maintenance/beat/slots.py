@@ -1,7 +1,7 @@
 """Slots: the moments at which an entry is due, in whole milliseconds since the epoch, aligned to UTC.
 
-Every candidate computes the same slots from the same text, whatever it did before: that is what lets a slot be
-claimed by its time alone.
+Every candidate computes the same slots from the same text, whatever it did before. So a slot's time alone identifies
+it, and the ledger can record it as settled.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,23 +9,23 @@ from typing import Protocol
 
 from celery.schedules import ParseException, crontab
 
-from citadel_maintenance.beat.durations import format_milliseconds
+from citadel_common.durations import format_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MINUTE = 60_000
 _LOOK_BACK = 44 * 366 * 24 * 60 * _MINUTE
-"""The rarest crontab, a 29 February on one weekday, comes once in 40 years at least."""
+"""Longer than the 40 years after which the rarest crontab, a 29 February on one weekday, comes again."""
 
 
 class Slots(Protocol):
     """When an entry is due; `str` of it is for people."""
 
     def latest(self, moment: int) -> int:
-        """The last slot that is not after a moment."""
+        """Return the last slot at or before a moment."""
 
     def following(self, moment: int) -> int:
-        """The first slot after a moment."""
+        """Return the first slot after a moment."""
 
 
 class Interval:
@@ -39,25 +39,25 @@ class Interval:
         self._period = period
 
     def latest(self, moment: int) -> int:
-        """The last slot that is not after a moment."""
+        """Return the last slot at or before a moment."""
         return moment // self._period * self._period
 
     def following(self, moment: int) -> int:
-        """The first slot after a moment."""
+        """Return the first slot after a moment."""
         return self.latest(moment) + self._period
 
     def __str__(self) -> str:
-        return f"every {format_milliseconds(self._period)}"
+        return f"every {format_duration(self._period, units=('d', 'h', 'm', 's'))}"
 
 
 class Crontab:
-    """The minutes that a crontab names, in UTC.
+    """The minutes that match a crontab, in UTC.
 
     Args:
         text: Five fields: minute, hour, day of the month, month, day of the week.
 
     Raises:
-        ValueError: It is no crontab, or one that names no day that exists.
+        ValueError: The text is not a crontab, or names no day that exists.
     """
 
     def __init__(self, text: str) -> None:
@@ -68,7 +68,9 @@ class Crontab:
         self._crontab = _parsed(self._text)
 
     def latest(self, moment: int) -> int:
-        """The last slot that is not after a moment; found by bisection, as a crontab only tells what follows."""
+        """Return the last slot at or before a moment."""
+        # Celery's crontab only computes what follows a moment, so this bisects. `slot` is always at or before the
+        # moment, and there is none between `after` and the moment.
         slot, after = moment - _LOOK_BACK, moment
         while (found := self.following(slot)) <= moment:
             slot = found
@@ -79,7 +81,7 @@ class Crontab:
         return slot
 
     def following(self, moment: int) -> int:
-        """The first slot after a moment."""
+        """Return the first slot after a moment."""
         start, step, _ = self._crontab.remaining_delta(_EPOCH + moment * _MILLISECOND, tz=UTC)
         return int((start + step - _EPOCH) // _MILLISECOND)
 
@@ -91,7 +93,7 @@ def _parsed(text: str) -> crontab:
     try:
         parsed = crontab.from_string(text)
     except (ParseException, ValueError, TypeError, LookupError) as error:
-        raise ValueError(f"{text!r} is no crontab: {error}") from None
-    # Otherwise it asks Celery's current application for its time zone and clock.
+        raise ValueError(f"{text!r} is not a crontab: {error}") from None
+    # Without these Celery asks its current application for time zone and clock.
     parsed.tz, parsed.nowfun = UTC, lambda: datetime.now(UTC)
     return parsed

@@ -1,1 +1,1 @@
-"""The embedding cache: what goes, and what stays."""
+"""Clean-up of the embedding cache."""

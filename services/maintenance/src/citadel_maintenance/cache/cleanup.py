@@ -1,107 +1,106 @@
-"""Clean-up of the embedding cache: a walk that removes what nobody can ask for, then one that keeps the size budget.
+"""Clean-up of the embedding cache: a sweep that removes unreachable entries, then eviction down to the budget.
 
-Only keys of the cache's own form are touched: a Redis shared with queues or other programs keeps theirs. The second
-walk takes place where the first found the cache to be over `cache_max_bytes`: it removes the entries that were not
-used for longest (by Redis' idle time, or use count under an LFU policy), bucket by bucket, until the excess is gone.
-A cut-off walk is taken up again where it ended, as long as the server's process is the same.
+Only keys of the cache's own form are touched: a Redis that is shared with queues or other programs keeps theirs.
+Eviction follows if the sweep finds the cache over `cache_max_bytes`. It removes the entries that were not used for
+longest (by Redis' idle time, or by use count under an LFU policy), coldest bucket first, until the excess is gone. A
+run that was cut off goes on where it stopped, as long as the server's process is the same.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from citadel_contracts.maintenance import CacheStatistics
-from citadel_maintenance.cache.entries import Entries, Facts
+from citadel_maintenance.cache.classification import OVER_BUDGET, Classification, classify
+from citadel_maintenance.cache.entries import CacheEntries, CacheEntry
 from citadel_maintenance.cache.models import LiveModels
-from citadel_maintenance.cache.rules import OVER_BUDGET, Ruling, rule
 from citadel_maintenance.cache.sizes import Sizes
+from citadel_maintenance.jobs.runner import Job
 from citadel_maintenance.scanning import server_of
-from citadel_maintenance.upkeep import Job
 
 if TYPE_CHECKING:
     from redis import Redis
 
+Classified = tuple[CacheEntry, Classification]
+
 
 class CacheCleanup:
-    """One run.
+    """One run of `cleanup_expired_cache`.
 
     Args:
-        job: Pace, counts, place.
+        job: The run of the task.
         client: Client of the cache.
-        models: Which models are alive.
-        count: Keys looked at per step.
-        budget: Bytes the cache may hold; None for any.
+        models: The models that are alive.
+        count: Keys examined per batch.
+        budget: Bytes the cache may hold; None for no limit.
     """
 
     def __init__(self, job: Job, client: "Redis", models: LiveModels, *, count: int, budget: int | None) -> None:
         self._job = job
         self._models = models
         self._budget = budget
-        self._entries = Entries(client, count=count, coldness=budget is not None)
+        self._entries = CacheEntries(client, count=count, coldness=budget is not None)
         self._server = server_of(client)
-        saved = job.lap.load()
+        saved = job.cursor.load()
         self._saved: dict[str, Any] = saved if saved.get("server") == self._server else {}
         self._sizes = Sizes.from_json(self._saved.get("sizes", {}))
         self._complete = False
 
     @property
     def statistics(self) -> CacheStatistics:
-        """What the cache holds, as far as it was looked at."""
+        """Statistics of the cache, as far as it was examined."""
         return self._sizes.statistics(complete=self._complete)
 
     def run(self) -> bool:
-        """Both walks; whether they got to the end."""
-        self._models.look()
+        """Sweep and evict; return whether both reached their end."""
+        self._models.refresh()
         evicting = self._saved.get("evicting")
         self._complete = evicting is not None or self._sweep(self._saved.get("cursor", 0))
         finished = self._complete and self._evict(evicting)
-        if self._models.unjudged is not None:
-            self._job.tallies.note(self._models.unjudged)
+        if self._models.undecided is not None:
+            self._job.counters.notes.append(self._models.undecided)
         if finished:
-            self._job.lap.end()
+            self._job.cursor.clear()
         return finished
 
     def _sweep(self, cursor: int) -> bool:
-        while self._job.pace.goes_on():
-            with self._job.pace.batch():
-                facts, cursor = self._entries.step(cursor)
-                self._models.look()
-                self._judge(facts)
-                self._save(cursor, now=False)
+        for _ in self._job.throttle.batches():
+            entries, cursor = self._entries.scan(cursor)
+            self._models.refresh()
+            self._process(entries)
+            self._save(cursor, now=False)
             if cursor == 0:
                 return True
         self._save(cursor, now=True)
         return False
 
-    def _judge(self, facts: list[Facts]) -> None:
-        self._job.tallies.examined += len(facts)
-        ruled = [(fact, rule(fact.key, fact.ttl, self._models)) for fact in facts]
-        self._measure(ruled)
-        going: dict[str, list[tuple[str, Ruling]]] = {}
-        for fact, ruling in ruled:
-            if ruling.kind is not None:
-                going.setdefault(ruling.kind, []).append((fact.key, ruling))
-            elif ruling.group is not None:
-                self._sizes.keep(ruling.group, fact.bucket)
-        for kind, entries in going.items():
-            self._remove(kind, entries)
+    def _process(self, entries: list[CacheEntry]) -> None:
+        self._job.counters.examined += len(entries)
+        classified = [(entry, classify(entry.key, entry.ttl, self._models)) for entry in entries]
+        self._sample_sizes(classified)
+        going: dict[str, list[Classified]] = {}
+        for entry, found in classified:
+            if found.kind is not None:
+                going.setdefault(found.kind, []).append((entry, found))
+            elif found.group is not None:
+                self._sizes.add_kept(found.group, entry.bucket)
+        for kind, some in going.items():
+            self._remove(kind, some)
 
-    def _measure(self, ruled: list[tuple[Facts, Ruling]]) -> None:
-        """Asks for the size of one entry of each group."""
-        wanted = {ruling.group: fact.key for fact, ruling in ruled if ruling.group is not None}
-        for group, size in zip(wanted, self._entries.sizes(list(wanted.values())), strict=True):
+    def _sample_sizes(self, classified: list[Classified]) -> None:
+        """Measure one entry of each group."""
+        samples = {found.group: entry.key for entry, found in classified if found.group is not None}
+        for group, size in zip(samples, self._entries.sizes(list(samples.values())), strict=True):
             if size:
-                self._sizes.measured(group, size)
+                self._sizes.add_sample(group, size)
 
-    def _remove(self, kind: str, entries: list[tuple[str, Ruling]]) -> None:
-        """Removes entries of a kind, unless this is a dry run."""
-        tally = self._job.tallies.of(kind)
-        tally.examined += len(entries)
-        removed = len(entries) if self._job.dry_run else self._entries.remove([key for key, _ in entries])
-        size = sum(self._sizes.mean(ruling.group) for _, ruling in entries if ruling.group is not None)
-        tally.removed += removed
-        tally.bytes_freed += round(size * removed / len(entries))
+    def _remove(self, kind: str, going: list[Classified]) -> None:
+        """Remove entries, or only count them in a dry run."""
+        removed = len(going) if self._job.dry_run else self._entries.remove([entry.key for entry, _ in going])
+        size = sum(self._sizes.mean(found.group) for _, found in going if found.group is not None)
+        freed = round(size * removed / len(going))
+        self._job.counters.add(kind, found=len(going), removed=removed, bytes_freed=freed)
 
     def _evict(self, saved: dict[str, Any] | None) -> bool:
-        """Removes the coldest entries until the budget is kept; `saved` is where an earlier run ended."""
+        """Remove the coldest entries until the budget is kept; `saved` is where an earlier run stopped."""
         if self._budget is None:
             return True
         place = saved or {"cursor": 0, "excess": self._sizes.total - self._budget}
@@ -109,36 +108,36 @@ class CacheCleanup:
             return True
         if "bucket" not in place:
             place["bucket"], place["within"] = self._sizes.threshold(place["excess"])
-        while self._job.pace.goes_on():
-            with self._job.pace.batch():
-                facts, place["cursor"] = self._entries.step(place["cursor"])
-                self._evict_coldest(facts, place)
-                self._save(0, now=False, evicting=place)
+        for _ in self._job.throttle.batches():
+            entries, place["cursor"] = self._entries.scan(place["cursor"])
+            self._evict_coldest(entries, place)
+            self._save(0, now=False, evicting=place)
             if place["cursor"] == 0 or place["excess"] <= 0:
                 return True
         self._save(0, now=True, evicting=place)
         return False
 
-    def _evict_coldest(self, facts: list[Facts], place: dict[str, Any]) -> None:
-        """Entries beyond the bucket all go; of those in it, as many bytes as are needed."""
-        chosen = []
-        for fact in facts:
-            ruling = rule(fact.key, fact.ttl, self._models)
-            if ruling.group is None or ruling.kind is not None or not self._is_chosen(fact, place):
+    def _evict_coldest(self, entries: list[CacheEntry], place: dict[str, Any]) -> None:
+        """Remove all entries colder than the threshold's bucket, and from that bucket as many bytes as needed."""
+        chosen: list[Classified] = []
+        for entry in entries:
+            found = classify(entry.key, entry.ttl, self._models)
+            if found.group is None or found.kind is not None or not _is_chosen(entry, place):
                 continue
-            size = self._sizes.mean(ruling.group)
+            size = self._sizes.mean(found.group)
             place["excess"] -= size
-            place["within"] -= size if fact.bucket == place["bucket"] else 0
-            self._sizes.evicted(ruling.group)
-            chosen.append((fact.key, ruling))
+            place["within"] -= size if entry.bucket == place["bucket"] else 0
+            self._sizes.evicted(found.group)
+            chosen.append((entry, found))
         if chosen:
             self._remove(OVER_BUDGET, chosen)
 
-    def _is_chosen(self, fact: Facts, place: dict[str, Any]) -> bool:
-        if fact.bucket is None or place["excess"] <= 0:
-            return False
-        return bool(fact.bucket > place["bucket"] or (fact.bucket == place["bucket"] and place["within"] > 0))
-
     def _save(self, cursor: int, *, now: bool, evicting: dict[str, Any] | None = None) -> None:
-        state = {"server": self._server, "cursor": cursor, "sizes": self._sizes.to_json()}
-        self._job.lap.save(state if evicting is None else state | {"evicting": evicting}, now=now)
+        position = {"server": self._server, "cursor": cursor, "sizes": self._sizes.to_json()}
+        self._job.cursor.save(position if evicting is None else position | {"evicting": evicting}, now=now)
+
+
+def _is_chosen(entry: CacheEntry, place: dict[str, Any]) -> bool:
+    if entry.bucket is None or place["excess"] <= 0:
+        return False
+    return bool(entry.bucket > place["bucket"] or (entry.bucket == place["bucket"] and place["within"] > 0))

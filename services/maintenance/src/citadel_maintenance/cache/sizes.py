@@ -1,4 +1,4 @@
-"""Sizes of cache entries by group, estimated from a sample, and how cold they are."""
+"""Estimated sizes of cache entries by group, and how cold the entries are."""
 
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,35 +20,35 @@ class Group:
 
     @property
     def mean(self) -> float:
-        """Bytes of an entry."""
+        """Mean bytes of an entry; 0 without a sample."""
         return self.sampled_bytes / self.samples if self.samples else 0.0
 
 
 @dataclass
 class Sizes:
-    """What was seen so far; kept in a lap, so bounded.
+    """Sizes and coldness of the entries seen so far. They are saved with the cursor, so they are bounded.
 
     Attributes:
         kept: Entries that stay, by group.
-        coldness: How many of them there are by (bucket, group); higher buckets are colder.
+        coldness: Number of the entries that stay, by bucket and group; higher buckets are colder.
     """
 
     kept: dict[str, Group] = field(default_factory=dict)
     coldness: dict[Bucket, dict[str, int]] = field(default_factory=dict)
     _measured: dict[str, Group] = field(default_factory=dict)
 
-    def measured(self, group: str, size: int) -> None:
-        """Notes an entry's size, whether it stays or goes."""
+    def add_sample(self, group: str, size: int) -> None:
+        """Record the measured size of one entry, whether it stays or goes."""
         known = self._of(self._measured, group)
         known.samples += 1
         known.sampled_bytes += size
 
     def mean(self, group: str) -> float:
-        """Bytes of an entry of a group."""
+        """Return the mean bytes of an entry of a group."""
         return self._of(self._measured, group).mean
 
-    def keep(self, group: str, bucket: Bucket | None) -> None:
-        """Counts an entry that stays."""
+    def add_kept(self, group: str, bucket: Bucket | None) -> None:
+        """Count an entry that stays."""
         self._of(self.kept, group).entries += 1
         if bucket is not None:
             name = group if group in self.kept else OTHERS
@@ -56,17 +56,17 @@ class Sizes:
             row[name] = row.get(name, 0) + 1
 
     def evicted(self, group: str) -> None:
-        """Takes back an entry that was to stay."""
+        """Uncount an entry that was counted as staying and is evicted after all."""
         known = self._of(self.kept, group)
         known.entries = max(0, known.entries - 1)
 
     @property
     def total(self) -> float:
-        """Bytes of all that stays."""
+        """Bytes of all entries that stay."""
         return sum(known.entries * self.mean(group) for group, known in self.kept.items())
 
     def threshold(self, excess: float) -> tuple[Bucket, float]:
-        """The bucket in which the removal of the coldest ends, and the bytes that are to go from that one."""
+        """Return the last bucket that eviction by coldness reaches, and the bytes to evict from that bucket."""
         for bucket in sorted(self.coldness, reverse=True):
             size = sum(count * self.mean(group) for group, count in self.coldness[bucket].items())
             if size >= excess:
@@ -75,7 +75,7 @@ class Sizes:
         return 0, excess
 
     def statistics(self, *, complete: bool) -> CacheStatistics:
-        """As reported: dimensions of one model together."""
+        """Return the entries that stay by model, as reports show them; all dimensions of a model count together."""
         models: dict[str, ModelEntries] = {}
         for group, known in self.kept.items():
             if known.entries:
@@ -87,7 +87,7 @@ class Sizes:
         return {"entries": entries, "bytes": size, "models": models, "complete": complete}
 
     def to_json(self) -> dict[str, Any]:
-        """The saved form."""
+        """Return the form that is saved with the cursor."""
         return {
             "kept": {name: vars(group) for name, group in self.kept.items()},
             "measured": {name: vars(group) for name, group in self._measured.items()},
@@ -96,7 +96,7 @@ class Sizes:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        """From the saved form."""
+        """Restore the saved form."""
         return cls(
             kept={name: Group(**group) for name, group in saved.get("kept", {}).items()},
             coldness={int(bucket): row for bucket, row in saved.get("coldness", {}).items()},
@@ -104,7 +104,7 @@ class Sizes:
         )
 
     def _of(self, groups: dict[str, Group], group: str) -> Group:
-        """A group's row; when there are too many groups, one for all others."""
+        """Return a group's row; when there are too many groups, the row that all others share."""
         if group in groups or len(groups) < MOST_GROUPS:
             return groups.setdefault(group, Group())
         return groups.setdefault(OTHERS, Group())

@@ -1,1 +1,1 @@
-"""The durable record of runs, in PostgreSQL."""
+"""Every SQL statement of the service: runs, steps, events, batches and accepted tasks in PostgreSQL."""

@@ -1,6 +1,6 @@
-"""The record of accepted tasks: a row for each that was answered with 202, until it has ended.
+"""Accepted tasks: a row for each task that was answered with 202, until it has ended.
 
-Redis holds the same, and more, for as long as it is not emptied; see `citadel_common.delivery.accepted_tasks`.
+The rows outlive a Redis that is emptied; see `citadel_common.delivery.accepted_tasks`.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ WHERE task_id = ANY(%s)
 
 
 def add(cursor: Cursor, tasks: Sequence[TaskMessage], *, first_look: float) -> None:
-    """Records tasks; `first_look` is in seconds from now.
+    """Record tasks, to be looked at for the first time in `first_look` seconds.
 
     Raises:
-        StoreUnavailable: The table or a column is not there yet: a migration is under way.
+        StoreUnavailable: The table or a column does not exist yet: a migration is under way.
     """
     columns = [
         [task.task_id for task in tasks],
@@ -44,11 +44,12 @@ def add(cursor: Cursor, tasks: Sequence[TaskMessage], *, first_look: float) -> N
     try:
         cursor.execute(_ADD, [first_look, *columns])
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-        raise StoreUnavailable("the record is being brought up to date; try again") from None
+        raise StoreUnavailable("the database is being migrated; try again") from None
 
 
 def due(cursor: Cursor, limit: int) -> list[str]:
-    """Ids of tasks that are to be looked at, locked until the transaction's end; those of other sweepers left out."""
+    """Return the ids of tasks that are due, locked until the transaction's end."""
+    # SKIP LOCKED leaves out what another worker looks at: no task is published twice, and no worker waits.
     cursor.execute(
         "SELECT task_id::text FROM accepted_tasks WHERE due_at <= now() ORDER BY due_at LIMIT %s"
         " FOR UPDATE SKIP LOCKED",
@@ -58,26 +59,26 @@ def due(cursor: Cursor, limit: int) -> list[str]:
 
 
 def envelope_of(cursor: Cursor, task_id: str) -> TaskMessage:
-    """All that is needed to publish a task of `due` again."""
+    """Return the message of a task, to publish it again."""
     cursor.execute("SELECT name, kwargs, lane, trace FROM accepted_tasks WHERE task_id = %s", [task_id])
     [(name, kwargs, lane, trace)] = cursor.fetchall()
     return TaskMessage(task_id=task_id, name=name, kwargs=orjson.loads(kwargs), priority=lane, trace=trace or {})
 
 
 def forget(cursor: Cursor, task_ids: Sequence[str]) -> None:
-    """Removes tasks that have ended."""
+    """Delete tasks that have ended."""
     if task_ids:
         cursor.execute("DELETE FROM accepted_tasks WHERE task_id = ANY(%s::uuid[])", [list(task_ids)])
 
 
 def postpone(cursor: Cursor, task_ids: Sequence[str], *, least: float, most: float) -> None:
-    """Lets tasks be looked at again when they are twice as old, `least` to `most` seconds from now."""
+    """Make tasks due again when they are twice as old, `least` to `most` seconds from now."""
     if task_ids:
         cursor.execute(_POSTPONE, [most, least, [UUID(task_id) for task_id in task_ids]])
 
 
 def hasten(cursor: Cursor) -> None:
-    """Makes all tasks due, those that another sweeper looks at left out."""
+    """Make all tasks due now, except those that another worker holds locked."""
     cursor.execute(
         "UPDATE accepted_tasks SET due_at = now() WHERE task_id IN"
         " (SELECT task_id FROM accepted_tasks WHERE due_at > now() FOR UPDATE SKIP LOCKED)"
@@ -85,7 +86,7 @@ def hasten(cursor: Cursor) -> None:
 
 
 def exists(cursor: Cursor, task_id: UUID) -> bool:
-    """Whether a task was accepted and is not known to have ended."""
+    """Return True if a task was accepted and is not known to have ended."""
     cursor.execute("SELECT EXISTS (SELECT 1 FROM accepted_tasks WHERE task_id = %s)", [task_id])
     [(found,)] = cursor.fetchall()
     return bool(found)

@@ -1,6 +1,7 @@
 """Batches: runs whose one step is expanded when they are submitted, chunk by chunk.
 
-A chunk's row counts its requests in `items_total`, `items_done` and `items_failed`; one of an older version does not.
+A chunk's row counts its requests in `items_total`, `items_done` and `items_failed`; these are empty in rows that older
+versions wrote.
 """
 
 from collections.abc import Iterator
@@ -8,31 +9,20 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 
+from citadel_common.errors import Conflict
 from citadel_common.stores.postgres import Cursor, Database
-from citadel_orchestration.db.models import StepRef
+from citadel_orchestration.db.models import FINAL_STEP_STATES, NewRun, StepRef
+from citadel_orchestration.db.runs import Submitted
 
 STEP = "chunks"
-TYPE = "embedding_chunk"
 PAGE = 16
-"""Chunks of results read at once."""
-
-
-def definition_of_batch(workflow_id: str, *, max_parallel: int) -> dict[str, Any]:
-    """The definition behind a batch."""
-    step = {
-        "step_id": STEP,
-        "type": TYPE,
-        "on_error": "continue",
-        "for_each": {"items": [], "max_parallel": max_parallel},
-        "parameters": {"requests": "${{ item }}"},
-        "retry": {"max_attempts": 10, "delay": "1s", "max_delay": "30s"},
-    }
-    return {"workflow_id": workflow_id, "steps": [step]}
+"""Chunks of results that one read returns."""
 
 
 def add_chunk(cursor: Cursor, run_id: UUID, item: int, body: bytes, *, requests: int) -> None:
-    """Stores a chunk; its body is a JSON list of `requests` requests."""
+    """Store a chunk; its body is a JSON list of `requests` requests."""
     cursor.execute(
         "INSERT INTO steps (run_id, step_id, item, position, status, items_total)"
         " VALUES (%s, %s, %s, 0, 'pending', %s)",
@@ -44,8 +34,44 @@ def add_chunk(cursor: Cursor, run_id: UUID, item: int, body: bytes, *, requests:
     )
 
 
+def mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> Submitted | None:
+    """Give a batch, which is recorded before all of it is read, its digest and its idempotency key.
+
+    Returns:
+        The same batch, submitted before under that key; the caller rolls this one back. None if there is none.
+
+    Raises:
+        Conflict: The key was used for something else.
+    """
+    if key is not None:
+        # Two uploads of the same batch end one after the other here, so that the second one sees the first.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [key])
+        cursor.execute("SELECT run_id, status, fingerprint FROM runs WHERE idempotency_key = %s", [key])
+        row = cursor.fetchone()
+        if row is not None:
+            run_id, status, fingerprint = row
+            if fingerprint != digest:
+                raise Conflict.at("idempotency_key", f"{key!r} was used for another submission, run {run_id}")
+            return Submitted(run_id=run_id, workflow_id=run.workflow_id, status=status, created=False, ready=[])
+    try:
+        cursor.execute(
+            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
+        )
+    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
+        raise Conflict.at("idempotency_key", f"{key!r} was used for another submission") from None
+    return None
+
+
 def begin(cursor: Cursor, run_id: UUID, *, chunks: int, parallel: int, republish: float) -> list[int]:
-    """Makes the first chunks ready; their items."""
+    """Make the first `parallel` chunks ready; return their items.
+
+    Args:
+        cursor: Of the transaction that submits the run.
+        run_id: The run.
+        chunks: Number of chunks.
+        parallel: Number of chunks that are worked on at once.
+        republish: Seconds after which a ready chunk that nobody has claimed is taken to be lost.
+    """
     cursor.execute(
         "UPDATE steps SET status = 'waiting', items_total = %s, attempt = 1, started_at = now(),"
         " attempt_started_at = now(), lease_until = NULL"
@@ -61,11 +87,16 @@ def begin(cursor: Cursor, run_id: UUID, *, chunks: int, parallel: int, republish
     return ready
 
 
+def failed_requests(output: dict[str, Any]) -> int:
+    """Count the requests of a chunk that have a text without a vector, from the chunk's output."""
+    return sum("error" in result or bool(result.get("errors")) for result in output["results"])
+
+
 def settle(cursor: Cursor, ref: StepRef, attempt: int, failed: int | None) -> dict[str, int]:
-    """Counts the requests of a chunk that is about to end, all of them as failed where `failed` is None.
+    """Count the requests of a chunk that is about to end, all of them as failed where `failed` is None.
 
     Returns:
-        `requests` and `failed`, for the event; nothing where the attempt is over.
+        `requests` and `failed`, for the event; an empty dict if the attempt is over.
     """
     cursor.execute(
         "UPDATE steps SET items_done = items_total, items_failed = coalesce(%s, items_total) WHERE run_id = %s"
@@ -78,7 +109,7 @@ def settle(cursor: Cursor, ref: StepRef, attempt: int, failed: int | None) -> di
 
 
 def place_of(database: Database, run_id: UUID, index: int) -> tuple[int, int] | None:
-    """The chunk in which a request is, and the index of the chunk's first; None past the end."""
+    """Return the chunk that holds a request, and the index of the chunk's first request; None past the end."""
     with database.cursor() as cursor:
         cursor.execute(
             "SELECT item, coalesce(start, 0) FROM (SELECT item, items_total, sum(items_total) OVER (ORDER BY item)"
@@ -91,10 +122,10 @@ def place_of(database: Database, run_id: UUID, index: int) -> tuple[int, int] | 
 
 
 def results(database: Database, run_id: UUID, first: int) -> Iterator[tuple[int, str, Any, Any, Any]]:
-    """Chunks from `first` on that have ended, in order, up to the first that has not.
+    """Read chunks from `first` on that have ended, in order, up to the first that has not.
 
     Yields:
-        Item, state, its requests, its output and its error (of which only one is there).
+        Item, state, requests, and either the output or the error.
     """
     with database.cursor() as cursor:
         cursor.execute(
@@ -108,6 +139,6 @@ def results(database: Database, run_id: UUID, first: int) -> Iterator[tuple[int,
         )
         rows = cursor.fetchall()
     for item, status, error, request, answer in rows:
-        if status not in ("succeeded", "failed", "cancelled"):
+        if status not in FINAL_STEP_STATES:
             return
         yield item, status, orjson.loads(request), None if answer is None else orjson.loads(answer), error

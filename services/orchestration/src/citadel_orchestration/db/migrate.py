@@ -1,6 +1,6 @@
-"""Versioned migrations: SQL files, applied in order, each once; safe to run by several starters at once.
+"""Versioned migrations: SQL files, applied in order, each once, also when several processes start at once.
 
-A migration only adds: a running older version keeps working during a rolling update.
+A migration only adds tables, columns and functions: an older version keeps working during a rolling update.
 """
 
 import importlib.resources
@@ -15,12 +15,12 @@ from citadel_common.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 LOCK = 0x0C17ADE1
-"""Advisory lock that starters take in turn."""
+"""Advisory lock; processes that start at once migrate one after the other."""
 PACKAGE = "citadel_orchestration.db"
 
 
 def migrate(dsn: str, *, connect_timeout: int = 10) -> list[str]:
-    """Brings the database to the newest version; the names of what was applied.
+    """Bring the database to the newest version; return the names of the migrations applied.
 
     Raises:
         psycopg.Error: The database does not answer, or refuses.
@@ -37,7 +37,7 @@ def migrate(dsn: str, *, connect_timeout: int = 10) -> list[str]:
 
 
 def migrate_patiently(dsn: SecretStr, *, patience: float = 120.0) -> None:
-    """The same, by a process that may be up before PostgreSQL is.
+    """Wait for PostgreSQL, for `patience` seconds at most, and bring it to the newest version.
 
     Raises:
         StoreUnavailable: It did not come up in time, or its encoding is not UTF-8.
@@ -79,7 +79,7 @@ def _apply(connection: "psycopg.Connection[tuple[object, ...]]", name: str) -> b
 
 
 def available() -> list[str]:
-    """The names of all migrations, in order."""
+    """Return the names of all migrations, in order."""
     return sorted(entry.name for entry in _folder().iterdir() if entry.name.endswith(".sql"))
 
 

@@ -1,4 +1,4 @@
-"""What the record holds, as the engine sees it."""
+"""Rows of the database as the engine sees them, and the effects of its transitions."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +9,6 @@ from citadel_contracts.runs import FINISHED
 
 NO_ITEM = -1
 """`item` of a step that is not an item of a `for_each`."""
-
 FINAL_STEP_STATES = ("succeeded", "failed", "skipped", "cancelled")
 """States that a step keeps; the others are pending, ready, running and waiting. Those of runs are in the contracts."""
 
@@ -25,16 +24,16 @@ class StepRef:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepClaim:
-    """The right to execute a step; completions with an older attempt change nothing.
+    """The right to execute a step.
 
     Attributes:
         ref: The step.
-        attempt: Fencing number.
+        attempt: Fencing number: a completion with an older attempt changes nothing.
         tries: Attempts that failed and count for the retry policy.
         workflow_id: Of its run.
         kind: Of its run.
         lane: Of its run.
-        depth: Of its run: how many runs it is nested in.
+        depth: Number of runs that its run is nested in.
         run_deadline: When its run times out.
         trace: Trace context of its run.
     """
@@ -67,11 +66,10 @@ class NewRun:
         kind: workflow, task or batch.
         definition: As submitted, checked.
         steps: Ids, in order.
-        roots: Those that depend on nothing.
+        roots: Ids of the steps that depend on nothing.
+        fingerprint: Digest of the submission; another one under the same idempotency key is a conflict.
+        deadline: Seconds that the run may take.
         reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
-        fingerprint: Digest of what was submitted; the same idempotency key with another one is a conflict.
-        deadline: Seconds the run may take.
-        items: Item payloads of the first step, expanded already (batches).
     """
 
     run_id: UUID
@@ -123,12 +121,12 @@ class RunRow:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has ended."""
+        """True once the run has ended."""
         return self.status in FINISHED
 
     @property
     def may_start_steps(self) -> bool:
-        """Whether steps may begin."""
+        """False in a run that is paused or has ended."""
         return self.status in ("queued", "running")
 
     @property
@@ -143,20 +141,20 @@ class RunRow:
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
-    """A run that ended in a transition, for what is to follow its commit.
+    """A run that ended, with all that has to happen after the commit.
 
     Attributes:
         error: Code of its error.
-        created_at: When it was accepted; None where its end was told before.
-        finished_at: When it ended, known after the commit.
+        created_at: When it was accepted; None where its end was reported to telemetry before.
+        finished_at: When it ended; set after the commit.
         trace: Trace context of the run.
     """
 
     run_id: UUID
     status: str
-    parent: ParentStep | None
-    reply_to: str | None
-    concurrency_key: str | None
+    parent: ParentStep | None = None
+    reply_to: str | None = None
+    concurrency_key: str | None = None
     kind: str = ""
     workflow_id: str = ""
     error: str | None = None
@@ -171,6 +169,7 @@ class EndedAttempt:
 
     Attributes:
         ref: The step.
+        type: Its type.
         number: The attempt.
         before: The last attempt before it that was begun; None for the first.
         outcome: succeeded, skipped, failed, cancelled; retried, handed_back and lost where another follows.
@@ -180,6 +179,7 @@ class EndedAttempt:
     """
 
     ref: StepRef
+    type: str
     number: int
     before: int | None
     outcome: str
@@ -190,16 +190,16 @@ class EndedAttempt:
 
 @dataclass(kw_only=True)
 class Effects:
-    """What a committed transition asks of the engine.
+    """What the caller of a committed transition has to do.
 
     Attributes:
-        applied: Whether it changed anything; late and duplicate ones do not.
-        claims: Steps that this worker now runs.
+        applied: False for a late or duplicate transition, which changed nothing.
+        claims: Steps that this worker executes now.
         ready: Steps that any worker may take, where the caller executes none.
         orphans: Sub-runs for which no step waits any more.
         lane: Of the run.
         ended: The run, if it ended.
-        attempts: Those that ended.
+        attempts: Attempts that ended.
     """
 
     applied: bool = True

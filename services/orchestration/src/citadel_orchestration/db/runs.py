@@ -1,7 +1,7 @@
-"""Submitting runs, and reading what the engine needs of them."""
+"""Statements on the rows of runs: submission, results, sub-runs, concurrency keys."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
 from citadel_orchestration.db.models import NewRun
-from citadel_orchestration.db.transaction import CHANNEL
+from citadel_orchestration.db.transaction import CHANNEL, RunTransaction
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""
@@ -38,7 +38,7 @@ SELECT pg_notify(%(channel)s, run_id::text) FROM run
 
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """What became of a submission; `created` is False for one that was there already."""
+    """A submitted run; `created` is False where the same submission was recorded before."""
 
     run_id: UUID
     workflow_id: str
@@ -47,8 +47,24 @@ class Submitted:
     ready: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """State, output (as JSON) and error of a run."""
+
+    kind: str
+    workflow_id: str
+    status: str
+    output: bytes | None
+    error: dict[str, Any] | None
+
+
 def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
-    """Records a run with its steps; its roots are ready, unless the concurrency limit of its key is reached.
+    """Record a run with its steps; its roots are ready, unless the concurrency limit of its key is reached.
+
+    Args:
+        cursor: Of the transaction.
+        run: The run.
+        republish: Seconds after which a ready step that nobody has claimed is taken to be lost.
 
     Raises:
         Conflict: Its idempotency key was used for something else.
@@ -72,14 +88,15 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
 
 
 def _is_held(cursor: Cursor, run: NewRun) -> bool:
-    """Whether the run must wait for others of its key; the key is locked until the commit."""
     if run.concurrency_key is None or run.concurrency_limit is None:
         return False
     return room_of_key(cursor, run.concurrency_key, run.concurrency_limit) <= 0
 
 
 def room_of_key(cursor: Cursor, key: str, limit: int) -> int:
-    """How many more runs of the key may start; locks the key until the commit."""
+    """Return how many more runs of the key may start; the key is locked until the commit."""
+    # Without the lock, two transactions would both count before either of them starts a run. It comes after the lock
+    # of a run, never before.
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
     cursor.execute(
         """
@@ -92,6 +109,17 @@ def room_of_key(cursor: Cursor, key: str, limit: int) -> int:
     return limit - int(count)
 
 
+def held_by_key(cursor: Cursor, key: str) -> list[tuple[UUID, int]]:
+    """Return the runs that wait for others of their concurrency key, oldest first, each with its limit."""
+    cursor.execute(
+        "SELECT run_id, concurrency_limit FROM runs WHERE concurrency_key = %s AND status = 'queued'"
+        " AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.run_id = runs.run_id AND status <> 'pending')"
+        " ORDER BY created_at LIMIT 100",
+        [key],
+    )
+    return cursor.fetchall()
+
+
 def _existing(cursor: Cursor, run: NewRun) -> Submitted:
     cursor.execute(
         "SELECT run_id, workflow_id, status, fingerprint FROM runs WHERE run_id = %s OR idempotency_key = %s",
@@ -99,14 +127,14 @@ def _existing(cursor: Cursor, run: NewRun) -> Submitted:
     )
     run_id, workflow_id, status, fingerprint = one(cursor)
     if fingerprint != run.fingerprint:
-        raise Conflict(f"idempotency_key: {run.idempotency_key!r} was used for another submission, run {run_id}")
+        raise Conflict.at("idempotency_key", f"{run.idempotency_key!r} was used for another submission, run {run_id}")
     if run.reply_to is not None:
-        _answer_too(cursor, run_id, run.reply_to)
+        _add_reply_to(cursor, run_id, run.reply_to)
     return Submitted(run_id=run_id, workflow_id=workflow_id, status=status, created=False, ready=[])
 
 
-def _answer_too(cursor: Cursor, run_id: UUID, task_id: str) -> None:
-    """Lets a run answer one more task; a run that has ended already does so by the sweep."""
+def _add_reply_to(cursor: Cursor, run_id: UUID, task_id: str) -> None:
+    """Let a run answer one more task; for a run that has ended already, the sweeper stores the result."""
     cursor.execute(
         "UPDATE runs SET reply_to = concat_ws(%s::text, reply_to, %s::text) WHERE run_id = %s"
         " AND %s::text <> ALL(string_to_array(coalesce(reply_to, ''), %s::text))",
@@ -114,8 +142,13 @@ def _answer_too(cursor: Cursor, run_id: UUID, task_id: str) -> None:
     )
 
 
+def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str) -> None:
+    """Note that the tasks in `reply_to` have their results; a task added meanwhile keeps the run unanswered."""
+    cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s AND reply_to = %s", [run_id, reply_to])
+
+
 def definition_of(cursor: Cursor, run_id: UUID) -> bytes:
-    """A run's definition as submitted.
+    """Return a run's definition as submitted.
 
     Raises:
         NotFound: There is no such run.
@@ -127,20 +160,49 @@ def definition_of(cursor: Cursor, run_id: UUID) -> bytes:
     return bytes(row[0])
 
 
-def context_of(cursor: Cursor, run_id: UUID) -> bytes:
-    """A run's context as submitted."""
-    cursor.execute("SELECT context FROM runs WHERE run_id = %s", [run_id])
-    return bytes(one(cursor)[0])
+def outcome_of(cursor: Cursor, run_id: UUID) -> RunOutcome:
+    """Return the outcome of a run; one that has not ended has no output and no error.
+
+    Raises:
+        NotFound: The run was removed.
+    """
+    cursor.execute("SELECT kind, workflow_id, status, output, error FROM runs WHERE run_id = %s", [run_id])
+    kind, workflow_id, status, output, error = one(cursor)
+    return RunOutcome(kind=kind, workflow_id=workflow_id, status=status, output=output, error=error)
 
 
-def outputs_of(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> dict[str, dict[int, bytes]]:
-    """The stored outputs of steps, by step id and item (-1 for the step itself)."""
-    cursor.execute(
-        "SELECT step_id, item, body FROM payloads WHERE run_id = %s AND kind = 'output' AND step_id = ANY(%s)"
-        " ORDER BY step_id, item",
-        [run_id, list(step_ids)],
+def children_of(cursor: Cursor, run_id: UUID) -> list[UUID]:
+    """Return the sub-runs of a run that have not ended."""
+    cursor.execute("SELECT run_id FROM runs WHERE parent_run_id = %s AND finished_at IS NULL", [run_id])
+    return [child for (child,) in cursor.fetchall()]
+
+
+def set_parent_attempt(tx: RunTransaction, attempt: int) -> None:
+    """Give a sub-run to a later attempt of the step that started it."""
+    tx.cursor.execute("UPDATE runs SET parent_attempt = %s WHERE run_id = %s", [attempt, tx.run.run_id])
+    tx.run.parent_attempt = attempt
+
+
+def is_late(tx: RunTransaction) -> bool:
+    """Return True past the run's deadline, by PostgreSQL's clock."""
+    tx.cursor.execute("SELECT deadline_at < now() FROM runs WHERE run_id = %s", [tx.run.run_id])
+    return bool(one(tx.cursor)[0])
+
+
+def reopen(tx: RunTransaction, deadline: float | None) -> datetime:
+    """Make an ended run active again, with a deadline in so many seconds; return PostgreSQL's time."""
+    tx.cursor.execute(
+        "UPDATE runs SET finished_at = NULL WHERE run_id = %s"
+        " RETURNING CASE WHEN %s::float8 IS NULL THEN NULL ELSE now() + make_interval(secs => %s) END, now()",
+        [tx.run.run_id, deadline, deadline],
     )
-    found: dict[str, dict[int, bytes]] = {}
-    for step_id, item, body in cursor.fetchall():
-        found.setdefault(step_id, {})[item] = bytes(body)
+    tx.run.status, tx.run.error, tx.run.output = "running", None, None
+    tx.run.deadline_at, now = one(tx.cursor)
+    found: datetime = now
     return found
+
+
+def set_trace(tx: RunTransaction, trace: dict[str, str]) -> None:
+    """Replace the trace context of a run."""
+    tx.cursor.execute("UPDATE runs SET trace = %s WHERE run_id = %s", [Jsonb(trace), tx.run.run_id])
+    tx.run.trace = trace

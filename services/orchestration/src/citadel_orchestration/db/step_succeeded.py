@@ -1,9 +1,13 @@
-"""The commonest transition in one round trip; what it does is told in `migrations/0005_step_succeeded.sql`."""
+"""The commonest transition in one round trip, by the stored function of `migrations/0005_step_succeeded.sql`.
 
-from collections.abc import Sequence
+`tests/integration/engine/test_step_succeeded.py` proves that it does what the general transition does.
+"""
+
+from typing import Any
 
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
+from citadel_orchestration.definition.definition import Step
 
 _SUCCEEDED = "SELECT * FROM step_succeeded(%s, %s, %s, %s, %s, %s, %s, %s)"
 
@@ -13,39 +17,49 @@ def step_succeeded(
     ref: StepRef,
     attempt: int,
     *,
+    step: Step,
     output: bytes,
     has_data: bool,
-    following: Sequence[str],
     owner: str,
     lease: float,
 ) -> Effects | None:
-    """Records a step's output and claims the steps `following`, which depend on nothing else.
+    """Record a step's output and claim the steps that depend on it; they must depend on no other step.
 
-    None, and nothing is changed, where the attempt is over, or the run is in another state.
+    Returns:
+        None, with nothing changed, if the attempt is over, the run may not start steps, or a dependent is not pending.
 
     Raises:
         StoreUnavailable: It may or may not be done.
     """
-    values = [ref.run_id, ref.step_id, attempt, output, has_data, list(following), owner, lease]
+    values = [ref.run_id, ref.step_id, attempt, output, has_data, list(step.dependents), owner, lease]
     rows = database.rows(_SUCCEEDED, values)
     if not rows:
         return None
     began, ended, before = rows[0][-3:]
-    claims = [
-        StepClaim(
-            ref=StepRef(run_id=ref.run_id, step_id=step_id),
-            attempt=its_attempt,
-            tries=tries,
-            workflow_id=workflow_id,
-            kind=kind,
-            lane=lane,
-            depth=depth,
-            run_deadline=deadline,
-            trace=trace,
-        )
-        for step_id, its_attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ in rows
-    ]
+    claims = [_claim(ref, row) for row in rows]
     over = EndedAttempt(
-        ref=ref, number=attempt, before=before, outcome="succeeded", error=None, began=began, ended=ended
+        ref=ref,
+        type=step.type.name,
+        number=attempt,
+        before=before,
+        outcome="succeeded",
+        error=None,
+        began=began,
+        ended=ended,
     )
     return Effects(claims=claims, lane=claims[0].lane, attempts=[over])
+
+
+def _claim(ref: StepRef, row: tuple[Any, ...]) -> StepClaim:
+    step_id, attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ = row
+    return StepClaim(
+        ref=StepRef(run_id=ref.run_id, step_id=step_id),
+        attempt=attempt,
+        tries=tries,
+        workflow_id=workflow_id,
+        kind=kind,
+        lane=lane,
+        depth=depth,
+        run_deadline=deadline,
+        trace=trace,
+    )

@@ -1,15 +1,15 @@
-"""One transition of one run: its row is locked, its changes and events are written together."""
+"""A transaction on one run: its row is locked, its changes and events are written together."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from citadel_common.errors import CitadelError
-from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db.models import (
     FINAL_STEP_STATES,
     NO_ITEM,
@@ -20,12 +20,14 @@ from citadel_orchestration.db.models import (
     StepClaim,
     StepRef,
 )
+from citadel_orchestration.definition.definition import Definition
 
 NO_COUNTS: Mapping[str, int] = {}
 CHANNEL = "citadel_runs"
 """Notified with a run's id whenever it has new events."""
-COLUMNS = ", ".join(RunRow.__dataclass_fields__)
-_LOCK = f"SELECT {COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
+LISTEN = f"LISTEN {CHANNEL}"
+_COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+_LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
 WITH new_events AS (
     INSERT INTO events (run_id, seq, type, step_id, item, data)
@@ -40,6 +42,8 @@ UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %
 WHERE run_id = %(run_id)s
 RETURNING finished_at, pg_notify(%(channel)s, %(run_id)s::text)
 """
+# The attempt grows with every claim. All later statements on the step name it, so that a worker whose lease ran out
+# cannot end the attempt of the worker that took the step over.
 _CLAIM = """
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
     lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
@@ -51,6 +55,7 @@ _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
 """
+# Answers of the embeddings workers are delivered at least once: the first token of an attempt wins.
 _ADOPT = """
 UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s),
     vectors_taken = %(taken)s
@@ -75,39 +80,57 @@ WITH done AS ({_FINISH}), stored AS (
 )
 SELECT run_id, step_id, item, began, ended, attempt_before FROM done
 """  # noqa: S608  (constants only)
-
-
+# The attempt grows here too: an execution that is still under way is fenced off.
 _CANCEL = """
 UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL, lease_until = NULL,
     lease_owner = NULL
-WHERE run_id = %s AND {} RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
+WHERE run_id = %s AND status <> ALL(%s) {}
+RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
 """
 
 
 class RunTransaction:
-    """A run under lock.
+    """A locked run.
 
     Attributes:
-        cursor: For further statements of the same transaction.
-        run: The run; its mutable columns are written at the end.
-        effects: What the transition asks of the engine after the commit.
+        cursor: Cursor of the transaction.
+        run: The run; `save` writes its mutable columns.
+        effects: What the caller has to do after the commit.
     """
 
-    def __init__(self, cursor: Cursor, run: RunRow, *, owner: str | None, lease: float) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        run: RunRow,
+        *,
+        owner: str | None,
+        lease: float,
+        definition_of: Callable[[UUID, Cursor], Definition],
+    ) -> None:
         self.cursor = cursor
         self.run = run
         self.effects = Effects(lane=run.lane)
         self._owner = owner
         self._lease = lease
+        self._definition_of = definition_of
         self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
 
+    @cached_property
+    def definition(self) -> Definition:
+        """The run's definition, read where this process does not know it."""
+        return self._definition_of(self.run.run_id, self.cursor)
+
     def event(self, type: str, step_id: str | None = None, item: int = NO_ITEM, **data: Any) -> None:  # noqa: A002
-        """Appends an event, without data that are None; numbers have no gaps, their order is that of the commits."""
+        """Append an event, without data that are None; numbers have no gaps and follow the order of the commits."""
         told = {name: value for name, value in data.items() if value is not None}
         self._events.append((type, step_id, item, told))
 
     def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
-        """Takes a step in one of the states `of`; None if it is in another, or is left to the workers."""
+        """Claim a step in one of the states `of`; without an owner, make it ready for any worker.
+
+        Returns:
+            The claim; None if the step is in another state, or there is no owner.
+        """
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item}
         if self._owner is None:
             self.cursor.execute(_READY, place | {"lease": self._lease, "from": list(of)})
@@ -124,7 +147,7 @@ class RunTransaction:
         return claim
 
     def adopt(self, ref: StepRef, attempt: int, token: str) -> StepClaim | None:
-        """Takes over the lease of a running step; None if its attempt is over, or went on with another token."""
+        """Take over the lease of a running step; None if its attempt is over, or was adopted with another token."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
         mine = {"owner": self._owner, "lease": self._lease, "taken": f"{attempt}/{token}"}
         self.cursor.execute(_ADOPT, place | mine)
@@ -156,9 +179,9 @@ class RunTransaction:
         error: CitadelError | None = None,
         counts: Mapping[str, int] = NO_COUNTS,
     ) -> bool:
-        """Ends a step's execution, unless its attempt is over already; `counts` go into the event."""
+        """End a step; `counts` go into the event. Return False if its attempt is over already."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
-        told = None if error is None else {"code": error.code, "message": error.message}
+        told = None if error is None else error.data.model_dump()
         outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
         self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
         row = self.cursor.fetchone()
@@ -171,24 +194,39 @@ class RunTransaction:
     def attempt_ended(
         self, ref: StepRef, number: int, outcome: str, row: tuple[Any, ...], *, error: str | None = None
     ) -> None:
-        """Notes that an attempt has ended; `row` is its begin, its end and the attempt before it."""
+        """Add an attempt to the effects; `row` is its begin, its end and the number of the attempt before it."""
         began, ended, before = row
-        if began is not None:
-            self.effects.attempts.append(
-                EndedAttempt(
-                    ref=ref, number=number, before=before, outcome=outcome, error=error, began=began, ended=ended
-                )
+        if began is None:
+            return
+        self.effects.attempts.append(
+            EndedAttempt(
+                ref=ref,
+                type=self.definition.steps[ref.step_id].type.name,
+                number=number,
+                before=before,
+                outcome=outcome,
+                error=error,
+                began=began,
+                ended=ended,
             )
+        )
 
-    def cancel_steps(self, where: str, *values: Any) -> None:
-        """Ends the steps of the run that `where` names; what still runs of them comes too late."""
-        self.cursor.execute(_CANCEL.format(where), [self.run.run_id, *values])
+    def cancel_steps(self) -> None:
+        """Cancel all steps and items that have not ended."""
+        self._cancel("")
+
+    def cancel_items(self, step_id: str) -> None:
+        """Cancel the items of a `for_each` that have not ended."""
+        self._cancel("AND step_id = %s AND item >= 0", step_id)
+
+    def _cancel(self, where: str, *values: Any) -> None:
+        self.cursor.execute(_CANCEL.format(where), [self.run.run_id, list(FINAL_STEP_STATES), *values])
         for step_id, item, attempt, *row in self.cursor.fetchall():
             ref = StepRef(run_id=self.run.run_id, step_id=step_id, item=item)
             self.attempt_ended(ref, attempt, "cancelled", tuple(row))
 
     def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
-        """The states of some steps."""
+        """Return the states of some steps."""
         self.cursor.execute(
             "SELECT step_id, status FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
             [self.run.run_id, list(step_ids)],
@@ -196,8 +234,8 @@ class RunTransaction:
         return dict(self.cursor.fetchall())
 
     def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
-        """Ends the run; what has not ended of it never will be executed."""
-        self.cancel_steps("status <> ALL(%s)", list(FINAL_STEP_STATES))
+        """End the run, and cancel its steps that have not ended."""
+        self.cancel_steps()
         self.run.status, self.run.error, self.run.output = status, error, output
         self.event(f"run_{status}", error=error)
         self.effects.claims.clear()
@@ -215,8 +253,13 @@ class RunTransaction:
             trace=self.run.trace,
         )
 
+    def discard(self) -> Effects:
+        """Drop the effects, so that nothing is saved; return the effects of a transition that changes nothing."""
+        self.effects = Effects(applied=False)
+        return self.effects
+
     def save(self) -> None:
-        """Writes the run's row and the events, and tells whoever follows the run."""
+        """Write the run's row and its events, and notify everybody who follows the run."""
         run = self.run
         first = run.last_event + 1
         run.last_event += len(self._events)
@@ -244,34 +287,11 @@ class RunTransaction:
             self.effects.ended = replace(self.effects.ended, finished_at=row[0])
 
 
-def lock_run(
-    cursor: Cursor, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
-) -> RunTransaction | None:
-    """A run, locked until the cursor's transaction ends; None where there is none, or it is to be skipped.
+def lock_run(cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunRow | None:
+    """Lock a run until the cursor's transaction ends; None where there is none, or it is to be skipped.
 
-    A transition that locks a run and its sub-run locks the sub-run last.
+    Lock order: a transaction that locks a run and its sub-run locks the sub-run last; all its other locks come later.
     """
     cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
     row = cursor.fetchone()
-    if row is None:
-        return None
-    run = RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))
-    return RunTransaction(cursor, run, owner=owner, lease=lease)
-
-
-@contextmanager
-def run_transaction(
-    database: Database, run_id: UUID, *, owner: str | None, lease: float, skip_locked: bool = False
-) -> Iterator[RunTransaction | None]:
-    """A transition on a run; None where there is no such run, or another holds it and that is to be skipped.
-
-    An `effects` that is not `applied` writes nothing.
-
-    Raises:
-        StoreUnavailable: PostgreSQL does not answer.
-    """
-    with database.cursor() as cursor:
-        transaction = lock_run(cursor, run_id, owner=owner, lease=lease, skip_locked=skip_locked)
-        yield transaction
-        if transaction is not None and transaction.effects.applied:
-            transaction.save()
+    return None if row is None else RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))

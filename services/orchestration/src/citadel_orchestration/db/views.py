@@ -1,4 +1,4 @@
-"""Runs as they are shown: lists, one run, its steps, its events."""
+"""Runs as the API shows them: lists, one run, its steps, its events."""
 
 import base64
 import binascii
@@ -23,15 +23,15 @@ _STEPS = (
     " FROM steps WHERE run_id = %s AND item = -1"
 )
 MOST_EVENTS = 1000
-"""Events read at once."""
+"""Events that one read returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which runs to list; None does not filter.
+    """Filters of a list of runs; None does not filter.
 
     Attributes:
-        cursor: `next_cursor` of the page before.
+        cursor: `next_cursor` of the previous page.
     """
 
     status: str | None = None
@@ -45,10 +45,10 @@ class Filters:
 
 
 def list_runs(cursor: Cursor, filters: Filters) -> RunList:
-    """A page of runs, newest first; runs that begin meanwhile do not shift it.
+    """Return a page of runs, newest first; runs that begin meanwhile do not shift the next page.
 
     Raises:
-        InvalidInput: The cursor is none of ours.
+        InvalidInput: The cursor is not one that this function returned.
     """
     conditions, values = ["true"], list[Any]()
 
@@ -77,7 +77,7 @@ def list_runs(cursor: Cursor, filters: Filters) -> RunList:
 
 
 def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
-    """One run without its steps.
+    """Return one run without its steps.
 
     Raises:
         NotFound: There is no such run.
@@ -89,20 +89,27 @@ def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
     return _summary(row)
 
 
+def output_and_parent(cursor: Cursor, run_id: UUID) -> tuple[bytes | None, str | None]:
+    """Return a run's output, as JSON, and the id of the run that it is a sub-run of."""
+    cursor.execute("SELECT output, parent_run_id::text FROM runs WHERE run_id = %s", [run_id])
+    output, parent = one(cursor)
+    return output, parent
+
+
 def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: str | None = None) -> list[StepView]:
-    """The steps of a run, in the definition's order, or the one named `step_id`; a batch's items are its requests."""
+    """Return the steps of a run in order, or the one named `step_id`; the items of a batch are its requests."""
     if step_id is None:
         cursor.execute(_STEPS + " ORDER BY position", [run_id])
     else:
         cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
     found = [_step(row, definition) for row in cursor.fetchall()]
-    if definition.steps.keys() == {batches.STEP} and found and found[0].type == batches.TYPE:
+    if definition.steps.keys() == {batches.STEP} and found:
         return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
     return found
 
 
 def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
-    """The requests of a batch; None where an older version has not counted them."""
+    """Return the counts of a batch's requests; None where an older version has not counted them."""
     cursor.execute(
         "SELECT sum(items_total), coalesce(sum(items_total) FILTER (WHERE status IN ('succeeded', 'failed')), 0),"
         " coalesce(sum(CASE status WHEN 'failed' THEN items_total WHEN 'succeeded' THEN items_failed END), 0)"
@@ -128,7 +135,7 @@ def _step(row: tuple[Any, ...], definition: Definition) -> StepView:
 
 
 def events_after(cursor: Cursor, run_id: UUID, seq: int) -> list[RunEvent]:
-    """The next events of a run."""
+    """Return the next events of a run, at most `MOST_EVENTS`."""
     cursor.execute(
         "SELECT seq, at, type, step_id, item, data FROM events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
         [run_id, seq, MOST_EVENTS],

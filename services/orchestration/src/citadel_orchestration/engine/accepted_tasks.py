@@ -1,4 +1,4 @@
-"""Looks after accepted tasks: the rows of those that have ended go, those that Redis has lost are published again."""
+"""Accepted tasks: rows of tasks that have ended are deleted, tasks that Redis has lost are published again."""
 
 import time
 from collections.abc import Callable
@@ -8,28 +8,28 @@ import structlog
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, State, TaskMessage
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db import accepted_tasks
-from citadel_orchestration.engine.publisher import FAILURES
+from citadel_orchestration.engine.dispatch import FAILURES
 
 log = structlog.get_logger(__name__)
 BATCH = 200
 """Rows of one transaction."""
 MOST_BATCHES = 20
-"""Transactions of one look, which must not keep the sweep from all else."""
+"""Transactions of one call; the rest waits for the next, so that the sweep gets to its other work."""
 LONGEST_WAIT = 60.0
-"""Seconds between two looks at a task."""
+"""Most seconds between two looks at a task."""
 PAUSE_AFTER_FAILURE = 5.0
-"""Seconds a Redis that failed is left alone: a call takes as long as its timeout."""
+"""Seconds a Redis that failed is left alone: each call to it may take its whole timeout."""
 
 
 class AcceptedTasksSweep:
-    """One of many: each worker looks, and what one looks at is locked for the others.
+    """Part of every worker's sweep; the tasks that one worker looks at are locked for the others.
 
     Args:
-        database: The record.
-        tasks: The same tasks in Redis.
+        database: Holds the rows of the tasks.
+        tasks: The states of the same tasks in Redis.
         publish: Publishes a task's message.
-        wiped: Whether Redis was emptied since the last call.
-        first_look: Seconds after which a task is looked at again.
+        was_flushed: Returns True once after Redis was emptied.
+        first_look: Seconds after which a published task is looked at again.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class AcceptedTasksSweep:
         database: Database,
         tasks: AcceptedTasks,
         publish: Callable[[TaskMessage], None],
-        wiped: Callable[[], bool],
+        was_flushed: Callable[[], bool],
         first_look: float,
     ) -> None:
         self._database = database
         self._tasks = tasks
         self._publish = publish
-        self._wiped = wiped
+        self._was_flushed = was_flushed
         self._first_look = first_look
         self._paused_until = 0.0
 
     def __call__(self) -> None:
-        """One look at what is due; a Redis that does not answer leaves everything as it is.
+        """Look at the tasks that are due; while Redis does not answer, leave everything as it is.
 
         Raises:
             StoreUnavailable: PostgreSQL does not answer.
@@ -57,7 +57,7 @@ class AcceptedTasksSweep:
         if time.monotonic() < self._paused_until:
             return
         try:
-            self._hasten_if_wiped()
+            self._hasten_if_flushed()
             for _ in range(MOST_BATCHES):
                 if self._look() < BATCH:
                     return
@@ -65,16 +65,16 @@ class AcceptedTasksSweep:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("accepted_tasks_not_seen", error=type(error).__name__)
 
-    def _hasten_if_wiped(self) -> None:
-        if self._wiped():
+    def _hasten_if_flushed(self) -> None:
+        if self._was_flushed():
             with self._database.cursor() as cursor:
                 accepted_tasks.hasten(cursor)
 
     def _look(self) -> int:
-        """Looks at one batch; its size."""
+        """Look at one batch; return its size."""
         with self._database.cursor() as cursor:
             due = accepted_tasks.due(cursor, BATCH)
-            found = self._sorted(due)
+            found = self._by_state(due)
             for task_id in found["lost"]:
                 self._restore(accepted_tasks.envelope_of(cursor, task_id))
             accepted_tasks.forget(cursor, found["ended"])
@@ -82,14 +82,14 @@ class AcceptedTasksSweep:
             accepted_tasks.postpone(cursor, found["known"], least=self._first_look, most=LONGEST_WAIT)
         return len(due)
 
-    def _sorted(self, task_ids: list[str]) -> dict[State, list[str]]:
+    def _by_state(self, task_ids: list[str]) -> dict[State, list[str]]:
         found: dict[State, list[str]] = {"known": [], "ended": [], "lost": []}
         for task_id, state in self._tasks.states(task_ids).items():
             found[state].append(task_id)
         return found
 
     def _restore(self, envelope: TaskMessage) -> None:
-        """A task that is registered and not published is the pulse's to publish."""
+        # Registered first: if this worker dies before it publishes, the heartbeat loop of any worker does.
         self._tasks.add(envelope)
         self._publish(envelope)
         log.warning("accepted_task_restored", task_id=envelope.task_id, task=envelope.name)

@@ -4,15 +4,17 @@ Only what an expression refers to is read from the record.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from citadel_common.errors import CitadelError
 from citadel_common.stores.postgres import Cursor
-from citadel_orchestration.db import runs
+from citadel_orchestration.db import payloads
 from citadel_orchestration.db.models import NO_ITEM, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
 
 
@@ -49,15 +51,11 @@ def steps_of(cursor: Cursor, run_id: UUID, step_ids: Iterable[str]) -> dict[str,
     wanted = list(step_ids)
     if not wanted:
         return {}
-    cursor.execute(
-        "SELECT step_id, status, items_total FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
-        [run_id, wanted],
-    )
-    rows = cursor.fetchall()
-    outputs = runs.outputs_of(cursor, run_id, wanted)
+    states = payloads.states_of(cursor, run_id, wanted)
+    outputs = payloads.outputs_of(cursor, run_id, wanted)
     return {
         step_id: {"status": status, "output": _output(outputs.get(step_id, {}), total)}
-        for step_id, status, total in rows
+        for step_id, status, total in states
     }
 
 
@@ -75,25 +73,15 @@ def context_of(cursor: Cursor, run_id: UUID, *, keys: frozenset[str] | None = No
         run_id: The run.
         keys: Read no outputs but those under these keys; None for all.
     """
-    ended = succeeded(cursor, run_id)
+    ended = payloads.succeeded_steps(cursor, run_id)
     done = [step_id for step_id, _, has_data in ended if keys is None or step_id in keys or has_data]
     found = steps_of(cursor, run_id, done)
     return context_after(cursor, run_id, {step_id: found[step_id]["output"] for step_id in done})
 
 
-def succeeded(cursor: Cursor, run_id: UUID) -> list[tuple[str, datetime, bool]]:
-    """The steps that succeeded, in the order in which they did: id, end, whether the output has keys under `data`."""
-    cursor.execute(
-        "SELECT step_id, finished_at, has_data FROM steps WHERE run_id = %s AND item = -1 AND status = 'succeeded'"
-        " ORDER BY finished_at, position",
-        [run_id],
-    )
-    return cursor.fetchall()
-
-
 def context_after(cursor: Cursor, run_id: UUID, outputs: Mapping[str, Any]) -> dict[str, Any]:
     """The context as submitted, changed by the outputs of steps, in the order in which they succeeded."""
-    context: dict[str, Any] = orjson.loads(runs.context_of(cursor, run_id))
+    context: dict[str, Any] = orjson.loads(payloads.context_of(cursor, run_id))
     for step_id, output in outputs.items():
         context[step_id] = output
         if isinstance(output, dict) and isinstance(output.get("data"), dict):
@@ -103,9 +91,25 @@ def context_after(cursor: Cursor, run_id: UUID, outputs: Mapping[str, Any]) -> d
 
 def item_of(cursor: Cursor, ref: StepRef) -> Any:
     """The item that a step is executed for."""
-    cursor.execute(
-        "SELECT body FROM payloads WHERE run_id = %s AND step_id = %s AND item = %s AND kind = 'input'",
-        [ref.run_id, ref.step_id, ref.item],
-    )
-    row = cursor.fetchone()
-    return None if row is None else orjson.loads(row[0])
+    body = payloads.input_of(cursor, ref)
+    return None if body is None else orjson.loads(body)
+
+
+def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:
+    """Return a run's output when its last step has ended, or the error that makes the run fail.
+
+    Without an `output` in the definition it is that of the last step.
+    """
+    try:
+        return orjson.dumps(_value(tx, definition)), None
+    except CitadelError as error:
+        return None, error
+
+
+def _value(tx: RunTransaction, definition: Definition) -> Any:
+    last = next(reversed(definition.steps))
+    run_id = tx.run.run_id
+    if definition.output is None:
+        return None if tx.run.kind == "batch" else steps_of(tx.cursor, run_id, [last])[last]["output"]
+    ref = StepRef(run_id=run_id, step_id=last)
+    return definition.output.evaluate(scope_of(tx.cursor, tx.run.workflow_id, definition.output.references, ref))

@@ -2,25 +2,26 @@
 
 import uuid
 from dataclasses import replace
-from typing import Any
+from uuid import UUID
 
-from citadel_common.errors import InvalidInput
-from citadel_orchestration.db.models import NewRun, ParentStep, StepClaim
-from citadel_orchestration.definition.definition import Definition, Step
+import orjson
+
+from citadel_common.errors import InvalidInput, SubRunFailed
+from citadel_orchestration.db import runs, steps
+from citadel_orchestration.db.models import Effects, EndedRun, NewRun, ParentStep, StepClaim, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.engine.run_commands import restart
+from citadel_orchestration.engine.scope import context_of
+from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+from citadel_orchestration.step_types import StartRun
 
 MOST_NESTED = 5
 
 
-def timeout_of(definition: Definition, step: Step) -> float | None:
-    """Seconds that a sub-run may take, if the definition says so: what holds for a call by itself is too short here."""
-    written = definition.raw["steps"][step.index].get("timeout")
-    default = (definition.raw.get("defaults") or {}).get("timeout")
-    return None if written is None and default is None else step.timeout
-
-
-def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewRun:
-    """The run that a step starts; the same attempt starts the same one, and no other: a key of its own has no say.
+def sub_run(submissions: Submissions, claim: StepClaim, effect: StartRun) -> NewRun:
+    """Return the run that a step starts; the same attempt starts the same run. Its idempotency key is ignored.
 
     Raises:
         InvalidDefinition: The definition is not valid.
@@ -28,7 +29,7 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
     """
     if claim.depth >= MOST_NESTED:
         raise InvalidInput.at("definition", f"runs are nested {MOST_NESTED} deep already")
-    definition = submissions.check(parameters.definition)
+    definition = submissions.check(effect.definition)
     place = f"{claim.ref.step_id}/{claim.ref.item}/{claim.attempt}"
     run = submissions.run_of(
         definition,
@@ -38,6 +39,75 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
             depth=claim.depth + 1,
             lane=claim.lane,
         ),
-        context=parameters.context,
+        context=effect.context,
     )
     return replace(run, idempotency_key=None)
+
+
+class SubRuns:
+    """Starts sub-runs and reports their ends to the steps that wait for them; thread-safe."""
+
+    def __init__(self, transactions: RunTransactions, transitions: StepTransitions) -> None:
+        self._transactions = transactions
+        self._transitions = transitions
+
+    def start(self, ref: StepRef, attempt: int, run: NewRun) -> tuple[Effects, Effects]:
+        """Start a sub-run and let the step wait for it; one that the step had before a retry goes on instead.
+
+        Returns:
+            The effects on the step's run and on the sub-run.
+
+        Raises:
+            Conflict: The concurrency key of a sub-run that is to go on has no room.
+        """
+        with self._transactions.on(ref.run_id) as tx:
+            child = None if tx is None else self._earlier_child(tx, ref, attempt)
+            run_id = run.run_id if child is None else child.run.run_id
+            if tx is None or not steps.park(tx, ref, attempt, child=run_id, seconds=_timeout(tx, ref)):
+                return unchanged(tx), Effects(applied=False)
+            begun = self._submit(tx, run) if child is None else _continue(child, attempt)
+            tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
+        return tx.effects, begun
+
+    def _earlier_child(self, tx: RunTransaction, ref: StepRef, attempt: int) -> RunTransaction | None:
+        """Lock the sub-run that the step had when its run ended."""
+        child = steps.child_of(tx, ref, attempt)
+        return None if child is None else self._transactions.lock(tx.cursor, child)
+
+    def _submit(self, tx: RunTransaction, run: NewRun) -> Effects:
+        submitted = runs.submit(tx.cursor, run, republish=self._transactions.republish)
+        return Effects(ready=[StepRef(run_id=run.run_id, step_id=step_id) for step_id in submitted.ready])
+
+    def report(self, parent: ParentStep, run_id: UUID) -> Effects:
+        """End the step that waited for a sub-run, as that ended."""
+        with self._transactions.database.cursor() as cursor:
+            outcome = runs.outcome_of(cursor, run_id)
+            context = context_of(cursor, run_id) if outcome.status == "succeeded" else {}
+        if outcome.status == "succeeded":
+            value = None if outcome.output is None else orjson.loads(outcome.output)
+            output = {"output": value, "final_context": context, "run_id": str(run_id)}
+            return self._transitions.succeed(parent.ref, parent.attempt, output)
+        reason = (outcome.error or {}).get("message", outcome.status)
+        error = SubRunFailed(f"the sub-run {run_id} {outcome.status}: {reason}")
+        return self._transitions.fail(parent.ref, parent.attempt, error)
+
+
+def _continue(child: RunTransaction, attempt: int) -> Effects:
+    """Give a sub-run to a later attempt of its step, and run what it left undone."""
+    runs.set_parent_attempt(child, attempt)
+    run = child.run
+    if run.status == "succeeded":
+        return Effects(ended=EndedRun(run_id=run.run_id, status=run.status, parent=run.parent))
+    if not run.is_finished:
+        return Effects(applied=False)
+    restart(child, child.definition.deadline)
+    child.save()
+    return child.effects
+
+
+def _timeout(tx: RunTransaction, ref: StepRef) -> float | None:
+    """Seconds that a sub-run may take; None unless the definition sets a timeout: the default suits single calls."""
+    step = tx.definition.steps[ref.step_id]
+    written = tx.definition.raw["steps"][step.index].get("timeout")
+    default = (tx.definition.raw.get("defaults") or {}).get("timeout")
+    return None if written is None and default is None else step.timeout

@@ -1,13 +1,11 @@
-"""A run's place in a trace, and the spans and figures of its attempts and its end, from the record's own times.
+"""Spans and metrics of runs and attempts, with the times that the database holds.
 
-The ids of its spans follow from what they stand for, so that every process names the same parent, whoever makes the
-span in the end: the one that records the end. A run's row keeps the context of its root span, and of what `parent`
-that is a child, and `since` when where a retry has begun the run anew.
+A span is made by the process that records the end, long after other processes have named it as their parent. So the
+ids are derived from run, step and attempt. A run's row keeps the context of its root span, the span id of the root's
+`parent`, and for a retried run the time `since` which it runs again.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from opentelemetry.trace import SpanContext
@@ -21,7 +19,7 @@ _FAILED_ATTEMPTS = frozenset({"failed", "retried", "lost"})
 
 
 def of_new_run(run_id: UUID) -> Trace | None:
-    """What the row of a run that is submitted now is to keep; None where it is not traced."""
+    """Return the trace context for the row of a run that is submitted now; None where it is not traced."""
     parent = tracing.current()
     if not tracing.is_on() or not parent.is_valid:
         return None
@@ -29,7 +27,7 @@ def of_new_run(run_id: UUID) -> Trace | None:
 
 
 def of_retry(run_id: UUID, trace: Trace | None, *, since: datetime, event: int) -> Trace | None:
-    """The same for one that is run again: a root of its own, below that of the run that ended."""
+    """Return the trace context of a retried run: a new root span below that of the run that ended."""
     before = tracing.span_context_of(trace)
     if trace is None or not before.is_valid:
         return trace
@@ -37,24 +35,17 @@ def of_retry(run_id: UUID, trace: Trace | None, *, since: datetime, event: int) 
 
 
 def of_attempt(trace: Trace | None, ref: StepRef, attempt: int) -> SpanContext | None:
-    """The context of an attempt's span; None where its run is not traced."""
+    """Return the context of an attempt's span; None where its run is not traced."""
     if trace is None or not tracing.is_on():
         return None
     root = tracing.span_context_of(trace)
     return tracing.sibling(root, ref.run_id, ref.step_id, ref.item, attempt) if root.is_valid else None
 
 
-def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, metrics: Metrics) -> None:
-    """Counts an attempt that has ended, and makes its span.
-
-    Args:
-        attempt: As recorded.
-        trace: That of its run.
-        kind: The step's type.
-        metrics: Counts it.
-    """
-    metrics.count(names.STEPS, 1, type=kind, outcome=attempt.outcome)
-    metrics.observe(names.STEP_SECONDS, max(0.0, (attempt.ended - attempt.began).total_seconds()), type=kind)
+def report_attempt(attempt: EndedAttempt, trace: Trace | None, metrics: Metrics) -> None:
+    """Count an attempt that has ended, and make its span below its run's `trace`."""
+    metrics.count(names.STEPS, 1, type=attempt.type, outcome=attempt.outcome)
+    metrics.observe(names.STEP_SECONDS, max(0.0, (attempt.ended - attempt.began).total_seconds()), type=attempt.type)
     ref, context = attempt.ref, of_attempt(trace, attempt.ref, attempt.number)
     if context is None:
         return
@@ -62,14 +53,14 @@ def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, metrics:
     about = {
         spans.RUN_ID: str(ref.run_id),
         spans.STEP_ID: ref.step_id,
-        spans.STEP_TYPE: kind,
+        spans.STEP_TYPE: attempt.type,
         spans.STEP_ITEM: None if ref.item == NO_ITEM else ref.item,
         spans.STEP_ATTEMPT: attempt.number,
         spans.STEP_STATUS: attempt.outcome,
     }
     tracing.emit(
         spans.STEP,
-        kind,
+        attempt.type,
         about,
         context=context,
         parent=tracing.span_context_of(trace),
@@ -79,8 +70,8 @@ def tell_attempt(attempt: EndedAttempt, trace: Trace | None, kind: str, metrics:
     )
 
 
-def tell_run(ended: EndedRun, metrics: Metrics) -> None:
-    """Counts a run that has ended, and makes its root span."""
+def report_run(ended: EndedRun, metrics: Metrics) -> None:
+    """Count a run that has ended, and make its root span."""
     if ended.created_at is None or ended.finished_at is None:
         return
     metrics.count(names.RUNS, 1, kind=ended.kind, outcome=ended.status)
@@ -106,12 +97,6 @@ def tell_run(ended: EndedRun, metrics: Metrics) -> None:
         during=(_begin_of(trace, ended.created_at), ended.finished_at),
         error=(ended.error or ended.status) if ended.status in _FAILED else None,
     )
-
-
-def code_of(error: Mapping[str, Any] | None) -> str | None:
-    """The code of a recorded error."""
-    code = (error or {}).get("code")
-    return code if isinstance(code, str) else None
 
 
 def _kept(own: SpanContext, parent: SpanContext) -> Trace:

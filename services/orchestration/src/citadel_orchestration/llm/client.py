@@ -33,7 +33,7 @@ class LlmClients:
             InvalidInput: No such endpoint, a reserved option, or what JSON cannot hold.
             PayloadTooLarge: The question is over the endpoint's limit.
             LlmUnavailable: No answer: nobody listens, too slow, cut off, or the server failed. Another attempt may
-                succeed; `LlmBusy` says when.
+                succeed; `retry_after` says when.
             LlmRefused: The server refuses: model, key, options.
             BadLlmOutput: The answer cannot be read, or is too long.
             DeadlineExceeded: No time was left to begin.

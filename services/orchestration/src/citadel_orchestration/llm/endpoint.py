@@ -19,7 +19,7 @@ from citadel_orchestration.llm.chat_span import chat_span, note_answer
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Answer, Piece, Question
-from citadel_orchestration.llm.refusals import LlmBusy, error_in, refusal
+from citadel_orchestration.llm.refusals import error_in, refusal
 from citadel_orchestration.llm.transcript import Transcript, lines
 
 _ERROR_BODY = 64 * 1024
@@ -106,7 +106,7 @@ class Endpoint:
             async with asyncio.timeout(deadline.timeout(math.inf)):
                 await self._slots.acquire()
         except TimeoutError:
-            raise LlmBusy(f"{self._where} was busy with {self._settings.max_concurrency} other calls") from None
+            raise LlmUnavailable(f"{self._where} was busy with {self._settings.max_concurrency} other calls") from None
         try:
             yield
         finally:

@@ -21,15 +21,16 @@ _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 def wrong_dimension(collection: str, expected: int, got: int) -> VectorStoreRefused:
     """The refusal of a vector of the wrong length."""
-    return VectorStoreRefused(
-        f"collection: {collection!r} holds vectors of {expected} dimensions, not {got}: "
-        "use the model it was filled with, or another collection"
+    return VectorStoreRefused.at(
+        "collection",
+        f"{collection!r} holds vectors of {expected} dimensions, not {got}: "
+        "use the model it was filled with, or another collection",
     )
 
 
 def no_collection(collection: str) -> NotFound:
     """The refusal of a collection that does not exist."""
-    return NotFound(f"collection: there is no {collection!r} in the vector store")
+    return NotFound.at("collection", f"there is no {collection!r} in the vector store")
 
 
 def from_server(error: Exception, collection: str) -> CitadelError:
@@ -73,7 +74,7 @@ def _refusal(words: str, collection: str) -> CitadelError:
     if found := _DIMENSIONS.search(words) or _SHAPES.search(words):
         return wrong_dimension(collection, int(found[1]), int(found[2]))
     if "already exists" in words:
-        return Conflict(f"collection: {collection!r} exists already")
+        return Conflict.at("collection", f"{collection!r} exists already")
     return VectorStoreRefused(f"the vector store refuses the request: {words}")
 
 

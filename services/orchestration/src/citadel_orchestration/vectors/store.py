@@ -256,7 +256,7 @@ def _check_size(collection: str, sizes: Mapping[str, int], size: int, vector_nam
     if expected is None:
         wanted = f"vector named {vector_name!r}" if vector_name else "unnamed vector"
         names = ", ".join(repr(name) for name in sizes if name) or "only the unnamed one"
-        raise VectorStoreRefused(f"vector_name: {collection!r} has no {wanted}; it has {names}")
+        raise VectorStoreRefused.at("vector_name", f"{collection!r} has no {wanted}; it has {names}")
     if expected != size:
         raise wrong_dimension(collection, expected, size)
 

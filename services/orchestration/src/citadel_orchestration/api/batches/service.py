@@ -1,4 +1,4 @@
-"""Embedding batches: taken in chunk by chunk, recorded in one transaction, streamed out while they run."""
+"""Batches of embedding requests: recorded chunk by chunk in one transaction, results streamed while they run."""
 
 import asyncio
 import contextlib
@@ -6,57 +6,61 @@ import functools
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 from pydantic import ValidationError
 
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.embeddings.vectors import from_base64
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, PayloadTooLarge
+from citadel_common.errors import CitadelError, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings.common import LimitSettings
 from citadel_common.stores.postgres import Cursor
-from citadel_common.validation import bad_fields
+from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
-from citadel_orchestration.api.runs.service import Runs, patiently
+from citadel_orchestration.api.runs.service import RunService, accepted_of, read_through_outage
 from citadel_orchestration.db import batches
 from citadel_orchestration.db.models import NewRun, StepRef
-from citadel_orchestration.db.runs import submit
+from citadel_orchestration.db.runs import Submitted, submit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.settings import WorkflowSettings
+from citadel_orchestration.steps.embedding_chunk import definition_of_batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
-    """What the batch routes work with.
+class BatchService:
+    """Records batches and streams their results.
 
     Attributes:
-        uploads: Bounds the batches being taken in, each of which holds a connection to PostgreSQL.
+        runs: The service of runs; a batch is a run.
+        settings: Sizes of batches and chunks.
+        limits: Limits of texts.
+        default_model: Name of the model for requests that name none.
+        uploads: Bounds concurrent uploads: each holds a connection to PostgreSQL.
     """
 
-    runs: Runs
+    runs: RunService
     settings: WorkflowSettings
     limits: LimitSettings
     default_model: str
     uploads: asyncio.Semaphore
 
     async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> RunAccepted:
-        """Records a batch; memory is bounded by a chunk of it, and nothing of a bad one is kept.
+        """Record a batch, holding at most one chunk of it in memory; an invalid batch leaves nothing.
 
         Args:
             lines: The requests, decoded.
-            head: What holds for all of them.
+            head: Model, labels and idempotency key of the batch.
 
         Raises:
             InvalidInput: A request is not valid; the message names it.
-            PayloadTooLarge: There are too many.
-            Overloaded: Too many batches are being taken in.
+            PayloadTooLarge: There are too many requests.
+            Overloaded: Too many batches are being uploaded.
         """
         if self.uploads.locked():
             raise Overloaded("too many batches are being uploaded; try again later")
@@ -64,16 +68,17 @@ class Batches:
         try:
             async with self.uploads:
                 items = await self._record(run, lines, head)
-        except _Existing as existing:
-            return existing.accepted
+        except _AlreadySubmitted as error:
+            return accepted_of(error.existing)
         await asyncio.to_thread(self._publish, run.run_id, items)
         return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
 
     async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
-        """Records it in one transaction; the chunks that are ready."""
-        digest, chunks = hashlib.blake2b(digest_size=16), 0  # of the requests, however they are cut into chunks
+        """Record the batch in one transaction and return the chunks that are ready."""
+        # The digest covers the requests and not the chunks, whose size is a setting that may change.
+        digest, chunks = hashlib.blake2b(digest_size=16), 0
         async with _in_threads(self.runs.database.cursor()) as cursor:
-            await asyncio.to_thread(submit, cursor, run, republish=self.runs.transitions.republish)
+            await asyncio.to_thread(submit, cursor, run, republish=self.runs.commands.republish)
             async for chunk in self._chunks(lines, head.model):
                 requests = [orjson.dumps(request) for request in chunk]
                 digest.update(b"".join(request + b"\n" for request in requests))
@@ -82,20 +87,22 @@ class Batches:
                 chunks += 1
             if not chunks:
                 raise InvalidInput.at("requests", "must hold at least one request")
-            await asyncio.to_thread(_mark, cursor, run, digest.digest(), head.idempotency_key)
+            existing = await asyncio.to_thread(batches.mark, cursor, run, digest.digest(), head.idempotency_key)
+            if existing is not None:
+                raise _AlreadySubmitted(existing)
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
     async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
-        """A line per request, in order, as the chunks end, without the first `after`; raises as `Runs.follow`."""
-        place = await patiently(
+        """Yield a line per request, in order, from the one after `after`, as chunks end; raises as `follow`."""
+        place = await read_through_outage(
             functools.partial(asyncio.to_thread, batches.place_of, self.runs.database, run_id, after)
         )
         if place is None:
             return
         first, index = place
-        async for _ in self.runs.news.follow(run_id):
-            ended = await patiently(lambda: self.runs.exists(run_id)) in FINISHED
-            while found := await patiently(functools.partial(asyncio.to_thread, self._page, run_id, first)):
+        async for _ in self.runs.notifier.follow(run_id):
+            ended = await read_through_outage(lambda: self.runs.status(run_id)) in FINISHED
+            while found := await read_through_outage(functools.partial(asyncio.to_thread, self._page, run_id, first)):
                 for item, requests, output, error in found:
                     lines = list(_lines(index, requests, output, error, encoding))
                     yield b"".join(lines[max(0, after - index) :])
@@ -111,7 +118,7 @@ class Batches:
         ]
 
     def _run(self, run_id: UUID, head: EmbeddingBatchHead) -> NewRun:
-        definition = batches.definition_of_batch("embedding_batch", max_parallel=self.settings.batch_parallel)
+        definition = definition_of_batch("embedding_batch", batches.STEP, max_parallel=self.settings.batch_parallel)
         return NewRun(
             run_id=run_id,
             kind="batch",
@@ -131,7 +138,7 @@ class Batches:
         count = 0
         async for line in lines:
             if count >= self.settings.max_batch_requests:
-                raise PayloadTooLarge(f"requests: holds more than {self.settings.max_batch_requests}, the limit")
+                raise PayloadTooLarge.at("requests", f"holds more than {self.settings.max_batch_requests}, the limit")
             chunk.append(self._checked(line, count, model))
             count += 1
             if len(chunk) >= self.settings.batch_chunk:
@@ -141,16 +148,15 @@ class Batches:
             yield chunk
 
     def _checked(self, line: Any, index: int, model: str | None) -> dict[str, Any]:
-        where = f"requests[{index}]"
         try:
             request = line if isinstance(line, BatchRequest) else BatchRequest.model_validate(line)
         except ValidationError as error:
-            bad = bad_fields(error)[0]
-            raise InvalidInput(f"{where}.{bad}" if bad.path else f"{where}: {bad.problem}") from None
+            first = bad_fields(error)[0]
+            raise invalid_input([replace(first, path=("requests", index, *first.path))]) from None
         try:
             check_texts(request.text, self.limits)
         except CitadelError as error:
-            raise type(error)(f"{where}.{error.message}") from None
+            raise error.about(f"requests[{index}].{error.field}", error.index) from None
         found = request.model_dump(exclude_defaults=True) | {"text": request.text}
         return found | {"model": request.model or model or self.default_model}
 
@@ -160,25 +166,25 @@ class Batches:
             run_id,
             chunks=chunks,
             parallel=self.settings.batch_parallel,
-            republish=self.runs.transitions.republish,
+            republish=self.runs.commands.republish,
         )
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
         ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
-        self.runs.teller.tell(ready, Lane.BATCH.value)
+        self.runs.dispatcher.dispatch(ready, Lane.BATCH.value)
 
 
-class _Existing(Exception):
-    """The same batch was submitted before; rolls the second one back."""
+class _AlreadySubmitted(Exception):
+    """The same batch was submitted before. Raised inside the transaction, to roll back the second one."""
 
-    def __init__(self, accepted: RunAccepted) -> None:
+    def __init__(self, existing: Submitted) -> None:
         super().__init__()
-        self.accepted = accepted
+        self.existing = existing
 
 
 @contextlib.asynccontextmanager
 async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> AsyncIterator[Cursor]:
-    """A context manager that waits for PostgreSQL, entered and left beside the event loop."""
+    """Enter and leave a context manager in threads: both wait for PostgreSQL."""
     cursor = await asyncio.to_thread(manager.__enter__)
     try:
         yield cursor
@@ -188,31 +194,8 @@ async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> Asy
     await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
-def _mark(cursor: Cursor, run: NewRun, digest: bytes, key: str | None) -> None:
-    """Marks the run with what was submitted.
-
-    Raises:
-        Conflict: The key was used for something else.
-        _Existing: It was used for the same.
-    """
-    if key is not None:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [key])
-        cursor.execute("SELECT run_id, status, fingerprint FROM runs WHERE idempotency_key = %s", [key])
-        row = cursor.fetchone()
-        if row is not None:
-            if row[2] != digest:
-                raise Conflict(f"idempotency_key: {key!r} was used for another submission, run {row[0]}")
-            raise _Existing(RunAccepted(run_id=str(row[0]), workflow_id=run.workflow_id, status=row[1]))
-    try:
-        cursor.execute(
-            "UPDATE runs SET fingerprint = %s, idempotency_key = %s WHERE run_id = %s", [digest, key, run.run_id]
-        )
-    except psycopg.errors.UniqueViolation:  # by a workflow that was submitted meanwhile
-        raise Conflict(f"idempotency_key: {key!r} was used for another submission") from None
-
-
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:
-    """The results of one chunk."""
+    """Yield the result lines of one chunk."""
     parts = (output or {}).get("results") or [{"error": error} for _ in requests]
     for offset, (request, part) in enumerate(zip(requests, parts, strict=True)):
         failed = part.get("error")

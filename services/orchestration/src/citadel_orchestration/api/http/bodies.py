@@ -1,4 +1,4 @@
-"""Request bodies: read once, checked strictly, each bad field named."""
+"""Bodies: requests are read and validated, each bad field named; responses are JSON."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from citadel_common.errors import CitadelError
-from citadel_common.validation import bad_fields
-from citadel_orchestration.api.http.errors import InvalidBody, MalformedBody, UnsupportedMediaType
+from citadel_common.validation import bad_fields, invalid_input
+from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
-SHOWN = 5
-"""Bad fields named in the message; `errors` has them all."""
 
 
 def _as_it_is(error: CitadelError, _: bytes) -> CitadelError:
@@ -28,12 +27,12 @@ async def read_body(
     Args:
         request: The request.
         model: What the body should be.
-        explain: Gives a better error for a body than `InvalidBody`, where it knows one.
+        explain: Gives a better error for a body than `InvalidInput`, where it knows one.
 
     Raises:
         UnsupportedMediaType: The body is declared to be something else than JSON.
         MalformedBody: It is not JSON, or not UTF-8.
-        InvalidBody: It is not what `model` asks for.
+        InvalidInput: It is not what `model` asks for.
     """
     _check_type(request.headers.get("content-type"))
     body = await _read(request)
@@ -44,11 +43,11 @@ async def read_body(
 
 
 async def read_json(request: Request, *, default: Any = None) -> Any:
-    """The body as any JSON value; `default` for an empty one.
+    """Return the body, any JSON value; `default` for an empty body.
 
     Raises:
-        UnsupportedMediaType: The body is declared to be something else than JSON.
-        MalformedBody: It is not JSON, or not UTF-8.
+        UnsupportedMediaType: The body's declared type is not JSON.
+        MalformedBody: The body is not JSON in UTF-8.
     """
     _check_type(request.headers.get("content-type"))
     body = await _read(request)
@@ -61,21 +60,28 @@ async def read_json(request: Request, *, default: Any = None) -> Any:
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI entry of a body that `read_body` reads."""
+    """Return the OpenAPI entry of a body that `read_body` reads."""
     schema = model.model_json_schema()
-    content = {"application/json": {"schema": _in_place(schema, schema.pop("$defs", {}))}}
+    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _in_place(schema: Any, shared: dict[str, Any]) -> Any:
-    """The schema with what it refers to in place: its references would not lead anywhere in the whole document."""
+def json_response(body: BaseModel | bytes, status: int = 200, *, location: str | None = None) -> Response:
+    """Return a JSON response; `location` is the path of what the request has created."""
+    content = body if isinstance(body, bytes) else body.model_dump_json()
+    headers = {"location": location} if location else None
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _inlined(schema: Any, shared: dict[str, Any]) -> Any:
+    """Replace references by what they refer to: inside the OpenAPI document they would lead nowhere."""
     if isinstance(schema, list):
-        return [_in_place(member, shared) for member in schema]
+        return [_inlined(member, shared) for member in schema]
     if not isinstance(schema, dict):
         return schema
     if isinstance(reference := schema.get("$ref"), str):
-        return _in_place(shared[reference.rpartition("/")[2]], shared)
-    return {name: _in_place(found, shared) for name, found in schema.items()}
+        return _inlined(shared[reference.rpartition("/")[2]], shared)
+    return {name: _inlined(found, shared) for name, found in schema.items()}
 
 
 def _check_type(declared: str | None) -> None:
@@ -87,7 +93,7 @@ def _check_type(declared: str | None) -> None:
 
 
 async def _read(request: Request) -> bytes:
-    """All of the body; most come in one piece."""
+    """Return the whole body; most come in one piece."""
     chunks = []
     while True:
         message = await request.receive()
@@ -104,7 +110,4 @@ def _what_is_wrong(
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
-    bad = bad_fields(error)
-    shown = "; ".join(str(field) for field in bad[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return explain(InvalidBody(shown + more, {field.pointer: field.problem for field in bad}), body)
+    return explain(invalid_input(bad_fields(error)), body)

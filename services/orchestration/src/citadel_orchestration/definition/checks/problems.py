@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from citadel_common.errors import InvalidDefinition, Problem
+from citadel_common.errors import InvalidDefinition
+from citadel_contracts.errors import FieldError
 
 Path = tuple[str | int, ...]
 
@@ -17,12 +18,12 @@ class Problems:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._found: dict[Problem, None] = {}
+        self._found: dict[FieldError, None] = {}
 
     def add(self, path: Sequence[str | int], code: str, message: str) -> None:
         """Notes a problem."""
         if len(self._found) < self._limit:
-            self._found[Problem(pointer=_encodable(pointer(path)), message=_encodable(message), code=code)] = None
+            self._found[FieldError(pointer=_encodable(pointer(path)), detail=_encodable(message), code=code)] = None
 
     @property
     def is_full(self) -> bool:
@@ -42,7 +43,7 @@ class Problems:
             return
         first, *rest = self._found
         more = f" (and {len(rest)} more)" if rest else ""
-        raise InvalidDefinition(f"{first.pointer or 'definition'}: {first.message}{more}", problems=list(self._found))
+        raise InvalidDefinition(f"{first.pointer or 'definition'}: {first.detail}{more}", errors=tuple(self._found))
 
 
 def _encodable(text: str) -> str:

@@ -1,0 +1,160 @@
+"""Errors on the wire: one form for the queue, the database, task results and HTTP, and the list of codes."""
+
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """Meaning of an error code.
+
+    Attributes:
+        status: HTTP status of the answer.
+        retryable: Whether the same call can succeed later.
+        retry_after: Seconds after which a retry makes sense, where the error itself names none.
+    """
+
+    status: int
+    retryable: bool = False
+    retry_after: float = 1.0
+
+
+INTERNAL = "internal"
+_DAY = 86_400.0
+KINDS: Mapping[str, ErrorKind] = {
+    INTERNAL: ErrorKind(500),
+    # requests
+    "invalid_input": ErrorKind(422),
+    "invalid_definition": ErrorKind(422),
+    "expression_failed": ErrorKind(422),
+    "model_not_found": ErrorKind(404),
+    "text_rejected": ErrorKind(422),
+    "text_too_long": ErrorKind(400),
+    "payload_too_large": ErrorKind(413),
+    "undecodable_message": ErrorKind(400),
+    "not_found": ErrorKind(404),
+    "conflict": ErrorKind(409),
+    # HTTP
+    "malformed_body": ErrorKind(400),
+    "unauthorized": ErrorKind(401),
+    "forbidden": ErrorKind(403),
+    "task_not_found": ErrorKind(404),
+    "method_not_allowed": ErrorKind(405),
+    "upload_stalled": ErrorKind(408),
+    "body_too_large": ErrorKind(413),
+    "unsupported_media_type": ErrorKind(415),
+    "rate_limited": ErrorKind(429, retryable=True),
+    "stopping": ErrorKind(503, retryable=True),
+    # embedding backends
+    "bad_vector": ErrorKind(502),
+    "backend_refused": ErrorKind(502),
+    "backend_failed": ErrorKind(502, retryable=True, retry_after=5),
+    "backend_unavailable": ErrorKind(503, retryable=True, retry_after=5),
+    "backend_timed_out": ErrorKind(504, retryable=True, retry_after=5),
+    # LLM endpoints
+    "bad_llm_output": ErrorKind(502, retryable=True),
+    "llm_refused": ErrorKind(502),
+    "llm_unavailable": ErrorKind(503, retryable=True),
+    # stores
+    "store_unavailable": ErrorKind(503, retryable=True),
+    "vector_store_refused": ErrorKind(422),
+    "vector_store_unavailable": ErrorKind(503, retryable=True),
+    # tasks, steps and runs
+    "overloaded": ErrorKind(503, retryable=True, retry_after=2),
+    "deadline_exceeded": ErrorKind(504),
+    "deliveries_exhausted": ErrorKind(500),
+    "step_timed_out": ErrorKind(504, retryable=True),
+    "run_timed_out": ErrorKind(504),
+    "worker_lost": ErrorKind(500),
+    "sub_run_failed": ErrorKind(500),
+}
+"""All codes of Citadel. They are stable; one of a newer version counts as `internal`."""
+
+
+def kind_of(code: str) -> ErrorKind:
+    """Return the meaning of a code; an unknown one means `internal`."""
+    return KINDS.get(code, KINDS[INTERNAL])
+
+
+class _Sparse(BaseModel):
+    """A model that is sent without what is not known; readers ignore fields that they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None and value != ()}
+
+
+class FieldError(_Sparse):
+    """One bad field; `code` names the kind of badness where there are many."""
+
+    pointer: str
+    detail: str
+    code: str | None = None
+
+
+class ErrorData(_Sparse):
+    """An error as data.
+
+    Attributes:
+        code: Stable name of the kind.
+        message: What is wrong, where, and what to do.
+        field: Name or path of the argument at fault, such as `text` or `batch_data[3].text`.
+        index: Which item of a list in `field` is at fault.
+        retryable: Whether the same call can succeed later; from the code where an older version did not say.
+        retry_after: Seconds after which to try again, where that is known.
+        errors: The bad fields, each by its JSON pointer.
+        trace_id: Id of the trace in which the error happened.
+    """
+
+    code: str = INTERNAL
+    message: str = ""
+    field: str | None = None
+    index: int | None = None
+    retryable: bool = Field(default_factory=lambda given: kind_of(given.get("code", INTERNAL)).retryable)
+    retry_after: float | None = None
+    errors: tuple[FieldError, ...] = ()
+    trace_id: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; of a code that this version does not know, 500, or 503 where a retry may help."""
+        unknown = HTTPStatus.SERVICE_UNAVAILABLE if self.retryable else HTTPStatus.INTERNAL_SERVER_ERROR
+        return KINDS[self.code].status if self.code in KINDS else unknown
+
+
+def place_of(field: str, index: int | None = None) -> str:
+    """Return the name of a field, or of one item of it, such as `text[3]`."""
+    return field if index is None else f"{field}[{index}]"
+
+
+def pointer_of(field: str, index: int | None = None) -> str:
+    """Return the JSON pointer of a field's path, or of one item of it, such as `/batch_data/3/text`."""
+    path = place_of(field, index).replace("~", "~0")
+    return "/" + path.replace("[", "/").replace("]", "").replace(".", "/")
+
+
+def seconds_of_retry_after(header: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = _seconds_until(header)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
+
+
+def _seconds_until(date: str) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,1 @@
+"""The servers of a backend: choice, limits, breakers and calls."""

@@ -1,0 +1,1 @@
+"""The frame of every maintenance task: one run at a time, throttled, resumable, reported."""

@@ -1,1 +1,0 @@
-"""The record of runs: retention, and advice for its tables."""

@@ -1,0 +1,262 @@
+"""Recovery without a leader: every worker looks for lost work, and takes what no other worker takes.
+
+Lost is what lies between two processes: a step that was committed and never begun, a step whose worker is gone, a
+retry or a wait that is due, a run past its deadline, a run that ended without its result stored.
+"""
+
+import functools
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+import structlog
+
+from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
+from citadel_common.stores.postgres import Cursor
+from citadel_common.stores.redis import ERRORS
+from citadel_orchestration.db import lost_work, steps
+from citadel_orchestration.db.models import Effects, EndedRun, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.engine import scheduling, step_transitions
+from citadel_orchestration.engine.engine import Engine
+from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+MOST_DEATHS = 5
+"""Workers that may die with a step before it fails."""
+EPOCH_KEY = "citadel:broker:epoch"
+
+
+class StepRecovery:
+    """Transitions of steps that were lost or are due; thread-safe.
+
+    They skip runs that another transaction holds: the sweepers of all workers find the same steps.
+    """
+
+    def __init__(self, transactions: RunTransactions) -> None:
+        self._transactions = transactions
+
+    def take_over(self, ref: StepRef, attempt: int) -> Effects:
+        """Claim a step whose worker is gone, or whose message was lost; fail one that killed too many workers."""
+        with self._transactions.on(ref.run_id, skip_locked=True) as tx:
+            found = steps.count_death(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
+            if tx is None or found is None:
+                return unchanged(tx)
+            deaths, status = found
+            if deaths >= MOST_DEATHS:
+                step_transitions.fail(tx, ref, attempt, WorkerLost())
+                return tx.effects
+            if status == "running":
+                steps.lose(tx, ref, attempt)
+            tx.claim(ref, of=["ready", "running"])
+        return tx.effects
+
+    def wake(self, ref: StepRef, attempt: int) -> Effects:
+        """End a wait that is due: a retry begins, a duration is over, a signal or a sub-run is late."""
+        with self._transactions.on(ref.run_id, skip_locked=True) as tx:
+            wait = steps.due_wait(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
+            if tx is None or wait is None:
+                return unchanged(tx)
+            if wait.is_retry:
+                tx.claim(ref, of=["waiting"])
+            elif wait.child is not None:
+                _time_out_sub_run(tx, ref, attempt, wait.child)
+            elif wait.signal is not None:
+                error = DeadlineExceeded(f"the signal {wait.signal!r} did not come in time")
+                step_transitions.fail(tx, ref, attempt, error)
+            else:
+                scheduling.succeed(tx, ref, attempt, {})
+        return tx.effects
+
+
+def _time_out_sub_run(tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
+    timeout = tx.definition.steps[ref.step_id].timeout
+    tx.effects.orphans.append(child)
+    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s")
+    step_transitions.retry_or_fail(tx, ref, attempt, error)
+
+
+class FlushDetector:
+    """Notices that a Redis was emptied, by a key that is missing then: what was sent before is lost.
+
+    Args:
+        client: A client of that Redis.
+    """
+
+    def __init__(self, client: "Redis") -> None:
+        self._client = client
+        self._seen: bytes | None = None
+
+    def __call__(self) -> bool:
+        """Return True if Redis was emptied since the last call; False while it does not answer."""
+        try:
+            self._client.set(EPOCH_KEY, uuid.uuid4().hex, nx=True)
+            epoch: bytes | None = self._client.get(EPOCH_KEY)  # type: ignore[assignment]  # the client is not an async one
+        except ERRORS:
+            return False
+        before, self._seen = self._seen, epoch
+        return before is not None and before != epoch
+
+
+class Sweeper:
+    """Background threads that recover lost work every `interval` seconds, and renew this worker's leases.
+
+    Args:
+        transactions: Opens transactions.
+        transitions: Transitions of steps.
+        engine: Executes what is recovered.
+        answer: Stores the results of a run's tasks.
+        was_flushed: Returns True once after the broker was emptied.
+        accepted: Looks after accepted tasks.
+        interval: Seconds between two sweeps.
+    """
+
+    def __init__(
+        self,
+        *,
+        transactions: RunTransactions,
+        transitions: StepTransitions,
+        engine: Engine,
+        answer: Callable[[EndedRun], None],
+        was_flushed: Callable[[], bool],
+        accepted: Callable[[], None],
+        interval: float,
+    ) -> None:
+        self._transactions = transactions
+        self._transitions = transitions
+        self._recovery = StepRecovery(transactions)
+        self._commands = RunCommands(transactions)
+        self._engine = engine
+        self._answer = answer
+        self._was_flushed = was_flushed
+        self._accepted = accepted
+        self._lease = lease = transactions.lease
+        self._connected_since = time.monotonic()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
+            threading.Thread(target=self._every, args=(lease / 4, self.renew), name="leases", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=self._lease)
+
+    def sweep(self) -> None:
+        """Look for everything once."""
+        self._resend()
+        self._time_out_runs()
+        self._time_out_steps()
+        if self._engine.room:
+            self._steps(lost_work.unstarted_steps, self._recovery.take_over)
+            if self._leases_are_settled:
+                self._steps(lost_work.abandoned_steps, self._recovery.take_over)
+            self._steps(lost_work.due_steps, self._recovery.wake)
+            self._release()
+        self._store_results()
+        self._report_sub_runs()
+        self._cancel_orphans()
+        self._guarded(self._accepted)
+
+    def renew(self) -> None:
+        """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
+        claims = self._engine.in_flight.claims()
+        if not claims:
+            return
+        with self._transactions.database.cursor() as cursor:
+            lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
+        self._engine.in_flight.drop(lost)
+
+    @property
+    def _leases_are_settled(self) -> bool:
+        """True once PostgreSQL has answered for so long that live workers have renewed their leases.
+
+        An outage outlasts leases, and their owners are alive: they go first when it is over.
+        """
+        return time.monotonic() - self._connected_since > self._lease / 2
+
+    def _steps(
+        self, find: Callable[[Cursor], list[tuple[StepRef, int]]], transition: Callable[[StepRef, int], Effects]
+    ) -> None:
+        for ref, attempt in self._read(find):
+            self._apply(functools.partial(transition, ref, attempt))
+            if not self._engine.room:
+                return
+
+    def _time_out_steps(self) -> None:
+        for claim in self._engine.in_flight.expired():
+            self._engine.in_flight.drop([claim])
+            self._apply(functools.partial(self._transitions.time_out, claim.ref, claim.attempt))
+
+    def _time_out_runs(self) -> None:
+        for run_id in self._read(lost_work.late_runs):
+            self._apply(functools.partial(self._commands.time_out, run_id))
+
+    def _release(self) -> None:
+        for key in self._read(lost_work.held_keys):
+            self._guarded(functools.partial(self._engine.release, key))
+
+    def _store_results(self) -> None:
+        for ended in self._read(lost_work.unanswered_runs):
+            self._guarded(functools.partial(self._answer, ended))
+
+    def _report_sub_runs(self) -> None:
+        for parent, child in self._read(lost_work.unreported_sub_runs):
+            self._guarded(functools.partial(self._engine.report, parent, child))
+
+    def _cancel_orphans(self) -> None:
+        for run_id in self._read(lost_work.orphaned_runs):
+            self._apply(functools.partial(self._commands.cancel_orphan, run_id))
+
+    def _resend(self) -> None:
+        for claim in self._engine.in_flight.to_resend(everything=self._was_flushed()):
+            self._engine.resend(claim)
+
+    def _read(self, find: Callable[[Cursor], list[T]]) -> list[T]:
+        with self._transactions.database.cursor() as cursor:
+            return find(cursor)
+
+    def _apply(self, transition: Callable[[], Effects]) -> None:
+        self._guarded(lambda: self._engine.follow(transition()))
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Log errors, so that one broken run or step does not keep the sweep from the others."""
+        try:
+            act()
+        except StoreUnavailable:
+            raise
+        except CitadelError as error:
+            log.info("sweep_step_refused", error=error.code)
+        except Exception:
+            log.exception("sweep_step_crashed")
+
+    def _every(self, seconds: float, act: Callable[[], None]) -> None:
+        while not self._stop.wait(seconds * random.uniform(0.8, 1.2)):  # noqa: S311  (only spreads the workers)
+            began = time.monotonic()
+            try:
+                act()
+            except StoreUnavailable as error:
+                self._connected_since = time.monotonic()
+                log.warning("sweep_failed", error=error.message)
+            except Exception:
+                log.exception("sweep_crashed")
+            if time.monotonic() - began > self._lease:
+                log.warning("sweep_slow", seconds=round(time.monotonic() - began, 1))

@@ -1,0 +1,189 @@
+"""Transitions of one step: each a short transaction, fenced by the step's attempt.
+
+A transition claims what it makes ready in the same transaction, and the caller executes the claims after the commit:
+a step needs no message to begin, and a worker that dies in between leaves a lease that runs out. A transition that
+comes late, twice, or for a run that has ended changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from citadel_common.backoff import full_jitter
+from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut
+from citadel_orchestration.db import batches, steps
+from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
+from citadel_orchestration.db.signals import take_signal
+from citadel_orchestration.db.step_succeeded import step_succeeded
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.engine import scheduling
+from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+
+
+class StepTransitions:
+    """Starts, ends and parks steps; thread-safe.
+
+    Args:
+        transactions: Opens transactions.
+        max_output_bytes: Bytes in the output of one step.
+    """
+
+    def __init__(self, transactions: RunTransactions, *, max_output_bytes: int) -> None:
+        self._transactions = transactions
+        self._max_output_bytes = max_output_bytes
+
+    def start(self, ref: StepRef) -> Effects:
+        """Claim a step that is ready."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or not tx.run.may_start_steps or tx.claim(ref, of=["ready"]) is None:
+                return unchanged(tx)
+        return tx.effects
+
+    def succeed(self, ref: StepRef, attempt: int, output: Any) -> Effects:
+        """Record a step's output and schedule what follows; an output that is too large fails the step."""
+        body = orjson.dumps(output, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+        if len(body) > self._max_output_bytes:
+            limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
+            return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
+        effects = self._succeed_in_one_round_trip(ref, attempt, body, output)
+        return effects or self._conclude(ref, attempt, "succeeded", output=output, body=body)
+
+    def skip(self, ref: StepRef, attempt: int) -> Effects:
+        """Record that a step's condition does not hold, and schedule what follows."""
+        return self._conclude(ref, attempt, "skipped")
+
+    def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Effects:
+        """Retry a step later if its error is transient and attempts are left, else end it as failed."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or tx.run.is_finished or not retry_or_fail(tx, ref, attempt, error):
+                return unchanged(tx)
+        return tx.effects
+
+    def time_out(self, ref: StepRef, attempt: int) -> Effects:
+        """End an attempt that is past its timeout."""
+        return self.fail(ref, attempt, StepTimedOut())
+
+    def expand(self, ref: StepRef, attempt: int, items: Sequence[Any], *, max_parallel: int) -> Effects:
+        """Begin a `for_each`: insert a row per item, and claim the first ones."""
+        if not items:
+            return self.succeed(ref, attempt, [])
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or not steps.park(tx, ref, attempt, items_total=len(items)):
+                return unchanged(tx)
+            steps.insert_items(tx, ref, [orjson.dumps(item) for item in items])
+            tx.event("step_expanded", ref.step_id, items=len(items))
+            scheduling.start_items(tx, ref.step_id, max_parallel)
+        return tx.effects
+
+    def wait(self, ref: StepRef, attempt: int, *, seconds: float | None, signal: str | None) -> Effects:
+        """Let a step wait for a time or a signal; a signal that came before is taken at once."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or not steps.park(tx, ref, attempt, seconds=seconds, signal=signal):
+                return unchanged(tx)
+            payload = take_signal(tx, signal) if signal is not None else None
+            if payload is not None:
+                scheduling.succeed(tx, ref, attempt, orjson.loads(payload))
+            else:
+                tx.event("step_waiting", ref.step_id, ref.item, signal=signal)
+        return tx.effects
+
+    def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:
+        """Move a running step, whose vectors have come, to this worker, once per attempt.
+
+        Args:
+            ref: The step.
+            attempt: Its attempt.
+            token: Identifies the answer with the vectors; asking again with the same token changes nothing.
+
+        Returns:
+            None if the attempt is over, or was adopted for another answer.
+        """
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None:
+                return None
+            claim = tx.adopt(ref, attempt, token)
+            tx.effects.applied = False  # only the step's lease has changed: the run's row and its followers have not
+        return claim
+
+    def hand_back(self, ref: StepRef, attempt: int) -> Effects:
+        """Give a step back for another worker to take; the attempt does not count as failed."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or not steps.hand_back(tx, ref, attempt):
+                return unchanged(tx)
+        return tx.effects
+
+    def _succeed_in_one_round_trip(self, ref: StepRef, attempt: int, body: bytes, output: Any) -> Effects | None:
+        """Record an output by the stored function; None if the case is another one, and nothing was recorded.
+
+        It is for steps whose dependents depend on nothing else, in runs whose definition is known here.
+        """
+        transactions = self._transactions
+        definition = transactions.definitions.known(ref.run_id)
+        if definition is None or transactions.owner is None or ref.item != NO_ITEM:
+            return None
+        step = definition.steps[ref.step_id]
+        if not step.dependents or any(len(definition.steps[name].depends_on) > 1 for name in step.dependents):
+            return None
+        effects = step_succeeded(
+            transactions.database,
+            ref,
+            attempt,
+            step=step,
+            output=body,
+            has_data=scheduling.has_data(output),
+            owner=transactions.owner,
+            lease=transactions.lease,
+        )
+        if effects is not None:
+            transactions.report(effects, effects.claims[0].trace)
+        return effects
+
+    def _conclude(
+        self, ref: StepRef, attempt: int, status: str, *, output: Any = None, body: bytes | None = None
+    ) -> Effects:
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or tx.run.is_finished:
+                return unchanged(tx)
+            counts = _request_counts(tx, ref, attempt, output)
+            has_data = scheduling.has_data(output)
+            if not tx.finish(ref, attempt, status, output=body, has_data=has_data, counts=counts):
+                return unchanged(tx)
+            scheduling.step_ended(tx, ref, status)
+        return tx.effects
+
+
+def retry_or_fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
+    """Retry a step later, or end it as failed; return False if its attempt is over already."""
+    return (error.transient and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
+
+
+def fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
+    """End a step as failed; return False if its attempt is over already."""
+    counts = _request_counts(tx, ref, attempt, None)
+    if not tx.finish(ref, attempt, "failed", error=error, counts=counts):
+        return False
+    scheduling.step_ended(tx, ref, "failed", error)
+    return True
+
+
+def _retry(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
+    """Let the step wait for its next attempt; return False if it has none left, or its attempt is over."""
+    policy = tx.definition.steps[ref.step_id].retry
+    tries = steps.tries(tx, ref, attempt)
+    if tries is None or tries + 1 >= policy.max_attempts:
+        return False
+    delay = full_jitter(tries, base=policy.delay, factor=policy.factor, cap=policy.max_delay)
+    steps.retry_later(tx, ref, attempt, error, delay=delay)
+    tx.event(
+        "step_retrying", ref.step_id, ref.item, error=error.data.model_dump(), delay_s=round(delay, 3), tries=tries + 1
+    )
+    return True
+
+
+def _request_counts(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dict[str, int]:
+    """Count the requests of a batch's chunk that ends with that output, None for a failed chunk; for the event."""
+    if tx.run.kind != "batch" or ref.item == NO_ITEM:
+        return {}
+    failed = None if output is None else batches.failed_requests(output)
+    return batches.settle(tx.cursor, ref, attempt, failed)

@@ -1,0 +1,109 @@
+"""Results of Celery tasks: a task that started a run gets its result when the run ends."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from citadel_common.errors import StoreUnavailable
+from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.stores.redis import ERRORS
+from citadel_common.timestamps import utc_now
+from citadel_contracts.workflows import ExecuteWorkflowResult
+from citadel_orchestration.db.models import EndedRun
+from citadel_orchestration.db.payloads import succeeded_steps
+from citadel_orchestration.db.runs import BETWEEN_TASKS, RunOutcome, clear_reply_to, outcome_of
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.scope import context_after, steps_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from celery import Celery
+
+    from citadel_orchestration.definition.definition import Definition
+
+log = structlog.get_logger(__name__)
+FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable)
+
+
+class TaskResultWriter:
+    """Stores results in Celery's result backend; the sweeper stores those that failed to be stored."""
+
+    def __init__(self, app: "Celery", database: Database, definitions: Definitions) -> None:
+        self._app = app
+        self._database = database
+        self._definitions = definitions
+
+    def __call__(self, ended: EndedRun) -> None:
+        """Store the results of the tasks that wait for a run."""
+        if ended.reply_to is None:
+            return
+        try:
+            for task_id in ended.reply_to.split(BETWEEN_TASKS):
+                self._app.backend.store_result(task_id, self._result(ended.run_id, task_id), "SUCCESS")
+            with self._database.cursor() as cursor:
+                clear_reply_to(cursor, ended.run_id, ended.reply_to)
+        except FAILURES as error:
+            log.warning("result_delayed", run_id=str(ended.run_id), error=type(error).__name__)
+
+    def store(self, task_id: str, result: Mapping[str, Any]) -> None:
+        """Store the result of a task.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        self._app.backend.store_result(task_id, result, "SUCCESS")
+
+    def _result(self, run_id: "UUID", task_id: str) -> Any:
+        with self._database.cursor() as cursor:
+            outcome = outcome_of(cursor, run_id)
+            if outcome.kind == "task":
+                return _single_result(task_id, outcome)
+            definition = self._definitions.get(run_id, cursor)
+            result = _workflow_result(cursor, run_id, definition, task_id=task_id)
+        status = outcome.status
+        result |= {"workflow_id": outcome.workflow_id, "success": status == "succeeded", "status": status}
+        if outcome.output is not None:
+            result["output"] = orjson.loads(outcome.output)
+        if outcome.error is not None:
+            result["error"], result["failure"] = outcome.error["message"], outcome.error
+        return result
+
+
+def _workflow_result(
+    cursor: Cursor, run_id: "UUID", definition: "Definition", *, task_id: str
+) -> ExecuteWorkflowResult:
+    """Return the keys of a workflow's result, filled from the steps that have succeeded."""
+    done = succeeded_steps(cursor, run_id)
+    found = steps_of(cursor, run_id, [step_id for step_id, *_ in done])
+    outputs = {step_id: found[step_id]["output"] for step_id, *_ in done}
+    return {
+        "success": False,
+        "workflow_id": definition.workflow_id or str(run_id),
+        "task_id": task_id,
+        "run_id": str(run_id),
+        "steps_executed": len(done),
+        "workflow_results": [
+            {
+                "step_id": step_id,
+                "step_type": definition.steps[step_id].type.name,
+                "result": outputs[step_id],
+                "timestamp": finished_at.isoformat(),
+            }
+            for step_id, finished_at, _ in done
+        ],
+        "final_context": context_after(cursor, run_id, outputs),
+        "timestamp": utc_now(),
+    }
+
+
+def _single_result(task_id: str, outcome: RunOutcome) -> dict[str, Any]:
+    """Return the result of a task that is a single step: its output, or its error."""
+    status = outcome.status
+    result: dict[str, Any] = {"success": status == "succeeded", "task_id": task_id, "timestamp": utc_now()}
+    if status == "succeeded" and outcome.output is not None:
+        return {**result, **orjson.loads(outcome.output), "data": {}}
+    failure = {"code": status, "message": status} | (outcome.error or {})
+    return result | {"error": failure["message"], "code": failure["code"], "failure": failure}

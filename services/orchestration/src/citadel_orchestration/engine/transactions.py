@@ -1,0 +1,79 @@
+"""Transactions on runs, and the report of what ended in them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.telemetry import NULL_METRICS, Metrics
+from citadel_orchestration.db.models import Effects
+from citadel_orchestration.db.transaction import RunTransaction, lock_run
+from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.definitions import Definitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTransactions:
+    """Opens transactions; thread-safe.
+
+    Attributes:
+        database: Of the runs.
+        definitions: Parsed definitions by run.
+        owner: Name under which steps are leased; None for a process that executes none.
+        lease: Seconds a lease lasts without renewal.
+        metrics: Counts attempts and runs that end.
+    """
+
+    database: Database
+    definitions: Definitions
+    owner: str | None
+    lease: float
+    metrics: Metrics = NULL_METRICS
+
+    @property
+    def republish(self) -> float:
+        """Seconds until a ready step that nobody has claimed is taken to be lost."""
+        return self.lease / 3
+
+    @contextmanager
+    def on(self, run_id: UUID, *, skip_locked: bool = False) -> Iterator[RunTransaction | None]:
+        """Lock a run for the block, then save it; effects that are not `applied` save nothing.
+
+        Args:
+            run_id: The run.
+            skip_locked: Yield None for a run that another transaction holds, instead of waiting for it: recovery goes
+                on with the next one, since the other worker is already at it.
+
+        Yields:
+            None if there is no such run.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer; the transaction may or may not be committed.
+        """
+        with self.database.cursor() as cursor:
+            tx = self.lock(cursor, run_id, skip_locked=skip_locked)
+            yield tx
+            if tx is not None and tx.effects.applied:
+                tx.save()
+        if tx is not None:
+            self.report(tx.effects, tx.run.trace)
+
+    def lock(self, cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunTransaction | None:
+        """Lock a run until the cursor's transaction ends; None where there is none, or it is to be skipped."""
+        run = lock_run(cursor, run_id, skip_locked=skip_locked)
+        if run is None:
+            return None
+        return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get)
+
+    def report(self, effects: Effects, trace: traces.Trace | None) -> None:
+        """Count what has ended, and make its spans; called after the commit."""
+        for attempt in effects.attempts:
+            traces.report_attempt(attempt, trace, self.metrics)
+        if effects.ended is not None:
+            traces.report_run(effects.ended, self.metrics)
+
+
+def unchanged(tx: RunTransaction | None) -> Effects:
+    """Return the effects of a transition that changes nothing, and let `tx` save nothing."""
+    return Effects(applied=False) if tx is None else tx.discard()
