@@ -56,7 +56,7 @@ def test_only_what_is_known_is_sent():
 @pytest.mark.parametrize(("code", "retryable"), [("backend_unavailable", True), ("text_rejected", False)])
 def test_the_code_says_what_an_older_version_did_not(code, retryable):
     error = from_data(ErrorData.model_validate({"code": code, "message": "as ever"}))
-    assert (error.code, error.transient, error.status) == (code, retryable, KINDS[code].status)
+    assert (error.code, error.retryable, error.status) == (code, retryable, KINDS[code].status)
 
 
 @pytest.mark.parametrize(("retryable", "status"), [(True, 503), (False, 500)])
@@ -85,7 +85,7 @@ def test_an_error_names_the_field_as_its_reader_does():
 
 def test_an_error_about_nothing_yet_is_led_by_its_field():
     error = BackendUnavailable("down", retry_after=3).about("input")
-    assert (error.message, error.retry_after, error.transient) == ("input: down", 3, True)
+    assert (error.message, error.retry_after, error.retryable) == ("input: down", 3, True)
 
 
 @pytest.mark.parametrize(

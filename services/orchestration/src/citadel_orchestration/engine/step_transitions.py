@@ -19,7 +19,6 @@ from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
-from citadel_orchestration.engine.vectors import failed_requests
 
 
 class StepTransitions:
@@ -55,7 +54,7 @@ class StepTransitions:
         return self._conclude(ref, attempt, "skipped")
 
     def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Effects:
-        """Retry a step later if its error is transient and attempts are left, else end it as failed."""
+        """Retry a step later if its error is retryable and attempts are left, else end it as failed."""
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished or not retry_or_fail(tx, ref, attempt, error):
                 return unchanged(tx)
@@ -156,7 +155,7 @@ class StepTransitions:
 
 def retry_or_fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
     """Retry a step later, or end it as failed; return False if its attempt is over already."""
-    return (error.transient and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
+    return (error.retryable and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
 
 
 def fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
@@ -186,5 +185,5 @@ def _request_counts(tx: RunTransaction, ref: StepRef, attempt: int, output: Any)
     """Count the requests of a batch's chunk that ends with that output, None for a failed chunk; for the event."""
     if tx.run.kind != "batch" or ref.item == NO_ITEM:
         return {}
-    failed = None if output is None else failed_requests(output)
+    failed = None if output is None else batches.failed_requests(output)
     return batches.settle(tx.cursor, ref, attempt, failed)

@@ -17,8 +17,7 @@ from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, 
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
 from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
@@ -33,7 +32,7 @@ _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema
     summary="Store points",
 )
 async def store_points(request: Request) -> Response:
-    """Embeds texts; creates the collection, with the right dimension, if it does not exist."""
+    """Embed texts and store points; create the collection, with the right dimension, if it does not exist."""
     body = await read_body(request, StoreRequest)
     return await _run(request, "vector_upsert", body.model_dump(exclude_none=True))
 
@@ -45,7 +44,7 @@ async def store_points(request: Request) -> Response:
     summary="Search a collection",
 )
 async def search(request: Request) -> Response:
-    """By a text, which is embedded first, or by a vector."""
+    """Find the points nearest to a text, which is embedded first, or to a vector."""
     body = await read_body(request, SearchRequest)
     return await _run(request, "vector_search", body.model_dump(exclude_none=True))
 
