@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from citadel_contracts.errors import pointer_path
 from citadel_orchestration.definition.checks.drafts import Draft
 from citadel_orchestration.definition.checks.problems import Path, Problems
 from citadel_orchestration.definition.template import holds_expression
@@ -28,7 +29,7 @@ def check_parameters(step: Draft, catalog: Catalog, problems: Problems) -> None:
             problems.add((*where, *path), _code(detail), _message(detail))
     if not found:
         for below, message in step.type.check(step.parameters, catalog):
-            problems.add((*where, *_path_of(below)), "step_check", message)
+            problems.add((*where, *pointer_path(below)), "step_check", message)
 
 
 def _errors(step: Draft) -> list[ErrorDetails]:
@@ -80,8 +81,3 @@ def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return f"there is no parameter `{name}`"
     return detail["msg"].removeprefix("Value error, ")
-
-
-def _path_of(below: str) -> Path:
-    """A pointer's parts."""
-    return tuple(part.replace("~1", "/").replace("~0", "~") for part in below.split("/")[1:])

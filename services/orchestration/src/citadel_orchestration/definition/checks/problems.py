@@ -3,14 +3,9 @@
 from collections.abc import Sequence
 
 from citadel_common.errors import InvalidDefinition
-from citadel_contracts.errors import FieldError
+from citadel_contracts.errors import FieldError, json_pointer
 
 Path = tuple[str | int, ...]
-
-
-def pointer(path: Sequence[str | int]) -> str:
-    """The JSON pointer (RFC 6901) of a path."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
 class Problems:
@@ -23,7 +18,9 @@ class Problems:
     def add(self, path: Sequence[str | int], code: str, message: str) -> None:
         """Notes a problem."""
         if len(self._found) < self._limit:
-            self._found[FieldError(pointer=_encodable(pointer(path)), detail=_encodable(message), code=code)] = None
+            self._found[FieldError(pointer=_encodable(json_pointer(path)), detail=_encodable(message), code=code)] = (
+                None
+            )
 
     @property
     def is_full(self) -> bool:
