@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -23,13 +23,6 @@ PAGE = 100
 Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures before anything could reach the server."""
-
-
-class Page(NamedTuple, Generic[T]):
-    """Part of a list; `next_cursor` is None on the last page."""
-
-    items: list[T]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
