@@ -12,6 +12,7 @@ import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
 from citadel_common.settings.embeddings import BackendSettings
+from citadel_contracts.errors import seconds_of_retry_after
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
 from citadel_embeddings.backends.connections import Answer, Connections, HungUp
 
@@ -65,7 +66,8 @@ class HttpClient:
     async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
         limits = httpx.Timeout(None, connect=self._connect_timeout)
         response = await self._far.request(method, url, content=content, timeout=limits)
-        return Answer(url=url, status_code=response.status_code, content=response.content)
+        retry_after = response.headers.get("retry-after")
+        return Answer(url=url, status_code=response.status_code, content=response.content, retry_after=retry_after)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -116,7 +118,7 @@ def server_failure(response: Answer, message: str) -> BackendUnavailable | Backe
         return BackendRefused(where)
     if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
         return ServerFailed(where)
-    return BackendUnavailable(where)
+    return BackendUnavailable(where, retry_after=seconds_of_retry_after(response.retry_after))
 
 
 def host_of(url: str) -> str:
