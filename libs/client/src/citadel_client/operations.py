@@ -11,9 +11,10 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from citadel_client.errors import CallTimedOut, CitadelApiError, InvalidRequest, UnexpectedReply
+from citadel_client.errors import CallTimedOut, CitadelApiError, InvalidRequest, TaskFailed, UnexpectedReply, facts_of
 from citadel_client.options import CONNECT_TIMEOUT_S, CallOptions
 from citadel_client.problems import from_response, from_transport
+from citadel_contracts.api import TaskStatus
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -129,6 +130,25 @@ def dump(value: object, name: str = "the request") -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
         raise InvalidRequest(f"{name} is not JSON: {error}") from error
+
+
+def result_of(status: TaskStatus, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """Return the result of a task; None while it runs.
+
+    Raises:
+        TaskFailed: The task failed or was revoked.
+        UnexpectedReply: The result does not have the form that `read` expects.
+    """
+    if status.status in {"failed", "revoked"}:
+        failure = status.error
+        message = failure.message if failure else f"the task was {status.status}"
+        raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
+    if status.status != "succeeded":
+        return None
+    try:
+        return read(status.result or {})
+    except ValidationError as error:
+        raise UnexpectedReply(f"the result of task {status.task_id} does not have the expected form") from error
 
 
 class Attempts:
