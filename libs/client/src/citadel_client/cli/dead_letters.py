@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter, which is its task's.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids; or give filters or --all.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids; or give filters or --all.")]
 Queue = Annotated[str | None, typer.Option("--queue", help="Queue it came from.")]
 Task = Annotated[str | None, typer.Option("--task", help="Name of its task.")]
 Code = Annotated[str | None, typer.Option("--code", help="Error code.")]

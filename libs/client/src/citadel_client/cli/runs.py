@@ -28,7 +28,7 @@ from citadel_client.terminal import print_json, print_list, print_table, say
 from citadel_client.vectors import unpack_array
 from citadel_contracts.runs import RunError, RunEvent, RunStatus, RunSummary, RunView
 
-app = typer.Typer(help="Runs of workflows and batches: list, show, follow, command.", no_args_is_help=True)
+app = typer.Typer(help="Runs of workflows and batches: list, follow, cancel, retry.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
 Status = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(get_args(RunStatus))}.")]
 WorkflowId = Annotated[str | None, typer.Option("--workflow-id", help="Id of its workflow.")]
