@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import OllamaProcess, QdrantProcess
 from tests.integration.api.servers import Api, RedisServer
 from tests.support.orchestration import OrchestrationProcess
 from tests.support.planted import CREDENTIALS, QDRANT_KEY

@@ -14,8 +14,8 @@ import numpy as np
 import psycopg
 import pytest
 
+from tests.doubles.ollama.vectors import expected_vector
 from tests.doubles.process import OllamaProcess
-from tests.doubles.vectors import expected_vector
 from tests.integration.api.servers import Api, RedisServer
 from tests.integration.api.stack import MODEL
 from tests.support.fixtures import require_postgres, require_redis

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.integration.api.servers import Api
 from tests.integration.api.stack import BATCHES, MODEL, NDJSON, Stack, step_of
 from tests.support.planted import TEXT

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.integration.api.stack import MODEL, Stack
 
 TEXTS = ["the cat sat", "on the mat", "a dog barked", "at the moon"]

@@ -7,7 +7,7 @@ import pytest
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, DeadlineExceeded, LlmRefused, LlmUnavailable, PayloadTooLarge
-from tests.doubles.llm_process import LlmProcess
+from tests.doubles.process import LlmProcess
 from tests.integration.llm.asking import ask, opened, question, soon
 from tests.support.polling import eventually
 
