@@ -30,7 +30,7 @@ def done(workers, run_id):
     return int(workers.record.rows("SELECT items_done FROM steps WHERE run_id = %s AND item = -1", run_id)[0][0])
 
 
-def test_a_small_run_beside_a_wide_one(workers):
+def test_a_small_run_is_not_held_up_by_a_wide_one(workers):
     """It has five steps, one after the other; standing in line behind all items, each would let a hundred pass."""
     wide = workers.begin(fan_out("wide"))
     eventually(lambda: done(workers, wide) >= PARALLEL)
