@@ -1,7 +1,5 @@
 """Errors from HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
 
-import email.utils
-import time
 from typing import Any
 
 import httpx
@@ -16,7 +14,7 @@ from citadel_client.errors import (
     facts_of,
 )
 from citadel_contracts.api import Problem
-from citadel_contracts.errors import ErrorData, FieldError, pointer_of
+from citadel_contracts.errors import ErrorData, FieldError, pointer_of, seconds_of_retry_after
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:
@@ -77,22 +75,7 @@ def _foreign(response: httpx.Response) -> CitadelApiError:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Return `Retry-After` in seconds; the header has a number or a date."""
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        return _until(value)
-
-
-def _until(date: str) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+    return seconds_of_retry_after(response.headers.get("retry-after"))
 
 
 def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiError:

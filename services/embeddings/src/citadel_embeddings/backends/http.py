@@ -19,6 +19,7 @@ import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
 from citadel_common.settings.embeddings import BackendSettings
+from citadel_contracts.errors import seconds_of_retry_after
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
 
 READ_SIZE = 1 << 18
@@ -28,11 +29,12 @@ MESSAGE_LIMIT = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A response of any status."""
+    """A response of any status; `retry_after` is that header, if it came."""
 
     url: str
     status_code: int
     content: bytes
+    retry_after: str | None = None
 
 
 class HungUp(Exception):
@@ -67,7 +69,7 @@ class Connections:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         connection = await self._connect(host)
         try:
-            status, body = await connection.exchange(
+            status, retry_after, body = await connection.exchange(
                 h11.Request(method=method, target=target, headers=headers), content
             )
         except (OSError, h11.ProtocolError) as error:
@@ -77,7 +79,7 @@ class Connections:
             connection.close()
             raise
         self._put_back(host, connection)
-        return Answer(url=url, status_code=status, content=body)
+        return Answer(url=url, status_code=status, content=body, retry_after=retry_after)
 
     async def _connect(self, host: tuple[str, int]) -> "_Connection":
         idle = self._idle[host]
@@ -125,19 +127,20 @@ class _Connection:
         """Whether the connection takes a request, as far as this side knows."""
         return self._http.our_state is h11.IDLE and not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, bytes]:
-        """Send a request; return status and body of the answer."""
+    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, str | None, bytes]:
+        """Send a request; return status, `Retry-After` and body of the answer."""
         events = (request, h11.Data(data=content), h11.EndOfMessage())
         self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
-        status, body = 0, bytearray()
+        status, retry_after, body = 0, b"", bytearray()
         while not isinstance(event := await self._next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 status = event.status_code
+                retry_after = dict(event.headers).get(b"retry-after", b"")
             elif isinstance(event, h11.Data):
                 body += event.data
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        return status, bytes(body)
+        return status, retry_after.decode("latin-1") or None, bytes(body)
 
     async def _next_event(self) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -198,7 +201,8 @@ class HttpClient:
     async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
         limits = httpx.Timeout(None, connect=self._connect_timeout)
         response = await self._far.request(method, url, content=content, timeout=limits)
-        return Answer(url=url, status_code=response.status_code, content=response.content)
+        retry_after = response.headers.get("retry-after")
+        return Answer(url=url, status_code=response.status_code, content=response.content, retry_after=retry_after)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -249,7 +253,7 @@ def server_failure(response: Answer, message: str) -> BackendUnavailable | Backe
         return BackendRefused(where)
     if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
         return ServerFailed(where)
-    return BackendUnavailable(where)
+    return BackendUnavailable(where, retry_after=seconds_of_retry_after(response.retry_after))
 
 
 def host_of(url: str) -> str:

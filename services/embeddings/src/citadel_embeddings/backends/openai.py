@@ -15,8 +15,16 @@ from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_
 
 BAD_INPUT = frozenset({400, 413, 422})
 """Statuses with which servers refuse texts."""
-TOO_LONG = ("context length", "too long", "maximum context", "max_input_length", "must have less than")
-"""Parts of the messages with which servers refuse texts that are too long; the protocol has no code for that."""
+TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+TOO_LONG = (
+    "context length",
+    "too long",
+    "maximum context",
+    "max_input_length",
+    "must have less than",
+    "is too large to process",
+)
+"""Parts of the messages with which servers that give no code refuse texts that are too long."""
 
 
 class OpenAIBackend:
@@ -37,7 +45,7 @@ class OpenAIBackend:
         response = await self._http.post(f"{_base(url)}/embeddings", body, timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
-            raise _failure(response, _message(content), call)
+            raise _failure(response, content, call)
         return _reply(content, len(call.texts))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
@@ -89,11 +97,21 @@ def _message(content: dict[str, Any]) -> str:
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
 
 
-def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
-    status = response.status_code
+def _is_too_long(status: int, content: dict[str, Any]) -> bool:
+    """Return whether a server says that a text is too long: by a code, or by the words of those that have none."""
+    error = content.get("error")
+    if isinstance(error, dict) and not TOO_LONG_CODES.isdisjoint({str(error.get("code")), str(error.get("type"))}):
+        return True
+    # llama-server answers 500 for a text that is longer than its batch
+    told = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
+    return told and any(sign in _message(content).lower() for sign in TOO_LONG)
+
+
+def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> CitadelError:
+    status, message = response.status_code, _message(content)
     if status == HTTPStatus.NOT_FOUND:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
-    if status in BAD_INPUT and any(sign in message.lower() for sign in TOO_LONG):
+    if _is_too_long(status, content):
         return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
     if status in BAD_INPUT:
         return TextRejected(f"the backend refuses the text: {message}")

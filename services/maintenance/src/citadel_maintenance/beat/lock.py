@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.schedule import LEADER
 from citadel_common.stores.token_lock import TokenLock
+from citadel_maintenance.beat.schedule import LEADER
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -29,6 +29,7 @@ from citadel_orchestration.db.runs import Submitted, submit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.settings import WorkflowSettings
+from citadel_orchestration.steps.embedding_chunk import definition_of_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class BatchService:
         ]
 
     def _run(self, run_id: UUID, head: EmbeddingBatchHead) -> NewRun:
-        definition = batches.definition_of_batch("embedding_batch", max_parallel=self.settings.batch_parallel)
+        definition = definition_of_batch("embedding_batch", batches.STEP, max_parallel=self.settings.batch_parallel)
         return NewRun(
             run_id=run_id,
             kind="batch",

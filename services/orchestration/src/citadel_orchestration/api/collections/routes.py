@@ -17,8 +17,7 @@ from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, 
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
 from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])

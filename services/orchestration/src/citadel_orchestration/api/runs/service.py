@@ -27,7 +27,7 @@ from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions, new_run_id
@@ -69,7 +69,7 @@ class StepDispatcher:
     """Sends ready steps to the workers; the workers' sweep finds what could not be sent. Thread-safe."""
 
     def __init__(self, app: "Celery") -> None:
-        self._publisher = Publisher(app)
+        self._dispatcher = Dispatcher(app)
         self._paused_until = 0.0
 
     def dispatch(self, ready: Sequence[StepRef], lane: int) -> None:
@@ -78,7 +78,7 @@ class StepDispatcher:
             return
         for sent, ref in enumerate(ready):
             try:
-                self._publisher.ready(ref, lane=lane)
+                self._dispatcher.step_ready(ref, lane=lane)
             except StoreUnavailable as error:
                 self._paused_until = time.monotonic() + DISPATCH_PAUSE
                 left = len(ready) - sent

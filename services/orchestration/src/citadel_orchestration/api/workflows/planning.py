@@ -7,10 +7,10 @@ from typing import Any
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import check_dimensions, find_model, prefix_of
+from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.definition.plan import plan
 from citadel_orchestration.engine.submission import Submissions
-from citadel_orchestration.steps.base import Wanted
 
 LOOKUP_TIMEOUT = 5.0
 """Seconds that one lookup in the cache may take; the cache's own timeout is far below."""
@@ -40,21 +40,21 @@ class PlanService:
         """
         loop = asyncio.get_running_loop()
 
-        def cached(wanted: Wanted) -> int:
-            return asyncio.run_coroutine_threadsafe(self._cached(wanted), loop).result(LOOKUP_TIMEOUT)
+        def cached(request: EmbedPart) -> int:
+            return asyncio.run_coroutine_threadsafe(self._cached(request), loop).result(LOOKUP_TIMEOUT)
 
         return await asyncio.to_thread(lambda: plan(self.submissions.check(raw), cached=cached))
 
-    async def _cached(self, wanted: Wanted) -> int:
+    async def _cached(self, request: EmbedPart) -> int:
         """Return how many of the texts are in the cache, without counting hits."""
-        model = find_model(wanted.model or self.default_model, self.models.catalog)
-        if model is None or not wanted.cache_enabled:
+        model = find_model(request.model or self.default_model, self.models.catalog)
+        if model is None or not request.cache_enabled:
             return 0
         space = KeySpace(
             identity=model.identity,
-            dimensions=check_dimensions(wanted.dimensions, model),
-            prefix=prefix_of(model, wanted.input_type),
-            options=dict(wanted.options) if wanted.options else None,
+            dimensions=check_dimensions(request.dimensions, model),
+            prefix=prefix_of(model, request.input_type),
+            options=request.options or None,
         )
-        found = await self.cache.peek_many(space.keys(wanted.texts))
+        found = await self.cache.peek_many(space.keys(request.texts))
         return sum(stored is not None for stored in found)

@@ -6,12 +6,8 @@ that is what makes every slot run once.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import orjson
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 LEADER = "citadel:beat:leader"
 """Key of the leader's id; it expires unless renewed."""
@@ -57,20 +53,3 @@ def parse(stored: bytes | str) -> ScheduledEntry | None:
         return ScheduledEntry(**{name: value for name, value in orjson.loads(stored).items() if name in known})
     except (ValueError, TypeError, AttributeError):
         return None
-
-
-class Schedule:
-    """Reader of the schedule; `client` is a client of the broker's Redis."""
-
-    def __init__(self, client: "Redis") -> None:
-        self._client = client
-
-    def entries(self) -> list[ScheduledEntry]:
-        """Return the entries by name; none before there was a leader."""
-        stored: Any = self._client.hvals(ENTRIES)
-        return sorted(filter(None, map(parse, stored)), key=lambda entry: entry.name)
-
-    def leader(self) -> str | None:
-        """Return the leader's id, or None."""
-        holder: Any = self._client.get(LEADER)
-        return None if holder is None else str(holder, "utf-8")
