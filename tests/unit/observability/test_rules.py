@@ -8,6 +8,7 @@ import yaml
 from citadel_common import errors
 from citadel_common.tasks.stats import BUCKETS
 from citadel_contracts import TASKS, Lane
+from citadel_embeddings.backends import base as backend_errors
 from tests.unit.observability.files import DASHBOARDS, ROOT, RULE_TESTS, load, rules
 
 ALERTS = rules("alert")
@@ -56,13 +57,14 @@ def test_names_are_unique_and_no_section_is_left_over():
     assert set(re.findall(r"^## (Citadel\w+)$", RUNBOOKS, re.MULTILINE)) == set(names)
 
 
-def test_what_callers_do_wrong_is_every_error_with_a_4xx_status():
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "code")]
+def test_the_failure_ratio_leaves_out_exactly_the_task_errors_with_a_4xx_status():
+    classes = [*vars(errors).values(), *vars(backend_errors).values()]
+    kinds = [kind for kind in classes if isinstance(kind, type) and hasattr(kind, "code")]
     left_out = "|".join(_expressions(r'code!~"([^"]+)"'))
     assert set(left_out.split("|")) == {kind.code for kind in kinds if kind.status < 500}
 
 
-def test_what_may_wait_is_every_task_of_the_batch_lane():
+def test_the_wait_objective_leaves_out_exactly_the_tasks_of_the_batch_lane():
     (left_out,) = _expressions(r'task!~"([^"]+)"')
     assert set(left_out.split("|")) == {task.name for task in TASKS if task.lane is Lane.BATCH}
 
