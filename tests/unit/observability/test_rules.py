@@ -38,12 +38,12 @@ class TestAlert:
     def test_names_a_dashboard_that_exists(self, alert):
         assert alert["annotations"]["dashboard_url"].removeprefix("/d/") in {path.stem for path in DASHBOARDS}
 
-    def test_says_how_urgent_it_is_and_what_is_wrong(self, alert):
+    def test_has_a_severity_and_a_summary(self, alert):
         assert alert["labels"]["severity"] in {"page", "ticket"}
         assert alert["annotations"]["summary"]
         assert alert["annotations"]["description"]
 
-    def test_outlives_a_single_scrape(self, alert):
+    def test_does_not_fire_on_a_single_scrape(self, alert):
         assert alert["for"]
 
     def test_has_a_case_that_fires_and_one_that_does_not(self, alert):
@@ -51,7 +51,7 @@ class TestAlert:
         assert outcomes == {True, False}
 
 
-def test_names_are_unique_and_no_section_is_left_over():
+def test_alert_names_are_unique_and_every_runbook_section_has_an_alert():
     names = [alert["alert"] for alert in ALERTS]
     assert len(set(names)) == len(names)
     assert set(re.findall(r"^## (Citadel\w+)$", RUNBOOKS, re.MULTILINE)) == set(names)
