@@ -30,7 +30,7 @@ HARMLESS = (
 
 
 @pytest.mark.parametrize(("told", "what"), TOLD.values(), ids=TOLD)
-def test_what_is_told_is_found_and_named(told: str, what: str) -> None:
+def test_a_disclosure_is_found_and_named(told: str, what: str) -> None:
     disclosures = Disclosures()
     disclosures.search("metrics of it", f"a line before\nit says {told} there\nand one behind".encode())
     [*found] = disclosures.taken()
@@ -40,7 +40,7 @@ def test_what_is_told_is_found_and_named(told: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("told", HARMLESS)
-def test_other_figures_are_no_vectors(told: str) -> None:
+def test_other_numbers_are_not_taken_for_vectors(told: str) -> None:
     disclosures = Disclosures()
     disclosures.search("log of it", told.encode())
     assert disclosures.taken() == []

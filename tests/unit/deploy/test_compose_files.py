@@ -35,7 +35,7 @@ class TestEveryContainer:
     def test_has_logs_that_end_somewhere(self, name):
         assert {"max-size", "max-file"} <= set(ALL[name]["logging"]["options"])
 
-    def test_tells_whether_it_is_well(self, name):
+    def test_has_a_health_check(self, name):
         if name in JOBS:
             assert ALL[name]["healthcheck"] == {"disable": True}
         elif name not in NO_PROBE:
@@ -54,7 +54,7 @@ class TestEveryContainer:
         assert set(ALL[name]["networks"]) <= {"edge", "app", "data", "observability"}
 
 
-def test_ports_are_published_on_loopback_unless_said_otherwise():
+def test_ports_are_published_on_loopback_by_default():
     for name in PUBLISHED:
         assert [port.startswith("${CITADEL_BIND:-127.0.0.1}:") for port in ALL[name]["ports"]] == [True]
 
@@ -73,7 +73,7 @@ def test_images_have_a_tag_each_and_never_the_latest():
             assert re.fullmatch(r"[a-z0-9./-]+:v?\d[\w.-]*", image), name
 
 
-def test_nobody_is_ended_before_they_would_end_by_themselves():
+def test_containers_are_killed_only_after_their_own_grace():
     """A worker that still runs after its grace ends itself ten seconds later."""
     for name in ("embeddings", "orchestration", "monitoring", "maintenance"):
         assert (
@@ -84,7 +84,7 @@ def test_nobody_is_ended_before_they_would_end_by_themselves():
 
 
 @pytest.mark.parametrize("name", sorted(OWN - {"migrate"}))
-def test_citadels_own_wait_for_healthy_stores(name):
+def test_citadels_services_wait_for_healthy_stores(name):
     needs = ALL[name]["depends_on"]
     assert needs["redis"] == {"condition": "service_healthy"}
     if name in {"api", "orchestration", "maintenance"}:
@@ -106,7 +106,7 @@ def test_secrets_are_named_as_the_settings_that_they_are():
 
 
 class TestLimits:
-    def test_without_a_plan_they_are_those_of_sixteen_cores(self):
+    def test_without_a_plan_limits_are_those_of_sixteen_cores(self):
         named: dict[str, str] = {}
         for layer in (*LAYERS, "limits"):
             named |= defaults((COMPOSE / f"{layer}.yaml").read_text())
@@ -129,7 +129,7 @@ def test_the_plan_is_read_where_it_is_written():
     assert (COMPOSE / ".env").readlink().name == "cpu.env"
 
 
-def test_what_is_generated_is_not_for_git():
+def test_generated_files_are_ignored_by_git():
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {"compose/cpu.env", "compose/secrets/", "/.env"} <= set(ignored)
 

@@ -17,7 +17,7 @@ HOSTS = st.integers(min_value=1, max_value=1024)
 
 
 @given(HOSTS)
-def test_nothing_is_promised_that_the_host_does_not_have(cores):
+def test_the_plan_gives_out_no_more_cores_than_the_host_has(cores):
     for share in plan(cores):
         assert share.cores, share
         assert set(share.cores) <= set(range(cores))
@@ -30,7 +30,7 @@ def test_every_core_is_used(cores):
 
 
 @given(HOSTS)
-def test_what_is_derived_follows_the_limit_and_is_one_at_least(cores):
+def test_derived_numbers_follow_the_limit_and_are_at_least_one(cores):
     for share in plan(cores):
         if share.container.concurrency:
             assert share.concurrency == max(1, int(share.limit * share.container.per_core))
@@ -48,7 +48,7 @@ def test_ollama_has_a_thread_for_each_core_it_may_use_and_not_one_more(cores):
 
 
 @given(st.integers(min_value=CORES, max_value=1024))
-def test_from_sixteen_cores_on_the_models_share_theirs_with_nobody_but_at_an_edge(cores):
+def test_from_sixteen_cores_on_models_share_at_most_the_core_at_their_edge(cores):
     of = {share.container.group: set(share.cores) for share in plan(cores)}
     for other in set(of) - {"models"}:
         assert len(of["models"] & of[other]) <= 2
@@ -74,7 +74,7 @@ def test_the_tables_groups_divide_the_host_among_them():
     assert cores == list(range(CORES))
 
 
-def test_two_cores():
+def test_on_two_cores_ollama_has_one_and_redis_the_other():
     of = {share.container.service: share for share in plan(2)}
     assert (of["ollama"].cpuset, of["ollama"].concurrency) == ("1", 1)
     assert (of["redis"].cpuset, of["redis"].limit) == ("0", 1.0)
@@ -91,7 +91,7 @@ class TestTheCommand:
     def eight_cores(self, monkeypatch):
         monkeypatch.setattr(command, "host_cores", lambda: 8)
 
-    def test_it_plans_for_the_host_and_writes_that_down(self, tmp_path, capsys):
+    def test_the_command_writes_a_plan_for_the_host(self, tmp_path, capsys):
         assert command.main(["--output", str(tmp_path / "cpu.env")]) == 0
         written = (tmp_path / "cpu.env").read_text()
         assert {line.partition("=")[0]: line.partition("=")[2] for line in written.splitlines()[1:]} == variables(
@@ -99,7 +99,7 @@ class TestTheCommand:
         )
         assert capsys.readouterr().out.startswith("8 cores\n")
 
-    def test_it_takes_fewer_cores_and_never_more(self, tmp_path, capsys):
+    def test_the_command_takes_fewer_cores_and_never_more(self, tmp_path, capsys):
         output = tmp_path / "cpu.env"
         assert command.main(["--cpus", "3", "--output", str(output)]) == 0
         before = output.read_text()
@@ -108,13 +108,13 @@ class TestTheCommand:
         assert command.main(["--cpus", "0", "--output", str(output)]) == 2
         assert output.read_text() == before
 
-    def test_it_shows_the_plan_of_any_host_and_writes_nothing(self, tmp_path, capsys):
+    def test_the_command_shows_the_plan_of_any_host_without_writing_it(self, tmp_path, capsys):
         assert command.main(["--cpus", "64", "--show", "--output", str(tmp_path / "cpu.env")]) == 0
         assert capsys.readouterr().out.startswith("64 cores\n")
         assert not (tmp_path / "cpu.env").exists()
 
 
-def test_it_needs_nothing_but_python():
+def test_the_command_needs_only_python():
     """No package of this environment: `-I` and `-S` leave the standard library only."""
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compose.cpu_plan.__main__ import main; main(['--show'])"

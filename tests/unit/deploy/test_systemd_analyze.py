@@ -46,11 +46,11 @@ def write(path, text, *, mode=0o644):
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, "citadel.slice", "citadel.target"])
-def test_every_line_is_known(analyze, unit):
+def test_systemd_analyze_knows_every_line(analyze, unit):
     assert analyze("verify", "--man=no", unit) == ""
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_little_is_exposed(analyze, unit):
+def test_systemd_analyze_rates_the_exposure_as_low(analyze, unit):
     verdict = analyze("security", "--offline=true", "--no-pager", unit)
     assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED

@@ -62,7 +62,7 @@ def test_every_service_is_installed_and_started_with_the_target():
 
 
 @pytest.mark.parametrize("unit", [unit for unit in SERVICES if "@" not in unit])
-def test_what_is_run_exists(unit):
+def test_every_command_is_a_module_that_exists(unit):
     program, option, module = last(directives(unit), "ExecStart").split()
     assert (program, option) == ("/opt/citadel/current/bin/python", "-m")
     spec = find_spec(module)
@@ -85,7 +85,7 @@ def test_every_variable_of_the_configuration_and_the_guide_is_a_setting():
     assert [name for name in secrets if not is_documented(f"CITADEL_{name.upper()}")] == []
 
 
-def test_what_is_set_for_the_host_is_not_fixed_in_a_unit():
+def test_settings_of_the_host_are_not_fixed_in_a_unit():
     """A variable of a unit gives way to the configuration file, which comes with the same directive's other form."""
     for unit in SERVICES:
         found = directives(unit)
@@ -156,7 +156,7 @@ def test_processors_are_within_any_host(planner, host):
         assert 0 < quota <= len(own) * 100, name
 
 
-def test_what_old_versions_do_not_know_is_kept_apart():
+def test_options_that_old_versions_do_not_know_are_kept_apart():
     newer = NEWER / "citadel-.service.d" / "40-back-off.conf"
     names = set(re.findall(r"^(\w+)=", newer.read_text(), re.MULTILINE))
     assert names == {"RestartSteps", "RestartMaxDelaySec"}
@@ -164,7 +164,7 @@ def test_what_old_versions_do_not_know_is_kept_apart():
         assert not {f"Service.{name}" for name in names} & directives(unit).keys()
 
 
-def test_the_guide_names_the_ports_that_are():
+def test_the_guide_names_the_ports_that_services_listen_on():
     assert {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)/(?:v1|metrics|readyz|docs)", README)} == {
         ApiSettings().api.port,
         ExporterSettings().exporter.port,

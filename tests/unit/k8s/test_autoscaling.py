@@ -25,7 +25,7 @@ def test_each_worker_with_keda_has_its_own_scaler() -> None:
     assert scaled()["embeddings"]["scaleTargetRef"] == {"name": "citadel-embeddings"}
 
 
-def test_the_backlog_is_what_the_exporter_tells_ready_and_unacked() -> None:
+def test_the_backlog_adds_ready_and_unacknowledged_messages_of_the_exporter() -> None:
     for component in scaled():
         (trigger,) = triggers(component, "prometheus")
         query = trigger["metadata"]["query"]
@@ -36,7 +36,7 @@ def test_the_backlog_is_what_the_exporter_tells_ready_and_unacked() -> None:
         assert set(metrics.READY.labels) == {"queue", "lane"}
 
 
-def test_a_missing_figure_is_no_zero() -> None:
+def test_a_missing_metric_does_not_count_as_zero() -> None:
     for spec in scaled().values():
         (trigger,) = [one for one in spec["triggers"] if one["type"] == "prometheus"]
         assert trigger["metadata"]["ignoreNullValues"] == "false"
@@ -78,14 +78,14 @@ def test_an_external_broker_is_asked_with_its_user_database_and_tls() -> None:
         pytest.param(lambda: rendered("hpa").of("HorizontalPodAutoscaler")["embeddings"]["spec"]["behavior"], id="hpa"),
     ],
 )
-def test_down_goes_one_by_one_after_a_calm_up_goes_at_once(behavior) -> None:
+def test_scaling_down_goes_one_by_one_after_a_calm_and_up_at_once(behavior) -> None:
     down, up = behavior()["scaleDown"], behavior()["scaleUp"]
     assert down["stabilizationWindowSeconds"] >= 300
     assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
     assert up["stabilizationWindowSeconds"] == 0
 
 
-def test_the_hpa_takes_cpu_or_metrics_of_ones_own() -> None:
+def test_the_hpa_takes_cpu_or_custom_metrics() -> None:
     scalers = rendered("hpa").of("HorizontalPodAutoscaler")
     assert set(scalers) == {"api", "embeddings", "orchestration"}
     assert scalers["api"]["spec"]["metrics"][0]["resource"]["name"] == "cpu"
@@ -93,7 +93,7 @@ def test_the_hpa_takes_cpu_or_metrics_of_ones_own() -> None:
     assert not rendered("hpa").of("ScaledObject")
 
 
-def test_nothing_scales_by_default() -> None:
+def test_no_worker_scales_by_default() -> None:
     kinds = {one["kind"] for one in rendered("default").resources}
     assert not kinds & {"ScaledObject", "HorizontalPodAutoscaler", "TriggerAuthentication"}
 

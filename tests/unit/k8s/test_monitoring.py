@@ -21,7 +21,7 @@ def test_the_charts_copies_are_those_of_the_stack(original, copy) -> None:
     assert copy.read_bytes() == original.read_bytes(), "run scripts/chart"
 
 
-def test_the_chart_has_no_files_that_the_stack_has_not() -> None:
+def test_the_chart_has_no_further_rules_and_dashboards() -> None:
     copies = {copy for _, copy in COPIES}
     assert {path for path in (CHART / "files").rglob("*") if path.is_file()} == copies
 
@@ -80,7 +80,7 @@ def test_every_process_is_scraped_once_under_the_job_that_the_alerts_name() -> N
     assert named - {"collector"} == set(monitored())
 
 
-def test_the_apis_figures_are_asked_for_with_a_key_that_may_read() -> None:
+def test_the_apis_metrics_are_scraped_with_a_key_of_scope_read() -> None:
     (endpoint,) = rendered("observability").of("PodMonitor")["api"]["spec"]["podMetricsEndpoints"]
     credentials = endpoint["authorization"]["credentials"]
     (secret,) = rendered("observability").of("Secret").values()
@@ -94,7 +94,7 @@ def test_monitors_carry_the_labels_that_the_operator_looks_for() -> None:
             assert one["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_without_observability_there_is_none_of_it() -> None:
+def test_without_observability_no_monitors_rules_and_dashboards_are_rendered() -> None:
     kinds = {one["kind"] for one in rendered("observability-off").resources}
     assert not kinds & {"PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
     for component, _ in rendered("observability-off").pods():

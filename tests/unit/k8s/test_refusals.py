@@ -87,11 +87,11 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_set(values: dict[str, Any], sentence: str) -> None:
+def test_values_that_cannot_work_are_refused_with_the_value_to_set(values: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(values)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     told = refusal({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}})
     assert "ingress.host" in told
     assert "httpRoute.parentRefs" in told

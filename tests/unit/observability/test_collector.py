@@ -77,14 +77,14 @@ def test_traces_go_to_tempo_and_logs_to_loki():
 
 
 @pytest.mark.parametrize("name", ["otlp_grpc/tempo", "otlp_http/loki"])
-def test_what_cannot_be_sent_is_given_up(name):
+def test_undeliverable_telemetry_is_given_up(name):
     exporter = CONFIG["exporters"][name]
     assert exporter["timeout"]
     assert exporter["sending_queue"]["queue_size"] > 0
     assert exporter["retry_on_failure"]["max_elapsed_time"] not in {"0", "0s", 0}
 
 
-def test_prometheus_scrapes_what_the_collector_shows_under_the_names_it_asks_for():
+def test_prometheus_scrapes_the_collectors_own_metrics_under_the_queried_names():
     jobs = {job["job_name"]: job for job in load("prometheus/prometheus.yml")["scrape_configs"]}
     (reader,) = CONFIG["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]
