@@ -52,5 +52,5 @@ def test_systemd_analyze_knows_every_line(analyze, unit):
 
 @pytest.mark.parametrize("unit", SERVICES)
 def test_systemd_analyze_rates_the_exposure_as_low(analyze, unit):
-    verdict = analyze("security", "--offline=true", "--no-pager", unit)
-    assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED
+    rating = analyze("security", "--offline=true", "--no-pager", unit)
+    assert float(re.search(r"level for .*: ([0-9.]+)", rating).group(1)) <= MOST_EXPOSED
