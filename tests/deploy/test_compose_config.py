@@ -57,7 +57,7 @@ def read(overrides: tuple[str, ...] = (), *profiles: str, **settings: str) -> di
 
 @pytest.mark.parametrize("profiles", [(), ("observability",)], ids=["plain", "observability"])
 @pytest.mark.parametrize("overrides", COMBINATIONS, ids=lambda names: "+".join(names) or "alone")
-def test_compose_reads_the_files_and_limits_every_container(overrides, profiles):
+def test_compose_reads_the_files_and_every_container_is_limited(overrides, profiles):
     services = read(overrides, *profiles)["services"]
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
@@ -73,28 +73,28 @@ def test_the_stack_needs_no_variable():
 
 
 @pytest.mark.parametrize("override", [name for name in OVERRIDES if name != "gpu"])
-def test_an_override_names_the_variables_that_it_needs(override):
+def test_an_override_says_what_it_has_to_be_told(override):
     done = config((override,))
     assert done.returncode != 0
     assert "names no" in done.stderr
 
 
-def test_an_external_ollama_chooses_its_own_threads():
+def test_ollama_on_other_hosts_chooses_its_own_threads():
     services = read(("external/ollama",))["services"]
     for name in ("embeddings", "monitoring", "orchestration", "api"):
-        environment = services[name]["environment"]
-        assert not [variable for variable in environment if variable.endswith("THREADS")]
+        told = services[name]["environment"]
+        assert not [variable for variable in told if variable.endswith("THREADS")]
     assert services["embeddings"]["environment"]["CITADEL_EMBEDDINGS__BACKENDS__ollama__URLS"].count("http") == 2
 
 
-def test_clients_of_an_external_postgres_have_a_network_to_it():
+def test_services_that_use_postgres_elsewhere_can_reach_other_hosts():
     services = read(("external/postgres",))["services"]
     for name in ("migrate", "api", "orchestration", "monitoring", "exporter", "maintenance"):
         assert "app" in services[name]["networks"]
         assert services[name]["environment"]["CITADEL_POSTGRES_DSN"] == SETTINGS["CITADEL_POSTGRES_DSN"]
 
 
-def test_the_published_address_can_be_set():
+def test_the_host_may_be_told_to_publish_elsewhere():
     (port,) = read(CITADEL_BIND="0.0.0.0", CITADEL_PORT="80")["services"]["api"]["ports"]
     assert (port["host_ip"], port["published"]) == ("0.0.0.0", "80")
 

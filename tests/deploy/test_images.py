@@ -79,7 +79,7 @@ def layers(name: str) -> list[str]:
     return found
 
 
-def test_each_image_adds_little_to_its_base_and_the_size_is_printed(printed):
+def test_the_size_that_each_image_adds_is_printed_and_small(printed):
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines] == [image(service) for service in SERVICES]
     assert all(0 < float(line[2]) <= int(line[6]) for line in lines)
@@ -87,8 +87,8 @@ def test_each_image_adds_little_to_its_base_and_the_size_is_printed(printed):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_its_service_and_no_more(printed, service):
-    found = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
-    assert found == {
+    told = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
+    assert told == {
         "ids": [10001, 10001],
         "capabilities": 0,
         "writable": ["/tmp", "/run/citadel"],
@@ -192,14 +192,14 @@ def _contains(file: Path, wanted: bytes) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_build_prints_no_package_index_and_no_setting_of_pip(printed, service):
-    [description] = inspect(image(service))
+def test_no_index_and_no_setting_of_pip_is_told(printed, service):
+    [told] = inspect(image(service))
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(service))
     ours = history[: history.index("COPY /skeleton")]
     assert "://" not in ours
     assert "index-url" not in ours
     below = set(inspect(_base())[0]["Config"]["Env"] or [])
-    added = [line for line in description["Config"]["Env"] if line not in below]
+    added = [line for line in told["Config"]["Env"] if line not in below]
     assert not [line for line in added if "://" in line or line.startswith("PIP_")]
     assert not [line for line in added if any(word in line for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))]
 

@@ -25,25 +25,25 @@ def service_of(container) -> str:
     return container["Config"]["Labels"]["com.docker.compose.service"]
 
 
-def test_no_container_runs_as_root_and_citadels_have_a_fixed_user(stack, container):
+def test_nobody_is_root_and_citadels_own_have_their_number(stack, container):
     uid, gid = stack.exec(container, "sh", "-c", "id -u; id -g").split()
     assert uid != "0"
     if service_of(container) in OWN:
         assert (uid, gid) == ("10001", "10001")
 
 
-def test_no_process_has_a_capability_or_can_get_one(stack, container):
+def test_no_process_has_or_can_gain_a_capability(stack, container):
     status = stack.exec(container, "cat", "/proc/1/status")
     assert {value for _, value in re.findall(r"(Cap\w+):\s+([0-9a-f]+)", status)} == {"0" * 16}
     assert re.search(r"NoNewPrivs:\s+1", status)
 
 
-def test_the_root_file_system_of_a_container_is_read_only(stack, container):
+def test_the_root_file_system_is_read_only(stack, container):
     with pytest.raises(CommandFailed, match="Read-only file system"):
         stack.exec(container, "sh", "-c", "echo x >/written")
 
 
-def test_a_container_has_the_processors_and_the_memory_of_the_plan(stack, container):
+def test_the_limits_of_a_container_are_those_of_the_plan(stack, container):
     service, plan = service_of(container), stack.plan()
     if service not in GROUPS:
         pytest.skip(f"{service} is a double and has no budget")
@@ -65,22 +65,22 @@ def quota(stack, container) -> float:
     return int(allowed) / int(period)
 
 
-def test_no_secret_is_in_the_engines_description_of_containers(stack, container):
-    description = str(inspect(container["Id"]))
-    assert not [name for name in VALUES if stack.secret(name) in description]
+def test_no_secret_is_in_what_the_engine_tells(stack, container):
+    told = str(inspect(container["Id"]))
+    assert not [name for name in VALUES if stack.secret(name) in told]
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_no_secret_is_in_an_image(stack, service):
     image = stack.containers(service)[0]["Image"]
-    layers = docker("history", "--no-trunc", image) + str(inspect(image))
-    assert not [name for name in VALUES if stack.secret(name) in layers]
+    told = docker("history", "--no-trunc", image) + str(inspect(image))
+    assert not [name for name in VALUES if stack.secret(name) in told]
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_no_secret_is_logged(stack, service):
-    logs = stack.compose("logs", "--no-color", service)
-    assert not [name for name in VALUES if stack.secret(name) in logs]
+def test_no_secret_is_in_what_is_logged(stack, service):
+    told = stack.compose("logs", "--no-color", service)
+    assert not [name for name in VALUES if stack.secret(name) in told]
 
 
 def test_only_the_api_is_published_and_on_loopback_only(stack):
@@ -91,14 +91,14 @@ def test_only_the_api_is_published_and_on_loopback_only(stack):
             assert {bind["HostIp"] for bind in ports} <= {"127.0.0.1"}
 
 
-def test_workers_get_the_settings_that_follow_from_their_limit(stack):
+def test_workers_are_told_what_follows_from_their_limit(stack):
     plan = stack.plan()
     for service in ("embeddings", "orchestration", "monitoring", "maintenance"):
         environment = stack.containers(service)[0]["Config"]["Env"]
         assert f"CITADEL_WORKER__CONCURRENCY={plan[f'CITADEL_TASKS_{service.upper()}']}" in environment
 
 
-def test_stores_cannot_be_reached_from_other_networks(stack):
+def test_stores_can_not_be_reached_from_where_they_have_no_business(stack):
     """Ollama's network is not theirs."""
     probe = "exec 3<>/dev/tcp/redis/6379"
     stack.exec(stack.containers("prometheus")[0], "true")

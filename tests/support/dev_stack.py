@@ -55,7 +55,7 @@ class Dev:
         return eventually(look)
 
     def search(self, secrets: set[str]) -> None:
-        """Have its own output and all its children's logs searched."""
+        """Search its output and its children's logs for secrets."""
         for log in [self.errors, *(self.home / "logs").glob("**/*")]:
             if log.is_file():
                 DISCLOSURES.search(f"{log.name} of citadel dev", log.read_bytes(), secrets=secrets)

@@ -34,7 +34,7 @@ def test_every_queue_has_exactly_one_worker():
 
 
 @pytest.mark.parametrize("name", sorted(OWN))
-def test_every_command_is_a_module_that_exists(name):
+def test_commands_of_containers_are_modules_that_exist(name):
     assert importlib.util.find_spec(module_of(name))
 
 
@@ -50,7 +50,7 @@ def test_every_variable_of_an_override_is_documented(name):
         assert [variable for variable in variables if not is_documented(variable)] == []
 
 
-def test_prometheus_scrapes_the_ports_that_services_listen_on():
+def test_prometheus_scrapes_the_ports_that_are():
     config = (COMPOSE / "observability/prometheus/prometheus.yml").read_text(encoding="utf-8")
     ports = {int(port) for port in re.findall(r"port: (\d+)", config)}
     environment = services()["embeddings"]["environment"]

@@ -18,7 +18,7 @@ INTERNAL = {"data", "observability"}
 
 @pytest.mark.parametrize("name", sorted(ALL))
 class TestEveryContainer:
-    def test_is_limited(self, name):
+    def test_has_limits_of_processors_memory_and_processes(self, name):
         limits = ALL[name]["deploy"]["resources"]["limits"]
         assert {"cpus", "memory", "pids"} <= set(limits)
         assert ALL[name]["cpuset"]
@@ -29,7 +29,7 @@ class TestEveryContainer:
         assert ALL[name]["security_opt"] == ["no-new-privileges:true"]
         assert ALL[name]["read_only"] is True
 
-    def test_is_restarted(self, name):
+    def test_is_restarted_when_it_dies(self, name):
         assert ALL[name]["restart"] == ("on-failure:5" if name in JOBS else "unless-stopped")
 
     def test_has_logs_that_end_somewhere(self, name):
@@ -54,7 +54,7 @@ class TestEveryContainer:
         assert set(ALL[name]["networks"]) <= {"edge", "app", "data", "observability"}
 
 
-def test_ports_are_published_on_loopback_by_default():
+def test_ports_are_published_on_loopback_unless_said_otherwise():
     for name in PUBLISHED:
         assert [port.startswith("${CITADEL_BIND:-127.0.0.1}:") for port in ALL[name]["ports"]] == [True]
 
@@ -73,7 +73,7 @@ def test_images_have_a_tag_each_and_never_the_latest():
             assert re.fullmatch(r"[a-z0-9./-]+:v?\d[\w.-]*", image), name
 
 
-def test_containers_are_killed_only_after_their_own_grace():
+def test_stop_timeouts_exceed_the_grace_of_each_process():
     """A worker that still runs after its grace ends itself ten seconds later."""
     for name in ("embeddings", "orchestration", "monitoring", "maintenance"):
         assert (
@@ -84,7 +84,7 @@ def test_containers_are_killed_only_after_their_own_grace():
 
 
 @pytest.mark.parametrize("name", sorted(OWN - {"migrate"}))
-def test_citadels_services_wait_for_healthy_stores(name):
+def test_citadels_own_wait_for_healthy_stores(name):
     needs = ALL[name]["depends_on"]
     assert needs["redis"] == {"condition": "service_healthy"}
     if name in {"api", "orchestration", "maintenance"}:
@@ -106,7 +106,7 @@ def test_secrets_are_named_as_the_settings_that_they_are():
 
 
 class TestLimits:
-    def test_without_a_plan_limits_are_those_of_sixteen_cores(self):
+    def test_without_a_plan_processors_are_those_of_sixteen_cores(self):
         named: dict[str, str] = {}
         for layer in (*LAYERS, "limits"):
             named |= defaults((COMPOSE / f"{layer}.yaml").read_text())

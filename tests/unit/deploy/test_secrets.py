@@ -49,13 +49,13 @@ def test_containers_users_can_read_them_and_other_users_of_the_host_cannot(direc
         assert stat.S_IMODE(path.stat().st_mode) == (0o600 if path.name in HOST_ONLY else 0o444)
 
 
-def test_a_second_run_changes_no_secret(directory):
+def test_a_second_run_changes_nothing(directory):
     before = read(directory)
     assert make_secrets(directory) == "secrets: all there\n"
     assert read(directory) == before
 
 
-def test_a_missing_secret_is_derived_from_those_that_exist(directory):
+def test_missing_files_are_derived_from_existing_ones(directory):
     for derived in ("redis_acl", "qdrant_config", "api_keys"):
         (directory / derived).unlink()
     before = read(directory)
@@ -72,10 +72,10 @@ def test_a_missing_secret_is_derived_from_those_that_exist(directory):
 
 
 def test_no_value_is_printed(tmp_path):
-    printed = make_secrets(tmp_path / "secrets")
+    told = make_secrets(tmp_path / "secrets")
     values = [line for text in read(tmp_path / "secrets").values() for line in text.splitlines() if len(line) > 20]
     assert values
-    assert not [value for value in values if value in printed]
+    assert not [value for value in values if value in told]
 
 
 def test_redis_keeps_the_password_as_a_hash_only(directory):

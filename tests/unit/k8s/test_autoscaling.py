@@ -19,13 +19,13 @@ def triggers(component: str, kind: str) -> list[dict]:
     return [one for one in scaled()[component]["triggers"] if one["type"] == kind]
 
 
-def test_each_worker_with_keda_has_its_own_scaler() -> None:
+def test_each_worker_with_keda_gets_one_scaled_object() -> None:
     assert set(scaled()) == {"embeddings", "orchestration", "monitoring"}
     assert "HorizontalPodAutoscaler" not in {one["kind"] for one in rendered("keda").resources}
     assert scaled()["embeddings"]["scaleTargetRef"] == {"name": "citadel-embeddings"}
 
 
-def test_the_backlog_adds_ready_and_unacknowledged_messages_of_the_exporter() -> None:
+def test_the_backlog_query_sums_ready_and_unacknowledged_messages() -> None:
     for component in scaled():
         (trigger,) = triggers(component, "prometheus")
         query = trigger["metadata"]["query"]
@@ -78,14 +78,14 @@ def test_an_external_broker_is_asked_with_its_user_database_and_tls() -> None:
         pytest.param(lambda: rendered("hpa").of("HorizontalPodAutoscaler")["embeddings"]["spec"]["behavior"], id="hpa"),
     ],
 )
-def test_scaling_down_goes_one_by_one_after_a_calm_and_up_at_once(behavior) -> None:
+def test_down_goes_one_by_one_after_a_calm_up_goes_at_once(behavior) -> None:
     down, up = behavior()["scaleDown"], behavior()["scaleUp"]
     assert down["stabilizationWindowSeconds"] >= 300
     assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
     assert up["stabilizationWindowSeconds"] == 0
 
 
-def test_the_hpa_takes_cpu_or_custom_metrics() -> None:
+def test_the_hpa_takes_cpu_or_metrics_of_ones_own() -> None:
     scalers = rendered("hpa").of("HorizontalPodAutoscaler")
     assert set(scalers) == {"api", "embeddings", "orchestration"}
     assert scalers["api"]["spec"]["metrics"][0]["resource"]["name"] == "cpu"
@@ -93,7 +93,7 @@ def test_the_hpa_takes_cpu_or_custom_metrics() -> None:
     assert not rendered("hpa").of("ScaledObject")
 
 
-def test_no_worker_scales_by_default() -> None:
+def test_no_autoscaler_is_rendered_by_default() -> None:
     kinds = {one["kind"] for one in rendered("default").resources}
     assert not kinds & {"ScaledObject", "HorizontalPodAutoscaler", "TriggerAuthentication"}
 

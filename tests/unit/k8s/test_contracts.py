@@ -108,7 +108,7 @@ def paths(container: dict[str, Any]) -> set[str]:
 _PROBES = ("startup", "liveness", "readiness")
 
 
-def test_probed_and_scraped_paths_exist_in_the_api_and_the_exporter() -> None:
+def test_probed_paths_of_api_and_exporter_exist() -> None:
     routes = {route.path for route in operations.router.routes}
     assert paths(rendered("default").container("api")) | {"/metrics"} <= routes
     app, answers = application(_Nothing()), []

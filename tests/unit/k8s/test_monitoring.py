@@ -21,7 +21,7 @@ def test_the_charts_copies_are_those_of_the_stack(original, copy) -> None:
     assert copy.read_bytes() == original.read_bytes(), "run scripts/chart"
 
 
-def test_the_chart_has_no_further_rules_and_dashboards() -> None:
+def test_the_chart_has_no_files_that_the_stack_has_not() -> None:
     copies = {copy for _, copy in COPIES}
     assert {path for path in (CHART / "files").rglob("*") if path.is_file()} == copies
 
@@ -94,7 +94,7 @@ def test_monitors_carry_the_labels_that_the_operator_looks_for() -> None:
             assert one["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_without_observability_no_monitors_rules_and_dashboards_are_rendered() -> None:
+def test_no_monitor_rule_or_dashboard_is_rendered_when_switched_off() -> None:
     kinds = {one["kind"] for one in rendered("observability-off").resources}
     assert not kinds & {"PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
     for component, _ in rendered("observability-off").pods():

@@ -55,7 +55,7 @@ def test_otlp_and_health_are_reachable_from_other_containers():
     assert CONFIG["extensions"]["health_check"]["endpoint"] == "0.0.0.0:13133"
 
 
-def test_errors_slow_traces_and_a_share_are_kept_and_nothing_overrules_it():
+def test_the_sampler_keeps_errors_slow_traces_and_a_share():
     kinds = {policy["type"]: policy for policy in POLICIES}
     assert kinds["status_code"]["status_code"]["status_codes"] == ["ERROR"]
     assert "latency" in kinds
@@ -77,14 +77,14 @@ def test_traces_go_to_tempo_and_logs_to_loki():
 
 
 @pytest.mark.parametrize("name", ["otlp_grpc/tempo", "otlp_http/loki"])
-def test_undeliverable_telemetry_is_given_up(name):
+def test_exporters_stop_retrying_after_a_while(name):
     exporter = CONFIG["exporters"][name]
     assert exporter["timeout"]
     assert exporter["sending_queue"]["queue_size"] > 0
     assert exporter["retry_on_failure"]["max_elapsed_time"] not in {"0", "0s", 0}
 
 
-def test_prometheus_scrapes_the_collectors_own_metrics_under_the_queried_names():
+def test_prometheus_scrapes_what_the_collector_shows_under_the_names_it_asks_for():
     jobs = {job["job_name"]: job for job in load("prometheus/prometheus.yml")["scrape_configs"]}
     (reader,) = CONFIG["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]

@@ -10,7 +10,7 @@ QUERIES = [pytest.param(query, id=where) for where, query in (*dashboard_queries
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_queried_metric_exists(query):
+def test_every_metric_exists(query):
     assert metrics_of(query)
     assert metrics_of(query) <= known()
 
@@ -38,5 +38,5 @@ def test_choices_are_labels_of_metrics(metric, label):
         ("vector(0)", set()),
     ],
 )
-def test_metric_names_are_distinguished_from_labels_and_functions(query, expected):
+def test_metric_names_are_found_in_queries(query, expected):
     assert metrics_of(query) == expected

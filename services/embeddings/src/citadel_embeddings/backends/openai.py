@@ -11,8 +11,7 @@ import numpy as np
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
-from citadel_embeddings.backends.connections import Answer
-from citadel_embeddings.backends.http import HttpClient, count_of, json_of, server_failure
+from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
 BAD_INPUT = frozenset({400, 413, 422})
 """Statuses with which servers refuse texts."""
