@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
+from hypothesis import strategies as st
+
 from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
 from citadel_contracts.runs import FINISHED
 from citadel_orchestration.db import lost_work
@@ -291,3 +293,51 @@ class Simulation:
 def unfinished(record: Record, run_id: UUID) -> int:
     """The run's own count of steps that have not ended."""
     return int(record.rows("SELECT unfinished FROM runs WHERE run_id = %s", run_id)[0][0])
+
+
+ACTIONS = ["complete"] * 6 + [
+    "start",
+    "sweep",
+    "sweep",
+    "again",
+    "again",
+    "lose",
+    "hand_back",
+    "send_signal",
+    "pause",
+    "resume",
+]
+FATES = st.builds(Fate, failures=st.sampled_from([0, 0, 0, 1, 2]), bad=st.sampled_from([False, False, False, True]))
+
+
+@st.composite
+def plans(draw: st.DrawFn, *, most_dependencies: int = 3) -> list[PlannedStep]:
+    """Draw up to eight steps that depend on one another in some way."""
+    ids = [f"s{number}" for number in range(draw(st.integers(1, 8)))]
+    return [draw(planned(step_id, ids[:number], most_dependencies)) for number, step_id in enumerate(ids)]
+
+
+@st.composite
+def planned(draw: st.DrawFn, step_id: str, earlier: list[str], most_dependencies: int) -> PlannedStep:
+    """Draw a step behind some of the earlier ones."""
+    kind = draw(st.sampled_from(["task", "task", "task", "task", "delay", "signal"]))
+    return PlannedStep(
+        step_id=step_id,
+        depends_on=draw(st.lists(st.sampled_from(earlier), unique=True, max_size=most_dependencies)) if earlier else [],
+        kind=kind,
+        holds=draw(st.sampled_from([True, True, True, False])),
+        tolerant=draw(st.booleans()),
+        max_attempts=draw(st.integers(1, 3)),
+        fate=draw(FATES),
+        items=draw(st.none() | st.lists(FATES, max_size=5)) if kind == "task" else None,
+        max_parallel=draw(st.integers(1, 3)),
+    )
+
+
+def upset(simulation: Simulation, chance: random.Random, actions: list[str], *, times: int = 60) -> None:
+    """Let things go wrong for a while."""
+    for _ in range(times):
+        if simulation.is_over:
+            return
+        getattr(simulation, chance.choice(actions))(chance)
+        simulation.assert_sound()
