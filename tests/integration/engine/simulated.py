@@ -311,9 +311,9 @@ FATES = st.builds(Fate, failures=st.sampled_from([0, 0, 0, 1, 2]), bad=st.sample
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, most_dependencies: int = 3) -> list[PlannedStep]:
-    """Draw up to eight steps that depend on one another in some way."""
-    ids = [f"s{number}" for number in range(draw(st.integers(1, 8)))]
+def plans(draw: st.DrawFn, *, least: int = 1, most_dependencies: int = 3) -> list[PlannedStep]:
+    """Draw `least` to eight steps that depend on one another in some way."""
+    ids = [f"s{number}" for number in range(draw(st.integers(least, 8)))]
     return [draw(planned(step_id, ids[:number], most_dependencies)) for number, step_id in enumerate(ids)]
 
 

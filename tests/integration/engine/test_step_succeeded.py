@@ -29,7 +29,7 @@ TABLES = {
     "events": "SELECT seq, type, step_id, item, data FROM events WHERE run_id = %s ORDER BY seq",
     "signals": "SELECT * FROM signals WHERE run_id = %s ORDER BY seq",
 }
-BEGINNING = [*ACTIONS, *["start"] * 16, "cancel"]
+BEGINNING = [*ACTIONS, *["start"] * 24]
 OUTPUTS = [{"text": "t"}, {"data": {"key": 1}}, {"data": "no keys"}, [1, 2], None]
 # States that simulated workers do not reach, or seldom: other versions and earlier transitions may have left them.
 DISTURBANCES = [
@@ -39,6 +39,7 @@ DISTURBANCES = [
     'UPDATE runs SET deadline_at = now(), lane = 6, depth = 2, trace = \'{"traceparent": "t"}\' WHERE run_id = %s',
     "UPDATE steps SET attempt_started_at = NULL WHERE run_id = %s",
     "UPDATE steps SET attempt_started_at = NULL, started_at = NULL, attempt_before = 7 WHERE run_id = %s",
+    "UPDATE steps SET attempt = 3 WHERE run_id = %s AND status = 'pending'",
     "UPDATE steps SET tries = 2, error = '{}', due_at = now() WHERE run_id = %s AND status <> 'succeeded'",
     "UPDATE steps SET status = 'ready' WHERE run_id = %s AND status = 'pending' AND position % 3 = 1",
 ]
@@ -97,7 +98,7 @@ class Comparison:
 def disturbed(dsn, run_id, chance):
     """Yield the database within a transaction that is rolled back, the run's rows perhaps changed."""
     with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction(force_rollback=True):
-        for disturbance in chance.sample(DISTURBANCES, chance.choice([0, 0, 0, 1, 2])):
+        for disturbance in chance.sample(DISTURBANCES, chance.choice([0, 0, 1, 1, 2, 3])):
             connection.execute(disturbance.encode().replace(b"% 3", b"%% 3"), [run_id])
         yield OneTransaction(connection)
 
@@ -109,11 +110,11 @@ def dependents_depend_on_it_alone(definition, step):
 def test_the_function_and_the_general_transition_agree_in_random_states(shared_record, shared_dsn):
     record, compared = shared_record, Counter()
 
-    @settings(max_examples=150)
-    @given(plan=plans(most_dependencies=1) | plans(), seed=st.integers(0, 2**32), actions=st.integers(0, 30))
-    def agree(plan, seed, actions):
+    @settings(max_examples=100)
+    @given(plan=plans(least=5, most_dependencies=1), seed=st.integers(0, 2**32))
+    def agree(plan, seed):
         chance, simulation = random.Random(seed), Simulation(record, plan)
-        upset(simulation, chance, BEGINNING, times=actions)
+        upset(simulation, chance, BEGINNING, times=chance.randrange(1, 25))
         with record.database.cursor() as cursor:
             definition = record.definitions.get(simulation.run_id, cursor)
         with disturbed(shared_dsn, simulation.run_id, chance) as database:
@@ -133,6 +134,7 @@ def test_the_function_and_the_general_transition_agree_in_random_states(shared_r
                     compared[effects is not None] += 1
 
     agree()
+    print("COUNTS", compared)
     assert compared[True] > 20, compared
     assert compared[False] > 20, compared
 
