@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test chaos lint format bench lock migrate docs check-installs clean \
+.PHONY: help setup demo dev test chaos lint format bench lock migrate docs sync-client check-installs clean \
 	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
@@ -51,6 +51,9 @@ docs: setup ## Rewrite the generated parts of the documentation
 	@$(BIN)/python scripts/settings-table > docs/settings.md
 	@$(BIN)/python scripts/telemetry-table > docs/telemetry.md
 	@$(BIN)/python -m citadel_orchestration.definition.json_schema > docs/workflow.schema.json
+
+sync-client: setup ## Generate the SDK's blocking client from the one for asyncio
+	@$(BIN)/python scripts/sync-client
 
 secrets: ## Write the secrets of the containers, those that are missing
 	@./scripts/secrets

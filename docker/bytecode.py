@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOTS = ("/app/", "/opt/")
-STARTS = ("worker", "api.server", "api.app", "api.worker", "migrate", "exporter.process", "beat.process")
+STARTS = ("worker", "api.http.server", "api.app", "api.http.worker", "migrate", "exporter.process", "beat.process")
 """Modules that commands begin with, in those packages that have them."""
 LOADED_BY_NAME = (
     "celery.apps.worker",

@@ -8,24 +8,29 @@ import statistics
 import sys
 import threading
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
+import uvloop
 from pydantic import SecretStr
 
+from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.migrate import migrate
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.engine import Engine, Parts
+from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.run_commands import RunCommands
-from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
-from citadel_orchestration.steps.base import Output, Parameters, StepCall, StepType
+from citadel_orchestration.step_types import Execute, Output, Parameters, StepCall, StepEffect, StepType, StepTypes
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 class Nothing(Parameters):
@@ -39,10 +44,15 @@ class Noop(StepType[Nothing]):
     parameters = Nothing
     outputs: ClassVar[frozenset[str]] = frozenset({"ok"})
 
-    async def execute(self, parameters: Nothing, call: StepCall) -> Output:
-        """Nothing."""
-        del parameters, call
-        return {"ok": True}
+    def begin(self, parameters: Nothing) -> StepEffect:
+        """Execute."""
+        del parameters
+        return Execute(run=_ok)
+
+
+async def _ok(call: StepCall) -> Output:
+    del call
+    return {"ok": True}
 
 
 class Unknown:
@@ -61,36 +71,28 @@ class Unknown:
         del collection
 
 
-class Silent:
-    """Sends nothing: no step here needs vectors."""
-
-    def embed(self, message: Any, *, lane: int) -> None:
-        """Never called."""
-        raise AssertionError(f"{message} {lane}")
-
-
 def main() -> None:
     """Runs one workflow after the other."""
     dsn, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     migrate(dsn)
     database = Database(SecretStr(dsn), PostgresSettings(), name="bench")
     database.open()
-    types = {"noop": Noop()}
+    types = StepTypes([Noop()])
     definitions = Definitions(types)
-    submissions = Submissions(types=types, known=Unknown(), limits=DefinitionLimits())
+    submissions = Submissions(types=types, catalog=Unknown(), limits=DefinitionLimits())
     transactions = RunTransactions(database=database, definitions=definitions, owner="bench", lease=30.0)
     transitions = StepTransitions(transactions, max_output_bytes=2**20)
     commands = RunCommands(transactions)
     ended = threading.Event()
-    parts = Parts(
+    parts = EngineParts(
         database=database,
         transitions=transitions,
         sub_runs=SubRuns(transactions, transitions),
         commands=commands,
         definitions=definitions,
         submissions=submissions,
-        loop=StepLoop(),
-        publisher=Silent(),
+        loop=LoopThread("steps", loop_factory=uvloop.new_event_loop),
+        dispatcher=Dispatcher(cast("Celery", None)),
         answer=lambda _: ended.set(),
     )
     engine = Engine(parts, max_in_flight=100, stopping=threading.Event())

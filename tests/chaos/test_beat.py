@@ -47,13 +47,13 @@ def stop(pair):
     pair.start()
 
 
-def test_five_minutes(pair):
+def test_every_slot_of_five_quiet_minutes_runs_once(pair):
     until(time.monotonic() + MINUTES * 60)
     pair.stop()
     assert_every_slot_once(messages(pair.store), PERIODS)
 
 
-def test_five_minutes_of_trouble(pair):
+def test_every_slot_runs_once_while_leaders_are_killed_paused_and_stopped(pair):
     end = time.monotonic() + MINUTES * 60
     troubles = (kill, pause, stop)
     count = 0

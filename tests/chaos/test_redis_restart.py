@@ -28,7 +28,7 @@ def results_of(fleet, tasks):
         return [plain.app.AsyncResult(task.id).get(timeout=60) for task in tasks]
 
 
-def test_while_idle(durable_fleet):
+def test_idle_workers_reconnect_after_a_restart_of_redis(durable_fleet):
     worker = durable_fleet.start()
     durable_fleet.redis.kill()
     worker.wait_for("pulse_step_failed")
@@ -38,14 +38,14 @@ def test_while_idle(durable_fleet):
     assert not worker.is_over
 
 
-def test_while_busy(durable_fleet):
+def test_busy_workers_finish_their_tasks_after_a_restart_of_redis(durable_fleet):
     """Accepted tasks: one whose message was just on its way is lost with the connection, and published again."""
     durable_fleet.double.behaviour("slow", delay_ms=100)
     worker = durable_fleet.start(WORKER__CONCURRENCY=4)
     with Accepting(durable_fleet) as accepting:
         envelopes = [accepting.accept([f"t{n}", "common"]) for n in range(60)]
-        for envelope in envelopes:
-            accepting.publish(envelope)
+        for message in envelopes:
+            accepting.publish(message)
         eventually(lambda: durable_fleet.double.stats()["requests"] >= 4)
         durable_fleet.redis.kill()
         worker.wait_for("pulse_step_failed")

@@ -114,7 +114,7 @@ def test_a_worker_is_killed(fleet, kind):
     assert_all_end_well(fleet, runs, before)
 
 
-def test_all_workers_are_killed(fleet):
+def test_every_run_ends_after_all_workers_were_killed(fleet):
     runs = begin(fleet, "all-killed")
     before = recorded(fleet, runs)
     for kind, workers in fleet.running.items():

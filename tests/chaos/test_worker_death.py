@@ -101,7 +101,7 @@ def dead_letter_of(fleet, task_id):
         return DeadLetters(store, ttl=3600).get(task_id)
 
 
-def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_requeued_after_the_fix(fleet, requeue):
+def test_a_task_that_kills_every_worker_is_dead_lettered_and_succeeds_when_requeued_after_the_fix(fleet, requeue):
     """Requeued before the fix, it gets all its deliveries again and keeps its history."""
     fleet.double.behaviour("hang")
     task = fleet.plain.publish(TASK, [texts_of(1)], {"model": "all-minilm"}, priority=6)
@@ -114,28 +114,31 @@ def test_a_task_that_kills_every_worker_is_put_aside_and_succeeds_when_it_is_req
     assert_tells_its_deaths(dead_letter_of(fleet, task.id), dead)
     assert third.terminate() == 0
     fleet.double.behaviour("hang")
-    letter = requeue(task.id)
-    assert (letter.priority, len(letter.history)) == (6, 3)
+    dead_letter = requeue(task.id)
+    assert (dead_letter.priority, len(dead_letter.history)) == (6, 3)
     for _ in range(2):
         killed_by_its_task(fleet)
     fleet.start(**FEW_DELIVERIES)
-    letter = eventually(lambda: dead_letter_of(fleet, task.id))
-    assert [attempt["code"] for attempt in letter.history] == CODES * 2
+    dead_letter = eventually(lambda: dead_letter_of(fleet, task.id))
+    assert [attempt["code"] for attempt in dead_letter.history] == CODES * 2
     assert error_of(fleet.plain.app.AsyncResult(task.id)).startswith("DeliveriesExhausted")
     fleet.double.behaviour("ok")
-    letter = requeue(task.id)
-    assert (letter.priority, len(letter.history)) == (6, 6)
+    dead_letter = requeue(task.id)
+    assert (dead_letter.priority, len(dead_letter.history)) == (6, 6)
     again = fleet.plain.app.AsyncResult(task.id)
     assert_vectors(again.get(timeout=60), texts_of(1), "all-minilm")
     assert dead_letter_of(fleet, task.id) is None
 
 
-def assert_tells_its_deaths(letter, dead):
-    assert (letter.task, letter.args, letter.kwargs) == (TASK, [texts_of(1)], {"model": "all-minilm"})
-    assert (letter.code, letter.deliveries) == ("deliveries_exhausted", 3)
-    assert [attempt["code"] for attempt in letter.history] == CODES
-    assert [f":{pid}:" in attempt["worker"] for pid, attempt in zip(dead, letter.history, strict=False)] == [True, True]
-    assert all(attempt["at"] and attempt["error"] for attempt in letter.history)
+def assert_tells_its_deaths(dead_letter, dead):
+    assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (TASK, [texts_of(1)], {"model": "all-minilm"})
+    assert (dead_letter.code, dead_letter.deliveries) == ("deliveries_exhausted", 3)
+    assert [attempt["code"] for attempt in dead_letter.history] == CODES
+    assert [f":{pid}:" in attempt["worker"] for pid, attempt in zip(dead, dead_letter.history, strict=False)] == [
+        True,
+        True,
+    ]
+    assert all(attempt["at"] and attempt["error"] for attempt in dead_letter.history)
 
 
 def test_tasks_that_never_ran_are_not_blamed(fleet):
@@ -158,12 +161,12 @@ def test_nothing_accepted_is_lost_while_workers_are_killed_one_after_another(fle
     fleet.start()
     with Accepting(fleet) as accepting:
         envelopes = [accepting.accept(texts_of(n)) for n in range(150)]
-        for envelope in envelopes:
-            accepting.publish(envelope)
+        for message in envelopes:
+            accepting.publish(message)
         for death in range(3):
             victim = fleet.start()
             eventually(lambda death=death: fleet.double.stats()["requests"] > 3 * death)
             victim.kill()
-        for n, envelope in enumerate(envelopes):
-            assert_vectors(accepting.result(envelope).get(timeout=60), texts_of(n))
+        for n, message in enumerate(envelopes):
+            assert_vectors(accepting.result(message).get(timeout=60), texts_of(n))
         eventually(accepting.has_forgotten)

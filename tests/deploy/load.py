@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from citadel_client import Citadel
-from citadel_client.runs import Run
-from citadel_client.tasks import TaskHandle
+from citadel_client import Citadel, Run, TaskHandle
 from tests.deploy.stack import LONG
 from tests.doubles.vectors import expected_vector
 

@@ -94,7 +94,7 @@ def test_an_image_holds_its_service_and_no_more(printed, service):
         "writable": ["/tmp", "/run/citadel"],
         "tools": [],
         "caches": [],
-        "packages": ["citadel_common", f"citadel_{service}"],
+        "packages": ["citadel_common", "citadel_contracts", f"citadel_{service}"],
         "pip": [],
     }
 

@@ -69,7 +69,7 @@ def _openai_error(refusal: Refusal) -> dict[str, str | None]:
         "message": refusal.message,
         "type": OPENAI_TYPES.get(refusal.status, "api_error"),
         "param": None,
-        "code": OPENAI_CODES.get(refusal.status),
+        "code": refusal.code or OPENAI_CODES.get(refusal.status),
     }
 
 

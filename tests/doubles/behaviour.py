@@ -9,7 +9,7 @@ Modes:
     flapping        `period` requests ok, then `period` requests as `flap_mode`, and so on
     loading         unloads the models once; the next use loads them for `delay_ms` (default 500),
                     and requests beyond `--max-queue` meanwhile get the busy 503
-    nan, runner400, auth401, not_found404, rate429, error500, html502, busy503
+    nan, runner400, too_long400, auth401, not_found404, rate429, error500, html502, busy503
                     the error of `refusals.BY_MODE` (`nan`: base64 answers carry real NaN bytes instead)
     zero, infinite, null, wrong_dimension
                     that flaw in the vector of every text (`vectors.Flaw`)
@@ -52,8 +52,9 @@ class Behaviour:
     only_models: tuple[str, ...] = ()
     # "embed" or "all" (the catalogue and health routes too); None is the mode's own default
     routes: str | None = None
-    # these replace the status, the message and the Retry-After of an error mode
+    # these replace the status, OpenAI's code, the message and the Retry-After of an error mode
     status: int | None = None
+    code: str | None = None
     message: str | None = None
     retry_after_s: float | None = None
     # text that marks an input, and what it does to it
@@ -97,6 +98,7 @@ class Behaviour:
         retry_after_s = base.retry_after_s if self.retry_after_s is None else self.retry_after_s
         return Refusal(
             status=self.status or base.status,
+            code=self.code or base.code,
             message=self.message or base.message,
             retry_after_s=retry_after_s,
             html=base.html,

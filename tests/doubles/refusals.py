@@ -11,11 +11,12 @@ RUNNER_DEAD = "llama runner process has terminated: exit status 2"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """An error answer; `retry_after_s` becomes the Retry-After header, `html` a proxy's page."""
+    """An error answer; `code` is OpenAI's, `retry_after_s` becomes the Retry-After header, `html` a proxy's page."""
 
     status: int
     message: str
     retry_after_s: float | None = None
+    code: str | None = None
     html: bool = False
 
 
@@ -48,6 +49,7 @@ def model_missing(name: str) -> RefusalError:
 BY_MODE = {
     "nan": Refusal(status=400, message=NAN),
     "runner400": Refusal(status=400, message=RUNNER_GONE),
+    "too_long400": Refusal(status=400, message="Please shorten your input", code="context_length_exceeded"),
     "auth401": Refusal(status=401, message="Incorrect API key provided"),
     "not_found404": Refusal(status=404, message="model not found, try pulling it first"),
     "rate429": Refusal(status=429, message="Rate limit reached for requests", retry_after_s=1.0),

@@ -32,7 +32,7 @@ def plan(call: Call, slot: Slot, markers: Markers, flaw: Flaw | None) -> Work:
     tokens = 0
     for text in call.texts:
         if len(text) > limit and not call.truncate:
-            return _ended(vectors, tokens, Refusal(status=400, message=TOO_LONG))
+            return _ended(vectors, tokens, Refusal(status=400, message=TOO_LONG, code="context_length_exceeded"))
         action = markers.action(text)
         if action is not None and action not in FLAWS:
             return _ended(vectors, tokens, BY_MODE.get(action, action))

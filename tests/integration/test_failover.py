@@ -41,7 +41,7 @@ def embedded(servers):
     return [double.stats()["texts_embedded"] for double in servers]
 
 
-def test_both_work(plain, servers):
+def test_calls_are_spread_over_both_urls(plain, servers):
     texts = [f"{TEXT} {n}" for n in range(600)]
     assert_vectors(plain.call(TASK, texts), texts)
     first, second = embedded(servers)
@@ -59,7 +59,7 @@ def no_retry(worker):
 
 @pytest.mark.usefixtures("no_retry")
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_dies_midway(plain, servers, victim):
+def test_a_url_that_dies_midway_costs_no_text(plain, servers, victim):
     texts = [f"{TEXT} {n}" for n in range(600)]
     task = plain.send(TASK, texts)
     eventually(lambda: servers[victim].stats()["requests"] >= 2)
@@ -69,14 +69,14 @@ def test_one_dies_midway(plain, servers, victim):
 
 @pytest.mark.usefixtures("no_retry")
 @pytest.mark.parametrize("mode", ["error500", "dead", "busy503", "garbage_json", "zero", "wrong_dimension", "missing"])
-def test_one_is_bad(plain, servers, mode):
+def test_a_url_that_answers_errors_costs_no_text(plain, servers, mode):
     servers[0].behaviour(mode)
     texts = [f"{TEXT} {mode} {n}" for n in range(100)]
     assert_vectors(plain.call(TASK, texts), texts)
 
 
 @pytest.mark.usefixtures("no_retry")
-def test_one_lacks_the_model(plain, servers):
+def test_a_url_without_the_model_costs_no_text(plain, servers):
     servers[0].behaviour("not_found404")
     texts = [f"{TEXT} {n}" for n in range(100)]
     assert_vectors(plain.call(TASK, texts), texts)
@@ -94,7 +94,7 @@ def test_a_server_that_returns_is_used_again(plain, servers):
     eventually(used)
 
 
-def test_all_are_dead(plain, servers, worker):
+def test_with_all_urls_dead_urgent_work_fails_and_patient_work_is_retried(plain, servers, worker):
     before = len(worker.events("task_retried"))
     for double in servers:
         double.kill()

@@ -13,15 +13,15 @@ from tests.support.polling import eventually
 
 
 @pytest.fixture(autouse=True)
-def fresh(worker, double, letters):
+def fresh(worker, double, dead_letters):
     """A worker, a healthy double, no letters."""
 
 
-TOLD = TEXT.encode()
-BODY = b'[["%b"], {}, {}]' % TOLD
+REFUSALS = TEXT.encode()
+BODY = b'[["%b"], {}, {}]' % REFUSALS
 
 
-def envelope(body=BODY, *, task="generate_embedding", encoding="base64", headers=(), **changes):
+def raw_message(body=BODY, *, task="generate_embedding", encoding="base64", headers=(), **changes):
     """A task message as kombu writes it, with changes; its id comes with it."""
     task_id = str(uuid.uuid4())
     headers = {
@@ -55,106 +55,108 @@ def deep(depth):
 
 
 NO_MESSAGES = {
-    "garbage": b"\x00\xff %b \x80" % TOLD,
+    "garbage": b"\x00\xff %b \x80" % REFUSALS,
     "empty": b"",
     "a number": b"5",
     "a list": b"[]",
-    "no envelope": b'{"%b": 1}' % TOLD,
-    "headers of a wrong type": json.dumps(envelope()[1] | {"headers": []}).encode(),
-    "properties of a wrong type": json.dumps(envelope()[1] | {"properties": 1}).encode(),
+    "no envelope": b'{"%b": 1}' % REFUSALS,
+    "headers of a wrong type": json.dumps(raw_message()[1] | {"headers": []}).encode(),
+    "properties of a wrong type": json.dumps(raw_message()[1] | {"properties": 1}).encode(),
     "no delivery tag": json.dumps(
-        envelope()[1] | {"properties": {"delivery_info": {"exchange": "", "routing_key": "embeddings"}}}
+        raw_message()[1] | {"properties": {"delivery_info": {"exchange": "", "routing_key": "embeddings"}}}
     ).encode(),
-    "a body that is no text": json.dumps(envelope()[1] | {"body": {TEXT: 1}}).encode(),
-    "a body that is not base64": json.dumps(envelope()[1] | {"body": TEXT}).encode(),
-    "an encoding nobody knows": json.dumps(envelope(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
+    "a body that is no text": json.dumps(raw_message()[1] | {"body": {TEXT: 1}}).encode(),
+    "a body that is not base64": json.dumps(raw_message()[1] | {"body": TEXT}).encode(),
+    "an encoding nobody knows": json.dumps(raw_message(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
     "deep nesting": deep(100_000),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
 }
 
 BAD_TASKS = {
-    "pickle": envelope(
+    "pickle": raw_message(
         pickle.dumps([[TEXT], {}, {}]),
         **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},
     ),
-    "a lone surrogate": envelope(**{"content-type": "\ud800"}),
-    "a lone surrogate in the body": envelope(f"{TEXT}\ud800", encoding=None),
-    "unknown content type": envelope(**{"content-type": "application/x-nothing"}),
-    "a body that is no JSON": envelope(b"{%b" % TOLD),
-    "a body that is no UTF-8": envelope(b"\xff\xfe\x00%b" % TOLD),
-    "unknown task": envelope(task="no_such_task"),
-    "a task of another queue": envelope(task="execute_workflow"),
-    "a task name of a wrong type": envelope(task=["generate_embedding"]),
-    "args of a wrong type": envelope(b"[5, {}, {}]"),
-    "args as a text": envelope(b'["%b", {}, {}]' % TOLD),
-    "kwargs of a wrong type": envelope(b"[[], [], {}]"),
-    "options of a wrong type": envelope(b'[["%b"], {}, 5]' % TOLD),
-    "body of a wrong shape": envelope(b'{"%b": 1}' % TOLD),
-    "an empty body": envelope(b"[]"),
-    "deep nesting": envelope(b"[[" + deep(100_000) + b"], {}, {}]"),
-    "null": envelope(b"null"),
-    "time limits of a wrong type": envelope(headers={"timelimit": TEXT}),
-    "an expiry of a wrong type": envelope(headers={"expires": TEXT}),
+    "a lone surrogate": raw_message(**{"content-type": "\ud800"}),
+    "a lone surrogate in the body": raw_message(f"{TEXT}\ud800", encoding=None),
+    "unknown content type": raw_message(**{"content-type": "application/x-nothing"}),
+    "a body that is no JSON": raw_message(b"{%b" % REFUSALS),
+    "a body that is no UTF-8": raw_message(b"\xff\xfe\x00%b" % REFUSALS),
+    "unknown task": raw_message(task="no_such_task"),
+    "a task of another queue": raw_message(task="execute_workflow"),
+    "a task name of a wrong type": raw_message(task=["generate_embedding"]),
+    "args of a wrong type": raw_message(b"[5, {}, {}]"),
+    "args as a text": raw_message(b'["%b", {}, {}]' % REFUSALS),
+    "kwargs of a wrong type": raw_message(b"[[], [], {}]"),
+    "options of a wrong type": raw_message(b'[["%b"], {}, 5]' % REFUSALS),
+    "body of a wrong shape": raw_message(b'{"%b": 1}' % REFUSALS),
+    "an empty body": raw_message(b"[]"),
+    "deep nesting": raw_message(b"[[" + deep(100_000) + b"], {}, {}]"),
+    "null": raw_message(b"null"),
+    "time limits of a wrong type": raw_message(headers={"timelimit": TEXT}),
+    "an expiry of a wrong type": raw_message(headers={"expires": TEXT}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("entry", NO_MESSAGES.values(), ids=NO_MESSAGES)
-def test_what_is_no_message_is_put_aside(plain, store, worker, letters, entry):
+def test_a_list_entry_that_is_not_a_message_becomes_a_dead_letter(plain, store, worker, dead_letters, entry):
     store.lpush(QUEUE, entry)
     assert plain.call("generate_embedding", "after it")["success"]
-    [letter] = eventually(lambda: list(letters.newest()))
-    assert (letter.code, letter.queue, letter.task) == ("undecodable_message", QUEUE, None)
-    assert letter.error
-    assert letter.raw == entry[:4096].decode("utf-8", "backslashreplace")
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert (dead_letter.code, dead_letter.queue, dead_letter.task) == ("undecodable_message", QUEUE, None)
+    assert dead_letter.error
+    assert dead_letter.raw == entry[:4096].decode("utf-8", "backslashreplace")
     assert not worker.is_over
 
 
 @pytest.mark.parametrize(("task_id", "message"), BAD_TASKS.values(), ids=BAD_TASKS)
-def test_what_is_no_task_fails_by_its_id_and_is_put_aside(plain, store, worker, letters, task_id, message):
+def test_a_message_that_is_not_a_task_fails_its_id_and_becomes_a_dead_letter(
+    plain, store, worker, dead_letters, task_id, message
+):
     store.lpush(QUEUE, json.dumps(message))
     assert plain.call("generate_embedding", "after it")["success"]
     error = error_of(plain.app.AsyncResult(task_id))
-    letter = eventually(lambda: letters.get(task_id))
-    assert letter.error == error.removeprefix("UndecodableMessage: ").replace("\ud800", "?")
-    assert letter.code == "undecodable_message"
+    dead_letter = eventually(lambda: dead_letters.get(task_id))
+    assert dead_letter.error == error.removeprefix("UndecodableMessage: ").replace("\ud800", "?")
+    assert dead_letter.code == "undecodable_message"
     eventually(lambda: store.keys("citadel:unacked:*") == [])
     assert not worker.is_over
 
 
 @pytest.mark.parametrize("entry", [TEXT, {TEXT: 1}])
-def test_a_caller_hears_of_a_message_that_is_none(plain, store, letters, entry):
-    task_id, message = envelope()
+def test_a_caller_hears_of_a_message_that_is_none(plain, store, dead_letters, entry):
+    task_id, message = raw_message()
     store.lpush(QUEUE, json.dumps(message | {"body": entry}))
     assert error_of(plain.app.AsyncResult(task_id)).startswith("UndecodableMessage: an entry of the queue is no mess")
-    assert eventually(lambda: letters.get(task_id)).code == "undecodable_message"
+    assert eventually(lambda: dead_letters.get(task_id)).code == "undecodable_message"
 
 
 @pytest.mark.parametrize("task_id", [5, None, "", ["a"], "\ud800", "x" * 300, "a\nb"])
-def test_ids_that_are_none(plain, store, worker, letters, task_id):
-    message = envelope()[1]
+def test_ids_that_are_none(plain, store, worker, dead_letters, task_id):
+    message = raw_message()[1]
     message["headers"]["id"] = task_id
     store.lpush(QUEUE, json.dumps(message))
     assert plain.call("generate_embedding", "after it")["success"]
-    [letter] = eventually(lambda: list(letters.newest()))
-    assert (letter.code, letter.task) == ("undecodable_message", "generate_embedding")
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert (dead_letter.code, dead_letter.task) == ("undecodable_message", "generate_embedding")
     assert not worker.is_over
 
 
-def test_a_huge_message_is_refused_by_its_limits(plain, store, worker, letters):
-    task_id, message = envelope(json.dumps([[TEXT.ljust(20_000_000, "x")], {}, {}]).encode())
+def test_a_huge_message_is_refused_by_its_limits(plain, store, worker, dead_letters):
+    task_id, message = raw_message(json.dumps([[TEXT.ljust(20_000_000, "x")], {}, {}]).encode())
     store.lpush(QUEUE, json.dumps(message))
     assert "text: has 20000000 characters, the limit is 200000" in error_of(plain.app.AsyncResult(task_id))
     assert plain.call("generate_embedding", "after it")["success"]
 
 
-def test_deep_arguments_are_refused(plain, store, worker, letters):
-    task_id, message = envelope(b'[["text"], {"options": {"a": ' + deep(600) + b"}}, {}]")
+def test_deep_arguments_are_refused(plain, store, worker, dead_letters):
+    task_id, message = raw_message(b'[["text"], {"options": {"a": ' + deep(600) + b"}}, {}]")
     store.lpush(QUEUE, json.dumps(message))
     assert "options" in error_of(plain.app.AsyncResult(task_id))
     assert plain.call("generate_embedding", "after it")["success"]
 
 
-def test_a_flood_of_garbage_harms_nobody(plain, store, worker, letters):
-    store.lpush(QUEUE, *[b"%b %d" % (TOLD, n) for n in range(300)])
+def test_a_flood_of_garbage_harms_nobody(plain, store, worker, dead_letters):
+    store.lpush(QUEUE, *[b"%b %d" % (REFUSALS, n) for n in range(300)])
     assert plain.call("generate_embedding", "after it")["success"]
-    eventually(lambda: letters.count() == 300)
+    eventually(lambda: dead_letters.count() == 300)

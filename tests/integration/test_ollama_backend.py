@@ -37,18 +37,18 @@ class TestBadTexts:
         assert_good_but(plain.call(TASK, texts), texts, bad=(0, 33, 69))
 
     @pytest.mark.parametrize("marker", ["error500", "dead"])
-    def test_nor_one_that_ends_the_server(self, plain, marker):
+    def test_a_text_that_ends_the_server_fails_alone(self, plain, marker):
         texts = [f"good {n}" for n in range(20)] + [f"bad [[{marker}]]"]
         result = plain.call(TASK, texts)
         assert_good_but(result, texts, bad=(20,))
         assert result["errors"][0]["code"] == "backend_failed"
 
-    def test_nor_one_that_hangs_the_server(self, plain):
+    def test_a_text_that_hangs_the_server_fails_alone(self, plain):
         texts = ["good", "bad [[hang]]", "good too", "and this"]
         task = plain.publish(TASK, [texts], headers={"citadel_deadline": time.time() + 15})
         assert_good_but(task.get(timeout=60), texts, bad=(1,))
 
-    def test_nor_the_requests_of_others(self, plain):
+    def test_a_bad_text_does_not_fail_other_requests(self, plain):
         bad = [plain.send(TASK, [f"bad {n} [[nan]]"]) for n in range(10)]
         good = [plain.send(TASK, [f"good {n}", f"also {n}"]) for n in range(30)]
         for n, task in enumerate(good):
@@ -128,7 +128,7 @@ class TestBadDays:
             assert_vectors(task.get(timeout=60), [f"{n}", f"also {n}"])
 
     @pytest.mark.parametrize("mode", ["error500", "dead", "busy503", "garbage_json", "rate429"])
-    def test_flapping(self, plain, double, mode):
+    def test_a_flapping_server_costs_no_text(self, plain, double, mode):
         double.behaviour("flapping", period=2, flap_mode=mode)
         texts = [f"{mode} {n}" for n in range(200)]
         assert_vectors(plain.call(TASK, texts), texts)
@@ -144,7 +144,7 @@ class TestBadDays:
         assert_vectors(plain.call(TASK, texts), texts)
 
     @pytest.mark.parametrize("mode", ["dead", "hang", "error500", "busy503"])
-    def test_who_waits_gets_a_clear_error_in_time(self, plain, double, mode):
+    def test_a_caller_with_a_deadline_gets_a_clear_error_in_time(self, plain, double, mode):
         double.behaviour(mode, routes="embed")
         task = plain.publish(TASK, ["a"], headers={"citadel_deadline": time.time() + 0.7})
         assert error_of(task).startswith(("BackendUnavailable: ", "ServerFailed: ", "DeadlineExceeded: "))
@@ -162,21 +162,21 @@ class TestBadDays:
         double.behaviour("ok")
         assert_vectors(task.get(timeout=60), ["patient"])
 
-    def test_retries_end_in_a_dead_letter_with_their_history(self, plain, double, letters):
+    def test_retries_end_in_a_dead_letter_with_their_history(self, plain, double, dead_letters):
         double.behaviour("dead")
         task = plain.send(TASK, "given up", model=MODEL)
         error = error_of(task)
-        letter = letters.get(task.id)
-        assert (letter.task, letter.args, letter.kwargs) == (TASK, ["given up"], {"model": MODEL})
-        assert letter.code == "backend_failed"
-        assert letter.error in error
-        assert len(letter.history) == 2
-        assert {attempt["code"] for attempt in letter.history} == {"backend_failed"}
+        dead_letter = dead_letters.get(task.id)
+        assert (dead_letter.task, dead_letter.args, dead_letter.kwargs) == (TASK, ["given up"], {"model": MODEL})
+        assert dead_letter.code == "backend_failed"
+        assert dead_letter.error in error
+        assert len(dead_letter.history) == 2
+        assert {attempt["code"] for attempt in dead_letter.history} == {"backend_failed"}
 
-    def test_bad_input_is_not_retried(self, plain, double, letters):
+    def test_bad_input_is_not_retried(self, plain, double, dead_letters):
         plain.error(TASK, "[[nan]] once")
         assert double.stats()["received_counts"][MODEL] == {"[[nan]] once": 3}
-        assert letters.count() == 0
+        assert dead_letters.count() == 0
 
 
 def test_a_key_the_backend_wants(redis_server):

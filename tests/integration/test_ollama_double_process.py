@@ -73,7 +73,7 @@ class TestProcess:
             assert (own.url, own.pid != pid) == (url, True)
             assert self.embed(own).status_code == 200
 
-    def test_bad_settings_are_told(self):
+    def test_bad_settings_end_the_process_with_a_message(self):
         with pytest.raises(DoubleFailedError, match="exit code"):
             OllamaProcess(models=("nope",))
 

@@ -19,7 +19,7 @@ def options_of(double) -> dict[str, int]:
     return double.stats()["recent"][-1]["options"]
 
 
-def test_each_call_says_so_beside_what_the_model_pins(plain, double):
+def test_each_call_sends_num_thread_beside_the_options_that_the_model_pins(plain, double):
     plain.call(TASK, "six threads", "nomic-embed-text")
     assert options_of(double) == {"num_ctx": 2048, "num_thread": 6}
 

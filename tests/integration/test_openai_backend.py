@@ -39,13 +39,13 @@ def server(store, guarded):
 
 
 @pytest.mark.parametrize("model", ["nomic-embed-text", "bge-m3"])
-def test_vectors(plain, model):
+def test_each_text_gets_its_own_vector(plain, model):
     texts = [f"text {n}" for n in range(100)]
     assert_vectors(plain.call(TASK, texts, model=model), texts, model)
     assert plain.call(TASK, texts, model=model)["cache_hits"] == 100
 
 
-def test_shortened_dimensions(plain):
+def test_shortened_dimensions_are_honoured(plain):
     assert_vectors(plain.call(TASK, ["a"], dimensions=128), ["a"], dimensions=128)
 
 

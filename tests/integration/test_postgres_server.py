@@ -27,7 +27,7 @@ def server():
         yield server
 
 
-def test_each_database_is_prepared_and_empty(server):
+def test_a_new_database_has_the_schema_and_no_rows(server):
     with server.database() as first, server.database() as second:
         with psycopg.connect(first) as connection:
             connection.execute("INSERT INTO runs VALUES (1)")
@@ -35,7 +35,7 @@ def test_each_database_is_prepared_and_empty(server):
         assert ask(second, "SELECT id FROM runs") == []
 
 
-def test_a_database_goes_with_its_block_though_a_client_holds_it(server):
+def test_a_database_is_dropped_at_the_end_of_its_block_even_if_a_client_is_connected(server):
     with server.database() as dsn:
         connection = psycopg.connect(dsn)
     with pytest.raises(psycopg.OperationalError), connection:
@@ -45,7 +45,7 @@ def test_a_database_goes_with_its_block_though_a_client_holds_it(server):
 
 
 @pytest.mark.parametrize("end", [PostgresProcess.kill, PostgresProcess.stop])
-def test_what_was_committed_survives_its_end(server, end):
+def test_committed_rows_survive_a_stop_and_a_kill(server, end):
     with server.database() as dsn:
         with psycopg.connect(dsn) as connection:
             connection.execute("INSERT INTO runs VALUES (7)")
@@ -72,7 +72,7 @@ def test_the_products_tables_are_there(postgres_dsn):
     assert {"migrations", "runs"} <= names
 
 
-def test_its_role_is_no_superuser(postgres_dsn):
+def test_the_role_of_the_tests_is_not_a_superuser(postgres_dsn):
     assert ask(postgres_dsn, "SELECT current_user::text, usesuper FROM pg_user WHERE usename = current_user") == [
         ("citadel", False)
     ]

@@ -44,7 +44,7 @@ def test_another_answer_is_not(server, line, reason):
     assert why_unwell("api", "/livez", environment).endswith(f"/livez: {reason}")
 
 
-def test_nobody_listens():
+def test_a_process_that_does_not_listen_is_unhealthy():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert why_unwell("exporter", "/livez", {"CITADEL_EXPORTER__PORT": str(port)}).endswith("Connection refused")

@@ -37,7 +37,7 @@ def assert_now(timestamp):
 
 
 class TestGenerateEmbedding:
-    def test_one_text(self, plain):
+    def test_one_text_gives_one_vector_under_the_documented_keys(self, plain):
         task = plain.send("generate_embedding", "hello")
         result = task.get(timeout=60)
         assert result.keys() >= GENERATED
@@ -53,7 +53,7 @@ class TestGenerateEmbedding:
         assert_vectors(result, ["a", "b"], "all-minilm")
         assert plain.call("generate_embedding", "a", "all-minilm", {"num_thread": 1}, True)["cache_hits"] == 0
 
-    def test_named_arguments(self, plain):
+    def test_arguments_may_be_given_by_name(self, plain):
         result = plain.call(
             "generate_embedding", text=["a"], model="bge-m3", options={"num_thread": 1}, cache_enabled=True
         )
@@ -61,7 +61,7 @@ class TestGenerateEmbedding:
 
     @pytest.mark.parametrize(("model", "dimensions"), MODELS.items())
     @pytest.mark.parametrize("tag", ["", ":latest"])
-    def test_models(self, plain, model, dimensions, tag):
+    def test_each_built_in_model_gives_its_dimensions(self, plain, model, dimensions, tag):
         result = plain.call("generate_embedding", ["a", "b"], model=model + tag)
         assert_vectors(result, ["a", "b"], model)
         assert (result["model_used"], result["dimensions"]) == (model, dimensions)
@@ -81,7 +81,7 @@ class TestGenerateEmbedding:
         assert double.stats()["embedded_counts"] == {"nomic-embed-text": {"x": 3}}
 
     @pytest.mark.parametrize("model", ["nomic-embed-text", "mxbai-embed-large"])
-    def test_shortened_dimensions(self, plain, model):
+    def test_dimensions_shorten_the_vectors(self, plain, model):
         result = plain.call("generate_embedding", ["a", "b"], model=model, dimensions=64)
         assert_vectors(result, ["a", "b"], model, dimensions=64)
         assert result["dimensions"] == 64
@@ -131,10 +131,10 @@ class TestGenerateEmbedding:
         assert plain.call("generate_embedding", texts)["total_tokens"] == 0
 
     @pytest.mark.parametrize("text", ["\x00", "naïve", "日本語", "🦜" * 50, " ", "\n\t", "a\u0000b", "\u202e"])
-    def test_any_text(self, plain, text):
+    def test_any_text_in_unicode_gets_its_vector(self, plain, text):
         assert_vectors(plain.call("generate_embedding", [text, "other"]), [text, "other"])
 
-    def test_long_lists(self, plain):
+    def test_long_lists_keep_their_order(self, plain):
         texts = [f"text {n % 700}" for n in range(2048)]
         assert_vectors(plain.call("generate_embedding", texts), texts)
 

@@ -39,10 +39,10 @@ print(json.dumps({"on": is_on, "each": each, "stop": time.perf_counter() - began
 def run(endpoint: str = "", count: int = 10, **variables: str) -> dict[str, Any]:
     """What a process that makes some spans says."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {}
+    seen = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {}
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(count)],
-        env=inherited | told | variables,
+        env=inherited | seen | variables,
         capture_output=True,
         text=True,
         check=True,
@@ -58,13 +58,13 @@ def received(**variables: str) -> list[ReceivedSpan]:
         return receiver.spans
 
 
-def test_what_is_left_is_sent_at_a_polite_end() -> None:
+def test_spans_still_queued_are_sent_at_a_graceful_stop() -> None:
     spans = received()
     assert len(spans) == 10
     assert {(span.name, span.service) for span in spans} == {("send q", "citadel-test")}
 
 
-def test_nothing_is_made_without_an_endpoint() -> None:
+def test_without_an_endpoint_no_span_is_made() -> None:
     assert run()["on"] is False
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_made_without_an_endpoint() -> None:
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "carrier pigeon"},
     ],
 )
-def test_what_turns_tracing_off(variables: dict[str, str]) -> None:
+def test_tracing_can_be_turned_off_by_each_standard_variable(variables: dict[str, str]) -> None:
     assert received(**variables) == []
 
 

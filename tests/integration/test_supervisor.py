@@ -32,7 +32,7 @@ def watching(monkeypatch):
         yield listening
 
 
-def test_the_course_of_a_process_is_told(manager):
+def test_readiness_life_and_end_are_reported(manager):
     supervisor = supervisor_of(manager.variables(watchdog_s=9))
     supervisor.alive("waiting")
     supervisor.ready("working")
@@ -64,7 +64,7 @@ def test_no_child_process_finds_the_variables(manager):
     assert environment == {"HOME": "/"}
 
 
-def test_the_watchdog_of_another_process_is_not_fed_by_this_one(manager):
+def test_a_watchdog_meant_for_another_process_gets_no_sign_of_life(manager):
     assert supervisor_of(manager.variables(watchdog_s=9) | {"WATCHDOG_PID": "1"}).interval == float("inf")
 
 
@@ -82,8 +82,8 @@ def test_a_worker_without_its_broker_is_not_ready_and_says_why(watching, ollama)
     with RedisProcess() as server:
         server.kill()
         with WorkerProcess(server.url, ollama.url, wait=False):
-            told = watching.wait_for("EXTEND_TIMEOUT_USEC", times=2)  # again and again: the start may take for ever
-            assert (told["STATUS"], told["EXTEND_TIMEOUT_USEC"]) == ("waiting for the broker", "900000")
+            seen = watching.wait_for("EXTEND_TIMEOUT_USEC", times=2)  # again and again: the start may take for ever
+            assert (seen["STATUS"], seen["EXTEND_TIMEOUT_USEC"]) == ("waiting for the broker", "900000")
             assert not watching.has_had("READY")
             server.restart()
             watching.wait_for("READY")

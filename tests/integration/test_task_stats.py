@@ -54,7 +54,7 @@ def test_an_answer_that_is_lost_counts_once(redis_server, store, stats, retries)
     assert store.hget(STATS, FIELD) == (b"7" if retries == 0 else b"3")
 
 
-def test_nothing_is_lost_while_the_broker_is_away():
+def test_counts_survive_an_outage_of_the_broker():
     stats = TaskStats()
     with RedisProcess(durable=True) as server, server.client() as client:
         publisher = StatsPublisher(client, stats, "one")

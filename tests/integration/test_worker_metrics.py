@@ -66,6 +66,6 @@ def test_a_breaker_can_be_followed_from_open_to_closed(plain, metered, double):
 
 
 @pytest.mark.skipif(cgroup.read() is None, reason="no control group is to be seen")
-def test_the_control_group_is_told(metered):
+def test_the_cgroup_is_shown(metered):
     for name in ("cpu_limit_cores", "memory_limit_bytes"):
         assert metered.rows(f"citadel_cgroup_{name}", "").keys() == {""}

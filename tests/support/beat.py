@@ -14,8 +14,8 @@ from typing import Any, Self
 import redis
 
 from citadel_common.delivery.queues import lists_of
-from citadel_common.schedule import LEADER
 from citadel_contracts import Queue
+from citadel_maintenance.beat import schedule
 from citadel_maintenance.beat.settings import BUILT_IN
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
@@ -51,7 +51,7 @@ class BeatProcess(ServiceProcess):
 
     def leads(self, store: "redis.Redis") -> bool:
         """Return whether it holds the leader's lock."""
-        return self.identity.encode() in (store.get(LEADER) or b"")
+        return self.identity.encode() in (store.get(schedule.LEADER) or b"")
 
     def resume(self) -> None:
         """Resume it after a pause."""
@@ -171,3 +171,20 @@ def open_beats(server: RedisProcess, *entries: Mapping[str, Any], **settings: An
     server.flush()
     with Beats(server, *entries, **settings) as beats:
         yield beats
+
+
+class Schedule:
+    """Reader of the schedule; `client` is a client of the broker's Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def entries(self) -> list[schedule.ScheduledEntry]:
+        """Return the entries by name; none before there was a leader."""
+        stored = self._client.hvals(schedule.ENTRIES)
+        return sorted(filter(None, map(schedule.parse, stored)), key=lambda entry: entry.name)
+
+    def leader(self) -> str | None:
+        """Return the leader's id, or None."""
+        holder = self._client.get(schedule.LEADER)
+        return None if holder is None else str(holder, "utf-8")

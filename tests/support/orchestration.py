@@ -17,8 +17,16 @@ FAST = {
 
 
 class OrchestrationProcess(ServiceProcess):
-    """`python -m citadel_orchestration`; ready when the constructor returns."""
+    """`python -m citadel_orchestration`, or another module that runs the worker; ready when the constructor returns."""
 
-    def __init__(self, redis_url: str, dsn: str, others: Mapping[str, Any] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        dsn: str,
+        others: Mapping[str, Any] | None = None,
+        *,
+        module: str = "citadel_orchestration",
+        **settings: Any,
+    ) -> None:
         stores = {"BROKER_URL": redis_url, "POSTGRES_DSN": dsn}
-        super().__init__("citadel_orchestration", stores | FAST | dict(others or {}) | settings)
+        super().__init__(module, stores | FAST | dict(others or {}) | settings)

@@ -1,6 +1,6 @@
 """The record of runs, as a test sees and fills it: by the product's own transitions, and by SQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
@@ -17,8 +17,9 @@ from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
+from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.llm_query import Asker
-from citadel_orchestration.steps.registry import all_types
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 from tests.support.polling import eventually
 
@@ -46,16 +47,24 @@ class Record:
     """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds.
 
     With no owner nothing is claimed: steps are left ready, and workers look for them within a third of the lease.
+    Definitions may use step types of the test's own beside the shipped ones.
     """
 
     def __init__(
-        self, dsn: str, *, owner: str | None = "the test", lease: float = LEASE, max_output_bytes: int = 2**20
+        self,
+        dsn: str,
+        *,
+        owner: str | None = "the test",
+        lease: float = LEASE,
+        max_output_bytes: int = 2**20,
+        types: Iterable[StepType[Any]] = (),
     ) -> None:
         self.database = Database(SecretStr(dsn), PostgresSettings(pool_size=4), name="tests")
         self.database.open()
-        types = all_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
-        self.definitions = Definitions(types)
-        self.submissions = Submissions(types=types, known=NothingKnown(), limits=DefinitionLimits())
+        shipped = shipped_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
+        known = StepTypes([*shipped.values(), *types])
+        self.definitions = Definitions(known)
+        self.submissions = Submissions(types=known, catalog=NothingKnown(), limits=DefinitionLimits())
         transactions = RunTransactions(database=self.database, definitions=self.definitions, owner=owner, lease=lease)
         self.transitions = StepTransitions(transactions, max_output_bytes=max_output_bytes)
         self.commands = RunCommands(transactions)

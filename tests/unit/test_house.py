@@ -1,5 +1,7 @@
 """The rules of the house: planted offences against words and sizes are found, and named with what to do instead."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,41 @@ def test_the_name_of_a_module_is_checked(tmp_path):
 def test_the_words_of_the_field_are_allowed(tmp_path, name):
     done = check(tmp_path, f"{name} = 1\n")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+OFFENCES = {
+    "libs/contracts/src/citadel_contracts/base.py": "import citadel_common.errors",
+    "libs/common/src/citadel_common/delivery/queues.py": "from citadel_common.worker import launch",
+    "libs/common/src/citadel_common/errors.py": "import citadel_maintenance.tasks",
+    "libs/client/src/citadel_client/errors.py": "import citadel_common.settings.common",
+    "services/embeddings/src/citadel_embeddings/endpoints/pool.py": "from citadel_embeddings import engine",
+    "services/monitoring/src/citadel_monitoring/settings.py": "import citadel_maintenance.worker",
+    "services/maintenance/src/citadel_maintenance/scanning.py": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from citadel_maintenance import orphans"
+    ),
+}
+"""Planted imports that lead the wrong way, by module."""
+BROKEN = {
+    "The contracts import nothing of Citadel",
+    "The shared library imports no service and no client",
+    "Of Citadel, the client imports the contracts only",
+    "No service imports another",
+    "No import circles between modules or packages, type-checking imports included",
+    "Layers of the shared library",
+    "A text's way through the embeddings worker leads down",
+    "Layers of maintenance",
+}
+
+
+def test_imports_that_lead_the_wrong_way_break_their_rules(tmp_path):
+    sources = [path for tree in ("libs", "services") for path in Path(tree).glob("*/src")]
+    for source in sources:
+        shutil.copytree(source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, planted in OFFENCES.items():
+        module = tmp_path / name
+        module.write_text(f"{module.read_text()}\n{planted}\n")
+    command = [Path(sys.executable).with_name("lint-imports"), "--config", "pyproject.toml", "--no-cache"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(tmp_path / source) for source in sources)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    broken = {line.removesuffix(" BROKEN") for line in done.stdout.splitlines() if line.endswith(" BROKEN")}
+    assert (broken, done.returncode) == (BROKEN, 1)

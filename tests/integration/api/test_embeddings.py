@@ -3,25 +3,86 @@
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import numpy as np
 import openai
 import pytest
 
+from citadel_contracts.errors import KINDS
+from tests.doubles.process import OllamaProcess
 from tests.integration.api.conftest import StartApi
 from tests.integration.api.fake_worker import DIMENSIONS, cache_vectors, vector_of
 from tests.integration.api.servers import Api, Program, RedisServer, until
+from tests.support.planted import CREDENTIALS
+from tests.support.postgres_server import PostgresProcess
 from tests.support.web import web
+from tests.support.worker import BACKEND, WorkerProcess
 
-ERROR_TABLE = [
-    ("fail BackendUnavailable", 503, "backend_unavailable"),
-    ("fail BadVector", 502, "bad_vector"),
-    ("fail UnknownModel", 404, "model_not_found"),
-    ("fail DeadlineExceeded", 504, "deadline_exceeded"),
-    ("fail CitadelError", 500, "internal"),
-    ("refuse this", 422, "text_rejected"),
+IMPATIENT = {
+    f"{BACKEND}KIND": "openai",
+    f"{BACKEND}TIMEOUT": "0.2",
+    f"{BACKEND}CONNECT_TIMEOUT": "0.5",
+    "EMBEDDINGS__PATIENCE": "2",
+}
+"""A backend of OpenAI's protocol, which is given up after a moment."""
+BACKEND_ERRORS = [
+    ("error500", 502, "backend_failed"),
+    ("html502", 502, "backend_failed"),
+    ("dead", 502, "backend_failed"),
+    ("garbage_json", 502, "backend_failed"),
+    ("hang", 504, "backend_timed_out"),
+    ("rate429", 503, "backend_unavailable"),
+    ("busy503", 503, "backend_unavailable"),
+    ("auth401", 502, "backend_refused"),
+    ("not_found404", 404, "model_not_found"),
 ]
+TEXT_ERRORS = [
+    ("too_long400", 400, "text_too_long"),
+    ("runner400", 422, "text_rejected"),
+    ("error500", 502, "backend_failed"),
+    ("zero", 502, "bad_vector"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """A real worker before a double of an embedding server, and a client of their API."""
+
+    backend: OllamaProcess
+    http: httpx.Client
+
+    def error(self, texts: list[str], status: int) -> dict[str, Any]:
+        """Return the error that the API answers with, and its Retry-After."""
+        answer = self.http.post("/v1/embeddings", json={"input": texts})
+        assert answer.status_code == status, answer.text
+        return dict(answer.json()["error"]) | {"header": answer.headers.get("retry-after")}
+
+
+@pytest.fixture(scope="module")
+def real_stack(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    with RedisServer() as redis, postgres_server.database() as dsn, OllamaProcess(slots=4) as backend:
+        stores = {"CITADEL_BROKER_URL": redis.url, "CITADEL_POSTGRES_DSN": dsn}
+        api = Api(stores | {"CITADEL_API__WORKERS": "1"}, tmp_path_factory.mktemp("api") / "log")
+        try:
+            with (
+                WorkerProcess(redis.url, backend.url, **IMPATIENT),
+                httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as http,
+            ):
+                yield Real(backend=backend, http=http)
+        finally:
+            api.kill_all()
+
+
+@pytest.fixture
+def real(real_stack: Real) -> Real:
+    """The same, healthy: the breaker of the test before has closed."""
+    real_stack.backend.reset()
+    body = {"input": "well again", "cache_enabled": False}
+    until(lambda: real_stack.http.post("/v1/embeddings", json=body).status_code == 200, "recovery")
+    return real_stack
 
 
 @pytest.fixture
@@ -110,13 +171,6 @@ class TestMisses:
         assert http.post("/v1/embeddings", json={"input": "leaves nothing"}).status_code == 200
         until(lambda: not api_redis.store.keys("celery-task-meta-*"), "removal of the result")
 
-    @pytest.mark.parametrize(("text", "status", "code"), ERROR_TABLE)
-    def test_failures(self, http: httpx.Client, text: str, status: int, code: str) -> None:
-        answer = http.post("/v1/embeddings", json={"input": ["fine", text]})
-        error = answer.json()["error"]
-        assert (answer.status_code, error["code"]) == (status, code)
-        assert ("retry-after" in answer.headers) == (status == 503)
-
     def test_a_refused_text_is_named(self, http: httpx.Client) -> None:
         texts = ["fine", "refuse a", "fine", "refuse b"]
         error = http.post("/v1/embeddings", json={"input": texts}).json()["error"]
@@ -192,3 +246,36 @@ def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, wor
     answer = web.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
     api_redis.store.lpush("deadline", 1)
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+class TestFailures:
+    @pytest.mark.parametrize(("mode", "status", "code"), BACKEND_ERRORS)
+    def test_a_backend_that_fails(self, real: Real, mode: str, status: int, code: str) -> None:
+        real.backend.behaviour(mode)
+        error = real.error(["a", "b"], status)
+        assert (error["code"], error["retryable"]) == (code, KINDS[code].retryable)
+        assert (error["header"] is not None) == KINDS[code].retryable
+
+    @pytest.mark.parametrize(("mark", "status", "code"), TEXT_ERRORS)
+    def test_a_text_that_the_backend_cannot_embed_is_named(self, real: Real, mark: str, status: int, code: str) -> None:
+        error = real.error([f"before {mark}", f"bad [[{mark}]]", f"after {mark}"], status)
+        assert (error["code"], error["param"], error["field"], error["index"]) == (code, "input[1]", "input", 1)
+        assert error["message"].startswith("input[1]: ")
+        assert (error["header"] is not None) == KINDS[code].retryable
+
+    def test_all_texts_too_long(self, real: Real) -> None:
+        real.backend.behaviour("too_long400")
+        error = real.error(["a", "b"], 400)
+        assert (error["code"], error["param"], error["type"]) == ("text_too_long", "input[0]", "invalid_request_error")
+
+    def test_the_delay_that_a_backend_asks_for_is_passed_on(self, real: Real) -> None:
+        real.backend.behaviour("rate429", retry_after_s=21)
+        assert real.error(["a"], 503)["header"] == "21"
+
+    def test_a_backend_that_is_away(self, real: Real) -> None:
+        real.backend.kill()
+        try:
+            error = real.error(["a"], 503)
+        finally:
+            real.backend.restart_same_port()
+        assert (error["code"], error["header"]) == ("backend_unavailable", "5")

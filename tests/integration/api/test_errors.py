@@ -15,10 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from citadel_client import Citadel, CitadelApiError, RunFailed, TaskFailed
+from citadel_client import NEVER, Citadel, CitadelApiError, Run, RunFailed, TaskFailed
 from citadel_client.errors import error_class
-from citadel_client.retries import NEVER
-from citadel_client.runs import Run
 from citadel_common.errors import CitadelError
 from citadel_contracts.api import TaskStatus
 from citadel_contracts.errors import KINDS, ErrorData

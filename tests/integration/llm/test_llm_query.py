@@ -7,7 +7,7 @@ import pytest
 
 from citadel_common.errors import BadLlmOutput, InvalidInput, LlmUnavailable
 from citadel_orchestration.llm.output_schema import MAX_REFERENCES
-from citadel_orchestration.steps.base import StepCall
+from citadel_orchestration.step_types import StepCall
 from citadel_orchestration.steps.llm_query import LlmQuery, LlmQueryParameters
 from tests.doubles.llm_calls import expected_answer
 from tests.integration.llm.asking import MODEL, opened, soon
@@ -27,7 +27,7 @@ def run(url, fields=None, **parameters):
 
     async def execute():
         async with opened(url, **(fields or {})) as clients:
-            return await LlmQuery(clients).execute(LlmQueryParameters.model_validate(parameters), call)
+            return await LlmQuery(clients).begin(LlmQueryParameters.model_validate(parameters)).run(call)
 
     return asyncio.run(execute())
 

@@ -6,11 +6,12 @@ from datetime import datetime
 
 import pytest
 
-from citadel_common.schedule import LEADER, Schedule, ScheduledEntry
+from citadel_maintenance.beat.schedule import LEADER, ScheduledEntry
 from tests.support.beat import (
     TASK,
     BeatProcess,
     Periodic,
+    Schedule,
     assert_every_slot_once,
     entry,
     messages,

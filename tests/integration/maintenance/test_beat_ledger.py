@@ -2,9 +2,10 @@
 
 import pytest
 
-from citadel_common.schedule import LEADER, SLOTS, Schedule, ScheduledEntry
 from citadel_maintenance.beat.ledger import Ledger, Message
 from citadel_maintenance.beat.lock import LeaderLock
+from citadel_maintenance.beat.schedule import LEADER, SLOTS, ScheduledEntry
+from tests.support.beat import Schedule
 
 MESSAGE = Message(list_name="somewhere", text="a message")
 STATE = ScheduledEntry(name="warm", task="t", when="every 5m", next_at=2.0, leader="first")

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from citadel_common.schedule import SLOTS, Schedule
-from tests.support.beat import entry, messages, open_beats, slots_of
+from citadel_maintenance.beat.schedule import SLOTS
+from tests.support.beat import Schedule, entry, messages, open_beats, slots_of
 from tests.support.polling import eventually
 
 HOUR = 3_600_000

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from citadel_common.schedule import Schedule
 from citadel_maintenance.beat.settings import BUILT_IN
-from tests.support.beat import ALONE, FAST, BeatProcess, entry, messages, open_beats
+from tests.support.beat import ALONE, FAST, BeatProcess, Schedule, entry, messages, open_beats
 from tests.support.fixtures import require_redis
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess

@@ -1,4 +1,4 @@
-"""The servers that a health check looks at, with credentials."""
+"""Servers for health checks, with credentials."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisProcess
 
 @pytest.fixture(scope="session")
 def servers(postgres_server):
-    """All servers, running; a test that ends one starts it again."""
+    """Yield all servers, running; a test that ends one starts it again."""
     require_redis()
     with contextlib.ExitStack() as stack:
         watched = Watched(
@@ -31,7 +31,7 @@ def servers(postgres_server):
 
 @pytest.fixture
 def watched(servers):
-    """The servers, the doubles among them healthy."""
+    """Return the servers, with the doubles reset to healthy."""
     for double in (servers.ollama, servers.qdrant, servers.llm):
         double.reset()
     return servers

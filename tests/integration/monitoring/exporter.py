@@ -1,4 +1,4 @@
-"""The real exporter, as a process, and what it tells."""
+"""The exporter as a process, and its scrapes."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ TIMEOUT_S = 60
 
 
 class Scrape:
-    """The answer to one scrape; it must parse, and no row may be there twice."""
+    """The answer to one scrape; it must parse, and must not contain a row twice."""
 
     def __init__(self, text: str) -> None:
         self._rows: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
@@ -27,7 +27,7 @@ class Scrape:
         return self._rows[f"citadel_{name}", frozenset(labels.items())]
 
     def has(self, name: str) -> bool:
-        """Whether the metric has rows."""
+        """Return whether the metric has rows."""
         return any(row == f"citadel_{name}" for row, _ in self._rows)
 
     def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
@@ -41,7 +41,7 @@ class Scrape:
 
     @property
     def up(self) -> dict[str, float]:
-        """Which sources answered."""
+        """1 for each source that answered, else 0."""
         return self.by("source", "exporter_up")
 
 
@@ -50,7 +50,7 @@ class Exporter(ServiceProcess):
 
     def __init__(self, redis_url: str, dsn: str = "postgresql://nobody@127.0.0.1:1/none", **settings: Any) -> None:
         stores = {"BROKER_URL": redis_url, "POSTGRES_DSN": dsn}
-        # as the tests' workers are judged among themselves; and a machine under load gets its time
+        # DEAD_AFTER as for the tests' workers; the timeout is long because the machine may be busy
         fast = {"WORKER__DEAD_AFTER": "1.5", "EXPORTER__PORT": 0, "EXPORTER__TIMEOUT": 20}
         super().__init__("citadel_monitoring.exporter", stores | fast | settings, wait=False)
         self.wait_for("exporter_ready")
@@ -62,5 +62,5 @@ class Exporter(ServiceProcess):
             return answer.read().decode()
 
     def scrape(self) -> Scrape:
-        """Return what it tells now."""
+        """Return a scrape."""
         return Scrape(self.get("/metrics"))

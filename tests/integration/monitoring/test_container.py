@@ -1,4 +1,4 @@
-"""Figures of a real container that is limited: skipped where no Docker engine answers."""
+"""Statistics of a real container with limits; skipped if no Docker engine answers."""
 
 import io
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,7 @@ from tests.support.child import ROOT
 
 TIMEOUT_S = 60
 MIB = 2**20
-MEASURE = """
-import json
-from citadel_monitoring.settings import MonitoringFragment
-from citadel_monitoring.system.figures import Machine
-print(json.dumps(Machine(MonitoringFragment(cpu_sample=0.1)).metrics()))
-"""
+MEASURE = Path(__file__).with_name("measure_machine.py")
 # The image is empty: the container runs this machine's own programs.
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
@@ -33,7 +29,7 @@ def docker(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def image():
-    """An image without content."""
+    """Return an image without content."""
     if shutil.which("docker") is None:
         pytest.skip("no docker command")
     if (answer := docker("version", "--format", "{{.Server.Version}}")).returncode:
@@ -50,17 +46,17 @@ def image():
 
 
 def measured(image, *options):
-    """What is measured in a container."""
+    """Return the metrics measured in a container."""
     paths = {*filter(os.path.exists, SYSTEM), sys.prefix, sys.base_prefix, str(ROOT)}
     mounts = [part for path in sorted(paths) for part in ("--volume", f"{path}:{path}:ro")]
-    python = [sys.executable, "-c", MEASURE]
+    python = [sys.executable, str(MEASURE)]
     ended = docker("run", "--rm", "--network=none", *options, *mounts, f"--workdir={ROOT}", image, *python)
     assert ended.returncode == 0, ended.stderr.decode()
     return json.loads(ended.stdout)
 
 
 @pytest.mark.parametrize("namespace", ["private", "host"])
-def test_the_limits_of_the_container_are_reported(image, namespace):
+def test_the_limits_of_a_container_are_reported(image, namespace):
     metrics = measured(image, "--cpus=0.5", "--memory=200m", f"--cgroupns={namespace}")
     assert metrics["cgroup"]["cpu_limit_cores"] == 0.5
     assert metrics["cgroup"]["memory_limit_bytes"] == 200 * MIB

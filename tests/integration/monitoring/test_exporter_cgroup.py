@@ -1,4 +1,4 @@
-"""The exporter tells of its own control group too, beside what it tells of the platform."""
+"""The exporter's own control group among its metrics."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from citadel_common.system import cgroup
 from tests.integration.monitoring.exporter import Exporter
 
 
-@pytest.mark.skipif(cgroup.read() is None, reason="no control group is to be seen")
-def test_the_control_group_is_told(redis_url):
+@pytest.mark.skipif(cgroup.read() is None, reason="this process sees no control group")
+def test_the_limits_of_the_exporters_control_group_are_metrics(redis_url):
     with Exporter(redis_url) as exporter:
         scrape = exporter.scrape()
     assert scrape.value("cgroup_cpu_limit_cores") >= 0

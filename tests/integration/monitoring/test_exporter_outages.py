@@ -1,4 +1,4 @@
-"""A store that is down makes its own figures absent, and no scrape fail or wait."""
+"""Outages of stores: the metrics of a store that is down are absent, and no scrape fails or waits."""
 
 import pytest
 
@@ -22,13 +22,13 @@ def broker():
 
 @pytest.fixture
 def exporter(broker, redis_url, postgres_dsn):
-    """The cache and results are on a server of their own."""
+    """Yield an exporter; cache and results are on another server than the broker."""
     with Exporter(broker.url, postgres_dsn, CACHE_URL=redis_url, RESULT_URL=redis_url) as exporter:
         assert exporter.scrape().up == ALL_UP
         yield exporter
 
 
-def test_the_broker_is_killed_and_returns(exporter, broker):
+def test_metrics_of_the_broker_are_absent_until_it_returns(exporter, broker):
     broker.kill()
     scrape = exporter.scrape()
     assert scrape.up == ALL_UP | {"broker": 0}
@@ -41,7 +41,7 @@ def test_the_broker_is_killed_and_returns(exporter, broker):
     assert all(map(exporter.scrape().has, OF_BROKER))
 
 
-def test_postgres_restarts(broker, redis_url):
+def test_metrics_of_postgres_are_absent_until_it_returns(broker, redis_url):
     server = PostgresProcess()
     try:
         with server.database() as dsn, Exporter(broker.url, dsn) as exporter:
@@ -57,8 +57,7 @@ def test_postgres_restarts(broker, redis_url):
         server.close()
 
 
-def test_servers_that_hang_are_given_up(broker, redis_url):
-    """A scrape that comes meanwhile waits for neither; both are read again when they answer."""
+def test_a_scrape_gives_up_servers_that_hang_until_they_answer_again(broker, redis_url):
     server = PostgresProcess()
     try:
         with server.database() as dsn, Exporter(broker.url, dsn, CACHE_URL=redis_url, EXPORTER__TIMEOUT=2) as exporter:
@@ -73,16 +72,16 @@ def test_servers_that_hang_are_given_up(broker, redis_url):
         server.close()
 
 
-def test_no_store_at_all():
+def test_a_scrape_without_any_store_succeeds():
     with Exporter("redis://127.0.0.1:1/0") as exporter:
         assert set(exporter.scrape().up.values()) == {0}
 
 
-def test_a_wrong_setting_is_named():
+def test_a_wrong_setting_ends_the_start_and_is_named():
     with pytest.raises(AssertionError, match="CITADEL_EXPORTER__PORT"):
         Exporter("redis://127.0.0.1:1/0", EXPORTER__PORT=99999)
 
 
-def test_a_port_that_is_taken():
+def test_a_taken_port_ends_the_start():
     with Exporter("redis://127.0.0.1:1/0") as first, pytest.raises(AssertionError, match="exporter_cannot_listen"):
         Exporter("redis://127.0.0.1:1/0", EXPORTER__PORT=first.port)

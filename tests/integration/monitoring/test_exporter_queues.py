@@ -1,4 +1,4 @@
-"""Queues and workers, as the exporter tells them, are as they are."""
+"""Metrics of queues and workers."""
 
 import time
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def exporter(fleet):
 
 @pytest.fixture
 def producer(fleet):
-    """A producer of Citadel's."""
+    """Yield the app of a Citadel producer."""
     app = create_app(CommonSettings(broker_url=fleet.redis.url))
     yield app
     app.close()
@@ -33,7 +33,7 @@ def producer(fleet):
 
 @pytest.fixture
 def an_hour_ago(monkeypatch):
-    """What is sent now was sent then."""
+    """Stamp messages that are sent now as sent an hour ago."""
     monkeypatch.setattr(app_module, "time", SimpleNamespace(time=lambda: time.time() - HOUR))
 
 
@@ -46,7 +46,7 @@ def oldest(exporter, lane):
     return exporter.scrape().value("queue_oldest_message_age_seconds", queue=QUEUE, lane=lane)
 
 
-def test_every_lane_and_what_is_unacked_while_it_runs(fleet, exporter):
+def test_ready_messages_by_lane_unacked_messages_and_workers(fleet, exporter):
     fleet.double.behaviour("hang")
     for _ in range(2):
         fleet.start(WORKER__CONCURRENCY=1)
@@ -65,7 +65,7 @@ def test_every_lane_and_what_is_unacked_while_it_runs(fleet, exporter):
         assert set(scrape.by("lane", "queue_ready_messages", queue=other.value).values()) == {0}
 
 
-def test_a_dead_worker_is_gone_and_no_message_is_lost_from_sight(fleet, exporter):
+def test_a_dead_worker_is_not_counted_and_its_messages_stay_counted(fleet, exporter):
     fleet.double.behaviour("hang")
     doomed, other = fleet.start(WORKER__CONCURRENCY=1), fleet.start(WORKER__CONCURRENCY=1)
     publish(fleet, 5, 3)
@@ -80,7 +80,7 @@ def test_a_dead_worker_is_gone_and_no_message_is_lost_from_sight(fleet, exporter
     eventually(lambda: exporter.scrape().value("queue_workers", queue=QUEUE) == 0)
 
 
-def test_scaled_to_zero_every_queue_keeps_its_rows(fleet, exporter):
+def test_every_queue_has_rows_without_workers(fleet, exporter):
     worker = fleet.start()
     eventually(lambda: exporter.scrape().value("queue_workers", queue=QUEUE) == 1)
     assert worker.terminate() == 0
@@ -93,21 +93,21 @@ def test_scaled_to_zero_every_queue_keeps_its_rows(fleet, exporter):
     assert scrape.value("queue_ready_messages", queue=QUEUE, lane="batch") == 3
 
 
-def test_age_of_what_citadel_sent(exporter, producer, an_hour_ago):
+def test_the_age_of_a_citadel_message_counts_from_its_sending(exporter, producer, an_hour_ago):
     assert oldest(exporter, "standard") == 0
     producer.send_task(TASK, args=["a"])
     assert HOUR <= oldest(exporter, "standard") < 2 * HOUR
     assert oldest(exporter, "interactive") == 0
 
 
-def test_age_of_the_one_that_is_taken_next_whatever_its_size(exporter, producer, fleet, an_hour_ago):
-    """Its text holds what looks like a time; the message behind it is younger."""
+def test_the_age_is_of_the_message_taken_next_whatever_it_contains(exporter, producer, fleet, an_hour_ago):
+    """Its large text contains what looks like a time of sending; the message behind it is younger."""
     producer.send_task(TASK, args=['"sent_at": 1, ' * 400_000], priority=6)
     fleet.plain.publish(TASK, ["b"], priority=6)
     assert HOUR <= oldest(exporter, "batch") < 2 * HOUR
 
 
-def test_age_of_a_foreign_message_counts_from_when_it_was_first_seen(fleet, exporter):
+def test_the_age_of_a_foreign_message_counts_from_when_it_was_first_seen(fleet, exporter):
     for text in ("a", "b"):
         fleet.plain.publish(TASK, [text], priority=0)
     first = oldest(exporter, "interactive")
@@ -119,6 +119,6 @@ def test_age_of_a_foreign_message_counts_from_when_it_was_first_seen(fleet, expo
     assert oldest(exporter, "interactive") == 0
 
 
-def test_it_stops_politely_and_tells_that_it_lives(exporter):
+def test_livez_answers_and_sigterm_ends_the_exporter(exporter):
     assert exporter.get("/livez") == "ok\n"
     assert exporter.terminate() == 0

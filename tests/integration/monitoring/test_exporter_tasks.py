@@ -1,4 +1,4 @@
-"""What tasks came to: counted once, whatever becomes of the worker."""
+"""Metrics of tasks: each outcome is counted once, whatever happens to the worker."""
 
 import pytest
 
@@ -23,14 +23,14 @@ def exporter(fleet):
 
 @pytest.fixture
 def producer(fleet):
-    """A producer of Citadel's."""
+    """Yield the app of a Citadel producer."""
     app = create_app(CommonSettings(broker_url=fleet.redis.url))
     yield app
     app.close()
 
 
 def ended(exporter):
-    """The outcomes of the task that were seen."""
+    """Return the counts of the task's outcomes, without zeros."""
     return {
         outcome: n
         for outcome, n in exporter.scrape().by("outcome", "tasks_ended_total", queue=QUEUE, task=TASK).items()
@@ -53,20 +53,19 @@ def test_two_workers_count_together_and_waits_are_those_of_our_producers(fleet, 
     eventually(lambda: exporter.scrape().value("cache_misses_total") == 30)
 
 
-def test_failures_and_dead_letters_have_their_codes(fleet, exporter):
+def test_failures_and_dead_letters_are_counted_by_code(fleet, exporter):
     fleet.start()
     fleet.plain.send(TASK, "good")
     fleet.plain.send(TASK, 7)
     fleet.plain.send("no_such_task")
     eventually(lambda: ended(exporter) == {"succeeded": 1, "failed": 1})
-    scrape = eventually(lambda: (told := exporter.scrape()).by("code", "put_aside_total", queue=QUEUE) and told)
+    scrape = eventually(lambda: (found := exporter.scrape()).by("code", "put_aside_total", queue=QUEUE) and found)
     assert scrape.value("task_failures_total", queue=QUEUE, task=TASK, code="invalid_input") == 1
     assert scrape.value("put_aside_total", queue=QUEUE, code="undecodable_message") == 1
     assert scrape.value("dead_letters", queue=QUEUE, code="undecodable_message") == 1
 
 
-def test_attempts_of_a_task_that_becomes_a_dead_letter(fleet, exporter, producer):
-    """Each retry waits in the queue from the time that it was meant for."""
+def test_each_attempt_of_a_task_that_becomes_a_dead_letter_is_counted(fleet, exporter, producer):
     fleet.double.behaviour("dead")
     fleet.start(WORKER__RETRY__MAX_RETRIES=2, EMBEDDINGS__PATIENCE=0.1)
     producer.send_task(TASK, args=["a"])
@@ -76,8 +75,7 @@ def test_attempts_of_a_task_that_becomes_a_dead_letter(fleet, exporter, producer
     assert scrape.value("task_queue_wait_seconds_count", queue=QUEUE, task=TASK) == 3
 
 
-def test_what_a_worker_had_counted_survives_its_death(fleet, exporter):
-    """The other one counts on."""
+def test_counts_of_a_killed_worker_are_kept_and_another_goes_on(fleet, exporter):
     doomed = fleet.start()
     for number in range(5):
         fleet.plain.call(TASK, f"before {number}")
@@ -92,8 +90,8 @@ def test_what_a_worker_had_counted_survives_its_death(fleet, exporter):
     eventually(lambda: ended(exporter) == {"succeeded": 6})
 
 
-def test_a_polite_stop_hands_over_the_last_counts(fleet, exporter):
-    """There is no heartbeat in between."""
+def test_a_worker_flushes_its_counts_when_it_stops(fleet, exporter):
+    """No heartbeat, which would flush them too, comes before the stop."""
     worker = fleet.start(WORKER__HEARTBEAT_INTERVAL=NEVER)
     for number in range(3):
         fleet.plain.call(TASK, f"text {number}")
@@ -102,7 +100,7 @@ def test_a_polite_stop_hands_over_the_last_counts(fleet, exporter):
     assert ended(exporter) == {"succeeded": 3}
 
 
-def test_strange_fields_in_the_hash_harm_nothing(fleet, exporter):
+def test_unreadable_fields_of_the_hash_are_ignored(fleet, exporter):
     with fleet.redis.client() as client:
         client.hset(STATS, mapping={"x": "1", f"{TASK} ended succeeded": "nonsense", f"{TASK} ended failed": "2"})
     assert ended(exporter) == {"failed": 2}

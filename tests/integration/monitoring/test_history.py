@@ -1,4 +1,4 @@
-"""The history of checks and metrics, in a real Redis."""
+"""The history of checks and metrics in a real Redis."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @pytest.fixture
 def history(store):
-    """A history of ten entries and an hour; empty."""
+    """Return an empty history of at most ten entries and an hour."""
     store.flushall()
     return History(store, max_entries=10, ttl=3600)
 
@@ -33,7 +33,7 @@ def everything(history, kind="metrics"):
     return numbers(history.between(kind, NOON - timedelta(days=1), NOON + timedelta(days=1), 100))
 
 
-def test_the_newest_first(history):
+def test_entries_come_newest_first(history):
     record(history, 2, 0, 1)
     assert everything(history) == [2, 1, 0]
 
@@ -46,35 +46,35 @@ def test_an_entry_comes_back_with_its_time(history):
     }  # fmt: skip
 
 
-def test_from_and_to_are_included_and_the_limit_holds(history):
+def test_both_ends_of_the_range_are_included_and_the_limit_holds(history):
     record(history, *range(8))
     assert numbers(history.between("metrics", minute(2), minute(5), 100)) == [5, 4, 3, 2]
     assert numbers(history.between("metrics", minute(2), minute(5), 2)) == [5, 4]
 
 
-def test_kinds_are_apart(history):
+def test_kinds_are_separate(history):
     record(history, 1, kind="health")
     record(history, 2)
     assert (everything(history, "health"), everything(history)) == ([1], [2])
 
 
-def test_the_oldest_go_when_they_are_too_many(history, store):
+def test_the_oldest_entries_beyond_the_maximum_are_removed(history, store):
     record(history, *range(15))
     assert everything(history) == list(range(14, 4, -1))
     assert store.zcard(key_of("metrics")) == 10
 
 
-def test_they_go_when_they_are_too_old(history):
+def test_entries_older_than_the_ttl_are_removed(history):
     record(history, 0, 30, 60, 61)
     assert everything(history) == [61, 60, 30]
 
 
-def test_a_history_that_nobody_adds_to_goes_as_a_whole(history, store):
+def test_a_history_without_new_entries_expires(history, store):
     record(history, 0)
     assert 3590 < store.ttl(key_of("metrics")) <= 3600
 
 
-def test_a_reader_of_its_own_finds_them_by_score(history, store):
+def test_entries_can_be_read_by_their_score(history, store):
     record(history, 0, 1)
     [member] = store.zrange("citadel:history:metrics", minute(1).timestamp(), "+inf", byscore=True)
     assert parse(member) == {"at": minute(1).isoformat(), "number": 1}

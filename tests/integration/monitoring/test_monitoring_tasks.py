@@ -1,4 +1,4 @@
-"""The two tasks, as a Celery client sees them that knows a broker URL and their names."""
+"""The two tasks, called by a plain Celery client that knows the broker's URL and their names."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ FAST = {"WORKER__HEARTBEAT_INTERVAL": "0.2", "MONITORING__CPU_SAMPLE": "0.05", "
 
 @pytest.fixture(scope="module")
 def settings(servers):
-    """What the worker is told: all that is there, and the settings of others."""
+    """Return the worker's settings: all servers, and settings of other services."""
     main = "EMBEDDINGS__BACKENDS__main__"
     return FAST | {
         "BROKER_URL": servers.broker.url,
@@ -34,7 +34,7 @@ def settings(servers):
 
 @pytest.fixture(scope="module")
 def worker(servers, settings):
-    """A monitoring worker, on an empty Redis."""
+    """Yield a monitoring worker on an empty Redis."""
     servers.broker.flush()
     with ServiceProcess("citadel_monitoring", settings) as process:
         yield process
@@ -42,7 +42,7 @@ def worker(servers, settings):
 
 @pytest.fixture(scope="module")
 def client(servers, worker):
-    """A plain Celery client of its broker."""
+    """Yield a plain Celery client of its broker."""
     with PlainClient(servers.broker.url) as plain:
         yield plain
 
@@ -63,7 +63,7 @@ def kept(servers, kind):
         return History(store).between(kind, now - timedelta(hours=1), now, 100)
 
 
-def test_system_health_check(watched, client):
+def test_system_health_check_returns_the_documented_keys(watched, client):
     result = call(client, "system_health_check")
     status = result["health_status"]
     assert result["success"] is True
@@ -77,7 +77,7 @@ def test_system_health_check(watched, client):
     assert_now(result["timestamp"])
 
 
-def test_a_service_that_is_down_is_in_the_result_and_in_the_log(watched, client, worker):
+def test_a_service_that_is_down_is_reported_and_logged(watched, client, worker):
     watched.qdrant.kill()
     status = call(client, "system_health_check")["health_status"]
     watched.qdrant.restart_same_port()
@@ -88,7 +88,7 @@ def test_a_service_that_is_down_is_in_the_result_and_in_the_log(watched, client,
     assert (line["status"], line["problems"]) == ("down", [status["services"]["qdrant"]["detail"]])
 
 
-def test_collect_system_metrics(client):
+def test_collect_system_metrics_returns_the_documented_keys(client):
     result = call(client, "collect_system_metrics")
     metrics = result["metrics"]
     assert result["success"] is True
@@ -103,7 +103,7 @@ def test_collect_system_metrics(client):
 
 
 @pytest.mark.parametrize(("kind", "task"), [("health", "system_health_check"), ("metrics", "collect_system_metrics")])
-def test_what_a_task_returns_is_recorded(servers, client, kind, task):
+def test_the_result_of_a_task_is_added_to_the_history(servers, client, kind, task):
     before = len(kept(servers, kind))
     result = call(client, task)
     entries = kept(servers, kind)
@@ -118,7 +118,7 @@ def test_arguments_are_refused(client, task):
 
 
 @pytest.mark.parametrize("task", ["system_health_check", "collect_system_metrics"])
-def test_a_history_that_cannot_be_written_fails_no_task(servers, client, worker, task):
+def test_a_task_succeeds_even_if_the_history_cannot_be_written(servers, client, worker, task):
     with servers.broker.client() as store:
         for kind in ("health", "metrics"):
             store.set(key_of(kind), "not a sorted set")
@@ -127,8 +127,8 @@ def test_a_history_that_cannot_be_written_fails_no_task(servers, client, worker,
     assert worker.events("history_not_recorded")
 
 
-def test_a_result_store_that_is_down(servers, settings):
-    """What a check returns cannot be stored then; it ends all the same, and says in the log what is wrong."""
+def test_a_result_store_that_is_down_is_logged(servers, settings):
+    """The result cannot be stored, but the check ends and logs the problem."""
     broker = servers.broker.database(3)
     elsewhere = {"BROKER_URL": broker, "RESULT_URL": closed_url("redis") + "/0", "WORKER__STOP_GRACE": "1"}
     with ServiceProcess("citadel_monitoring", settings | elsewhere) as process, PlainClient(broker) as plain:
@@ -138,7 +138,7 @@ def test_a_result_store_that_is_down(servers, settings):
         assert not process.events("history_not_recorded")
 
 
-def test_it_stops_politely_and_has_logged_no_secret(worker):
+def test_the_worker_stops_on_sigterm_and_has_logged_no_secret(worker):
     assert worker.terminate() == 0
     assert not [secret for secret in SECRETS if secret in worker.output]
     assert eventually(lambda: worker.is_over)

@@ -1,11 +1,11 @@
-"""A Redis behind sentinels: real ones."""
+"""A Redis behind real sentinels."""
 
 import os
 
 import pytest
 import redis
 
-from tests.integration.monitoring.watched import REDIS_KEY, open_files, troubles
+from tests.integration.monitoring.watched import REDIS_KEY, open_files, problems
 from tests.support.child import free_port, spawn
 from tests.support.polling import eventually
 from tests.support.redis_server import redis_binary
@@ -21,7 +21,7 @@ sentinel auth-pass mymaster {password}
 
 @pytest.fixture(scope="module")
 def sentinel(servers, tmp_path_factory):
-    """The URL of a sentinel that watches the broker."""
+    """Yield the URL of a sentinel that watches the broker."""
     folder, port = tmp_path_factory.mktemp("sentinel"), free_port()
     file = folder / "sentinel.conf"
     file.write_text(CONFIGURATION.format(port=port, folder=folder, master=servers.broker.port, password=REDIS_KEY))
@@ -43,26 +43,26 @@ def knows_the_master(client):
         return None
 
 
-def test_the_master_is_asked(watched, sentinel):
+def test_the_master_behind_a_sentinel_is_checked(watched, sentinel):
     report = watched.check(broker_url=f"{sentinel}/0", result_url=watched.broker.url)
-    assert troubles(report) == {}
+    assert problems(report) == {}
     assert "geheim" not in report["services"]["broker"]["detail"]
 
 
-def test_one_sentinel_is_enough(watched, sentinel):
+def test_one_of_several_sentinels_is_enough(watched, sentinel):
     url = sentinel.replace("127.0.0.1:", f"127.0.0.1:{free_port()};127.0.0.1:")
     report = watched.check(broker_url=f"{url}/0", result_url=watched.broker.url)
-    assert troubles(report) == {}
+    assert problems(report) == {}
 
 
-def test_a_master_that_the_sentinel_does_not_know(watched, sentinel):
+def test_a_master_unknown_to_the_sentinel_is_down(watched, sentinel):
     report = watched.check(
         broker_url=f"{sentinel}/0", result_url=watched.broker.url, stores={"sentinel_master": "other"}
     )
-    assert list(troubles(report)) == ["broker"]
+    assert list(problems(report)) == ["broker"]
 
 
-def test_no_connection_is_left(watched, sentinel):
+def test_checks_leave_no_connection_open(watched, sentinel):
     watched.check(broker_url=f"{sentinel}/0", result_url=watched.broker.url)
     files = open_files()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Everything that a health check looks at, and servers that are silent."""
+"""Servers for health checks, healthy and silent ones."""
 
 import contextlib
 import json
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from citadel_common.loop_thread import LoopThread
 from citadel_monitoring.health.report import HealthReporter
-from citadel_monitoring.loop import LoopThread
+from citadel_monitoring.machine import Machine
 from citadel_monitoring.settings import MonitoringSettings
-from citadel_monitoring.system.figures import Machine
 from tests.doubles.llm_process import LlmProcess
 from tests.doubles.process import OllamaProcess
 from tests.doubles.qdrant_process import QdrantProcess
@@ -23,7 +23,7 @@ from tests.support.redis_server import RedisProcess
 from tests.support.relay import PIECE, Relay
 
 DEADLINE = 3.0
-"""Seconds of a check: enough for servers that answer, on a busy machine too."""
+"""Seconds of a check: enough for servers that answer, even on a busy machine."""
 NEVER = 3600.0
 REDIS_KEY, OLLAMA_KEY = REDIS_PASSWORD, BACKEND_KEY
 SECRETS = (PASSWORD, REDIS_KEY, QDRANT_KEY, OLLAMA_KEY, LLM_KEY)
@@ -31,14 +31,14 @@ SECRETS = (PASSWORD, REDIS_KEY, QDRANT_KEY, OLLAMA_KEY, LLM_KEY)
 
 @contextlib.contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections, and never answers: the kernel accepts, and nobody reads."""
+    """Yield a port that accepts connections and never answers: the kernel accepts, and nobody reads."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager
 def parrot_port() -> Iterator[int]:
-    """A port that answers as Redis does with an error, which repeats what it was told."""
+    """Yield a port that answers with an error of Redis that repeats what it received."""
 
     def repeat(listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -56,8 +56,8 @@ def parrot_port() -> Iterator[int]:
         thread.join()
 
 
-class Muffling(Relay):
-    """Passes on everything but what a PostgreSQL client asks once it is connected, so that it waits for ever."""
+class QuerySwallowingRelay(Relay):
+    """A relay that drops a PostgreSQL client's queries, so that the client waits for ever."""
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         del is_answer
@@ -69,7 +69,7 @@ class Muffling(Relay):
 
 @dataclass(kw_only=True)
 class Watched:
-    """The servers, and the checks of them by settings that a test has changed."""
+    """The servers, and checks of them with settings that a test has changed."""
 
     broker: RedisProcess
     cache: RedisProcess
@@ -77,12 +77,12 @@ class Watched:
     ollama: OllamaProcess
     qdrant: QdrantProcess
     llm: LlmProcess
-    loop: LoopThread = field(default_factory=LoopThread)
+    loop: LoopThread = field(default_factory=lambda: LoopThread("checks"))
 
     def settings(self, monitoring: dict[str, Any], changes: dict[str, Any]) -> MonitoringSettings:
-        """Settings in which all is well, but for the changes."""
+        """Return settings of healthy servers, with changes."""
         fragment = {"check_deadline": DEADLINE, "slow": NEVER, "cpu_sample": 0.01} | monitoring
-        well = {
+        healthy = {
             "broker_url": self.broker.url,
             "cache_url": self.cache.url,
             "postgres_dsn": self.postgres.dsn,
@@ -90,10 +90,10 @@ class Watched:
             "embeddings": {"backends": {"main": backend(self.ollama.url)}},
             "llm": {"endpoints": {"main": endpoint(self.llm.url)}},
         }
-        return MonitoringSettings.model_validate(well | changes | {"monitoring": fragment})
+        return MonitoringSettings.model_validate(healthy | changes | {"monitoring": fragment})
 
     def check(self, monitoring: dict[str, Any] | None = None, **changes: Any) -> Any:
-        """The report of one check, which holds no secret."""
+        """Check the servers once, verify that the report contains no secret, and return it."""
         settings = self.settings(monitoring or {}, changes)
         report = HealthReporter(settings, Machine(settings.monitoring), self.loop).report()
         assert not [secret for secret in SECRETS if secret in json.dumps(report)]
@@ -101,30 +101,30 @@ class Watched:
 
 
 def backend(*urls: str, kind: str = "ollama", api_key: str = OLLAMA_KEY) -> dict[str, Any]:
-    """Settings of an embedding backend."""
+    """Return settings of an embedding backend."""
     return {"kind": kind, "urls": list(urls), "api_key": api_key}
 
 
 def endpoint(url: str, *, style: str = "openai", api_key: str = LLM_KEY) -> dict[str, Any]:
-    """Settings of an LLM endpoint."""
+    """Return settings of an LLM endpoint."""
     return {"url": url, "style": style, "model": "tiny-llm", "api_key": api_key}
 
 
 def closed_url(scheme: str = "http") -> str:
-    """The URL of a port that nobody listens on."""
+    """Return the URL of a port that nobody listens on."""
     return f"{scheme}://127.0.0.1:{free_port()}"
 
 
-def troubles(report: Any) -> dict[str, str]:
-    """The services that are not up, and what is said of them."""
+def problems(report: Any) -> dict[str, str]:
+    """Return the details of the services that are not up."""
     return {name: each["detail"] for name, each in report["services"].items() if each["status"] != "up"}
 
 
 def open_files() -> int:
-    """How many descriptors this process has."""
+    """Return the number of file descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 def active_threads() -> int:
-    """How many threads this process has."""
+    """Return the number of threads of this process."""
     return threading.active_count()

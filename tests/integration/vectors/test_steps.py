@@ -2,11 +2,12 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import NotFound, VectorStoreRefused
-from citadel_orchestration.steps.base import StepCall, Vectors
+from citadel_orchestration.step_types import Embed, Embedded, StepCall
 from citadel_orchestration.steps.vector_search import VectorSearch, VectorSearchParameters
 from citadel_orchestration.steps.vector_upsert import VectorUpsert, VectorUpsertParameters
 
@@ -14,12 +15,16 @@ VECTORS = {"tea": [1.0, 0.0], "coffee": [0.9, 0.1], "car": [0.0, 1.0]}
 
 
 async def run(step, kind, given):
-    """Execute a step as the engine does, which has the wanted texts embedded first."""
-    parameters = kind.model_validate(given)
-    wanted = step.wants(parameters)
-    found = wanted and Vectors(vectors=[VECTORS[text] for text in wanted.texts], model="m", dimensions=2)
-    call = StepCall(run_id="r", step_id="s", item=None, attempt=1, deadline=Deadline.after(30), vectors=found)
-    return await step.execute(parameters, call)
+    """Carry out a step's effects as the engine does."""
+    effect = step.begin(kind.model_validate(given))
+    if isinstance(effect, Embed):
+        effect = effect.then([_embedded(request) for request in effect.requests])
+    return await effect.run(StepCall(run_id="r", step_id="s", item=None, attempt=1, deadline=Deadline.after(30)))
+
+
+def _embedded(request):
+    vectors = [np.asarray(VECTORS[text], dtype="<f4") for text in request.texts]
+    return Embedded(vectors=vectors, model="m", dimensions=2, cache_hits=0, truncated=[])
 
 
 def upsert(store, points, **given):

@@ -4,9 +4,9 @@ import sys
 import httpx
 import pytest
 
+from citadel_client import Citadel
 from citadel_client.cli import app as command
 from citadel_client.cli import options
-from citadel_client.client import Citadel
 from tests.unit.client.double import AT_ONCE, talk_async, talk_sync
 
 
@@ -18,13 +18,13 @@ def _no_settings(monkeypatch):
 
 @pytest.fixture(params=[talk_sync, talk_async], ids=["sync", "async"])
 def talk(request):
-    """Use a client of either colour: `talk(double, lambda client: client.embed("x"))`."""
+    """Use the blocking and the asyncio client: `talk(double, lambda client: client.embed("x"))`."""
     return request.param
 
 
 @pytest.fixture
 def citadel(monkeypatch, capsysbinary, double):
-    """Runs the command: exit code, standard output, standard error."""
+    """Run the command and return its exit code, standard output and standard error."""
     transport = httpx.MockTransport(double.handle)
     monkeypatch.setattr(options, "Citadel", functools.partial(Citadel, transport=transport))
     monkeypatch.setattr(options, "BRIEF", AT_ONCE)

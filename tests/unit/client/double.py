@@ -1,4 +1,4 @@
-"""The HTTP API as the SDK sees it, in process: scripted refusals first, then honest answers."""
+"""Double of the HTTP API, in process: scripted answers first, then regular ones."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ Scripted = httpx.Response | BaseException
 
 
 def vector_of(text: str) -> list[float]:
-    """A vector that tells its text."""
+    """Return a vector from which the text can be recognised."""
     return [float(len(text)), float(sum(text.encode())), 1.0]
 
 
@@ -37,7 +37,7 @@ def openai_error(status: int, message: str, param: str | None = None, code: str 
 
 
 class Double:
-    """Answers requests; texts that start with `bad` are refused, named where `names_texts`."""
+    """Server that refuses texts that start with `bad`, and names them if `names_texts`."""
 
     def __init__(self, *script: Scripted, names_texts: bool = True) -> None:
         self.script = deque(script)

@@ -1,4 +1,4 @@
-"""The run routes as the SDK sees them: scripted streams, and answers that tell what was asked."""
+"""Double of the run routes: scripted answers and streams."""
 
 import json
 from collections import deque
@@ -10,7 +10,7 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in pieces of some size, which may break off."""
+    """Body in pieces of a given size, which may break off."""
 
     def __init__(self, body: bytes, size: int, breaks: httpx.TransportError | None) -> None:
         self._pieces = [body[at : at + size] for at in range(0, len(body), size)]
@@ -58,7 +58,7 @@ def failed_view() -> dict[str, object]:
 
 
 class RunDouble:
-    """Answers what was scripted, in order."""
+    """Server that gives scripted answers, in order."""
 
     def __init__(self, *script: httpx.Response | BaseException) -> None:
         self.script = deque(script)
@@ -71,7 +71,7 @@ class RunDouble:
             raise answer
         return answer
 
-    def told(self, header: str) -> list[str | None]:
+    def headers(self, header: str) -> list[str | None]:
         return [request.headers.get(header) for request in self.requests]
 
     def bodies(self) -> list[dict[str, object]]:

@@ -59,7 +59,7 @@ def test_exit_codes(citadel, arguments, code):
     assert "Traceback" not in out + err
 
 
-def test_no_server_is_an_exit_code_and_a_hint(citadel, double):
+def test_an_unreachable_server_is_exit_code_3_and_a_hint(citadel, double):
     double.script.extend([httpx.ConnectError("refused")] * 9)
     code, out, err = citadel("cache", "stats", "--json")
     assert (code, out) == (3, "")
@@ -73,7 +73,7 @@ def test_errors_name_the_trace(citadel, double):
     assert "trace t1" in err
 
 
-def test_interrupted(citadel, double):
+def test_an_interrupt_is_exit_code_130(citadel, double):
     double.script.append(KeyboardInterrupt())
     code, out, err = citadel("queues", "--json")
     assert (code, out) == (130, "")
@@ -114,7 +114,7 @@ def test_batch_answers_every_line_in_order(citadel, lines):
     assert found[6]["error"]["message"] == "not a JSON object"
 
 
-def test_batch_takes_plain_lines(citadel, tmp_path):
+def test_batch_reads_plain_lines(citadel, tmp_path):
     file = tmp_path / "plain"
     file.write_text("one\n{two\n")
     code, out, _ = citadel("batch", file, "--encoding", "base64")
@@ -123,7 +123,7 @@ def test_batch_takes_plain_lines(citadel, tmp_path):
     assert isinstance(records(out)[0]["embedding"], str)
 
 
-def test_batch_goes_on_where_it_was_cut_off(citadel, double, tmp_path):
+def test_batch_resumes_where_it_was_interrupted(citadel, double, tmp_path):
     file, out = tmp_path / "in", tmp_path / "out"
     file.write_text("".join(f"text {number}\n" for number in range(10)))
     assert citadel("batch", file, "-o", out)[0] == 0
@@ -148,7 +148,7 @@ def test_batch_goes_on_where_it_was_cut_off(citadel, double, tmp_path):
     assert len(double.bodies()[0]["input"]) == 6
 
 
-def test_batch_overwrites_only_when_told(citadel, tmp_path):
+def test_batch_overwrites_only_with_the_option(citadel, tmp_path):
     file, out = tmp_path / "in", tmp_path / "out"
     file.write_text("one\n")
     out.write_text("precious\n")
@@ -159,7 +159,7 @@ def test_batch_overwrites_only_when_told(citadel, tmp_path):
     assert records(out.read_text())[0]["request_id"] == 1
 
 
-def test_batch_leaves_whole_records_when_the_server_goes(citadel, double, tmp_path):
+def test_batch_leaves_whole_records_when_the_server_fails(citadel, double, tmp_path):
     file, out = tmp_path / "in", tmp_path / "out"
     file.write_text("".join(f"text {number}\n" for number in range(10)))
     double.script.extend([double.embeddings(_request(2)), problem(401, "unauthorized")])
@@ -174,16 +174,16 @@ def _request(count):
     return httpx.Request("POST", "http://api.test/v1/embeddings", json={"input": texts})
 
 
-def test_progress_without_a_terminal_is_now_and_then_a_line(citadel, tmp_path):
+def test_progress_without_a_terminal_is_about_ten_lines(citadel, tmp_path):
     file = tmp_path / "in"
     file.write_text("".join(f"text {number}\n" for number in range(100)))
     _, _, err = citadel("batch", file, "--chunk-size", 1)
-    told = [line for line in err.splitlines() if line.startswith("embedding: ")]
-    assert 5 <= len(told) <= 12
-    assert told[-1] == "embedding: 100 of 100, 100 %"
+    lines_of_progress = [line for line in err.splitlines() if line.startswith("embedding: ")]
+    assert 5 <= len(lines_of_progress) <= 12
+    assert lines_of_progress[-1] == "embedding: 100 of 100, 100 %"
 
 
-def test_warming_counts(citadel, tmp_path):
+def test_warming_prints_its_counts(citadel, tmp_path):
     file = tmp_path / "in"
     file.write_text("one\ntwo\n")
     code, out, _ = citadel("cache", "warm", file, "--json")

@@ -1,9 +1,9 @@
-"""Definitions out of files: what they say, where it is written, what is refused."""
+"""Workflow definitions from files: values, lines, refusals."""
 
 import pytest
 
 from citadel_client.cli.definitions import load, settings
-from citadel_client.cli.exits import UsageError
+from citadel_client.cli.options import UsageError
 
 YAML = """\
 # asks
@@ -36,7 +36,7 @@ def read(tmp_path):
     return read
 
 
-def test_yaml_is_read_as_json_would_be(read):
+def test_yaml_is_read_with_the_values_of_json(read):
     found = read(YAML).definition
     assert found["context"] == {"day": "2024-01-01", "on_time": True}
     assert found["steps"][0]["parameters"] == {"text": "${{ context.day }}"}
@@ -59,7 +59,7 @@ def test_a_pointer_has_a_line(read, pointer, line):
     assert read(YAML).line(pointer) == line
 
 
-def test_json_keeps_its_texts_and_has_lines_too(read):
+def test_json_keeps_its_strings_and_has_lines(read):
     source = read(JSON)
     assert source.definition["steps"][0]["parameters"] == {"a~b/c": "tab A 😀"}
     assert source.line("/steps/0/parameters/a~0b~1c") == 4
@@ -69,8 +69,8 @@ def test_json_keeps_its_texts_and_has_lines_too(read):
     ("text", "message"),
     [
         ("steps: [", r"w\.yaml:1:\d+: "),
-        ("a: 1\nsteps: []\na: 2\n", r"w\.yaml:3:1: 'a' is there twice"),
-        ("steps:\n  - on: 1\n", r"w\.yaml:2:5: a key must be a text: quote it"),
+        ("a: 1\nsteps: []\na: 2\n", r"w\.yaml:3:1: the key 'a' is a duplicate"),
+        ("steps:\n  - on: 1\n", r"w\.yaml:2:5: a key must be a string: quote it"),
         ("steps: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("- 1\n", "a workflow is a mapping with `steps`"),
         ("", "a workflow is a mapping with `steps`"),
@@ -79,17 +79,17 @@ def test_json_keeps_its_texts_and_has_lines_too(read):
         ('{"a": ' * 5000, "."),
     ],
 )
-def test_what_is_no_definition_is_refused_with_its_place(read, text, message):
+def test_a_file_without_a_definition_is_refused_with_its_line(read, text, message):
     with pytest.raises(UsageError, match=message):
         read(text)
 
 
-def test_a_file_that_is_missing_is_a_usage_error(tmp_path):
+def test_a_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         load(tmp_path / "none")
 
 
-def test_set_takes_json_or_text():
+def test_set_takes_json_or_strings():
     pairs = ["n=1", "list=[1, 2]", "text=two words", 'quoted="1"', "eq=a=b", "empty=", "nan=NaN"]
     assert settings(pairs) == {
         "n": 1,
@@ -103,6 +103,6 @@ def test_set_takes_json_or_text():
 
 
 @pytest.mark.parametrize("pair", ["x", "=1", ""])
-def test_set_refuses_what_has_no_key(pair):
+def test_set_refuses_values_without_a_key(pair):
     with pytest.raises(UsageError, match="key=value"):
         settings([pair])

@@ -1,14 +1,14 @@
-"""The demo's parts: its texts, its ranking, what it says of itself."""
+"""Parts of the demo: texts, ranking, explanations."""
 
 import numpy as np
 import pytest
 
+from citadel_client.demo import DemoFailed
 from citadel_client.demo.answers import ask, collection_of, has_llm, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
-from citadel_client.demo.errors import DemoFailed
 from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
-from citadel_client.demo.report import Outcome, about_llm, explanation, workflow_facts
+from citadel_client.demo.report import Outcome, about_llm, explanation, workflow_durations
 from tests.unit.client.double import Double, problem, talk_sync
 from tests.unit.client.run_double import RunDouble, accepted, answer, run_view
 
@@ -22,20 +22,20 @@ def docs():
     return collect()
 
 
-def test_the_texts_are_many_distinct_and_short(docs):
+def test_the_corpus_is_large_distinct_and_short(docs):
     assert len(docs) == len({doc.text for doc in docs}) >= 2000
     assert max(len(doc.text) for doc in docs) < 500
 
 
-def test_modules_are_all_there(docs):
+def test_the_corpus_has_every_module(docs):
     assert {"argparse", "bz2", "csv", "gzip", "lzma", "tempfile", "zlib"} <= {doc.name for doc in docs if doc.is_module}
 
 
-def test_tests_and_private_parts_are_left_out(docs):
+def test_the_corpus_leaves_out_tests_and_private_names(docs):
     assert not [doc.name for doc in docs if doc.name.startswith(("test.", "idlelib.")) or "._" in doc.name]
 
 
-def test_ranking_is_by_cosine():
+def test_documents_are_ranked_by_cosine():
     names = [Doc(name=name, text=f"{name}: What it is. More.", is_module=True) for name in "abc"]
     vectors = np.array([[1, 0], [10, 10], [0, 1]], dtype=np.float32)
     hits = best(np.array([[2, 1.9]], dtype=np.float32), vectors, names, 2)[0]
@@ -55,7 +55,7 @@ def test_a_second_run_says_why_it_is_faster():
     assert "computed 1" in line
 
 
-def test_other_vectors_from_the_cache_are_noticed():
+def test_wrong_vectors_from_the_cache_fail_the_demo():
     with pytest.raises(DemoFailed):
         check_same(
             one_pass(0), Pass(vectors=np.zeros((4, 4), np.float32), seconds=1, cache_hits=4, tokens=0, model="m")
@@ -94,12 +94,12 @@ def test_documents_are_stored_with_their_vectors_under_ids_that_stay(capsys):
         (problem(404, "not_found"), False),
     ],
 )
-def test_what_an_earlier_run_has_stored_is_known_by_its_last_document(reply, expected):
+def test_documents_of_an_earlier_run_are_recognised_by_the_last_one(reply, expected):
     stored = talk_sync(RunDouble(reply), lambda client: is_stored(client, "c", DOCS, one_pass(0)))
     assert stored is expected
 
 
-def test_other_documents_and_other_models_have_collections_of_their_own():
+def test_each_set_of_documents_and_model_has_its_own_collection():
     assert collection_of(DOCS, one_pass(0)) == collection_of(DOCS, one_pass(4))
     assert collection_of(DOCS, one_pass(0)) != collection_of(DOCS[:3], one_pass(0))
     assert collection_of(DOCS, one_pass(0)) != collection_of(DOCS, one_pass(0, total=5))
@@ -132,14 +132,14 @@ def test_questions_are_asked_by_workflows_and_answered_by_an_llm_if_there_is_one
     assert "1 of 1 questions" in about_llm(Outcome(hits=asked.hits, texts=asked.texts, llm=True))
 
 
-def test_without_an_llm_it_says_so():
+def test_answers_without_an_llm_are_explained():
     assert about_llm(Outcome(hits=[])).startswith("No LLM is configured, so the answers are the documents themselves.")
 
 
-def test_what_is_stored_already_is_said():
-    (line,) = workflow_facts(4, Outcome(hits=[], already_stored=True))
-    assert line == "The 4 points were in Qdrant already, where an earlier run had stored them."
-    lines = workflow_facts(4, Outcome(hits=[[]], stored_s=0.5, asked_s=0.25))
+def test_documents_stored_already_are_mentioned():
+    (line,) = workflow_durations(4, Outcome(hits=[], already_stored=True))
+    assert line == "The 4 points were in Qdrant already, stored by an earlier run."
+    lines = workflow_durations(4, Outcome(hits=[[]], stored_s=0.5, asked_s=0.25))
     assert lines[0] == "Stored 4 points in Qdrant in 0.50 s, 8 a second."
     assert "1 questions by workflows" in lines[1]
 

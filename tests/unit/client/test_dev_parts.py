@@ -1,4 +1,4 @@
-"""What `citadel dev` is made of, as far as it needs no process and no socket."""
+"""Parts of `citadel dev` that need neither processes nor sockets."""
 
 import shlex
 import threading
@@ -7,11 +7,11 @@ import pytest
 
 from citadel_client.dev import environment, logs
 from citadel_client.dev.home import Home
-from citadel_client.dev.logs import LogFile, LogKeeper
+from citadel_client.dev.logs import LogFile, LogFollower
 from citadel_client.dev.redis import RedisServer, find_server
 
 DSN = "postgresql://citadel:p@127.0.0.1:3/citadel"
-URLS = environment.stores("redis://:p@127.0.0.1:1/0", "redis://:p@127.0.0.1:2/0", DSN)
+URLS = environment.store_urls("redis://:p@127.0.0.1:1/0", "redis://:p@127.0.0.1:2/0", DSN)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def home(tmp_path):
 
 
 def test_children_get_embedded_defaults(home):
-    found = environment.of_children({}, home, 8080, URLS)
+    found = environment.for_children({}, home, 8080, URLS)
     assert found["CITADEL_EMBEDDINGS__BACKENDS"] == '{"local": {"kind": "local"}}'
     assert found["CITADEL_DEFAULT_MODEL"] == "all-minilm"
     assert found["CITADEL_API__PORT"] == "8080"
@@ -30,26 +30,26 @@ def test_children_get_embedded_defaults(home):
     assert found["CITADEL_POSTGRES_DSN"] == DSN
 
 
-def test_the_users_settings_count(home):
+def test_settings_of_the_user_override_defaults(home):
     user = {
         "CITADEL_EMBEDDINGS__BACKENDS__GPU__KIND": "ollama",
         "CITADEL_DEFAULT_MODEL": "bge-m3",
         "CITADEL_CACHE__TTL": "60",
     }
-    found = environment.of_children(user, home, 8080, URLS)
+    found = environment.for_children(user, home, 8080, URLS)
     assert user.items() <= found.items()
     assert "CITADEL_EMBEDDINGS__BACKENDS" not in found
 
 
-def test_stores_of_an_earlier_run_do_not_count(home):
+def test_stores_of_an_earlier_run_are_ignored(home):
     user = {"CITADEL_BROKER_URL": "redis://old", "CITADEL_POSTGRES_DSN": "old", "CITADEL_API__PORT": "1"}
-    found = environment.of_children(user, home, 8080, URLS)
+    found = environment.for_children(user, home, 8080, URLS)
     assert URLS.items() <= found.items()
     assert found["CITADEL_API__PORT"] == "8080"
 
 
 def test_the_orchestration_worker_opens_the_embedded_qdrant(home):
-    found = environment.of_orchestration({"CITADEL_QDRANT__PATH": "elsewhere"}, home)
+    found = environment.for_orchestration({"CITADEL_QDRANT__PATH": "elsewhere"}, home)
     assert found["CITADEL_QDRANT__PATH"] == str(home.path / "data" / "qdrant")
     assert found["CITADEL_WORKER__CONCURRENCY"] == "16"
 
@@ -57,10 +57,10 @@ def test_the_orchestration_worker_opens_the_embedded_qdrant(home):
 @pytest.mark.parametrize("name", ["CITADEL_QDRANT__URL", "citadel_qdrant__url", "CITADEL_QDRANT__URL_FILE"])
 def test_a_qdrant_of_the_users_is_used(home, name):
     user = {name: "http://qdrant:6333", "CITADEL_WORKER__CONCURRENCY": "4"}
-    assert environment.of_orchestration(user, home) == user
+    assert environment.for_orchestration(user, home) == user
 
 
-def test_the_env_file_is_for_shells_and_private(home):
+def test_the_env_file_can_be_sourced_and_is_private(home):
     home.write_env({"A": "plain", "B": "it's"})
     content = home.env_file.read_text()
     assert content.startswith("A='plain'\n")
@@ -68,7 +68,7 @@ def test_the_env_file_is_for_shells_and_private(home):
     assert home.env_file.stat().st_mode & 0o777 == 0o600
 
 
-def test_only_one_has_the_lock(home):
+def test_the_lock_is_exclusive(home):
     assert home.lock() is not None
     assert Home(home.path).lock() is None
     home.unlock()
@@ -77,13 +77,13 @@ def test_only_one_has_the_lock(home):
     other.unlock()
 
 
-def test_what_is_kept_survives_and_damage_is_forgiven(home):
-    password = home.kept().password
-    home.remember(password=password, ports={"broker": 1})
-    assert home.kept().password == password
-    assert home.kept().ports == {"broker": 1}
+def test_state_survives_and_a_damaged_file_is_replaced(home):
+    password = home.state().password
+    home.update_state(password=password, ports={"broker": 1})
+    assert home.state().password == password
+    assert home.state().ports == {"broker": 1}
     (home.path / "state.json").write_text("{")
-    assert home.kept().ports == {}
+    assert home.state().ports == {}
 
 
 def test_the_password_is_in_a_private_file_only(home, monkeypatch):
@@ -98,7 +98,7 @@ def test_the_password_is_in_a_private_file_only(home, monkeypatch):
     assert (home.data("broker") / "redis.conf").stat().st_mode & 0o077 == 0
 
 
-def test_a_server_on_path_serves_too(tmp_path, monkeypatch):
+def test_a_server_on_path_is_found(tmp_path, monkeypatch):
     valkey = tmp_path / "valkey-server"
     valkey.touch(mode=0o755)
     monkeypatch.setattr("sys.prefix", str(tmp_path))
@@ -106,7 +106,7 @@ def test_a_server_on_path_serves_too(tmp_path, monkeypatch):
     assert find_server() == valkey
 
 
-def test_logs_are_put_aside_and_forgotten(tmp_path):
+def test_rotation_keeps_two_older_logs(tmp_path):
     log = LogFile(tmp_path / "api.log")
     for run in range(5):
         log.rotate()
@@ -115,7 +115,7 @@ def test_logs_are_put_aside_and_forgotten(tmp_path):
     assert found == {"api.log": "run 4\n", "api.log.1": "run 3\n", "api.log.2": "run 2\n"}
 
 
-def test_a_log_that_grows_is_put_aside_while_it_is_written(tmp_path, monkeypatch):
+def test_a_log_that_is_too_large_is_copied_and_truncated_while_it_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "LIMIT_BYTES", 10)
     log = LogFile(tmp_path / "api.log")
     with log.path.open("a") as writer:
@@ -127,7 +127,7 @@ def test_a_log_that_grows_is_put_aside_while_it_is_written(tmp_path, monkeypatch
     assert (tmp_path / "api.log.1").read_text() == "0123456789 and more\n"
 
 
-def test_the_tail_is_the_end(tmp_path):
+def test_the_tail_is_the_last_lines(tmp_path):
     log = LogFile(tmp_path / "api.log")
     assert log.tail() == ""
     log.path.write_text("".join(f"line {number}\n" for number in range(100)))
@@ -143,13 +143,13 @@ def test_lines_are_shown_once_and_whole(tmp_path):
         if len(shown) == 2:
             second.set()
 
-    keeper = LogKeeper({"api": log}, show)
+    follower = LogFollower({"api": log}, show)
     with log.path.open("a") as writer:
         writer.write("one\ntw")
         writer.flush()
-        keeper.start()
+        follower.start()
         writer.write("o\n")
         writer.flush()
         assert second.wait(30)
-    keeper.stop()
+    follower.stop()
     assert shown == [("api", "one"), ("api", "two")]

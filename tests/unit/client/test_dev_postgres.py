@@ -1,4 +1,4 @@
-"""PostgreSQL under `citadel dev`, as far as it needs no server."""
+"""PostgreSQL under `citadel dev`: parts that need no server."""
 
 import os
 import signal
@@ -50,14 +50,14 @@ def test_without_programs_it_says_what_to_install(folder):
         Programs.find()
 
 
-def test_a_server_without_initdb_does_not_count(folder):
+def test_a_server_without_initdb_is_not_used(folder):
     install(folder)
     (folder / "initdb").unlink()
     with pytest.raises(NoPostgres):
         Programs.find()
 
 
-def test_programs_on_path_and_debians_newest_serve_too(folder, tmp_path):
+def test_programs_on_path_are_found_before_debians_newest(folder, tmp_path):
     for version in ("9.6", "15", "17"):
         install(tmp_path / "debian" / version / "bin", f"echo 'postgres (PostgreSQL) {version} (Debian {version}-1)'")
     assert Programs.find() == Programs(folder=tmp_path / "debian" / "17" / "bin", major=17)
@@ -65,20 +65,20 @@ def test_programs_on_path_and_debians_newest_serve_too(folder, tmp_path):
     assert Programs.find() == Programs(folder=folder, major=18)
 
 
-def test_those_beside_python_come_first(folder, tmp_path):
+def test_programs_installed_with_python_are_found_first(folder, tmp_path):
     install(folder)
     beside = tmp_path / "nowhere" / cluster.EMBEDDED
     install(beside)
     assert Programs.find().folder == beside
 
 
-def test_another_versions_data_are_refused_with_advice(tmp_path):
-    with pytest.raises(OtherPostgres, match=r"made by PostgreSQL 16, and PostgreSQL 18 .*pg_upgrade.*move it away"):
+def test_data_of_another_version_are_refused_with_advice(tmp_path):
+    with pytest.raises(OtherPostgres, match=r"created by PostgreSQL 16, and PostgreSQL 18 .*pg_upgrade.*move it away"):
         made(tmp_path / "data", 16).check()
     made(tmp_path / "other", 18).check()
 
 
-def test_a_failing_initdb_is_shown_and_leaves_nothing_that_counts(folder, tmp_path):
+def test_the_output_of_a_failing_initdb_is_shown(folder, tmp_path):
     install(folder, initdb="echo no room >&2; exit 1")
     found = Cluster(tmp_path / "data", Programs.find())
     with pytest.raises(StartFailed, match="no room"):
@@ -117,14 +117,14 @@ def test_a_server_that_an_earlier_run_left_ends_fast_and_no_other_process(tmp_pa
         waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
     ) as process:
         process.stdout.readline()
-        home.remember(pids={"postgres": process.pid})
-        leftovers.sweep(home)
+        home.update_state(pids={"postgres": process.pid})
+        leftovers.end_leftovers(home)
         process.communicate(b"\n")
     assert process.returncode == code
 
 
 @pytest.mark.parametrize("content", ["", "not a number\n", "999999999\n"])
-def test_other_locks_are_postgres_own_business(tmp_path, content):
+def test_other_locks_are_left_to_postgres(tmp_path, content):
     found = made(tmp_path / "data")
     lock = found.directory / "postmaster.pid"
     lock.write_text(content)
@@ -146,7 +146,7 @@ def test_the_password_is_kept_in_a_private_file_only(folder, tmp_path):
     assert PostgresServer(home, PORT).dsn == dsn
 
 
-def test_as_an_ordinary_user_a_command_is_as_it_was(monkeypatch, tmp_path):
+def test_an_ordinary_user_runs_the_command_unchanged(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert unprivileged.command_as_owner(["/bin/true"], tmp_path) == ["/bin/true"]
 

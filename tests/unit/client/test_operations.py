@@ -1,4 +1,4 @@
-"""Dead letters, history and `citadel top`, on scripted answers."""
+"""Dead letters, history and `citadel top`."""
 
 import json
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from citadel_client import Conflict, InvalidRequest, ServerUnreachable
-from citadel_client.cli.snapshots import Rates
+from citadel_client.cli.server_status import Rates
 from citadel_contracts.api import WorkerInfo
 from tests.unit.client.double import problem
 from tests.unit.client.run_double import RunDouble, answer, run_view
@@ -14,13 +14,13 @@ from tests.unit.client.run_double import RunDouble, answer, run_view
 AT = "2026-01-01T00:00:00+00:00"
 
 
-def letter(letter_id="a", **more):
-    head = {"id": letter_id, "queue": "embeddings", "task": "generate_embedding", "code": "internal", "error": "[b]no"}
+def dead_letter(entry_id="a", **more):
+    head = {"id": entry_id, "queue": "embeddings", "task": "generate_embedding", "code": "internal", "error": "[b]no"}
     return {**head, "at": AT, "priority": 3, "deliveries": 1, "attempts": 1, "requeueable": True, **more}
 
 
 def page(*ids, cursor=None):
-    return answer({"letters": list(map(letter, ids)), "next_cursor": cursor, "total": 9, "counts": []})
+    return answer({"letters": list(map(dead_letter, ids)), "next_cursor": cursor, "total": 9, "counts": []})
 
 
 def worker(processed, at, worker_id="w1", queue="embeddings"):
@@ -53,9 +53,9 @@ class Server(RunDouble):
         if path == "/v1/runs":
             found = run_view(query["status"], run_id=f"run-{query['status']}")
             return answer({"runs": [found], "next_cursor": None})
-        return self.letters()
+        return self.dead_letters()
 
-    def letters(self):
+    def dead_letters(self):
         return page("letter-1")
 
 
@@ -68,15 +68,15 @@ def asked(double):
     return [(request.method, request.url.raw_path.decode()) for request in double.requests]
 
 
-def test_pages_are_fetched_as_needed(talk, double):
+def test_lists_of_dead_letters_fetch_all_pages(talk, double):
     double.script.extend([page("a", "b", cursor="c1"), page(cursor="c2"), page("c", "d")])
     found = talk(double, lambda client: client.dead_letters.list(queue="q", error="a b"))
     assert [entry.id for entry in found] == ["a", "b", "c", "d"]
     assert asked(double)[1] == ("GET", "/v1/dead-letters?queue=q&error=a+b&cursor=c1&limit=100")
 
 
-def test_one_is_shown_requeued_and_dropped(talk, double):
-    whole = letter(args=[1], kwargs={"text": "t"}, history=[{"at": AT, "code": "x", "error": "y", "worker": "w"}])
+def test_a_dead_letter_is_read_requeued_and_dropped(talk, double):
+    whole = dead_letter(args=[1], kwargs={"text": "t"}, history=[{"at": AT, "code": "x", "error": "y", "worker": "w"}])
     requeued = {"id": "a/b", "task": "t", "queue": "q", "status": "queued"}
     double.script.extend([answer(whole), answer(requeued, 202), httpx.Response(204)])
     assert talk(double, lambda client: client.dead_letters.get("a/b")).kwargs == {"text": "t"}
@@ -86,14 +86,14 @@ def test_one_is_shown_requeued_and_dropped(talk, double):
     assert asked(double) == [("GET", path), ("POST", f"{path}/requeue"), ("DELETE", path)]
 
 
-def test_an_order_that_may_have_arrived_is_not_repeated(talk, double):
+def test_a_requeue_that_may_have_arrived_is_not_repeated(talk, double):
     double.script.append(httpx.ReadError("gone"))
     with pytest.raises(ServerUnreachable):
         talk(double, lambda client: client.dead_letters.requeue("a"))
     assert len(double.requests) == 1
 
 
-def test_many_are_requeued_call_by_call(talk, double):
+def test_requeue_all_yields_the_result_of_each_call(talk, double):
     failure = {"id": "b", "code": "conflict", "message": "no"}
     first = {"requeued": ["a"], "failed": [failure], "next_cursor": "c1"}
     double.script.extend([answer(first), answer({"requeued": ["c"], "failed": [], "next_cursor": None})])
@@ -104,7 +104,7 @@ def test_many_are_requeued_call_by_call(talk, double):
     assert all(body["code"] == "internal" and body["all"] is False for body in double.bodies())
 
 
-def test_all_are_meant_only_when_it_is_said(talk, double):
+def test_drop_all_needs_a_filter_or_everything(talk, double):
     double.script.extend([problem(422), answer({"dropped": 3, "next_cursor": None})])
     with pytest.raises(InvalidRequest):
         talk(double, lambda client: client.dead_letters.drop_all(queue=None))
@@ -115,43 +115,43 @@ def test_all_are_meant_only_when_it_is_said(talk, double):
     ]
 
 
-def test_history(talk, double):
+def test_history_is_read(talk, double):
     double.script.append(answer({"kind": "health", "entries": [{"at": AT}]}))
     assert talk(double, lambda client: client.history("health", limit=5)) == [{"at": AT}]
     assert asked(double) == [("GET", "/v1/history/health?limit=5")]
 
 
-def test_letters_are_listed_as_they_are(citadel, double):
+def test_dead_letters_are_listed_without_markup(citadel, double):
     double.script.extend([page("a"), page("a")])
     code, out, _ = citadel("dead-letters", "list")
     assert (code, "[b]no" in out) == (0, True)
     assert json.loads(citadel("dead-letters", "list", "--json")[1])[0]["id"] == "a"
 
 
-def test_a_letter_is_shown(citadel, double):
-    whole = letter(args=["private"], history=[{"at": AT, "code": "worker_lost", "error": "died", "worker": "w1"}])
+def test_a_dead_letter_is_shown(citadel, double):
+    whole = dead_letter(args=["private"], history=[{"at": AT, "code": "worker_lost", "error": "died", "worker": "w1"}])
     double.script.append(answer(whole))
     code, out, _ = citadel("dead-letters", "show", "a")
     assert code == 0
-    assert all(told in out for told in ("private", "worker_lost", "w1"))
+    assert all(text in out for text in ("private", "worker_lost", "w1"))
 
 
 @pytest.mark.parametrize("action", ["requeue", "drop"])
 @pytest.mark.parametrize("which", [(), ("a", "--all"), ("--all", "--queue", "q")])
-def test_it_must_be_said_which(citadel, double, action, which):
+def test_requeue_and_drop_need_a_selection(citadel, double, action, which):
     code, _, err = citadel("dead-letters", action, *which, "--yes")
     assert (code, double.requests) == (2, [])
     assert "say which" in err
 
 
 @pytest.mark.parametrize("action", ["requeue", "drop"])
-def test_nobody_to_ask_means_no(citadel, double, action):
+def test_without_a_terminal_to_confirm_nothing_is_done(citadel, double, action):
     code, _, err = citadel("dead-letters", action, "a")
     assert (code, double.requests) == (2, [])
     assert "--yes" in err
 
 
-def test_what_cannot_be_requeued_is_an_exit_code(citadel, double):
+def test_requeue_exits_with_1_if_some_cannot_be_requeued(citadel, double):
     failure = {"id": "b", "code": "conflict", "message": "it could not be decoded"}
     double.script.append(answer({"requeued": ["a"], "failed": [failure]}))
     code, out, err = citadel("dead-letters", "requeue", "a", "b", "--yes")
@@ -159,19 +159,19 @@ def test_what_cannot_be_requeued_is_an_exit_code(citadel, double):
     assert "it could not be decoded" in err
 
 
-def test_dropping_by_filter(citadel, double):
+def test_drop_takes_filters(citadel, double):
     double.script.append(answer({"dropped": 7}))
     code, out, _ = citadel("dead-letters", "drop", "--code", "internal", "--yes", "--json")
     assert (code, json.loads(out)) == (0, {"dropped": 7})
 
 
-def test_conflicts_have_a_class(talk, double):
+def test_a_requeue_that_conflicts_is_a_conflict(talk, double):
     double.script.append(problem(409, "conflict"))
     with pytest.raises(Conflict):
         talk(double, lambda client: client.dead_letters.requeue("a"))
 
 
-def test_health_history(citadel, double):
+def test_health_history_is_printed(citadel, double):
     services = {"qdrant": {"status": "down"}, "broker": {"status": "up"}}
     entry = {"at": AT, "health_status": {"status": "down", "services": services}}
     double.script.extend([answer({"kind": "health", "entries": [entry]})] * 2)
@@ -188,15 +188,15 @@ def test_rates_come_from_successive_heartbeats():
     assert rates.of([worker(150, "10"), worker(0, "11", "w3")]) == {"embeddings": 0.0}
 
 
-def test_top_in_a_pipe_is_one_frame(citadel, double):
+def test_top_in_a_pipe_prints_once(citadel, double):
     code, out, _ = citadel("top")
     assert code == 0
-    told = ("degraded", "cache", "333", "3/8", "run-running", "run-failed", "letter-1", "dead letters: 9")
-    assert [word for word in told if word not in out] == []
+    expected = ("degraded", "cache", "333", "3/8", "run-running", "run-failed", "letter-1", "dead letters: 9")
+    assert [word for word in expected if word not in out] == []
     assert "\x1b" not in out
 
 
-def test_top_as_a_document(citadel, double):
+def test_top_prints_a_json_document(citadel, double):
     code, out, _ = citadel("top", "--once", "--json")
     found = json.loads(out)
     assert (code, found["reachable"], found["health"]["status"]) == (0, True, "degraded")
@@ -205,14 +205,14 @@ def test_top_as_a_document(citadel, double):
 
 
 def test_top_without_the_scope_for_dead_letters_shows_the_rest(citadel, double, monkeypatch):
-    monkeypatch.setattr(double, "letters", lambda: problem(403, "forbidden"))
+    monkeypatch.setattr(double, "dead_letters", lambda: problem(403, "forbidden"))
     code, out, _ = citadel("top")
     assert code == 0
     assert "dead letters: it is no good" in out
     assert "run-running" in out
 
 
-def test_top_without_a_server(citadel, double):
+def test_top_without_a_server_is_exit_code_3(citadel, double):
     double.script.append(httpx.ConnectError("refused"))
     code, out, _ = citadel("top", "--once")
     assert code == 3

@@ -34,7 +34,7 @@ def file(tmp_path):
     return path
 
 
-def told(kind="run_succeeded", *more):
+def events_of_a_run(kind="run_succeeded", *more):
     events = [event(1, "run_submitted"), event(2, "step_started", step_id="a", data={"attempt": 1}), *more]
     return streamed("".join(events) + event(9, kind) + END)
 
@@ -42,10 +42,12 @@ def told(kind="run_succeeded", *more):
 def a_run(double, *, view=None, stream=None):
     """What the server answers while a run is followed to its end."""
     end = view or run_view(output={"n": 1})
-    double.script.extend([answer(run_view("running", steps=STEPS)), stream or told(), answer(end), answer(end)])
+    double.script.extend(
+        [answer(run_view("running", steps=STEPS)), stream or events_of_a_run(), answer(end), answer(end)]
+    )
 
 
-def test_a_run_prints_its_output_and_tells_its_steps(citadel, double, file):
+def test_a_run_prints_its_steps_and_its_output(citadel, double, file):
     double.script.append(accepted())
     a_run(double)
     code, out, err = citadel("workflow", "run", file, "--set", "n=1", "--set", "t=x y", "--key", "k")
@@ -58,7 +60,7 @@ def test_a_run_prints_its_output_and_tells_its_steps(citadel, double, file):
 
 def test_a_run_that_fails_is_exit_code_1(citadel, double, file):
     double.script.append(accepted())
-    a_run(double, view=failed_view(), stream=told("run_failed"))
+    a_run(double, view=failed_view(), stream=events_of_a_run("run_failed"))
     code, out, err = citadel("workflow", "run", file, "--json")
     assert code == 1
     assert json.loads(out)["status"] == "failed"
@@ -72,14 +74,14 @@ def test_no_wait_prints_the_id(citadel, double, file):
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "graph"])
-def test_what_is_wrong_is_told_with_its_line(citadel, double, file, command):
+def test_problems_are_printed_with_their_lines(citadel, double, file, command):
     double.script.append(problem(422, "invalid_definition", errors=PROBLEMS))
     code, out, err = citadel("workflow", command, file)
     assert (code, out) == (2, "")
     assert f"{file}:4: /steps/0/type: there is no step type `x`" in err
 
 
-def test_validate_tells_everything(citadel, double, file):
+def test_validate_prints_every_problem(citadel, double, file):
     refused = (problem(422, "invalid_definition", errors=PROBLEMS) for _ in range(2))
     double.script.extend(refused)
     code, out, _ = citadel("workflow", "validate", file)
@@ -89,7 +91,7 @@ def test_validate_tells_everything(citadel, double, file):
     assert json.loads(out) == {"valid": False, "problems": [PROBLEMS[0] | {"line": 4}], "warnings": []}
 
 
-def test_plan_and_graph(citadel, double, file):
+def test_plan_and_graph_print_the_plan(citadel, double, file):
     step = {"step_id": "a", "type": "embedding", "calls": {"searches": 0, "embedding_texts": None}, "per_item": True}
     plan = {"order": [["a"]], "graph": "flowchart TD\n", "steps": [step], "warnings": ["perhaps"]}
     double.script.extend(answer(plan) for _ in range(3))
@@ -125,7 +127,7 @@ def test_exit_codes(citadel, double, arguments, script, code):
     assert "Traceback" not in err
 
 
-def test_interrupted_the_run_is_left_alone(citadel, double, file):
+def test_an_interrupt_does_not_end_the_run(citadel, double, file):
     double.script.extend([accepted(), answer(run_view("running", steps=STEPS)), KeyboardInterrupt()])
     code, out, err = citadel("workflow", "run", file)
     assert (code, out) == (130, "")
@@ -137,7 +139,7 @@ def test_interrupted_the_run_is_left_alone(citadel, double, file):
     ]
 
 
-def test_many_items_are_told_by_tenths(citadel, double):
+def test_progress_of_many_items_is_ten_lines(citadel, double):
     started = event(3, "step_expanded", step_id="a", data={"items": 100})
     items = [event(4 + n, "step_failed" if n == 7 else "step_succeeded", step_id="a", item=n) for n in range(100)]
     body = event(1, "run_submitted") + started + "".join(items) + event(200, "run_succeeded") + END
@@ -149,7 +151,7 @@ def test_many_items_are_told_by_tenths(citadel, double):
     assert lines[-1] == "a: 100/100, 1 failed items"
 
 
-def test_list_and_show(citadel, double):
+def test_list_and_show_print_runs(citadel, double):
     page = {"runs": [run_view("failed", error={"code": "x", "message": "broke"})], "next_cursor": None}
     double.script.extend([answer(page), answer(page), answer(run_view(steps=STEPS)), answer(run_view(steps=STEPS))])
     code, out, _ = citadel("runs", "list", "--status", "failed", "--label", "team:a")
@@ -163,16 +165,16 @@ def test_list_and_show(citadel, double):
     assert queries[2:] == [{"outputs": "false"}, {}]
 
 
-def test_events_so_far_and_as_they_come(citadel, double):
+def test_events_prints_past_events_or_follows_them(citadel, double):
     history = [{"seq": 1, "at": "2026-01-01T00:00:00Z", "type": "step_started", "step_id": "a", "item": 3}]
-    double.script.extend([answer(history), answer([]), told()])
+    double.script.extend([answer(history), answer([]), events_of_a_run()])
     assert "step_started  a[3]" in citadel("runs", "events", "r-1")[1]
     code, out, _ = citadel("runs", "events", "r-1", "--follow", "--json")
     assert code == 0
     assert [json.loads(line)["seq"] for line in out.splitlines()] == [1, 2, 9]
 
 
-def test_results_are_records(citadel, double, tmp_path):
+def test_results_prints_ndjson(citadel, double, tmp_path):
     bad = result(1, embeddings=[], errors=[{"index": 0, "code": "text_rejected", "message": "a bad text"}])
     double.script.extend([streamed(result(0)), streamed(result(0) + bad)])
     code, out, _ = citadel("runs", "results", "r-1")

@@ -1,20 +1,14 @@
-"""Tasks: submitted, looked at, waited for."""
+"""Handles on tasks."""
 
 import httpx
 import pytest
 
 from citadel_client import CallTimedOut, TaskFailed, TextsFailed
-from citadel_client import tasks as tasks_module
 from tests.unit.client.double import Double, talk_sync, vector_of
 
 
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(tasks_module, "FIRST_POLL_S", 0.0)
-
-
 def waited(submit, timeout=None):
-    """Submit and wait, in either colour."""
+    """Submit and wait, with the blocking or the asyncio client."""
 
     def use(client):
         handle = submit(client)
@@ -27,7 +21,7 @@ async def _wait(handle, timeout):
     return await (await handle).wait(timeout)
 
 
-def test_a_task_is_waited_for(talk):
+def test_waiting_returns_the_result_of_a_task(talk):
     double = Double()
     found = talk(double, waited(lambda client: client.submit(["one", "bad"], model="m")))
     assert double.polls == 3
@@ -42,12 +36,12 @@ def test_a_task_is_waited_for(talk):
         _ = found.vectors
 
 
-def test_warming_is_waited_for(talk):
+def test_waiting_returns_the_counts_of_a_warming_task(talk):
     found = talk(Double(), waited(lambda client: client.warm(["one"], ["m"])))
     assert (found.warmed, found.skipped, found.errors) == (2, 1, 0)
 
 
-def test_a_failed_task_says_why(talk):
+def test_a_failed_task_raises_its_error(talk):
     double = Double()
     status = {"task_id": "t-1", "status": "failed", "error": {"code": "backend_unavailable", "message": "it is away"}}
     double.task = lambda _request: httpx.Response(200, json=status)
@@ -57,14 +51,14 @@ def test_a_failed_task_says_why(talk):
     assert caught.value.code == "backend_unavailable"
 
 
-def test_patience_ends(talk):
+def test_waiting_ends_at_its_timeout(talk):
     double = Double()
     double.polls = -10_000
     with pytest.raises(CallTimedOut, match="t-1"):
         talk(double, waited(lambda client: client.submit("one"), timeout=0.0))
 
 
-def test_a_task_can_be_looked_at():
+def test_status_and_result_of_a_task_can_be_read():
     def use(client):
         handle = client.submit("one")
         return handle.task_id, handle.status().status, handle.result(), handle.result() is not None

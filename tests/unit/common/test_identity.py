@@ -19,13 +19,13 @@ def dead(identity):
     return surely_dead(machine=identity.machine, pid=identity.pid, born=identity.born)
 
 
-def test_oneself_lives():
+def test_the_own_process_is_not_dead():
     identity = WorkerIdentity.of_this_process("embeddings")
     assert identity.pid == os.getpid()
     assert not dead(identity)
 
 
-def test_a_reused_pid_is_told_apart():
+def test_a_reused_pid_is_recognised():
     assert dead(replace(WorkerIdentity.of_this_process("embeddings"), born="1"))
 
 

@@ -36,7 +36,7 @@ def test_different_inputs_have_different_keys(one, other):
 
 
 @given(inputs, st.data())
-def test_each_part_counts(given, data):
+def test_each_part_of_a_request_changes_the_key(given, data):
     name = data.draw(st.sampled_from(sorted(given)))
     other = given | {name: data.draw(inputs)[name]}
     assert (key_of(given) == key_of(other)) == (exact(given) == exact(other))
@@ -75,5 +75,5 @@ def test_a_key_tells_its_parts(given):
 
 
 @pytest.mark.parametrize("key", ["", "citadel:embedding", "citadel:embedding:1:a@1", "citadel:models", "mine:1:a:b:c"])
-def test_what_is_no_key_has_no_parts(key):
+def test_a_text_that_is_not_a_key_has_no_parts(key):
     assert parse_key(key) is None

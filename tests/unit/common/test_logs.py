@@ -31,7 +31,7 @@ log.debug("not shown")
 """
 
 
-def test_lines():
+def test_each_line_is_a_json_object_with_its_bound_fields():
     output = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
     lines = [json.loads(line) for line in output.splitlines()]
     assert [line["level"] for line in lines] == ["info", "warning", "error", "error", "warning", "info"]

@@ -35,15 +35,15 @@ def test_everyone_gets_his_own_results(parts, max_size, parallel, pauses):
     assert all(size <= max(max_size, *map(len, parts), 0) for size in sizes)
 
 
-def test_what_arrives_meanwhile_goes_together():
+def test_items_that_arrive_during_a_call_share_the_next_call():
     calls = []
 
     async def everything():
-        gate = asyncio.Event()
+        release = asyncio.Event()
 
         async def call(items):
             calls.append(list(items))
-            await gate.wait()
+            await release.wait()
             return items
 
         batcher = MicroBatcher(call)
@@ -52,7 +52,7 @@ def test_what_arrives_meanwhile_goes_together():
         await asyncio.sleep(0)
         tasks += [asyncio.ensure_future(batcher.run([number])) for number in range(5, 8)]
         await asyncio.sleep(0)
-        gate.set()
+        release.set()
         await asyncio.gather(*tasks)
 
     asyncio.run(everything())
@@ -74,7 +74,7 @@ def test_an_error_reaches_those_of_its_call_only():
     assert (second, third) == ([1], [2])
 
 
-def test_who_leaves_does_not_disturb_the_others():
+def test_a_cancelled_caller_does_not_disturb_the_others():
     async def everything():
         async def call(items):
             await asyncio.sleep(0.01)
@@ -90,7 +90,7 @@ def test_who_leaves_does_not_disturb_the_others():
     assert asyncio.run(everything()) == [2]
 
 
-def test_it_ends_with_its_loop():
+def test_calls_under_way_end_with_their_loop():
     async def everything():
         async def call(_):
             await asyncio.Event().wait()

@@ -36,7 +36,7 @@ def test_a_file_that_is_old_or_missing_is_unwell(tmp_path, process):
     assert why_unwell(process, "", environment).startswith(f"{file} was touched ")
 
 
-def test_what_is_not_set_is_told():
+def test_missing_and_wrong_settings_are_reported():
     assert why_unwell("worker", "", {}) == "no health file is set"
     environment = {"CITADEL_WORKER__DEAD_AFTER": "soon", "CITADEL_WORKER__HEALTH_FILE": "/x"}
     assert why_unwell("worker", "", environment).startswith("wrong setting: ")

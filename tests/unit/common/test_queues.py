@@ -45,11 +45,11 @@ def states(beats, sizes):
     return {state.queue: state for state in reading.answer(pipe.replies)}
 
 
-def test_both_low_priorities_are_the_batch_lane():
+def test_priorities_six_and_nine_count_as_the_batch_lane():
     assert by_lane([1, 2, 3, 4]) == {"interactive": 1, "standard": 2, "batch": 7}
 
 
-def test_each_queue_has_its_own_messages():
+def test_messages_are_counted_per_queue():
     sizes = dict(zip(lists_of(Queue.MONITORING), (5, 1, 0, 2), strict=True))
     found = states([], sizes)
     assert found[Queue.MONITORING].lanes == {"interactive": 5, "standard": 1, "batch": 2}

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, SecretStr
 
-from citadel_common.redaction import secrets_of
+from citadel_common.redaction import passwords_of, secrets_of, without_credentials
 
 
 class Endpoint(BaseModel):
@@ -24,3 +24,13 @@ class Settings(BaseModel):
 
 def test_keys_and_passwords_are_found_at_every_depth_and_short_ones_left_out() -> None:
     assert secrets_of(Settings()) == {"pass%2Fword-1", "pass/word-1", "key-of-main", "key-of-listed"}
+
+
+def test_a_url_of_several_sentinels_is_shown_without_any_password() -> None:
+    url = "sentinel://:first-pw@a:1;sentinel://:second-pw@b:2/0"
+    assert without_credentials(url) == "sentinel://a:1;sentinel://b:2/0"
+    assert set(passwords_of(url)) == {"first-pw", "second-pw"}
+
+
+def test_a_password_with_unquoted_delimiters_is_not_shown() -> None:
+    assert without_credentials("redis://:a/b?c@d#e@host:6379/0") == "redis://host:6379/0"

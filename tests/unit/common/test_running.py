@@ -26,7 +26,7 @@ def test_a_task_is_stuck_past_its_hard_limit(clock):
     assert running.stuck() == []
 
 
-def test_counts():
+def test_ended_tasks_are_counted_as_processed_or_failed():
     running = RunningTasks()
     for task_id, ok in (("a", True), ("b", False)):
         running.start(task_id, "task", hard_limit=1, accepted=False)

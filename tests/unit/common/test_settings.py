@@ -32,14 +32,14 @@ def refusal(capsys, kind=EmbeddingsSettings):
     return line.removeprefix("citadel: wrong setting: ")
 
 
-def test_defaults(env):
+def test_without_variables_the_defaults_hold(env):
     settings = load(EmbeddingsSettings)
     assert settings.default_model == "nomic-embed-text"
     assert settings.results == settings.cache_store == settings.broker_url
     assert settings.embeddings.backends["ollama"].urls == ["http://127.0.0.1:11434"]
 
 
-def test_nested_variables(env):
+def test_nested_fields_are_read_from_variables(env):
     env(WORKER__CONCURRENCY="3", WORKER__RETRY__BASE="0.5", CACHE__PRECISION="float16")
     settings = load(CommonSettings)
     assert (settings.worker.concurrency, settings.worker.retry.base, settings.cache.precision) == (3, 0.5, "float16")
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read_is_named(env, tmp_path, capsys, content):
         ("EMBEDDINGS__BACKENDS", "{", "CITADEL_EMBEDDINGS__BACKENDS"),
     ],
 )
-def test_what_is_wrong_is_named(env, capsys, name, value, named):
+def test_a_wrong_setting_is_named_in_one_line(env, capsys, name, value, named):
     env(**{name: value})
     assert refusal(capsys).startswith(f"{named}: ")
 

@@ -11,7 +11,7 @@ def collecting():
     return gc.isenabled()
 
 
-def test_nothing_is_collected_while_modules_load():
+def test_the_garbage_collector_is_off_during_imports():
     before = gc.get_freeze_count()
     with gc_paused_imports():
         assert not collecting()

@@ -21,7 +21,7 @@ def test_ends_are_counted_by_outcome_code_and_duration():
     }
 
 
-def test_what_was_taken_is_not_taken_again():
+def test_counts_are_taken_once():
     stats = TaskStats()
     stats.waited("embed", 0.2)
     stats.dead_lettered("embeddings", "internal")
@@ -46,7 +46,7 @@ def test_threads_count_while_another_takes():
     assert taken + stats.take().get(("embed", "ended", "succeeded"), 0) == 8000
 
 
-def test_what_is_no_figure_is_passed_over():
+def test_fields_that_are_not_statistics_are_skipped():
     stored = {
         b"embed ended succeeded": b"3",
         b"embed runtime sum": b"0.25",

@@ -77,7 +77,7 @@ def test_clocks_that_differ_make_no_negative_wait(app, stats):
         {"sent_at": -1},
     ],
 )
-def test_what_says_nothing_of_the_queue_is_no_wait(app, stats, monkeypatch, request_):
+def test_redeliveries_and_unstamped_messages_count_no_wait(app, stats, monkeypatch, request_):
     monkeypatch.setattr(base, "count_delivery", lambda *_, **__: 1)
     run(app, **request_)
     assert waited(stats) is None

@@ -42,7 +42,7 @@ def errors_of(model, **kwargs):
     return bad_fields(caught.value)
 
 
-def test_of_a_union_the_branch_that_came_furthest_speaks():
+def test_of_a_union_the_error_that_came_furthest_counts():
     [bad] = errors_of(GenerateEmbedding, text=["a", 5])
     assert (bad.name, bad.pointer) == ("text[1]", "/text/1")
     [bad] = errors_of(GenerateEmbedding, text=5)

@@ -72,7 +72,7 @@ def test_good_vectors_pass_in_any_form(vector):
 
 
 @given(vectors, st.sampled_from([np.nan, np.inf, -np.inf, 1e300]), st.data())
-def test_one_component_that_is_not_finite_is_refused(vector, value, data):
+def test_a_vector_with_a_component_that_is_not_finite_is_refused(vector, value, data):
     spoilt = vector.astype("f8")
     spoilt[data.draw(st.integers(0, vector.size - 1))] = value
     with pytest.raises(BadVector, match="not finite"):
@@ -94,7 +94,7 @@ def test_one_component_that_is_not_finite_is_refused(vector, value, data):
         ([10**400, 1], "no vector of numbers"),
     ],
 )
-def test_what_is_wrong_is_said(values, problem):
+def test_the_error_names_the_problem_of_the_vector(values, problem):
     with pytest.raises(BadVector, match=problem):
         checked(values, dimensions=2)
 
@@ -110,7 +110,7 @@ def test_nonsense_is_refused_or_a_vector(values):
 
 
 @given(st.lists(vectors | nonsense, max_size=6), st.none() | st.integers(1, 5))
-def test_rows_together_are_rows_one_by_one(rows, dimensions):
+def test_rows_checked_together_equal_rows_checked_one_by_one(rows, dimensions):
     together = checked_rows(rows, dimensions=dimensions)
     for row, found in zip(rows, together, strict=True):
         try:

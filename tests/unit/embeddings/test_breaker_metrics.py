@@ -66,14 +66,14 @@ class Backend:
     @property
     def changes(self) -> dict[str, float]:
         """Changes by state."""
-        return {state: self._told("citadel_breaker_changes_total", state=state) for state in NONE}
+        return {state: self._sample("citadel_breaker_changes_total", state=state) for state in NONE}
 
     @property
     def open_now(self) -> float:
         """The gauge."""
-        return self._told("citadel_breakers_open")
+        return self._sample("citadel_breakers_open")
 
-    def _told(self, name: str, **labels: str) -> float:
+    def _sample(self, name: str, **labels: str) -> float:
         return self._metrics.registry.get_sample_value(name, {"backend": "main", **labels}) or 0
 
 

@@ -39,14 +39,14 @@ def groups_of(texts):
 
 
 def run(world, groups, *, seconds=1500.0):
-    """The outcomes, in virtual time; that this returns is itself a property."""
+    """The responses, in virtual time; that this returns is itself a property."""
 
     async def everything():
-        outcomes = []
+        responses = []
         for group in groups:
             deadline = Deadline.after(seconds)
-            outcomes += await asyncio.gather(*(world.engine.embed(request, deadline) for request in group))
-        return outcomes
+            responses += await asyncio.gather(*(world.engine.embed(request, deadline) for request in group))
+        return responses
 
     return run_virtually(everything())
 
@@ -59,16 +59,16 @@ def is_bad(text):
     return text.split()[0] in {*FLAWS, "rejected"}
 
 
-def assert_belongs(request, outcome):
+def assert_belongs(request, response):
     """Vector i belongs to text i, or error i says why there is none."""
-    assert len(outcome.vectors) == len(request.text)
+    assert len(response.vectors) == len(request.text)
     for index, text in enumerate(request.text):
-        vector = outcome.vectors[index]
+        vector = response.vectors[index]
         if is_bad(text):
             assert vector is None
-            assert isinstance(outcome.errors[index], TextRejected | BadVector)
+            assert isinstance(response.errors[index], TextRejected | BadVector)
         else:
-            assert index not in outcome.errors
+            assert index not in response.errors
             assert np.array_equal(vector, vector_of(text, dimensions_of(request)))
 
 
@@ -83,8 +83,8 @@ def assert_cache_is_sound(world, requests):
 def test_every_text_gets_its_own_vector_or_its_own_error(world, groups):
     world = World(**world, patience=3600.0)
     requests = [request for group in groups for request in group]
-    for request, outcome in zip(requests, run(world, groups), strict=True):
-        assert_belongs(request, outcome)
+    for request, response in zip(requests, run(world, groups), strict=True):
+        assert_belongs(request, response)
     assert_cache_is_sound(world, requests)
 
 
@@ -104,7 +104,7 @@ def test_a_good_text_is_computed_once(world, groups):
 
 @given(worlds, st.lists(good, min_size=1, max_size=20), st.lists(good, min_size=1, max_size=20))
 @settings(deadline=None, max_examples=60)
-def test_what_is_cached_is_counted_and_not_computed(world, before, after):
+def test_a_cached_text_is_counted_as_a_hit_and_not_computed(world, before, after):
     world = World(**world)
     requests = [EmbedRequest(text=before, model=MODEL), EmbedRequest(text=after, model=MODEL)]
     first, second = run(world, [[requests[0]], [requests[1]]])
@@ -129,8 +129,8 @@ def test_bisecting_costs_a_bounded_number_of_calls(texts, batch):
 @settings(deadline=None, max_examples=40)
 def test_a_backend_that_never_answers_ends_in_time(texts, seconds):
     world = World(patience=30.0)
-    [outcome] = run(world, [[EmbedRequest(text=[*texts, "lost 1000000 0"], model=MODEL)]], seconds=seconds)
-    errors = [outcome.errors[index] for index, text in enumerate(texts) if text.startswith("lost")]
+    [response] = run(world, [[EmbedRequest(text=[*texts, "lost 1000000 0"], model=MODEL)]], seconds=seconds)
+    errors = [response.errors[index] for index, text in enumerate(texts) if text.startswith("lost")]
     assert all(isinstance(error, BackendUnavailable | DeadlineExceeded) for error in errors)
     assert world.cache.claims == set() or seconds < 31
 
@@ -138,8 +138,8 @@ def test_a_backend_that_never_answers_ends_in_time(texts, seconds):
 def test_a_backend_that_is_only_busy_is_never_given_up():
     world = World(concurrency=1, batch=1, patience=1.0)
     texts = [f"good {n}" for n in range(20 * round(world.patience / SECONDS))]
-    [outcome] = run(world, [[EmbedRequest(text=texts, model=MODEL)]])
-    assert outcome.errors == {}
+    [response] = run(world, [[EmbedRequest(text=texts, model=MODEL)]])
+    assert response.errors == {}
 
 
 @given(st.sampled_from(["query", "document"]), st.lists(st.integers(0, 5), min_size=1))
@@ -147,8 +147,8 @@ def test_a_backend_that_is_only_busy_is_never_given_up():
 def test_prefixes_belong_to_the_text(kind, texts):
     world = World()
     texts = [f"text {n}" for n in texts]
-    [outcome] = run(world, [[EmbedRequest(text=texts, model=MODEL, input_type=kind)]])
-    assert np.array_equal(outcome.vectors, [vector_of(PREFIXES[kind] + text) for text in texts])
+    [response] = run(world, [[EmbedRequest(text=texts, model=MODEL, input_type=kind)]])
+    assert np.array_equal(response.vectors, [vector_of(PREFIXES[kind] + text) for text in texts])
 
 
 def test_a_defect_of_the_backend_leaves_nobody_waiting():
@@ -158,11 +158,11 @@ def test_a_defect_of_the_backend_leaves_nobody_waiting():
         raise ZeroDivisionError
 
     world.backend.embed = defect
-    [outcome] = run(world, [[EmbedRequest(text=["good"], model=MODEL)]])
-    assert outcome.errors[0].code == "internal"
+    [response] = run(world, [[EmbedRequest(text=["good"], model=MODEL)]])
+    assert response.errors[0].code == "internal"
 
 
-def test_a_caller_who_leaves_takes_nothing_from_the_others():
+def test_a_cancelled_caller_does_not_cancel_a_text_that_others_wait_for():
     world = World(concurrency=1)
 
     async def everything():
@@ -173,8 +173,8 @@ def test_a_caller_who_leaves_takes_nothing_from_the_others():
         leaver.cancel()
         return await stayer
 
-    outcome = run_virtually(everything())
-    assert np.array_equal(outcome.vectors[0], vector_of("lost 2 x"))
+    response = run_virtually(everything())
+    assert np.array_equal(response.vectors[0], vector_of("lost 2 x"))
 
 
 def test_an_impatient_caller_does_not_end_the_wait_of_a_patient_one():

@@ -67,4 +67,3 @@ def test_a_limit_stays_within_its_bounds(value, ends):
             getattr(limit, end)()
         assert 1 <= limit.value <= 16
     assert limit.in_flight == 0
-    assert limit.has_room

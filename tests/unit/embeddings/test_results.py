@@ -7,7 +7,7 @@ from citadel_common.embeddings.vectors import Stored
 from citadel_common.errors import BackendUnavailable, BadVector, DeadlineExceeded, TextRejected, UnknownModel
 from citadel_embeddings.engine import EmbedResponse
 from citadel_embeddings.items import TextResult
-from citadel_embeddings.results import named, worst
+from citadel_embeddings.results import name_text, task_error
 from tests.support.engine import vector_of
 
 errors = st.sampled_from([BackendUnavailable(), TextRejected(), BadVector(), DeadlineExceeded(), None])
@@ -17,7 +17,7 @@ errors = st.sampled_from([BackendUnavailable(), TextRejected(), BadVector(), Dea
 def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succeeded(found, last_try):
     vector = TextResult(stored=Stored(vector_of("x")))
     response = EmbedResponse(model="m", results=[TextResult.failed(error) if error else vector for error in found])
-    error = worst(response, last_try=last_try)
+    error = task_error(response, last_try=last_try)
     if not last_try and any(isinstance(e, BackendUnavailable) for e in found):
         assert error.transient
     elif all(found):
@@ -27,12 +27,12 @@ def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succee
 
 
 def test_errors_of_a_text_are_led_by_its_field():
-    refused = named(TextRejected("no"), ["a", "b"], 1)
+    refused = name_text(TextRejected("no"), ["a", "b"], 1)
     assert (refused.message, refused.field, refused.index) == ("text[1]: no", "text", 1)
-    alone = named(BadVector("no"), "a", 0)
+    alone = name_text(BadVector("no"), "a", 0)
     assert (alone.message, alone.field, alone.index) == ("text: no", "text", None)
 
 
 def test_errors_of_other_things_stay_as_they_are():
     for error in (UnknownModel.at("model", "none"), BackendUnavailable("down")):
-        assert named(error, "a", 0) is error
+        assert name_text(error, "a", 0) is error

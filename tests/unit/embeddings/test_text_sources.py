@@ -29,8 +29,8 @@ def world(**options):
 
 
 def counted(metrics):
-    told = {name: metrics.registry.get_sample_value("citadel_texts_total", {"source": name}) for name in SOURCES}
-    return {name: value for name, value in told.items() if value}
+    counts = {name: metrics.registry.get_sample_value("citadel_texts_total", {"source": name}) for name in SOURCES}
+    return {name: value for name, value in counts.items() if value}
 
 
 def request(*texts, cached=True):
@@ -48,14 +48,14 @@ async def in_one_call(found, requests):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_who_joins_a_computation_shares_it(cached):
+def test_a_request_that_joins_a_computation_shares_it(cached):
     one, metrics = world()
     first, second = request("good 1", "good 2", cached=cached), request("good 2", "good 3", cached=cached)
     run_virtually(together((one, first), (one, second)))
     assert counted(metrics) == {"backend": 3, "shared": 1}
 
 
-def test_what_another_process_computes_is_shared():
+def test_a_vector_that_another_process_computes_is_shared():
     cache = FakeCache()
     (one, first), (two, second) = world(cache=cache), world(cache=cache)
     run_virtually(together((one, request("good 1")), (two, request("good 1", "good 2"))))
@@ -64,7 +64,7 @@ def test_what_another_process_computes_is_shared():
     assert sum(one.backend.computed.values()) + sum(two.backend.computed.values()) == 2
 
 
-def test_what_is_cached_comes_from_the_cache():
+def test_cached_texts_come_from_the_cache():
     one, metrics = world()
 
     async def one_after_another():
@@ -81,14 +81,14 @@ def test_the_same_text_twice_in_a_request_is_computed_once_and_shared():
     assert counted(metrics) == {"backend": 1, "shared": 2, "error": 2}
 
 
-def test_requests_that_travel_together_share_what_one_of_them_has_computed():
+def test_requests_that_travel_together_share_a_computed_text():
     one, metrics = world()
     both = [request("good 1", "good 2"), request("good 2")]
     run_virtually(in_one_call(one, both))
     assert counted(metrics) == {"backend": 2, "shared": 1}
 
 
-def test_what_is_not_to_be_cached_is_computed_for_itself():
+def test_an_uncached_request_computes_its_texts_for_itself():
     one, metrics = world()
     both = [request("good 1"), request("good 1", cached=False)]
     run_virtually(in_one_call(one, both))
@@ -97,7 +97,7 @@ def test_what_is_not_to_be_cached_is_computed_for_itself():
 
 @given(st.lists(st.lists(requests_of, min_size=1, max_size=4), min_size=1, max_size=3))
 @settings(max_examples=60)
-def test_every_text_is_counted_once_and_a_backends_are_those_it_computed(groups):
+def test_every_text_is_counted_once_and_the_backends_count_is_what_it_computed(groups):
     one, metrics = world()
 
     async def group_after_group():
@@ -105,6 +105,6 @@ def test_every_text_is_counted_once_and_a_backends_are_those_it_computed(groups)
             await together(*((one, each) for each in group))
 
     run_virtually(group_after_group())
-    told = counted(metrics)
-    assert sum(told.values()) == sum(len(each.text) for group in groups for each in group)
-    assert told.get("backend", 0) == sum(one.backend.computed.values())
+    counts = counted(metrics)
+    assert sum(counts.values()) == sum(len(each.text) for group in groups for each in group)
+    assert counts.get("backend", 0) == sum(one.backend.computed.values())

@@ -18,7 +18,7 @@ from citadel_maintenance.settings import MaintenanceSettings
 from citadel_monitoring.exporter.server import application
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_monitoring.settings import MonitoringSettings
-from citadel_orchestration.api.operations import probes
+from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
 from tests.support.documented import is_documented
 from tests.unit.k8s.rendering import CITADEL, VALUES, rendered
@@ -109,7 +109,7 @@ _PROBES = ("startup", "liveness", "readiness")
 
 
 def test_what_is_asked_of_the_api_and_the_exporter_exists() -> None:
-    routes = {route.path for route in probes.router.routes}
+    routes = {route.path for route in operations.router.routes}
     assert paths(rendered("default").container("api")) | {"/metrics"} <= routes
     app, answers = application(_Nothing()), []
     for path in paths(rendered("default").container("exporter")) | {"/metrics"}:

@@ -101,25 +101,16 @@ def test_the_identity_names_the_weights(model):
 
 
 @pytest.mark.parametrize(("words", "used", "cut"), [(253, 255, False), (254, 256, False), (255, 256, True)])
-def test_truncation_is_told_from_the_257th_token_on(model, words, used, cut):
+def test_truncation_is_reported_from_the_257th_token_on(model, words, used, cut):
     encoded = model.encode(["word " * words])
 
     assert (encoded.tokens, encoded.truncated) == ([used], [cut])
 
 
-def test_what_follows_the_256th_token_does_not_matter(model):
+def test_text_after_the_256th_token_does_not_matter(model):
     first, second = model.encode(["word " * 254, "word " * 254 + "something else altogether"]).vectors
 
     np.testing.assert_allclose(first, second, atol=1e-5)
-
-
-def test_counting_tells_beforehand_what_encoding_would_truncate(model):
-    texts = [text_of(case) for case in REFERENCE]
-
-    counts = model.count_tokens(texts)
-
-    assert [min(count, LocalModel.MAX_TOKENS) for count in counts] == [case["tokens"] for case in REFERENCE]
-    assert [count > LocalModel.MAX_TOKENS for count in counts] == [case["truncated"] for case in REFERENCE]
 
 
 def test_reading_only_a_windowful_changes_nothing(monkeypatch):
@@ -147,10 +138,9 @@ def test_a_megabyte_of_anything_costs_a_bounded_effort(model, text):
     assert encoded.tokens[0] <= LocalModel.MAX_TOKENS
 
 
-@pytest.mark.parametrize("method", ["encode", "count_tokens"])
-def test_a_lone_surrogate_is_refused_with_the_texts_index(model, method):
+def test_a_lone_surrogate_is_refused_with_the_texts_index(model):
     with pytest.raises(ValueError, match=r"text 2 is not valid Unicode.*character 3"):
-        getattr(model, method)(["fine", "also fine", "not\ud83dfine"])
+        model.encode(["fine", "also fine", "not\ud83dfine"])
 
 
 # --- batches -----------------------------------------------------------------------------------------------------

@@ -30,13 +30,13 @@ def throttle(
     deadline: FakeDeadline | None = None,
     lease: FakeLease | None = None,
     stopping: threading.Event | None = None,
-    duty: float = 1.0,
+    duty_cycle: float = 1.0,
 ) -> Throttle:
     return Throttle(
         deadline=deadline or FakeDeadline(),
         stopping=stopping or threading.Event(),
         lease=lease or FakeLease(),
-        duty=duty,
+        duty_cycle=duty_cycle,
     )
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_run_stays_stopped_when_its_reason_goes_away():
 
 def test_a_stop_of_the_worker_ends_the_pause_at_once():
     stopping = threading.Event()
-    run = throttle(stopping=stopping, duty=0.0001)
+    run = throttle(stopping=stopping, duty_cycle=0.0001)
     for _ in run.batches():
         stopping.set()
     assert run.stop_reason == "the worker is stopping"
@@ -88,7 +88,7 @@ def test_a_stop_of_the_worker_ends_the_pause_at_once():
 
 def test_the_time_limit_ends_the_pause():
     deadline = FakeDeadline()
-    run = throttle(deadline=deadline, duty=1e-9)
+    run = throttle(deadline=deadline, duty_cycle=1e-9)
     for _ in run.batches():
         deadline.remaining = -1
     assert run.stop_reason == "the time limit is reached"

@@ -1,4 +1,4 @@
-"""Settings of the monitoring worker, on a host that has those of all others too."""
+"""Settings of the monitoring worker, on a host that also has the settings of the others."""
 
 import os
 
@@ -11,7 +11,7 @@ from citadel_monitoring.settings import MonitoringSettings
 
 @pytest.fixture
 def env(monkeypatch):
-    """Set CITADEL_ variables; the machine's own are hidden."""
+    """Return a function that sets CITADEL_ variables; the machine's own are hidden."""
     for name in [name for name in os.environ if name.startswith("CITADEL_")]:
         monkeypatch.delenv(name)
 
@@ -22,7 +22,7 @@ def env(monkeypatch):
     return set_all
 
 
-def test_few_threads_unless_told(env):
+def test_the_worker_has_four_threads_unless_a_setting_says_otherwise(env):
     assert load(MonitoringSettings).worker.concurrency == 4
     env(WORKER__HEARTBEAT_INTERVAL="1")
     assert load(MonitoringSettings).worker.concurrency == 4
@@ -30,14 +30,14 @@ def test_few_threads_unless_told(env):
     assert load(MonitoringSettings).worker.concurrency == 7
 
 
-def test_other_settings_of_the_host_are_passed_over(env):
+def test_settings_of_other_services_are_ignored(env):
     env(EMBEDDINGS__LINGER="0.5", EMBEDDINGS__PROFILES__mine__DIMENSIONS="8", API__PORT="1", WORKFLOWS__LEASE="3")
     env(EMBEDDINGS__BACKENDS__gpu__KIND="ollama", EMBEDDINGS__BACKENDS__gpu__URLS="http://a,http://b")
     assert load(MonitoringSettings).embeddings.backends["gpu"].urls == ["http://a", "http://b"]
 
 
 @pytest.mark.parametrize("name", ["MONITORING__CHECK_DEADLIN", "EMBEDDINGS__BACKENDS__gpu__URL"])
-def test_a_misspelt_setting_of_its_own_is_named(env, capsys, name):
+def test_a_misspelt_setting_is_named(env, capsys, name):
     env(EMBEDDINGS__BACKENDS__gpu__KIND="ollama", EMBEDDINGS__BACKENDS__gpu__URLS="http://a", **{name: "3"})
     with pytest.raises(SystemExit) as ended:
         load(MonitoringSettings)
@@ -45,7 +45,7 @@ def test_a_misspelt_setting_of_its_own_is_named(env, capsys, name):
     assert name.upper() in capsys.readouterr().err
 
 
-def test_every_server_that_is_named_is_watched(env):
+def test_every_configured_server_is_checked(env):
     env(
         EMBEDDINGS__BACKENDS__gpu__KIND="ollama", EMBEDDINGS__BACKENDS__gpu__URLS="http://a:1,http://u:geheim@b:2",
         EMBEDDINGS__BACKENDS__cloud__KIND="openai", EMBEDDINGS__BACKENDS__cloud__URLS="https://host/v1",

@@ -1,7 +1,6 @@
 """An attempt that runs out of time has timed out, whoever notices it first."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,18 +13,18 @@ from citadel_common.errors import (
     LlmUnavailable,
     StepTimedOut,
 )
-from citadel_orchestration.engine.attempts import executed
+from citadel_orchestration.engine.executor import within_deadline
+from citadel_orchestration.step_types import Execute, StepCall
 
 
 def attempt(error: CitadelError, *, seconds: float) -> None:
     """Execute a step whose call fails with that error as its deadline is so far away."""
 
-    async def fail(parameters, call):
+    async def fail(call):
         raise error
 
-    step = SimpleNamespace(timeout=2.0, type=SimpleNamespace(execute=fail))
-    call = SimpleNamespace(deadline=Deadline.after(seconds))
-    asyncio.run(executed(step, None, call))
+    call = StepCall(run_id="r", step_id="s", item=None, attempt=1, deadline=Deadline.after(seconds))
+    asyncio.run(within_deadline(Execute(run=fail), call, 2.0))
 
 
 @pytest.mark.parametrize("error", [LlmUnavailable("LLM endpoint 'main' did not finish within 2 s"), DeadlineExceeded()])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from citadel_orchestration.engine.fair_threads import FairThreads
+from citadel_orchestration.engine.fair_threads import FairThreadPool
 
 PATIENCE = 60.0
 
@@ -31,7 +31,7 @@ def log() -> Iterator[Log]:
 
 
 def test_keys_take_turns(log: Log) -> None:
-    threads = FairThreads(1, per_key=1, name="t")
+    threads = FairThreadPool(1, per_key=1, name="t")
     for name in ("wide 1", "wide 2", "wide 3", "small 1", "small 2"):
         threads.submit(name.split()[0], log.act, name)
     log.gate.set()
@@ -40,7 +40,7 @@ def test_keys_take_turns(log: Log) -> None:
 
 
 def test_one_key_has_no_more_threads_than_its_share(log: Log) -> None:
-    threads = FairThreads(4, per_key=2, name="t")
+    threads = FairThreadPool(4, per_key=2, name="t")
     began = threading.Semaphore(0)
 
     def act() -> None:
@@ -61,7 +61,7 @@ def test_one_key_has_no_more_threads_than_its_share(log: Log) -> None:
 
 
 def test_acts_submitted_by_acts_are_finished(log: Log) -> None:
-    threads = FairThreads(2, per_key=1, name="t")
+    threads = FairThreadPool(2, per_key=1, name="t")
 
     def chain(left: int) -> None:
         log.act(str(left))
@@ -75,7 +75,7 @@ def test_acts_submitted_by_acts_are_finished(log: Log) -> None:
 
 
 def test_an_exception_ends_nothing_else(log: Log) -> None:
-    threads = FairThreads(1, per_key=1, name="t")
+    threads = FairThreadPool(1, per_key=1, name="t")
     log.gate.set()
     threads.submit("a", lambda: 1 / 0)
     threads.submit("a", log.act, "after")
@@ -84,7 +84,7 @@ def test_an_exception_ends_nothing_else(log: Log) -> None:
 
 
 def test_what_waits_is_dropped_at_a_hasty_end(log: Log) -> None:
-    threads = FairThreads(1, per_key=1, name="t")
+    threads = FairThreadPool(1, per_key=1, name="t")
     began = threading.Event()
 
     def first() -> None:

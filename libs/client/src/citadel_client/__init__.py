@@ -1,11 +1,14 @@
 """Citadel's Python SDK and command line."""
 
-from citadel_client.async_client import AsyncCitadel
-from citadel_client.async_runs import AsyncRun
-from citadel_client.calls import EmbedOptions, Warmed
+from citadel_client._async.client import AsyncCitadel
+from citadel_client._async.runs import AsyncRun
+from citadel_client._async.tasks import AsyncTaskHandle
+from citadel_client._sync.client import Citadel
+from citadel_client._sync.runs import Run
+from citadel_client._sync.tasks import TaskHandle
 from citadel_client.chunks import Progress
-from citadel_client.client import Citadel
 from citadel_client.decoders import BatchAnswer
+from citadel_client.embedding import EmbedOptions, Warmed
 from citadel_client.errors import (
     CallTimedOut,
     CitadelApiError,
@@ -22,11 +25,8 @@ from citadel_client.errors import (
     TextsFailed,
     UnexpectedReply,
 )
-from citadel_client.operation_calls import LetterFilters
-from citadel_client.retries import NEVER, RetryPolicy
-from citadel_client.run_calls import RunFilters, SearchOptions, Validation, WorkflowPlan
-from citadel_client.runs import Run
-from citadel_client.tasks import AsyncTaskHandle, TaskHandle
+from citadel_client.models import DeadLetterFilters, RunFilters, SearchOptions, Validation, WorkflowPlan
+from citadel_client.options import NEVER, RetryPolicy
 from citadel_client.vectors import Embedded, Embeddings
 
 __all__ = [
@@ -39,11 +39,11 @@ __all__ = [
     "Citadel",
     "CitadelApiError",
     "Conflict",
+    "DeadLetterFilters",
     "EmbedOptions",
     "Embedded",
     "Embeddings",
     "InvalidRequest",
-    "LetterFilters",
     "NotAuthorized",
     "NotFound",
     "Progress",

@@ -1,32 +1,43 @@
-"""Many texts: cut into chunks, each embedded by one call; a bad text never fails its neighbours."""
+"""Streams of texts: cut into chunks of one request each, and put together again; a bad text fails alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from citadel_client import calls
-from citadel_client.calls import EmbedOptions
 from citadel_client.errors import INPUT, CitadelApiError, InvalidRequest
-from citadel_client.flow import Flow, Terms, exchange
 from citadel_client.vectors import Embedded, Embeddings
+
+TextSource = Iterable[str]
+AsyncTextSource = Iterable[str] | AsyncIterable[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Neighbouring texts of a stream, the first at position `start`."""
+    """Consecutive texts of a stream, the first at position `start`."""
 
     start: int
     texts: tuple[str, ...]
 
+    def without(self, places: Iterable[int]) -> "Chunk":
+        """Return the chunk without the texts at these places; its positions begin at 0."""
+        left_out = frozenset(places)
+        return Chunk(start=0, texts=tuple(text for i, text in enumerate(self.texts) if i not in left_out))
+
+    def halves(self) -> "tuple[Chunk, Chunk]":
+        """Return both halves of the chunk."""
+        middle = len(self.texts) // 2
+        second = Chunk(start=self.start + middle, texts=self.texts[middle:])
+        return replace(self, texts=self.texts[:middle]), second
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a stream has come.
+    """Counters of a stream of texts.
 
     Attributes:
         done: Texts answered, failed ones included.
         failed: Texts without a vector.
-        cache_hits: Texts that were found in the cache.
+        cache_hits: Texts found in the cache.
         tokens: Tokens of the texts that were computed.
         model: Model that answered; empty before the first answer.
     """
@@ -49,91 +60,85 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkResult:
-    """What became of a chunk, in its order."""
+    """Results of a chunk's texts, in order."""
 
-    items: tuple[Embedded, ...]
-    progress: Progress
+    items: tuple[Embedded, ...] = ()
+    progress: Progress = Progress()
+
+    def __add__(self, other: "ChunkResult") -> "ChunkResult":
+        return ChunkResult(items=self.items + other.items, progress=self.progress + other.progress)
 
 
-def cut(texts: Iterable[str], size: int) -> Iterator[Chunk]:
-    """Cut a stream into chunks, reading no further than asked.
+def cut(texts: TextSource, size: int) -> Iterator[Chunk]:
+    """Cut a stream into chunks, reading no further than needed.
 
     Raises:
         ValueError: The size is not positive.
     """
-    if size < 1:
-        raise ValueError("chunk_size must be at least 1")
+    _check_size(size)
     source, start = iter(texts), 0
     while found := tuple(islice(source, size)):
         yield Chunk(start=start, texts=found)
         start += len(found)
 
 
-def embedded(chunk: Chunk, options: EmbedOptions, terms: Terms) -> Flow[ChunkResult]:
-    """Embed a chunk; where the server refuses texts, embed the others.
+async def cut_async(texts: AsyncTextSource, size: int) -> AsyncIterator[Chunk]:
+    """Cut a stream into chunks, reading no further than needed.
 
     Raises:
-        CitadelApiError: The failure has nothing to do with the texts.
+        ValueError: The size is not positive.
     """
-    try:
-        found = yield from exchange(calls.embed(chunk.texts, **options), terms)
-    except CitadelApiError as error:
-        if not error.concerns_texts:
-            raise
-        return (yield from _narrowed(chunk, error, options, terms))
-    return _answered(chunk, found)
+    if not isinstance(texts, AsyncIterable):
+        for chunk in cut(texts, size):
+            yield chunk
+        return
+    _check_size(size)
+    start, pending = 0, list[str]()
+    async for text in texts:
+        pending.append(text)
+        if len(pending) == size:
+            yield Chunk(start=start, texts=tuple(pending))
+            start, pending = start + size, []
+    if pending:
+        yield Chunk(start=start, texts=tuple(pending))
 
 
-def _answered(chunk: Chunk, found: Embeddings) -> ChunkResult:
-    cut_off = frozenset(found.truncated)
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError("chunk_size must be at least 1")
+
+
+def answered(chunk: Chunk, found: Embeddings) -> ChunkResult:
+    """Return the results of a chunk whose texts all have vectors."""
+    truncated = frozenset(found.truncated)
     items = tuple(
-        Embedded(index=chunk.start + i, text=text, encoded=vector, truncated=i in cut_off)
+        Embedded(index=chunk.start + i, text=text, encoded=vector, truncated=i in truncated)
         for i, (text, vector) in enumerate(zip(chunk.texts, found.encoded, strict=True))
     )
     hits = found.cache_hits or 0
-    return ChunkResult(
-        items=items, progress=Progress(done=len(items), cache_hits=hits, tokens=found.tokens, model=found.model)
-    )
+    progress = Progress(done=len(items), cache_hits=hits, tokens=found.tokens, model=found.model)
+    return ChunkResult(items=items, progress=progress)
 
 
-def _narrowed(chunk: Chunk, error: CitadelApiError, options: EmbedOptions, terms: Terms) -> Flow[ChunkResult]:
-    """Leave out the texts that were named; where none was, try each half alone."""
-    named = {i: why for i, why in error.bad_items.items() if i < len(chunk.texts)}
-    if len(chunk.texts) == 1:
-        return _failed(chunk, {0: named.get(0, error.message)}, error)
-    if named:
-        rest = tuple(text for i, text in enumerate(chunk.texts) if i not in named)
-        good = yield from embedded(Chunk(start=0, texts=rest), options, terms) if rest else _nothing()
-        return _merged(chunk, _failed(chunk, named, error), good)
-    middle = len(chunk.texts) // 2
-    first = yield from embedded(replace(chunk, texts=chunk.texts[:middle]), options, terms)
-    second = yield from embedded(Chunk(start=chunk.start + middle, texts=chunk.texts[middle:]), options, terms)
-    return ChunkResult(items=first.items + second.items, progress=first.progress + second.progress)
-
-
-def _nothing() -> Flow[ChunkResult]:
-    yield from ()
-    return ChunkResult(items=(), progress=Progress())
-
-
-def _failed(chunk: Chunk, reasons: dict[int, str], error: CitadelApiError) -> ChunkResult:
+def failed(chunk: Chunk, reasons: dict[int, str], error: CitadelApiError) -> ChunkResult:
+    """Return the results of the texts that an error names, by their place in the chunk."""
     items = tuple(
-        Embedded(index=chunk.start + i, text=chunk.texts[i], error=_about_one(error, why))
-        for i, why in sorted(reasons.items())
+        Embedded(index=chunk.start + i, text=chunk.texts[i], error=_about_one(error, reason))
+        for i, reason in sorted(reasons.items())
     )
     return ChunkResult(items=items, progress=Progress(done=len(items), failed=len(items)))
 
 
-def _about_one(error: CitadelApiError, why: str) -> CitadelApiError:
+def _about_one(error: CitadelApiError, reason: str) -> CitadelApiError:
     kind = type(error) if isinstance(error, InvalidRequest) else CitadelApiError
     facts = {name: getattr(error, name) for name in ("status", "code", "retryable", "retry_after", "trace_id")}
-    return kind(why, field=INPUT, **facts)
+    return kind(reason, field=INPUT, **facts)
 
 
-def _merged(chunk: Chunk, bad: ChunkResult, good: ChunkResult) -> ChunkResult:
-    """Put the answers for the texts that were left into their places."""
-    failed = {item.index: item for item in bad.items}
+def merged(chunk: Chunk, bad: ChunkResult, good: ChunkResult) -> ChunkResult:
+    """Return the results of a chunk: the bad texts' at their positions, the good texts' at the others."""
+    by_index = {item.index: item for item in bad.items}
     others = iter(good.items)
     places = range(chunk.start, chunk.start + len(chunk.texts))
-    items = tuple(failed[place] if place in failed else replace(next(others), index=place) for place in places)
+    items = tuple(by_index[place] if place in by_index else replace(next(others), index=place) for place in places)
     return ChunkResult(items=items, progress=bad.progress + good.progress)

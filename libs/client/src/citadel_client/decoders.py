@@ -1,4 +1,4 @@
-"""What a run streams, out of bytes that come in any pieces: events, and results of a batch."""
+"""Decoders of a run's streams, whose bytes come in any pieces: events, and results of a batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,43 +14,43 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Decoder(Protocol[T_co]):
-    """One stream, as far as it has been read."""
+    """Decoder of one stream; remembers how far it has been read."""
 
     ended: bool
 
     def headers(self) -> dict[str, str]:
-        """Headers that ask for what has not been read."""
+        """Return the headers that ask for what has not been read."""
 
     def query(self) -> str:
-        """What to add to the query for that."""
+        """Return what to add to the query to ask for what has not been read."""
 
     def begin(self) -> None:
-        """A connection begins; what was cut off is forgotten."""
+        """Begin a connection: forget an item that the last one cut off."""
 
     def take(self, piece: bytes) -> Iterator[T_co]:
-        """What the bytes complete."""
+        """Yield the items that the bytes complete."""
 
     def finish(self) -> Iterator[T_co]:
-        """What is left, when the server ends the connection in good order."""
+        """Yield the items left when the server ends the connection in good order."""
 
 
 class Lines:
-    """Whole lines out of pieces."""
+    """Splitter of pieces into whole lines; `rest` is the line that has no end yet."""
 
     def __init__(self) -> None:
         self.rest = b""
 
     def take(self, piece: bytes) -> list[bytes]:
-        """The lines that the bytes complete, without their ends."""
+        """Return the lines that the bytes complete, without their line ends."""
         *lines, self.rest = (self.rest + piece).split(b"\n")
         return [line.removesuffix(b"\r") for line in lines]
 
 
 class EventDecoder:
-    """Server-sent events of a run, each once, whatever number of connections it takes.
+    """Decoder of a run's server-sent events; yields each event once, over any number of connections.
 
     Args:
-        after: Number of the last event that is known already.
+        after: Number of the last event that the caller has.
     """
 
     def __init__(self, after: int = 0) -> None:
@@ -59,24 +59,24 @@ class EventDecoder:
         self.begin()
 
     def headers(self) -> dict[str, str]:
-        """Where to go on."""
+        """Return the headers that ask for the events after the last one."""
         return {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(self._last)} if self._last else {})
 
     def query(self) -> str:
-        """Nothing."""
+        """Return nothing: the headers say where to go on."""
         return ""
 
     def begin(self) -> None:
-        """A connection begins."""
+        """Begin a connection: forget a half-read event."""
         self._lines = Lines()
         self._kind, self._data = "", list[bytes]()
 
     def take(self, piece: bytes) -> Iterator[RunEvent]:
-        """The events that the bytes complete.
+        """Yield the events that the bytes complete.
 
         Raises:
             ServiceUnavailable: The server says that it cannot go on.
-            ValueError: They are no events of a run.
+            ValueError: The bytes are not events of a run.
         """
         for line in self._lines.take(piece):
             if line:
@@ -85,7 +85,7 @@ class EventDecoder:
                 yield event
 
     def finish(self) -> Iterator[RunEvent]:
-        """Nothing: a message without its end does not count."""
+        """Yield nothing: an event without its end does not count."""
         return iter(())
 
     def _field(self, line: bytes) -> None:
@@ -115,12 +115,12 @@ class EventDecoder:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAnswer:
-    """What became of one request of a batch.
+    """Result of one request of a batch.
 
     Attributes:
-        index: Its place in the batch.
+        index: Position of the request in the batch.
         request_id: The caller's id, if any.
-        embeddings: Its vectors, and in `errors` why texts have none.
+        embeddings: Its vectors; `errors` says why texts have none.
     """
 
     index: int
@@ -129,15 +129,15 @@ class BatchAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether a text of it has no vector."""
+        """Whether one of its texts has no vector."""
         return bool(self.embeddings.errors)
 
 
 class ResultDecoder:
-    """Results of a batch, each once; a new connection goes on after the last that came.
+    """Decoder of a batch's results; yields each result once, over any number of connections.
 
     Args:
-        after: How many are known already.
+        after: Number of results that the caller has.
     """
 
     def __init__(self, after: int = 0) -> None:
@@ -146,36 +146,36 @@ class ResultDecoder:
         self.begin()
 
     def headers(self) -> dict[str, str]:
-        """What is wanted."""
+        """Return the header that asks for NDJSON."""
         return {"Accept": "application/x-ndjson"}
 
     def query(self) -> str:
-        """Where to go on."""
+        """Return the parameter that asks for the results after the last one."""
         return f"&after={self._next}" if self._next else ""
 
     def begin(self) -> None:
-        """A connection begins."""
+        """Begin a connection: forget a half-read line."""
         self._lines = Lines()
 
     def take(self, piece: bytes) -> Iterator[BatchAnswer]:
-        """The results that the bytes complete.
+        """Yield the results that the bytes complete.
 
         Raises:
-            ValueError: They are no results.
+            ValueError: The bytes are not results.
         """
         for line in self._lines.take(piece):
             if line:
                 yield from self._result(line)
 
     def finish(self) -> Iterator[BatchAnswer]:
-        """The last line, should it lack its end."""
+        """Yield the result of a last line without a line end."""
         self.ended = True
         if self._lines.rest:
             yield from self._result(self._lines.rest)
 
     def _result(self, line: bytes) -> Iterator[BatchAnswer]:
         found = BatchResult.model_validate_json(line)
-        if found.index < self._next:  # a server that knows no `after` begins at the first
+        if found.index < self._next:  # an older server ignores `after` and begins at the first
             return
         self._next = found.index + 1
         embeddings = Embeddings(

@@ -1,4 +1,4 @@
-"""What can go wrong when talking to a Citadel server."""
+"""Errors of calls to a Citadel server."""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ class CitadelApiError(Exception):
 
     Attributes:
         message: What happened and what to do.
-        status: HTTP status; None where there was no answer.
+        status: HTTP status; None if there was no answer.
         code: Stable name of the error.
         field: Name or path of the argument at fault.
         index: Which item of a list in `field` is at fault.
@@ -63,7 +63,7 @@ class CitadelApiError(Exception):
 
     @property
     def bad_items(self) -> dict[int, str]:
-        """Positions of the texts that the server named as bad, and why."""
+        """Reasons of the texts that the server named as bad, by position."""
         head = f"/{INPUT}/"
         places = ((error.pointer.removeprefix(head), error.detail) for error in self.errors)
         named = {int(place): detail for place, detail in places if place.isdecimal()}
@@ -71,7 +71,7 @@ class CitadelApiError(Exception):
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether other texts, with the same options, may do better."""
+        """Whether single texts are at fault, so that others may succeed with the same options."""
         return self.code in TEXT_CODES
 
 
@@ -82,24 +82,24 @@ class InvalidRequest(CitadelApiError):
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether a text is at fault: the server names one, or names nothing."""
+        """Whether single texts are at fault: the server names one, or names no field."""
         return not self.errors or any(error.pointer.startswith(f"/{INPUT}") for error in self.errors)
 
 
 class NotAuthorized(CitadelApiError):
-    """The server wants an API key, or a better one: set CITADEL_API_KEY."""
+    """The API key is missing or has not the necessary scope: set CITADEL_API_KEY."""
 
     default_code = "not_authorized"
 
 
 class NotFound(CitadelApiError):
-    """The server has no such thing."""
+    """The resource does not exist."""
 
     default_code = "not_found"
 
 
 class Conflict(CitadelApiError):
-    """The state of things does not allow that."""
+    """The state of the resource does not allow the operation."""
 
     default_code = "conflict"
 
@@ -125,7 +125,7 @@ class ServiceUnavailable(ServerFailed):
 
 
 class ServerUnreachable(CitadelApiError):
-    """No server answers; is it running? Start it with `citadel dev`."""
+    """No server answers; start one with `citadel dev`."""
 
     default_code = "unreachable"
     retryable = True
@@ -153,7 +153,7 @@ class RunFailed(CitadelApiError):
     """The run did not succeed.
 
     Attributes:
-        run: How it ended, with its steps; `code` is its error's, or else its status.
+        run: The run with its steps; `code` is its error's, or its status if it has no error.
     """
 
     default_code = "run_failed"
@@ -194,5 +194,5 @@ BY_STATUS: dict[int, type[CitadelApiError]] = {
 
 
 def error_class(status: int) -> type[CitadelApiError]:
-    """The class for an HTTP status."""
+    """Return the class for an HTTP status."""
     return BY_STATUS.get(status, ServerFailed if status >= 500 else CitadelApiError)

@@ -3,37 +3,33 @@
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
-from citadel_client.errors import InvalidRequest
+from citadel_client.operations import dump
 from citadel_contracts.embeddings import BatchRequest
 
 BatchItem = str | Mapping[str, Any] | BatchRequest
 """A text, or the fields of a `BatchRequest`."""
+BatchSource = Iterable[BatchItem]
+AsyncBatchSource = Iterable[BatchItem] | AsyncIterable[BatchItem]
 PIECE_BYTES = 64 * 1024
 
 
-def line_of(index: int, item: BatchItem) -> bytes:
-    """One request as a line.
-
-    Raises:
-        InvalidRequest: It cannot be sent as JSON.
-    """
+def _line(index: int, item: BatchItem) -> bytes:
     if isinstance(item, BatchRequest):
         item = item.model_dump(exclude_defaults=True) | {"text": item.text}
     elif isinstance(item, str):
         item = {"text": item}
-    try:
-        return orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError as error:
-        raise InvalidRequest(f"requests[{index}] is not JSON: {error}") from error
+    return dump(item, f"requests[{index}]") + b"\n"
 
 
-def pieces(items: Iterable[BatchItem]) -> Iterator[bytes]:
-    """The lines, several at once, reading no further than is sent."""
+def pieces(items: BatchSource) -> Iterator[bytes]:
+    """Yield the lines, several at once, reading no further than is sent.
+
+    Raises:
+        InvalidRequest: A request cannot be written as JSON.
+    """
     piece = bytearray()
     for index, item in enumerate(items):
-        piece += line_of(index, item)
+        piece += _line(index, item)
         if len(piece) >= PIECE_BYTES:
             yield bytes(piece)
             piece.clear()
@@ -41,15 +37,19 @@ def pieces(items: Iterable[BatchItem]) -> Iterator[bytes]:
         yield bytes(piece)
 
 
-async def pieces_async(items: Iterable[BatchItem] | AsyncIterable[BatchItem]) -> AsyncIterator[bytes]:
-    """The lines, several at once, reading no further than is sent."""
+async def pieces_async(items: AsyncBatchSource) -> AsyncIterator[bytes]:
+    """Yield the lines, several at once, reading no further than is sent.
+
+    Raises:
+        InvalidRequest: A request cannot be written as JSON.
+    """
     if not isinstance(items, AsyncIterable):
         for piece in pieces(items):
             yield piece
         return
     collected, index = bytearray(), 0
     async for item in items:
-        collected += line_of(index, item)
+        collected += _line(index, item)
         index += 1
         if len(collected) >= PIECE_BYTES:
             yield bytes(collected)
@@ -59,7 +59,7 @@ async def pieces_async(items: Iterable[BatchItem] | AsyncIterable[BatchItem]) ->
 
 
 def replayable(items: object) -> bool:
-    """Whether it can be read from the beginning once more."""
+    """Return whether the source can be read again from its beginning: a list can, a generator cannot."""
     if isinstance(items, AsyncIterable):
         return items is not aiter(items)
     return isinstance(items, Iterable) and items is not iter(items)

@@ -1,7 +1,5 @@
-"""Errors out of HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
+"""Errors from HTTP answers: RFC 9457 problem documents and OpenAI's error bodies."""
 
-import email.utils
-import time
 from typing import Any
 
 import httpx
@@ -16,11 +14,11 @@ from citadel_client.errors import (
     facts_of,
 )
 from citadel_contracts.api import Problem
-from citadel_contracts.errors import ErrorData, FieldError, pointer_of
+from citadel_contracts.errors import ErrorData, FieldError, pointer_of, seconds_of_retry_after
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:
-    """The error that an answer of status 300 and above stands for."""
+    """Return the error of an answer with status 300 or above."""
     body = _json(response)
     error = _openai(body["error"]) if "error" in body else _problem(body)
     if error is None:
@@ -68,7 +66,7 @@ def _openai(error: Any) -> ErrorData | None:
 
 
 def _foreign(response: httpx.Response) -> CitadelApiError:
-    """Something between, or another server."""
+    """Return the error of an answer by a proxy or another server."""
     status = response.status_code
     if status in {429, 502, 503, 504} or status >= 500:
         kind = error_class(status)
@@ -77,26 +75,11 @@ def _foreign(response: httpx.Response) -> CitadelApiError:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """`Retry-After` in seconds: a number, or a date."""
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        return _until(value)
-
-
-def _until(date: str) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+    return seconds_of_retry_after(response.headers.get("retry-after"))
 
 
 def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiError:
-    """The error that a failed exchange stands for."""
+    """Return the error of a request that got no answer."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return CallTimedOut()
     reason = "refused the connection" if isinstance(error, httpx.ConnectError) else "broke off"

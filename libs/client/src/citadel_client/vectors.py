@@ -1,4 +1,4 @@
-"""Vectors as they travel, unpacked when they are looked at."""
+"""Vectors in the form in which they were sent, decoded when they are used."""
 
 import base64
 import sys
@@ -19,7 +19,7 @@ Encoded = str | list[float]
 
 
 def unpack(encoded: Encoded) -> list[float]:
-    """The numbers of one vector."""
+    """Return the numbers of a vector."""
     if not isinstance(encoded, str):
         return encoded
     numbers = array("f")
@@ -30,7 +30,7 @@ def unpack(encoded: Encoded) -> list[float]:
 
 
 def unpack_array(encoded: Encoded) -> "NDArray[np.float32]":
-    """One vector as a NumPy array."""
+    """Return a vector as a NumPy array."""
     import numpy as np
 
     if isinstance(encoded, str):
@@ -43,12 +43,12 @@ class Embeddings:
     """Vectors of a list of texts: vector i belongs to text i.
 
     Attributes:
-        encoded: The vectors as they came; None where a text failed.
-        model: Model that made them.
-        cache_hits: Texts that were found in the cache; None where the server does not say.
-        truncated: Positions of texts that the model saw only the beginning of.
-        tokens: Tokens of the texts that were computed.
-        errors: Why texts failed; only a task's result has any.
+        encoded: The vectors as they were sent; None for a text that failed.
+        model: Name of the model.
+        cache_hits: Number of texts found in the cache; None if the server does not say.
+        truncated: Positions of texts that the model truncated.
+        tokens: Number of tokens computed.
+        errors: Errors of single texts; only the result of a task or batch has any.
     """
 
     encoded: tuple[Encoded | None, ...]
@@ -63,12 +63,12 @@ class Embeddings:
 
     @cached_property
     def partial(self) -> list[list[float] | None]:
-        """The vectors, None where a text failed."""
+        """The vectors; None for a text that failed."""
         return [None if vector is None else unpack(vector) for vector in self.encoded]
 
     @cached_property
     def vectors(self) -> list[list[float]]:
-        """Every vector.
+        """All vectors.
 
         Raises:
             TextsFailed: Some texts have none.
@@ -77,7 +77,7 @@ class Embeddings:
 
     @cached_property
     def array(self) -> "NDArray[np.float32]":
-        """Every vector, as an array of shape (texts, dimensions).
+        """All vectors, as an array of shape (texts, dimensions).
 
         Raises:
             TextsFailed: Some texts have none.
@@ -96,14 +96,14 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """One text of a stream: its vector, or why it has none.
+    """One text of a stream, with its vector or its error.
 
     Attributes:
         index: Position in the stream.
         text: The text.
-        encoded: The vector as it came.
-        error: Why there is none.
-        truncated: Whether the model saw only the text's beginning.
+        encoded: The vector as it was sent; None if the text failed.
+        error: Why the text failed.
+        truncated: Whether the model truncated the text.
     """
 
     index: int

@@ -1,17 +1,18 @@
-"""The secrets that a process was given, which must never appear in logs or traces."""
+"""Secrets in settings and URLs, which must never be logged or shown."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
 SHORTEST = 6
-"""Characters; a shorter secret is part of other words, and hiding it would garble every line."""
+"""Characters of the shortest secret that is hidden: shorter ones occur in other words, and lines would be garbled."""
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """Return the secrets in settings, however deep: keys as they are, and passwords of URLs, quoted or not."""
+    """Return the secrets in settings at any depth: keys, and the passwords in URLs, as written and decoded."""
     return frozenset(part for value in _values(settings) for part in _parts(value) if len(part) >= SHORTEST)
 
 
@@ -30,11 +31,28 @@ def _values(value: Any) -> Iterator[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    if "://" not in secret:
-        yield secret
-        return
-    try:
-        password = urlsplit(secret).password or ""
-    except ValueError:
-        return
-    yield from {password, unquote(password)}
+    return passwords_of(secret) if "://" in secret else iter((secret,))
+
+
+def servers_of(url: str) -> list[str]:
+    """Return the URLs of the single servers: a URL of sentinels names several, separated by semicolons."""
+    return url.split(";") if url.startswith("sentinel://") else [url]
+
+
+def passwords_of(url: str) -> Iterator[str]:
+    """Yield the passwords in a URL, as written and decoded; none if it cannot be parsed."""
+    for server in servers_of(url):
+        with suppress(ValueError):
+            password = urlsplit(server if "://" in server else f"//{server}").password or ""
+            yield from {password, unquote(password)} - {""}
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without user, password, query and fragment."""
+    return ";".join(map(_bare, servers_of(url)))
+
+
+def _bare(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    # From the last @: a password may hold unquoted characters that would end the host for a URL parser.
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"

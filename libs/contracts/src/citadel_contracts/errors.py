@@ -1,5 +1,8 @@
 """Errors on the wire: one form for the queue, the database, task results and HTTP, and the list of codes."""
 
+import email.utils
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +27,7 @@ class ErrorKind:
 
 
 INTERNAL = "internal"
+_DAY = 86_400.0
 KINDS: Mapping[str, ErrorKind] = {
     INTERNAL: ErrorKind(500),
     # requests
@@ -136,3 +140,21 @@ def pointer_of(field: str, index: int | None = None) -> str:
     """Return the JSON pointer of a field's path, or of one item of it, such as `/batch_data/3/text`."""
     path = place_of(field, index).replace("~", "~0")
     return "/" + path.replace("[", "/").replace("]", "").replace(".", "/")
+
+
+def seconds_of_retry_after(header: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = _seconds_until(header)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
+
+
+def _seconds_until(date: str) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return math.nan

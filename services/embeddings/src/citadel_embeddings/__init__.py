@@ -1,1 +1,1 @@
-"""The embeddings service: texts in, vectors out."""
+"""The embeddings worker: texts in, vectors out."""

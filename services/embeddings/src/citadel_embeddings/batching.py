@@ -121,7 +121,7 @@ class Batcher:
                 slot = await self._acquire(key, group, head)
                 if slot is None:
                     continue
-                if self._pool.calls_in_flight > 1:
+                if self._pool.calls_in_flight:
                     await self._linger(group)
                 self._start(key, self._take(group, self._pool.most_calls(key.model)), slot)
                 await asyncio.sleep(0)  # the call adds its tokens to the endpoint's before the next one is chosen

@@ -115,7 +115,7 @@ class _Plan:
 
 
 class EmbeddingEngine:
-    """Joins the model registry, the cache and the single flight; belongs to one event loop."""
+    """Answers requests from the cache and from backends; belongs to one event loop."""
 
     def __init__(
         self,

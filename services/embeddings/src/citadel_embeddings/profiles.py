@@ -1,4 +1,4 @@
-"""What is known of models in advance: dimensions, context, prefixes, options to pin."""
+"""Properties of models that are known in advance: dimensions, context, prefixes, options to pin."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from citadel_common.settings.common import Fragment
 
 
 class ModelProfile(Fragment):
-    """One model, whichever backend serves it."""
+    """Properties of one model, whichever backend serves it."""
 
     dimensions: int | None = Field(None, ge=1, description="Length of its vectors")
     max_tokens: int | None = Field(None, ge=1, description="Tokens it sees; longer texts are cut, and said to be")
@@ -38,7 +38,7 @@ BUILT_IN: dict[str, ModelProfile] = {
     "bge-m3": ModelProfile(dimensions=1024, max_tokens=8192, options={"num_ctx": 8192, "num_batch": 8192}),
     "all-minilm": ModelProfile(dimensions=384, max_tokens=256, options={"num_ctx": 256}),
 }
-"""The models that work without configuration. Sources: their model cards; Ollama's context limits."""
+"""Models that work without configuration. Sources: their model cards; Ollama's context limits."""
 
 UNKNOWN = ModelProfile()
-"""A model that a backend has and nobody described."""
+"""Profile of a model that is neither built in nor configured."""

@@ -1,4 +1,4 @@
-"""Task results: the seed's keys, vectors in the form that was asked for."""
+"""Task results from responses: the keys of the contract, vectors in the encoding that was asked for."""
 
 import time
 from typing import Any, cast
@@ -18,7 +18,7 @@ from citadel_embeddings.engine import EmbedResponse
 
 
 class Stopwatch:
-    """Milliseconds since it was made."""
+    """Milliseconds since its construction."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -32,8 +32,8 @@ class Stopwatch:
 def embedding_result(
     response: EmbedResponse, *, task_id: str, encoding: EncodingFormat, elapsed_ms: float
 ) -> GenerateEmbeddingResult:
-    """The result of `generate_embedding`."""
-    total = len(response.vectors)
+    """Return the result of `generate_embedding`."""
+    total = len(response.results)
     return {
         "success": not response.errors,
         "task_id": task_id,
@@ -52,26 +52,26 @@ def embedding_result(
 
 
 def failed_request(error: CitadelError, index: int = 0) -> FailedRequest:
-    """Stands for the result of a batch request without any vector."""
+    """Return what stands for the result of a batch request without any vector."""
     return {"success": False, "error": item_error(index, error)}
 
 
 def item_error(index: int, error: CitadelError) -> ItemError:
-    """One text's error."""
+    """Return the error of the text at `index`."""
     return cast("ItemError", error.data.model_dump() | {"index": index})
 
 
-def worst(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
-    """The error that ends the task: one that a retry may cure, or any when nothing succeeded."""
+def task_error(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
+    """Return the error that ends the task: a transient one while there are retries, or any if no text succeeded."""
     errors = response.errors.values()
-    passing = next((error for error in errors if error.transient), None)
-    if passing is not None and not last_try:
-        return passing
-    return next(iter(errors), None) if len(response.errors) == len(response.vectors) else None
+    transient = next((error for error in errors if error.transient), None)
+    if transient is not None and not last_try:
+        return transient
+    return next(iter(errors), None) if len(response.errors) == len(response.results) else None
 
 
-def named(error: CitadelError, text: Texts, index: int) -> CitadelError:
-    """Return the error of the text at `index`; one that speaks of the text names it."""
+def name_text(error: CitadelError, text: Texts, index: int) -> CitadelError:
+    """Return the error of the text at `index` with that text in its message, if the error is about a text."""
     return error.about("text", index_in(text, index)) if isinstance(error, TextRejected | BadVector) else error
 
 

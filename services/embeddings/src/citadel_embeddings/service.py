@@ -1,4 +1,4 @@
-"""Builds the service: backends, cache, engine and tasks on one event loop."""
+"""Builds the parts of the embeddings worker on one event loop, and closes them."""
 
 import asyncio
 import contextlib
@@ -13,31 +13,31 @@ from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
-from citadel_embeddings.backends import Backend, open_backend
+from citadel_embeddings.backends.base import Backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
 from citadel_embeddings.batch_caller import BatchCaller
 from citadel_embeddings.batching import Batcher, Budget
 from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.models import ModelRegistry
-from citadel_embeddings.settings import EmbeddingsSettings
+from citadel_embeddings.settings import EmbeddingsFragment, EmbeddingsSettings
 from citadel_embeddings.single_flight import SingleFlight
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.tasks import EmbeddingTasks
 
 START_PATIENCE = 60.0
-"""Seconds the first look at the backends may take; a worker starts even if none answers."""
+"""Seconds in which the first question to the backends must end; a worker starts even if none answers."""
 
 
 class Closable(Protocol):
-    """A part of the service that holds connections or tasks."""
+    """A part that holds connections or tasks."""
 
     async def aclose(self) -> None:
-        """Let them go."""
+        """Close the connections, end the tasks."""
 
 
 class EmbeddingService:
-    """All parts of the embeddings worker, and their end."""
+    """All parts of the embeddings worker."""
 
     def __init__(self, settings: EmbeddingsSettings, metrics: Metrics = NULL_METRICS) -> None:
         self._settings = settings
@@ -48,16 +48,16 @@ class EmbeddingService:
         self._refresher: asyncio.Task[None] | None = None
 
     def start(self, runtime: TaskRuntime) -> None:
-        """Opens everything and registers the tasks."""
+        """Open everything and register the tasks."""
         engine, steps = self._loop.call(self._open(), Deadline.after(START_PATIENCE))
         EmbeddingTasks(engine, steps, self._loop, self._settings).register(runtime.app)
 
     def interrupt(self) -> None:
-        """Hands running tasks back."""
+        """Hand running tasks back to the queue."""
         self._loop.interrupt()
 
     def close(self) -> None:
-        """Closes everything."""
+        """Close everything."""
         self._loop.close(self._aclose)
 
     async def _open(self) -> tuple[EmbeddingEngine, StepVectors]:
@@ -70,7 +70,7 @@ class EmbeddingService:
         )
         store = connect_async(settings.results, settings.stores)
         broker = connect_async(settings.broker_url, settings.stores)
-        backends = {name: open_backend(entry, settings.embeddings) for name, entry in self._entries}
+        backends = {name: _open_backend(entry, settings.embeddings) for name, entry in self._entries}
         batchers = {name: self._batcher(name, entry, backends[name], cache) for name, entry in self._entries}
         single_flight = SingleFlight(cache, batchers)
         self._close_in_reverse(cache, store, broker, *backends.values(), single_flight, *batchers.values())
@@ -103,3 +103,18 @@ class EmbeddingService:
         if self._refresher is not None:
             self._refresher.cancel()
         await self._closers.aclose()
+
+
+def _open_backend(settings: BackendSettings, fragment: EmbeddingsFragment) -> Backend:
+    """Return the backend of the kind that the settings name; only its own module is imported."""
+    if settings.kind == "ollama":
+        from citadel_embeddings.backends.ollama import OllamaBackend
+
+        return OllamaBackend(settings)
+    if settings.kind == "openai":
+        from citadel_embeddings.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(settings)
+    from citadel_embeddings.backends.in_process import LocalBackend
+
+    return LocalBackend(cache_dir=fragment.model_cache, threads=fragment.local_threads)

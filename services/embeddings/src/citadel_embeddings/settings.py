@@ -10,7 +10,7 @@ from citadel_embeddings.profiles import BUILT_IN, ModelProfile
 
 
 class EmbeddingsFragment(Fragment):
-    """Backends, models and coalescing."""
+    """Backends, models and batching."""
 
     backends: dict[str, BackendSettings] = Field(
         default_factory=lambda: {"ollama": BackendSettings(kind="ollama", urls=["http://127.0.0.1:11434"])},
@@ -29,7 +29,7 @@ class EmbeddingsFragment(Fragment):
     local_threads: int = Field(0, ge=0, description="Threads of the local model; 0: as many as processors")
 
     def profile(self, model: str) -> ModelProfile | None:
-        """What is configured or built in for a model."""
+        """Return the configured or built-in profile of a model; None if there is none."""
         bare = model.rpartition("/")[2].partition(":")[0]
         return self.profiles.get(model) or self.profiles.get(bare) or BUILT_IN.get(bare)
 

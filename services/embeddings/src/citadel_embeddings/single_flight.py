@@ -65,11 +65,14 @@ class SingleFlight:
         items: dict[str, Item] = {}
         fresh: list[Item] = []
         joined: set[str] = set()
+        loop = asyncio.get_running_loop()
         for key, text in texts.items():
-            flight = key if cached else f"uncached:{key}"
-            item = self._under_way.get(flight)
+            name = key if cached else f"uncached:{key}"
+            item = self._under_way.get(name)
             if item is None:
-                item = self._add(flight, key, text, lane, deadline)
+                item = Item(key, text, lane, deadline, loop.create_future(), since=self._clock())
+                self._under_way[name] = item
+                item.future.add_done_callback(functools.partial(self._remove, name))
                 fresh.append(item)
             else:
                 joined.add(key)
@@ -81,14 +84,8 @@ class SingleFlight:
             self._start(batch_key, fresh, cached=cached)
         return items, joined
 
-    def _add(self, flight: str, key: str, text: str, lane: Lane, deadline: Deadline) -> Item:
-        item = Item(key, text, lane, deadline, asyncio.get_running_loop().create_future(), since=self._clock())
-        self._under_way[flight] = item
-        item.future.add_done_callback(functools.partial(self._remove, flight))
-        return item
-
-    def _remove(self, flight: str, _: asyncio.Future[TextResult]) -> None:
-        self._under_way.pop(flight, None)
+    def _remove(self, name: str, _: asyncio.Future[TextResult]) -> None:
+        self._under_way.pop(name, None)
 
     def _start(self, batch_key: BatchKey, items: list[Item], *, cached: bool) -> None:
         if not cached:

@@ -1,4 +1,4 @@
-"""Vectors for workflow steps: computed here, sent to the engine, which records them."""
+"""Vectors for workflow steps, computed here and sent to the workflow engine, which stores them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MOST_ANSWERS = 64
-"""Of one command to the broker."""
+"""Answers in one command to the broker."""
 
 
 class StepVectors:
-    """Answers steps; belongs to the engine's event loop.
+    """Embeds the texts of steps and answers them; belongs to the engine's event loop.
 
     Args:
         engine: Computes the vectors.
@@ -39,7 +39,7 @@ class StepVectors:
         self._answers = MicroBatcher(self._push, max_size=MOST_ANSWERS)
 
     async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane, task_id: str) -> None:
-        """Answers each step as soon as its vectors are there.
+        """Answer each step as soon as its vectors are there.
 
         Raises:
             StoreUnavailable: The broker did not take some answers.
@@ -66,7 +66,7 @@ class StepVectors:
 
 
 def deadline_of(step: EmbedStep, task: Deadline) -> Deadline:
-    """The step's deadline, or the task's where that is earlier."""
+    """Return the earlier one of the deadlines of the step and of the task."""
     if step.deadline is None:
         return task
     return min(task, Deadline.from_epoch(step.deadline), key=lambda deadline: deadline.at)
@@ -83,7 +83,7 @@ def lane_of(step: EmbedStep, lane: Lane) -> Lane:
 
 
 def answer_of(step: EmbedStep, responses: Sequence[EmbedResponse | CitadelError], trace: Carrier | None) -> str:
-    """`StepEmbedded` as JSON."""
+    """Return the answer to a step, `StepEmbedded` as JSON."""
     message = StepEmbedded(
         run_id=step.run_id,
         step_id=step.step_id,
@@ -97,14 +97,14 @@ def answer_of(step: EmbedStep, responses: Sequence[EmbedResponse | CitadelError]
 
 
 def _processing(step: EmbedStep, task_id: str) -> AbstractContextManager[object]:
-    """Around the work for a step, below the span that asked for it; nothing for one that is not traced."""
+    """Return the span of the work for a step, below the span that asked for it; nothing if the step is not traced."""
     if step.trace is None:
         return nullcontext()
     return messages.processing(EMBED_STEPS.queue.value, step.trace, message_id=task_id, task=EMBED_STEPS.name)
 
 
 def _sending() -> AbstractContextManager[Carrier | None]:
-    """Around an answer, which carries what this gives; nothing for a step that is not traced."""
+    """Return the span of an answer; it yields the carrier for the answer, or None if the step is not traced."""
     return messages.sending(EMBEDDED, system=messages.REDIS) if tracing.current().is_valid else nullcontext()
 
 

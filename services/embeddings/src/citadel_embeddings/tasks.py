@@ -1,4 +1,4 @@
-"""The tasks of the embeddings queue: unpack, delegate, return."""
+"""Tasks of the embeddings queue: each hands its payload to the engine and returns the result."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from citadel_contracts.embeddings import (
 from citadel_contracts.workflows import EmbedSteps
 from citadel_embeddings.batches import BatchRun
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import Stopwatch, embedding_result, named, worst
+from citadel_embeddings.results import Stopwatch, embedding_result, name_text, task_error
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
 
 class EmbeddingTasks:
-    """The handlers, on one engine."""
+    """Handlers of the tasks.
+
+    Args:
+        engine: Computes vectors.
+        steps: Answers workflow steps.
+        loop: The event loop on which both live.
+        settings: Settings of the worker.
+    """
 
     def __init__(
         self, engine: EmbeddingEngine, steps: StepVectors, loop: LoopThread, settings: EmbeddingsSettings
@@ -41,21 +48,21 @@ class EmbeddingTasks:
         self._settings = settings
 
     def register(self, app: "Celery") -> None:
-        """Registers them with an app."""
+        """Register the handlers with an app."""
         register(app, EMBED_STEPS, self.embed_steps)
         register(app, GENERATE_EMBEDDING, self.generate_embedding)
         register(app, BATCH_GENERATE_EMBEDDINGS, self.batch_generate_embeddings)
         register(app, WARM_EMBEDDING_CACHE, self.warm_embedding_cache)
 
     def generate_embedding(self, payload: GenerateEmbedding, context: TaskContext) -> GenerateEmbeddingResult:
-        """Embeds one text or a list."""
+        """Embed one text or a list."""
         watch = Stopwatch()
         request = EmbedRequest.of(payload, payload.text, default_model=self._settings.default_model)
         response = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
-        error = worst(response, last_try=context.last_try)
+        error = task_error(response, last_try=context.last_try)
         if error is not None:
             index = next(index for index, other in response.errors.items() if other is error)
-            raise named(error, payload.text, index)
+            raise name_text(error, payload.text, index)
         return embedding_result(
             response, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms
         )
@@ -63,7 +70,7 @@ class EmbeddingTasks:
     def batch_generate_embeddings(
         self, payload: BatchGenerateEmbeddings, context: TaskContext
     ) -> BatchGenerateEmbeddingsResult:
-        """Embeds the texts of many requests; one bad request never fails the others."""
+        """Embed the texts of many requests; one bad request never fails the others."""
         watch = Stopwatch()
         total = len(payload.batch_data)
         self._check_batch_size(total)
@@ -91,7 +98,7 @@ class EmbeddingTasks:
         }
 
     def warm_embedding_cache(self, payload: WarmEmbeddingCache, context: TaskContext) -> WarmEmbeddingCacheResult:
-        """Computes what the cache lacks of the given texts, for each model."""
+        """Embed the texts that the cache lacks, for each model."""
         watch = Stopwatch()
         self._check_warm_texts(payload.texts)
         models, counts = self._loop.call(warm(self._engine, payload, context), context.deadline)
@@ -105,7 +112,7 @@ class EmbeddingTasks:
         }
 
     def embed_steps(self, payload: EmbedSteps, context: TaskContext) -> None:
-        """Computes what workflow steps need vectors of, and sends them to the engine."""
+        """Embed the texts of workflow steps, and send the vectors to the workflow engine."""
         answers = self._steps.answer(
             payload.steps, deadline=context.deadline, lane=context.lane, task_id=context.task_id
         )

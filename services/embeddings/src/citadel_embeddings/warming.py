@@ -1,4 +1,4 @@
-"""`warm_embedding_cache`: computes what the cache lacks, in chunks."""
+"""`warm_embedding_cache`: embeds the texts that the cache lacks, in chunks."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -8,22 +8,22 @@ from citadel_common.tasks.failure_policy import HandBack
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import WarmCounts, WarmEmbeddingCache
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import worst
+from citadel_embeddings.results import task_error
 
 if TYPE_CHECKING:
     from citadel_common.tasks.base import TaskContext
 
 CHUNK = 256
-"""Texts per look into the cache."""
+"""Texts of one request to the engine."""
 
 
 async def warm(
     engine: EmbeddingEngine, payload: WarmEmbeddingCache, context: "TaskContext"
 ) -> tuple[list[str], WarmCounts]:
-    """The models warmed, and how many (text, model) pairs were computed, there already, or failed.
+    """Embed the texts with each model; return the models, and counts of (text, model) pairs.
 
     Raises:
-        UnknownModel: A named model that no backend has.
+        UnknownModel: No backend has a named model.
         BackendUnavailable: No backend lists its models.
         HandBack: The worker is stopping; what was computed is cached.
     """
@@ -53,7 +53,7 @@ async def _chunk(
     engine: EmbeddingEngine, texts: list[str], model: str, counts: WarmCounts, context: "TaskContext"
 ) -> None:
     response = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline, Lane.BATCH)
-    error = worst(response, last_try=context.last_try)
+    error = task_error(response, last_try=context.last_try)
     if error is not None and error.transient:
         raise error
     counts["skipped"] += response.cache_hits

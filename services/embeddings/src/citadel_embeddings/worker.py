@@ -9,7 +9,7 @@ from citadel_embeddings.settings import EmbeddingsSettings
 
 
 def main() -> None:
-    """Runs the worker until it is told to stop."""
+    """Run the worker until it is told to stop."""
     settings = load(EmbeddingsSettings)
     with process_telemetry(settings.telemetry, service=Queue.EMBEDDINGS.value) as metrics:
         service = EmbeddingService(settings, metrics)

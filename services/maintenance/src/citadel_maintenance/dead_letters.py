@@ -46,8 +46,8 @@ class DeadLetterCleanup:
         newest_expired = time.time() - self._ttl
         ids: Any = self._client.zrange(INDEX, "-inf", newest_expired, byscore=True, offset=offset, num=BATCH)
         pipe = self._client.pipeline(transaction=False)
-        for letter_id in ids:
-            pipe.hstrlen(DEAD_LETTERS, letter_id)
+        for task_id in ids:
+            pipe.hstrlen(DEAD_LETTERS, task_id)
         return len(ids), sum(pipe.execute())
 
     def _count(self, expired: int, removed: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""`python -m citadel_monitoring` runs the worker."""
+"""Entry point: `python -m citadel_monitoring` runs the worker."""
 
 from citadel_common.startup import gc_paused_imports
 

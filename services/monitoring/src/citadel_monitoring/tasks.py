@@ -1,4 +1,4 @@
-"""The tasks of the monitoring queue: check or measure, record, return."""
+"""Handlers of the monitoring queue's tasks: check or measure, record the result, return it."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,7 @@ from citadel_contracts.monitoring import (
     SystemHealthCheckResult,
 )
 from citadel_monitoring.health.report import HealthReporter
-from citadel_monitoring.system.figures import Machine
+from citadel_monitoring.machine import Machine
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class MonitoringTasks:
-    """The handlers."""
+    """Handlers of the tasks."""
 
     def __init__(self, reporter: HealthReporter, machine: Machine, history: History) -> None:
         self._reporter = reporter
@@ -35,22 +35,22 @@ class MonitoringTasks:
         self._history = history
 
     def register(self, app: "Celery") -> None:
-        """Registers them with an app."""
+        """Register the handlers with an app."""
         register(app, SYSTEM_HEALTH_CHECK, self.system_health_check)
         register(app, COLLECT_SYSTEM_METRICS, self.collect_system_metrics)
 
     def system_health_check(self, payload: SystemHealthCheck, context: TaskContext) -> SystemHealthCheckResult:
-        """Checks every service that the settings name."""
+        """Check every service that the settings name."""
         del payload, context  # a check has a deadline of its own, far below a task's
         status = self._reporter.report()
-        _tell(status)
+        _log_problems(status)
         result: SystemHealthCheckResult = {"success": True, "health_status": status, "timestamp": utc_now()}
         if status["services"]["results"]["status"] != "down":
             self._record("health", cast("dict[str, Any]", result))
         return result
 
     def collect_system_metrics(self, payload: CollectSystemMetrics, context: TaskContext) -> CollectSystemMetricsResult:
-        """Measures processors, memory and disk."""
+        """Measure processors, memory and disk."""
         del payload, context
         result: CollectSystemMetricsResult = {
             "success": True,
@@ -61,15 +61,14 @@ class MonitoringTasks:
         return result
 
     def _record(self, kind: Kind, result: dict[str, Any]) -> None:
-        """A history that cannot be written is a gap, never a failure."""
+        """Add a result to the history; if that fails, the history has a gap and the task still succeeds."""
         try:
             self._history.record(kind, datetime.now(UTC), result)
         except ERRORS as error:
             log.warning("history_not_recorded", kind=kind, error=type(error).__name__)
 
 
-def _tell(status: HealthStatus) -> None:
-    """One line per check that did not find all well."""
-    wrong = [each["detail"] for each in status["services"].values() if each["status"] in ("down", "slow")]
-    if wrong:
-        log.warning("health_checked", status=status["status"], problems=wrong)
+def _log_problems(status: HealthStatus) -> None:
+    problems = [each["detail"] for each in status["services"].values() if each["status"] in ("down", "slow")]
+    if problems:
+        log.warning("health_checked", status=status["status"], problems=problems)

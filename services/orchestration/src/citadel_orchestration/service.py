@@ -4,54 +4,72 @@ import asyncio
 import functools
 import threading
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import structlog
+import uvloop
 
+from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
+from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
-from citadel_orchestration.engine.answers import Answers
-from citadel_orchestration.engine.engine import Engine, Parts
-from citadel_orchestration.engine.publisher import Publisher
+from citadel_orchestration.engine.answers import AnswerConsumer
+from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
-from citadel_orchestration.engine.step_loop import StepLoop
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.task_results import TaskResultWriter
 from citadel_orchestration.settings import OrchestrationSettings
+from citadel_orchestration.step_types import StepType
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
 from citadel_orchestration.wiring import wire
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
-"""Seconds that clients get to close."""
+"""Seconds that clients get to open, and to close."""
 
 
 class OrchestrationService:
-    """All parts of the orchestration worker, and their end."""
+    """All parts of the orchestration worker.
 
-    def __init__(self, settings: OrchestrationSettings, metrics: Metrics = NULL_METRICS) -> None:
+    Args:
+        settings: Of the worker.
+        metrics: Counts what ends.
+        types: Step types beside those that Citadel ships.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestrationSettings,
+        metrics: Metrics = NULL_METRICS,
+        *,
+        types: Iterable[StepType[Any]] = (),
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._loop = StepLoop()
+        self._own_types = tuple(types)
+        self._loop = LoopThread("steps", loop_factory=uvloop.new_event_loop, margin=CLOSING)
         self._stopping = threading.Event()
         self._background: list[asyncio.Task[None]] = []
 
     def start(self, runtime: TaskRuntime) -> None:
-        """Brings the record up to date, opens everything, registers the tasks."""
+        """Migrate the database, open all connections, register the tasks, start the background threads."""
         settings, owner = self._settings, runtime.identity.id
         migrate_patiently(settings.postgres_dsn)
-        self._loop.call(self._open(owner), timeout=CLOSING)
+        self._loop.call(self._open(owner), Deadline.after(CLOSING))
         parts = self._wiring
         parts.database.open()
         transitions = StepTransitions(parts.transactions, max_output_bytes=settings.workflows.max_output_bytes)
         answer = TaskResultWriter(runtime.app, parts.database, parts.definitions)
         self._engine = Engine(
-            Parts(
+            EngineParts(
                 database=parts.database,
                 transitions=transitions,
                 sub_runs=SubRuns(parts.transactions, transitions),
@@ -59,7 +77,7 @@ class OrchestrationService:
                 definitions=parts.definitions,
                 submissions=parts.submissions,
                 loop=self._loop,
-                publisher=Publisher(runtime.app),
+                dispatcher=Dispatcher(runtime.app),
                 answer=answer,
             ),
             max_in_flight=settings.workflows.max_in_flight,
@@ -81,17 +99,17 @@ class OrchestrationService:
             interval=settings.workflows.sweep_interval,
         )
         OrchestrationTasks(self._engine, parts.commands, parts.submissions, answer.store).register(runtime.app)
-        self._answers = Answers(connect(settings.broker_url, settings.stores), self._engine.embedded)
+        self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
 
     def interrupt(self) -> None:
-        """Hands running steps back: the grace of a stop is over."""
+        """Hand running steps back: the grace of a stop is over."""
         self._stopping.set()
         self._engine.hand_back()
 
     def close(self) -> None:
-        """Lets running steps end within what is left of the grace, hands the others back, closes everything."""
+        """Let running steps end within the grace, hand the others back, close all connections."""
         self._stopping.set()
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
@@ -100,14 +118,15 @@ class OrchestrationService:
         self._sweeper.stop()
         self._engine.hand_back()
         self._engine.close()
-        self._loop.call(self._aclose(), timeout=CLOSING)
-        self._loop.close()
+        self._loop.close(self._aclose)
         self._wiring.database.close()
 
     async def _open(self, owner: str) -> None:
         settings = self._settings
         self._redis = connect_async(settings.results, settings.stores)
-        self._wiring = wire(settings, self._redis, self._metrics, name="orchestration", owner=owner)
+        self._wiring = wire(
+            settings, self._redis, self._metrics, name="orchestration", owner=owner, types=self._own_types
+        )
         collections = CollectionPublisher(self._wiring.vectors, self._redis)
         self._background = [asyncio.create_task(part.run()) for part in (self._wiring.knowledge, collections)]
 

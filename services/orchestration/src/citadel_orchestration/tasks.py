@@ -27,8 +27,7 @@ from citadel_contracts.workflows import (
 from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.run_commands import RunCommands
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions
+from citadel_orchestration.engine.submission import Origin, Submissions, single_step
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -1,7 +1,8 @@
 """Wiring that the API and the orchestration worker share: database, step types, checks and commands of runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
@@ -12,7 +13,8 @@ from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import RecordSettings
-from citadel_orchestration.steps.registry import all_types, public_types
+from citadel_orchestration.step_types import StepType, StepTypes
+from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -45,7 +47,13 @@ class Wiring:
 
 
 def wire(
-    settings: RecordSettings, results: "Redis", metrics: Metrics, *, name: str, owner: str | None = None
+    settings: RecordSettings,
+    results: "Redis",
+    metrics: Metrics,
+    *,
+    name: str,
+    owner: str | None = None,
+    types: Iterable[StepType[Any]] = (),
 ) -> Wiring:
     """Build the shared parts.
 
@@ -56,11 +64,13 @@ def wire(
         name: Application name shown by PostgreSQL.
         owner: Id of the worker that executes steps; None for the API, which executes none and fails fast while
             PostgreSQL is down.
+        types: Step types beside those that Citadel ships.
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
     llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
     knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
-    definitions = Definitions(all_types(llm, vectors))
+    known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
+    definitions = Definitions(known_types)
     transactions = RunTransactions(
         database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
     )
@@ -71,7 +81,7 @@ def wire(
         vectors=vectors,
         knowledge=knowledge,
         definitions=definitions,
-        submissions=Submissions(types=public_types(llm, vectors), known=knowledge, limits=limits),
+        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=limits),
         transactions=transactions,
         commands=RunCommands(transactions),
     )

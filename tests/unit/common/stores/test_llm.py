@@ -13,7 +13,7 @@ class Mounted(CommonSettings):
     llm: LlmSettings = Field(default_factory=LlmSettings)
 
 
-def test_by_variables(monkeypatch, tmp_path):
+def test_endpoints_are_read_from_variables(monkeypatch, tmp_path):
     (tmp_path / "key").write_text("sk-1\n")
     for name, value in {
         "ENDPOINTS__GPU__URL": "https://gpu1/v1/",
@@ -43,7 +43,7 @@ def test_a_bad_url(url):
 
 
 @pytest.mark.parametrize("key", ["", "ä", "a\nb"])
-def test_a_bad_key_is_refused_and_not_told(key):
+def test_a_bad_key_is_refused_and_not_shown(key):
     with pytest.raises(ValidationError, match="printable ASCII"):
         EndpointSettings(url="http://gpu1", model="m", api_key=key)
 

@@ -26,7 +26,7 @@ def registry_of(root):
     return registry
 
 
-def told(registry):
+def shown(registry):
     """Values by series."""
     lines = generate_latest(registry).decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -34,7 +34,7 @@ def told(registry):
 
 
 def test_limits_use_throttling_and_pressure(tmp_path):
-    assert told(registry_of(version_2(tmp_path, "/", {"": LIMITED}))) == {
+    assert shown(registry_of(version_2(tmp_path, "/", {"": LIMITED}))) == {
         "cpu_limit_cores": 0.5,
         "cpu_seconds_total": 1.5,
         "cpu_periods_total": 40,
@@ -47,9 +47,9 @@ def test_limits_use_throttling_and_pressure(tmp_path):
     }
 
 
-def test_no_limit_is_zero_and_what_is_not_told_is_left_out(tmp_path):
+def test_no_limit_is_zero_and_missing_values_are_left_out(tmp_path):
     bare = {"cpu.max": "max 100000\n", "memory.max": "max\n", "memory.current": f"{MIB}\n"}
-    found = told(registry_of(version_2(tmp_path, "/", {"": bare})))
+    found = shown(registry_of(version_2(tmp_path, "/", {"": bare})))
     assert found == {"cpu_limit_cores": 0, "memory_limit_bytes": 0, "memory_bytes": MIB}
 
 
@@ -62,7 +62,7 @@ def test_version_1_has_no_pressure(tmp_path):
         "memory/memory.limit_in_bytes": f"{64 * MIB}\n",
         "memory/memory.usage_in_bytes": f"{32 * MIB}\n",
     }
-    assert told(registry_of(version_1(tmp_path, "/", files))) == {
+    assert shown(registry_of(version_1(tmp_path, "/", files))) == {
         "cpu_limit_cores": 1.5,
         "cpu_seconds_total": 3,
         "cpu_periods_total": 10,
@@ -72,16 +72,16 @@ def test_version_1_has_no_pressure(tmp_path):
     }
 
 
-def test_it_is_read_at_each_scrape(tmp_path):
+def test_the_cgroup_is_read_at_each_scrape(tmp_path):
     registry = registry_of(version_2(tmp_path, "/", {"": LIMITED}))
-    told(registry)
+    shown(registry)
     plant(tmp_path, {"sys/fs/cgroup/cpu.stat": "usage_usec 9000000\nnr_periods 60\nnr_throttled 30\n"})
-    found = told(registry)
+    found = shown(registry)
     assert (found["cpu_seconds_total"], found["cpu_throttled_periods_total"]) == (9, 30)
 
 
-def test_without_control_groups_nothing_is_told(tmp_path):
-    assert told(registry_of(tmp_path)) == {}
+def test_without_a_cgroup_there_are_no_metrics(tmp_path):
+    assert shown(registry_of(tmp_path)) == {}
 
 
 def test_every_declared_metric_is_described_with_its_kind_and_labels(tmp_path):
@@ -96,6 +96,6 @@ def test_every_declared_metric_is_described_with_its_kind_and_labels(tmp_path):
 
 @pytest.mark.parametrize("broken", ["some\n", "some total=\n", "full avg10=0 total=1\n"])
 def test_pressure_that_cannot_be_read_is_left_out(tmp_path, broken):
-    found = told(registry_of(version_2(tmp_path, "/", {"": LIMITED | {"io.pressure": broken}})))
+    found = shown(registry_of(version_2(tmp_path, "/", {"": LIMITED | {"io.pressure": broken}})))
     assert 'pressure_seconds_total{resource="cpu"}' in found
     assert 'pressure_seconds_total{resource="io"}' not in found

@@ -54,9 +54,9 @@ def test_an_observation_within_a_sampled_span_has_its_trace_as_exemplar(metrics)
         metrics.observe(names.TASK_SECONDS, 0.3, task="t")
         trace_id = f"{span.get_span_context().trace_id:032x}"
     metrics.observe(names.TASK_SECONDS, 20, task="t")
-    told = [line for line in lines_of(metrics, names.TASK_SECONDS, OPEN_METRICS) if "# {" in line]
-    assert len(told) == 1
-    assert f'trace_id="{trace_id}"' in told[0]
+    shown = [line for line in lines_of(metrics, names.TASK_SECONDS, OPEN_METRICS) if "# {" in line]
+    assert len(shown) == 1
+    assert f'trace_id="{trace_id}"' in shown[0]
 
 
 def test_every_metric_is_declared_with_what_prometheus_wants():

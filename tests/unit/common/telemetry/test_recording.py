@@ -44,7 +44,7 @@ def test_a_ratio_samples_whole_traces(monkeypatch, ratio, count):
     assert len(made) == count
 
 
-def test_what_is_not_sampled_hands_its_trace_on(monkeypatch):
+def test_an_unsampled_span_passes_its_trace_on(monkeypatch):
     made, below = made_with(monkeypatch, {"traceparent": NOT_SAMPLED, "tracestate": "vendor=1"})
     assert made == ()
     assert (f"{below.trace_id:032x}", below.trace_flags.sampled) == (TRACE, False)
@@ -80,7 +80,7 @@ def test_links_of_the_beginning_are_bounded():
     assert len(made.links) == 128
 
 
-def test_what_is_said_after_the_end_is_lost():
+def test_changes_after_the_end_of_a_span_are_lost():
     with spans_in_memory() as exporter:
         with tracing.span(spans.RUN, "x") as span:
             assert span.is_recording()
@@ -96,7 +96,7 @@ def test_what_is_said_after_the_end_is_lost():
     assert not span.is_recording()
 
 
-def test_an_exception_is_told_by_its_kind_alone():
+def test_of_an_exception_only_its_class_is_recorded():
     with spans_in_memory() as exporter:
         with tracing.span(spans.RUN, "x") as span:
             span.record_exception(ValueError("a secret text"), {spans.TEXTS: 1})

@@ -31,7 +31,7 @@ def test_without_a_receiver_there_are_no_spans_and_no_headers():
     assert not tracing.current().is_valid
 
 
-def test_a_message_is_worked_on_below_the_span_that_sent_it(made):
+def test_the_consumer_span_is_a_child_of_the_producer_span(made):
     with messages.sending("embeddings", message_id="m", task="t") as carrier:
         pass
     with messages.processing("embeddings", carrier, message_id="m", task="t"):
@@ -67,7 +67,7 @@ def test_an_error_tells_its_code_and_never_its_message(made):
     assert "marked" not in span.to_json()
 
 
-def test_what_is_nested_appears_only_below_a_sampled_span(made):
+def test_nested_spans_appear_only_below_a_sampled_span(made):
     with tracing.span(spans.TRANSACTION):
         pass
     unsampled = tracing.context_of({"traceparent": TRACEPARENT[:-1] + "0"})

@@ -13,7 +13,7 @@ ENTRY = {"BEAT__SCHEDULE__own__TASK": "warm_embedding_cache", "BEAT__SCHEDULE__o
 
 @pytest.fixture
 def env(monkeypatch):
-    """Set CITADEL_ variables; the machine's own are hidden."""
+    """Return a function that sets CITADEL_ variables; the machine's own are hidden."""
     for name in [name for name in os.environ if name.startswith("CITADEL_")]:
         monkeypatch.delenv(name)
 

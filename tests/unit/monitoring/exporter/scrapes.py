@@ -1,4 +1,4 @@
-"""What a scrape is answered, without a socket."""
+"""Scrapes without a socket."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,13 +8,13 @@ from prometheus_client.registry import Collector
 
 
 class Fixed(Collector):
-    """Tells the same at each scrape."""
+    """A collector of fixed families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
 
     def collect(self) -> Iterator[Metric]:
-        """Tell it."""
+        """Return the families."""
         return iter(self._families)
 
 

@@ -1,4 +1,4 @@
-"""What the exporter answers over HTTP, without a socket."""
+"""Answers of the exporter's WSGI application."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,7 +17,7 @@ def app_of(*sources):
     return application(PlatformCollector(sources))
 
 
-def test_metrics_of_what_is_up():
+def test_metrics_are_those_of_sources_that_answer():
     app = app_of(
         Source("bad", failing, timeout=60), Source("good", lambda: [Sample(WORKERS, ("embeddings",), 2)], timeout=60)
     )
@@ -28,7 +28,7 @@ def test_metrics_of_what_is_up():
     assert {sample.labels["source"]: sample.value for sample in found["citadel_exporter_up"]} == {"bad": 0, "good": 1}
 
 
-def test_openmetrics_is_spoken_too():
+def test_openmetrics_is_supported():
     body = get(app_of(), "/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")[1]
     assert body.endswith("# EOF\n")
 
@@ -39,5 +39,5 @@ def test_livez_reads_no_source():
     assert (status, readings) == ("200 OK", [])
 
 
-def test_other_paths_are_not_found():
+def test_other_paths_give_404():
     assert get(app_of(), "/")[0] == "404 Not Found"

@@ -1,4 +1,4 @@
-"""Sources: read in parallel, bounded in time, none the other's trouble."""
+"""Sources: read in parallel, bounded in time, independent of each other."""
 
 import threading
 
@@ -20,8 +20,8 @@ def up(samples):
 
 
 @pytest.fixture
-def gate():
-    """Opens at the end, so that no thread outlives the test."""
+def release():
+    """Return an event that is set at the end of the test, so that no thread outlives it."""
     event = threading.Event()
     yield event
     event.set()
@@ -31,7 +31,7 @@ def failing():
     raise RuntimeError("down")
 
 
-def test_one_that_fails_is_told_and_harms_no_other():
+def test_a_source_that_fails_is_reported_and_does_not_affect_others():
     sources = [Source("bad", failing, timeout=LONG), Source("good", lambda: [FOUND], timeout=LONG)]
     read_all(sources)
     for scrape in (1, 2):
@@ -43,19 +43,19 @@ def test_one_that_fails_is_told_and_harms_no_other():
         assert found["citadel_exporter_errors_total", ("good",)] == 0
 
 
-def test_all_are_read_at_the_same_time():
+def test_all_sources_are_read_at_the_same_time():
     """Each waits until the other reads too."""
     meeting = threading.Barrier(2, timeout=LONG)
     sources = [Source(name, lambda: [FOUND] if meeting.wait() >= 0 else [], timeout=LONG) for name in "ab"]
     assert up(read_all(sources)) == {"a": 1, "b": 1}
 
 
-def test_one_that_hangs_is_given_up_and_not_read_twice(gate):
+def test_a_source_that_hangs_is_given_up_and_not_read_twice(release):
     readings = []
 
     def hang():
         readings.append(1)
-        gate.wait()
+        release.wait()
         return [FOUND]
 
     source = Source("slow", hang, timeout=0.01)
@@ -64,25 +64,25 @@ def test_one_that_hangs_is_given_up_and_not_read_twice(gate):
     assert len(readings) == 1
 
 
-def test_one_that_hung_is_read_again(gate):
-    source = Source("slow", lambda: [FOUND] if gate.wait() else [], timeout=0.01)
+def test_a_source_that_hung_is_read_again(release):
+    source = Source("slow", lambda: [FOUND] if release.wait() else [], timeout=0.01)
     assert up(read_all([source])) == {"slow": 0}
-    gate.set()
-    source._flight.future.result(LONG)
+    release.set()
+    source._reading.future.result(LONG)
     patient = Source("slow", source._read, timeout=LONG)
     assert up(read_all([patient])) == {"slow": 1}
 
 
-def test_scrapes_at_once_share_a_reading(gate):
+def test_simultaneous_scrapes_share_a_reading(release):
     readings = []
 
     def read():
         readings.append(1)
-        gate.wait()
+        release.wait()
         return [FOUND]
 
     source = Source("shared", read, timeout=LONG)
-    answers = [source.begin(), source.begin()]
-    gate.set()
+    answers = [source.start(), source.start()]
+    release.set()
     assert [up(answer()) for answer in answers] == [{"shared": 1}, {"shared": 1}]
     assert len(readings) == 1

@@ -1,10 +1,10 @@
-"""The fleet's figures as samples: every registered task, bounded labels, cumulated histograms."""
+"""Samples of task statistics: every registered task, bounded labels, cumulated histograms."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from citadel_contracts import TASKS
 from citadel_monitoring.exporter.metrics import ALL, families
-from citadel_monitoring.exporter.tasks import letter_samples, task_samples
+from citadel_monitoring.exporter.tasks import dead_letter_samples, task_samples
 from tests.unit.monitoring.exporter.scrapes import text_of
 
 TASK = "generate_embedding"
@@ -27,7 +27,7 @@ def test_a_task_that_never_ran_has_rows():
         assert found["citadel_task_runtime_seconds_count", *sorted([spec.name, spec.queue.value])] == 0
 
 
-def test_labels_that_nobody_registered_are_left_out():
+def test_unregistered_labels_are_left_out():
     stored = [
         (("evil", "ended", "succeeded"), 1.0),
         ((TASK, "ended", "evil"), 1.0),
@@ -42,8 +42,8 @@ def test_labels_that_nobody_registered_are_left_out():
     assert found["citadel_task_failures_total", QUEUE, TASK, "other"] == 1
 
 
-def test_histograms_are_cumulated_and_take_other_bounds_in():
-    """0.07 is no bound of ours: an older version's worker may still run."""
+def test_histograms_are_cumulated_and_include_other_bounds():
+    """0.07 is not a bound of this version: a worker of an older version may still run."""
     stored = [
         ((TASK, "wait", "0.05"), 1.0),
         ((TASK, "wait", "0.07"), 2.0),
@@ -60,20 +60,20 @@ def test_histograms_are_cumulated_and_take_other_bounds_in():
     assert found["citadel_task_queue_wait_seconds_sum", QUEUE, TASK] == 9000.5
 
 
-def test_dead_letters_of_strange_queues_and_codes_are_counted_together():
+def test_dead_letters_of_unknown_queues_and_codes_are_counted_together():
     counts = {
         ("embeddings", "bad_vector"): 2,
         ("evil", "bad_vector"): 1,
         ("embeddings", "e1"): 3,
         ("embeddings", "e2"): 4,
     }
-    found = samples_of(letter_samples(counts))
+    found = samples_of(dead_letter_samples(counts))
     assert found["citadel_dead_letters", "bad_vector", "embeddings"] == 2
     assert found["citadel_dead_letters", "bad_vector", "other"] == 1
     assert found["citadel_dead_letters", "embeddings", "other"] == 7
 
 
-def test_names_are_as_prometheus_wants_them():
+def test_metric_names_follow_the_conventions_of_prometheus():
     for metric in ALL:
         assert metric.name.startswith("citadel_")
         assert metric.name.endswith("_total") == (metric.kind == "counter")

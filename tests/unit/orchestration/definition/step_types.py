@@ -1,114 +1,9 @@
-"""Small step types and a small world to check definitions against."""
-
-from pydantic import Field, model_validator
+"""The shipped step types, which are only checked here, and a small world to check definitions against."""
 
 from citadel_orchestration.definition.parse import parse
-from citadel_orchestration.steps.base import Parameters, StepType, Wanted
+from citadel_orchestration.steps.registry import shipped_types
 
-
-class EmbeddingParameters(Parameters):
-    text: str | list[str]
-    model: str | None = None
-    dimensions: int | None = None
-    input_type: str | None = None
-
-
-class LlmParameters(Parameters):
-    query: str = Field(min_length=1)
-    endpoint: str | None = None
-    temperature: float = Field(0.0, ge=0, le=2)
-
-
-class SearchParameters(Parameters):
-    collection: str
-    embedding: list[float] | None = None
-    text: str | None = None
-    model: str | None = None
-    dimensions: int | None = None
-    limit: int = Field(10, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _one_of_both(self):
-        if (self.embedding is None) == (self.text is None):
-            raise ValueError("give either embedding or text")
-        return self
-
-
-class Point(Parameters):
-    id: int | str
-    embedding: list[float] | None = None
-    text: str | None = None
-
-
-class UpsertParameters(Parameters):
-    collection: str
-    points: list[Point]
-    model: str | None = None
-
-
-class WorkflowParameters(Parameters):
-    definition: dict
-    context: dict | None = None
-
-
-class WaitParameters(Parameters):
-    duration: str | None = None
-    signal: str | None = None
-
-
-class _Type(StepType):
-    async def execute(self, parameters, call):
-        raise NotImplementedError
-
-
-class Embedding(_Type):
-    name = "embedding"
-    parameters = EmbeddingParameters
-    outputs = frozenset({"embedding", "embeddings", "model"})
-
-    def wants(self, parameters):
-        return Wanted(texts=[parameters.text] if isinstance(parameters.text, str) else parameters.text)
-
-
-class Llm(_Type):
-    name = "llm_query"
-    parameters = LlmParameters
-    outputs = frozenset({"text", "json"})
-
-    def check(self, raw, known):
-        problem = known.endpoint_problem(raw.get("endpoint") or "default")
-        if problem:
-            yield "/endpoint", problem
-
-
-class Search(_Type):
-    name = "vector_search"
-    parameters = SearchParameters
-    outputs = frozenset({"hits"})
-
-    def wants(self, parameters):
-        return None if parameters.text is None else Wanted(texts=[parameters.text])
-
-
-class Upsert(_Type):
-    name = "vector_upsert"
-    parameters = UpsertParameters
-    outputs = frozenset({"upserted", "ids"})
-
-
-class Workflow(_Type):
-    name = "workflow"
-    parameters = WorkflowParameters
-    outputs = frozenset({"output", "final_context"})
-
-
-class Wait(_Type):
-    name = "wait"
-    parameters = WaitParameters
-    outputs = frozenset()
-
-
-TYPES = {kind.name: kind() for kind in (Embedding, Llm, Search, Upsert, Workflow, Wait)}
+TYPES = shipped_types(None, None).public
 
 
 class World:
@@ -125,7 +20,7 @@ class World:
 
 
 def parsed(raw, **settings):
-    return parse(raw, types=TYPES, known=World(), **settings)
+    return parse(raw, types=TYPES, catalog=World(), **settings)
 
 
 def wait(step_id, **fields):

@@ -65,7 +65,7 @@ BAD = [
     ({**steps(wait("a")), "step": []}, "/step", "unknown_field"),
     (steps(wait("a", dependson=[])), "/steps/0/dependson", "unknown_field"),
     (steps({"step_id": "a"}), "/steps/0/type", "missing_field"),
-    (steps({"type": "wait", "parameters": {}}), "/steps/0/step_id", "missing_field"),
+    (steps({"type": "wait", "parameters": {"duration": 1}}), "/steps/0/step_id", "missing_field"),
     (steps(wait(7)), "/steps/0/step_id", "wrong_type"),
     (steps(wait("a b")), "/steps/0/step_id", "bad_name"),
     (steps(wait("")), "/steps/0/step_id", "bad_name"),
@@ -127,7 +127,8 @@ BAD = [
     (steps({"step_id": "a", "type": "llm_query"}), "/steps/0/parameters/query", "missing_parameter"),
     (steps(llm("a"), wait("b", parameters={"time": 1})), "/steps/1/parameters/time", "unknown_parameter"),
     (steps(upsert([{"id": 1, "text": 2}], collection="x")), "/steps/0/parameters/points/0/text", "bad_parameter"),
-    (steps(search(collection="x")), "/steps/0/parameters", "bad_parameter"),
+    (steps(search(collection="x")), "/steps/0/parameters", "step_check"),
+    (steps(wait("a", parameters={})), "/steps/0/parameters", "bad_parameter"),
     (
         steps(wait("a", parameters={"a/b~": 1})),
         "/steps/0/parameters/a~1b~0",

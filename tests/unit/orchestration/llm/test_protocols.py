@@ -4,10 +4,11 @@ import pytest
 
 from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
 from citadel_common.settings.llm import EndpointSettings
+from citadel_contracts.errors import seconds_of_retry_after
 from citadel_orchestration.llm.ollama import OllamaStyle
 from citadel_orchestration.llm.openai import OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage
-from citadel_orchestration.llm.refusals import error_in, refusal, seconds_of
+from citadel_orchestration.llm.refusals import error_in, refusal
 from citadel_orchestration.llm.transcript import Transcript
 
 SETTINGS = EndpointSettings(url="http://gpu1", model="llama")
@@ -148,7 +149,7 @@ class TestRefusals:
         ],
     )
     def test_retry_after(self, header, seconds):
-        assert seconds_of(header) == seconds
+        assert seconds_of_retry_after(header) == seconds
 
     def test_errors_inside_an_answer(self):
         assert error_in({"error": {"message": "m", "code": 5}}) == ("m", "5")

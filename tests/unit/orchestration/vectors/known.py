@@ -1,10 +1,12 @@
-"""What is known when definitions are checked, and calls of steps, for tests."""
+"""What is known when definitions are checked, and answers of embeddings workers, for tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from citadel_common.deadline import Deadline
-from citadel_orchestration.steps.base import StepCall, Vectors
+import numpy as np
+
+from citadel_common.embeddings.vectors import to_base64
+from citadel_contracts.workflows import EmbeddedPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,7 @@ class KnownFacts:
 NOTHING = KnownFacts()
 
 
-def call(*vectors):
-    """A call with the vectors of the texts that the step wanted; without any, it wanted none."""
-    found = None
-    if vectors:
-        rows = [list(vector) for vector in vectors]
-        found = Vectors(vectors=rows, model="minilm", dimensions=len(rows[0]), cache_hits=1, truncated=[0])
-    return StepCall(run_id="r", step_id="s", item=None, attempt=1, deadline=Deadline.after(30), vectors=found)
+def answer(*vectors, **fields):
+    """Return the answer to a request for these vectors."""
+    rows = [to_base64(np.asarray(vector, dtype="<f4")) for vector in vectors]
+    return EmbeddedPart(vectors=rows, model="minilm", dimensions=len(vectors[0]), cache_hits=1, truncated=[0], **fields)

@@ -2,22 +2,27 @@
 
 import asyncio
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
-from citadel_common.errors import InvalidInput
+from citadel_common.errors import InvalidInput, TextRejected
+from citadel_contracts.errors import ErrorData
 from citadel_orchestration.steps.embedding import EmbeddingParameters, EmbeddingStep
-from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts, call
+from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts, answer
 
 STEP = EmbeddingStep()
 
 
 def execute(text, *vectors):
-    return asyncio.run(STEP.execute(EmbeddingParameters(text=text), call(*vectors)))
+    """Return the output, as it is stored."""
+    effect = STEP.begin(EmbeddingParameters(text=text))
+    output = STEP.answered(effect.echo, [answer(*vectors)]) if vectors else asyncio.run(effect.run(None))
+    return orjson.loads(orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def problems(raw, known=NOTHING):
-    return dict(STEP.check(raw, known))
+def problems(raw, catalog=NOTHING):
+    return dict(STEP.check(raw, catalog))
 
 
 def test_one_text_gives_one_embedding():
@@ -40,13 +45,12 @@ def test_what_it_puts_out_is_what_expressions_may_name():
 
 
 def test_an_empty_list_needs_no_vectors():
-    assert STEP.wants(EmbeddingParameters(text=[])) is None
     assert execute([])["embeddings"] == []
 
 
 def test_everything_is_asked_for_as_it_was_given():
     given = {"dimensions": 64, "input_type": "query", "options": {"num_ctx": 512}, "cache_enabled": False}
-    wanted = STEP.wants(EmbeddingParameters(text=["a", "b"], model="m", **given))
+    (wanted,) = STEP.begin(EmbeddingParameters(text=["a", "b"], model="m", **given)).requests
 
     assert wanted.texts == ["a", "b"]
     assert (wanted.model, wanted.dimensions, wanted.input_type) == ("m", 64, "query")
@@ -56,7 +60,13 @@ def test_everything_is_asked_for_as_it_was_given():
 @pytest.mark.parametrize(("text", "where"), [("", "text"), (["a", ""], r"text\[1\]")])
 def test_an_empty_text_is_refused_when_it_came_from_an_expression(text, where):
     with pytest.raises(InvalidInput, match=f"{where}: is empty"):
-        STEP.wants(EmbeddingParameters(text=text))
+        STEP.begin(EmbeddingParameters(text=text))
+
+
+def test_a_text_without_a_vector_fails_the_step():
+    bad = answer([1.0], errors=[ErrorData(index=1, code="text_rejected", message="no")])
+    with pytest.raises(TextRejected, match=r"text\[1\]: no"):
+        STEP.answered({"form": "embeddings"}, [bad])
 
 
 def test_an_empty_text_is_seen_at_submission():

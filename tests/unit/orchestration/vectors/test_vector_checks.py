@@ -3,14 +3,29 @@
 import pytest
 from pydantic import ValidationError
 
-from citadel_common.errors import InvalidInput
+from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_common.settings.qdrant import QdrantSettings
+from citadel_orchestration.definition.parse import parse
+from citadel_orchestration.step_types import Execute, StepTypes
+from citadel_orchestration.steps.embedding import EmbeddingStep
 from citadel_orchestration.steps.vector_search import VectorSearch, VectorSearchParameters
 from citadel_orchestration.steps.vector_upsert import PointParameters, VectorUpsert, VectorUpsertParameters
 from citadel_orchestration.vectors.store import VectorStore
 from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts
 
+CONTEXT = dict.fromkeys(["question", "x", "model", "n", "price", "key", "null", "filter", "collection", "points"])
+Q = {"step_id": "q", "type": "embedding", "parameters": {"text": "a"}}
 KNOWN = KnownFacts(models={"small": 384, None: 768}, collections={"docs": 768})
+
+
+def problems(step_type, parameters, catalog=KNOWN):
+    """Return what is wrong with the parameters of a step of that type: pointers below them, and messages."""
+    step = {"step_id": "s", "type": step_type.name, "parameters": parameters}
+    try:
+        parse({"context": CONTEXT, "steps": [Q, step]}, types=StepTypes([step_type, EmbeddingStep()]), catalog=catalog)
+    except InvalidDefinition as error:
+        return [(problem.pointer.removeprefix("/steps/1/parameters"), problem.detail) for problem in error.errors]
+    return []
 
 
 @pytest.fixture
@@ -37,13 +52,13 @@ def upsert(store):
         ({"embedding": "${{ steps.q.output.embedding }}", "text": "a"}, "/text", "stands beside"),
         ({"text": ""}, "/text", "is empty"),
         ({"text": "a", "filter": {"price": 1.5}}, "/filter", "must be a string"),
-        ({"text": "a", "collection": "docs", "model": "small"}, "/collection", "768 dimensions, not 384"),
-        ({"text": "a", "collection": "docs", "dimensions": 64}, "/collection", "768 dimensions, not 64"),
-        ({"embedding": [0.1, 0.2], "collection": "docs"}, "/collection", "768 dimensions, not 2"),
+        ({"text": "a", "collection": "docs", "model": "small"}, "/text", "384 dimensions, the collection `docs` 768"),
+        ({"text": "a", "collection": "docs", "dimensions": 64}, "/text", "64 dimensions, the collection `docs` 768"),
+        ({"embedding": [0.1, 0.2], "collection": "docs"}, "/embedding", "2 dimensions, the collection `docs` 768"),
     ],
 )
 def test_a_search_that_cannot_work_is_seen_at_submission(search, raw, where, problem):
-    found = dict(search.check({"collection": "other", **raw}, KNOWN))
+    found = dict(problems(search, {"collection": "other", **raw}))
 
     assert list(found) == [where]
     assert problem in found[where]
@@ -66,48 +81,54 @@ def test_a_search_that_cannot_work_is_seen_at_submission(search, raw, where, pro
     ],
 )
 def test_what_only_the_run_will_know_is_left_alone(search, raw):
-    assert list(search.check({"collection": "docs", **raw}, KNOWN)) == []
+    assert problems(search, {"collection": "docs", **raw}) == []
 
 
 def test_points_that_cannot_be_stored_are_seen_at_submission(upsert):
-    points = [{"id": 1}, {"text": "a", "embedding": [0.1]}, {"text": ""}, {"embedding": [0.1]}, "${{ item }}"]
-    found = list(upsert.check({"collection": "docs", "points": points}, KNOWN))
+    points = [{"id": 1}, {"text": "a", "embedding": [0.1]}, {"text": ""}, {"embedding": [0.1]}, "${{ context.x }}"]
+    found = problems(upsert, {"collection": "docs", "points": points})
 
-    assert [where for where, _ in found] == ["/points/0", "/points/1/text", "/points/1", "/points/2/text", "/points/3"]
+    assert [where for where, _ in found] == [
+        "/points/0",
+        "/points/1/text",
+        "/points/2/text",
+        "/points/1/embedding",
+        "/points/3/embedding",
+    ]
 
 
 def test_the_texts_model_must_fit_the_collection(upsert):
     raw = {"collection": "docs", "points": [{"text": "a"}]}
 
-    assert list(upsert.check(raw, KNOWN)) == []
-    assert dict(upsert.check(raw | {"model": "small"}, KNOWN)) == {
-        "/points/0": "'docs' holds vectors of 768 dimensions, not 384"
-    }
-    assert list(upsert.check({"collection": "docs", "points": "${{ context.points }}"}, NOTHING)) == []
+    assert problems(upsert, raw) == []
+    assert problems(upsert, raw | {"model": "small"}) == [
+        ("/points/0/text", "the text's vector by `small` has 384 dimensions, the collection `docs` 768")
+    ]
+    assert problems(upsert, {"collection": "docs", "points": "${{ context.points }}"}, NOTHING) == []
 
 
 @pytest.mark.parametrize("given", [{}, {"text": ""}, {"text": "a", "embedding": [0.1]}])
 def test_the_same_is_refused_when_it_came_from_an_expression(search, upsert, given):
     with pytest.raises(InvalidInput):
-        search.wants(VectorSearchParameters(collection="docs", **given))
+        search.begin(VectorSearchParameters(collection="docs", **given))
     with pytest.raises(InvalidInput, match=r"points\[0\]"):
-        upsert.wants(VectorUpsertParameters(collection="docs", points=[PointParameters(**given)]))
+        upsert.begin(VectorUpsertParameters(collection="docs", points=[PointParameters(**given)]))
 
 
 def test_a_search_by_text_wants_it_as_a_query(search):
-    wanted = search.wants(VectorSearchParameters(collection="docs", text="a", model="m", dimensions=64))
+    (wanted,) = search.begin(VectorSearchParameters(collection="docs", text="a", model="m", dimensions=64)).requests
 
     assert (wanted.texts, wanted.model, wanted.dimensions, wanted.input_type) == (["a"], "m", 64, "query")
-    assert search.wants(VectorSearchParameters(collection="docs", embedding=[0.1])) is None
+    assert isinstance(search.begin(VectorSearchParameters(collection="docs", embedding=[0.1])), Execute)
 
 
 def test_an_upsert_wants_the_texts_of_its_points_as_documents(upsert):
     points = [PointParameters(text="a"), PointParameters(embedding=[0.1]), PointParameters(text="b")]
-    wanted = upsert.wants(VectorUpsertParameters(collection="docs", points=points, model="m"))
+    (wanted,) = upsert.begin(VectorUpsertParameters(collection="docs", points=points, model="m")).requests
 
     assert (wanted.texts, wanted.model, wanted.input_type) == (["a", "b"], "m", "document")
-    assert upsert.wants(VectorUpsertParameters(collection="docs", points=points[1:2])) is None
-    assert upsert.wants(VectorUpsertParameters(collection="docs", points=[])) is None
+    assert isinstance(upsert.begin(VectorUpsertParameters(collection="docs", points=points[1:2])), Execute)
+    assert isinstance(upsert.begin(VectorUpsertParameters(collection="docs", points=[])), Execute)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command's parts, and what becomes of errors."""
+"""The command: its subcommands, and how errors end it."""
 
 import os
 import sys
@@ -7,35 +7,35 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from citadel_client.cli import batch, cache, collections, dead_letters, embed, operations, runs, stack, top, workflow
-from citadel_client.cli.console import say
-from citadel_client.cli.exits import ExitCode, UsageError, code_of, describe
-from citadel_client.demo.errors import DemoFailed
+from citadel_client.cli import batch, cache, collections, dead_letters, dev, embed, operations, runs, top, workflow
+from citadel_client.cli.options import ExitCode, UsageError, describe, exit_code_of
+from citadel_client.demo import DemoFailed
 from citadel_client.dev import DevError
 from citadel_client.errors import CitadelApiError
+from citadel_client.terminal import say
 
-HELP = """Embed texts and run workflows with a Citadel server, and look after it.
+HELP = """Embed texts, run workflows, and operate a Citadel server.
 
 Exit codes:
 
- 0 all went well; for `dev`: stopped as asked
+ 0 success; for `dev`: stopped by a signal
 
- 1 it failed, or the run or some items did
+ 1 the command, the run, or some items failed
 
  2 wrong usage, or a workflow that is not valid
 
  3 no server answers
 
- 4 the server answers, and is down
+ 4 the server answers that it is down
 
  130 interrupted
 
-Environment: CITADEL_API_URL (the server), CITADEL_API_KEY (its key), CITADEL_HOME (data of `dev` and `demo`), NO_COLOR.
+Environment: CITADEL_API_URL (server), CITADEL_API_KEY (its key), CITADEL_HOME (data of `dev` and `demo`), NO_COLOR.
 """
 
 app = typer.Typer(name="citadel", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-app.command()(stack.dev)
-app.command()(stack.demo)
+app.command()(dev.dev)
+app.command()(dev.demo)
 app.command()(embed.embed)
 app.command()(batch.batch)
 app.add_typer(workflow.app, name="workflow")
@@ -62,11 +62,11 @@ def citadel(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take what all commands share; the application's own help stands in for this."""
+    """Take the options of all commands; the application's own help stands in for this."""
 
 
 def main() -> NoReturn:
-    """Run the command; errors end as a line and an exit code, not as a traceback."""
+    """Run the command; an error ends it with a line and an exit code, not with a traceback."""
     sys.exit(_run())
 
 
@@ -76,17 +76,17 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.FAILED
     except BrokenPipeError:
-        _forget_output()
+        _discard_output()
         return ExitCode.FAILED
     except KeyboardInterrupt:
         say("interrupted")
         return ExitCode.INTERRUPTED
     except (CitadelApiError, DemoFailed, DevError, UsageError, OSError) as error:
         say(f"citadel: {describe(error)}")
-        return code_of(error)
+        return exit_code_of(error)
     return ExitCode.OK
 
 
-def _forget_output() -> None:
-    """Nobody reads any more; keep the interpreter from complaining when it flushes."""
+def _discard_output() -> None:
+    """Replace standard output, whose reader is gone: the interpreter flushes it at exit and would report an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

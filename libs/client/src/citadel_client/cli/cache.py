@@ -1,4 +1,4 @@
-"""`citadel cache`: what it holds, and filling it ahead of need."""
+"""`citadel cache`: statistics, and warming."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from citadel_client import RetryPolicy
 from citadel_client.chunks import cut
-from citadel_client.cli.console import print_json, print_table, progress
-from citadel_client.cli.exits import ExitCode
-from citadel_client.cli.inputs import opened, texts_of
-from citadel_client.cli.options import ChunkSize, Json, Timeout, Url, connect
-from citadel_client.retries import RetryPolicy
+from citadel_client.cli.files import opened, texts_of
+from citadel_client.cli.options import ChunkSize, ExitCode, Json, Timeout, Url, connect
+from citadel_client.terminal import ProgressBar, print_json, print_table
 
 app = typer.Typer(help="The embedding cache: statistics, warming.", no_args_is_help=True)
 MIB = 2**20
@@ -23,7 +22,7 @@ FileArgument = Annotated[Path, typer.Argument(help="A text per line; `-`: standa
 
 @app.command()
 def stats(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Show hits, misses and sizes."""
+    """Show hits, misses, errors and sizes."""
     with connect(url, timeout) as citadel:
         found = citadel.cache()
     if json_:
@@ -50,15 +49,15 @@ def warm(
     timeout: Timeout = 600.0,
     json_: Json = False,
 ) -> None:
-    """Embed each line of a file into the cache, by tasks; waits for them."""
+    """Embed each line of a file into the cache, by tasks, and wait for them."""
     counts: Counter[str] = Counter()
-    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, progress("warming", None) as bar:
+    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, ProgressBar("warming", None) as bar:
         done = 0
         for chunk in cut(texts_of(lines), chunk_size):
             result = citadel.warm(chunk.texts, model).wait(timeout)
             counts.update(result.model_dump())
             done += len(chunk.texts)
-            bar.at(done)
+            bar.update(done)
     found = {name: counts[name] for name in ("warmed", "skipped", "errors")}
     if json_:
         print_json(found)

@@ -1,4 +1,4 @@
-"""`citadel collections`: store texts or vectors, and search them."""
+"""`citadel collections`: store points, and search them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,24 +7,23 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from citadel_client.cli.console import print_json, print_table, progress, say
-from citadel_client.cli.exits import UsageError
-from citadel_client.cli.inputs import opened
-from citadel_client.cli.options import Json, Model, Timeout, Url, connect
-from citadel_client.retries import RetryPolicy
-from citadel_client.run_flows import GROUP
+from citadel_client import RetryPolicy
+from citadel_client.cli.files import opened
+from citadel_client.cli.options import Json, Model, Timeout, Url, UsageError, connect, parse_json
+from citadel_client.options import GROUP
+from citadel_client.terminal import ProgressBar, print_json, print_table, say
 
 app = typer.Typer(help="Collections of vectors: store, search.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="The collection.")]
+Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of the collection.")]
 FileArgument = Annotated[
     Path, typer.Argument(help="A text per line, or NDJSON of {id, text or embedding, payload}; `-`: standard input.")
 ]
 GroupSize = Annotated[int, typer.Option("--group", min=1, max=1000, help="Points per request.")]
-Text = Annotated[str | None, typer.Argument(help="What to look for.")]
-Vector = Annotated[str | None, typer.Option("--embedding", help="A vector to look for, as a JSON list.")]
-HitLimit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Hits at most.")]
-Filter = Annotated[str | None, typer.Option("--filter", help="JSON: payload keys and their values, or Qdrant's.")]
-Threshold = Annotated[float | None, typer.Option("--score-threshold", help="Score that a hit reaches at least.")]
+Text = Annotated[str | None, typer.Argument(help="Text to search for.")]
+Vector = Annotated[str | None, typer.Option("--embedding", help="Vector to search for, as a JSON list.")]
+HitLimit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of hits.")]
+Filter = Annotated[str | None, typer.Option("--filter", help="JSON: payload keys and values, or a Qdrant filter.")]
+Threshold = Annotated[float | None, typer.Option("--score-threshold", help="Lowest score of a hit.")]
 SHOWN = 100
 
 
@@ -38,20 +37,20 @@ def store(
     timeout: Timeout = 120.0,
     json_: Json = False,
 ) -> None:
-    """Store texts, which are embedded, or vectors; the collection is created where it is missing.
+    """Store texts, which the server embeds, or vectors; the collection is created if it does not exist.
 
-    Memory does not grow with the file; to store it again changes nothing.
+    Memory does not grow with the file. Storing it again changes nothing.
     """
-    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, progress("storing", None) as bar:
-        upserted = citadel.collections.store(name, _points(lines), model=model, group=group, progress=bar.at).upserted
+    with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, ProgressBar("storing", None) as bar:
+        stored = citadel.collections.store(name, _points(lines), model=model, group=group, progress=bar.update)
     if json_:
-        print_json({"collection": name, "upserted": upserted})
+        print_json({"collection": name, "upserted": stored.upserted})
     else:
-        say(f"{upserted} points stored in {name}")
+        say(f"{stored.upserted} points stored in {name}")
 
 
 def _points(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """A point per line; the first one tells whether the file is NDJSON."""
+    """Yield a point per line: NDJSON if the first line begins with a brace, else texts."""
     as_json = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -62,12 +61,9 @@ def _points(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _point(number: int, line: str) -> dict[str, Any]:
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"line {number} is not JSON: {error}") from error
+    found = parse_json(line, f"line {number}")
     if not isinstance(found, dict):
-        raise UsageError(f"line {number} is no JSON object")
+        raise UsageError(f"line {number} is not a JSON object")
     return found
 
 
@@ -86,7 +82,7 @@ def search(  # noqa: PLR0913, PLR0917  (one per option of the command)
 ) -> None:
     """Find the points nearest to a text or a vector."""
     if (text is None) == (embedding is None):
-        raise UsageError("give a text, or a vector by --embedding")
+        raise UsageError("give either a text or --embedding")
     vector = None if embedding is None else _json(embedding, "--embedding", list)
     conditions = None if filter_ is None else _json(filter_, "--filter", dict)
     with connect(url, timeout) as citadel:
@@ -106,10 +102,7 @@ def search(  # noqa: PLR0913, PLR0917  (one per option of the command)
 
 
 def _json(text: str, option: str, kind: type) -> Any:
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"{option} is not JSON: {error}") from error
+    found = parse_json(text, option)
     if not isinstance(found, kind) or (isinstance(found, list) and not all(map(_is_number, found))):
         raise UsageError(f"{option} must be a JSON {'list of numbers' if kind is list else 'object'}")
     return found

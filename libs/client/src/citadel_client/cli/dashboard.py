@@ -1,4 +1,4 @@
-"""A snapshot of the server as something to look at."""
+"""The display of `citadel top`."""
 
 import time
 from collections.abc import Iterable
@@ -9,59 +9,57 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from citadel_client.cli.snapshots import Snapshot
+from citadel_client.cli.server_status import ServerStatus
 from citadel_contracts.api import QueueStats, WorkerInfo
 from citadel_contracts.runs import RunSummary
 
 LANES = ("interactive", "standard", "batch")
-COLOURS = {"ok": "green", "degraded": "yellow", "down": "red"}
+STYLES = {"ok": "green", "degraded": "yellow", "down": "red"}
 MOST_WORKERS = 12
 ID_SHOWN = 48
 MESSAGE_SHOWN = 100
 
 
-def frame(snapshot: Snapshot, url: str) -> Group:
-    """All of it, from the top of the screen down."""
-    parts: list[RenderableType] = [_headline(snapshot, url)]
-    parts += [Text(problem, style="yellow") for problem in snapshot.problems]
-    if snapshot.queues:
-        parts.append(_table("queues", ("queue", *LANES, "unacked", "workers", "running", "tasks/s"), _queues(snapshot)))
-    if snapshot.workers:
+def frame(status: ServerStatus, url: str) -> Group:
+    """Return the whole display."""
+    parts: list[RenderableType] = [_headline(status, url)]
+    parts += [Text(problem, style="yellow") for problem in status.problems]
+    if status.queues:
+        parts.append(_table("queues", ("queue", *LANES, "unacked", "workers", "running", "tasks/s"), _queues(status)))
+    if status.workers:
         columns = ("worker", "queue", "running", "processed", "failed")
-        parts.append(_table("workers", columns, _workers(snapshot.workers)))
-    if snapshot.unfinished:
-        rows = [
-            (run.run_id, run.workflow_id, run.kind, run.status, _clock(run.created_at)) for run in snapshot.unfinished
-        ]
-        parts.append(_table("newest unfinished runs", ("run", "workflow", "kind", "status", "submitted"), rows))
-    if errors := _errors(snapshot):
+        parts.append(_table("workers", columns, _workers(status.workers)))
+    if status.unfinished:
+        columns = ("run", "workflow", "kind", "status", "submitted")
+        parts.append(_table("newest unfinished runs", columns, _runs(status.unfinished)))
+    if errors := _errors(status):
         parts.append(_table("recent errors", ("at", "what", "error"), errors))
     return Group(*parts)
 
 
-def _headline(snapshot: Snapshot, url: str) -> Text:
-    clock = time.strftime("%H:%M:%S", time.localtime(snapshot.at))
+def _headline(status: ServerStatus, url: str) -> Text:
+    clock = time.strftime("%H:%M:%S", time.localtime(status.at))
     line = Text(f"citadel {url}  {clock}  ")
-    if not snapshot.reachable:
+    if not status.reachable:
         return line.append("not reachable; trying again", style="red")
-    if snapshot.health is not None:
-        line.append(snapshot.health.status, style=COLOURS[snapshot.health.status])
-        down = [name for name, part in snapshot.health.components.items() if part.status == "down"]
+    if status.health is not None:
+        line.append(status.health.status, style=STYLES[status.health.status])
+        down = [name for name, part in status.health.components.items() if part.status == "down"]
         line.append(f" (down: {', '.join(down)})" if down else "")
-    if snapshot.letters is not None:
-        line.append(f"  dead letters: {snapshot.letters.total}", style="red" if snapshot.letters.total else "")
+    if status.dead_letters is not None:
+        line.append(f"  dead letters: {status.dead_letters.total}", style="red" if status.dead_letters.total else "")
     return line
 
 
-def _queues(snapshot: Snapshot) -> Iterable[tuple[Any, ...]]:
-    for queue in snapshot.queues:
+def _queues(status: ServerStatus) -> Iterable[tuple[Any, ...]]:
+    for queue in status.queues:
         lanes = [queue.lanes.get(lane, 0) for lane in LANES]
-        rate = snapshot.rates.get(queue.name)
-        yield queue.name, *lanes, queue.unacked, queue.workers, _busy(queue, snapshot), _rate(rate)
+        rate = status.rates.get(queue.name)
+        yield queue.name, *lanes, queue.unacked, queue.workers, _busy(queue, status), _rate(rate)
 
 
-def _busy(queue: QueueStats, snapshot: Snapshot) -> str:
-    mine = [worker for worker in snapshot.workers if worker.queue == queue.name]
+def _busy(queue: QueueStats, status: ServerStatus) -> str:
+    mine = [worker for worker in status.workers if worker.queue == queue.name]
     return f"{sum(worker.running for worker in mine)}/{sum(worker.concurrency for worker in mine)}" if mine else ""
 
 
@@ -83,14 +81,14 @@ def _runs(runs: Iterable[RunSummary]) -> Iterable[tuple[Any, ...]]:
         yield run.run_id, run.workflow_id, run.kind, run.status, _clock(run.created_at)
 
 
-def _errors(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Newest first."""
-    letters = snapshot.letters.letters if snapshot.letters else []
+def _errors(status: ServerStatus) -> list[tuple[str, str, str]]:
+    """Return time, source and message of the last errors, newest first."""
+    dead_letters = status.dead_letters.letters if status.dead_letters else []
     found = [
-        (datetime.fromisoformat(letter.at), f"dead letter {letter.id}", f"{letter.code}: {letter.error}")
-        for letter in letters
+        (datetime.fromisoformat(entry.at), f"dead letter {entry.id}", f"{entry.code}: {entry.error}")
+        for entry in dead_letters
     ]
-    for run in snapshot.failed:
+    for run in status.failed:
         message = run.error.message if run.error else ""
         found.append((run.finished_at or run.created_at, f"run {run.run_id}", message))
     return [(_clock(at), what, error[:MESSAGE_SHOWN]) for at, what, error in sorted(found, reverse=True)]

@@ -1,4 +1,4 @@
-"""Workflow definitions out of YAML and JSON files, and the line that a JSON pointer means."""
+"""Workflow definitions from YAML and JSON files, with the line of each JSON pointer."""
 
 import math
 from collections.abc import Hashable, Iterable
@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 import yaml
 
-from citadel_client.cli.exits import UsageError
-from citadel_client.cli.inputs import opened
+from citadel_client.cli.files import opened
+from citadel_client.cli.options import UsageError
 from citadel_contracts.api import FieldError
 
 DATE_TAG = "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as JSON has it: dates stay texts, and a key that is there twice is an error."""
+    """Loader of YAML with the values of JSON: dates stay strings, and duplicate keys are errors."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML reads it from the class)
         first: [(tag, pattern) for tag, pattern in found if tag != DATE_TAG]
@@ -25,31 +25,32 @@ class _Loader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping of texts.
+        """Return a mapping with string keys.
 
         Raises:
-            yaml.constructor.ConstructorError: A key is there twice, or is no text.
+            yaml.constructor.ConstructorError: A key is a duplicate, or is not a string.
         """
         seen = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a text: quote it", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a string: quote it", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                problem = f"the key {key.value!r} is a duplicate"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A definition, and where it is written.
+    """A definition and its file.
 
     Attributes:
-        name: The file's name, for messages.
-        definition: What it says.
-        root: The same as nodes with their places.
+        name: Name of the file, for messages.
+        definition: The definition.
+        root: The definition as YAML nodes, which know their lines.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Source:
     root: yaml.Node
 
     def line(self, pointer: str) -> int | None:
-        """The line that a JSON pointer means, or that of what is nearest around it."""
+        """Return the line of a JSON pointer, or that of the innermost node around it that exists."""
         node = self.root
         for part in pointer.split("/")[1:]:
             found = _child(node, part.replace("~1", "/").replace("~0", "~"))
@@ -66,8 +67,8 @@ class Source:
             node = found
         return int(node.start_mark.line) + 1
 
-    def explained(self, problems: Iterable[FieldError]) -> list[str]:
-        """A line per problem, as compilers write them."""
+    def messages(self, problems: Iterable[FieldError]) -> list[str]:
+        """Return a line per problem, in the form of compiler messages."""
         return [
             f"{self.name}:{self.line(problem.pointer)}: {problem.pointer or 'definition'}: {problem.detail}"
             for problem in problems
@@ -84,10 +85,10 @@ def _child(node: yaml.Node, part: str) -> yaml.Node | None:
 
 
 def load(path: Path) -> Source:
-    """The definition in a file, `-` for standard input.
+    """Return the definition in a file, `-` for standard input.
 
     Raises:
-        UsageError: It cannot be read, or is no YAML or JSON document of one mapping.
+        UsageError: It cannot be read, or is not one YAML or JSON document with a mapping.
     """
     name = "<stdin>" if str(path) == "-" else str(path)
     with opened(path) as file:
@@ -95,16 +96,16 @@ def load(path: Path) -> Source:
     try:
         definition, root = _parsed(text)
     except yaml.YAMLError as error:
-        raise UsageError(_told(name, error)) from error
+        raise UsageError(_message(name, error)) from error
     except RecursionError:
-        raise UsageError(f"{name}: it is nested too deeply") from None
+        raise UsageError(f"{name}: nested too deeply") from None
     if not isinstance(definition, dict) or root is None:
         raise UsageError(f"{name}: a workflow is a mapping with `steps`")
     return Source(name=name, definition=definition, root=root)
 
 
 def _parsed(text: str) -> tuple[Any, yaml.Node | None]:
-    """JSON is read as such, so that what YAML takes differently does not matter; its places come from YAML."""
+    """Return the value and its YAML nodes; the value of a JSON text is JSON's, where YAML differs (as in escapes)."""
     loader = _Loader(text.replace("\t", " ") if text.lstrip().startswith("{") else text)
     try:
         root = loader.get_single_node()
@@ -117,7 +118,7 @@ def _parsed(text: str) -> tuple[Any, yaml.Node | None]:
         return made, root
 
 
-def _told(name: str, error: yaml.YAMLError) -> str:
+def _message(name: str, error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return f"{name}: neither YAML nor JSON: {str(error).splitlines()[0]}"
     mark = error.problem_mark or error.context_mark
@@ -126,10 +127,10 @@ def _told(name: str, error: yaml.YAMLError) -> str:
 
 
 def settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Values of `--set`: JSON where they are, texts otherwise.
+    """Return the values of `--set`: JSON if they are valid JSON, else strings.
 
     Raises:
-        UsageError: One is no `key=value`.
+        UsageError: One is not `key=value`.
     """
     found = {}
     for pair in pairs:

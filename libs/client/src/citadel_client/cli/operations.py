@@ -1,24 +1,23 @@
-"""`citadel health`, `models`, `queues` and `workers`: how the server is."""
+"""`citadel health`, `models`, `queues` and `workers`: the state of the server."""
 
 from typing import Annotated, Any
 
 import typer
 
-from citadel_client.cli.console import print_json, print_table
-from citadel_client.cli.exits import ExitCode
-from citadel_client.cli.options import Json, Timeout, Url, connect
-from citadel_client.retries import NEVER
+from citadel_client import NEVER
+from citadel_client.cli.options import ExitCode, Json, Timeout, Url, connect
+from citadel_client.terminal import print_json, print_table
 
-History = Annotated[bool, typer.Option("--history", help="What the periodic health checks found, newest first.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Entries of the history at most.")]
+History = Annotated[bool, typer.Option("--history", help="Show results of the periodic checks, newest first.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of results of the history.")]
 
 
 def health(
     history: History = False, limit: Limit = 20, url: Url = None, timeout: Timeout = 30.0, json_: Json = False
 ) -> None:
-    """Show the server's health; exits with 4 when something required is down (degraded is 0).
+    """Show the server's health; exits with 4 if a required component is down (degraded is 0).
 
-    --history lists what the periodic health checks found instead.
+    --history lists the results of the periodic health checks instead.
     """
     if history:
         _show_history(limit, url, timeout, json_)
@@ -37,12 +36,12 @@ def _show_history(limit: int, url: str | None, timeout: float, json_: bool) -> N
 
 def _history_row(entry: dict[str, Any]) -> tuple[str, str, str]:
     status = entry.get("health_status") or {}
-    troubled = [
+    impaired = [
         f"{name} {said.get('status')}"
         for name, said in (status.get("services") or {}).items()
         if said.get("status") in {"down", "slow"}
     ]
-    return str(entry.get("at", ""))[:19], str(status.get("status", "")), ", ".join(troubled)
+    return str(entry.get("at", ""))[:19], str(status.get("status", "")), ", ".join(impaired)
 
 
 def _show_health(url: str | None, timeout: float, json_: bool) -> None:
@@ -77,7 +76,7 @@ def models(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> Non
 
 
 def queues(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """List the queues: what waits, by lane, and what is being worked on."""
+    """List the queues with their ready messages by lane, unacked messages and workers."""
     with connect(url, timeout) as citadel:
         found = citadel.queues()
     if json_:

@@ -1,4 +1,4 @@
-"""`citadel runs`: list, show, follow and steer runs."""
+"""`citadel runs`: list, show, follow and command runs."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,32 +7,39 @@ from typing import Annotated, Any, get_args
 import orjson
 import typer
 
-from citadel_client.cli.console import print_json, print_table, say
-from citadel_client.cli.exits import ExitCode, UsageError
-from citadel_client.cli.options import Json, Timeout, Url, connect
-from citadel_client.cli.records import Encoding
-from citadel_client.cli.sinks import Out, Overwrite, check_free, sink
-from citadel_client.cli.watching import conclude, ending, follow, say_it_goes_on
+from citadel_client import Run
+from citadel_client.cli.files import Out, Overwrite, check_free, opened_for_writing
+from citadel_client.cli.options import (
+    Encoding,
+    EncodingOption,
+    ExitCode,
+    Json,
+    Timeout,
+    Url,
+    UsageError,
+    connect,
+    parse_json,
+)
+from citadel_client.cli.watching import follow, outcome, print_result, say_run_continues
 from citadel_client.cli.waterfall import bars, rows
 from citadel_client.cli.workflow import WaitTimeout
 from citadel_client.decoders import BatchAnswer
-from citadel_client.runs import Run
+from citadel_client.terminal import print_json, print_table, say
 from citadel_client.vectors import unpack_array
 from citadel_contracts.runs import RunError, RunEvent, RunStatus, RunView
 
-app = typer.Typer(help="Runs of workflows and batches: list, show, follow, steer.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id.")]
+app = typer.Typer(help="Runs of workflows and batches: list, show, follow, command.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
 Status = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(get_args(RunStatus))}.")]
-WorkflowId = Annotated[str | None, typer.Option("--workflow-id", help="Runs of this workflow.")]
+WorkflowId = Annotated[str | None, typer.Option("--workflow-id", help="Id of its workflow.")]
 Kind = Annotated[str | None, typer.Option("--kind", help="workflow, batch or task.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Label; repeat for several.")]
 Since = Annotated[datetime | None, typer.Option("--since", help="Submitted at or after this time (UTC).")]
 Until = Annotated[datetime | None, typer.Option("--until", help="Submitted before this time (UTC).")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Runs at most.")]
-After = Annotated[int, typer.Option("--after", min=0, help="Number of the last event that is known.")]
-Trace = Annotated[bool, typer.Option("--trace", help="Show when each attempt of a step began, and how long it took.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")]
-EncodingOption = Annotated[Encoding, typer.Option("--encoding", help="Numbers, or base64 of little-endian float32.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")]
+After = Annotated[int, typer.Option("--after", min=0, help="Show the events after this number.")]
+Trace = Annotated[bool, typer.Option("--trace", help="Show start and duration of each attempt of a step.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Follow the run until it ends.")]
 
 
 @app.command("list")
@@ -69,7 +76,7 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
             run.kind,
             run.status,
             _time(run.created_at),
-            run.error.message if run.error else "",
+            _message(run.error),
         )
         for run in found
     ]
@@ -82,7 +89,7 @@ def _message(error: RunError | None) -> str:
 
 def _status(name: str | None) -> str | None:
     if name is not None and name not in get_args(RunStatus):
-        raise UsageError(f"--status: there is no status {name!r}; there are {', '.join(get_args(RunStatus))}")
+        raise UsageError(f"--status: unknown status {name!r}; use one of {', '.join(get_args(RunStatus))}")
     return name
 
 
@@ -99,7 +106,7 @@ def _time(at: datetime | None) -> str:
 
 @app.command()
 def show(run_id: Id, trace: Trace = False, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Show a run with its steps; --json has its output too. --trace shows how long each attempt of a step took."""
+    """Show a run with its steps; --json adds its output. --trace shows start and duration of each attempt of a step."""
     if trace:
         _show_waterfall(run_id, url, timeout, json_)
         return
@@ -119,7 +126,7 @@ def _show_waterfall(run_id: str, url: str | None, timeout: float, json_: bool) -
     if json_:
         print_json([vars(bar) for bar in found])
     else:
-        print_table(("step", "outcome", "start", "time", ""), rows(view, found), ending(view))
+        print_table(("step", "outcome", "start", "time", ""), rows(view, found), outcome(view))
 
 
 def _print(view: RunView) -> None:
@@ -128,21 +135,21 @@ def _print(view: RunView) -> None:
         items = f"{step.items.done}/{step.items.total}" if step.items else ""
         about = (step.step_id, step.type, step.status, step.attempt, items)
         table.append((*about, _time(step.finished_at), _message(step.error)))
-    print_table(("step", "type", "status", "attempt", "items", "finished", "error"), table, ending(view))
+    print_table(("step", "type", "status", "attempt", "items", "finished", "error"), table, outcome(view))
 
 
 @app.command()
 def watch(
     run_id: Id, wait_timeout: WaitTimeout = None, url: Url = None, timeout: Timeout = 60.0, json_: Json = False
 ) -> None:
-    """Follow a run to its end and print its output; Ctrl-C leaves the run alone."""
+    """Follow a run to its end and print its output; Ctrl-C does not end the run."""
     with connect(url, timeout) as citadel:
-        conclude(follow(citadel.runs.handle(run_id), wait_timeout), json_=json_)
+        print_result(follow(citadel.runs.handle(run_id), wait_timeout), json_=json_)
 
 
-def _steered(run_id: str, url: str | None, timeout: float, json_: bool, order: Callable[[Run], RunStatus]) -> None:
+def _command(run_id: str, url: str | None, timeout: float, json_: bool, command: Callable[[Run], RunStatus]) -> None:
     with connect(url, timeout) as citadel:
-        status = order(citadel.runs.handle(run_id))
+        status = command(citadel.runs.handle(run_id))
     if json_:
         print_json({"run_id": run_id, "status": status})
     else:
@@ -151,46 +158,43 @@ def _steered(run_id: str, url: str | None, timeout: float, json_: bool, order: C
 
 @app.command()
 def cancel(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """End a run; its queued steps never start."""
-    _steered(run_id, url, timeout, json_, Run.cancel)
+    """Cancel a run; its queued steps never start."""
+    _command(run_id, url, timeout, json_, Run.cancel)
 
 
 @app.command()
 def pause(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Let no further step of a run start."""
-    _steered(run_id, url, timeout, json_, Run.pause)
+    """Pause a run: no further step starts."""
+    _command(run_id, url, timeout, json_, Run.pause)
 
 
 @app.command()
 def resume(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Go on with a paused run."""
-    _steered(run_id, url, timeout, json_, Run.resume)
+    """Resume a paused run."""
+    _command(run_id, url, timeout, json_, Run.resume)
 
 
 @app.command()
 def retry(run_id: Id, url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """Run a run that ended badly again, from where it failed."""
-    _steered(run_id, url, timeout, json_, Run.retry)
+    """Retry a run that did not succeed, from where it failed."""
+    _command(run_id, url, timeout, json_, Run.retry)
 
 
-Payload = Annotated[str, typer.Argument(help="JSON that the waiting step gets.")]
+Payload = Annotated[str, typer.Argument(help="JSON that is the output of the waiting step.")]
 
 
 @app.command()
 def signal(
     run_id: Id,
-    name: Annotated[str, typer.Argument(help="The signal's name.")],
+    name: Annotated[str, typer.Argument(help="Name of the signal.")],
     payload: Payload = "{}",
     url: Url = None,
     timeout: Timeout = 30.0,
     json_: Json = False,
 ) -> None:
     """Send a signal to a run's `wait` steps."""
-    try:
-        value = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"the payload is not JSON: {error}") from error
-    _steered(run_id, url, timeout, json_, lambda run: run.signal(name, value))
+    value = parse_json(payload, "the payload")
+    _command(run_id, url, timeout, json_, lambda run: run.signal(name, value))
 
 
 @app.command()
@@ -202,7 +206,7 @@ def events(
     timeout: Timeout = 30.0,
     json_: Json = False,
 ) -> None:
-    """Print a run's events so far, or with --follow until it ends; --json prints one document per line."""
+    """Print a run's events so far, or until it ends with --follow; --json prints one document per line."""
     with connect(url, timeout) as citadel:
         run = citadel.runs.handle(run_id)
         for event in run.events(after=after) if follow_ else run.history(after=after):
@@ -215,8 +219,8 @@ def events(
 def _event(event: RunEvent) -> str:
     item = "" if event.item is None or event.item < 0 else f"[{event.item}]"
     data = {name: value for name, value in event.data.items() if value is not None}
-    told = orjson.dumps(data).decode() if data else ""
-    parts = (f"{event.seq:>5}", _time(event.at), event.type, f"{event.step_id or ''}{item}", told)
+    details = orjson.dumps(data).decode() if data else ""
+    parts = (f"{event.seq:>5}", _time(event.at), event.type, f"{event.step_id or ''}{item}", details)
     return "  ".join(parts).rstrip()
 
 
@@ -232,19 +236,19 @@ def results(
 ) -> None:
     """Print a batch's results as NDJSON, in the order of its requests, as they come.
 
-    Exits with 1 when requests failed. --json prints a summary (with --out).
+    Exits with 1 if requests failed. --json prints a summary (with --out).
     """
     if json_ and out is None:
         raise UsageError("--json prints a summary; it needs --out")
     check_free(out, overwrite)
     written = failed = 0
-    with connect(url, timeout) as citadel, sink(out) as file:
+    with connect(url, timeout) as citadel, opened_for_writing(out) as file:
         try:
             for answer in citadel.runs.handle(run_id).results():
                 file.write(_record(answer, encoding))
                 written, failed = written + 1, failed + answer.failed
         except KeyboardInterrupt:
-            say_it_goes_on(run_id)
+            say_run_continues(run_id)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     if json_:
         print_json({"run_id": run_id, "written": written, "failed": failed})
@@ -263,6 +267,6 @@ def _record(answer: BatchAnswer, encoding: Encoding) -> bytes:
         "model": found.model,
         "embeddings": vectors,
     }
-    facts = {"truncated": list(found.truncated), "errors": list(found.errors)}
-    record |= {name: value for name, value in facts.items() if value}
+    more = {"truncated": list(found.truncated), "errors": list(found.errors)}
+    record |= {name: value for name, value in more.items() if value}
     return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

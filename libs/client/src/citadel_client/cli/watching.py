@@ -1,4 +1,4 @@
-"""Follow a run: a live table on a terminal, a line per change elsewhere; then what came of it."""
+"""Follow a run: a live table on a terminal, a line per change elsewhere; then print its output."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from citadel_client.cli.console import err, print_json, say
-from citadel_client.cli.exits import ExitCode
-from citadel_client.cli.progress import RunProgress, StepProgress
-from citadel_client.runs import Run
+from citadel_client import Run
+from citadel_client.cli.options import ExitCode
+from citadel_client.cli.run_progress import RunProgress, StepProgress
+from citadel_client.terminal import err, print_json, say
 from citadel_contracts.runs import RunEvent, RunView
 
-COLOURS = {
+STYLES = {
     "succeeded": "green",
     "failed": "red",
     "timed_out": "red",
@@ -29,42 +29,42 @@ TENTHS = 10
 MOST_ROWS = 40
 
 
-class Screen(Protocol):
-    """Shows how a run does."""
+class View(Protocol):
+    """Display of a run's progress."""
 
     def show(self, event: RunEvent) -> None:
-        """An event has been taken in."""
+        """Show the progress after an event."""
 
 
 class _Table:
-    """A table that is drawn anew several times a second."""
+    """A table that is redrawn several times a second."""
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
 
     def show(self, event: RunEvent) -> None:
-        """The next drawing shows it."""
+        """Do nothing: the next redraw shows it."""
 
     def __rich__(self) -> Table:
         table = Table(title=f"run {self._progress.run_id}: {self._progress.status}", title_justify="left")
         for column in ("step", "type", "status", "items", "seconds", ""):
             table.add_column(column, overflow="fold")
         for step_id, step in list(self._progress.steps.items())[:MOST_ROWS]:
-            table.add_row(Text(step_id), step.type, coloured(step.status), _items(step), _seconds(step), _note(step))
+            table.add_row(Text(step_id), step.type, styled(step.status), _items(step), _seconds(step), _note(step))
         if (more := len(self._progress.steps) - MOST_ROWS) > 0:
             table.add_row(f"and {more} more", "", "", "", "", "")
         return table
 
 
 class _Lines:
-    """A line for each change of a step, and for each tenth of many items."""
+    """A line per change of a step, and per tenth of a step's items."""
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
-        self._told: dict[str, int] = {}
+        self._tenths: dict[str, int] = {}
 
     def show(self, event: RunEvent) -> None:
-        """Tell it, where it is worth a line."""
+        """Print a line if the event deserves one."""
         what = event.type.replace("_", " ").removeprefix("step ")
         if event.step_id is None:
             say(f"{event.type.replace('_', ' ')}")
@@ -72,18 +72,18 @@ class _Lines:
             step = self._progress.steps[event.step_id]
             say(f"{event.step_id}: {what}{': ' + step.error if step.error else ''}")
         else:
-            self._tell_items(event.step_id, self._progress.steps[event.step_id])
+            self._show_items(event.step_id, self._progress.steps[event.step_id])
 
-    def _tell_items(self, step_id: str, step: StepProgress) -> None:
+    def _show_items(self, step_id: str, step: StepProgress) -> None:
         ended = step.done + step.failed
-        if step.total and ended * TENTHS // step.total > self._told.get(step_id, 0):
-            self._told[step_id] = ended * TENTHS // step.total
+        if step.total and ended * TENTHS // step.total > self._tenths.get(step_id, 0):
+            self._tenths[step_id] = ended * TENTHS // step.total
             say(f"{step_id}: {_items(step)} items")
 
 
-def coloured(status: str) -> Text:
-    """A status in its colour."""
-    return Text(status, style=COLOURS.get(status, "dim"))
+def styled(status: str) -> Text:
+    """Return a status in its style."""
+    return Text(status, style=STYLES.get(status, "dim"))
 
 
 def _items(step: StepProgress) -> str:
@@ -101,7 +101,7 @@ def _note(step: StepProgress) -> Text:
 
 
 @contextlib.contextmanager
-def _screen(progress: RunProgress) -> Iterator[Screen]:
+def _view(progress: RunProgress) -> Iterator[View]:
     if not err.is_terminal:
         yield _Lines(progress)
         return
@@ -111,30 +111,30 @@ def _screen(progress: RunProgress) -> Iterator[Screen]:
 
 
 def follow(run: Run, timeout: float | None = None) -> RunView:
-    """Show the run until it ends.
+    """Show a run's progress until it ends; return the run.
 
     Raises:
         typer.Exit: Interrupted; the run goes on.
     """
     try:
         progress = RunProgress.of(run.show(outputs=False))
-        with _screen(progress) as screen:
+        with _view(progress) as view:
             for event in run.events(timeout=timeout):
                 progress.apply(event)
-                screen.show(event)
+                view.show(event)
         return run.wait(timeout, check=False)
     except KeyboardInterrupt:
-        say_it_goes_on(run.run_id)
+        say_run_continues(run.run_id)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def say_it_goes_on(run_id: str) -> None:
-    """What an interrupted user should know."""
+def say_run_continues(run_id: str) -> None:
+    """Tell an interrupted user that the run goes on, and how to follow or cancel it."""
     say(f"the run goes on: `citadel runs watch {run_id}` follows it, `citadel runs cancel {run_id}` ends it")
 
 
-def conclude(view: RunView, *, json_: bool) -> None:
-    """Print what came of a run.
+def print_result(view: RunView, *, json_: bool) -> None:
+    """Print the output of a run that has ended.
 
     Raises:
         typer.Exit: It did not succeed.
@@ -143,7 +143,7 @@ def conclude(view: RunView, *, json_: bool) -> None:
         print_json(view)
     elif view.output is not None:
         typer.echo(view.output if isinstance(view.output, str) else _indented(view.output))
-    say(ending(view))
+    say(outcome(view))
     if view.status != "succeeded":
         raise typer.Exit(ExitCode.FAILED)
 
@@ -152,8 +152,8 @@ def _indented(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
-def ending(view: RunView) -> str:
-    """How a run ended, in a line."""
+def outcome(view: RunView) -> str:
+    """Return a line with a run's status, duration and error."""
     began = view.started_at or view.created_at
     seconds = f" in {(view.finished_at - began).total_seconds():.2f} s" if view.finished_at else ""
     step = f"{view.error.step_id}: " if view.error and view.error.step_id else ""

@@ -1,4 +1,4 @@
-"""A run's waterfall: a bar per attempt of a step, drawn to one scale, from the times that the record has."""
+"""Waterfall of a run: a bar per attempt of a step, to one scale, from the times of the run's events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from datetime import datetime
 from citadel_contracts.runs import RunEvent, RunView
 
 WIDTH = 30
-"""Characters of the scale."""
+"""Characters of the longest bar."""
 MOST_ROWS = 200
-"""Bars printed; a batch has thousands of chunks."""
-_ENDS = {
+"""Maximum number of bars; a batch has thousands of chunks."""
+_OUTCOMES = {
     "step_succeeded": "succeeded",
     "step_failed": "failed",
     "step_skipped": "skipped",
@@ -21,7 +21,7 @@ _ENDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One attempt of a step; times in milliseconds from the run's acceptance."""
+    """One attempt of a step; times in milliseconds since the run was accepted."""
 
     step_id: str
     item: int | None
@@ -32,13 +32,13 @@ class Bar:
 
     @property
     def name(self) -> str:
-        """Step, item, and the attempt from the second on."""
+        """Step, item, and the number of the attempt unless it is the first."""
         item = "" if self.item is None else f"[{self.item}]"
         return f"{self.step_id}{item}" + (f" #{self.attempt}" if self.attempt > 1 else "")
 
 
 def bars(view: RunView, events: Iterable[RunEvent]) -> list[Bar]:
-    """The attempts in the order in which they began; what has no end lasts until the run's end, or until now."""
+    """Return the attempts in the order of their starts; one without an end lasts to the run's end or its last event."""
     began: dict[tuple[str, int | None], tuple[int, datetime]] = {}
     found: list[Bar] = []
     last = view.created_at
@@ -56,19 +56,19 @@ def bars(view: RunView, events: Iterable[RunEvent]) -> list[Bar]:
             if key in began:
                 end(key, "lost", event.at)
             began[key] = int(event.data.get("attempt", 1)), event.at
-        elif event.type in _ENDS and key in began:
-            end(key, _ENDS[event.type], event.at)
+        elif event.type in _OUTCOMES and key in began:
+            end(key, _OUTCOMES[event.type], event.at)
     for key in list(began):
         end(key, "unfinished" if view.finished_at is None else "cancelled", view.finished_at or last)
     return sorted(found, key=lambda bar: (bar.start_ms, bar.name))
 
 
 def rows(view: RunView, found: list[Bar]) -> list[tuple[str, str, str, str, str]]:
-    """Name, outcome, start, duration and bar of each, the run's own first."""
+    """Return name, outcome, start, duration and bar of the run and of each attempt."""
     whole = max([_ms(view, view.finished_at), *(bar.start_ms + bar.duration_ms for bar in found), 0.001])
-    head = (f"{view.kind} {view.workflow_id}", view.status, "0", _told(whole), "█" * WIDTH)
+    head = (f"{view.kind} {view.workflow_id}", view.status, "0", _duration(whole), "█" * WIDTH)
     shown = [
-        (f"  {bar.name}", bar.outcome, _told(bar.start_ms), _told(bar.duration_ms), _drawn(bar, whole))
+        (f"  {bar.name}", bar.outcome, _duration(bar.start_ms), _duration(bar.duration_ms), _drawn(bar, whole))
         for bar in found[:MOST_ROWS]
     ]
     left = len(found) - len(shown)
@@ -93,7 +93,7 @@ def _ms(view: RunView, at: datetime | None) -> float:
     return 0.0 if at is None else max(0.0, (at - view.created_at).total_seconds() * 1000)
 
 
-def _told(milliseconds: float) -> str:
+def _duration(milliseconds: float) -> str:
     return f"{milliseconds / 1000:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.1f} ms"
 
 

@@ -1,4 +1,4 @@
-"""The demo's questions, asked by workflows: embedding, vector search, and an LLM where the server has one."""
+"""The demo's questions, answered by workflows: embedding, vector search, and an LLM if the server has one."""
 
 import hashlib
 import time
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_client.cli.console import progress
-from citadel_client.client import Citadel
+from citadel_client import Citadel
 from citadel_client.demo.corpus import Doc
-from citadel_client.demo.passes import Pass, clocked
+from citadel_client.demo.passes import Pass, Timer
 from citadel_client.demo.ranking import Hit
 from citadel_client.errors import CitadelApiError, NotFound
+from citadel_client.terminal import ProgressBar
 
 NO_LLM = "no LLM endpoint is configured"
-"""How the server says so; its checks of definitions name the endpoints that it has."""
+"""Part of the server's message about a definition with an LLM step; else the message names the endpoints."""
 LLM_TIMEOUT = "60s"
 PATIENCE_S = 90.0
 WORKER_PATIENCE_S = 10.0
@@ -22,13 +22,13 @@ WORKER_POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What came of the questions.
+class Answers:
+    """Answers of the workflows.
 
     Attributes:
-        hits: Per question, best first.
-        texts: What the LLM says, per question; None where no LLM was asked or it did not answer.
-        seconds: Time that all of them took together.
+        hits: Hits per question, best first.
+        texts: Answer of the LLM per question; None if no LLM was asked or it did not answer.
+        seconds: Time from the first submission to the last answer.
         llm: Whether an LLM was asked.
     """
 
@@ -39,7 +39,7 @@ class Asked:
 
 
 def has_workflows(citadel: Citadel, patience: float = WORKER_PATIENCE_S) -> bool:
-    """Whether the server has somebody to execute workflows, at once or after some seconds: a worker may still start."""
+    """Return whether the server has workers that execute workflows; wait some seconds for one that still starts."""
     deadline = time.monotonic() + patience
     while not any(queue.name == "orchestration" and queue.workers for queue in citadel.queues()):
         if time.monotonic() >= deadline:
@@ -49,14 +49,14 @@ def has_workflows(citadel: Citadel, patience: float = WORKER_PATIENCE_S) -> bool
 
 
 def collection_of(docs: Sequence[Doc], found: Pass) -> str:
-    """A collection of just these documents, with the vectors of this model."""
+    """Return the name of a collection for these documents and this model."""
     digest = hashlib.blake2b("\0".join(doc.text for doc in docs).encode(), digest_size=4).hexdigest()
     model = "".join(sign if sign.isalnum() else "-" for sign in found.model)
     return f"citadel-demo-{model}-{found.vectors.shape[1]}-{digest}"
 
 
 def is_stored(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pass) -> bool:
-    """Whether an earlier run has stored the documents: they go in order, so the last one tells."""
+    """Return whether an earlier run has stored the documents: they are stored in order, so the last one decides."""
     try:
         hits = citadel.collections.search(collection, embedding=found.vectors[-1].tolist(), limit=1)
     except NotFound:
@@ -65,10 +65,10 @@ def is_stored(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pas
 
 
 def store(citadel: Citadel, collection: str, docs: Sequence[Doc], found: Pass) -> float:
-    """Store the documents with their vectors, in groups; the seconds that took."""
-    with progress("storing in Qdrant", len(docs)) as bar, clocked() as clock:
-        citadel.collections.store(collection, _points(docs, found), progress=bar.at)
-    return clock.seconds
+    """Store the documents with their vectors; return the seconds that it took."""
+    with ProgressBar("storing in Qdrant", len(docs)) as bar, Timer() as timer:
+        citadel.collections.store(collection, _points(docs, found), progress=bar.update)
+    return timer.seconds
 
 
 def _points(docs: Sequence[Doc], found: Pass) -> Iterator[dict[str, Any]]:
@@ -78,14 +78,14 @@ def _points(docs: Sequence[Doc], found: Pass) -> Iterator[dict[str, Any]]:
         yield {"id": digest, "embedding": vector, "payload": payload}
 
 
-def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str, limit: int) -> Asked:
-    """Submit a workflow per question, all at once, and collect what they find.
+def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str, limit: int) -> Answers:
+    """Submit a workflow per question, all at once, and return their answers.
 
     Raises:
-        RunFailed: One of them failed.
+        RunFailed: A workflow failed.
     """
     llm = has_llm(citadel)
-    with progress("asking", len(questions)) as bar, clocked() as clock:
+    with ProgressBar("asking", len(questions)) as bar, Timer() as timer:
         runs = [
             citadel.workflows.submit(definition(collection, question, model, limit, llm=llm)) for question in questions
         ]
@@ -93,12 +93,12 @@ def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str,
         for done, run in enumerate(runs, start=1):
             hits.append([_hit(hit) for hit in run.wait(PATIENCE_S).output])
             texts.append(_text(run.step("answer").output) if llm else None)
-            bar.at(done)
-    return Asked(hits=hits, texts=texts, seconds=clock.seconds, llm=llm)
+            bar.update(done)
+    return Answers(hits=hits, texts=texts, seconds=timer.seconds, llm=llm)
 
 
 def definition(collection: str, question: str, model: str, limit: int, *, llm: bool) -> dict[str, Any]:
-    """The workflow of one question."""
+    """Return the workflow of one question."""
     search = {"collection": collection, "embedding": "${{ steps.q.output.embedding }}", "limit": limit}
     text = {"text": "${{ context.question }}", "model": model, "input_type": "query"}
     steps: list[dict[str, Any]] = [
@@ -128,7 +128,7 @@ def definition(collection: str, question: str, model: str, limit: int, *, llm: b
 
 
 def has_llm(citadel: Citadel) -> bool:
-    """Whether the server has an LLM endpoint: it is asked what is wrong with one of no name."""
+    """Return whether the server has an LLM endpoint; its message about an unknown endpoint says so."""
     step = {"step_id": "answer", "type": "llm_query", "parameters": {"query": "?", "endpoint": "-"}}
     try:
         found = citadel.workflows.validate({"steps": [step]})

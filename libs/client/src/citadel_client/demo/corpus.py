@@ -1,4 +1,4 @@
-"""The demo's texts: docstrings of Python's own standard library, as found on this machine."""
+"""The demo's texts: docstrings of the standard library of this machine's Python."""
 
 import ast
 import hashlib
@@ -23,7 +23,7 @@ COMPILED = (
     *("array", "atexit", "binascii", "cmath", "errno", "faulthandler", "gc", "itertools", "marshal", "math"),
     *("mmap", "select", "sys", "time", "unicodedata", "zlib"),
 )
-"""Modules without Python source that can be imported without harm; some builds lack some."""
+"""Modules without Python source that are safe to import; some builds lack some of them."""
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -34,7 +34,7 @@ class Doc:
 
     Attributes:
         name: Qualified name, such as `gzip.open`.
-        text: What is embedded: the name, and the docstring's beginning.
+        text: Text that is embedded: the name and the beginning of the docstring.
         is_module: Whether it describes a module as a whole.
     """
 
@@ -44,17 +44,17 @@ class Doc:
 
     @property
     def summary(self) -> str:
-        """The docstring's first sentence."""
+        """First sentence of the docstring."""
         body = self.text.removeprefix(f"{self.name}: ")
         return body.split(". ", 1)[0].rstrip(".")
 
 
 def collect(size: int = SIZE, progress: Callable[[int, int], None] | None = None) -> list[Doc]:
-    """Distinct docstrings, the same on each run: every module's own, and of the others as many as fit.
+    """Return distinct docstrings, the same on each run: those of all modules, and as many others as fit.
 
     Args:
-        size: How many at most.
-        progress: Told how many files of how many are read.
+        size: Maximum number of docstrings.
+        progress: Called with the number of files read and of all files.
     """
     found: dict[str, Doc] = {}
     files = _files()
@@ -69,7 +69,7 @@ def collect(size: int = SIZE, progress: Callable[[int, int], None] | None = None
 
 
 def _preference(doc: Doc) -> tuple[bool, bool, bytes]:
-    """Modules, functions and classes, methods; within these a fixed order that takes a little of everything."""
+    """Return the sort key: modules, then functions and classes, then methods; within each by a hash, to mix modules."""
     is_member = doc.name.rpartition(".")[0].rpartition(".")[2][:1].isupper()
     return not doc.is_module, is_member, hashlib.blake2b(doc.name.encode(), digest_size=8).digest()
 
@@ -89,7 +89,7 @@ def _private(path: Path) -> bool:
 
 
 def _of_file(path: Path, module: str) -> Iterator[Doc]:
-    """Docstrings read from source: nothing is imported."""
+    """Yield the docstrings of a file, which is parsed and not imported."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -125,5 +125,5 @@ def _doc(name: str, docstring: str | None, *, is_module: bool) -> Iterator[Doc]:
 
 
 def _cropped(words: str) -> str:
-    """The beginning, to the last whole word."""
+    """Return the beginning of a text, up to a whole word."""
     return words if len(words) <= MAX_CHARS else words[:MAX_CHARS].rsplit(" ", 1)[0]

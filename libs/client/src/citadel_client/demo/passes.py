@@ -1,42 +1,35 @@
-"""Embed all texts, with a clock and a progress bar."""
+"""Passes over all texts, timed and with a progress bar."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from citadel_client import Citadel
 from citadel_client.chunks import Progress
-from citadel_client.cli.console import progress
-from citadel_client.client import Citadel
+from citadel_client.demo import DemoFailed
 from citadel_client.demo.corpus import Doc
-from citadel_client.demo.errors import DemoFailed
+from citadel_client.terminal import ProgressBar
 from citadel_client.vectors import Embedded
 
 TOLERANCE = 0.01
-"""Difference in any component that a cache of half precision may make."""
+"""Largest difference of a component between a computed vector and one cached in half precision."""
 
 
-class Clock:
-    """Seconds from its making until it is stopped."""
+class Timer:
+    """Context manager that measures the seconds of its block."""
 
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-        self.seconds = 0.0
+    seconds = 0.0
 
-    def stop(self) -> None:
-        """Take the time."""
-        self.seconds = time.perf_counter() - self._began
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        return self
 
-
-@contextmanager
-def clocked() -> Iterator[Clock]:
-    """A clock that has the block's time when that has ended."""
-    clock = Clock()
-    yield clock
-    clock.stop()
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +37,11 @@ class Pass:
     """All texts embedded once.
 
     Attributes:
-        vectors: Shape (texts, dimensions), in the order of the texts.
-        seconds: Time it took.
-        cache_hits: Texts found in the cache.
-        tokens: Tokens computed.
-        model: The model.
+        vectors: Vectors of shape (texts, dimensions), in the order of the texts.
+        seconds: Duration.
+        cache_hits: Number of texts found in the cache.
+        tokens: Number of tokens computed.
+        model: Name of the model.
     """
 
     vectors: NDArray[np.float32]
@@ -63,7 +56,7 @@ class Pass:
         return len(self.vectors) / self.seconds
 
     def facts(self) -> dict[str, object]:
-        """Its figures."""
+        """Return the statistics as JSON."""
         return {
             "seconds": round(self.seconds, 3),
             "texts_per_second": round(self.rate, 1),
@@ -76,22 +69,22 @@ def embed_all(citadel: Citadel, docs: Sequence[Doc], label: str) -> Pass:
     """Embed every document.
 
     Raises:
-        DemoFailed: One of them has no vector.
+        DemoFailed: A document has no vector.
     """
     state = Progress()
     found: list[Embedded] = []
-    with progress(label, len(docs)) as bar:
+    with ProgressBar(label, len(docs)) as bar:
 
         def on_progress(so_far: Progress) -> None:
             nonlocal state
             state = so_far
-            bar.at(so_far.done)
+            bar.update(so_far.done)
 
-        with clocked() as clock:
+        with Timer() as timer:
             found.extend(citadel.embed_many((doc.text for doc in docs), input_type="document", progress=on_progress))
             vectors = np.stack([_vector(item) for item in found])
     return Pass(
-        vectors=vectors, seconds=clock.seconds, cache_hits=state.cache_hits, tokens=state.tokens, model=state.model
+        vectors=vectors, seconds=timer.seconds, cache_hits=state.cache_hits, tokens=state.tokens, model=state.model
     )
 
 
@@ -102,7 +95,7 @@ def _vector(item: Embedded) -> NDArray[np.float32]:
 
 
 def check_same(first: Pass, again: Pass) -> None:
-    """Make sure that the cache gave each text its own vector.
+    """Check that the cache returned each text's own vector.
 
     Raises:
         DemoFailed: It did not.

@@ -1,4 +1,4 @@
-"""Which documents answer a question best, by cosine."""
+"""Ranking of documents by cosine similarity, for servers without workers for workflows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """One document and its cosine with the question."""
+    """A document and its cosine similarity to the question."""
 
     doc: Doc
     score: float
 
 
 def best(questions: Matrix, vectors: Matrix, docs: Sequence[Doc], limit: int) -> list[list[Hit]]:
-    """The best documents for each question, best first.
+    """Return the nearest documents of each question, best first.
 
     Args:
-        questions: Shape (questions, dimensions).
-        vectors: Shape (documents, dimensions).
-        docs: In the order of `vectors`.
+        questions: Vectors of shape (questions, dimensions).
+        vectors: Vectors of shape (documents, dimensions).
+        docs: Documents in the order of `vectors`.
         limit: Hits per question.
     """
     scores = _unit(questions) @ _unit(vectors).T

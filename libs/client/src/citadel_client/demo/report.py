@@ -1,26 +1,26 @@
-"""What the demo tells."""
+"""Output of the demo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from citadel_client.cli.console import out, print_table
 from citadel_client.demo.passes import Pass
 from citadel_client.demo.ranking import Hit
+from citadel_client.terminal import out, print_table
 
 SHOWN_CHARS = 72
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the questions.
+    """Outcome of the demo.
 
     Attributes:
-        hits: Per question, best first.
-        texts: What an LLM says, per question.
-        llm: Whether one was asked.
+        hits: Hits per question, best first.
+        texts: Answer of the LLM per question.
+        llm: Whether an LLM was asked.
         already_stored: Whether an earlier run had stored the documents.
-        stored_s: Seconds that storing took; None where nothing was stored.
-        asked_s: Seconds that the workflows took; None where there were none.
+        stored_s: Seconds that storing took; None if nothing was stored.
+        asked_s: Seconds that the workflows took; None if there were none.
     """
 
     hits: Sequence[Sequence[Hit]]
@@ -32,31 +32,31 @@ class Outcome:
 
 
 def print_answers(questions: Sequence[str], outcome: Outcome) -> None:
-    """The questions and what answers them."""
+    """Print each question with its answers."""
     rows = [
         (question if rank == 0 else "", f"{hit.score:.2f}", hit.doc.name, _shortened(hit.doc.summary))
         for question, hits in zip(questions, outcome.hits, strict=True)
         for rank, hit in enumerate(hits)
     ]
-    print_table(("question", "cosine", "found", "what it says"), rows, "Python's documentation, asked")
+    print_table(("question", "cosine", "found", "summary"), rows, "Answers from Python's documentation")
     for question, text in zip(questions, outcome.texts, strict=False):
         if text:
-            _tell(f"{question} {text.strip()}")
-    _tell(about_llm(outcome))
+            _print(f"{question} {text.strip()}")
+    _print(about_llm(outcome))
 
 
 def about_llm(outcome: Outcome) -> str:
-    """Where the answers are from."""
+    """Return a sentence that says where the answers are from."""
     if not outcome.llm:
         return (
             "No LLM is configured, so the answers are the documents themselves. "
-            "CITADEL_LLM__ENDPOINTS__<NAME>__URL names one."
+            "Set CITADEL_LLM__ENDPOINTS__<NAME>__URL to use one."
         )
     silent = sum(text is None for text in outcome.texts)
     return f"An LLM answered {len(outcome.texts) - silent} of {len(outcome.texts)} questions from these documents."
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -65,18 +65,18 @@ def _shortened(text: str) -> str:
 
 
 def print_rates(first: Pass, again: Pass, outcome: Outcome) -> None:
-    """How fast it was, and why."""
+    """Print how fast each pass was, and why."""
     rows = [_row("first pass", first), _row("second pass", again)]
     print_table(("", "texts", "seconds", "texts/s", "found in the cache"), rows, f"Rates, model {first.model}")
-    for line in (*explanation(first, again), *workflow_facts(len(first.vectors), outcome)):
-        _tell(line)
+    for line in (*explanation(first, again), *workflow_durations(len(first.vectors), outcome)):
+        _print(line)
 
 
-def workflow_facts(texts: int, outcome: Outcome) -> list[str]:
-    """What storing and asking took."""
+def workflow_durations(texts: int, outcome: Outcome) -> list[str]:
+    """Return sentences about the duration of storing and of the workflows."""
     lines = []
     if outcome.already_stored:
-        lines.append(f"The {texts} points were in Qdrant already, where an earlier run had stored them.")
+        lines.append(f"The {texts} points were in Qdrant already, stored by an earlier run.")
     if outcome.stored_s is not None:
         lines.append(
             f"Stored {texts} points in Qdrant in {outcome.stored_s:.2f} s, {texts / outcome.stored_s:,.0f} a second."
@@ -92,26 +92,26 @@ def _row(name: str, done: Pass) -> tuple[object, ...]:
 
 
 def explanation(first: Pass, again: Pass) -> list[str]:
-    """Why the passes took what they took."""
+    """Return sentences that explain the durations of the passes."""
     total = len(first.vectors)
     lines = []
     if first.cache_hits:
         lines.append(
             f"The first pass was faster than a cold one: {first.cache_hits} of {total} texts were found in the cache, "
-            f"where an earlier run had left them; the model computed {total - first.cache_hits}."
+            f"stored by an earlier run; the model computed {total - first.cache_hits}."
         )
     if again.cache_hits == total and not first.cache_hits:
         lines.append(
             f"The second pass was {first.seconds / again.seconds:,.0f} times faster: "
-            f"{again.cache_hits} of {total} texts were found in the cache. Run the demo again to see it start there."
+            f"{again.cache_hits} of {total} texts were found in the cache. Run the demo again: its first pass uses it."
         )
     if again.cache_hits < total:
-        lines.append(f"Only {again.cache_hits} of {total} texts were found in the cache the second time; is it off?")
+        lines.append(f"The second pass found only {again.cache_hits} of {total} texts in the cache; is it disabled?")
     return lines
 
 
 def summary(url: str, questions: Sequence[str], outcome: Outcome, first: Pass, again: Pass) -> dict[str, object]:
-    """The same for programs."""
+    """Return the whole output as JSON."""
     return {
         "server": url,
         "model": first.model,

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from citadel_client.cli.console import print_json, progress, say
-from citadel_client.client import Citadel
+from citadel_client import Citadel
 from citadel_client.demo.answers import ask, collection_of, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import Pass, check_same, embed_all
@@ -12,6 +11,7 @@ from citadel_client.demo.ranking import best
 from citadel_client.demo.report import Outcome, print_answers, print_rates, summary
 from citadel_client.demo.server import server
 from citadel_client.dev.run import signals_interrupt
+from citadel_client.terminal import ProgressBar, print_json, say
 
 QUESTIONS = (
     "How do I compress a file?",
@@ -25,12 +25,12 @@ PATIENCE_S = 300.0
 
 
 def run(home: Path, *, json_: bool, show: Callable[[str, str], None] | None) -> None:
-    """Embed, embed again from the cache, store, ask by workflows; print what came of it.
+    """Embed all texts twice, store them, answer questions by workflows, and print the outcome.
 
     Raises:
         DevError: There is no server, and none can be started.
         CitadelApiError: The server fails.
-        DemoFailed: Texts have no vectors, or wrong ones.
+        DemoFailed: Texts have no vectors, or the cache returned wrong ones.
     """
     with signals_interrupt():
         docs = _docs()
@@ -38,7 +38,7 @@ def run(home: Path, *, json_: bool, show: Callable[[str, str], None] | None) -> 
             first = embed_all(citadel, docs, "embedding")
             again = embed_all(citadel, docs, "once more")
             check_same(first, again)
-            outcome = _asked(citadel, docs, first)
+            outcome = _answered(citadel, docs, first)
     if json_:
         print_json(summary(url, QUESTIONS, outcome, first, again))
         return
@@ -46,28 +46,28 @@ def run(home: Path, *, json_: bool, show: Callable[[str, str], None] | None) -> 
     print_rates(first, again, outcome)
 
 
-def _asked(citadel: Citadel, docs: Sequence[Doc], first: Pass) -> Outcome:
-    """By workflows on Qdrant; where nobody executes workflows, by cosine here."""
+def _answered(citadel: Citadel, docs: Sequence[Doc], first: Pass) -> Outcome:
+    """Answer the questions by workflows on Qdrant, or here if the server has no workers for workflows."""
     if not has_workflows(citadel):
-        say("nobody serves the orchestration queue: the questions are answered here, without Qdrant and workflows")
+        say("the orchestration queue has no workers: the questions are answered here, without Qdrant and workflows")
         questions = citadel.embed(QUESTIONS, input_type="query")
         return Outcome(hits=best(questions.array, first.vectors, docs, HITS))
     collection = collection_of(docs, first)
     already = is_stored(citadel, collection, docs, first)
     stored_s = None if already else store(citadel, collection, docs, first)
-    asked = ask(citadel, collection, QUESTIONS, first.model, HITS)
+    answers = ask(citadel, collection, QUESTIONS, first.model, HITS)
     return Outcome(
-        hits=asked.hits,
-        texts=asked.texts,
-        llm=asked.llm,
+        hits=answers.hits,
+        texts=answers.texts,
+        llm=answers.llm,
         already_stored=already,
         stored_s=stored_s,
-        asked_s=asked.seconds,
+        asked_s=answers.seconds,
     )
 
 
 def _docs() -> list[Doc]:
-    with progress("reading Python's documentation", None) as bar:
-        docs = collect(progress=bar.of)
+    with ProgressBar("reading Python's documentation", None) as bar:
+        docs = collect(progress=bar.update)
     say(f"{len(docs)} distinct docstrings of the standard library")
     return docs

@@ -1,22 +1,21 @@
-"""The server of the demo: one that runs, or one started for it."""
+"""The server of the demo: one that runs already, or one started for the demo."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from citadel_client.client import Citadel
+from citadel_client import NEVER, Citadel
 from citadel_client.dev import DevStack
 from citadel_client.dev.errors import AlreadyRunning
 from citadel_client.errors import CallTimedOut, ServerUnreachable
-from citadel_client.retries import NEVER
 
 PROBE_TIMEOUT_S = 10.0
 
 
 @contextmanager
 def server(home: Path, say: Callable[[str], None], show: Callable[[str, str], None] | None = None) -> Iterator[str]:
-    """URL of CITADEL_API_URL's server where it answers, of the one on this home, or of one for this block."""
+    """Yield the URL of a server: CITADEL_API_URL's if it answers, else the one of this home, started if necessary."""
     named = os.environ.get("CITADEL_API_URL")
     if named and _answers(named):
         say(f"using the server at {named}")
@@ -37,7 +36,7 @@ def server(home: Path, say: Callable[[str], None], show: Callable[[str, str], No
     try:
         yield stack.api_url
     finally:
-        say("stopping what was started")
+        say("stopping the server")
         stack.stop()
 
 

@@ -1,4 +1,4 @@
-"""Everything on this machine: Redis, PostgreSQL, the workers and the API as child processes of one command."""
+"""The embedded stack: Redis, PostgreSQL, the workers and the API as child processes of one command."""
 
 from citadel_client.dev.errors import DevError
 from citadel_client.dev.stack import DevStack

@@ -1,4 +1,4 @@
-"""One child process, started again whenever it ends."""
+"""A child process that is restarted whenever it ends."""
 
 import os
 import signal
@@ -15,17 +15,17 @@ STEADY_S = 10.0
 FIRST_DELAY_S = 0.2
 LAST_DELAY_S = 10.0
 MANY = 5
-"""Fast failures after which the user is told that more of the same will follow."""
+"""Fast failures in a row after which restarts are no longer reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChildSpec:
-    """What to run.
+    """Specification of a child.
 
     Attributes:
-        name: Short name, of the log too.
-        command: Makes the command line, before each start.
-        environment: All its variables.
+        name: Short name, also of its log.
+        command: Returns the command line; called before each start.
+        environment: All its environment variables.
     """
 
     name: str
@@ -34,49 +34,56 @@ class ChildSpec:
 
 
 class Child:
-    """A process in a session of its own, so that Ctrl-C reaches only this one, which ends them in order."""
+    """A supervised process, in its own session: Ctrl-C reaches only this process, which ends its children in order.
+
+    Args:
+        spec: What to run.
+        log: File that the process appends its output to.
+        changed: Called after each start.
+        say: Called with sentences for the user.
+    """
 
     def __init__(
         self, spec: ChildSpec, log: LogFile, *, changed: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         self.spec = spec
         self.log = log
-        self.pid = 0  # none: not started yet, or between two starts
+        self.pid = 0  # not started yet, or between two starts
         self.exit_codes: list[int] = []
         self._changed = changed
         self._say = say
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"citadel-{spec.name}", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"citadel-{spec.name}", daemon=True)
 
     def start(self) -> None:
-        """Start it, and go on doing so."""
+        """Start the process, and restart it whenever it ends."""
         self.log.rotate()
         self._thread.start()
 
-    def retire(self) -> None:
-        """Start it no more; the process itself goes on."""
-        with self._gate:
+    def stop_restarting(self) -> None:
+        """Do not restart the process, which itself goes on."""
+        with self._lock:
             self._stopping.set()
 
     @property
     def ended(self) -> bool:
-        """Whether there is no process and will be none."""
+        """Whether the process has ended and is not restarted."""
         return not self._thread.is_alive()
 
     def kill(self) -> None:
-        """End it at once."""
-        self.retire()
+        """Kill the process and what it started."""
+        self.stop_restarting()
         if pid := self.pid:
             signal_group(pid, signal.SIGKILL)
         if self._thread.ident:
             self._thread.join()
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         fast = 0
         while process := self._spawn():
             began = time.monotonic()
-            code = _outlive(process)
+            code = _wait_for_end(process)
             self.pid = 0
             if self._stopping.is_set():
                 return
@@ -87,7 +94,7 @@ class Child:
             self._stopping.wait(delay)
 
     def _spawn(self) -> "subprocess.Popen[bytes] | None":
-        with self._gate:
+        with self._lock:
             if self._stopping.is_set():
                 return None
             with self.log.path.open("ab") as log:
@@ -112,10 +119,10 @@ class Child:
             )
 
 
-def _outlive(process: "subprocess.Popen[bytes]") -> int:
-    """Wait for the process's end, take what it started with it; its exit code."""
+def _wait_for_end(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for the end of the process, kill what it started, and return its exit code."""
     if hasattr(os, "waitid"):
-        # not reaped yet, so the group's number cannot mean another
+        # Until the process is reaped, no other process group can get its number, which is then safe to kill.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     else:
         process.wait()
@@ -124,7 +131,7 @@ def _outlive(process: "subprocess.Popen[bytes]") -> int:
 
 
 def describe(code: int) -> str:
-    """An exit code in words."""
+    """Return an exit code in words; negative codes are signals."""
     if code >= 0:
         return f"exit code {code}"
     try:

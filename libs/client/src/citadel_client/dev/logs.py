@@ -1,4 +1,4 @@
-"""What children print: a file each, bounded, and followed on the terminal where wanted."""
+"""Logs of the children: a file each, of bounded size, and shown on the terminal if asked for."""
 
 import shutil
 import threading
@@ -12,31 +12,31 @@ POLL_S = 0.25
 
 
 class LogFile:
-    """A child's log; the child itself appends to it, so that it never waits for this process."""
+    """A child's log file; the child itself appends to it, so that it never waits for this process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rotate(self) -> None:
-        """Put the last run's log aside and forget the oldest."""
+        """Rename the last run's log, and remove the oldest."""
         for age in range(GENERATIONS - 1, 0, -1):
             older = self._generation(age - 1)
             if older.exists():
                 older.replace(self._generation(age))
 
     def trim(self) -> None:
-        """Put a log aside that has grown too large, while it is being written."""
+        """Copy and truncate a log that is too large, while the child writes it."""
         if self.path.exists() and self.path.stat().st_size > LIMIT_BYTES:
             shutil.copyfile(self.path, self._generation(1))
             with self.path.open("r+b") as file:
                 file.truncate(0)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines, to show why a child ended."""
+        """Return the last lines."""
         return "\n".join(self.read_from(-TAIL_BYTES)[0].splitlines()[-lines:])
 
     def read_from(self, offset: int) -> tuple[str, int]:
-        """What follows the offset (from the end where negative), and the offset after that."""
+        """Return the text after an offset (from the end if negative), and the offset of its end."""
         if not self.path.exists():
             return "", 0
         size = self.path.stat().st_size
@@ -50,8 +50,8 @@ class LogFile:
         return self.path.with_name(f"{self.path.name}.{age}") if age else self.path
 
 
-class LogKeeper:
-    """Keeps logs bounded; hands on their lines where somebody wants to see them."""
+class LogFollower:
+    """Thread that trims the logs, and passes new lines to `show`."""
 
     def __init__(self, logs: dict[str, LogFile], show: Callable[[str, str], None] | None = None) -> None:
         self._logs = logs
@@ -61,11 +61,11 @@ class LogKeeper:
         self._thread = threading.Thread(target=self._run, name="citadel-logs", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Hand on what is left, and end."""
+        """Pass on the last lines and end the thread."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
@@ -78,8 +78,8 @@ class LogKeeper:
         for name, log in self._logs.items():
             if self._show:
                 text, offset = log.read_from(self._offsets[name])
-                whole, _, begun = text.rpartition("\n")
-                self._offsets[name] = offset - len(begun.encode())
+                whole, _, unfinished = text.rpartition("\n")
+                self._offsets[name] = offset - len(unfinished.encode())
                 for line in whole.splitlines():
                     self._show(name, line)
             log.trim()

@@ -8,11 +8,11 @@ from citadel_client.dev.errors import DevError, PortTaken
 
 HOST = "127.0.0.1"
 RANGE = range(20_000, 30_000)
-"""Below the ports that systems hand out for outgoing connections, which come and go on their own."""
+"""Below the range from which systems take ports of outgoing connections, which would collide now and then."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port."""
+    """Return whether a server can listen on the port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -22,8 +22,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def wanted(port: int) -> int:
-    """The port that was asked for; a free one for 0.
+def resolve(port: int) -> int:
+    """Return the port, or a free one for 0.
 
     Raises:
         PortTaken: Another program listens on it.
@@ -34,17 +34,17 @@ def wanted(port: int) -> int:
 
 
 def free(preferred: int | None = None, taken: frozenset[int] = frozenset()) -> int:
-    """A free port: the preferred one where possible."""
+    """Return a free port, if possible the preferred one."""
     candidates = [preferred] if preferred else []
     candidates += random.sample(RANGE, 200)
     for port in candidates:
         if port not in taken and is_free(port):
             return port
-    raise DevError("no free port was found on 127.0.0.1")
+    raise DevError(f"no free port found on {HOST} between {RANGE.start} and {RANGE.stop}")
 
 
 def answers(port: int, send: bytes, expected: bytes, timeout: float = 2.0) -> bool:
-    """Whether the server on the port answers `send` with something that has `expected`."""
+    """Return whether the server on the port answers `send` with bytes that contain `expected`."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout) as connection:
         connection.sendall(send)
         found = b""

@@ -1,4 +1,4 @@
-"""The PostgreSQL server: the record of runs and batches."""
+"""The PostgreSQL server, which stores runs and batches."""
 
 import secrets
 import struct
@@ -20,9 +20,9 @@ PROTOCOL_3 = 3 << 16
 
 
 class PostgresServer:
-    """Its data and how it is started.
+    """Configuration of the server.
 
-    The role's password lies beside the data, since it is worth as much and no more than they are.
+    The role's password is in a file next to the data: who can read one can read the other.
     """
 
     name = "postgres"
@@ -35,14 +35,14 @@ class PostgresServer:
 
     @property
     def dsn(self) -> str:
-        """URL with the password, once prepared."""
+        """URL with the password; valid after `prepare`."""
         return f"postgresql://{ROLE}:{self._secret.read_text()}@{HOST}:{self.port}/{ROLE}"
 
     def prepare(self) -> None:
-        """Make the data directory where there is none.
+        """Create the data directory if it does not exist.
 
         Raises:
-            DevError: It cannot be made, or is another version's.
+            DevError: It cannot be created, or another version created it.
         """
         known = self._secret.is_file()
         if not known:
@@ -56,16 +56,19 @@ class PostgresServer:
             self._cluster.set_password(self._secret.read_text())
 
     def command(self) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         return command_as_owner(self._cluster.postmaster(self.port, SETTINGS), self._cluster.directory)
 
     def ready(self) -> bool:
-        """Whether it serves: started, and recovered where it had to."""
+        """Return whether the server has started, and recovered if it had to."""
         return serves(self.port)
 
 
 def serves(port: int) -> bool:
-    """Whether PostgreSQL asks for a password there; while it starts or recovers it answers with an error."""
+    """Return whether PostgreSQL on the port asks for a password; while it starts or recovers it answers an error.
+
+    The start message is written by hand, so that the command needs no PostgreSQL driver.
+    """
     parameters = f"user\0{ROLE}\0database\0{ROLE}\0\0".encode()
     message = struct.pack("!ii", 8 + len(parameters), PROTOCOL_3) + parameters
     return answers(port, message, b"SCRAM-SHA-256")

@@ -1,28 +1,27 @@
-"""Whether the stack serves."""
+"""Waiting until the stack is ready."""
 
 import time
 from collections.abc import Callable, Sequence
 
 import httpx
 
-from citadel_client.client import Citadel
+from citadel_client import NEVER, Citadel
 from citadel_client.dev.child import Child, describe
 from citadel_client.dev.errors import StartFailed
 from citadel_client.errors import CitadelApiError, NotAuthorized
-from citadel_client.retries import NEVER
 
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 10.0
 PATIENCE_S = 15.0
-"""Seconds that something optional may take longer than what is required."""
+"""Seconds that optional components may take longer than required ones."""
 LATE = frozenset({"monitoring_workers", "maintenance_workers"})
-"""What is started only when the API serves."""
+"""Components that start only when the API is ready."""
 DEATHS_ALLOWED = 3
 EX_CONFIG = 78
 
 
 class ApiReadiness:
-    """The API answers, and finds well what it needs."""
+    """Check that the API answers and that the components it needs are up."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, trust_env=False, timeout=PROBE_TIMEOUT_S)
@@ -37,7 +36,7 @@ class ApiReadiness:
         self._citadel.close()
 
     def ready(self) -> bool:
-        """Look once."""
+        """Check once and return whether the API is ready."""
         try:
             return self._probe()
         except httpx.TransportError:
@@ -68,22 +67,22 @@ class ApiReadiness:
 
 
 def wait(children: Sequence[Child], ready: Callable[[], bool], waiting_for: Callable[[], str], timeout: float) -> None:
-    """Wait until `ready`.
+    """Wait until `ready` returns true.
 
     Raises:
-        StartFailed: A child does not come up, or the time is over.
+        StartFailed: A child does not start, or the timeout has passed.
     """
     deadline = time.monotonic() + timeout
     while not ready():
         for child in children:
-            _refuse_the_dying(child)
+            _check_not_dying(child)
         if time.monotonic() > deadline:
             tails = "\n".join(f"--- {child.spec.name}\n{child.log.tail(5)}" for child in children)
             raise StartFailed(f"not ready after {timeout:g} s, waiting for {waiting_for()}", tails)
         time.sleep(POLL_S)
 
 
-def _refuse_the_dying(child: Child) -> None:
+def _check_not_dying(child: Child) -> None:
     codes = child.exit_codes
     if EX_CONFIG in codes or len(codes) >= DEATHS_ALLOWED:
         reason = f"{child.spec.name} does not start ({describe(codes[-1])}); its log, {child.log.path}, ends with:"

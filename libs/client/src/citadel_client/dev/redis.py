@@ -1,4 +1,4 @@
-"""The two Redis servers: one that forgets nothing, one that forgets what is least used."""
+"""The two Redis servers: the broker, which evicts nothing, and the cache, which evicts what is least used."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from citadel_client.dev.ports import HOST, answers
 Role = Literal["broker", "cache"]
 RULES: dict[Role, tuple[str, ...]] = {
     "broker": ("appendonly yes", "appendfsync everysec", 'save ""', "maxmemory-policy noeviction"),
-    # saved when it stops, so that the next run finds its vectors
+    # Saved at its end, so that the next run finds the cached vectors.
     "cache": (
         "appendonly no",
         "save 300 1000",
@@ -25,7 +25,7 @@ RULES: dict[Role, tuple[str, ...]] = {
 
 
 def find_server() -> Path:
-    """The program: the one installed beside Python, else one on PATH.
+    """Return the server program: the one installed with Python, else one on PATH.
 
     Raises:
         NoRedis: There is none.
@@ -54,7 +54,7 @@ class RedisServer:
         return f"redis://:{self._password}@{HOST}:{self.port}/0"
 
     def command(self) -> list[str]:
-        """The command line; the password is in a private file, not where everybody sees it."""
+        """Return the command line; the password is in a private file, since everybody can see command lines."""
         directory = self._home.data(self.name)
         lines = [
             f"bind {HOST}",
@@ -69,5 +69,5 @@ class RedisServer:
         return [str(find_server()), str(config)]
 
     def ready(self) -> bool:
-        """Whether it serves: started, and its data loaded."""
+        """Return whether the server has started and loaded its data."""
         return answers(self.port, f"AUTH {self._password}\r\nPING\r\n".encode(), b"+PONG")

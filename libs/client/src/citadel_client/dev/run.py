@@ -1,4 +1,4 @@
-"""`citadel dev` in the foreground: start, say so, wait for a signal, end in order."""
+"""`citadel dev` in the foreground: start, announce, wait for a signal, stop in order."""
 
 import contextlib
 import signal
@@ -12,7 +12,7 @@ from citadel_client.dev.stack import DevStack
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does; `nohup` still protects from SIGHUP."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does; a SIGHUP that `nohup` ignores stays ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -36,11 +36,11 @@ def run(
     say: Callable[[str], None],
     show: Callable[[str, str], None] | None,
 ) -> int:
-    """Run the stack until a signal; the exit code.
+    """Run the stack until a signal; return the exit code.
 
     Raises:
-        KeyboardInterrupt: Interrupted before it was ready.
-        DevError: It cannot run.
+        KeyboardInterrupt: A signal came before the stack was ready.
+        DevError: The stack cannot run.
     """
     stack = DevStack(home, port, start_timeout=start_timeout, say=say, show=show)
     with signals_interrupt():
@@ -50,8 +50,8 @@ def run(
                 say(f"ready without: {', '.join(stack.missing)}")
             announce(stack.env)
             if "exporter" in stack.pids:
-                say(f"figures for Prometheus: {stack.exporter_url}/metrics")
+                say(f"metrics for Prometheus: {stack.exporter_url}/metrics")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-            say("stopping; Ctrl-C again ends everything at once")
+            say("stopping; Ctrl-C again kills everything at once")
     return 0

@@ -1,4 +1,4 @@
-"""The servers of a home: what is kept of them, and where they are."""
+"""The servers of a home and their addresses."""
 
 from typing import Protocol
 
@@ -9,60 +9,60 @@ from citadel_client.dev.redis import RedisServer
 
 
 class Server(Protocol):
-    """What the stack asks of a server."""
+    """Server that the stack starts."""
 
     @property
     def name(self) -> str:
-        """The child's."""
+        """Name of the child."""
 
     def command(self) -> list[str]:
-        """The command line, before each start."""
+        """Return the command line; called before each start."""
 
     def ready(self) -> bool:
-        """Whether it serves."""
+        """Return whether the server is ready."""
 
 
 class Servers:
-    """Two Redis servers and PostgreSQL, on the ports of the last run where those are free; and the exporter's port.
+    """Two Redis servers and PostgreSQL, and the exporter's port; on the ports of the last run if those are free.
 
     Raises:
         DevError: A program is missing.
     """
 
     def __init__(self, home: Home, api_port: int) -> None:
-        kept, taken, found = home.kept(), {api_port}, {}
+        state, taken, found = home.state(), {api_port}, {}
         for name in ("broker", "cache", "postgres", "exporter"):
-            found[name] = ports.free(kept.ports.get(name), frozenset(taken))
+            found[name] = ports.free(state.ports.get(name), frozenset(taken))
             taken.add(found[name])
-        home.remember(password=kept.password, ports=found)
+        home.update_state(password=state.password, ports=found)
         self.exporter_port = found["exporter"]
-        self._broker = RedisServer(home, "broker", found["broker"], kept.password)
-        self._cache = RedisServer(home, "cache", found["cache"], kept.password)
+        self._broker = RedisServer(home, "broker", found["broker"], state.password)
+        self._cache = RedisServer(home, "cache", found["cache"], state.password)
         self._postgres = PostgresServer(home, found["postgres"])
 
     @property
     def all(self) -> tuple[Server, ...]:
-        """Each of them."""
+        """All servers."""
         return self._broker, self._cache, self._postgres
 
     def prepare(self) -> None:
-        """Make what must be there before they start.
+        """Create the data that must exist before the servers start.
 
         Raises:
-            DevError: It cannot be made.
+            DevError: It cannot be created.
         """
         self._postgres.prepare()
 
     def ready(self) -> bool:
-        """Whether all of them serve."""
+        """Return whether all servers are ready."""
         return all(server.ready() for server in self.all)
 
     @property
     def waiting_for(self) -> str:
-        """Who does not serve yet."""
-        return f"{', '.join(server.name for server in self.all if not server.ready())} to serve"
+        """Names of the servers that are not ready, for messages."""
+        return f"{', '.join(server.name for server in self.all if not server.ready())} to be ready"
 
     @property
     def variables(self) -> dict[str, str]:
-        """Where they are, once prepared."""
-        return environment.stores(self._broker.url, self._cache.url, self._postgres.dsn)
+        """Environment variables with the servers' URLs; valid after `prepare`."""
+        return environment.store_urls(self._broker.url, self._cache.url, self._postgres.dsn)

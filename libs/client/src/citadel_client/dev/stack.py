@@ -1,4 +1,4 @@
-"""The stack: started in order, watched, ended in reverse."""
+"""The embedded stack: started in order, supervised, stopped in reverse order."""
 
 import importlib.util
 import os
@@ -15,11 +15,10 @@ from citadel_client.dev.child import Child, ChildSpec
 from citadel_client.dev.cluster import Programs
 from citadel_client.dev.guardian import Guardian
 from citadel_client.dev.home import Home
-from citadel_client.dev.logs import LogFile, LogKeeper
-from citadel_client.dev.processes import end_groups
+from citadel_client.dev.logs import LogFile, LogFollower
+from citadel_client.dev.processes import STAGES, Stage, end_groups
 from citadel_client.dev.redis import find_server
 from citadel_client.dev.servers import Servers
-from citadel_client.dev.stages import STAGES, Stage
 
 SERVICES = {
     "orchestration": "citadel_orchestration",
@@ -32,32 +31,32 @@ LATE_SERVICES = {
     "beat": "citadel_maintenance.beat",
     "exporter": "citadel_monitoring.exporter",
 }
-"""Started once the API serves, which needs none of them: so they do not slow its start down."""
+"""Services that start only when the API is ready, which does not need them, so that its start is fast."""
 SERVERS_START_S = 60.0
-"""PostgreSQL may have to recover first."""
+"""Enough for PostgreSQL to recover after a crash."""
 START_TIMEOUT_S = 180.0
 
 
 def _silent(*_: str) -> None:
-    """Say nothing."""
+    """Ignore the message."""
 
 
 class DevStack:
     """Redis, PostgreSQL, the workers, beat, exporter and API on embedded defaults; a context manager.
 
     Args:
-        home: Directory for data, logs and state; default CITADEL_HOME, else `.citadel`.
-        port: Port of the API; 0 for a free one.
-        start_timeout: Seconds until it must serve.
-        say: Told what happens, in sentences.
-        show: Told each line the children print, with the child's name.
+        home: Directory of data, logs and state; default CITADEL_HOME, else `.citadel`.
+        port: Port of the API; 0 takes a free one.
+        start_timeout: Seconds until it must be ready.
+        say: Called with sentences for the user.
+        show: Called with a child's name and a line of its output.
 
     Attributes:
-        missing: What was down when it became ready.
-        exporter_url: Where the exporter is, once started.
+        missing: Components that were down when the stack became ready.
+        exporter_url: URL of the exporter, once started.
 
     Raises:
-        DevError: It cannot run; the message says what to do.
+        DevError: The stack cannot run; the message says what to do.
     """
 
     def __init__(
@@ -79,23 +78,23 @@ class DevStack:
         self._stores: dict[str, str] = {}
         self.exporter_url = ""
         self._guardian: Guardian | None = None
-        self._logs: LogKeeper | None = None
+        self._logs: LogFollower | None = None
         self._ready = False
-        self._gate = threading.RLock()
+        self._lock = threading.RLock()
 
     @property
     def api_url(self) -> str:
-        """Where the API is."""
+        """URL of the API."""
         return f"http://{ports.HOST}:{self._port}"
 
     @property
     def pids(self) -> dict[str, int]:
-        """The children's process ids, by name."""
+        """Process ids of the children, by name."""
         return {name: child.pid for name, child in self._children.items() if child.pid}
 
     @property
     def env(self) -> dict[str, str]:
-        """What the env file says."""
+        """Content of the env file."""
         pairs = " ".join(f"{name}:{pid}" for name, pid in self.pids.items())
         return {"CITADEL_API_URL": self.api_url, **self._stores, "CITADEL_PIDS": pairs}
 
@@ -109,15 +108,15 @@ class DevStack:
         self.stop()
 
     def start(self) -> None:
-        """Start everything and wait until it serves."""
+        """Start all processes and wait until the stack is ready."""
         find_server()
         Programs.find()
         self.home.create()
         lock = leftovers.claim(self.home, self._say)
         try:
-            self._port = ports.wanted(self._port)
+            self._port = ports.resolve(self._port)
             self.home.remove_env()
-            self.home.remember(owner=os.getpid(), url=self.api_url, pids={})
+            self.home.update_state(owner=os.getpid(), url=self.api_url, pids={})
             self._guardian = Guardian(lock, self.home.env_file)
             self._start_children()
         except BaseException:
@@ -132,17 +131,17 @@ class DevStack:
         for spec in self._specs(servers):
             log = LogFile(self.home.logs / f"{spec.name}.log")
             self._children[spec.name] = Child(spec, log, changed=self._changed, say=self._say)
-        self._logs = LogKeeper({name: child.log for name, child in self._children.items()}, self._show)
+        self._logs = LogFollower({name: child.log for name, child in self._children.items()}, self._show)
         self._logs.start()
         self._bring_up(servers)
 
     def _specs(self, servers: Servers) -> list[ChildSpec]:
-        """What to run: the servers, then who needs them."""
-        general = environment.of_children(os.environ, self.home, self._port, self._stores)
+        """Return the specifications of the children: the servers, then the services that need them."""
+        general = environment.for_children(os.environ, self.home, self._port, self._stores)
         special = {
-            "postgres": environment.of_postgres(self.home),
-            "orchestration": environment.of_orchestration(general, self.home),
-            "exporter": environment.of_exporter(general, servers.exporter_port),
+            "postgres": environment.for_postgres(self.home),
+            "orchestration": environment.for_orchestration(general, self.home),
+            "exporter": environment.for_exporter(general, servers.exporter_port),
         }
         commands = {server.name: server.command for server in servers.all}
         modules = SERVICES | LATE_SERVICES
@@ -171,21 +170,21 @@ class DevStack:
         self._changed()
 
     def _changed(self) -> None:
-        """A child has started: write down who runs."""
-        with self._gate:
+        """Write down the running children, after one has started."""
+        with self._lock:
             if self._guardian:
-                self._guardian.tell([stage.told(self.pids) for stage in STAGES])
-            self.home.remember(pids=self.pids)
+                self._guardian.update([stage.message(self.pids) for stage in STAGES])
+            self.home.update_state(pids=self.pids)
             if self._ready:
                 self.home.write_env(self.env)
 
     def stop(self) -> None:
-        """End everything, in order; interrupted once more, at once."""
+        """End all processes in order; a further interrupt kills them at once."""
         self._ready = False
         self.home.remove_env()
         try:
             for child in self._children.values():
-                child.retire()
+                child.stop_restarting()
             for stage in STAGES:
                 self._end(stage)
         finally:
@@ -202,17 +201,17 @@ class DevStack:
             self._logs.stop()
         if self._guardian:
             self._guardian.close()
-            self.home.remember(owner=0, pids={})
+            self.home.update_state(owner=0, pids={})
         self.home.unlock()
 
 
 def _python(module: str) -> Callable[[], list[str]]:
-    # -P: modules in the current directory are not ours
+    # -P keeps modules of the current directory from shadowing ours.
     return lambda: [sys.executable, "-P", "-m", module]
 
 
 def _installed(module: str) -> bool:
-    """Whether `python -m` finds the module."""
+    """Return whether `python -m` finds the module."""
     try:
         return importlib.util.find_spec(f"{module}.__main__") is not None
     except ModuleNotFoundError:

@@ -1,8 +1,8 @@
-"""Another user for a server that refuses to run as root.
+"""Run a server that refuses to run as root as another user.
 
-Run as a program it becomes that user, then the command. It keeps one capability, to pass through directories that
-are root's alone, since home and programs may lie below such (`/root`): the alternative would be to open those.
-It imports nothing but the standard library, so that it starts fast.
+Run as a program, it becomes that user and then executes the command. It keeps one capability, to pass through
+directories that only root may enter: home and programs may be below one (`/root`), which it must not open for others.
+It imports only the standard library, so that it starts fast.
 """
 
 import ctypes
@@ -20,16 +20,16 @@ PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2
 
 
 def is_root() -> bool:
-    """Whether this process is root's."""
+    """Return whether this process runs as root."""
     return os.geteuid() == 0
 
 
 def give(path: Path) -> None:
-    """Make a file or directory that user's, where this process is root's.
+    """Give a file or directory to that user, if this process runs as root.
 
     Raises:
         KeyError: The system has no such user.
-        OSError: Root may not do that here.
+        OSError: Root is not allowed to do so here.
     """
     if is_root():
         user = pwd.getpwnam(USER)
@@ -37,11 +37,11 @@ def give(path: Path) -> None:
 
 
 def command_as_owner(command: Sequence[str], path: Path) -> list[str]:
-    """The command line that runs a command as the owner of `path`, where this process is root's; else the command.
+    """Return the command line that runs a command as the owner of `path`; the command itself without root.
 
     Args:
         command: Its first part is an absolute path.
-        path: A file or directory of the user's.
+        path: A file or directory of the user.
     """
     if not is_root():
         return list(command)
@@ -50,7 +50,7 @@ def command_as_owner(command: Sequence[str], path: Path) -> list[str]:
 
 
 def main(uid: int, gid: int, command: list[str]) -> None:
-    """Become the user, then the command."""
+    """Become the user and execute the command."""
     os.chdir("/")
     passage = _capability_to_pass()
     libc = ctypes.CDLL(None)
@@ -70,7 +70,7 @@ def _capability_to_pass() -> int | None:
 
 
 def _keep_only(libc: ctypes.CDLL, capability: int) -> None:
-    """Keep this capability and no other, through `exec` too."""
+    """Keep this capability and no other, also after `exec`."""
     mask = 1 << capability
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     effective_permitted_inheritable = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from citadel_common.redaction import without_credentials
 from citadel_common.settings.common import StoreSettings
 
 ERRORS: tuple[type[Exception], ...] = (redis.RedisError, OSError)
@@ -49,8 +50,7 @@ def connect_async(
 
 def redacted(url: SecretStr) -> str:
     """Return scheme, host, port and path of a URL, without user and password."""
-    parts = urlsplit(url.get_secret_value())
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return without_credentials(url.get_secret_value())
 
 
 def _options(settings: StoreSettings) -> dict[str, Any]:

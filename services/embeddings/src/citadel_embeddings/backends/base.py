@@ -1,4 +1,4 @@
-"""What an embedding backend is to the rest of the service."""
+"""Interface of the embedding backends: the protocol, its messages and its errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +31,11 @@ class EmbedCall:
 
     Attributes:
         model: Model name as the backend knows it.
-        texts: What to embed, prefixes included.
-        dimensions: Length of vectors to ask for; None for the model's own.
+        texts: The texts, prefixes included.
+        dimensions: Length of the vectors; None for the model's own.
         options: Backend options, pinned ones included.
-        max_tokens: The model's context, where known.
-        truncate: Cut what is too long instead of raising TextTooLong.
+        max_tokens: The model's context; None if it is not known.
+        truncate: Cut texts that are too long instead of raising TextTooLong.
     """
 
     model: str
@@ -48,12 +48,12 @@ class EmbedCall:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReply:
-    """Answer to a call, unchecked.
+    """Answer to a call; its rows are not checked yet.
 
     Attributes:
-        rows: Should be one vector per text, in order.
-        tokens: Tokens of all texts together, as the backend counts.
-        truncated: Which texts were cut; None when none was or the caller asked for it.
+        rows: One vector per text, in order, unless the server made a mistake.
+        tokens: Tokens of all texts together, counted by the backend.
+        truncated: For each text whether it was cut; None if none was, or if the call asked for it.
     """
 
     rows: Sequence[object]
@@ -63,7 +63,7 @@ class EmbedReply:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendModel:
-    """A model that a backend says it has; `version` changes when its vectors may."""
+    """A model that a backend lists; its vectors may change only when `version` does."""
 
     name: str
     version: str | None = None
@@ -72,20 +72,20 @@ class BackendModel:
 
 
 class Backend(Protocol):
-    """A protocol to embedding servers, or a model in this process.
+    """A protocol of embedding servers, or a model in this process.
 
-    Errors of `embed`: TextRejected and TextTooLong mean this input, UnknownModel this model,
-    BackendRefused the settings, BackendUnavailable anything that may pass.
+    `embed` raises TextRejected or TextTooLong for a text, UnknownModel for the model, BackendRefused for wrong
+    settings, and BackendUnavailable for a failure that may pass.
     """
 
     kind: str
     accepts_empty: bool
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
-        """Embeds; `timeout` in seconds."""
+        """Embed the texts of a call within `timeout` seconds."""
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
-        """The models at that URL; None when the protocol there cannot tell."""
+        """Return the models at a URL; None if the server cannot list them."""
 
     async def aclose(self) -> None:
-        """Releases connections or memory."""
+        """Release connections or memory."""

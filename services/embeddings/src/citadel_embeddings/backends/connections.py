@@ -1,7 +1,7 @@
 """Kept-alive HTTP/1.1 connections without TLS, on asyncio and h11.
 
-A general HTTP client spends as much time on a call to a nearby embedding server as the rest of a task takes; this
-spends a tenth of that. What it does not do (TLS, proxies) is left to httpx, see `HttpClient`.
+A general HTTP client takes as much time for a call to a nearby embedding server as all the rest of a task; this one
+takes a tenth of that. TLS and proxies are left to httpx, see `HttpClient`.
 """
 
 import asyncio
@@ -12,24 +12,25 @@ from urllib.parse import urlsplit
 
 import h11
 
-_READ_SIZE = 1 << 18
+READ_SIZE = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A response, whatever its status."""
+    """A response of any status; `retry_after` is that header, if it came."""
 
     url: str
     status_code: int
     content: bytes
+    retry_after: str | None = None
 
 
 class HungUp(Exception):
-    """The connection ended, or what came is no HTTP."""
+    """The connection ended without an answer, or the answer was not HTTP."""
 
 
 class Connections:
-    """Connections to any number of hosts; belongs to one event loop.
+    """Pool of connections to any number of hosts; belongs to one event loop.
 
     Args:
         headers: Sent with every request.
@@ -44,11 +45,11 @@ class Connections:
         self._idle: dict[tuple[str, int], list[_Connection]] = defaultdict(list)
 
     async def request(self, method: str, url: str, content: bytes) -> Answer:
-        """The answer to one request; the caller bounds the time.
+        """Send one request and return the answer; the caller bounds the time.
 
         Raises:
-            ConnectionError: No connection.
-            HungUp: No answer on the connection.
+            ConnectionError: The connection could not be opened.
+            HungUp: The connection brought no answer.
         """
         parts = urlsplit(url)
         host = (parts.hostname or "", parts.port or 80)
@@ -56,7 +57,7 @@ class Connections:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         connection = await self._connect(host)
         try:
-            status, body = await connection.exchange(
+            status, retry_after, body = await connection.exchange(
                 h11.Request(method=method, target=target, headers=headers), content
             )
         except (OSError, h11.ProtocolError) as error:
@@ -66,7 +67,7 @@ class Connections:
             connection.close()
             raise
         self._put_back(host, connection)
-        return Answer(url=url, status_code=status, content=body)
+        return Answer(url=url, status_code=status, content=body, retry_after=retry_after)
 
     async def _connect(self, host: tuple[str, int]) -> "_Connection":
         idle = self._idle[host]
@@ -90,7 +91,7 @@ class Connections:
             connection.close()
 
     def close(self) -> None:
-        """Closes what is idle."""
+        """Close the idle connections."""
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()
@@ -98,7 +99,7 @@ class Connections:
 
 
 class _Connection:
-    """One request at a time."""
+    """One connection; it takes one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -107,31 +108,34 @@ class _Connection:
 
     @classmethod
     async def open(cls, host: tuple[str, int]) -> Self:
-        return cls(*await asyncio.open_connection(*host, limit=_READ_SIZE))
+        return cls(*await asyncio.open_connection(*host, limit=READ_SIZE))
 
     @property
     def usable(self) -> bool:
-        """Whether it takes a request, as far as is known here."""
+        """Whether the connection takes a request, as far as this side knows."""
         return self._http.our_state is h11.IDLE and not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, bytes]:
-        """Status and body."""
+    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, str | None, bytes]:
+        """Send a request; return status, `Retry-After` and body of the answer."""
         events = (request, h11.Data(data=content), h11.EndOfMessage())
         self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
-        status, body = 0, bytearray()
+        status, retry_after, body = 0, b"", bytearray()
         while not isinstance(event := await self._next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 status = event.status_code
+                retry_after = dict(event.headers).get(b"retry-after", b"")
             elif isinstance(event, h11.Data):
                 body += event.data
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        return status, bytes(body)
+        return status, retry_after.decode("latin-1") or None, bytes(body)
 
     async def _next_event(self) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(_READ_SIZE))
-        if isinstance(event, (type, h11.ConnectionClosed)):  # a type says that the server switched protocols
+            self._http.receive_data(await self._reader.read(READ_SIZE))
+        if isinstance(
+            event, (type, h11.ConnectionClosed)
+        ):  # h11 returns a type (PAUSED) if the server switches protocols
             raise h11.RemoteProtocolError("the server closed the connection without an answer")
         return event
 

@@ -1,4 +1,4 @@
-"""HTTP to embedding servers: one client per backend, and failures as the error classes of Citadel."""
+"""HTTP client for embedding servers; its failures are the error classes of Citadel."""
 
 import asyncio
 import functools
@@ -12,14 +12,16 @@ import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
 from citadel_common.settings.embeddings import BackendSettings
+from citadel_contracts.errors import seconds_of_retry_after
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
 from citadel_embeddings.backends.connections import Answer, Connections, HungUp
 
-_MESSAGE_LIMIT = 300
+MESSAGE_LIMIT = 300
+"""Characters of a server's message that an error repeats."""
 
 
 class HttpClient:
-    """Posts and gets JSON; every call has a timeout, no call is retried here."""
+    """Client of one backend: posts and gets JSON, with a timeout for every call and without retries."""
 
     def __init__(self, settings: BackendSettings) -> None:
         headers = {"content-type": "application/json"}
@@ -30,17 +32,17 @@ class HttpClient:
         self._near = Connections(headers, keep=self._keep, connect_timeout=settings.connect_timeout)
 
     async def post(self, url: str, body: dict[str, Any], *, timeout: float) -> Answer:
-        """The answer, whatever its status.
+        """Post a JSON body and return the answer, whatever its status.
 
         Raises:
-            BackendUnavailable: Nobody listens there.
+            BackendUnavailable: No connection could be opened.
             ServerFailed: The connection ended without an answer.
-            TimedOut: No answer in time.
+            TimedOut: No answer came within `timeout` seconds.
         """
         return await self._send("POST", url, orjson.dumps(body), timeout)
 
     async def get(self, url: str, *, timeout: float) -> Answer:
-        """The same for GET."""
+        """Get a URL; otherwise like `post`."""
         return await self._send("GET", url, b"", timeout)
 
     async def _send(self, method: str, url: str, content: bytes, timeout: float) -> Answer:
@@ -57,17 +59,18 @@ class HttpClient:
 
     @functools.cached_property
     def _far(self) -> httpx.AsyncClient:
-        """Made when it is first used: it loads the certificates of all authorities."""
+        """The general client, made at its first use: it loads the certificates of all authorities."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._keep)
         return httpx.AsyncClient(headers=self._headers, limits=limits)
 
     async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
         limits = httpx.Timeout(None, connect=self._connect_timeout)
         response = await self._far.request(method, url, content=content, timeout=limits)
-        return Answer(url=url, status_code=response.status_code, content=response.content)
+        retry_after = response.headers.get("retry-after")
+        return Answer(url=url, status_code=response.status_code, content=response.content, retry_after=retry_after)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._near.close()
         if "_far" in self.__dict__:
             await self._far.aclose()
@@ -75,17 +78,17 @@ class HttpClient:
 
 @functools.cache
 def _is_near(url: str) -> bool:
-    """Whether neither TLS nor a proxy is on the way."""
+    """Return whether a URL is reached without TLS and without a proxy."""
     parts = urlsplit(url)
     proxies = getproxies()
     return parts.scheme == "http" and (not {"http", "all"} & proxies.keys() or bool(proxy_bypass(parts.hostname or "")))
 
 
 def json_of(response: Answer) -> dict[str, Any]:
-    """The JSON object of a response; numbers beyond a float's range become infinite.
+    """Return the JSON object of a response; numbers beyond the range of a float become infinite.
 
     Raises:
-        ServerFailed: Something else came, such as a proxy's error page.
+        ServerFailed: The body is not a JSON object; it may be the error page of a proxy.
     """
     try:
         content = orjson.loads(response.content)
@@ -104,22 +107,22 @@ def _lenient_json(content: bytes) -> object:
 
 
 def count_of(value: object) -> int:
-    """A count in a response; 0 for what is none."""
+    """Return a count in a response; 0 if the value is not a count."""
     return value if isinstance(value, int) and value >= 0 else 0
 
 
-def passing_failure(response: Answer, message: str) -> BackendUnavailable | BackendRefused:
-    """The error of a status that does not speak of the texts."""
-    where = f"{host_of(response.url)} answered {response.status_code}: {message[:_MESSAGE_LIMIT]}"
+def server_failure(response: Answer, message: str) -> BackendUnavailable | BackendRefused:
+    """Return the error of a status that is not about the texts."""
+    where = f"{host_of(response.url)} answered {response.status_code}: {message[:MESSAGE_LIMIT]}"
     if response.status_code in (401, 403):
         return BackendRefused(where)
     if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
         return ServerFailed(where)
-    return BackendUnavailable(where)
+    return BackendUnavailable(where, retry_after=seconds_of_retry_after(response.retry_after))
 
 
 def host_of(url: str) -> str:
-    """Host and port, for messages."""
+    """Return host and port of a URL, for messages."""
     return httpx.URL(url).netloc.decode("ascii", "replace")
 
 

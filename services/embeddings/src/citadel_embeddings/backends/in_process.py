@@ -1,4 +1,4 @@
-"""The built-in model as a backend: one call at a time, in a thread, on this machine's processors."""
+"""The built-in model as a backend: one call at a time, in a thread, on the CPU of this machine."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply
 from citadel_embeddings.backends.local import LocalModel, LocalModelUnavailable
 
 URL = "local"
-"""Stands for the URL of this backend."""
+"""Placeholder for the URL of this backend."""
 LOAD_TIMEOUT = 60.0
-"""Seconds the model may take to load; the first time it is converted."""
+"""Seconds in which the model must load; it is converted the first time."""
 
 
 class LocalBackend:
@@ -28,7 +28,7 @@ class LocalBackend:
         self._model: LocalModel | None = None
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
-        """Embeds; `timeout` bounds the wait, the computation itself cannot be stopped."""
+        """Embed; `timeout` bounds the wait, but a computation that has begun cannot be stopped."""
         del url
         loop = asyncio.get_running_loop()
         try:
@@ -43,7 +43,7 @@ class LocalBackend:
         return EmbedReply(rows=list(encoded.vectors), tokens=sum(encoded.tokens), truncated=encoded.truncated)
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
-        """The one model; the first call loads it."""
+        """Return the one model; the first call loads it."""
         del url
         loop = asyncio.get_running_loop()
         try:
@@ -68,7 +68,7 @@ class LocalBackend:
         return self._model
 
     async def aclose(self) -> None:
-        """Frees the model."""
+        """Free the model."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         if self._model is not None:
             self._model.close()

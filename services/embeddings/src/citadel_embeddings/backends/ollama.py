@@ -1,4 +1,4 @@
-"""Ollama's own protocol (`/api/embed`). Source: Ollama's API documentation and server code, August 2026."""
+"""The protocol of Ollama (`/api/embed`). Source: its API documentation and server code, August 2026."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -8,11 +8,14 @@ from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.connections import Answer
-from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure
+from citadel_embeddings.backends.http import HttpClient, count_of, json_of, server_failure
 
-_DIGEST_LENGTH = 12
-_SPECIAL_TOKENS = 2
-_DEFAULT_BATCH = 2048
+VERSION_LENGTH = 12
+"""Characters of a digest that tell versions of a model apart."""
+SPECIAL_TOKENS = 2
+"""Tokens that the model adds to each text."""
+DEFAULT_BATCH = 2048
+"""Ollama's `num_batch`, unless an option or a smaller context says otherwise."""
 
 
 class OllamaBackend:
@@ -27,7 +30,10 @@ class OllamaBackend:
         self._options = {} if settings.threads is None else {"num_thread": settings.threads}
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
-        """Embeds; Ollama cuts silently when asked to, so it is asked only when that is wanted or cannot happen."""
+        """Embed the texts of a call.
+
+        Ollama cuts silently if `truncate` is set, so it is set only if that is wanted or cannot happen.
+        """
         body: dict[str, Any] = {
             "model": call.model,
             "input": list(call.texts),
@@ -49,39 +55,39 @@ class OllamaBackend:
         return EmbedReply(rows=rows, tokens=count_of(content.get("prompt_eval_count")))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
-        """The pulled models; a model's version is the start of its digest."""
+        """Return the pulled models; the version of a model is the start of its digest."""
         response = await self._http.get(f"{url.rstrip('/')}/api/tags", timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
-            raise passing_failure(response, str(content.get("error", "")))
+            raise server_failure(response, str(content.get("error", "")))
         return [
             BackendModel(
                 name=str(entry["name"]).removesuffix(":latest"),
-                version=str(entry.get("digest", "")).removeprefix("sha256:")[:_DIGEST_LENGTH] or None,
+                version=str(entry.get("digest", "")).removeprefix("sha256:")[:VERSION_LENGTH] or None,
             )
             for entry in content.get("models") or []
         ]
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def _all_fit(call: EmbedCall) -> bool:
-    """Whether no text can be too long: a token stands for at least one byte of text."""
-    room = _window(call) - _SPECIAL_TOKENS
+    """Return whether no text can be too long: a token stands for at least one byte of text."""
+    room = _context(call) - SPECIAL_TOKENS
     return all(len(text) * 4 <= room or len(text.encode()) <= room for text in call.texts)
 
 
-def _window(call: EmbedCall) -> int:
-    """Tokens of a text that Ollama reads for sure: options may narrow what the model can."""
-    context = _whole(call.options.get("num_ctx", call.max_tokens))
-    batch = _whole(call.options.get("num_batch", min(_DEFAULT_BATCH, context)))
+def _context(call: EmbedCall) -> int:
+    """Return how many tokens of a text Ollama certainly reads: options may narrow the model's context."""
+    context = _whole_number(call.options.get("num_ctx", call.max_tokens))
+    batch = _whole_number(call.options.get("num_batch", min(DEFAULT_BATCH, context)))
     return min(call.max_tokens or 0, context, batch)
 
 
-def _whole(option: object) -> int:
-    """The option, if it is a number at all; else nothing is known to fit."""
+def _whole_number(option: object) -> int:
+    """Return the value of an option; 0, in which no text fits, if it is not a whole number."""
     return option if isinstance(option, int) else 0
 
 
@@ -93,4 +99,4 @@ def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
         return TextTooLong(f"the text is longer than {call.model!r} can see")
     if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:
         return TextRejected(f"the backend refuses the text: {message}")
-    return passing_failure(response, message)
+    return server_failure(response, message)

@@ -12,14 +12,24 @@ from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.connections import Answer
-from citadel_embeddings.backends.http import HttpClient, count_of, json_of, passing_failure
+from citadel_embeddings.backends.http import HttpClient, count_of, json_of, server_failure
 
-_BAD_INPUT = frozenset({400, 413, 422})
-_TOO_LONG = ("context length", "too long", "maximum context", "max_input_length", "must have less than")
+BAD_INPUT = frozenset({400, 413, 422})
+"""Statuses with which servers refuse texts."""
+TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+TOO_LONG = (
+    "context length",
+    "too long",
+    "maximum context",
+    "max_input_length",
+    "must have less than",
+    "is too large to process",
+)
+"""Parts of the messages with which servers that give no code refuse texts that are too long."""
 
 
 class OpenAIBackend:
-    """One or several servers of OpenAI's protocol; a base URL may end in `/v1` or not."""
+    """One or several servers of the OpenAI protocol; a base URL may end in `/v1` or not."""
 
     kind = "openai"
     accepts_empty = False
@@ -28,7 +38,7 @@ class OpenAIBackend:
         self._http = HttpClient(settings)
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
-        """Embeds; the protocol has no truncation, so texts that are too long are refused, never cut."""
+        """Embed the texts of a call; the protocol cannot truncate, so long texts are refused, never cut."""
         body: dict[str, Any] = {"model": call.model, "input": list(call.texts), "encoding_format": "base64"}
         if call.dimensions is not None:
             body["dimensions"] = call.dimensions
@@ -36,21 +46,21 @@ class OpenAIBackend:
         response = await self._http.post(f"{_base(url)}/embeddings", body, timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
-            raise _failure(response, _message(content), call)
+            raise _failure(response, content, call)
         return _reply(content, len(call.texts))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
-        """The models that `/v1/models` lists; None where there is no such route."""
+        """Return the models that `/v1/models` lists; None if the server has no such route."""
         response = await self._http.get(f"{_base(url)}/models", timeout=timeout)
         if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             return None
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
-            raise passing_failure(response, _message(content))
+            raise server_failure(response, _message(content))
         return [BackendModel(name=str(entry["id"])) for entry in content.get("data") or []]
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
@@ -60,7 +70,7 @@ def _base(url: str) -> str:
 
 
 def _reply(content: dict[str, Any], count: int) -> EmbedReply:
-    """Rows in the order of the texts, which `index` gives; the list's own order is not promised."""
+    """Return the rows in the order of the texts, which `index` gives; the list may have another order."""
     rows: list[object] = [None] * count
     data = content.get("data")
     if not isinstance(data, list) or len(data) != count:
@@ -88,12 +98,22 @@ def _message(content: dict[str, Any]) -> str:
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
 
 
-def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
-    status = response.status_code
+def _is_too_long(status: int, content: dict[str, Any]) -> bool:
+    """Return whether a server says that a text is too long: by a code, or by the words of those that have none."""
+    error = content.get("error")
+    if isinstance(error, dict) and not TOO_LONG_CODES.isdisjoint({str(error.get("code")), str(error.get("type"))}):
+        return True
+    # llama-server answers 500 for a text that is longer than its batch
+    told = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
+    return told and any(sign in _message(content).lower() for sign in TOO_LONG)
+
+
+def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> CitadelError:
+    status, message = response.status_code, _message(content)
     if status == HTTPStatus.NOT_FOUND:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
-    if status in _BAD_INPUT and any(sign in message.lower() for sign in _TOO_LONG):
+    if _is_too_long(status, content):
         return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
-    if status in _BAD_INPUT:
+    if status in BAD_INPUT:
         return TextRejected(f"the backend refuses the text: {message}")
-    return passing_failure(response, message)
+    return server_failure(response, message)

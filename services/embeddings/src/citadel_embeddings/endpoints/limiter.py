@@ -32,11 +32,6 @@ class AdaptiveLimit:
     _best: dict[int, float] = field(default_factory=dict)
     _until_next_shrink: int = 0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another call may start now."""
-        return self.in_flight < int(self.value)
-
     def started(self) -> None:
         """Count the start of a call."""
         self.in_flight += 1

@@ -31,12 +31,25 @@ RECHECK = 0.1
 
 @dataclass
 class Endpoint:
-    """One URL, its limit, and its breaker for each model."""
+    """One URL.
+
+    Attributes:
+        url: The URL.
+        limit: Of the calls at once.
+        breakers: By model.
+        reserved: Slots whose call has not begun.
+        outstanding_tokens: Estimated tokens of the calls under way.
+    """
 
     url: str
     limit: AdaptiveLimit
     breakers: defaultdict[str, Breaker]
+    reserved: int = 0
     outstanding_tokens: int = 0
+
+    def takes(self, model: str) -> bool:
+        """Return whether a slot for a call may be taken now."""
+        return self.limit.in_flight + self.reserved < int(self.limit.value) and self.breakers[model].lets_pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +108,7 @@ class EndpointPool:
 
     @property
     def calls_in_flight(self) -> int:
-        """Slots that are taken."""
+        """Calls under way."""
         return sum(endpoint.limit.in_flight for endpoint in self._endpoints)
 
     def most_calls(self, model: str) -> int:
@@ -127,14 +140,14 @@ class EndpointPool:
                 raise BackendUnavailable(f"no backend takes {model!r}: {reason}")
             await self._wait(min(RECHECK, deadline.remaining))
         slot = Slot(endpoint=endpoint, breaker=endpoint.breakers[model], model=model)
-        endpoint.limit.started()
+        endpoint.reserved += 1
         if slot.breaker.started():
             self._count_change("half_open")
         return slot
 
     def release(self, slot: Slot) -> None:
         """Give an unused slot back."""
-        slot.endpoint.limit.abandoned()
+        slot.endpoint.reserved -= 1
         slot.breaker.abandoned()
         self._notify()
 
@@ -147,6 +160,8 @@ class EndpointPool:
     def _judged(self, slot: Slot, batch: Batch) -> Iterator[None]:
         """Let the way a call ends adapt the limit and the breaker."""
         started, texts, tokens, outcome = self._clock(), len(batch.items), batch.tokens, "ok"
+        slot.endpoint.reserved -= 1
+        slot.endpoint.limit.started()
         slot.endpoint.outstanding_tokens += tokens
         try:
             yield
@@ -197,7 +212,7 @@ class EndpointPool:
             log.info("breaker_closed", backend=self._name, url=slot.url, model=slot.model)
 
     def _best(self, model: str, avoid: frozenset[str]) -> Endpoint | None:
-        usable = (e for e in self._endpoints if e.limit.has_room and e.breakers[model].lets_pass)
+        usable = (e for e in self._endpoints if e.takes(model))
         return min(
             usable, key=lambda e: (e.url in avoid, e.breakers[model].failures, e.outstanding_tokens), default=None
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from citadel_common.schedule import ENTRIES, LEADER, SLOTS, ScheduledEntry, parse
+from citadel_maintenance.beat.schedule import ENTRIES, LEADER, SLOTS, ScheduledEntry, parse
 
 if TYPE_CHECKING:
     from redis import Redis

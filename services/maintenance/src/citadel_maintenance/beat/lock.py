@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.schedule import LEADER
 from citadel_common.stores.token_lock import TokenLock
+from citadel_maintenance.beat.schedule import LEADER
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -39,7 +39,7 @@ class LeaderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this candidate believes that it leads."""
+        """True if this candidate believes that it leads."""
         return self._renewed_at is not None
 
     def take(self) -> bool:

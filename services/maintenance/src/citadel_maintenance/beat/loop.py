@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 
-from citadel_common.schedule import ScheduledEntry
 from citadel_common.stores.redis import ERRORS
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor
 from citadel_common.timestamps import from_epoch
@@ -16,6 +15,7 @@ from citadel_common.worker.health import touch
 from citadel_maintenance.beat.entry import Entry
 from citadel_maintenance.beat.ledger import Ledger, Message
 from citadel_maintenance.beat.lock import LeaderLock
+from citadel_maintenance.beat.schedule import ScheduledEntry
 
 log = structlog.get_logger(__name__)
 

@@ -46,7 +46,7 @@ class CacheCleanup:
 
     @property
     def statistics(self) -> CacheStatistics:
-        """What the cache holds, as far as it was examined."""
+        """Statistics of the cache, as far as it was examined."""
         return self._sizes.statistics(complete=self._complete)
 
     def run(self) -> bool:

@@ -82,7 +82,7 @@ class JobRunner:
             deadline=context.deadline.earliest(payload.time_limit or self._settings.time_limit),
             stopping=self._runtime.stopping,
             lease=lease,
-            duty=self._settings.duty,
+            duty_cycle=self._settings.duty,
         )
         job = Job(throttle=throttle, dry_run=payload.dry_run, cursor=SavedCursor(self._client, name))
         try:

@@ -33,14 +33,14 @@ class Throttle:
         deadline: When the run must end; the next run goes on from there.
         stopping: Set when the worker is told to stop.
         lease: The run's lease, renewed between batches.
-        duty: Duty cycle: the share of the time that is spent working, above 0 and at most 1.
+        duty_cycle: Share of the time that is spent working, above 0 and at most 1.
     """
 
-    def __init__(self, *, deadline: Deadline, stopping: threading.Event, lease: Renewable, duty: float) -> None:
+    def __init__(self, *, deadline: Deadline, stopping: threading.Event, lease: Renewable, duty_cycle: float) -> None:
         self._deadline = deadline
         self._stopping = stopping
         self._lease = lease
-        self._rest = 1 / duty - 1
+        self._rest = 1 / duty_cycle - 1
         self._renew_at = time.monotonic() + lease.ttl / RENEWALS
         self.stop_reason: str | None = None
 

@@ -1,1 +1,1 @@
-"""The Prometheus exporter: what queues, workers, tasks, stores and runs are at, in constant work per scrape."""
+"""The Prometheus exporter: metrics of queues, workers, tasks, stores and runs, in constant work per scrape."""

@@ -1,4 +1,4 @@
-"""`python -m citadel_monitoring.exporter` runs the exporter."""
+"""Entry point: `python -m citadel_monitoring.exporter` runs the exporter."""
 
 from citadel_common.startup import gc_paused_imports
 

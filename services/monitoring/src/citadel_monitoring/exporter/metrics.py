@@ -1,4 +1,4 @@
-"""Every metric of the exporter, declared once: name, labels, meaning. Labels are bounded sets, never ids or texts."""
+"""All metrics of the exporter: name, labels, help. Labels have bounded sets of values, never ids or texts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Metric:
         name: Full name; times are seconds, sizes bytes, counters end in `_total`.
         kind: Prometheus' type.
         labels: Names of the labels.
-        help: What it says.
+        help: Its description.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """Observations by bucket, as `stats.BUCKETS` bounds them (not cumulated), and their sum in seconds."""
+    """Observations per bucket of `BUCKETS` (not cumulated), and their sum in seconds."""
 
     counts: tuple[float, ...]
     total: float
@@ -39,7 +39,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of a metric; `labels` are values, in the order of the metric's names."""
+    """One value of a metric; `labels` are values, in the order of the metric's labels."""
 
     metric: Metric
     labels: tuple[str, ...]
@@ -50,19 +50,19 @@ READY = Metric(
     name="citadel_queue_ready_messages",
     kind="gauge",
     labels=("queue", "lane"),
-    help="Messages that wait to be taken by a worker.",
+    help="Messages waiting for a worker.",
 )
 UNACKED = Metric(
     name="citadel_queue_unacked_messages",
     kind="gauge",
     labels=("queue",),
-    help="Messages that workers have taken and not finished; a dead worker's until they are given back.",
+    help="Messages taken by workers and not finished, including those of dead workers until they are given back.",
 )
 OLDEST = Metric(
     name="citadel_queue_oldest_message_age_seconds",
     kind="gauge",
     labels=("queue", "lane"),
-    help="Age of the message that is taken next, 0 for none; of one from a foreign producer, how long it is seen.",
+    help="Age of the message that is taken next, 0 for none; a foreign producer's ages from when it was first seen.",
 )
 WORKERS = Metric(name="citadel_queue_workers", kind="gauge", labels=("queue",), help="Live workers.")
 CONCURRENCY = Metric(
@@ -75,13 +75,13 @@ RUNNING = Metric(
     name="citadel_queue_running_tasks",
     kind="gauge",
     labels=("queue",),
-    help="Tasks that the live workers run, as of their last heartbeats.",
+    help="Tasks that the live workers run, by their last heartbeats.",
 )
 TASKS_ENDED = Metric(
     name="citadel_tasks_ended_total",
     kind="counter",
     labels=("queue", "task", "outcome"),
-    help="Attempts of tasks that ended; outcomes are disjoint.",
+    help="Attempts of tasks that ended; each has one outcome.",
 )
 TASK_FAILURES = Metric(
     name="citadel_task_failures_total",
@@ -99,15 +99,15 @@ TASK_WAIT = Metric(
     name="citadel_task_queue_wait_seconds",
     kind="histogram",
     labels=("queue", "task"),
-    help="Time between sending and start, of messages by Citadel's producers that were delivered once.",
+    help="Time from sending to start, of messages by Citadel's producers that were delivered once.",
 )
 DEAD_LETTERS = Metric(
     name="citadel_dead_letters",
     kind="gauge",
     labels=("queue", "code"),
-    help="Dead letters that are kept, by error code.",
+    help="Dead letters kept, by error code.",
 )
-PUT_ASIDE = Metric(
+DEAD_LETTERED = Metric(
     name="citadel_put_aside_total",
     kind="counter",
     labels=("queue", "code"),
@@ -117,15 +117,17 @@ CACHE_ENTRIES = Metric(
     name="citadel_cache_entries", kind="gauge", help="Keys in the embedding cache's database, vectors and others."
 )
 CACHE_HITS = Metric(
-    name="citadel_cache_hits_total", kind="counter", help="Texts found in the embedding cache, by the fleet's count."
+    name="citadel_cache_hits_total", kind="counter", help="Texts found in the embedding cache, counted by the workers."
 )
 CACHE_MISSES = Metric(
-    name="citadel_cache_misses_total", kind="counter", help="Texts not found in the embedding cache, likewise."
+    name="citadel_cache_misses_total",
+    kind="counter",
+    help="Texts not found in the embedding cache, counted by the workers.",
 )
 CACHE_ERRORS = Metric(
     name="citadel_cache_errors_total",
     kind="counter",
-    help="Texts looked up while the embedding cache did not answer, likewise.",
+    help="Texts looked up while the embedding cache did not answer, counted by the workers.",
 )
 CACHE_EVICTIONS = Metric(
     name="citadel_cache_evictions_total", kind="counter", help="Keys that the cache's server evicted since its start."
@@ -134,31 +136,31 @@ MEMORY = Metric(
     name="citadel_redis_memory_used_bytes",
     kind="gauge",
     labels=("role",),
-    help="Memory in use by the Redis server of that role; one server may have several.",
+    help="Memory in use by the Redis server of that role; one server may have several roles.",
 )
 MEMORY_LIMIT = Metric(
     name="citadel_redis_memory_limit_bytes",
     kind="gauge",
     labels=("role",),
-    help="Its limit (maxmemory); 0 is none.",
+    help="Memory limit (maxmemory) of the Redis server of that role; 0 for none.",
 )
 RUNS = Metric(
     name="citadel_runs",
     kind="gauge",
     labels=("status",),
-    help="Runs in the record: unfinished ones exact up to 100000, finished ones up to 10000, beyond that estimated"
-    " by PostgreSQL's statistics.",
+    help="Runs: unfinished ones exact up to 100000, finished ones exact up to 10000, beyond that estimated by"
+    " PostgreSQL's statistics.",
 )
 RECENT_RUNS = Metric(
     name="citadel_runs_recent",
     kind="gauge",
     labels=("status",),
-    help="Runs submitted within the last ten minutes, the newest 10000 at most.",
+    help="Runs submitted within the last ten minutes, at most the newest 10000.",
 )
 RUNS_SUBMITTED = Metric(
     name="citadel_runs_submitted_total",
     kind="counter",
-    help="Runs recorded, by PostgreSQL's statistics, which a crash of the server resets.",
+    help="Runs inserted, by PostgreSQL's statistics, which a crash of the server resets.",
 )
 OLDEST_RUN = Metric(
     name="citadel_runs_oldest_age_seconds",
@@ -176,13 +178,13 @@ OVERDUE = Metric(
     name="citadel_steps_overdue",
     kind="gauge",
     labels=("kind",),
-    help="Steps of active runs that the sweep should take: their lease has expired, or their time is due; up to 10000.",
+    help="Steps of active runs that wait for the sweeper: their lease has expired, or they are due; up to 10000.",
 )
 SWEEP_LAG = Metric(
     name="citadel_sweep_lag_seconds",
     kind="gauge",
     labels=("kind",),
-    help="How long the oldest expired lease, due step or passed deadline has been waiting for the sweep, 0 for none.",
+    help="How long the oldest expired lease, due step or passed deadline has waited for the sweeper, 0 for none.",
 )
 UP = Metric(
     name="citadel_exporter_up", kind="gauge", labels=("source",), help="Whether the source answered this scrape."
@@ -191,7 +193,7 @@ READ_SECONDS = Metric(
     name="citadel_exporter_read_seconds",
     kind="gauge",
     labels=("source",),
-    help="How long the last reading of the source took, or has taken where it goes on.",
+    help="How long the last reading of the source took, or has taken so far.",
 )
 READ_ERRORS = Metric(
     name="citadel_exporter_errors_total",
@@ -200,11 +202,11 @@ READ_ERRORS = Metric(
     help="Scrapes that the source did not answer.",
 )
 ALL = tuple(metric for metric in list(globals().values()) if isinstance(metric, Metric))
-"""Every metric, in the order in which they are told."""
+"""All metrics, in the order in which a scrape shows them."""
 
 
 def families(samples: Iterable[Sample]) -> Iterator[Family]:
-    """The samples as families, in the declared order; metrics without samples are left out."""
+    """Return the samples as families, in the declared order, without metrics that have no samples."""
     by_metric: dict[Metric, list[Sample]] = {metric: [] for metric in ALL}
     for sample in samples:
         by_metric[sample.metric].append(sample)
@@ -212,7 +214,7 @@ def families(samples: Iterable[Sample]) -> Iterator[Family]:
 
 
 def empty_families() -> Iterator[Family]:
-    """Every family without samples: the names and kinds."""
+    """Return all families without samples: names and kinds."""
     return (_family(metric, []) for metric in ALL)
 
 

@@ -17,12 +17,12 @@ from citadel_monitoring.exporter.server import listen
 from citadel_monitoring.exporter.settings import ExporterSettings
 
 log = structlog.get_logger(__name__)
-_GOODBYE = 15.0
-"""Seconds within which the scrapes under way are answered."""
+_STOP_LIMIT = 15.0
+"""Seconds within which running scrapes are answered."""
 
 
 def main() -> None:
-    """Serves until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     settings = load(ExporterSettings)
     logs.configure(settings.log, service="exporter", secrets=secrets_of(settings))
     stop = threading.Event()
@@ -32,21 +32,21 @@ def main() -> None:
 
 
 def serve(settings: ExporterSettings, stop: threading.Event) -> int:
-    """Serves until `stop` is set; the exit status."""
-    where: dict[str, Any] = {"host": settings.exporter.host, "port": settings.exporter.port}
+    """Serve until `stop` is set; return the exit status."""
+    address: dict[str, Any] = {"host": settings.exporter.host, "port": settings.exporter.port}
     supervisor = supervisor_of()
     collectors = PlatformCollector(sources_of(settings)), CgroupCollector()
     try:
         server = listen(settings.exporter.host, settings.exporter.port, *collectors, supervisor=supervisor)
     except OSError as error:
-        log.error("exporter_cannot_listen", **where, error=error.strerror)
+        log.error("exporter_cannot_listen", **address, error=error.strerror)
         return 1
     with server:
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
         supervisor.ready(f"serving on port {server.server_port}")
-        log.info("exporter_ready", **where | {"port": server.server_port})
+        log.info("exporter_ready", **address | {"port": server.server_port})
         stop.wait()
-        supervisor.stopping(within=_GOODBYE)
+        supervisor.stopping(within=_STOP_LIMIT)
         server.shutdown()
     log.info("exporter_stopped")
     return 0

@@ -1,4 +1,4 @@
-"""The exporter's HTTP server: `/metrics`, and `/livez`, which asks no store."""
+"""The exporter's HTTP server: `/metrics`, and `/livez`, which reads no store."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -16,30 +16,30 @@ _PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
 
 
 class _Handler(WSGIRequestHandler):
-    """One request per connection; a client that is silent for `timeout` seconds is let go."""
+    """Handler of one request per connection; a client that is silent for `timeout` seconds is disconnected."""
 
     timeout = 10
 
     def address_string(self) -> str:
-        """The client's address, without asking a name server."""
+        """Return the client's address without asking a name server."""
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the standard library's name)
-        """No line per scrape."""
+        """Log nothing."""
 
 
 class _Server(ThreadingWSGIServer):
-    """Binds the family that the host's address is of, and asks no name server for the host's name."""
+    """Server that asks no name server for its own name, and reports to the service manager."""
 
     supervisor = NULL_SUPERVISOR
 
     def service_actions(self) -> None:
-        """The loop's hook, at each of its turns: it still accepts."""
+        """Report, at each turn of the loop, that the server still accepts requests."""
         super().service_actions()
         self.supervisor.alive()
 
     def server_bind(self) -> None:
-        """Binds."""
+        """Bind the socket, without the standard library's look-up of the host's name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -48,7 +48,7 @@ class _Server(ThreadingWSGIServer):
 
 
 def application(*collectors: Collector) -> Application:
-    """The WSGI application that tells the metrics of collectors."""
+    """Return the WSGI application that serves the metrics of collectors."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
@@ -70,10 +70,10 @@ def application(*collectors: Collector) -> Application:
 def listen(
     host: str, port: int, *collectors: Collector, supervisor: Supervisor = NULL_SUPERVISOR
 ) -> ThreadingWSGIServer:
-    """A server that listens and does not serve yet; once it does, `supervisor` hears of it at each turn of its loop.
+    """Return a server that listens and does not serve yet.
 
     Raises:
-        OSError: The address cannot be had.
+        OSError: The address is taken or does not exist.
     """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     kind = type("Server", (_Server,), {"address_family": family, "supervisor": supervisor})

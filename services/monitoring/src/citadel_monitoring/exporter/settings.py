@@ -7,11 +7,11 @@ from citadel_common.settings.postgres import StoredSettings
 
 
 class ExporterFragment(Fragment):
-    """Where the exporter listens, and how long it waits."""
+    """Address and timeout of the exporter."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address the exporter listens on")
-    port: int = Field(9808, ge=0, le=65535, description="Port the exporter listens on; 0: any free one")
-    timeout: float = Field(2.0, gt=0, description="Seconds a scrape waits for a store at most")
+    port: int = Field(9808, ge=0, le=65535, description="Port the exporter listens on; 0: any free port")
+    timeout: float = Field(2.0, gt=0, description="Longest seconds a scrape waits for a store")
 
 
 class ExporterSettings(StoredSettings):

@@ -1,4 +1,4 @@
-"""What is read at a scrape: several sources at once, none of which can hold up or fail the others."""
+"""Sources read at a scrape, in parallel: none can delay or fail the others."""
 
 import threading
 import time
@@ -16,8 +16,8 @@ Samples = Sequence[Sample]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Flight:
-    """A reading under way; `until` (monotonic seconds) is when nobody waits for it any more."""
+class _Reading:
+    """A reading that was started; `until` (monotonic seconds) is when scrapes stop waiting for it."""
 
     future: "Future[Samples]"
     began: float
@@ -25,12 +25,12 @@ class _Flight:
 
 
 class Source:
-    """One store, read by at most one thread at a time; scrapes that come together share a reading.
+    """One store, read by at most one thread at a time; simultaneous scrapes share a reading.
 
     Args:
         name: Its label.
         read: Reads it; may raise anything, and should end by its own timeouts.
-        timeout: Seconds a scrape waits for it at most.
+        timeout: Longest seconds a scrape waits for it.
     """
 
     def __init__(self, name: str, read: Callable[[], Samples], *, timeout: float) -> None:
@@ -38,48 +38,49 @@ class Source:
         self._read = read
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._flight: _Flight | None = None
+        self._reading: _Reading | None = None
         self._errors = 0
         self._is_up = True
 
-    def begin(self) -> Callable[[], Samples]:
-        """Starts a reading, or joins the one under way; the answer waits for it."""
+    def start(self) -> Callable[[], Samples]:
+        """Start a reading, or join the one that runs; return a function that waits for its samples."""
         with self._lock:
-            if self._flight is None or self._flight.future.done():
+            # A reading that hangs is joined and not repeated, so a store that hangs costs one thread, not one a scrape.
+            if self._reading is None or self._reading.future.done():
                 now = time.monotonic()
-                self._flight = _Flight(future=Future(), began=now, until=now + self._timeout)
-                threading.Thread(target=self._run, args=(self._flight,), name=self.name, daemon=True).start()
-            flight = self._flight
-        return lambda: self._samples(flight)
+                self._reading = _Reading(future=Future(), began=now, until=now + self._timeout)
+                threading.Thread(target=self._run, args=(self._reading,), name=self.name, daemon=True).start()
+            reading = self._reading
+        return lambda: self._samples(reading)
 
-    def _run(self, flight: _Flight) -> None:
+    def _run(self, reading: _Reading) -> None:
         try:
-            flight.future.set_result(self._read())
-        except Exception as error:  # noqa: BLE001  (a source that fails is told by its metric)
-            flight.future.set_exception(error)
+            reading.future.set_result(self._read())
+        except Exception as error:  # noqa: BLE001  (a source that fails is reported by its metric)
+            reading.future.set_exception(error)
 
-    def _samples(self, flight: _Flight) -> Samples:
+    def _samples(self, reading: _Reading) -> Samples:
         problem: Exception | None = None
         found: Samples = ()
         try:
-            found = flight.future.result(max(0.0, flight.until - time.monotonic()))
+            found = reading.future.result(max(0.0, reading.until - time.monotonic()))
         except Exception as error:  # noqa: BLE001  (the reading's own, or that it takes too long)
             problem = error
-        seconds = time.monotonic() - flight.began
-        return [*found, *self._verdict(problem, seconds)]
+        seconds = time.monotonic() - reading.began
+        return [*found, *self._state(problem, seconds)]
 
-    def _verdict(self, problem: Exception | None, seconds: float) -> Iterable[Sample]:
+    def _state(self, problem: Exception | None, seconds: float) -> Iterable[Sample]:
         with self._lock:
             self._errors += problem is not None
             changed, self._is_up = self._is_up != (problem is None), problem is None
             errors = self._errors
         if changed:
-            self._tell(problem)
+            self._log_change(problem)
         yield Sample(UP, (self.name,), float(problem is None))
         yield Sample(READ_SECONDS, (self.name,), seconds)
         yield Sample(READ_ERRORS, (self.name,), errors)
 
-    def _tell(self, problem: Exception | None) -> None:
+    def _log_change(self, problem: Exception | None) -> None:
         if problem is None:
             log.info("source_up", source=self.name)
         else:
@@ -88,7 +89,7 @@ class Source:
 
 
 def read_all(sources: Iterable[Source]) -> Iterator[Sample]:
-    """The samples of all sources, which are read in parallel."""
-    waits = [source.begin() for source in sources]
+    """Yield the samples of all sources, which are read in parallel."""
+    waits = [source.start() for source in sources]
     for wait in waits:
         yield from wait()

@@ -1,4 +1,4 @@
-"""What the Redis servers tell: queues, workers and tasks by the broker, dead letters by results, and the cache."""
+"""Readers of the Redis servers: queues, workers and tasks in the broker, dead letters in results, and the cache."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,67 +9,67 @@ from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.embeddings.keys import STATS_KEY
 from citadel_common.tasks.stats import STATS, parse_stats
 from citadel_monitoring.exporter import metrics
+from citadel_monitoring.exporter.message_ages import OldestMessages
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
-from citadel_monitoring.exporter.tasks import letter_samples, task_samples
-from citadel_monitoring.exporter.waiting import OldestMessages
+from citadel_monitoring.exporter.tasks import dead_letter_samples, task_samples
 
 if TYPE_CHECKING:
     from redis import Redis
 
 
 class BrokerReader:
-    """Queues, workers, tasks.
+    """Reader of queues, workers and tasks.
 
     Args:
         client: Client of the broker's Redis.
-        dead_after: Seconds of silence after which a worker counts as gone.
+        dead_after: Seconds of silence after which a worker counts as dead.
     """
 
     def __init__(self, client: "Redis", *, dead_after: float) -> None:
         self._client = client
-        self._presence = WorkerRegistry(client)
+        self._workers = WorkerRegistry(client)
         self._oldest = OldestMessages(client)
         self._dead_after = dead_after
 
     def read(self) -> Samples:
-        """Four round trips, whatever is queued."""
-        reading = QueueStateQuery(list(self._presence.all()), dead_after=self._dead_after)
+        """Read them in four round trips, whatever is queued."""
+        query = QueueStateQuery(list(self._workers.all()), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
-        reading.ask(pipe)
+        query.ask(pipe)
         pipe.hgetall(STATS)
         pipe.info("memory")
-        *counts, figures, memory = pipe.execute()
-        found = [sample for state in reading.answer(counts) for sample in _queue(state)]
+        *counts, stats, memory = pipe.execute()
+        found = [sample for state in query.answer(counts) for sample in _queue(state)]
         found += [
             Sample(metrics.OLDEST, (queue.value, lane), age) for (queue, lane), age in self._oldest.ages().items()
         ]
-        return [*found, *task_samples(parse_stats(figures)), *_memory("broker", memory)]
+        return [*found, *task_samples(parse_stats(stats)), *_memory("broker", memory)]
 
 
 class ResultReader:
-    """Dead letters; `client` is a client of the result store."""
+    """Reader of dead letters; `client` is a client of the result store."""
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
 
     def read(self) -> Samples:
-        """One round trip."""
+        """Read them in one round trip."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(COUNTS)
         pipe.info("memory")
-        letters, memory = pipe.execute()
-        return [*letter_samples(parse_counts(letters)), *_memory("results", memory)]
+        counts, memory = pipe.execute()
+        return [*dead_letter_samples(parse_counts(counts)), *_memory("results", memory)]
 
 
 class CacheReader:
-    """The embedding cache; `client` is a client of its server."""
+    """Reader of the embedding cache; `client` is a client of its server."""
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
 
     def read(self) -> Samples:
-        """One round trip. The server's own counts of hits know other keys too: the fleet's are told."""
+        """Read it in one round trip. Hits are the workers' counts: the server's own include other keys."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hmget(STATS_KEY, "hits", "misses", "errors")
         pipe.dbsize()

@@ -1,4 +1,4 @@
-"""The fleet's figures of tasks as samples; every registered task has its rows, whether it ran or not."""
+"""Samples of task statistics of all workers; every registered task has rows, even if it never ran."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -9,8 +9,8 @@ from citadel_common.tasks.stats import BUCKETS, OUTCOMES, Field
 from citadel_contracts import TASKS, Queue
 from citadel_contracts.errors import KINDS
 from citadel_monitoring.exporter.metrics import (
+    DEAD_LETTERED,
     DEAD_LETTERS,
-    PUT_ASIDE,
     TASK_FAILURES,
     TASK_RUNTIME,
     TASK_WAIT,
@@ -25,7 +25,7 @@ QUEUES = tuple(queue.value for queue in Queue)
 
 
 def task_samples(stored: Iterable[tuple[Field, float]]) -> Iterator[Sample]:
-    """Samples of the figures; tasks and outcomes that nobody registered are passed over."""
+    """Yield samples of stored statistics; tasks and outcomes that are not registered are ignored."""
     by_kind: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for (subject, kind, label), number in stored:
         by_kind[subject, kind][label] = number
@@ -37,11 +37,11 @@ def task_samples(stored: Iterable[tuple[Field, float]]) -> Iterator[Sample]:
         yield Sample(TASK_RUNTIME, task, _distribution(by_kind[spec.name, stats.RUNTIME]))
         yield Sample(TASK_WAIT, task, _distribution(by_kind[spec.name, stats.WAIT]))
     for queue in QUEUES:
-        yield from _by_code(PUT_ASIDE, (queue,), by_kind[queue, stats.DEAD_LETTERS])
+        yield from _by_code(DEAD_LETTERED, (queue,), by_kind[queue, stats.DEAD_LETTERS])
 
 
-def letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
-    """Samples of the dead letters by queue and code; queues and codes that are none of ours are OTHER."""
+def dead_letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
+    """Return samples of dead letters by queue and code; unknown queues and codes become OTHER."""
     bounded: dict[tuple[str, str], int] = {(queue, "internal"): 0 for queue in QUEUES}
     for (queue, code), count in counts.items():
         kind = (queue if queue in QUEUES else OTHER, code if code in KINDS else OTHER)
@@ -52,13 +52,13 @@ def letter_samples(counts: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
 def _by_code(metric: Metric, subject: tuple[str, ...], numbers: Mapping[str, float]) -> Iterator[Sample]:
     bounded: dict[str, float] = {}
     for code, number in numbers.items():
-        known = code if code in KINDS else OTHER
-        bounded[known] = bounded.get(known, 0.0) + number
+        bounded_code = code if code in KINDS else OTHER
+        bounded[bounded_code] = bounded.get(bounded_code, 0.0) + number
     return (Sample(metric, (*subject, code), number) for code, number in sorted(bounded.items()))
 
 
 def _distribution(numbers: Mapping[str, float]) -> Distribution:
-    """Buckets of another version's bounds count to the next bound of ours."""
+    """Return a distribution; buckets of another version's bounds count towards the next bound."""
     counts = [0.0] * len(BUCKETS)
     for label, number in numbers.items():
         if label != stats.SUM and _is_bound(label):

@@ -1,1 +1,1 @@
-"""Whether what Citadel stands on is there: one probe per dependency, all at once, within one deadline."""
+"""Health checks of Citadel's dependencies: one probe each, all at once, within one deadline."""

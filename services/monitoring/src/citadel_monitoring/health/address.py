@@ -1,4 +1,4 @@
-"""Where a dependency is: as sentences say it, without credentials, and as a socket connects to it."""
+"""Addresses of dependencies: for messages, without credentials, and for connecting."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from citadel_common.redaction import passwords_of, servers_of, without_credentials
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
@@ -16,14 +19,14 @@ UNREADABLE = "an unreadable URL"
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a server listens.
+    """Address of a server.
 
     Attributes:
-        shown: For messages; holds no credentials.
+        shown: For messages; contains no credentials.
         host: Host name or address; empty for a Unix socket.
         port: TCP port.
         path: Unix socket; empty for TCP.
-        secrets: What must not appear in any message about it.
+        secrets: Texts to hide in messages about it: servers may repeat what they were sent.
     """
 
     shown: str
@@ -33,7 +36,7 @@ class Address:
     secrets: tuple[str, ...] = ()
 
     async def accepts(self) -> bool:
-        """Whether a connection can be opened; waits for as long as that takes."""
+        """Open a connection, however long that takes; return whether it worked."""
         opening = (
             asyncio.open_unix_connection(self.path) if self.path else asyncio.open_connection(self.host, self.port)
         )
@@ -48,34 +51,27 @@ class Address:
 
 
 def of_http(url: str) -> Address:
-    """Of an `http://` or `https://` URL."""
+    """Return the address in an `http://` or `https://` URL."""
     parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    default = 443 if parts.scheme == "https" else 80
-    return Address(
-        shown=shown,
-        host=parts.hostname or "",
-        port=parts.port or default,
-        secrets=_secrets(parts.password, parts.query),
-    )
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Address(shown=without_credentials(url), host=parts.hostname or "", port=port, secrets=_secrets(url))
 
 
-def of_redis(url: str) -> Address:
-    """Of any URL that names a Redis; of several sentinels, the first one's."""
-    servers = url.split(";")
-    first = urlsplit(servers[0])
-    secrets = tuple(secret for server in servers for secret in _url_secrets(server))
-    shown = ";".join(_without_user(server) for server in servers)
+def of_redis(url: SecretStr) -> Address:
+    """Return the address in a URL of a Redis, or of the first of its sentinels."""
+    written = url.get_secret_value()
+    first = urlsplit(servers_of(written)[0])
+    shown, secrets = without_credentials(written), _secrets(written)
     if first.scheme in ("unix", "redis+socket"):
         return Address(shown=shown, path=unquote(first.path), secrets=secrets)
     default = SENTINEL_PORT if first.scheme == "sentinel" else REDIS_PORT
     return Address(shown=shown, host=first.hostname or "localhost", port=first.port or default, secrets=secrets)
 
 
-def of_postgres(dsn: str) -> Address:
-    """Of PostgreSQL's URL; of several hosts, the first one's."""
+def of_postgres(dsn: SecretStr) -> Address:
+    """Return the address in PostgreSQL's URL; the first one of several hosts."""
     try:
-        parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+        parts = {name: str(value) for name, value in conninfo_to_dict(dsn.get_secret_value()).items()}
     except psycopg.Error:  # its message repeats parts of the URL
         return Address(shown=UNREADABLE)
     host, port = parts.get("host", "localhost"), parts.get("port", str(POSTGRES_PORT))
@@ -87,18 +83,8 @@ def of_postgres(dsn: str) -> Address:
     return Address(shown=shown, host=first, port=int(first_port), secrets=secrets)
 
 
-def _without_user(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def _url_secrets(url: str) -> tuple[str, ...]:
-    parts = urlsplit(url if "://" in url else f"//{url}")
-    return _secrets(parts.password, parts.query)
-
-
-def _secrets(password: str | None, query: str) -> tuple[str, ...]:
-    """Each secret as it is written and as it is meant."""
-    values = [value for values in parse_qs(query).values() for value in values if len(value) > 1]
-    written = [password, unquote(password)] if password else []
-    return tuple(dict.fromkeys([*written, *values]))
+def _secrets(url: str) -> tuple[str, ...]:
+    """Return the passwords, and the values of the query, any of which may be a key."""
+    queries = (parse_qs(urlsplit(server).query) for server in servers_of(url))
+    values = (value for query in queries for values in query.values() for value in values if len(value) > 1)
+    return tuple(dict.fromkeys([*passwords_of(url), *values]))

@@ -1,4 +1,4 @@
-"""One check of everything: all probes at once, each judged, all within one deadline."""
+"""One health check: all probes at once, each evaluated, all within one deadline."""
 
 import asyncio
 import time
@@ -19,48 +19,51 @@ _EMBEDDED = "Qdrant is embedded in the orchestration worker: no server is config
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a check is held to, in seconds: its deadline, and from when an answer counts as slow."""
+    """Limits of a check in seconds: its deadline, and the time from which an answer counts as slow."""
 
     deadline: float
     slow: float
 
 
 class HealthCheck:
-    """Belongs to one event loop. What a server keeps waiting is abandoned, and ends by itself."""
+    """Checks of all dependencies, for one event loop.
+
+    A probe that is still waiting at the deadline is cancelled, and ends by itself.
+    """
 
     def __init__(self, dependencies: Sequence[Dependency], limits: Limits) -> None:
         self._dependencies = dependencies
         self._limits = limits
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> dict[str, ServiceReport]:
-        """A report per service, `qdrant` always among them; ends within the deadline."""
+        """Return a report per service, always including `qdrant`, within the deadline."""
         deadline = Deadline.after(self._limits.deadline)
         reports = await asyncio.gather(*(self._examine(each, deadline) for each in self._dependencies))
         found = {each.name: report for each, report in zip(self._dependencies, reports, strict=True)}
         return found if "qdrant" in found else found | {"qdrant": _embedded()}
 
     async def _examine(self, dependency: Dependency, deadline: Deadline) -> ServiceReport:
-        """Half of the time for an answer; in the other half, beside waiting on, whether it accepts connections."""
+        """Wait for the probe; from half of the time on, also test whether the server accepts connections."""
         started = time.monotonic()
         probe = self._start(dependency.probe(self._limits.deadline))
         await asyncio.wait({probe}, timeout=deadline.remaining / 2)
         if not probe.done():
-            knock = self._start(dependency.address.accepts())
+            connecting = self._start(dependency.address.accepts())
             await asyncio.wait({probe}, timeout=max(0.0, deadline.remaining))
-            accepts = knock.done() and _outcome(knock) is True
-            knock.cancel()
+            accepts = connecting.done() and _outcome(connecting) is True
+            connecting.cancel()
             if not probe.done():
                 probe.cancel()
                 return self._report(dependency, "down", _silence(self._limits.deadline, accepts=accepts))
-        return self._judged(dependency, _outcome(probe), time.monotonic() - started)
+        return self._evaluated(dependency, _outcome(probe), time.monotonic() - started)
 
-    def _judged(self, dependency: Dependency, problem: object, seconds: float) -> ServiceReport:
+    def _evaluated(self, dependency: Dependency, problem: object, seconds: float) -> ServiceReport:
         if isinstance(problem, Exception):
             log.error("check_crashed", service=dependency.name, error=type(problem).__name__)
             return self._report(dependency, "down", f"could not be checked: {type(problem).__name__}")
         if problem is not None:
-            return self._report(dependency, "down", _without(str(problem), dependency.secrets))
+            return self._report(dependency, "down", _hidden(str(problem), dependency.secrets))
         if seconds >= self._limits.slow:
             text = f"answers slowly: it took {seconds:.3g} s, and {self._limits.slow:.3g} s is the limit"
             return self._report(dependency, "slow", text, seconds)
@@ -77,20 +80,19 @@ class HealthCheck:
         }
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """A task that somebody holds on to until it ends, as the event loop itself does not."""
+        """Start a task and keep a reference until it ends: the event loop only keeps a weak one."""
         task = asyncio.create_task(work)
-        self._under_way.add(task)
+        self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
-        """Takes note of its outcome, so that one which nobody waited for is not complained about."""
-        self._under_way.discard(task)
-        _outcome(task)
+        self._running.discard(task)
+        _outcome(task)  # else asyncio logs the exception of a task that nobody waited for
 
 
 def _outcome(task: "asyncio.Task[Any]") -> object:
-    """What a task that is over returned or raised; an exception where it was cancelled."""
+    """Return what a finished task returned or raised; TimeoutError if it was cancelled."""
     if task.cancelled():
         return TimeoutError()
     return task.exception() or task.result()
@@ -102,8 +104,8 @@ def _silence(seconds: float, *, accepts: bool) -> str:
     return f"is not reachable: no connection within {seconds:.3g} s"
 
 
-def _without(text: str, secrets: Sequence[str]) -> str:
-    """The text; servers have been seen to repeat what they were given."""
+def _hidden(text: str, secrets: Sequence[str]) -> str:
+    """Return the text with stars for secrets; some servers repeat what they were sent."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return text

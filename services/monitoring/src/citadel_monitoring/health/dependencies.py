@@ -1,4 +1,4 @@
-"""What Citadel stands on, as the settings name it."""
+"""The dependencies of Citadel that the settings name."""
 
 import functools
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,7 +14,7 @@ from citadel_monitoring.health.probes import http, postgres, redis
 from citadel_monitoring.settings import MonitoringSettings
 
 Probe = Callable[[float], Coroutine[Any, Any, str | None]]
-"""Asks a server, given the seconds that one call may take; what is wrong with it, or None."""
+"""Asks a server, given the seconds that one call may take; returns the problem, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +22,13 @@ class Dependency:
     """One server.
 
     Attributes:
-        name: Unique; the key in results.
-        label: How sentences name it.
-        address: Where it is.
-        probe: Asks it.
-        group: Servers of one group stand in for each other: needed is one of them.
-        required: Whether Citadel is down without it, or without all of its group.
-        secrets: What must not appear in any message about it.
+        name: Unique name; the key in results.
+        label: Its name in sentences.
+        address: Its address.
+        probe: Its probe.
+        group: Name of its group. Servers of one group replace each other: one of them is enough.
+        required: Whether Citadel is down when its whole group is down.
+        secrets: Texts to hide in messages about it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Dependency:
 
 
 def dependencies(settings: MonitoringSettings) -> list[Dependency]:
-    """Every server that the settings name; an embedded Qdrant and a local model are none."""
+    """Return every server that the settings name; an embedded Qdrant and a local model are not servers."""
     return [*_redis(settings), _postgres(settings), *_qdrant(settings), *_embeddings(settings), *_llm(settings)]
 
 
@@ -49,7 +49,7 @@ def _redis(settings: MonitoringSettings) -> Iterator[Dependency]:
     stores = {"broker": settings.broker_url, "results": settings.results, "cache": settings.cache_store}
     labels = {"broker": "the broker", "results": "the result store", "cache": "the embedding cache"}
     for name, url in stores.items():
-        where = address.of_redis(url.get_secret_value())
+        where = address.of_redis(url)
         yield Dependency(
             name=name,
             label=f"{labels[name]} at {where.shown}",
@@ -62,7 +62,7 @@ def _redis(settings: MonitoringSettings) -> Iterator[Dependency]:
 
 
 def _postgres(settings: MonitoringSettings) -> Dependency:
-    where = address.of_postgres(settings.postgres_dsn.get_secret_value())
+    where = address.of_postgres(settings.postgres_dsn)
     return Dependency(
         name="postgres",
         label=f"PostgreSQL at {where.shown}",

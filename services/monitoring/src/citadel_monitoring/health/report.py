@@ -1,17 +1,27 @@
-"""The report of one health check: services, figures of the machine, and what they mean together."""
+"""The report of one health check: services, machine, and the overall state.
 
+- `down`: a required service is down. Required are the broker, the result store, PostgreSQL, a Qdrant server if one is
+  configured, and one URL of each embedding backend.
+- `degraded`: anything else is down, or anything is slow.
+- `ok`: otherwise. An embedded Qdrant counts as up: it lives in the orchestration worker.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from citadel_common.deadline import Deadline
+from citadel_common.loop_thread import LoopThread
 from citadel_common.timestamps import utc_now
-from citadel_contracts.monitoring import HealthStatus, OverallStatus, ServiceReport
-from citadel_monitoring.health import rule
+from citadel_contracts.monitoring import HealthStatus, OverallStatus, ServiceHealth, ServiceReport, ServiceStatus
 from citadel_monitoring.health.check import HealthCheck, Limits
 from citadel_monitoring.health.dependencies import dependencies
-from citadel_monitoring.loop import LoopThread
+from citadel_monitoring.machine import Machine, server_ip
 from citadel_monitoring.settings import MonitoringSettings
-from citadel_monitoring.system.figures import Machine, server_ip
+
+EVERY_REDIS = ("broker", "results", "cache")
 
 
 class HealthReporter:
-    """Checks what the settings name; thread-safe. The checks run on the loop's thread."""
+    """Checks of the dependencies that the settings name; thread-safe. The checks run on the loop's thread."""
 
     def __init__(self, settings: MonitoringSettings, machine: Machine, loop: LoopThread) -> None:
         self._machine = machine
@@ -21,21 +31,48 @@ class HealthReporter:
         self._check = HealthCheck(self._dependencies, Limits(deadline=self._deadline, slow=settings.monitoring.slow))
 
     def report(self) -> HealthStatus:
-        """One check; the machine is measured meanwhile."""
-        call = self._loop.begin(self._check.run())
-        figures = self._machine.figures(at_most=self._deadline)
-        services = self._loop.result_of(call, self._deadline)
+        """Check the services, measure the machine meanwhile, and return the report."""
+        deadline = Deadline.after(self._deadline)
+        call = self._loop.submit(self._check.run())
+        stats = self._machine.stats(at_most=self._deadline)
+        services = self._loop.result(call, deadline)
         status = self._overall(services)
         states = {name: each["status"] for name, each in services.items()}
         return {
             "timestamp": utc_now(),
             "server_ip": server_ip(),
-            "system_metrics": figures,
-            "service_health": rule.seed_health(states),
+            "system_metrics": stats,
+            "service_health": store_health(states),
             "overall_health": status != "down",
             "status": status,
             "services": services,
         }
 
     def _overall(self, services: dict[str, ServiceReport]) -> OverallStatus:
-        return rule.overall((each.group, each.required, services[each.name]["status"]) for each in self._dependencies)
+        return overall_status((each.group, each.required, services[each.name]["status"]) for each in self._dependencies)
+
+
+def overall_status(services: Iterable[tuple[str, bool, ServiceStatus]]) -> OverallStatus:
+    """Return the state of the whole.
+
+    Args:
+        services: For each service its group, whether the group is required, and its state. Services of one group
+            replace each other.
+    """
+    states: dict[str, set[ServiceStatus]] = {}
+    required: set[str] = set()
+    for group, is_required, status in services:
+        states.setdefault(group, set()).add(status)
+        required |= {group} if is_required else set()
+    if any(states[group] == {"down"} for group in required):
+        return "down"
+    return "degraded" if any(status in ("down", "slow") for found in states.values() for status in found) else "ok"
+
+
+def store_health(services: Mapping[str, ServiceStatus]) -> ServiceHealth:
+    """Return whether the stores answer: every Redis, Qdrant, PostgreSQL."""
+    return {
+        "redis": all(services[name] != "down" for name in EVERY_REDIS),
+        "qdrant": services["qdrant"] != "down",
+        "postgres": services["postgres"] != "down",
+    }

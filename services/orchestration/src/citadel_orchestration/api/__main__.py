@@ -6,12 +6,13 @@ from citadel_orchestration.settings import ApiSettings
 
 
 def main() -> None:
-    """Reads the settings first: a wrong one is told before the server is loaded."""
+    """Serve until stopped. Reads the settings before it imports the server, so that a wrong one is reported at once."""
     settings = load(ApiSettings)
     with gc_paused_imports():
+        from citadel_orchestration.api.app import create_app
         from citadel_orchestration.api.http.server import serve
 
-    serve(settings)
+    serve(settings, create_app)
 
 
 if __name__ == "__main__":

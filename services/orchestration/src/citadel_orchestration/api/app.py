@@ -1,4 +1,4 @@
-"""The application: routes, error bodies, the gate around them, and what lives as long as the process."""
+"""The ASGI application: routes, error responses, middleware, and services that live as long as the process."""
 
 import gc
 from collections.abc import AsyncIterator
@@ -15,20 +15,18 @@ from citadel_contracts.api import Problem
 from citadel_orchestration.api.batches import routes as batches
 from citadel_orchestration.api.collections import routes as collections
 from citadel_orchestration.api.dead_letters import routes as dead_letters
-from citadel_orchestration.api.embeddings import cache_routes
 from citadel_orchestration.api.embeddings import routes as embeddings
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
-from citadel_orchestration.api.http.fast_path import DirectRoutes
-from citadel_orchestration.api.http.middleware import Gate
+from citadel_orchestration.api.http.middleware import Middleware
 from citadel_orchestration.api.http.problems import on_error
 from citadel_orchestration.api.http.rate_limit import RateLimit
-from citadel_orchestration.api.http.raw_route import RawRoute
-from citadel_orchestration.api.operations import history_routes, probes
+from citadel_orchestration.api.http.routing import FastPath, RawRoute
+from citadel_orchestration.api.http.worker import BEFORE_SHUTDOWN
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.api.operations.health import VERSION
 from citadel_orchestration.api.runs import routes as runs
-from citadel_orchestration.api.services import LEAVE, Services, Stores
+from citadel_orchestration.api.services import RedisClients, Services
 from citadel_orchestration.api.tasks import routes as tasks
 from citadel_orchestration.api.workflows import routes as workflows
 from citadel_orchestration.settings import ApiSettings
@@ -37,50 +35,49 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS) -> Any:
-    """The ASGI application."""
-    stores = Stores.of(settings)
+    """Return the ASGI application."""
+    redis = RedisClients.of(settings)
     app = FastAPI(
         title="Citadel",
         version=VERSION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(settings, stores, metrics),
+        lifespan=_lifespan(settings, redis, metrics),
         responses={"default": {"model": Problem, "description": "A problem document (RFC 9457)"}},
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
-    resources = (embeddings, tasks, cache_routes, workflows, batches, runs, collections)
-    for module in (*resources, operations, dead_letters, history_routes, probes):
+    for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
     api = settings.api
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
-    return Gate(
-        DirectRoutes(app, busiest),
-        Auth(api.keys),
-        RateLimit(stores.results, api.rate_per_minute),
-        BodyLimit(api.max_body_bytes, api.max_batch_bytes),
-        metrics,
+    return Middleware(
+        FastPath(app, busiest),
+        auth=Auth(api.keys),
+        rate_limit=RateLimit(redis.results, api.rate_per_minute),
+        body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
+        metrics=metrics,
     )
 
 
-def _lifespan(settings: ApiSettings, stores: Stores, metrics: Metrics) -> Any:
+def _lifespan(settings: ApiSettings, redis: RedisClients, metrics: Metrics) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services = Services.of(settings, stores, metrics)
-        app.state.services = services
+        services = Services(settings, redis, metrics)
+        app.state.services, app.state.metrics = services.by_class, metrics
         await services.start()
-        _settle_memory()
+        _freeze_garbage_collector()
         log.info("api_ready", host=settings.api.host, port=settings.api.port)
-        yield {LEAVE: services.leave}
+        yield {BEFORE_SHUTDOWN: services.end_streams}
         await services.stop()
         log.info("api_stopped")
 
     return lifespan
 
 
-def _settle_memory() -> None:
-    """What is loaded now stays: the garbage collector need not walk it again and again."""
+def _freeze_garbage_collector() -> None:
+    """Exempt all objects from garbage collection: what is loaded by now stays until the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

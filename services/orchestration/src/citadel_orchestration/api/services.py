@@ -1,41 +1,46 @@
-"""The parts that the routes share, built once per process."""
+"""Wiring of the API: the services that the routes use, opened and closed with the process."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.catalog import CatalogReader
-from citadel_common.stores.redis import connect_async, redacted
+from citadel_common.errors import StoreUnavailable
+from citadel_common.stores.redis import connect_async
+from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import Metrics
-from citadel_orchestration.api.batches.service import Batches
-from citadel_orchestration.api.dead_letters.service import Letters
-from citadel_orchestration.api.embeddings.compute import Computation
+from citadel_orchestration.api.batches.service import BatchService
+from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.known_models import KnownModels
-from citadel_orchestration.api.embeddings.memory_cache import HotCache
-from citadel_orchestration.api.embeddings.service import Embedder
-from citadel_orchestration.api.operations.broker import Fleet
+from citadel_orchestration.api.embeddings.responses import MemoryCache
+from citadel_orchestration.api.embeddings.service import EmbeddingsService
+from citadel_orchestration.api.operations.broker import BrokerInspector
 from citadel_orchestration.api.operations.health import Health, probes
-from citadel_orchestration.api.operations.history import History
-from citadel_orchestration.api.runs.record import Record
-from citadel_orchestration.api.runs.service import Runs
-from citadel_orchestration.api.tasks.backlog import Backlog
-from citadel_orchestration.api.tasks.publish import Acceptance, Publisher
-from citadel_orchestration.api.tasks.results import Results
-from citadel_orchestration.api.workflows.planning import Plans
+from citadel_orchestration.api.operations.history import HistoryReader
+from citadel_orchestration.api.runs.notifier import RunNotifier
+from citadel_orchestration.api.runs.service import RunService, StepDispatcher
+from citadel_orchestration.api.tasks.calls import ResultListener, TaskCaller
+from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
+from citadel_orchestration.api.tasks.service import TaskService
+from citadel_orchestration.api.workflows.planning import PlanService
+from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.wiring import wire
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-
-LEAVE = "citadel.leave"
-"""Name under which the application's lifespan gives what is to be called when the server begins to stop."""
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stores:
-    """Clients of the three Redis roles; connections open at first use."""
+class RedisClients:
+    """Clients of the three Redis roles; each connects when it is first used."""
 
     broker: "Redis"
     results: "Redis"
@@ -43,7 +48,7 @@ class Stores:
 
     @classmethod
     def of(cls, settings: ApiSettings) -> Self:
-        """The clients that the settings describe."""
+        """Return the clients that the settings describe."""
         stores = settings.stores
         return cls(
             broker=connect_async(settings.broker_url, stores),
@@ -52,109 +57,124 @@ class Stores:
         )
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         for client in (self.broker, self.results, self.cache):
             await client.aclose()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the routes work with; belongs to one event loop."""
+    """The services of one server process; belongs to one event loop.
 
-    settings: ApiSettings
-    stores: Stores
-    cache: EmbeddingCache
-    models: KnownModels
-    metrics: Metrics
-    publisher: Publisher
-    acceptance: Acceptance
-    results: Results
-    backlog: Backlog
-    embedder: Embedder
-    fleet: Fleet
-    health: Health
-    runs: Runs
-    batches: Batches
-    plans: Plans
-    record: Record
-    letters: Letters
-    history: History
+    Attributes:
+        by_class: One service of each class, for `service_of`.
+    """
 
-    @classmethod
-    def of(cls, settings: ApiSettings, stores: Stores, metrics: Metrics) -> Self:
-        """Builds the parts."""
-        api = settings.api
-        cache = EmbeddingCache(stores.cache, settings.cache, metrics, count_misses=False)
-        models = KnownModels(CatalogReader(stores.results, refresh=0.0))
-        publisher, results = Publisher(settings), Results(stores.results)
-        backlog = Backlog(stores.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
-        computation = Computation(publisher, results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting)
-        fleet = Fleet(stores.broker, dead_after=settings.worker.dead_after)
-        record = Record(settings, stores.results, metrics)
-        history = History(stores.results, timeout=settings.stores.timeout)
-        return cls(
-            settings=settings,
-            metrics=metrics,
-            stores=stores,
-            cache=cache,
-            models=models,
-            publisher=publisher,
-            acceptance=Acceptance(record.runs.database, publisher, first_look=settings.accepted.first_look),
-            results=results,
-            backlog=backlog,
-            embedder=Embedder(
-                cache,
-                HotCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),
-                models,
-                computation,
-                limits=settings.limits,
-                default_model=settings.default_model,
-            ),
-            fleet=fleet,
-            health=Health(
-                probes(
-                    settings,
-                    broker=stores.broker,
-                    results=stores.results,
-                    cache=stores.cache,
-                    fleet=fleet,
-                    postgres=record.ping,
-                    postgres_url=redacted(settings.postgres_dsn),
-                ),
-                history.told,
-            ),
-            runs=record.runs,
-            batches=Batches(
-                runs=record.runs,
-                settings=settings.workflows,
-                limits=settings.limits,
-                default_model=settings.default_model,
-                uploads=asyncio.Semaphore(api.max_uploads),
-            ),
-            plans=Plans(
-                submissions=record.runs.submissions, cache=cache, models=models, default_model=settings.default_model
-            ),
-            record=record,
-            letters=Letters(settings),
-            history=history,
-        )
+    def __init__(self, settings: ApiSettings, redis: RedisClients, metrics: Metrics) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._wiring = wire(settings, redis.results, metrics, name="api")
+        self._cache = EmbeddingCache(redis.cache, settings.cache, metrics, count_misses=False)
+        self._models = KnownModels(CatalogReader(redis.results, refresh=0.0))
+        self._producer = create_app(settings)
+        # Celery would subscribe to the result of every task that it publishes; `ResultListener` subscribes once.
+        self._producer.conf.result_backend = "disabled://"
+        self._publisher = Publisher(self._producer, settings)
+        self._results = ResultListener(redis.results)
+        self._notifier = RunNotifier(settings.postgres_dsn)
+        self._dead_letters = DeadLetterService(self._producer, settings)
+        self._background: list[asyncio.Task[None]] = []
+        self.by_class = {type(service): service for service in self._build()}
 
     async def start(self) -> None:
-        """Begins to listen for results and reads the catalogue; a store that is down holds nothing up."""
-        self.results.start()
-        self.record.start()
-        await self.models.start()
+        """Start to listen for results and notifications; waits for no store."""
+        threading.Thread(target=self._migrate, name="migrate", daemon=True).start()
+        self._wiring.database.open()
+        self._results.start()
+        self._notifier.start()
+        self._background = [asyncio.create_task(self._wiring.knowledge.run())]
+        await self._models.start()
 
-    def leave(self) -> None:
-        """Ends what would hold up a stop; called when the server takes no more requests."""
-        self.record.leave()
+    def end_streams(self) -> None:
+        """End responses that would last as long as their runs; called when the server begins to shut down."""
+        self._notifier.end_streams()
 
     async def stop(self) -> None:
-        """Ends what `start` began and closes all connections."""
-        await self.record.stop()
-        await self.models.stop()
-        await self.results.stop()
-        self.publisher.close()
-        self.letters.close()
-        await self.cache.aclose()
-        await self.stores.aclose()
+        """Stop what `start` started and close all connections."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for part in (self._notifier, self._models, self._results):
+            await part.stop()
+        await asyncio.to_thread(self._wiring.database.close)
+        for client in (self._publisher, self._dead_letters, self._producer):
+            client.close()
+        await self._cache.aclose()
+        await self._redis.aclose()
+
+    def _migrate(self) -> None:
+        try:
+            migrate_patiently(self._settings.postgres_dsn)
+        except StoreUnavailable as error:
+            log.warning("database_not_migrated", error=error.message)
+
+    def _build(self) -> Iterator[Any]:
+        settings, wiring, api = self._settings, self._wiring, self._settings.api
+        backlog = BacklogLimit(self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
+        runs = RunService(
+            database=wiring.database,
+            definitions=wiring.definitions,
+            submissions=wiring.submissions,
+            commands=wiring.commands,
+            dispatcher=StepDispatcher(self._producer),
+            notifier=self._notifier,
+        )
+        yield from (settings, self._cache, self._models, self._dead_letters, backlog, runs)
+        yield EmbeddingsService(
+            self._cache,
+            MemoryCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),
+            self._models,
+            TaskCaller(
+                self._publisher, self._results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting
+            ),
+            limits=settings.limits,
+            default_model=settings.default_model,
+        )
+        yield TaskService(wiring.database, self._publisher, backlog, self._redis.results, settings)
+        yield BatchService(
+            runs=runs,
+            settings=settings.workflows,
+            limits=settings.limits,
+            default_model=settings.default_model,
+            uploads=asyncio.Semaphore(api.max_uploads),
+        )
+        yield PlanService(
+            submissions=wiring.submissions,
+            cache=self._cache,
+            models=self._models,
+            default_model=settings.default_model,
+        )
+        yield from self._build_operations()
+
+    def _build_operations(self) -> Iterator[Any]:
+        settings, redis = self._settings, self._redis
+        inspector = BrokerInspector(
+            redis.broker, dead_after=settings.worker.dead_after, timeout=settings.stores.timeout
+        )
+        history = HistoryReader(redis.results, timeout=settings.stores.timeout)
+        dependencies = probes(
+            settings,
+            broker=redis.broker,
+            results=redis.results,
+            cache=redis.cache,
+            inspector=inspector,
+            postgres=self._ping_postgres,
+        )
+        yield from (inspector, history, Health(dependencies, history.health))
+
+    async def _ping_postgres(self) -> None:
+        """Make a round trip to PostgreSQL, shared by concurrent callers.
+
+        Raises:
+            StoreUnavailable: PostgreSQL has not answered within a few seconds.
+        """
+        await asyncio.shield(asyncio.wrap_future(self._wiring.database.watch.check()))

@@ -17,22 +17,8 @@ from citadel_orchestration.db.models import FINAL_STEP_STATES, NewRun, StepRef
 from citadel_orchestration.db.runs import Submitted
 
 STEP = "chunks"
-TYPE = "embedding_chunk"
 PAGE = 16
 """Chunks of results that one read returns."""
-
-
-def definition_of_batch(workflow_id: str, *, max_parallel: int) -> dict[str, Any]:
-    """Return the definition of a batch's run."""
-    step = {
-        "step_id": STEP,
-        "type": TYPE,
-        "on_error": "continue",
-        "for_each": {"items": [], "max_parallel": max_parallel},
-        "parameters": {"requests": "${{ item }}"},
-        "retry": {"max_attempts": 10, "delay": "1s", "max_delay": "30s"},
-    }
-    return {"workflow_id": workflow_id, "steps": [step]}
 
 
 def add_chunk(cursor: Cursor, run_id: UUID, item: int, body: bytes, *, requests: int) -> None:
@@ -99,6 +85,11 @@ def begin(cursor: Cursor, run_id: UUID, *, chunks: int, parallel: int, republish
         [republish, run_id, STEP, ready],
     )
     return ready
+
+
+def failed_requests(output: dict[str, Any]) -> int:
+    """Count the requests of a chunk that have a text without a vector, from the chunk's output."""
+    return sum("error" in result or bool(result.get("errors")) for result in output["results"])
 
 
 def settle(cursor: Cursor, ref: StepRef, attempt: int, failed: int | None) -> dict[str, int]:

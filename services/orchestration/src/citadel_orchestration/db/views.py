@@ -103,7 +103,7 @@ def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: st
     else:
         cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
     found = [_step(row, definition) for row in cursor.fetchall()]
-    if definition.steps.keys() == {batches.STEP} and found and found[0].type == batches.TYPE:
+    if definition.steps.keys() == {batches.STEP} and found:
         return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
     return found
 

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from citadel_orchestration.definition.template import Condition, References, Template
-from citadel_orchestration.steps.base import StepType
-
-AnyStepType = StepType[Any]
-StepTypes = Mapping[str, AnyStepType]
+from citadel_orchestration.step_types import StepType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,7 @@ class Step:
 
     step_id: str
     index: int
-    type: AnyStepType
+    type: StepType[Any]
     parameters: Template
     depends_on: tuple[str, ...]
     dependents: tuple[str, ...]

@@ -10,9 +10,8 @@ from typing import Any, cast
 
 from pydantic import AliasChoices, BaseModel
 
-from citadel_orchestration.definition.definition import StepTypes
-from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW
 from citadel_orchestration.definition.models import DefinitionModel
+from citadel_orchestration.step_types import StepType, StepTypes
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXPRESSION = {"$ref": "#/$defs/Expression"}
@@ -31,7 +30,7 @@ def json_schema(types: StepTypes) -> Schema:
     }
     step = shared["StepModel"]
     step["properties"]["type"] = {"enum": sorted(types), "description": "Its step type"}
-    step["allOf"] = [_of_type(name, types[name].parameters, shared) for name in sorted(types)]
+    step["allOf"] = [_of_type(types[name], shared) for name in sorted(types)]
     return {"$schema": DIALECT, **_tidy(schema), "$defs": {name: _tidy(shared[name]) for name in sorted(shared)}}
 
 
@@ -40,20 +39,20 @@ def text(types: StepTypes) -> str:
     return json.dumps(json_schema(types), indent=2, ensure_ascii=False) + "\n"
 
 
-def _of_type(name: str, model: type[BaseModel], shared: dict[str, Any]) -> Schema:
+def _of_type(type_: StepType[Any], shared: dict[str, Any]) -> Schema:
     """A rule: a step of this type has these parameters; the models they use go to the shared definitions."""
-    prefix = f"{name}."
+    prefix, model = f"{type_.name}.", type_.parameters
     parameters = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
     for inner, found in parameters.pop("$defs", {}).items():
         shared[prefix + inner] = _open(found)
     _add_aliases(parameters, model)
     parameters = _open(parameters)
-    if name == SUB_WORKFLOW:
-        parameters["properties"][SUB_DEFINITION] = {"anyOf": [{"$ref": "#"}, EXPRESSION]}
+    if type_.nested is not None:
+        parameters["properties"][type_.nested.definition] = {"anyOf": [{"$ref": "#"}, EXPRESSION]}
     then: Schema = {"properties": {"parameters": parameters}}
     if parameters.get("required"):
         then["required"] = ["parameters"]
-    return {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": then}
+    return {"if": {"properties": {"type": {"const": type_.name}}, "required": ["type"]}, "then": then}
 
 
 def _add_aliases(schema: Schema, model: type[BaseModel]) -> None:
@@ -101,9 +100,9 @@ def _tidy(schema: Any) -> Any:
 
 def _public_types() -> StepTypes:
     """The schema reads the types' models only: no endpoint and no store is ever called."""
-    from citadel_orchestration.steps.registry import public_types
+    from citadel_orchestration.steps.registry import shipped_types
 
-    return public_types(cast("Any", None), cast("Any", None))
+    return shipped_types(cast("Any", None), cast("Any", None)).public
 
 
 if __name__ == "__main__":

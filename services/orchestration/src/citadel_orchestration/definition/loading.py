@@ -6,20 +6,16 @@ from typing import Any
 from citadel_common.errors import InvalidDefinition
 from citadel_orchestration.definition import models
 from citadel_orchestration.definition.definition import (
-    AnyStepType,
     Concurrency,
     Definition,
     ForEach,
     RetryPolicy,
     Step,
-    StepTypes,
 )
 from citadel_orchestration.definition.durations import parse_duration
 from citadel_orchestration.definition.expressions.uses import Uses
 from citadel_orchestration.definition.template import Condition, References, Template
-
-SUB_WORKFLOW = "workflow"
-SUB_DEFINITION = "definition"
+from citadel_orchestration.step_types import StepType, StepTypes
 
 
 def load(raw: dict[str, Any], types: StepTypes) -> Definition:
@@ -61,12 +57,6 @@ def dependencies(written: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def parameters_template(step_type: str, parameters: dict[str, Any]) -> Template:
-    """The template of a step's parameters; a sub-workflow's expressions are its own run's."""
-    is_sub = step_type == SUB_WORKFLOW and isinstance(parameters.get(SUB_DEFINITION), dict)
-    return Template.of(parameters, verbatim=frozenset({SUB_DEFINITION}) if is_sub else frozenset())
-
-
 def _dependents(before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     after: dict[str, list[str]] = {step_id: [] for step_id in before}
     for step_id, named in before.items():
@@ -83,14 +73,15 @@ def _step(
     depends_on: tuple[str, ...],
     dependents: tuple[str, ...],
 ) -> Step:
-    parameters = parameters_template(written["type"], written.get("parameters", {}))
+    type_ = _type(written["type"], types)
+    parameters = _parameters(type_, written.get("parameters", {}))
     when = Condition.of(written["when"]) if written.get("when") is not None else None
     for_each = _for_each(written.get("for_each"))
     uses = parameters.uses | (when.expression.uses if when else Uses()) | (for_each.items.uses if for_each else Uses())
     return Step(
         step_id=written["step_id"],
         index=index,
-        type=_type(written["type"], types),
+        type=type_,
         parameters=parameters,
         depends_on=depends_on,
         dependents=dependents,
@@ -103,10 +94,17 @@ def _step(
     )
 
 
-def _type(name: str, types: StepTypes) -> AnyStepType:
+def _type(name: str, types: StepTypes) -> StepType[Any]:
     if name not in types:
         raise InvalidDefinition(f"there is no step type `{name}` any more")
     return types[name]
+
+
+def _parameters(type_: StepType[Any], written: dict[str, Any]) -> Template:
+    """Return the template of a step's parameters; the expressions of a nested definition are its own run's."""
+    name = type_.nested.definition if type_.nested is not None else ""
+    nested = isinstance(written.get(name), dict)
+    return Template.of(written, verbatim=frozenset({name}) if nested else frozenset())
 
 
 def _for_each(written: Mapping[str, Any] | None) -> ForEach | None:

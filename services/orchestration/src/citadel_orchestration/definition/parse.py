@@ -11,23 +11,23 @@ from citadel_orchestration.definition.checks.problems import Path, Problems
 from citadel_orchestration.definition.checks.ranges import check_ranges
 from citadel_orchestration.definition.checks.shape import draft
 from citadel_orchestration.definition.checks.vector_spaces import VectorSpaces
-from citadel_orchestration.definition.definition import Definition, Step, StepTypes
+from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW, load
-from citadel_orchestration.steps.base import Known
+from citadel_orchestration.definition.loading import load
+from citadel_orchestration.step_types import Catalog, StepTypes
 
 __all__ = ["DEFAULT_LIMITS", "Definition", "DefinitionLimits", "Step", "StepTypes", "load", "parse"]
 
 DEFAULT_LIMITS = DefinitionLimits()
 
 
-def parse(raw: Any, *, types: StepTypes, known: Known, limits: DefinitionLimits = DEFAULT_LIMITS) -> Definition:
+def parse(raw: Any, *, types: StepTypes, catalog: Catalog, limits: DefinitionLimits = DEFAULT_LIMITS) -> Definition:
     """The definition, if nothing is wrong with it.
 
     Args:
         raw: Decoded JSON.
         types: Step types by name.
-        known: What is known of models, collections and endpoints.
+        catalog: What is known of models, collections and endpoints.
         limits: How large it may be.
 
     Raises:
@@ -35,7 +35,7 @@ def parse(raw: Any, *, types: StepTypes, known: Known, limits: DefinitionLimits 
     """
     problems = Problems(limits.max_problems)
     if check_json(raw, limits, problems):
-        _Check(types, known, limits, problems).definition(raw, (), frozenset(), 0)
+        _Check(types, catalog, limits, problems).definition(raw, (), frozenset(), 0)
     problems.raise_any()
     return load(raw, types)
 
@@ -43,33 +43,33 @@ def parse(raw: Any, *, types: StepTypes, known: Known, limits: DefinitionLimits 
 class _Check:
     """Checks a definition and the sub-workflows in it."""
 
-    def __init__(self, types: StepTypes, known: Known, limits: DefinitionLimits, problems: Problems) -> None:
+    def __init__(self, types: StepTypes, catalog: Catalog, limits: DefinitionLimits, problems: Problems) -> None:
         self._types = types
-        self._known = known
+        self._catalog = catalog
         self._limits = limits
         self._problems = problems
 
-    def definition(self, raw: Any, path: Path, given: frozenset[str] | None, nesting: int) -> None:
+    def definition(self, raw: Any, path: Path, given: frozenset[str] | None, depth: int) -> None:
         drafted = draft(raw, path, given, self._types, self._limits, self._problems)
         if drafted is None:
             return
         check_ranges(drafted, self._limits, self._problems)
         ancestors = check_dependencies(drafted, self._problems)
         check_mentions(drafted, ancestors, self._problems)
-        spaces = VectorSpaces(drafted, self._known)
+        spaces = VectorSpaces(drafted, self._catalog)
         for step in drafted.steps:
-            check_parameters(step, self._known, self._problems)
+            check_parameters(step, self._catalog, self._problems)
             spaces.check(step, self._problems)
-            self._sub_workflow(step, nesting)
+            self._nested(step, depth)
 
-    def _sub_workflow(self, step: Draft, nesting: int) -> None:
-        if step.raw.get("type") != SUB_WORKFLOW or not isinstance(step.parameters.get(SUB_DEFINITION), dict):
+    def _nested(self, step: Draft, depth: int) -> None:
+        if step.type is None or step.type.nested is None or step.nested is None:
             return
-        where = (*step.path, "parameters", SUB_DEFINITION)
-        if nesting >= self._limits.max_nesting:
+        where = (*step.path, "parameters", step.type.nested.definition)
+        if depth >= self._limits.max_nesting:
             message = f"sub-workflows may be nested {self._limits.max_nesting} deep at most"
             self._problems.add(where, "nested_too_deep", message)
             return
-        context = step.parameters.get("context", {})
+        context = step.parameters.get(step.type.nested.context, {})
         given = frozenset(context) if isinstance(context, dict) else None
-        self.definition(step.parameters[SUB_DEFINITION], where, given, nesting + 1)
+        self.definition(step.nested, where, given, depth + 1)

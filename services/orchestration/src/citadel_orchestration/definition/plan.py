@@ -1,20 +1,21 @@
 """What a definition would do, told without doing it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from citadel_contracts import Queue
+from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.definition.definition import Definition, Step
 from citadel_orchestration.definition.graph import mermaid, order
-from citadel_orchestration.definition.template import holds_expression
-from citadel_orchestration.steps.base import StepType, Wanted
+from citadel_orchestration.step_types import Embed
 
-Cached = Callable[[Wanted], int]
-"""How many of the texts have their vectors in the cache."""
+Cached = Callable[[EmbedPart], int]
+"""Counts the texts of a request whose vectors are in the cache."""
 
-_CALLS = {"llm_query": "llm", "vector_search": "searches", "vector_upsert": "upserts", "workflow": "sub_runs"}
+_CALLS = ("llm", "searches", "upserts", "sub_runs")
+"""Kinds of calls that every step of a plan shows; others are shown where a step makes them."""
 
 
 def plan(definition: Definition, *, cached: Cached | None = None) -> dict[str, Any]:
@@ -61,47 +62,26 @@ def _items(step: Step) -> int | None:
 
 
 def _calls(step: Step, cached: Cached | None) -> dict[str, int | None]:
-    calls: dict[str, int | None] = dict.fromkeys(_CALLS.values(), 0)
-    if step.type.name in _CALLS:
-        calls[_CALLS[step.type.name]] = 1
-    wanted = _wanted(step)
-    if wanted is not None:
-        known = cached(wanted) if cached else None
-        return calls | {"embedding_texts": len(wanted.texts), "cached_texts": known}
-    texts = _texts(step)
+    calls: dict[str, int | None] = dict.fromkeys(_CALLS, 0)
+    if step.type.calls is not None:
+        calls[step.type.calls] = 1
+    requests = _requests(step)
+    if requests:
+        known = sum(map(cached, requests)) if cached else None
+        return calls | {"embedding_texts": sum(len(part.texts) for part in requests), "cached_texts": known}
+    texts = 0 if requests is not None else step.type.texts(step.parameters.value)
     return calls | {"embedding_texts": texts, "cached_texts": 0 if texts == 0 else None}
 
 
-def _wanted(step: Step) -> Wanted | None:
-    """The texts, where all parameters are known."""
+def _requests(step: Step) -> Sequence[EmbedPart] | None:
+    """Return what a step asks of the embeddings workers; None if only its evaluation tells."""
     if not step.parameters.is_literal:
         return None
     try:
-        return step.type.wants(step.type.parameters.model_validate(step.parameters.value))
+        effect = step.type.begin(step.type.parameters.model_validate(step.parameters.value))
     except ValidationError:
         return None
-
-
-def _texts(step: Step) -> int | None:
-    """How many texts would be embedded, as far as the parameters tell."""
-    if step.parameters.is_literal or type(step.type).wants is StepType.wants:
-        return 0
-    written = step.parameters.value
-    points = written.get("points")
-    holders = points if isinstance(points, list) else [written]
-    if any(not isinstance(holder, dict) for holder in holders) or isinstance(points, str):
-        return None
-    counts = [_count(holder.get("text")) for holder in holders]
-    return None if None in counts else sum(count for count in counts if count)
-
-
-def _count(text: Any) -> int | None:
-    """A string that is an expression may become a list of texts."""
-    if text is None:
-        return 0
-    if isinstance(text, list):
-        return len(text)
-    return None if holds_expression(text) else 1
+    return effect.requests if isinstance(effect, Embed) else ()
 
 
 def _warnings(definition: Definition) -> Iterator[str]:

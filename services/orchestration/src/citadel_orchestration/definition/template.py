@@ -176,12 +176,26 @@ def expressions(text: str) -> Iterator[Expression]:
 
 
 def holds_expression(value: Any) -> bool:
-    """Whether there is an expression in a string, or anywhere in a list or an object."""
-    if isinstance(value, str):
-        return OPEN in value
-    if isinstance(value, dict):
-        return any(holds_expression(entry) for entry in value.values())
-    return isinstance(value, list) and any(holds_expression(element) for element in value)
+    """Return whether there is an expression in a string, or anywhere in a list or an object, however deep."""
+    rest = [value]
+    while rest:
+        match rest.pop():
+            case str() as text if OPEN in text:
+                return True
+            case Mapping() as mapping:
+                rest += [*mapping.keys(), *mapping.values()]
+            case list() as items:
+                rest += items
+    return False
+
+
+def text_count(written: Any) -> int | None:
+    """Return how many texts a parameter holds; None if an expression may give any number."""
+    if written is None:
+        return 0
+    if isinstance(written, list):
+        return len(written)
+    return None if holds_expression(written) else 1
 
 
 def only_path(value: Any) -> Expression | None:

@@ -8,7 +8,7 @@ import structlog
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, State, TaskMessage
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db import accepted_tasks
-from citadel_orchestration.engine.publisher import FAILURES
+from citadel_orchestration.engine.dispatch import FAILURES
 
 log = structlog.get_logger(__name__)
 BATCH = 200

@@ -1,4 +1,4 @@
-"""Answers of the embeddings workers: taken from their list by every orchestration worker, run by run in turn."""
+"""The consumer of the embeddings workers' answers: every orchestration worker takes them from one list."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.workflows import EMBEDDED, StepEmbedded
-from citadel_orchestration.engine.fair_threads import FairThreads
+from citadel_orchestration.engine.fair_threads import FairThreadPool
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -18,23 +18,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 THREADS = 8
 PER_RUN = 2
-"""Threads for the answers of one run: while one records, another makes ready."""
+"""Threads for the answers of one run: while one waits for PostgreSQL, another decodes."""
 MOST_RUNS = 32
-"""Runs whose answers one worker holds: what others can take is left to them."""
+"""Runs whose answers one worker holds; further ones are left to other workers."""
 MOST_HELD = 1024
-"""Answers held, most of which are then of runs that fan out wide: those of other runs are found behind them."""
+"""Answers held: enough to reach past those of a run that fans out wide."""
 MOST_BYTES = 32 * 2**20
-"""Bytes of them."""
+"""Bytes of the answers held."""
 MOST = 8
-"""Answers taken by one look."""
+"""Answers taken by one command."""
 WAIT = 1.0
-"""Seconds one look at the list waits."""
+"""Seconds that one command waits for an answer."""
 PAUSE = 0.5
-"""Seconds after which a broker that does not answer is asked again."""
+"""Seconds between commands to a broker that does not answer."""
 
 
-class Answers:
-    """Takes answers from `start` to `stop`; one that is lost with a worker is asked for again by the engine."""
+class AnswerConsumer:
+    """Takes answers from `start` to `stop`. The engine asks again for one that is lost with its worker.
+
+    Args:
+        client: Of the broker's Redis.
+        take: Goes on with the step of an answer; called in threads that take turns between runs.
+    """
 
     def __init__(self, client: "Redis", take: Callable[[StepEmbedded], None]) -> None:
         self._client = client
@@ -43,15 +48,15 @@ class Answers:
         self._bytes = 0
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._threads = FairThreads(THREADS, per_key=PER_RUN, name="answers")
+        self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="answers")
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends, once what was taken is worked off."""
+        """Stop the thread, once the answers it has taken are worked off."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2 * WAIT)
@@ -60,20 +65,20 @@ class Answers:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._look()
+                self._poll()
             except ERRORS as error:
                 log.warning("answers_unavailable", error=type(error).__name__)
                 self._stop.wait(PAUSE)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         with self._changed:
             if not self._changed.wait_for(self._has_room, timeout=WAIT):
                 return
-        for entry in self._taken():
+        for entry in self._pop():
             self._receive(entry)
 
-    def _taken(self) -> list[bytes]:
-        """What lies there, or the next answer to come; none after a while."""
+    def _pop(self) -> list[bytes]:
+        """Return the answers waiting in the list, or the next one to come; none if `WAIT` passes without any."""
         found: Any = self._client.lpop(EMBEDDED, MOST)
         if found:
             return list(found)

@@ -2,8 +2,6 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -12,7 +10,7 @@ from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import runs
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.loading import load
-from citadel_orchestration.steps.base import StepType
+from citadel_orchestration.step_types import StepTypes
 
 MOST_KEPT = 2_000
 """Definitions kept; the least used go first."""
@@ -28,7 +26,7 @@ class Definitions:
         most_bytes: Bytes of JSON of the definitions kept; the one used last is kept however large it is.
     """
 
-    def __init__(self, types: Mapping[str, StepType[Any]], *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, types: StepTypes, *, most_bytes: int = MOST_BYTES) -> None:
         self.types = types
         self._most_bytes = most_bytes
         self._bytes = 0

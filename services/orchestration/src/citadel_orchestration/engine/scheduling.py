@@ -9,7 +9,7 @@ from citadel_orchestration.db import steps
 from citadel_orchestration.db.models import FINAL_STEP_STATES, NO_ITEM, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Step
-from citadel_orchestration.engine.outputs import output_at_end
+from citadel_orchestration.engine.scope import output_at_end
 
 
 def succeed(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> None:

@@ -9,9 +9,12 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.errors import CitadelError
 from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import payloads
 from citadel_orchestration.db.models import NO_ITEM, StepRef
+from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
 
 
@@ -90,3 +93,23 @@ def item_of(cursor: Cursor, ref: StepRef) -> Any:
     """The item that a step is executed for."""
     body = payloads.input_of(cursor, ref)
     return None if body is None else orjson.loads(body)
+
+
+def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:
+    """Return a run's output when its last step has ended, or the error that makes the run fail.
+
+    Without an `output` in the definition it is that of the last step.
+    """
+    try:
+        return orjson.dumps(_value(tx, definition)), None
+    except CitadelError as error:
+        return None, error
+
+
+def _value(tx: RunTransaction, definition: Definition) -> Any:
+    last = next(reversed(definition.steps))
+    run_id = tx.run.run_id
+    if definition.output is None:
+        return None if tx.run.kind == "batch" else steps_of(tx.cursor, run_id, [last])[last]["output"]
+    ref = StepRef(run_id=run_id, step_id=last)
+    return definition.output.evaluate(scope_of(tx.cursor, tx.run.workflow_id, definition.output.references, ref))

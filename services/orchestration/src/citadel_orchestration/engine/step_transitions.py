@@ -19,7 +19,6 @@ from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
-from citadel_orchestration.engine.vectors import failed_requests
 
 
 class StepTransitions:
@@ -186,5 +185,5 @@ def _request_counts(tx: RunTransaction, ref: StepRef, attempt: int, output: Any)
     """Count the requests of a batch's chunk that ends with that output, None for a failed chunk; for the event."""
     if tx.run.kind != "batch" or ref.item == NO_ITEM:
         return {}
-    failed = None if output is None else failed_requests(output)
+    failed = None if output is None else batches.failed_requests(output)
     return batches.settle(tx.cursor, ref, attempt, failed)

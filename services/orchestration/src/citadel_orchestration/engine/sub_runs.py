@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -16,11 +15,12 @@ from citadel_orchestration.engine.scope import context_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+from citadel_orchestration.step_types import StartRun
 
 MOST_NESTED = 5
 
 
-def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewRun:
+def sub_run(submissions: Submissions, claim: StepClaim, effect: StartRun) -> NewRun:
     """Return the run that a step starts; the same attempt starts the same run. Its idempotency key is ignored.
 
     Raises:
@@ -29,7 +29,7 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
     """
     if claim.depth >= MOST_NESTED:
         raise InvalidInput.at("definition", f"runs are nested {MOST_NESTED} deep already")
-    definition = submissions.check(parameters.definition)
+    definition = submissions.check(effect.definition)
     place = f"{claim.ref.step_id}/{claim.ref.item}/{claim.attempt}"
     run = submissions.run_of(
         definition,
@@ -39,7 +39,7 @@ def sub_run(submissions: Submissions, claim: StepClaim, parameters: Any) -> NewR
             depth=claim.depth + 1,
             lane=claim.lane,
         ),
-        context=parameters.context,
+        context=effect.context,
     )
     return replace(run, idempotency_key=None)
 

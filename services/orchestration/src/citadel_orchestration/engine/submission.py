@@ -16,7 +16,7 @@ from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.definition.parse import parse
 from citadel_orchestration.engine import traces
-from citadel_orchestration.steps.base import Known, StepType
+from citadel_orchestration.step_types import Catalog, StepTypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ BY_API = Origin()
 class Submissions:
     """Checks definitions and makes runs of them; the same for the API and the workers."""
 
-    types: Mapping[str, StepType[Any]]
-    known: Known
+    types: StepTypes
+    catalog: Catalog
     limits: DefinitionLimits
 
     def check(self, raw: Any) -> Definition:
@@ -55,7 +55,7 @@ class Submissions:
         Raises:
             InvalidDefinition: With everything that is wrong.
         """
-        return parse(raw, types=self.types, known=self.known, limits=self.limits)
+        return parse(raw, types=self.types, catalog=self.catalog, limits=self.limits)
 
     def run_of(
         self,
@@ -94,6 +94,18 @@ class Submissions:
 
 def _fingerprint(raw: Mapping[str, Any]) -> bytes:
     return hashlib.blake2b(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+def single_step(type_: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition of a run of one step; its parameters are data, never expressions."""
+    context = {"parameters": dict(parameters)}
+    expressions = {name: f"${{{{ context.parameters.{name} }}}}" for name in parameters}
+    return {
+        "workflow_id": type_,
+        "context": context,
+        "steps": [{"step_id": "step", "type": type_, "parameters": expressions}],
+        "output": "${{ steps.step.output }}",
+    }
 
 
 def new_run_id() -> UUID:

@@ -1,8 +1,5 @@
 """Error answers of LLM servers as the error classes of Citadel."""
 
-import email.utils
-import math
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,9 +7,9 @@ from typing import Any
 import orjson
 
 from citadel_common.errors import LlmRefused, LlmUnavailable
+from citadel_contracts.errors import seconds_of_retry_after
 
 _MESSAGE_LIMIT = 300
-_DAY = 86_400.0
 _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
@@ -33,7 +30,7 @@ def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> Ll
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if not passing or code in _NEVER_PASSING:
         return LlmRefused(text)
-    return LlmUnavailable(text, retry_after=seconds_of(retry_after))
+    return LlmUnavailable(text, retry_after=seconds_of_retry_after(retry_after))
 
 
 def error_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -44,24 +41,6 @@ def error_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
     if isinstance(error, dict):
         return str(error.get("message") or error)[:_MESSAGE_LIMIT], str(error.get("code") or "")
     return str(error)[:_MESSAGE_LIMIT], ""
-
-
-def seconds_of(retry_after: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        seconds = _until(retry_after)
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
-
-
-def _until(date: str) -> float:
-    try:
-        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _of_redirect(status: int) -> str:

@@ -1,14 +1,27 @@
 """`embedding`: the vector of a text, or of each text of a list."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from citadel_common.errors import InvalidInput
 from citadel_contracts.embeddings import Dimensions, InputType, Texts
-from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Vectors, Wanted
-from citadel_orchestration.vectors.sources import required_vectors
+from citadel_contracts.workflows import EmbeddedPart, EmbedPart
+from citadel_orchestration.definition.template import text_count
+from citadel_orchestration.step_types import (
+    Catalog,
+    Embed,
+    Embedded,
+    EmbeddingModel,
+    Execute,
+    Finding,
+    Output,
+    Parameters,
+    StepCall,
+    StepEffect,
+    StepType,
+)
 
 
 class EmbeddingParameters(Parameters):
@@ -31,58 +44,69 @@ class EmbeddingStep(StepType[EmbeddingParameters]):
         {"embedding", "embeddings", "model", "dimensions", "cache_hits", "truncated"}
     )
 
-    def check(self, raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
-        """Texts that are empty, a list without any, and more dimensions than the model has."""
+    def check(self, raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:
+        """Yield texts that are empty, a list without any, and more dimensions than the model has."""
         text = raw.get("text")
         if text == []:
             yield "/text", "must hold at least one text"
         yield from ((f"/text{pointer}", "is empty") for pointer in _empty(text if isinstance(text, str | list) else []))
         dimensions, model = raw.get("dimensions"), raw.get("model")
-        most = known.model_dimensions(model) if model is None or isinstance(model, str) else None
+        most = catalog.model_dimensions(model) if model is None or isinstance(model, str) else None
         if isinstance(dimensions, int) and most is not None and dimensions > most:
             yield "/dimensions", f"the model gives at most {most} dimensions, not {dimensions}"
 
-    def wants(self, parameters: EmbeddingParameters) -> Wanted | None:
-        """All texts; none for an empty list.
+    def texts(self, raw: Mapping[str, Any]) -> int | None:
+        """Return how many texts there are."""
+        return text_count(raw.get("text"))
+
+    def vector_at(self, raw: Mapping[str, Any], path: Sequence[str | int]) -> EmbeddingModel | None:
+        """Return the model of `embedding`, or of one of `embeddings`."""
+        one_of_many = len(path) > 1 and path[-2] == "embeddings" and isinstance(path[-1], int)
+        if path[-1:] == ["embedding"] or one_of_many:
+            return EmbeddingModel(raw.get("model"), raw.get("dimensions"))
+        return None
+
+    def begin(self, parameters: EmbeddingParameters) -> StepEffect:
+        """Embed all texts; the vectors are the output.
 
         Raises:
             InvalidInput: A text is empty.
         """
         for pointer in _empty(parameters.text):
             raise InvalidInput.at(f"text[{pointer[1:]}]" if pointer else "text", "is empty")
-        texts = [parameters.text] if isinstance(parameters.text, str) else parameters.text
-        if not texts:
-            return None
-        return Wanted(
-            texts=texts,
+        if not parameters.text:
+            return Execute(run=lambda call: _nothing(parameters, call))
+        single = isinstance(parameters.text, str)
+        request = EmbedPart(
+            texts=[parameters.text] if isinstance(parameters.text, str) else parameters.text,
             model=parameters.model,
             dimensions=parameters.dimensions,
             input_type=parameters.input_type,
             options=parameters.options,
             cache_enabled=parameters.cache_enabled,
         )
+        return Embed(requests=[request], echo={"form": "embedding" if single else "embeddings"})
 
-    async def execute(self, parameters: EmbeddingParameters, call: StepCall) -> Output:
-        """Hands on the vectors."""
-        if parameters.text == []:
-            about = {"model": parameters.model, "dimensions": parameters.dimensions}
-            return {"embeddings": [], **about, "cache_hits": 0, "truncated": []}
-        return output_of_vectors(required_vectors(call), single=isinstance(parameters.text, str))
+    def answered(self, echo: Mapping[str, Any], answers: Sequence[EmbeddedPart]) -> Output:
+        """Return the vectors, as arrays of float32: their JSON is half as long as that of Python's floats."""
+        found = Embedded.of(answers[0])
+        return {
+            **({"embedding": found.vectors[0]} if echo["form"] == "embedding" else {"embeddings": found.vectors}),
+            "model": found.model,
+            "dimensions": found.dimensions,
+            "cache_hits": found.cache_hits,
+            "truncated": found.truncated,
+        }
 
 
-def output_of_vectors(found: Vectors, *, single: bool) -> Output:
-    """The step's output: the vectors are all of it."""
-    return {
-        **({"embedding": found.vectors[0]} if single else {"embeddings": found.vectors}),
-        "model": found.model,
-        "dimensions": found.dimensions,
-        "cache_hits": found.cache_hits,
-        "truncated": found.truncated,
-    }
+async def _nothing(parameters: EmbeddingParameters, _call: StepCall) -> Output:
+    """Return the output for a list without texts."""
+    about = {"model": parameters.model, "dimensions": parameters.dimensions}
+    return {"embeddings": [], **about, "cache_hits": 0, "truncated": []}
 
 
 def _empty(text: str | list[Any]) -> Iterator[str]:
-    """Pointers to the empty texts."""
+    """Yield pointers to the empty texts."""
     if isinstance(text, str):
         return iter(() if text else ("",))
     return (f"/{index}" for index, item in enumerate(text) if item == "")

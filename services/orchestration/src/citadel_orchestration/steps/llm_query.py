@@ -10,13 +10,21 @@ from pydantic import AliasChoices, Field
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, InvalidInput
+from citadel_orchestration.definition.template import holds_expression
 from citadel_orchestration.llm.output_schema import OutputSchema, schema_problems
 from citadel_orchestration.llm.prompt import conversation, correction
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question, Usage
-from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType
+from citadel_orchestration.step_types import (
+    Catalog,
+    Execute,
+    Finding,
+    Output,
+    Parameters,
+    StepEffect,
+    StepType,
+)
 
 _FENCE = "```"
-_EXPRESSION = "${{"
 
 
 class Asker(Protocol):
@@ -52,23 +60,29 @@ class LlmQuery(StepType[LlmQueryParameters]):
     parameters = LlmQueryParameters
     outputs: ClassVar[frozenset[str]] = frozenset({"text", "json", "usage", "model", "endpoint", "finish_reason"})
 
+    calls: ClassVar[str | None] = "llm"
+
     def __init__(self, llm: Asker) -> None:
         self._llm = llm
 
-    def check(self, raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
-        """Unknown endpoints, options that cannot be set, and schemas that cannot be used."""
-        yield from _endpoint_problems(raw, known)
+    def check(self, raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:
+        """Yield unknown endpoints, options that cannot be set, and schemas that cannot be used."""
+        yield from _endpoint_problems(raw, catalog)
         options = raw.get("options")
         if isinstance(options, dict):
             yield from (
                 (f"/options/{name}", "cannot be set here") for name in sorted(RESERVED_OPTIONS & options.keys())
             )
         schema = raw.get("response_schema")
-        if isinstance(schema, dict) and not _has_expression(schema):
+        if isinstance(schema, dict) and not holds_expression(schema):
             yield from ((f"/response_schema{pointer}", problem) for pointer, problem in schema_problems(schema))
 
-    async def execute(self, parameters: LlmQueryParameters, call: StepCall) -> Output:
-        """Asks, and with a schema asks again while the answer does not fit it.
+    def begin(self, parameters: LlmQueryParameters) -> StepEffect:
+        """Ask the LLM."""
+        return Execute(run=lambda call: self._ask(parameters, call.deadline))
+
+    async def _ask(self, parameters: LlmQueryParameters, deadline: Deadline) -> Output:
+        """Ask; with a schema, ask again while the answer does not fit it.
 
         Raises:
             InvalidInput: The endpoint, the options or the schema cannot be used.
@@ -88,9 +102,9 @@ class LlmQuery(StepType[LlmQueryParameters]):
             schema=parameters.response_schema,
         )
         if parameters.response_schema is None:
-            answer = await self._llm.ask(parameters.endpoint, question, call.deadline)
+            answer = await self._llm.ask(parameters.endpoint, question, deadline)
             return _output(answer, None, answer.usage)
-        return await self._ask_for_json(parameters, question, call.deadline)
+        return await self._ask_for_json(parameters, question, deadline)
 
     async def _ask_for_json(self, parameters: LlmQueryParameters, question: Question, deadline: Deadline) -> Output:
         schema = _usable(parameters.response_schema or {})
@@ -108,21 +122,14 @@ class LlmQuery(StepType[LlmQueryParameters]):
         )
 
 
-def _endpoint_problems(raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
+def _endpoint_problems(raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:
     if "endpoint" in raw and "service_endpoint" in raw:
         yield "/service_endpoint", "is another name of endpoint; give one of them"
     for field in ("endpoint", "service_endpoint"):
         name = raw.get(field)
-        problem = known.endpoint_problem(name) if isinstance(name, str) and _EXPRESSION not in name else None
+        problem = catalog.endpoint_problem(name) if isinstance(name, str) and not holds_expression(name) else None
         if problem is not None:
             yield f"/{field}", problem
-
-
-def _has_expression(schema: dict[str, Any]) -> bool:
-    try:
-        return _EXPRESSION.encode() in orjson.dumps(schema)
-    except TypeError:
-        return False
 
 
 def _usable(schema: Mapping[str, Any]) -> OutputSchema:

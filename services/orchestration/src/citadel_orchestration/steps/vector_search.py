@@ -1,6 +1,6 @@
 """`vector_search`: the points of a collection that are nearest to a vector, or to a text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -8,17 +8,22 @@ from pydantic import Field
 
 from citadel_common.errors import VectorStoreRefused
 from citadel_contracts.embeddings import Dimensions, InputType
-from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Wanted
-from citadel_orchestration.vectors.filters import read_filter
-from citadel_orchestration.vectors.sources import (
-    Embedding,
-    has_expression,
-    require_source,
-    required_vectors,
-    source_problem,
-    space_problem,
-    written_length,
+from citadel_contracts.workflows import EmbedPart
+from citadel_orchestration.definition.template import holds_expression, text_count
+from citadel_orchestration.step_types import (
+    Catalog,
+    Embed,
+    Execute,
+    Finding,
+    Output,
+    Parameters,
+    StepCall,
+    StepEffect,
+    StepType,
+    WrittenVector,
 )
+from citadel_orchestration.steps.vector_sources import Embedding, require_source, source_problem, written_vectors
+from citadel_orchestration.vectors.filters import read_filter
 from citadel_orchestration.vectors.store import VectorStore
 
 
@@ -47,57 +52,61 @@ class VectorSearch(StepType[VectorSearchParameters]):
     parameters = VectorSearchParameters
     outputs: ClassVar[frozenset[str]] = frozenset({"hits"})
 
+    calls: ClassVar[str | None] = "searches"
+
     def __init__(self, store: VectorStore) -> None:
         self._store = store
 
-    def check(self, raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
-        """A vector from nowhere or from two places, a bad filter, and a vector that cannot be the collection's."""
+    def check(self, raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:  # noqa: ARG002  (knows enough)
+        """Yield a vector from nowhere or from two places, and a bad filter."""
         if problem := source_problem(raw.get("embedding"), raw.get("text")):
             yield problem
         yield from _filter_problems(raw.get("filter"))
-        if mismatch := space_problem(raw.get("collection"), written_length(raw, known), known):
-            yield "/collection", mismatch
 
-    def wants(self, parameters: VectorSearchParameters) -> Wanted | None:
-        """The text, if that is what to look for.
+    def texts(self, raw: Mapping[str, Any]) -> int | None:
+        """Return 1 if a text is searched for."""
+        return text_count(raw.get("text"))
+
+    def vectors(self, raw: Mapping[str, Any]) -> Iterator[WrittenVector]:
+        """Yield the vector to look for."""
+        return written_vectors(raw, raw)
+
+    def begin(self, parameters: VectorSearchParameters) -> StepEffect:
+        """Search; a text is embedded first.
 
         Raises:
             InvalidInput: There is no vector and no text, both, or an empty text.
         """
         require_source(parameters.embedding, parameters.text)
         if parameters.text is None:
-            return None
-        return Wanted(
+            return self._search(parameters, parameters.embedding or [])
+        request = EmbedPart(
             texts=[parameters.text],
             model=parameters.model,
             dimensions=parameters.dimensions,
             input_type=parameters.input_type,
         )
+        return Embed(requests=[request], then=lambda found: self._search(parameters, found[0].vectors[0].tolist()))
 
-    async def execute(self, parameters: VectorSearchParameters, call: StepCall) -> Output:
-        """Searches.
+    def _search(self, parameters: VectorSearchParameters, vector: Sequence[float]) -> Execute:
+        async def search(call: StepCall) -> Output:
+            hits = await self._store.search(
+                parameters.collection,
+                vector,
+                limit=parameters.limit,
+                conditions=parameters.filter,
+                score_threshold=parameters.score_threshold,
+                vector_name=parameters.vector_name,
+                with_payload=parameters.with_payload,
+                deadline=call.deadline,
+            )
+            return {"hits": [asdict(hit) for hit in hits]}
 
-        Raises:
-            NotFound: There is no such collection.
-            VectorStoreRefused: The vector or the filter does not fit it.
-            VectorStoreUnavailable: The store does not answer.
-        """
-        require_source(parameters.embedding, parameters.text)
-        hits = await self._store.search(
-            parameters.collection,
-            parameters.embedding or required_vectors(call).vectors[0],
-            limit=parameters.limit,
-            conditions=parameters.filter,
-            score_threshold=parameters.score_threshold,
-            vector_name=parameters.vector_name,
-            with_payload=parameters.with_payload,
-            deadline=call.deadline,
-        )
-        return {"hits": [asdict(hit) for hit in hits]}
+        return Execute(run=search)
 
 
-def _filter_problems(raw: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(raw, dict) or has_expression(raw):
+def _filter_problems(raw: Any) -> Iterator[Finding]:
+    if not isinstance(raw, dict) or holds_expression(raw):
         return
     try:
         read_filter(raw)

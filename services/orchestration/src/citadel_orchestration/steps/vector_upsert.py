@@ -1,21 +1,27 @@
 """`vector_upsert`: stores points, with the vectors they bring or those of their texts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from citadel_contracts.embeddings import Dimensions, InputType
-from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType, Wanted
-from citadel_orchestration.vectors.points import Point, PointId, point_id
-from citadel_orchestration.vectors.sources import (
-    Embedding,
-    require_source,
-    required_vectors,
-    source_problem,
-    space_problem,
-    written_length,
+from citadel_contracts.workflows import EmbedPart
+from citadel_orchestration.definition.template import text_count
+from citadel_orchestration.step_types import (
+    Catalog,
+    Embed,
+    Execute,
+    Finding,
+    Output,
+    Parameters,
+    StepCall,
+    StepEffect,
+    StepType,
+    WrittenVector,
 )
+from citadel_orchestration.steps.vector_sources import Embedding, require_source, source_problem, written_vectors
+from citadel_orchestration.vectors.points import Point, PointId, point_id
 from citadel_orchestration.vectors.store import VectorStore
 
 MAX_POINTS = 1000
@@ -53,67 +59,72 @@ class VectorUpsert(StepType[VectorUpsertParameters]):
     parameters = VectorUpsertParameters
     outputs: ClassVar[frozenset[str]] = frozenset({"upserted", "ids"})
 
+    calls: ClassVar[str | None] = "upserts"
+
     def __init__(self, store: VectorStore) -> None:
         self._store = store
 
-    def check(self, raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
-        """Points with a vector from nowhere or from two places, and vectors that cannot be the collection's."""
-        points = raw.get("points")
-        for index, point in enumerate(points if isinstance(points, list) else []):
-            if not isinstance(point, Mapping):
-                continue
+    def check(self, raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:  # noqa: ARG002  (knows enough)
+        """Yield points with a vector from nowhere or from two places."""
+        for index, point in _written_points(raw):
             if problem := source_problem(point.get("embedding"), point.get("text")):
                 yield f"/points/{index}{problem[0]}", problem[1]
-            length = written_length({**_model_of(raw), **point}, known)
-            if mismatch := space_problem(raw.get("collection"), length, known):
-                yield f"/points/{index}", mismatch
 
-    def wants(self, parameters: VectorUpsertParameters) -> Wanted | None:
-        """The texts of the points that have one, in their order.
+    def texts(self, raw: Mapping[str, Any]) -> int | None:
+        """Return how many points have a text; None if there may be more points."""
+        points = raw.get("points")
+        if not isinstance(points, list) or not all(isinstance(point, Mapping) for point in points):
+            return None
+        counts = [text_count(point.get("text")) for point in points]
+        return None if None in counts else sum(count for count in counts if count)
+
+    def vectors(self, raw: Mapping[str, Any]) -> Iterator[WrittenVector]:
+        """Yield the points' vectors."""
+        for index, point in _written_points(raw):
+            yield from written_vectors(point, raw, ("points", index))
+
+    def begin(self, parameters: VectorUpsertParameters) -> StepEffect:
+        """Store the points, whose texts are embedded first. To store them again changes nothing.
 
         Raises:
             InvalidInput: A point has no vector and no text, both, or an empty text.
         """
-        _require_sources(parameters)
+        for index, point in enumerate(parameters.points):
+            require_source(point.embedding, point.text, where=f"points[{index}]")
         texts = [point.text for point in parameters.points if point.text is not None]
         if not texts:
-            return None
-        return Wanted(
+            return self._upsert(parameters, ())
+        request = EmbedPart(
             texts=texts,
             model=parameters.model,
             dimensions=parameters.dimensions,
             input_type=parameters.input_type,
         )
-
-    async def execute(self, parameters: VectorUpsertParameters, call: StepCall) -> Output:
-        """Stores the points; to do it again changes nothing.
-
-        Raises:
-            InvalidInput: A payload is not JSON.
-            VectorStoreRefused: A vector does not fit the collection.
-            VectorStoreUnavailable: The store does not answer.
-        """
-        _require_sources(parameters)
-        points = list(_points(parameters, call))
-        upserted = await self._store.upsert(
-            parameters.collection, points, vector_name=parameters.vector_name, deadline=call.deadline
+        return Embed(
+            requests=[request],
+            then=lambda found: self._upsert(parameters, [vector.tolist() for vector in found[0].vectors]),
         )
-        return {"upserted": upserted, "ids": [point.id for point in points]}
+
+    def _upsert(self, parameters: VectorUpsertParameters, vectors: Iterable[list[float]]) -> Execute:
+        async def upsert(call: StepCall) -> Output:
+            points = list(_points(parameters, vectors))
+            upserted = await self._store.upsert(
+                parameters.collection, points, vector_name=parameters.vector_name, deadline=call.deadline
+            )
+            return {"upserted": upserted, "ids": [point.id for point in points]}
+
+        return Execute(run=upsert)
 
 
-def _model_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: raw[name] for name in ("model", "dimensions") if name in raw}
+def _written_points(raw: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    points = raw.get("points")
+    written = enumerate(points if isinstance(points, list) else [])
+    return ((index, point) for index, point in written if isinstance(point, Mapping))
 
 
-def _require_sources(parameters: VectorUpsertParameters) -> None:
-    for index, point in enumerate(parameters.points):
-        require_source(point.embedding, point.text, where=f"points[{index}]")
-
-
-def _points(parameters: VectorUpsertParameters, call: StepCall) -> Iterator[Point]:
-    """The points with their vectors; those of texts came in the texts' order."""
-    with_text = any(point.text is not None for point in parameters.points)
-    found = iter(required_vectors(call).vectors if with_text else ())
+def _points(parameters: VectorUpsertParameters, vectors: Iterable[list[float]]) -> Iterator[Point]:
+    """Yield the points with their vectors; those of texts are in the texts' order."""
+    found = iter(vectors)
     for point in parameters.points:
         vector = next(found) if point.embedding is None else point.embedding
         payload = point.payload if point.text is None else {"text": point.text, **point.payload}

@@ -1,12 +1,11 @@
-"""`wait`: for a time, or for a signal. The engine does it: nothing executes meanwhile."""
+"""`wait`: for a time, or for a signal."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import model_validator
 
 from citadel_orchestration.definition.durations import Duration
-from citadel_orchestration.steps.base import Known, Output, Parameters, StepCall, StepType
+from citadel_orchestration.step_types import Parameters, StepEffect, StepType, Wait
 
 
 class WaitParameters(Parameters):
@@ -30,23 +29,15 @@ class WaitParameters(Parameters):
             raise ValueError("timeout goes with signal")
         return self
 
-    @property
-    def seconds(self) -> float | None:
-        """Seconds until the wait ends by itself; None for never."""
-        return self.duration if self.signal is None else self.timeout
 
-
-class Wait(StepType[WaitParameters]):
-    """The type."""
+class WaitStep(StepType[WaitParameters]):
+    """Output: the signal's payload; an empty object after a duration."""
 
     name: ClassVar[str] = "wait"
     parameters = WaitParameters
     outputs: ClassVar[frozenset[str]] = frozenset()
 
-    def check(self, raw: Mapping[str, Any], known: Known) -> Iterator[tuple[str, str]]:
-        """Nothing beyond the model."""
-        return super().check(raw, known)
-
-    async def execute(self, parameters: WaitParameters, call: StepCall) -> Output:
-        """Never called: the record itself waits."""
-        raise AssertionError(f"{parameters} is for the engine, {call.step_id}")
+    def begin(self, parameters: WaitParameters) -> StepEffect:
+        """Wait for the duration, or for the signal until its timeout."""
+        seconds = parameters.duration if parameters.signal is None else parameters.timeout
+        return Wait(seconds=seconds, signal=parameters.signal)

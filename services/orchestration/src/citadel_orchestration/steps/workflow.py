@@ -1,8 +1,8 @@
-"""`workflow`: a run within a run. The engine starts it and waits in the record."""
+"""`workflow`: a run within a run."""
 
 from typing import Any, ClassVar
 
-from citadel_orchestration.steps.base import Output, Parameters, StepCall, StepType
+from citadel_orchestration.step_types import NestedDefinition, Parameters, StartRun, StepEffect, StepType
 
 
 class WorkflowParameters(Parameters):
@@ -12,13 +12,15 @@ class WorkflowParameters(Parameters):
     context: dict[str, Any] | None = None
 
 
-class Workflow(StepType[WorkflowParameters]):
-    """The type."""
+class WorkflowStep(StepType[WorkflowParameters]):
+    """Output: the sub-run's `output`, `final_context` and `run_id`."""
 
     name: ClassVar[str] = "workflow"
     parameters = WorkflowParameters
     outputs: ClassVar[frozenset[str]] = frozenset({"output", "final_context", "run_id"})
+    calls: ClassVar[str | None] = "sub_runs"
+    nested: ClassVar[NestedDefinition | None] = NestedDefinition(definition="definition", context="context")
 
-    async def execute(self, parameters: WorkflowParameters, call: StepCall) -> Output:
-        """Never called: the engine starts the sub-run."""
-        raise AssertionError(f"{parameters} is for the engine, {call.step_id}")
+    def begin(self, parameters: WorkflowParameters) -> StepEffect:
+        """Start a run of the definition."""
+        return StartRun(definition=parameters.definition, context=parameters.context)

@@ -1,4 +1,4 @@
-"""What goes through the network together, and how its output becomes one vector per text."""
+"""Batches of token sequences for the network, and the pooling of its output to one vector per text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.float32]
 
 
 def by_length(lengths: Sequence[int], *, budget: int) -> Iterator[list[int]]:
-    """Indices of sequences of like length, so that little is spent on padding.
+    """Group sequences of similar length, so that little is spent on padding.
 
     Args:
         lengths: Tokens per sequence.
@@ -29,7 +29,7 @@ def by_length(lengths: Sequence[int], *, budget: int) -> Iterator[list[int]]:
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-    """Token ids, (texts, longest), filled up with 0 on the right."""
+    """Return the token ids as one array, (texts, longest), filled up with 0 on the right."""
     ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int32)
     for row, sequence in zip(ids, sequences, strict=True):
         row[: len(sequence)] = sequence
@@ -37,7 +37,7 @@ def padded(sequences: Sequence[Sequence[int]]) -> NDArray[np.int32]:
 
 
 def pooled(hidden: Floats, lengths: Sequence[int]) -> Floats:
-    """Each text's vector: the mean over its own tokens, scaled to length 1.
+    """Return the vector of each text: the mean over its own tokens, scaled to length 1.
 
     Args:
         hidden: The last hidden states, (texts, longest, dimensions); padding may hold anything.

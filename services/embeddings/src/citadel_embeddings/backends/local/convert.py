@@ -1,6 +1,6 @@
-"""The converted weights: kept in a cache directory, checked at every start, made again when damaged.
+"""The converted weights: kept in a cache directory, checked at every start, converted again if damaged.
 
-CTranslate2 loads its own format only. Making it takes a second, so the result is kept for the next process.
+CTranslate2 loads its own format only. The conversion takes a second, so its result is kept for the next process.
 """
 
 import fcntl
@@ -11,25 +11,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from citadel_embeddings.backends.local.errors import LocalModelUnavailable
 from citadel_embeddings.backends.local.spec import model_spec
-from citadel_embeddings.backends.local.weights import TOKENIZER, WEIGHTS, read_safetensors, sha256_of
+from citadel_embeddings.backends.local.weights import (
+    TOKENIZER,
+    WEIGHTS,
+    LocalModelUnavailable,
+    read_safetensors,
+    sha256_of,
+)
 
 CHECKSUMS = "checksums.json"
 STAGED = ".staged-"
 
 
 def converted_model(cache_dir: Path) -> Path:
-    """The directory with the model in CTranslate2's format, converted first if it is not there intact.
+    """Return the directory with the model in CTranslate2's format; convert it first if it is not there intact.
 
     Any number of processes may call this at once: one converts, the others wait for it. The published
     weights are verified when they are converted; after that the conversion's own checksums are.
 
     Args:
-        cache_dir: Where conversions are kept; created if missing.
+        cache_dir: Directory for conversions; created if missing.
 
     Raises:
-        LocalModelUnavailable: The weights are not as published, or ``cache_dir`` is not writable.
+        LocalModelUnavailable: The weights differ from the published ones, or `cache_dir` is not writable.
     """
     from ctranslate2 import __version__ as version
 
@@ -48,7 +53,7 @@ def converted_model(cache_dir: Path) -> Path:
 
 
 def is_intact(directory: Path) -> bool:
-    """Whether a conversion is complete and unchanged since it was made."""
+    """Return whether a conversion is complete and unchanged since it was made."""
     try:
         expected = json.loads((directory / CHECKSUMS).read_text())
         return bool(expected) and expected == _checksums(directory, names=list(expected))
@@ -64,13 +69,15 @@ def _checksums(directory: Path, names: list[str]) -> dict[str, str]:
 def _only_writer(cache_dir: Path) -> Iterator[None]:
     cache_dir.mkdir(parents=True, exist_ok=True)
     with (cache_dir / ".lock").open("w") as lock:
-        # released by the kernel when the process dies, so a killed converter blocks nobody
+        # the kernel releases the lock when the process dies, so a killed converter blocks nobody
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _replace(target: Path) -> None:
-    for leftover in target.parent.glob(f"{STAGED}*"):  # a killed converter's; only the lock's holder writes
+    for leftover in target.parent.glob(
+        f"{STAGED}*"
+    ):  # of a killed converter: the holder of the lock is the only one that writes
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=STAGED, dir=target.parent) as staging:
         staged = Path(staging) / "model"

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2: texts in, normalised vectors out."""
+"""all-MiniLM-L6-v2: normalised vectors of texts."""
 
 import os
 from collections.abc import Sequence
@@ -10,23 +10,29 @@ import numpy as np
 
 from citadel_embeddings.backends.local.batches import Floats, by_length, padded, pooled
 from citadel_embeddings.backends.local.convert import converted_model
-from citadel_embeddings.backends.local.errors import INSTALL_HINT, LocalModelUnavailable
 from citadel_embeddings.backends.local.tokens import WordPieces
-from citadel_embeddings.backends.local.weights import TOKENIZER, WEIGHTS
+from citadel_embeddings.backends.local.weights import INSTALL_HINT, TOKENIZER, WEIGHTS, LocalModelUnavailable
 
-# Threads that spin at barriers cost a busy machine up to eight times the speed; read when the library is loaded.
 SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-# Measured best: below, calls cost more than they should; above, activations fall out of the cache (a third slower).
+"""Environment of the library, read when it is loaded: threads that spin at barriers slow a busy machine down
+up to eight times."""
 TOKENS_PER_BATCH = 2048
+"""Measured optimum: smaller batches cost more calls, larger ones fall out of the processor's cache (a third slower)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Vectors and what they were made from; entry i of each belongs to text i."""
+    """Vectors of texts; entry i of each attribute belongs to text i.
 
-    vectors: Floats  # (texts, 384), L2-normalised
-    tokens: list[int]  # tokens used per text, special ones included, after truncation
-    truncated: list[bool]  # whether the end of the text was left out
+    Attributes:
+        vectors: (texts, 384), L2-normalised.
+        tokens: Tokens used per text after truncation, special ones included.
+        truncated: Whether the end of the text was left out.
+    """
+
+    vectors: Floats
+    tokens: list[int]
+    truncated: list[bool]
 
 
 class LocalModel:
@@ -39,14 +45,14 @@ class LocalModel:
     DIMENSIONS: ClassVar[int] = 384
     MAX_TOKENS: ClassVar[int] = 256
 
-    # vectors of one identity may be compared
+    # only vectors of one identity may be compared
     identity: ClassVar[str] = f"{NAME}@{WEIGHTS.sha256[:12]}"
 
     def __init__(self, encoder: Any, pieces: WordPieces) -> None:
-        """Take what ``load`` has loaded.
+        """Wrap a loaded encoder; `load` is the usual constructor.
 
         Args:
-            encoder: A ``ctranslate2.Encoder``.
+            encoder: A `ctranslate2.Encoder`.
             pieces: The tokenizer.
         """
         self._encoder = encoder
@@ -57,11 +63,11 @@ class LocalModel:
         """Load the model; blocking, about a second the first time. Call it after a fork, not before.
 
         Args:
-            cache_dir: Where the weights are kept in CTranslate2's format, 90 MB; may be shared by processes.
+            cache_dir: Where the weights are kept in CTranslate2's format, 90 MB; processes may share the directory.
             threads: Threads that compute; 0 means one for each core this process may run on.
 
         Raises:
-            LocalModelUnavailable: A package is missing, the weights are not as published, or ``cache_dir`` is
+            LocalModelUnavailable: A package is missing, the weights differ from the published ones, or `cache_dir` is
                 not writable.
         """
         for name, value in SHARED_CORES.items():
@@ -82,7 +88,7 @@ class LocalModel:
         """Embed texts; blocking.
 
         Args:
-            texts: Any number, of any length; of each the first 256 tokens count. No prefix is needed.
+            texts: Any number, of any length; the first 256 tokens of each count. No prefix is needed.
 
         Raises:
             ValueError: A text is not valid Unicode; the message names its index. Nothing was embedded.
@@ -97,18 +103,8 @@ class LocalModel:
             truncated=[piece.count(self.MAX_TOKENS) > self.MAX_TOKENS for piece in pieces],
         )
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens per text before truncation, special ones included: over 256 means ``encode`` truncates.
-
-        Far beyond 256 it is a lower bound, because the rest of the text is not looked at.
-
-        Raises:
-            ValueError: A text is not valid Unicode; the message names its index.
-        """
-        return [piece.count(self.MAX_TOKENS) for piece in self._pieces.split(texts)]
-
     def close(self) -> None:
-        """Give the memory back once running calls have ended; later calls to ``encode`` are refused."""
+        """Give the memory back once running calls have ended; later calls of `encode` are refused."""
         self._encoder = None
 
     def _open_encoder(self) -> Any:
@@ -134,7 +130,7 @@ def _forward(encoder: Any, ids: list[list[int]]) -> Floats:
 
 
 def _cores() -> int:
-    """Cores this process may run on: its CPU affinity, where the system has such a thing."""
+    """Return how many cores this process may run on, by its CPU affinity where the system has one."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):

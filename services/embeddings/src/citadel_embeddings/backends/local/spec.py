@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 in CTranslate2's terms: which published tensor goes where."""
+"""Model specification of all-MiniLM-L6-v2 for CTranslate2, filled with the published tensors."""
 
 import json
 from pathlib import Path
@@ -14,14 +14,14 @@ LAYER_NORM_EPSILON = 1e-12
 
 
 def model_spec(tensors: Tensors, tokenizer: Path) -> Any:
-    """The model, filled and validated, ready to be saved.
+    """Return the specification, filled and validated, ready to be saved.
 
     Args:
         tensors: The published weights, by their names in the safetensors file.
         tokenizer: The published tokenizer.json, for the vocabulary.
 
     Returns:
-        A ``ctranslate2.specs.TransformerEncoderModelSpec``.
+        A `ctranslate2.specs.TransformerEncoderModelSpec`.
     """
     from ctranslate2.specs import TransformerEncoderModelSpec
 

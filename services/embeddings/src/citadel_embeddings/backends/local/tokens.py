@@ -1,4 +1,4 @@
-"""Texts as BERT's word pieces, cut to what the model reads."""
+"""Tokenizer: texts as BERT's word pieces, cut to the length that the model reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,25 +7,33 @@ from pathlib import Path
 SEPARATOR = 102  # [SEP], which ends every sequence
 LONGEST_WORD = 100  # word pieces of one word at most; BERT reads a longer word as one [UNK]
 
-# Characters that are looked at, first and at most. Prose needs 5 characters per piece; what does not yield its
-# pieces in the first window (long words, long runs of blanks) gets the second, and that bounds the work.
 WINDOW = 2048
 LAST_WINDOW = 65536
+"""Characters of a text that are read at first, and at most.
+
+Prose has 5 characters per piece. Texts that do not yield enough pieces in the first window (long words, long runs of
+blanks) are read again up to the last, which bounds the work.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pieces:
-    """One text's word pieces, special ones included."""
+    """Word pieces of one text, special ones included.
 
-    ids: list[int]  # before truncation, except that a text's end may not have been looked at
-    unread: bool  # whether the text goes on after what the ids stand for
+    Attributes:
+        ids: Before truncation; the end of a long text may be missing.
+        unread: Whether the end of the text is missing.
+    """
+
+    ids: list[int]
+    unread: bool
 
     def count(self, limit: int) -> int:
-        """Word pieces before truncation; more than ``limit`` for certain where the text's end is unread."""
+        """Return the number of word pieces before truncation; any number over `limit` if the end is unread."""
         return max(len(self.ids), limit + 1) if self.unread else len(self.ids)
 
     def cut(self, limit: int) -> list[int]:
-        """The first ``limit`` word pieces, the last of which is the separator."""
+        """Return the first `limit` word pieces, the last of which is the separator."""
         return self.ids if len(self.ids) <= limit else [*self.ids[: limit - 1], SEPARATOR]
 
 
@@ -48,10 +56,10 @@ class WordPieces:
         self._limit = limit
 
     def split(self, texts: Sequence[str]) -> list[Pieces]:
-        """Each text's word pieces; the first ``limit`` of them do not depend on how much was looked at.
+        """Return the word pieces of each text; the first `limit` of them do not depend on how much was read.
 
         Raises:
-            ValueError: A text cannot be UTF-8 (a lone surrogate); the message names its index.
+            ValueError: A text has a lone surrogate, so it cannot be UTF-8; the message names its index.
         """
         stripped = [_checked(index, text).strip() for index, text in enumerate(texts)]
         pieces = self._read(stripped, WINDOW)
@@ -67,7 +75,7 @@ class WordPieces:
         ]
 
     def _is_settled(self, piece: Pieces) -> bool:
-        # the window may have cut a word in two: what it yields may be wrong, and is no longer than this
+        # the window may have cut its last word in two: up to LONGEST_WORD pieces at the end may be wrong
         return len(piece.ids) >= self._limit + LONGEST_WORD
 
 

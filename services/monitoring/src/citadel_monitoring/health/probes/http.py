@@ -1,6 +1,6 @@
-"""Servers of HTTP: Qdrant, Ollama, and those that speak OpenAI's protocol.
+"""Probes of HTTP servers: Qdrant, Ollama, and servers of OpenAI's protocol.
 
-Only the status of an answer is looked at; its body is not read.
+Only the status of an answer counts; its body is not read.
 """
 
 import functools
@@ -20,13 +20,13 @@ UNKNOWN = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """One server of HTTP.
+    """One HTTP server.
 
     Attributes:
         url: Base URL.
-        api_key: Sent as the protocol wants it.
+        api_key: Key, sent in the protocol's header.
         ca_file: Certificates to trust (PEM); None for the public ones.
-        direct: Whether the environment's proxies are passed over.
+        direct: Whether to ignore the environment's proxies.
     """
 
     url: str
@@ -36,14 +36,14 @@ class Server:
 
     @property
     def base(self) -> str:
-        """The URL without a slash or `/v1` at its end."""
+        """The URL without a trailing slash or `/v1`."""
         return self.url.rstrip("/").removesuffix("/v1")
 
-    def client(self, header: str, form: str, *, timeout: float) -> httpx.AsyncClient:
-        """A client that no redirect leads elsewhere; `header` carries the key, written as `form` says."""
+    def client(self, header: str, key_format: str, *, timeout: float) -> httpx.AsyncClient:
+        """Return a client that follows no redirects; `header` carries the key in the given format."""
         headers = {"user-agent": "citadel-monitoring"}
         if self.api_key is not None:
-            headers[header] = form.format(self.api_key.get_secret_value())
+            headers[header] = key_format.format(self.api_key.get_secret_value())
         return httpx.AsyncClient(
             headers=headers,
             verify=_trusted(self.ca_file),
@@ -56,8 +56,8 @@ class Server:
 Probe = Callable[[Server, float], Coroutine[Any, Any, str | None]]
 
 
-def _told(ask: Probe) -> Probe:
-    """Tells failing calls as problems."""
+def _reporting_errors(ask: Probe) -> Probe:
+    """Wrap a probe so that it returns the problem of a call that fails."""
 
     @functools.wraps(ask)
     async def asked(server: Server, timeout: float) -> str | None:
@@ -71,37 +71,37 @@ def _told(ask: Probe) -> Probe:
     return asked
 
 
-@_told
+@_reporting_errors
 async def qdrant(server: Server, timeout: float) -> str | None:
-    """What is wrong with a Qdrant server; None if it is ready and takes the key.
+    """Return the problem of a Qdrant server; None if it is ready and accepts the key.
 
-    `/readyz` needs no key, so the list of collections, which does, is asked for too.
+    `/readyz` needs no key, so the probe also asks for the list of collections, which needs one.
     """
     async with server.client("api-key", "{}", timeout=timeout) as client:
-        problem = _judged(await _status(client, f"{server.url}/readyz"), "/readyz")
+        problem = _problem_of(await _status(client, f"{server.url}/readyz"), "/readyz")
         if problem is not None:
             return problem
         status = await _status(client, f"{server.url}/collections")
-        return _judged(status, "/collections") if status in REFUSALS else None
+        return _problem_of(status, "/collections") if status in REFUSALS else None
 
 
-@_told
+@_reporting_errors
 async def ollama(server: Server, timeout: float) -> str | None:
-    """What is wrong with an Ollama server; None if it says its version."""
+    """Return the problem of an Ollama server; None if it returns its version."""
     async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
-        return _judged(await _status(client, f"{server.base}/api/version"), "/api/version")
+        return _problem_of(await _status(client, f"{server.base}/api/version"), "/api/version")
 
 
-@_told
+@_reporting_errors
 async def openai(server: Server, timeout: float) -> str | None:
-    """What is wrong with a server of OpenAI's protocol; None if it lists its models, or has no such list."""
+    """Return the problem of a server of OpenAI's protocol; None if it lists its models, or has no such route."""
     async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
         status = await _status(client, f"{server.base}/v1/models")
-        return None if status in UNKNOWN else _judged(status, "/v1/models")
+        return None if status in UNKNOWN else _problem_of(status, "/v1/models")
 
 
 PROBES: dict[str, Probe] = {"ollama": ollama, "openai": openai}
-"""By the names that settings have for protocols."""
+"""Probes by the protocols' names in settings."""
 
 
 async def _status(client: httpx.AsyncClient, url: str) -> int:
@@ -109,8 +109,8 @@ async def _status(client: httpx.AsyncClient, url: str) -> int:
         return response.status_code
 
 
-def _judged(status: int, path: str) -> str | None:
-    """What a status means; None for success."""
+def _problem_of(status: int, path: str) -> str | None:
+    """Return the problem that a status means; None for success."""
     if status in REFUSALS:
         return f"refuses the credentials: {path} answers {status}; check its API key"
     return None if status // 100 == 2 else f"answers {path} with status {status}"
@@ -122,5 +122,5 @@ def _reason(error: Exception) -> str:
 
 @functools.cache
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than most answers do."""
+    """Return the trusted certificates, loaded once: loading takes longer than most answers."""
     return ssl.create_default_context(cafile=str(ca_file)) if ca_file else httpx.create_ssl_context()

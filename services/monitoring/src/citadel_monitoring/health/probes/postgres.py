@@ -1,4 +1,4 @@
-"""PostgreSQL: `SELECT 1` on a connection of its own."""
+"""Probe of PostgreSQL: `SELECT 1` on a connection of its own."""
 
 import asyncio
 import math
@@ -13,10 +13,10 @@ _CREDENTIALS = ("authentication failed", "no password supplied", "pg_hba.conf", 
 
 
 async def select_one(dsn: SecretStr, timeout: float) -> str | None:
-    """What is wrong with PostgreSQL; None if it answers.
+    """Return the problem of PostgreSQL; None if it answers.
 
     Args:
-        dsn: Its URL.
+        dsn: URL of the server.
         timeout: Seconds the connection may take to open; the caller bounds the whole.
     """
     try:
@@ -35,17 +35,15 @@ async def select_one(dsn: SecretStr, timeout: float) -> str | None:
     except psycopg.Error as error:
         return f"does not answer: {_line(str(error))}"
     finally:
-        connection.pgconn.finish()  # close() would do the same; this cannot wait
+        connection.pgconn.finish()  # at once: close() alone may wait for the server
         await connection.close()
     return None if answered else "does not answer SELECT 1"
 
 
 async def _answers(connection: "pq.abc.PGconn") -> bool:
-    """Whether a query gets its answer.
-
-    Sent by hand: a cursor that is cancelled asks the server to end the query and waits for that, and this server
-    may be one that says nothing at all.
-    """
+    """Send a query and return whether its result arrives."""
+    # By libpq and not by a cursor: a cursor that is cancelled asks the server to end the query and waits for the
+    # answer, and a server that hangs never gives one.
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
     connection.send_query(b"SELECT 1")
     loop.add_reader(connection.socket, readable.set)

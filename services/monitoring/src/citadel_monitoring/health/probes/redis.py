@@ -1,4 +1,4 @@
-"""Redis: PING."""
+"""Probe of Redis: PING."""
 
 import contextlib
 
@@ -13,15 +13,15 @@ REFUSALS = (
     redis.exceptions.AuthorizationError,
     redis.exceptions.NoPermissionError,
 )
-"""Of a client that may not: WRONGPASS, NOAUTH, NOPERM."""
+"""Errors of refused credentials: WRONGPASS, NOAUTH, NOPERM."""
 
 
 async def ping(url: SecretStr, settings: StoreSettings, timeout: float) -> str | None:
-    """What is wrong with a Redis; None if it answers PING.
+    """Return the problem of a Redis; None if it answers PING.
 
     Args:
-        url: Of the server, or of its sentinels.
-        settings: Whose timeouts do not count here.
+        url: URL of the server, or of its sentinels.
+        settings: Settings of the client; `timeout` replaces theirs.
         timeout: Seconds a single call may take; the caller bounds the whole.
     """
     limits = settings.model_copy(update={"connect_timeout": timeout})
@@ -44,7 +44,7 @@ def _unreachable(reason: str) -> str:
 
 
 async def _close(client: "redis.asyncio.Redis") -> None:
-    """Closes its connections, those to sentinels too."""
+    """Close its connections, including those to sentinels."""
     manager = getattr(client.connection_pool, "sentinel_manager", None)
     for opened in [client, *getattr(manager, "sentinels", ())]:
         with contextlib.suppress(*ERRORS):

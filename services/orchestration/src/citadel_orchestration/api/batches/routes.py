@@ -1,9 +1,8 @@
-"""Batches of embeddings: runs whose chunks fan out over the workers."""
+"""Routes of batches of embedding requests."""
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
-from uuid import UUID
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from pydantic import ValidationError
@@ -15,41 +14,44 @@ from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Queue
 from citadel_contracts.embeddings import EncodingFormat
 from citadel_contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
+from citadel_orchestration.api.batches.service import BatchService
 from citadel_orchestration.api.batches.upload import lines_of
-from citadel_orchestration.api.http.bodies import documented, read_body
+from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.body_limit import STREAMED_PATH, is_ndjson
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.api.runs.routes import labels_of, run_id_of, whole_number
-from citadel_orchestration.api.services import Services
+from citadel_orchestration.api.http.query import documented_query, labels_of, one_of
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.runs.routes import offset_of, run_id_of
+from citadel_orchestration.api.runs.service import RunService
+from citadel_orchestration.api.tasks.publisher import BacklogLimit
+from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["batches"])
 NDJSON = "application/x-ndjson"
 _LABEL: dict[str, Any] = {"name": "label", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}}
 _BODIES: dict[str, Any] = documented(EmbeddingBatchRequest)
-_BODIES["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "A request per line"}}
-_QUERY = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("model", "idempotency_key")]
+_BODIES["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "One request per line"}}
 
 
 @router.post(
     STREAMED_PATH,
     status_code=202,
     responses={202: {"model": RunAccepted}},
-    openapi_extra=_BODIES | {"parameters": [*_QUERY, _LABEL]},
+    openapi_extra=_BODIES | {"parameters": [*documented_query("model", "idempotency_key"), _LABEL]},
     summary="Embed a batch of requests",
 )
 async def create_batch(request: Request) -> Response:
-    """JSON, or NDJSON with one request per line; NDJSON has `model`, `idempotency_key` and `label` in the query."""
-    services = services_of(request)
-    await _check_backlog(services)
+    """JSON, or NDJSON with one request per line; then `model`, `idempotency_key` and `label` are in the query."""
+    # A broker that is down refuses no batch: batches are recorded in PostgreSQL.
+    with contextlib.suppress(StoreUnavailable):
+        await service_of(request, BacklogLimit).check(Queue.EMBEDDINGS)
     if is_ndjson(request.headers.get("content-type", "")):
         head = _head_in_query(request)
-        lines: AsyncIterator[Any] = lines_of(request, patience=services.settings.api.upload_timeout)
+        lines: AsyncIterator[Any] = lines_of(request, timeout=service_of(request, ApiSettings).api.upload_timeout)
     else:
         body = await read_body(request, EmbeddingBatchRequest)
         head, lines = body, _each(body.requests)
-    accepted = await services.batches.accept(lines, head)
-    location = {"location": f"/v1/runs/{accepted.run_id}"}
-    return Response(accepted.model_dump_json(), 202, location, media_type="application/json")
+    accepted = await service_of(request, BatchService).accept(lines, head)
+    return json_response(accepted, 202, location=f"/v1/runs/{accepted.run_id}")
 
 
 @router.get(
@@ -65,40 +67,25 @@ async def create_batch(request: Request) -> Response:
     summary="Results of a batch, while it still runs",
 )
 async def stream_results(request: Request) -> Response:
-    """NDJSON in the order of the requests; ends when the batch has. `after=N` leaves out the first N results."""
-    services, run_id = services_of(request), run_id_of(request)
-    await _check_is_batch(services.runs, run_id)
-    asked = request.query_params.get("encoding_format", "float")
-    if asked not in ("float", "base64"):
-        raise InvalidInput.at("encoding_format", "must be float or base64")
-    encoding: EncodingFormat = "float" if asked == "float" else "base64"
-    after = whole_number(request.query_params.get("after", "0"), "after")
-    return StreamingResponse(services.batches.results(run_id, encoding, after=after), media_type=NDJSON)
-
-
-async def _check_backlog(services: Services) -> None:
-    """A broker that is down refuses nothing: the record is what a batch is kept in.
-
-    Raises:
-        Overloaded: Too much waits already.
-    """
-    with contextlib.suppress(StoreUnavailable):
-        await services.backlog.check(Queue.EMBEDDINGS)
+    """NDJSON in the order of the requests, until the batch has ended; `after=N` leaves out the first N results."""
+    run_id = run_id_of(request)
+    view = await service_of(request, RunService).show(run_id, outputs=False)
+    if view.kind != "batch":
+        raise InvalidInput.at("run_id", f"is not a batch; its output is at /v1/runs/{run_id}")
+    wanted = one_of(get_args(EncodingFormat), request.query_params.get("encoding_format", "float"), "encoding_format")
+    encoding: EncodingFormat = "base64" if wanted == "base64" else "float"
+    after = offset_of(request.query_params.get("after", "0"), "after")
+    results = service_of(request, BatchService).results(run_id, encoding, after=after)
+    return StreamingResponse(results, media_type=NDJSON)
 
 
 def _head_in_query(request: Request) -> EmbeddingBatchHead:
     query = request.query_params
     found = {name: query[name] for name in ("model", "idempotency_key") if name in query}
     try:
-        return EmbeddingBatchHead(labels=labels_of(request), **found)
+        return EmbeddingBatchHead(labels=labels_of(request.query_params), **found)
     except ValidationError as error:
         raise invalid_input(bad_fields(error)) from None
-
-
-async def _check_is_batch(runs: Any, run_id: UUID) -> None:
-    view = await runs.show(run_id, outputs=False)
-    if view.kind != "batch":
-        raise InvalidInput.at("run_id", f"is not a batch; its output is at /v1/runs/{run_id}")
 
 
 async def _each(requests: list[Any]) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""Embedding batches: taken in chunk by chunk, recorded in one transaction, streamed out while they run."""
+"""Batches of embedding requests: recorded chunk by chunk in one transaction, results streamed while they run."""
 
 import asyncio
 import contextlib
@@ -22,40 +22,45 @@ from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Lane
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.runs import FINISHED, EmbeddingBatchHead, RunAccepted
-from citadel_orchestration.api.runs.service import Runs, patiently
+from citadel_orchestration.api.runs.service import RunService, accepted_of, read_through_outage
 from citadel_orchestration.db import batches
 from citadel_orchestration.db.models import NewRun, StepRef
-from citadel_orchestration.db.runs import submit
+from citadel_orchestration.db.runs import Submitted, submit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.settings import WorkflowSettings
+from citadel_orchestration.steps.embedding_chunk import definition_of_batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
-    """What the batch routes work with.
+class BatchService:
+    """Records batches and streams their results.
 
     Attributes:
-        uploads: Bounds the batches being taken in, each of which holds a connection to PostgreSQL.
+        runs: The service of runs; a batch is a run.
+        settings: Sizes of batches and chunks.
+        limits: Limits of texts.
+        default_model: Name of the model for requests that name none.
+        uploads: Bounds concurrent uploads: each holds a connection to PostgreSQL.
     """
 
-    runs: Runs
+    runs: RunService
     settings: WorkflowSettings
     limits: LimitSettings
     default_model: str
     uploads: asyncio.Semaphore
 
     async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> RunAccepted:
-        """Records a batch; memory is bounded by a chunk of it, and nothing of a bad one is kept.
+        """Record a batch, holding at most one chunk of it in memory; an invalid batch leaves nothing.
 
         Args:
             lines: The requests, decoded.
-            head: What holds for all of them.
+            head: Model, labels and idempotency key of the batch.
 
         Raises:
             InvalidInput: A request is not valid; the message names it.
-            PayloadTooLarge: There are too many.
-            Overloaded: Too many batches are being taken in.
+            PayloadTooLarge: There are too many requests.
+            Overloaded: Too many batches are being uploaded.
         """
         if self.uploads.locked():
             raise Overloaded("too many batches are being uploaded; try again later")
@@ -63,14 +68,15 @@ class Batches:
         try:
             async with self.uploads:
                 items = await self._record(run, lines, head)
-        except _Existing as existing:
-            return existing.accepted
+        except _AlreadySubmitted as error:
+            return accepted_of(error.existing)
         await asyncio.to_thread(self._publish, run.run_id, items)
         return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
 
     async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
-        """Records it in one transaction; the chunks that are ready."""
-        digest, chunks = hashlib.blake2b(digest_size=16), 0  # of the requests, however they are cut into chunks
+        """Record the batch in one transaction and return the chunks that are ready."""
+        # The digest covers the requests and not the chunks, whose size is a setting that may change.
+        digest, chunks = hashlib.blake2b(digest_size=16), 0
         async with _in_threads(self.runs.database.cursor()) as cursor:
             await asyncio.to_thread(submit, cursor, run, republish=self.runs.commands.republish)
             async for chunk in self._chunks(lines, head.model):
@@ -83,22 +89,20 @@ class Batches:
                 raise InvalidInput.at("requests", "must hold at least one request")
             existing = await asyncio.to_thread(batches.mark, cursor, run, digest.digest(), head.idempotency_key)
             if existing is not None:
-                raise _Existing(
-                    RunAccepted(run_id=str(existing.run_id), workflow_id=existing.workflow_id, status=existing.status)
-                )
+                raise _AlreadySubmitted(existing)
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
     async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
-        """A line per request, in order, as the chunks end, without the first `after`; raises as `Runs.follow`."""
-        place = await patiently(
+        """Yield a line per request, in order, from the one after `after`, as chunks end; raises as `follow`."""
+        place = await read_through_outage(
             functools.partial(asyncio.to_thread, batches.place_of, self.runs.database, run_id, after)
         )
         if place is None:
             return
         first, index = place
-        async for _ in self.runs.news.follow(run_id):
-            ended = await patiently(lambda: self.runs.exists(run_id)) in FINISHED
-            while found := await patiently(functools.partial(asyncio.to_thread, self._page, run_id, first)):
+        async for _ in self.runs.notifier.follow(run_id):
+            ended = await read_through_outage(lambda: self.runs.status(run_id)) in FINISHED
+            while found := await read_through_outage(functools.partial(asyncio.to_thread, self._page, run_id, first)):
                 for item, requests, output, error in found:
                     lines = list(_lines(index, requests, output, error, encoding))
                     yield b"".join(lines[max(0, after - index) :])
@@ -114,7 +118,7 @@ class Batches:
         ]
 
     def _run(self, run_id: UUID, head: EmbeddingBatchHead) -> NewRun:
-        definition = batches.definition_of_batch("embedding_batch", max_parallel=self.settings.batch_parallel)
+        definition = definition_of_batch("embedding_batch", batches.STEP, max_parallel=self.settings.batch_parallel)
         return NewRun(
             run_id=run_id,
             kind="batch",
@@ -167,20 +171,20 @@ class Batches:
 
     def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
         ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
-        self.runs.teller.tell(ready, Lane.BATCH.value)
+        self.runs.dispatcher.dispatch(ready, Lane.BATCH.value)
 
 
-class _Existing(Exception):
-    """The same batch was submitted before; rolls the second one back."""
+class _AlreadySubmitted(Exception):
+    """The same batch was submitted before. Raised inside the transaction, to roll back the second one."""
 
-    def __init__(self, accepted: RunAccepted) -> None:
+    def __init__(self, existing: Submitted) -> None:
         super().__init__()
-        self.accepted = accepted
+        self.existing = existing
 
 
 @contextlib.asynccontextmanager
 async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> AsyncIterator[Cursor]:
-    """A context manager that waits for PostgreSQL, entered and left beside the event loop."""
+    """Enter and leave a context manager in threads: both wait for PostgreSQL."""
     cursor = await asyncio.to_thread(manager.__enter__)
     try:
         yield cursor
@@ -191,7 +195,7 @@ async def _in_threads(manager: contextlib.AbstractContextManager[Cursor]) -> Asy
 
 
 def _lines(index: int, requests: list[Any], output: Any, error: Any, encoding: EncodingFormat) -> Iterator[bytes]:
-    """The results of one chunk."""
+    """Yield the result lines of one chunk."""
     parts = (output or {}).get("results") or [{"error": error} for _ in requests]
     for offset, (request, part) in enumerate(zip(requests, parts, strict=True)):
         failed = part.get("error")

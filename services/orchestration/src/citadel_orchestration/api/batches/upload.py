@@ -1,4 +1,4 @@
-"""Batches as they stream in: a line at a time, with a bound on each line and on silence."""
+"""Reading of batches as NDJSON: line by line, with a limit on the length of a line and on the time without data."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,22 +9,22 @@ from starlette.requests import ClientDisconnect, Request
 
 from citadel_orchestration.api.http.errors import MalformedBody, UploadStalled
 
-MOST_LINE_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
 
 
-async def lines_of(request: Request, *, patience: float) -> AsyncIterator[Any]:
-    """The JSON values of an NDJSON body, as they come in; empty lines do not count.
+async def lines_of(request: Request, *, timeout: float) -> AsyncIterator[Any]:
+    """Yield the JSON values of an NDJSON body as they arrive; empty lines are skipped.
 
     Args:
         request: The request.
-        patience: Seconds the body may bring nothing.
+        timeout: Seconds that may pass without data.
 
     Raises:
-        MalformedBody: A line is not JSON, or too long; the message names it.
-        UploadStalled: The client brought nothing for too long.
+        MalformedBody: A line is not JSON, or too long; the message names the line.
+        UploadStalled: The client has sent nothing for `timeout` seconds.
     """
     rest, number = b"", 0
-    async for piece in _pieces(request, patience):
+    async for piece in _pieces(request, timeout):
         first, *others = piece.split(b"\n")
         rest += first
         for following in others:
@@ -32,16 +32,16 @@ async def lines_of(request: Request, *, patience: float) -> AsyncIterator[Any]:
             if rest.strip():
                 yield _decoded(rest, number)
             rest = following
-        if len(rest) > MOST_LINE_BYTES:
-            raise MalformedBody(f"line {number + 1} is longer than {MOST_LINE_BYTES} bytes")
+        if len(rest) > MAX_LINE_BYTES:
+            raise MalformedBody(f"line {number + 1} is longer than {MAX_LINE_BYTES} bytes")
     if rest.strip():
         yield _decoded(rest, number + 1)
 
 
-async def _pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, timeout: float) -> AsyncIterator[bytes]:
     while True:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 message = await request.receive()
         except TimeoutError:
             raise UploadStalled from None

@@ -1,4 +1,4 @@
-"""Collections: store and search, with texts embedded on the way. Each is a run that the request waits for."""
+"""Routes of collections: store points, search. Each request is a run of one step, which it waits for."""
 
 import re
 from dataclasses import replace
@@ -14,10 +14,11 @@ from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_contracts import Lane
 from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
-from citadel_orchestration.api.http.bodies import documented, read_body
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.engine.single import single_step
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.runs.service import RunService
+from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
+from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["collections"])
 _PARAMETERS = re.compile(r"^/(?:steps/0|context)/parameters")
@@ -31,7 +32,7 @@ _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema
     summary="Store points",
 )
 async def store_points(request: Request) -> Response:
-    """Texts are embedded; the collection is created with the right dimension when it is not there."""
+    """Embeds texts; creates the collection, with the right dimension, if it does not exist."""
     body = await read_body(request, StoreRequest)
     return await _run(request, "vector_upsert", body.model_dump(exclude_none=True))
 
@@ -43,36 +44,36 @@ async def store_points(request: Request) -> Response:
     summary="Search a collection",
 )
 async def search(request: Request) -> Response:
-    """By a text, which is embedded, or by a vector."""
+    """By a text, which is embedded first, or by a vector."""
     body = await read_body(request, SearchRequest)
     return await _run(request, "vector_search", body.model_dump(exclude_none=True))
 
 
 async def _run(request: Request, type_: str, parameters: dict[str, Any]) -> Response:
-    services = services_of(request)
-    submissions = _as_large_as_a_body(services.runs.submissions, services.settings.api.max_body_bytes)
+    runs, api = service_of(request, RunService), service_of(request, ApiSettings).api
+    submissions = _with_room_for_data(runs.submissions, api.max_body_bytes)
     try:
         definition = submissions.check(single_step(type_, {"collection": request.path_params["name"]} | parameters))
     except InvalidDefinition as error:
         raise _of_body(error) from None
     run = submissions.run_of(definition, run_id=new_run_id(), origin=Origin(kind="task", lane=Lane.INTERACTIVE.value))
-    deadline = Deadline.after(services.settings.api.request_timeout)
+    deadline = Deadline.after(api.request_timeout)
     try:
-        output = await services.runs.run_to_end(run, deadline)
+        output = await runs.run_to_end(run, deadline)
     except InvalidInput as error:
         raise (error if error.field is None else error.about(error.field, error.index)) from None
-    return Response(orjson.dumps(output), media_type="application/json")
+    return json_response(orjson.dumps(output))
 
 
-def _as_large_as_a_body(submissions: Submissions, max_bytes: int) -> Submissions:
-    """Points are data: the body's limit holds for them, and not that of definitions."""
-    room = 2 * max_bytes  # what is written with escapes may become longer when it is written again
+def _with_room_for_data(submissions: Submissions, max_bytes: int) -> Submissions:
+    """Return submissions limited by the size of a body: points are data, and the limit of definitions is too small."""
+    room = 2 * max_bytes  # JSON may become longer when it is encoded again with escapes
     limits = replace(submissions.limits, max_definition_bytes=room, max_context_bytes=room)
     return replace(submissions, limits=limits)
 
 
 def _of_body(error: InvalidDefinition) -> InvalidInput:
-    """The same problems, by their place in the body."""
+    """Return the same problems, by their place in the body."""
     fields = {_PARAMETERS.sub("", problem.pointer): problem.detail for problem in error.errors}
     found = tuple(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
     return InvalidInput("; ".join(fields.values()), errors=found)

@@ -1,10 +1,10 @@
-"""Dead letters: listing, showing, requeueing, dropping; all of it needs the scope `admin`."""
+"""Routes of dead letters; all need the scope `admin`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,100 +20,105 @@ from citadel_contracts.api import (
     DeadLettersRequeued,
     DeadLetterView,
 )
-from citadel_orchestration.api.http.bodies import documented, read_body
-from citadel_orchestration.api.http.query import flag_of, number_of, time_of
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
+from citadel_orchestration.api.dead_letters.service import DeadLetterService
+from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.query import check_names, documented_query, flag_of, number_of, time_of
+from citadel_orchestration.api.http.routing import RawRoute, service_of
 
+# `name` keeps the operation ids of the OpenAPI document.
 router = APIRouter(route_class=RawRoute, tags=["dead letters"])
 _FILTERS = ("queue", "task", "code", "error", "since", "until", "cursor", "limit")
 _ID: dict[str, Any] = {
     "parameters": [{"name": "letter_id", "in": "path", "required": True, "schema": {"type": "string"}}]
 }
-_SELECTION = "say which: by ids, queue, task, code, error, since or until; or all=true for every one"
-
-
-def _query(*names: str) -> dict[str, Any]:
-    return {"parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]}
+_NOTHING_SELECTED = "select dead letters by ids, queue, task, code, error, since or until, or all of them by all=true"
 
 
 @router.get(
     "/v1/dead-letters",
+    name="list_letters",
     responses={200: {"model": DeadLetterList}},
-    openapi_extra=_query(*_FILTERS),
+    openapi_extra={"parameters": documented_query(*_FILTERS)},
     summary="List dead letters",
 )
-async def list_letters(request: Request) -> Response:
-    """Newest first, without arguments; `error` is a part of the message. Needs the scope `admin`."""
-    asked = _selection(request.query_params, _FILTERS)
-    return _json(await services_of(request).letters.page(_filter(asked), cursor=asked.cursor, limit=asked.limit))
+async def list_dead_letters(request: Request) -> Response:
+    """Newest first, without arguments; `error` matches a part of the message. Needs the scope `admin`."""
+    wanted = _selection(request.query_params, _FILTERS)
+    service = service_of(request, DeadLetterService)
+    return json_response(await service.page(_filter(wanted), cursor=wanted.cursor, limit=wanted.limit))
 
 
 @router.get(
     "/v1/dead-letters/{letter_id}",
+    name="show_letter",
     responses={200: {"model": DeadLetterView}},
     openapi_extra=_ID,
     summary="Show a dead letter",
 )
-async def show_letter(request: Request) -> Response:
-    """With its arguments and attempts. Needs the scope `admin`."""
-    return _json(await services_of(request).letters.show(request.path_params["letter_id"]))
+async def show_dead_letter(request: Request) -> Response:
+    """Complete, with arguments and attempts. Needs the scope `admin`."""
+    return json_response(await service_of(request, DeadLetterService).show(request.path_params["letter_id"]))
 
 
 @router.post(
     "/v1/dead-letters/requeue",
+    name="requeue_letters",
     responses={200: {"model": DeadLettersRequeued}},
     openapi_extra=documented(DeadLetterSelection),
     summary="Requeue dead letters",
 )
-async def requeue_letters(request: Request) -> Response:
-    """Those of `ids` or those that fit, at most `limit` in one call; each that cannot be is named with the reason."""
-    asked, letters = await read_body(request, DeadLetterSelection), services_of(request).letters
-    _check_means_some(asked)
-    if asked.ids is not None:
-        return _json(await letters.requeue_ids(asked.ids))
-    return _json(await letters.requeue_all(_filter(asked), cursor=asked.cursor, limit=asked.limit))
+async def requeue_dead_letters(request: Request) -> Response:
+    """By `ids` or by filters, at most `limit` in one call; the response names each that failed, with the reason."""
+    wanted, service = await read_body(request, DeadLetterSelection), service_of(request, DeadLetterService)
+    _check_selects(wanted)
+    if wanted.ids is not None:
+        return json_response(await service.requeue_ids(wanted.ids))
+    return json_response(await service.requeue_all(_filter(wanted), cursor=wanted.cursor, limit=wanted.limit))
 
 
 @router.post(
     "/v1/dead-letters/{letter_id}/requeue",
+    name="requeue_letter",
     status_code=202,
     responses={202: {"model": DeadLetterRequeued}},
     openapi_extra=_ID,
     summary="Requeue a dead letter",
 )
-async def requeue_letter(request: Request) -> Response:
-    """Its task is published with its own id, arguments and lane; deliveries and retries begin anew.
+async def requeue_dead_letter(request: Request) -> Response:
+    """Publishes its task with the same id, arguments and lane; counts of deliveries and retries start again at zero.
 
-    409 for a message that could not be decoded, or a task whose arguments are no longer valid.
+    409 for a message that cannot be decoded, or a task whose arguments are no longer valid.
     """
-    requeued = await services_of(request).letters.requeue(request.path_params["letter_id"])
-    return Response(requeued.model_dump_json(), 202, media_type="application/json")
+    requeued = await service_of(request, DeadLetterService).requeue(request.path_params["letter_id"])
+    return json_response(requeued, 202)
 
 
-@router.delete("/v1/dead-letters/{letter_id}", status_code=204, openapi_extra=_ID, summary="Drop a dead letter")
-async def drop_letter(request: Request) -> Response:
-    """It is gone for good."""
-    await services_of(request).letters.drop(request.path_params["letter_id"])
+@router.delete(
+    "/v1/dead-letters/{letter_id}", name="drop_letter", status_code=204, openapi_extra=_ID, summary="Drop a dead letter"
+)
+async def drop_dead_letter(request: Request) -> Response:
+    """Cannot be undone."""
+    await service_of(request, DeadLetterService).drop(request.path_params["letter_id"])
     return Response(status_code=204)
 
 
 @router.delete(
     "/v1/dead-letters",
+    name="drop_letters",
     responses={200: {"model": DeadLettersDropped}},
-    openapi_extra=_query(*_FILTERS, "all"),
+    openapi_extra={"parameters": documented_query(*_FILTERS, "all")},
     summary="Drop dead letters",
 )
-async def drop_letters(request: Request) -> Response:
-    """Those that fit, at most `limit` in one call; without any filter only with `all=true`."""
-    asked = _selection(request.query_params, (*_FILTERS, "all"))
-    _check_means_some(asked)
-    return _json(await services_of(request).letters.drop_all(_filter(asked), cursor=asked.cursor, limit=asked.limit))
+async def drop_dead_letters(request: Request) -> Response:
+    """At most `limit` in one call; without filters only if `all=true`."""
+    wanted = _selection(request.query_params, (*_FILTERS, "all"))
+    _check_selects(wanted)
+    service = service_of(request, DeadLetterService)
+    return json_response(await service.drop_all(_filter(wanted), cursor=wanted.cursor, limit=wanted.limit))
 
 
-def _selection(query: Mapping[str, str], known: tuple[str, ...]) -> DeadLetterSelection:
-    for name in query:
-        if name not in known:
-            raise InvalidInput.at(name, f"is no filter; there are {', '.join(known)}")
+def _selection(query: QueryParams, known: tuple[str, ...]) -> DeadLetterSelection:
+    check_names(query, known)
     found: dict[str, Any] = dict(query)
     if "limit" in found:
         found["limit"] = number_of(found["limit"], "limit", most=MOST_DEAD_LETTERS)
@@ -125,25 +130,21 @@ def _selection(query: Mapping[str, str], known: tuple[str, ...]) -> DeadLetterSe
         raise invalid_input(bad_fields(error)) from None
 
 
-def _check_means_some(asked: DeadLetterSelection) -> None:
-    """A call that changes letters says which; forgetting a filter must not mean all of them."""
-    if asked.ids is None and not asked.all and not _filter(asked).names_some:
-        raise InvalidInput(_SELECTION)
-    if asked.ids is not None and (asked.all or _filter(asked).names_some):
-        raise InvalidInput.at("ids", "stand alone: leave out the filters")
+def _check_selects(wanted: DeadLetterSelection) -> None:
+    """Refuse a selection of nothing or by both ids and filters: a forgotten filter must not select everything."""
+    if wanted.ids is None and not wanted.all and not _filter(wanted).names_some:
+        raise InvalidInput(_NOTHING_SELECTED)
+    if wanted.ids is not None and (wanted.all or _filter(wanted).names_some):
+        raise InvalidInput.at("ids", "cannot be combined with filters")
 
 
-def _filter(asked: DeadLetterSelection) -> DeadLetterFilter:
-    since, until = time_of(asked.since, "since"), time_of(asked.until, "until")
+def _filter(wanted: DeadLetterSelection) -> DeadLetterFilter:
+    since, until = time_of(wanted.since, "since"), time_of(wanted.until, "until")
     return DeadLetterFilter(
-        queue=asked.queue,
-        task=asked.task,
-        code=asked.code,
-        error=asked.error,
+        queue=wanted.queue,
+        task=wanted.task,
+        code=wanted.code,
+        error=wanted.error,
         since=since.timestamp() if since else None,
         until=until.timestamp() if until else None,
     )
-
-
-def _json(reply: BaseModel) -> Response:
-    return Response(reply.model_dump_json(), media_type="application/json")

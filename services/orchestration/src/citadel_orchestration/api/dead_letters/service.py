@@ -1,10 +1,7 @@
-"""Dead letters for operators: the blocking store and producer behind threads of their own."""
+"""Dead letters for operators: listed, shown, requeued, dropped."""
 
-import asyncio
-import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
@@ -14,7 +11,6 @@ from citadel_common.delivery.requeue import Requeue
 from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
-from citadel_common.tasks.app import create_app
 from citadel_common.timestamps import from_epoch
 from citadel_contracts.api import (
     DeadLetterCount,
@@ -26,85 +22,90 @@ from citadel_contracts.api import (
     DeadLetterSummary,
     DeadLetterView,
 )
+from citadel_orchestration.api.tasks.publisher import Threads
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 T = TypeVar("T")
 THREADS = 2
-PATIENCE = 20.0
-"""Seconds after which a call that deals with many letters ends and says where to go on."""
+BULK_TIME = 20.0
+"""Seconds after which a call about many dead letters returns, with a cursor to go on from."""
 
 
-class Letters:
-    """What the routes of dead letters work with."""
+class DeadLetterService:
+    """Store of dead letters and their requeueing; blocking calls run in threads of their own.
 
-    def __init__(self, settings: CommonSettings) -> None:
-        self._app = create_app(settings)
-        self._app.conf.result_backend = "disabled://"
+    Args:
+        app: Celery app of a producer.
+        settings: Settings of the process.
+    """
+
+    def __init__(self, app: "Celery", settings: CommonSettings) -> None:
         self._client = connect(settings.results, settings.stores)
         self._store = DeadLetters(self._client, ttl=settings.worker.dead_letter_ttl)
-        self._requeue = Requeue(self._app, self._store, self._client)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="letters")
+        self._requeue = Requeue(app, self._store, self._client)
+        self._threads = Threads(THREADS, name="dead-letters")
 
     async def page(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLetterList:
-        """Letters that fit, newest first, and how many there are in all."""
+        """Return the dead letters that match, newest first, and the counts of all."""
         return await self._in_thread(lambda: self._page(where, cursor, limit))
 
-    async def show(self, letter_id: str) -> DeadLetterView:
-        """One letter, complete.
+    async def show(self, dead_letter_id: str) -> DeadLetterView:
+        """Return one dead letter, complete.
 
         Raises:
-            NotFound: There is no such letter.
+            NotFound: There is no such dead letter.
         """
-        return await self._in_thread(lambda: _view(self._existing(letter_id)))
+        return await self._in_thread(lambda: _view(self._existing(dead_letter_id)))
 
-    async def requeue(self, letter_id: str) -> DeadLetterRequeued:
-        """Publishes a letter's task again.
+    async def requeue(self, dead_letter_id: str) -> DeadLetterRequeued:
+        """Publish the task of a dead letter again.
 
         Raises:
-            NotFound: There is no such letter.
-            Conflict: It cannot be requeued.
+            NotFound: There is no such dead letter.
+            Conflict: The dead letter cannot be requeued.
         """
-        letter = await self._in_thread(lambda: self._requeue.requeue(letter_id))
-        return DeadLetterRequeued(id=letter.id, task=letter.task or "", queue=letter.queue)
+        requeued = await self._in_thread(lambda: self._requeue.requeue(dead_letter_id))
+        return DeadLetterRequeued(id=requeued.id, task=requeued.task or "", queue=requeued.queue)
 
     async def requeue_ids(self, ids: list[str]) -> DeadLettersRequeued:
-        """Publishes the tasks of these letters again."""
-        return await self._in_thread(lambda: self._requeue_each(ids, Deadline.after(PATIENCE))[0])
+        """Publish the tasks of these dead letters again."""
+        return await self._in_thread(lambda: self._requeue_each(ids, Deadline.after(BULK_TIME))[0])
 
     async def requeue_all(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLettersRequeued:
-        """Publishes the tasks of letters that fit again, at most `limit`."""
+        """Publish the tasks of at most `limit` dead letters that match again."""
         return await self._in_thread(lambda: self._requeue_page(where, cursor, limit))
 
-    async def drop(self, letter_id: str) -> None:
-        """Removes a letter.
+    async def drop(self, dead_letter_id: str) -> None:
+        """Remove a dead letter.
 
         Raises:
-            NotFound: There is no such letter.
+            NotFound: There is no such dead letter.
         """
-        if not await self._in_thread(lambda: self._store.drop([letter_id])):
-            raise _missing(letter_id)
+        if not await self._in_thread(lambda: self._store.drop([dead_letter_id])):
+            raise _missing(dead_letter_id)
 
     async def drop_all(self, where: DeadLetterFilter, *, cursor: str | None, limit: int) -> DeadLettersDropped:
-        """Removes letters that fit, at most `limit`."""
+        """Remove at most `limit` dead letters that match."""
         return await self._in_thread(lambda: self._drop_page(where, cursor, limit))
 
     def close(self) -> None:
-        """Ends the threads and connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._app.close()
+        """End the threads and close the connections."""
+        self._threads.close()
         self._client.close()
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
-            within = contextvars.copy_context()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, within.run, call)
+            return await self._threads.run(call)
         except ERRORS:
             raise StoreUnavailable from None
 
-    def _existing(self, letter_id: str) -> DeadLetter:
-        letter = self._store.get(letter_id)
-        if letter is None:
-            raise _missing(letter_id)
-        return letter
+    def _existing(self, dead_letter_id: str) -> DeadLetter:
+        found = self._store.get(dead_letter_id)
+        if found is None:
+            raise _missing(dead_letter_id)
+        return found
 
     def _page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLetterList:
         page = self._store.page(where, cursor=cursor, limit=limit)
@@ -118,30 +119,30 @@ class Letters:
 
     def _requeue_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersRequeued:
         page = self._store.page(where, cursor=cursor, limit=limit)
-        done, dealt_with = self._requeue_each([head.id for head in page.heads], Deadline.after(PATIENCE))
-        if dealt_with == len(page.heads):
+        done, tried = self._requeue_each([head.id for head in page.heads], Deadline.after(BULK_TIME))
+        if tried == len(page.heads):
             return done.model_copy(update={"next_cursor": page.cursor})
-        where_it_ended = page.heads[dealt_with - 1].position.cursor if dealt_with else cursor
-        return done.model_copy(update={"next_cursor": where_it_ended})
+        resume_at = page.heads[tried - 1].position.cursor if tried else cursor
+        return done.model_copy(update={"next_cursor": resume_at})
 
     def _requeue_each(self, ids: list[str], deadline: Deadline) -> tuple[DeadLettersRequeued, int]:
-        """What became of them, and how many were dealt with in time.
+        """Requeue dead letters until the deadline; return the outcome and how many were tried.
 
         Raises:
-            StoreUnavailable: Nothing could be requeued, since a store does not answer.
+            StoreUnavailable: A store does not answer, and nothing was requeued.
         """
         requeued: list[str] = []
         failed: list[DeadLetterFailure] = []
-        for letter_id in ids:
+        for dead_letter_id in ids:
             if deadline.remaining <= 0:
                 break
             try:
-                self._requeue.requeue(letter_id)
-                requeued.append(letter_id)
+                self._requeue.requeue(dead_letter_id)
+                requeued.append(dead_letter_id)
             except CitadelError as error:
                 if isinstance(error, StoreUnavailable) and not requeued:
                     raise
-                failed.append(DeadLetterFailure(id=letter_id, **error.data.model_dump()))
+                failed.append(DeadLetterFailure(id=dead_letter_id, **error.data.model_dump()))
         return DeadLettersRequeued(requeued=requeued, failed=failed), len(requeued) + len(failed)
 
     def _drop_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
@@ -149,19 +150,20 @@ class Letters:
         return DeadLettersDropped(dropped=self._store.drop([head.id for head in page.heads]), next_cursor=page.cursor)
 
 
-def _missing(letter_id: str) -> NotFound:
-    return NotFound(f"there is no dead letter {letter_id!r}")
+def _missing(dead_letter_id: str) -> NotFound:
+    return NotFound(f"there is no dead letter {dead_letter_id!r}")
 
 
 def _summary(head: DeadLetterHead) -> DeadLetterSummary:
     return DeadLetterSummary.model_validate(vars(head) | {"at": from_epoch(head.at)})
 
 
-def _view(letter: DeadLetter) -> DeadLetterView:
-    told = vars(letter) | vars(letter.head) | {"at": from_epoch(letter.at), "error": letter.error}
-    told |= {"failure": letter.failure or None}
-    accepted, trace_id = bool(letter.headers.get(ACCEPTED_HEADER)), _trace_id(letter.headers.get("traceparent"))
-    return DeadLetterView.model_validate(told | {"accepted": accepted, "trace_id": trace_id})
+def _view(dead_letter: DeadLetter) -> DeadLetterView:
+    headers = dead_letter.headers
+    fields = vars(dead_letter) | vars(dead_letter.head)
+    fields |= {"at": from_epoch(dead_letter.at), "error": dead_letter.error, "failure": dead_letter.failure or None}
+    fields |= {"accepted": bool(headers.get(ACCEPTED_HEADER)), "trace_id": _trace_id(headers.get("traceparent"))}
+    return DeadLetterView.model_validate(fields)
 
 
 def _trace_id(traceparent: object) -> str | None:

@@ -1,10 +1,14 @@
-"""Embeddings: OpenAI's route, and tasks."""
+"""Routes of embeddings: OpenAI's two, tasks, and the cache."""
 
+import asyncio
+
+import orjson
 from fastapi import APIRouter
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from citadel_common.embeddings.cache import CACHE_ERRORS, EmbeddingCache
 from citadel_common.embeddings.requests import (
     check_dimensions,
     check_not_empty,
@@ -13,25 +17,30 @@ from citadel_common.embeddings.requests import (
     find_model,
 )
 from citadel_common.errors import CitadelError, InvalidInput
-from citadel_contracts import GENERATE_EMBEDDING
+from citadel_contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
 from citadel_contracts.api import (
+    CacheStats,
+    CacheWarmRequest,
     EmbeddingsRequest,
     EmbeddingsResponse,
     EmbeddingTaskRequest,
     TaskAccepted,
 )
-from citadel_orchestration.api.http.bodies import documented, read_body
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.api.services import Services
-from citadel_orchestration.api.tasks.accepting import accepted
+from citadel_orchestration.api.embeddings.known_models import KnownModels
+from citadel_orchestration.api.embeddings.service import EmbeddingsService
+from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.tasks.routes import accept_task
+from citadel_orchestration.settings import ApiSettings
 
-router = APIRouter(route_class=RawRoute, tags=["embeddings"])
-
+router = APIRouter(route_class=RawRoute)
+_EMPTY = {"hits": 0, "misses": 0, "errors": 0, "entries": 0, "memory_bytes": 0, "memory_limit_bytes": 0, "evicted": 0}
 _TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
 
 
 @router.post(
     "/v1/embeddings",
+    tags=["embeddings"],
     responses={200: {"model": EmbeddingsResponse}},
     openapi_extra=documented(EmbeddingsRequest),
     summary="Embed texts",
@@ -39,12 +48,12 @@ _TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(
 async def create_embeddings(request: Request) -> Response:
     """OpenAI-compatible: the vectors of one text or a list, in order."""
     body = await read_body(request, EmbeddingsRequest, explain=_explain)
-    content = await services_of(request).embedder.answer(body)
-    return Response(content, media_type="application/json")
+    return json_response(await service_of(request, EmbeddingsService).respond(body))
 
 
 @router.post(
     "/v1/embeddings/tasks",
+    tags=["embeddings"],
     status_code=202,
     responses={202: {"model": TaskAccepted}},
     openapi_extra=documented(EmbeddingTaskRequest),
@@ -53,18 +62,63 @@ async def create_embeddings(request: Request) -> Response:
 async def create_embedding_task(request: Request) -> Response:
     """Accepts one text or a list; the result is at `/v1/tasks/{id}`."""
     body = await read_body(request, EmbeddingTaskRequest)
-    services = services_of(request)
-    model = _check_task(body, services)
+    model = _check_task(body, service_of(request, ApiSettings), service_of(request, KnownModels))
     arguments = body.model_dump(exclude_defaults=True) | {"text": body.text, "model": model}
-    return await accepted(services, GENERATE_EMBEDDING, arguments)
+    return await accept_task(request, GENERATE_EMBEDDING, arguments)
 
 
-def _check_task(body: EmbeddingTaskRequest, services: Services) -> str:
-    """The model's name, if the task can be run."""
-    texts = check_texts(body.text, services.settings.limits)
+@router.get("/v1/models", tags=["operations", "embeddings"], summary="Embedding models")
+async def list_models(request: Request) -> Response:
+    """OpenAI-compatible: the models of the live backends; `citadel` has the details."""
+    catalog = service_of(request, KnownModels).catalog
+    data = [
+        {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
+        for name, model in sorted(catalog.models.items())
+    ]
+    return json_response(orjson.dumps({"object": "list", "data": data}))
+
+
+@router.post(
+    "/v1/cache/warm",
+    tags=["cache"],
+    status_code=202,
+    responses={202: {"model": TaskAccepted}},
+    openapi_extra=documented(CacheWarmRequest),
+    summary="Warm the cache",
+)
+async def warm_cache(request: Request) -> Response:
+    """Computes the vectors of texts ahead of their use, for some models or for all."""
+    body = await read_body(request, CacheWarmRequest)
+    check_texts(body.texts, service_of(request, ApiSettings).limits, field="texts")
+    catalog = service_of(request, KnownModels).catalog
+    for index, name in enumerate(body.models or ()):
+        find_model(name, catalog, field=f"models[{index}]")
+    return await accept_task(request, WARM_EMBEDDING_CACHE, body.model_dump(exclude_none=True))
+
+
+@router.get("/v1/cache", tags=["cache"], responses={200: {"model": CacheStats}}, summary="Statistics of the cache")
+async def show_cache(request: Request) -> Response:
+    """Hits, misses and errors since the cache was emptied; `available` is false if the cache does not answer."""
+    try:
+        async with asyncio.timeout(service_of(request, ApiSettings).stores.timeout):
+            counts, available = await service_of(request, EmbeddingCache).stats(), True
+    except CACHE_ERRORS:
+        counts, available = _EMPTY, False
+    answered = counts["hits"] + counts["misses"]
+    rate = round(counts["hits"] / answered, 4) if answered else 0.0
+    return json_response(CacheStats(available=available, hit_rate=rate, **counts))
+
+
+def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: KnownModels) -> str:
+    """Return the name of the task's model.
+
+    Raises:
+        CitadelError: The task could not be run.
+    """
+    texts = check_texts(body.text, settings.limits)
     check_options(body.options)
-    name = body.model or services.settings.default_model
-    model = find_model(name, services.models.catalog)
+    name = body.model or settings.default_model
+    model = find_model(name, models.catalog)
     if model is not None:
         check_dimensions(body.dimensions, model)
         check_not_empty(body.text, texts, model)
@@ -80,7 +134,7 @@ def _explain(error: CitadelError, body: bytes) -> CitadelError:
 
 
 def _are_tokens(texts: object) -> bool:
-    """Whether this is a list of token ids, or a list of such lists."""
+    """Return whether this is a list of token ids, or a list of such lists."""
     if not isinstance(texts, list) or not texts:
         return False
     first = texts[0]

@@ -1,9 +1,9 @@
-"""Answers embedding requests: from the cache where it can, by one task with the texts that are missing else."""
+"""Embeddings for a request that waits: from the caches where they can be, the rest computed by one task."""
 
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
@@ -13,124 +13,222 @@ from citadel_common.embeddings.requests import (
     check_options,
     check_texts,
     find_model,
+    index_in,
     prefix_of,
 )
+from citadel_common.errors import CitadelError, from_data
 from citadel_common.settings.common import LimitSettings
+from citadel_contracts import GENERATE_EMBEDDING, Lane
 from citadel_contracts.api import EmbeddingsRequest, ModelInfo
-from citadel_orchestration.api.embeddings.compute import Computation, Work
+from citadel_contracts.embeddings import GenerateEmbeddingResult, ItemError
+from citadel_contracts.errors import ErrorData
 from citadel_orchestration.api.embeddings.known_models import KnownModels
-from citadel_orchestration.api.embeddings.memory_cache import HotCache
-from citadel_orchestration.api.embeddings.responses import Piece, fragment_of, openai_answer
+from citadel_orchestration.api.embeddings.responses import (
+    EncodedVector,
+    MemoryCache,
+    encode,
+    encode_base64,
+    openai_body,
+)
+from citadel_orchestration.api.tasks.calls import TaskCaller
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """A request that passed all checks.
+class ValidRequest:
+    """A request that has passed all checks.
 
     Attributes:
-        texts: The texts, in order.
-        model: The model's name.
-        keys: The texts' cache keys; None where the cache is not to be used, or the model is not known here.
+        body: The request.
+        texts: Its texts, in order.
+        model: Name of the model.
+        keys: Cache keys of the texts; None if the cache is not to be used, or the model is not in the catalogue.
     """
 
+    body: EmbeddingsRequest
     texts: list[str]
     model: str
     keys: list[str] | None
 
+    @property
+    def memory_keys(self) -> list[str]:
+        """Keys in the memory cache, which holds vectors in the encoding in which they are sent."""
+        return [key + self.body.encoding_format[0] for key in self.keys or ()]
 
-class Embedder:
-    """The synchronous route's work."""
+
+@dataclass(frozen=True)
+class MissingTexts:
+    """Texts that no cache has; `positions[i]` are the positions of text i in the request."""
+
+    texts: list[str]
+    positions: list[list[int]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], missing: Sequence[int], *, distinct: bool) -> "MissingTexts":
+        """Return the texts at the positions `missing`; with `distinct` equal texts are computed once."""
+        groups: dict[str | int, list[int]] = {}
+        for position in missing:
+            groups.setdefault(texts[position] if distinct else position, []).append(position)
+        return cls([texts[positions[0]] for positions in groups.values()], list(groups.values()))
+
+
+class EmbeddingsService:
+    """Answers requests of OpenAI's embeddings route.
+
+    Args:
+        cache: Vectors in Redis.
+        memory: Vectors in this process, asked first.
+        models: The models that workers have.
+        tasks: Calls the embeddings workers.
+        limits: Limits of texts.
+        default_model: Name of the model for requests that name none.
+    """
 
     def __init__(
         self,
         cache: EmbeddingCache,
-        hot: HotCache,
+        memory: MemoryCache,
         models: KnownModels,
-        computation: Computation,
+        tasks: TaskCaller,
         *,
         limits: LimitSettings,
         default_model: str,
     ) -> None:
         self._cache = cache
-        self._hot = hot
+        self._memory = memory
         self._models = models
-        self._computation = computation
+        self._tasks = tasks
         self._limits = limits
         self._default_model = default_model
 
-    async def answer(self, request: EmbeddingsRequest) -> bytes:
-        """The response's body.
+    async def respond(self, body: EmbeddingsRequest) -> bytes:
+        """Return the body of the response.
 
         Raises:
-            CitadelError: The request is bad, or cannot be served now.
+            CitadelError: The request is not valid, or cannot be served now.
         """
-        checked = self._check(request)
-        pieces = await self._cached(request, checked)
-        missing = [index for index, piece in enumerate(pieces) if piece is None]
-        hits = len(pieces) - len(missing)
-        tokens = 0
+        request = self._validate(body)
+        vectors = await self._cached(request)
+        missing = [position for position, vector in enumerate(vectors) if vector is None]
+        hits, tokens = len(vectors) - len(missing), 0
         if missing:
-            work = Work.of(checked.texts, missing, distinct=checked.keys is not None)
-            computed = await self._computation.run(work, request, model=checked.model)
-            for index, piece in computed.pieces.items():
-                pieces[index] = piece
-            self._keep(request, checked, computed.pieces)
-            hits, tokens = hits + computed.cache_hits, computed.tokens
-        complete = cast("list[Piece]", pieces)
-        return openai_answer(complete, model=checked.model, tokens=tokens, cache_hits=hits)
+            texts = MissingTexts.of(request.texts, missing, distinct=request.keys is not None)
+            result = await self._compute(request, texts)
+            computed = _vectors_of(result, request, texts)
+            for position, vector in computed.items():
+                vectors[position] = vector
+            self._keep(request, computed)
+            hits, tokens = hits + result["cache_hits"], result["total_tokens"]
+        complete = cast("list[EncodedVector]", vectors)
+        return openai_body(complete, model=request.model, tokens=tokens, cache_hits=hits)
 
-    def _check(self, request: EmbeddingsRequest) -> Checked:
-        texts = check_texts(request.input, self._limits, field="input")
-        if request.options:
-            check_options(request.options)
-        name = request.model or self._default_model
+    def _validate(self, body: EmbeddingsRequest) -> ValidRequest:
+        texts = check_texts(body.input, self._limits, field="input")
+        if body.options:
+            check_options(body.options)
+        name = body.model or self._default_model
         model = find_model(name, self._models.catalog)
         if model is None:
-            return Checked(texts=texts, model=name, keys=None)
-        dimensions = check_dimensions(request.dimensions, model)
-        check_not_empty(request.input, texts, model, field="input")
-        keys = _keys(request, texts, model, dimensions) if request.cache_enabled else None
-        return Checked(texts=texts, model=model.name, keys=keys)
+            return ValidRequest(body=body, texts=texts, model=name, keys=None)
+        dimensions = check_dimensions(body.dimensions, model)
+        check_not_empty(body.input, texts, model, field="input")
+        keys = _keys(body, texts, model, dimensions) if body.cache_enabled else None
+        return ValidRequest(body=body, texts=texts, model=model.name, keys=keys)
 
-    async def _cached(self, request: EmbeddingsRequest, checked: Checked) -> list[Piece | None]:
-        """What the cache has, in order."""
-        if checked.keys is None:
-            return [None] * len(checked.texts)
-        names = _hot_names(checked.keys, request)
-        pieces = [self._hot.get(name) for name in names]
-        unknown = [index for index, piece in enumerate(pieces) if piece is None]
-        self._cache.count_hits(len(pieces) - len(unknown))
+    async def _cached(self, request: ValidRequest) -> list[EncodedVector | None]:
+        """Return the vectors that the caches have, in the order of the texts."""
+        if request.keys is None:
+            return [None] * len(request.texts)
+        names = request.memory_keys
+        vectors = [self._memory.get(name) for name in names]
+        unknown = [position for position, vector in enumerate(vectors) if vector is None]
+        self._cache.count_hits(len(vectors) - len(unknown))
         if unknown:
-            found = await self._cache.get_many([checked.keys[index] for index in unknown])
-            for index, stored in zip(unknown, found, strict=True):
+            found = await self._cache.get_many([request.keys[position] for position in unknown])
+            for position, stored in zip(unknown, found, strict=True):
                 if stored is not None:
-                    piece = Piece(fragment_of(stored.vector, request.encoding_format), stored.truncated)
-                    pieces[index] = piece
-                    self._hot.put(names[index], piece)
-        return pieces
+                    vector = EncodedVector(encode(stored.vector, request.body.encoding_format), stored.truncated)
+                    vectors[position] = vector
+                    self._memory.put(names[position], vector)
+        return vectors
 
-    def _keep(self, request: EmbeddingsRequest, checked: Checked, pieces: Mapping[int, Piece]) -> None:
-        if checked.keys is None:
+    async def _compute(self, request: ValidRequest, texts: MissingTexts) -> GenerateEmbeddingResult:
+        body = request.body
+        arguments: dict[str, Any] = {
+            "text": texts.texts,
+            "model": request.model,
+            "options": body.options,
+            "cache_enabled": body.cache_enabled,
+            "dimensions": body.dimensions,
+            "input_type": body.input_type,
+            "encoding_format": "base64",
+        }
+        try:
+            result: GenerateEmbeddingResult = await self._tasks.call(
+                GENERATE_EMBEDDING, arguments, lane=Lane.INTERACTIVE
+            )
+        except CitadelError as error:
+            raise _in_terms_of_request(error, texts, body) from None
+        return result
+
+    def _keep(self, request: ValidRequest, vectors: Mapping[int, EncodedVector]) -> None:
+        if request.keys is None:
             return
-        names = _hot_names(checked.keys, request)
-        for index, piece in pieces.items():
-            self._hot.put(names[index], piece)
+        names = request.memory_keys
+        for position, vector in vectors.items():
+            self._memory.put(names[position], vector)
 
 
-def _keys(request: EmbeddingsRequest, texts: Sequence[str], model: ModelInfo, dimensions: int | None) -> list[str]:
-    prefix = prefix_of(model, request.input_type)
-    if not request.options:
+def _keys(body: EmbeddingsRequest, texts: Sequence[str], model: ModelInfo, dimensions: int | None) -> list[str]:
+    prefix = prefix_of(model, body.input_type)
+    if not body.options:
         return _plain_keys(model.identity, dimensions, prefix).keys(texts)
-    space = KeySpace(identity=model.identity, dimensions=dimensions, prefix=prefix, options=request.options)
+    space = KeySpace(identity=model.identity, dimensions=dimensions, prefix=prefix, options=body.options)
     return space.keys(texts)
 
 
 @functools.lru_cache(maxsize=256)
 def _plain_keys(identity: str, dimensions: int | None, prefix: str) -> KeySpace:
-    """Most requests have no options, and few key spaces serve them all."""
+    """Return the key space of requests without options, which are most: they share a few spaces."""
     return KeySpace(identity=identity, dimensions=dimensions, prefix=prefix, options=None)
 
 
-def _hot_names(keys: Sequence[str], request: EmbeddingsRequest) -> list[str]:
-    """Names in the hot cache, which holds a vector in the form in which it is sent."""
-    return [key + request.encoding_format[0] for key in keys]
+def _vectors_of(
+    result: GenerateEmbeddingResult, request: ValidRequest, texts: MissingTexts
+) -> dict[int, EncodedVector]:
+    """Return the vectors of a task's result by position in the request.
+
+    Raises:
+        CitadelError: Some text has no vector.
+    """
+    if result["errors"]:
+        raise _item_error(result["errors"], texts, request.body)
+    if len(result["embeddings"]) != len(texts.positions):
+        raise CitadelError("the worker answered with a different number of vectors than it was sent texts")
+    vectors: dict[int, EncodedVector] = {}
+    truncated = set(result["truncated"])
+    for index, (vector, positions) in enumerate(zip(result["embeddings"], texts.positions, strict=True)):
+        if not isinstance(vector, str):
+            raise CitadelError("the worker answered with a vector that is not in base64")
+        encoded = EncodedVector(encode_base64(vector, request.body.encoding_format), index in truncated)
+        vectors.update(dict.fromkeys(positions, encoded))
+    return vectors
+
+
+def _in_terms_of_request(error: CitadelError, texts: MissingTexts, body: EmbeddingsRequest) -> CitadelError:
+    """Return the error about `input[j]`, as the client sent it, for the worker's about its own argument `text[i]`."""
+    if error.field != "text":
+        return error
+    return error.about("input", _input_index(texts, body, error.index))
+
+
+def _input_index(texts: MissingTexts, body: EmbeddingsRequest, index: int | None) -> int | None:
+    return index_in(body.input, texts.positions[index or 0][0])
+
+
+def _item_error(errors: Sequence[ItemError], texts: MissingTexts, body: EmbeddingsRequest) -> CitadelError:
+    """Return the error of the first bad text; a client can do nothing with vectors that have holes."""
+    found = [ErrorData.model_validate(item) for item in errors]
+    first, *others = sorted(found, key=lambda item: texts.positions[item.index or 0][0])
+    more = f" (and {len(others)} more)" if others else ""
+    error = from_data(first.model_copy(update={"message": first.message + more}))
+    return error.about("input", _input_index(texts, body, first.index))

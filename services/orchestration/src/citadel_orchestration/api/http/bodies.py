@@ -1,4 +1,4 @@
-"""Request bodies: read once, checked strictly, each bad field named."""
+"""Bodies: requests are read and validated, each bad field named; responses are JSON."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from citadel_common.errors import CitadelError
 from citadel_common.validation import bad_fields, invalid_input
@@ -42,11 +43,11 @@ async def read_body(
 
 
 async def read_json(request: Request, *, default: Any = None) -> Any:
-    """The body as any JSON value; `default` for an empty one.
+    """Return the body, any JSON value; `default` for an empty body.
 
     Raises:
-        UnsupportedMediaType: The body is declared to be something else than JSON.
-        MalformedBody: It is not JSON, or not UTF-8.
+        UnsupportedMediaType: The body's declared type is not JSON.
+        MalformedBody: The body is not JSON in UTF-8.
     """
     _check_type(request.headers.get("content-type"))
     body = await _read(request)
@@ -59,21 +60,28 @@ async def read_json(request: Request, *, default: Any = None) -> Any:
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI entry of a body that `read_body` reads."""
+    """Return the OpenAPI entry of a body that `read_body` reads."""
     schema = model.model_json_schema()
-    content = {"application/json": {"schema": _in_place(schema, schema.pop("$defs", {}))}}
+    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _in_place(schema: Any, shared: dict[str, Any]) -> Any:
-    """The schema with what it refers to in place: its references would not lead anywhere in the whole document."""
+def json_response(body: BaseModel | bytes, status: int = 200, *, location: str | None = None) -> Response:
+    """Return a JSON response; `location` is the path of what the request has created."""
+    content = body if isinstance(body, bytes) else body.model_dump_json()
+    headers = {"location": location} if location else None
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _inlined(schema: Any, shared: dict[str, Any]) -> Any:
+    """Replace references by what they refer to: inside the OpenAPI document they would lead nowhere."""
     if isinstance(schema, list):
-        return [_in_place(member, shared) for member in schema]
+        return [_inlined(member, shared) for member in schema]
     if not isinstance(schema, dict):
         return schema
     if isinstance(reference := schema.get("$ref"), str):
-        return _in_place(shared[reference.rpartition("/")[2]], shared)
-    return {name: _in_place(found, shared) for name, found in schema.items()}
+        return _inlined(shared[reference.rpartition("/")[2]], shared)
+    return {name: _inlined(found, shared) for name, found in schema.items()}
 
 
 def _check_type(declared: str | None) -> None:
@@ -85,7 +93,7 @@ def _check_type(declared: str | None) -> None:
 
 
 async def _read(request: Request) -> bytes:
-    """All of the body; most come in one piece."""
+    """Return the whole body; most come in one piece."""
     chunks = []
     while True:
         message = await request.receive()

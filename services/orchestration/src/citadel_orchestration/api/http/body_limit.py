@@ -1,4 +1,4 @@
-"""The limit on request bodies: refused by their declared length, or while they stream in."""
+"""Limit of request bodies: checked against the declared length, or while the body streams in."""
 
 from typing import Any
 
@@ -9,17 +9,22 @@ _NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "applic
 
 
 class BodyLimit:
-    """Refuses bodies of more than `max_bytes`; of more than `max_streamed_bytes` where the body is a batch's NDJSON."""
+    """Refuses bodies that are too long.
+
+    Args:
+        max_bytes: Most bytes of a body.
+        max_streamed_bytes: Most bytes of a batch sent as NDJSON.
+    """
 
     def __init__(self, max_bytes: int, max_streamed_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._max_streamed_bytes = max_streamed_bytes
 
     def guard(self, scope: Any, receive: Any) -> Any:
-        """`receive`, counting where the length is not declared.
+        """Return `receive`, wrapped to count bytes where the request declares no length.
 
         Raises:
-            BodyTooLarge: The declared length is over the limit.
+            BodyTooLarge: The declared length exceeds the limit.
         """
         if scope["method"] == "GET":
             return receive
@@ -34,12 +39,12 @@ class BodyLimit:
 
 
 def is_ndjson(content_type: str) -> bool:
-    """Whether a body of that type is one JSON value per line."""
+    """Return whether a body of this type holds one JSON value per line."""
     return content_type.partition(";")[0].strip().lower() in _NDJSON_TYPES
 
 
 def _is_streamed(scope: Any) -> bool:
-    """Whether the route takes the body in line by line, so that its size costs no memory."""
+    """Return whether the route reads the body line by line, so that its size costs no memory."""
     if scope["path"] != STREAMED_PATH:
         return False
     return any(name == b"content-type" and is_ndjson(value.decode("latin-1")) for name, value in scope["headers"])

@@ -1,4 +1,4 @@
-"""`/docs`: a page that shows the OpenAPI document, without anything from other servers."""
+"""The page at `/docs`: it shows the OpenAPI document and loads nothing from other servers."""
 
 PAGE = """<!doctype html>
 <html lang="en">

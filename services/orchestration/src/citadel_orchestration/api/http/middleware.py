@@ -1,4 +1,4 @@
-"""What every request passes, as one ASGI middleware: trace, key, rate and size; and what is noted at its end."""
+"""ASGI middleware that every request passes: trace, API key, rate limit, body limit, then metrics and a log line."""
 
 import logging
 import time
@@ -20,69 +20,78 @@ log = structlog.get_logger(__name__)
 _stdlib_log = logging.getLogger(__name__)
 
 
-class Exchange:
-    """One request's response as it is sent: its status, and whether it has begun."""
+class ResponseSender:
+    """ASGI's `send`, which adds headers to the response and remembers its status and whether it has begun."""
 
-    __slots__ = ("_extra", "_send", "begun", "status")
+    __slots__ = ("_headers", "_send", "begun", "status")
 
-    def __init__(self, send: Any, extra: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
-        self._extra = extra
+        self._headers = headers
         self.begun = False
         self.status = 500
 
-    async def send(self, message: Any) -> None:
-        """ASGI's send, with the trace headers."""
+    async def __call__(self, message: Any) -> None:
+        """Send one ASGI message."""
         if message["type"] == "http.response.start":
             self.begun = True
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._extra]
+            message["headers"] = [*message.get("headers", ()), *self._headers]
         await self._send(message)
 
 
-class Gate:
-    """The middleware around the application."""
+class Middleware:
+    """The middleware around the application.
 
-    def __init__(self, app: Any, auth: Auth, rate: RateLimit, limit: BodyLimit, metrics: Metrics) -> None:
+    Args:
+        app: The ASGI application.
+        auth: Checks API keys.
+        rate_limit: Counts requests per caller.
+        body_limit: Refuses large bodies.
+        metrics: Counts and times requests.
+    """
+
+    def __init__(self, app: Any, *, auth: Auth, rate_limit: RateLimit, body_limit: BodyLimit, metrics: Metrics) -> None:
         self._app = app
         self._auth = auth
-        self._rate = rate
-        self._limit = limit
+        self._rate_limit = rate_limit
+        self._body_limit = body_limit
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI."""
+        """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         with traced(scope) as trace:
-            await self._exchange(scope, receive, send, trace)
+            await self._serve(scope, receive, send, trace)
 
-    async def _exchange(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
+    async def _serve(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
         scope[SCOPE_KEY] = trace.trace_id
         logs.bind(trace_id=trace.trace_id)
-        exchange, started = Exchange(send, trace.headers), time.perf_counter()
+        sender, started = ResponseSender(send, trace.headers), time.perf_counter()
         try:
-            await self._pass(scope, receive, exchange)
+            await self._respond(scope, receive, sender)
         finally:
-            self._note(scope, exchange.status, time.perf_counter() - started)
+            self._record(scope, sender.status, time.perf_counter() - started)
 
-    async def _pass(self, scope: Any, receive: Any, exchange: Exchange) -> None:
+    async def _respond(self, scope: Any, receive: Any, sender: ResponseSender) -> None:
         try:
             caller = self._auth.check(scope)
             if scope["path"] not in OPEN_PATHS:
-                await self._rate.check(caller)
-            await self._app(scope, self._limit.guard(scope, receive), exchange.send)
+                await self._rate_limit.check(caller)
+            await self._app(scope, self._body_limit.guard(scope, receive), sender)
         except CitadelError as error:
-            await response_to(error, scope)(scope, receive, exchange.send)
+            await response_to(error, scope)(scope, receive, sender)
         except ClientDisconnect:
             log.debug("client_left", path=path_of(scope))
         except Exception:
             log.exception("request_crashed", method=scope["method"], path=path_of(scope))
-            if not exchange.begun:
-                await response_to(unforeseen(), scope)(scope, receive, exchange.send)
+            # The status of a response that has begun cannot change: the server closes the connection instead.
+            if not sender.begun:
+                await response_to(unforeseen(), scope)(scope, receive, sender)
 
-    def _note(self, scope: Any, status: int, seconds: float) -> None:
+    def _record(self, scope: Any, status: int, seconds: float) -> None:
         path = getattr(scope.get("route"), "path", "")
         note_end(tracing.current_span(), scope, path, status)
         route = path or "none"

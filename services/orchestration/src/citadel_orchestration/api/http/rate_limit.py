@@ -1,4 +1,4 @@
-"""The rate limit: requests per caller and minute, counted in Redis for all processes together."""
+"""Rate limit: requests per caller and minute, counted in Redis across all processes."""
 
 import asyncio
 import time
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WINDOW = 60
-"""Seconds."""
+"""Seconds in which requests are counted together."""
 TIMEOUT = 0.5
-"""Seconds the store may take."""
+"""Seconds that Redis may take to count a request."""
 KEY_PREFIX = "citadel:rate:"
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds a store that failed is left alone; nobody is limited meanwhile."""
+"""Seconds without a limit after Redis has failed."""
 
 
 class RateLimit:
-    """Fixed windows of a minute; a store that is down lets everything through.
+    """Fixed windows of a minute. Without Redis there is no limit.
 
     Args:
-        client: The store.
+        client: Client of the Redis that holds the counts.
         per_minute: Requests allowed; None for no limit.
     """
 
@@ -37,10 +37,10 @@ class RateLimit:
         self._paused_until = 0.0
 
     async def check(self, caller: str) -> None:
-        """Counts a request of `caller`.
+        """Count a request of `caller`.
 
         Raises:
-            RateLimited: It was one too many.
+            RateLimited: The caller has reached the limit.
         """
         if self._limit is None or time.monotonic() < self._paused_until:
             return

@@ -1,4 +1,4 @@
-"""Gunicorn, configured in code: a parent that keeps the server processes alive and stops them politely."""
+"""Gunicorn, configured in code: a parent process that restarts server processes and stops them gracefully."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,64 +19,72 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from citadel_common import logs
 from citadel_common.redaction import secrets_of
 from citadel_common.supervisor import Supervisor, supervisor_of
+from citadel_common.telemetry import Metrics
 from citadel_common.telemetry.pipeline import process_telemetry
-from citadel_orchestration.api.app import create_app
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
+CreateApp = Callable[[ApiSettings, Metrics], Any]
+
 BLOCKED_TIMEOUT = 30
-"""Seconds an event loop may stand still before its process is replaced."""
-SHARED_FIGURES = "PROMETHEUS_MULTIPROC_DIR"
+"""Seconds that an event loop may be blocked before its process is replaced."""
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 LAST_SECONDS = 5.0
-"""Seconds after the grace of a stop within which the processes are gone."""
+"""Seconds that the processes need to end after the graceful timeout."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (gunicorn keeps its heartbeat file there, off slow disks)
 
 
 class ApiServer(BaseApplication):  # type: ignore[misc]
-    """The API under gunicorn."""
+    """The API under gunicorn.
 
-    def __init__(self, settings: ApiSettings) -> None:
+    Args:
+        settings: Settings of the process.
+        create_app: Builds the ASGI application; called in each server process.
+    """
+
+    def __init__(self, settings: ApiSettings, create_app: CreateApp) -> None:
         self._settings = settings
-        # Taken out of the environment: gunicorn would say that it is ready before a server process is.
+        self._create_app = create_app
+        # Removes NOTIFY_SOCKET from the environment: gunicorn would report readiness before any server process serves.
         self.supervisor: Supervisor = supervisor_of()
         super().__init__()
 
     def run(self) -> None:
-        """Serves until it is told to stop."""
-        WatchedArbiter(self).run()
+        """Serve until told to stop."""
+        WatchdogArbiter(self).run()
 
     def load_config(self) -> None:
-        """Gunicorn's hook: its settings."""
+        """Set gunicorn's settings (gunicorn's hook)."""
         for name, value in _gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Gunicorn's hook, called in each server process: the application."""
+        """Return the application (gunicorn's hook, called in each server process)."""
         process = ExitStack()
         fragment = self._settings.telemetry
         metrics = process.enter_context(process_telemetry(fragment, service="api", serves_metrics=True))
         self.cfg.set("worker_exit", lambda _, __: process.close())
-        return create_app(self._settings, metrics)
+        return self._create_app(self._settings, metrics)
 
 
-class WatchedArbiter(Arbiter):  # type: ignore[misc]
-    """Gunicorn's parent process, whose loop is what the service manager watches: it watches the server processes."""
+class WatchdogArbiter(Arbiter):  # type: ignore[misc]
+    """Gunicorn's parent process; its loop feeds the service manager's watchdog."""
 
     def murder_workers(self) -> None:
-        """Gunicorn's step of each turn, once a second: replaces server processes that stand still."""
+        """Replace blocked server processes, and report that the parent lives (gunicorn calls this each second)."""
         super().murder_workers()
         self.app.supervisor.alive()
 
     def stop(self, graceful: bool = True) -> None:
-        """Gunicorn's way of ending."""
+        """Stop, and tell the service manager how long it may take."""
         self.app.supervisor.stopping(within=self.cfg.graceful_timeout + LAST_SECONDS)
         super().stop(graceful)
 
 
-class RoutedLogger(Logger):  # type: ignore[misc]
-    """Gunicorn's log, as records that the process's log takes."""
+class PropagatingLogger(Logger):  # type: ignore[misc]
+    """Gunicorn's logger, whose records go to the process's own log."""
 
     def setup(self, cfg: Any) -> None:
-        """Gunicorn's hook: no handlers of its own."""
+        """Configure the logger without handlers of its own (gunicorn's hook)."""
         self.cfg = cfg
         self.loglevel = self.LOG_LEVELS[cfg.loglevel]
         self.error_log.setLevel(self.loglevel)
@@ -84,35 +92,35 @@ class RoutedLogger(Logger):  # type: ignore[misc]
         self._access_log_enabled = False
 
 
-def serve(settings: ApiSettings) -> None:
-    """Serves until SIGTERM or SIGINT."""
+def serve(settings: ApiSettings, create_app: CreateApp) -> None:
+    """Serve until SIGTERM or SIGINT; exit with 1 when the address cannot be listened on."""
     logs.configure(settings.log, service="api", secrets=secrets_of(settings))
-    refusal = why_not_bindable(settings.api)
-    if refusal:
-        print(f"citadel: {refusal}", file=sys.stderr)  # noqa: T201  (the one line a person looks for)
+    problem = bind_problem(settings.api)
+    if problem:
+        print(f"citadel: {problem}", file=sys.stderr)  # noqa: T201  (a person reads this line, not the log)
         sys.exit(1)
     logging.captureWarnings(capture=True)
-    with _shared_figures(settings.api.workers):
-        ApiServer(settings).run()
+    with _metrics_directory(settings.api.workers):
+        ApiServer(settings, create_app).run()
 
 
 @contextmanager
-def _shared_figures(workers: int) -> Iterator[None]:
-    """Several server processes count in files that each of them can read, since Prometheus meets but one of them."""
+def _metrics_directory(workers: int) -> Iterator[None]:
+    """Let several server processes count in shared files: a scrape of `/metrics` reaches only one of them."""
     if workers <= 1:
         yield
         return
     parent, directory = os.getpid(), tempfile.mkdtemp(prefix="citadel-api-")
-    os.environ[SHARED_FIGURES] = directory
+    os.environ[METRICS_DIRECTORY] = directory
     try:
         yield
     finally:
-        if os.getpid() == parent:  # the server processes are forks, and leave through here too
+        if os.getpid() == parent:  # server processes are forks and leave this block too
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def why_not_bindable(api: ApiFragment) -> str | None:
-    """Why the address cannot be listened on; None if it can."""
+def bind_problem(api: ApiFragment) -> str | None:
+    """Return why the address cannot be listened on; None if it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -125,13 +133,14 @@ def why_not_bindable(api: ApiFragment) -> str | None:
     return None
 
 
-def _stop_politely_on_interrupt(arbiter: Any) -> None:
-    """Ctrl-C is a stop like SIGTERM; gunicorn would end the server processes by force."""
+def _stop_gracefully_on_interrupt(arbiter: Any) -> None:
+    """Treat Ctrl-C as SIGTERM: at SIGINT gunicorn would kill the server processes."""
     signal.signal(signal.SIGINT, lambda _, frame: arbiter.signal(signal.SIGTERM, frame))
 
 
-def _forget_figures(_: Any, worker: Any) -> None:
-    """What a server process that has ended stood at is no figure any more; imported late, as `pipeline` does."""
+def _drop_gauges(_: Any, worker: Any) -> None:
+    """Drop the gauges of a server process that has ended."""
+    # Imported late: prometheus_client reads METRICS_DIRECTORY when it is imported.
     from citadel_common.telemetry.prometheus import forget_process
 
     forget_process(worker.pid)
@@ -148,12 +157,12 @@ def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
         "preload_app": False,
         "accesslog": None,
         "loglevel": "debug" if settings.log.level == "debug" else "warning",
-        "logger_class": RoutedLogger,
+        "logger_class": PropagatingLogger,
         "timeout": BLOCKED_TIMEOUT,
         "graceful_timeout": api.graceful_timeout,
         "keepalive": api.keep_alive,
         "proc_name": "citadel-api",
         "control_socket_disable": True,
-        "when_ready": _stop_politely_on_interrupt,
-        "child_exit": _forget_figures,
+        "when_ready": _stop_gracefully_on_interrupt,
+        "child_exit": _drop_gauges,
     }

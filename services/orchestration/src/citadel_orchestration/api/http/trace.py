@@ -1,6 +1,6 @@
-"""A request's place in a trace: below the caller's W3C `traceparent` where there is one, else in a trace of its own.
+"""The trace of a request: the caller's, given by a W3C `traceparent` header, or a new one.
 
-With tracing off only the ids are told, so that an answer can be found in the logs.
+With tracing off a request still has ids, so that its log lines can be found.
 """
 
 import os
@@ -17,15 +17,15 @@ _TRACEPARENT = re.compile(rb"^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-([0-
 _NO_TRACE = b"0" * 32
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNTRACED = frozenset({"/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
-"""Asked for by machines, all the time."""
+"""Paths that machines poll; they have no spans."""
 LONGEST_PATH = 200
-"""Characters."""
+"""Characters of a path that spans and logs show."""
 SCOPE_KEY = "citadel.trace_id"
-"""Where the ASGI scope holds the request's trace id."""
+"""Key of the trace id in the ASGI scope."""
 
 
 class Trace(NamedTuple):
-    """One request's place in a trace: ids in lower-case hex."""
+    """Trace id, span id and flags of a request, in lower-case hex."""
 
     trace_id: str
     span_id: str
@@ -33,13 +33,13 @@ class Trace(NamedTuple):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The response headers that tell the caller."""
+        """Return the response headers that carry the ids."""
         response = f"00-{self.trace_id}-{self.span_id}-{self.flags}"
         return [(b"x-request-id", self.trace_id.encode()), (b"traceresponse", response.encode())]
 
 
 def trace_of(headers: list[tuple[bytes, bytes]]) -> Trace:
-    """The trace of a request with these headers."""
+    """Return the trace of a request with these headers."""
     random = os.urandom(24).hex()
     for name, value in headers:
         if name == b"traceparent":
@@ -50,21 +50,25 @@ def trace_of(headers: list[tuple[bytes, bytes]]) -> Trace:
 
 
 def path_of(scope: Any) -> str:
-    """The request's path as spans and logs have it: cut, for a stranger may send any."""
+    """Return the request's path as spans and logs show it: at most `LONGEST_PATH` characters."""
     path: str = scope["path"]
     return path if len(path) <= LONGEST_PATH else path[:LONGEST_PATH] + "…"
 
 
 @contextmanager
 def traced(scope: Any) -> Iterator[Trace]:
-    """The request's place in a trace, with a span around the block where tracing is on."""
+    """Yield the request's trace; with tracing on, the block runs within a span."""
     if not tracing.is_on() or scope["path"] in UNTRACED:
         yield trace_of(scope["headers"])
         return
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    about = {spans.HTTP_METHOD: method, spans.URL_PATH: path_of(scope), spans.URL_SCHEME: scope.get("scheme", "http")}
+    attributes = {
+        spans.HTTP_METHOD: method,
+        spans.URL_PATH: path_of(scope),
+        spans.URL_SCHEME: scope.get("scheme", "http"),
+    }
     carrier = {name: value for name in tracing.FIELDS if (value := _header(scope, name.encode())) is not None}
-    with tracing.span(spans.REQUEST, method, about, parent=tracing.context_of(carrier)) as span:
+    with tracing.span(spans.REQUEST, method, attributes, parent=tracing.context_of(carrier)) as span:
         context = span.get_span_context()
         if not context.is_valid:
             yield trace_of(scope["headers"])
@@ -73,7 +77,7 @@ def traced(scope: Any) -> Iterator[Trace]:
 
 
 def note_end(span: Span, scope: Any, route: str, status: int) -> None:
-    """What is known of a request at its end."""
+    """Record route and status on a request's span."""
     if not span.is_recording():
         return
     if route:
@@ -89,6 +93,6 @@ def _header(scope: Any, wanted: bytes) -> str | None:
 
 
 def trace_id_of(scope: Any) -> str | None:
-    """The trace id of the request with this ASGI scope."""
+    """Return the trace id of the request with this ASGI scope."""
     found: str | None = scope.get(SCOPE_KEY)
     return found

@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn on uvloop and httptools, without access log, that ends when its parent has."""
+"""Gunicorn worker class: uvicorn on uvloop and httptools, which stops when its parent process has died."""
 
 import logging
 import os
@@ -11,22 +11,23 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]  # gunicorn
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from citadel_orchestration.api.services import LEAVE
+BEFORE_SHUTDOWN = "citadel.before_shutdown"
+"""Key of the lifespan state under which the application puts the callable that ends its streams."""
 
 
-class PoliteServer(Server):
-    """Tells the application of the stop before it waits for the requests in flight, so that streams end."""
+class DrainingServer(Server):
+    """Uvicorn's server, which lets the application end its streams before it waits for requests in flight."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's hook."""
-        leave = self.lifespan.state.get(LEAVE)
-        if leave is not None:
-            leave()
+        """Shut down (uvicorn's hook)."""
+        before_shutdown = self.lifespan.state.get(BEFORE_SHUTDOWN)
+        if before_shutdown is not None:
+            before_shutdown()
         await super().shutdown(sockets)
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
-    """One server process."""
+    """One server process of the API."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
@@ -43,26 +44,23 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         errors = logging.getLogger("uvicorn.error")
         errors.setLevel(logging.WARNING)
         errors.propagate = True
-        self._serves = False
+        self._reported_ready = False
 
     async def _serve(self) -> None:
-        """As in the base class, with a server of our own."""
+        """Serve as the base class does, with `DrainingServer`."""
         self.config.app = self.wsgi
-        server = PoliteServer(config=self.config)
+        server = DrainingServer(config=self.config)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
-        """Each second: tells the parent that this process lives; without a parent, stops politely."""
+        """Report to the parent each second that this process lives; stop gracefully when the parent has died."""
         await super().callback_notify()
-        self._say_once_that_it_serves()
+        # The event loop calls this only once the application has started.
+        if not self._reported_ready:
+            self._reported_ready = True
+            self.app.supervisor.ready("serving")
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)
-
-    def _say_once_that_it_serves(self) -> None:
-        """From the event loop, which turns only when the application has started."""
-        if not self._serves:
-            self._serves = True
-            self.app.supervisor.ready("serving")

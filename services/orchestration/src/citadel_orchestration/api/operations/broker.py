@@ -1,9 +1,13 @@
-"""What the broker tells of queues and workers."""
+"""Queues and live workers, read from the broker."""
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WORKERS, Heartbeat, parse
+from citadel_common.errors import StoreUnavailable
+from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import from_epoch
 from citadel_contracts import Queue
 from citadel_contracts.api import QueueStats, WorkerInfo
@@ -11,43 +15,56 @@ from citadel_contracts.api import QueueStats, WorkerInfo
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+T = TypeVar("T")
 
-class Fleet:
-    """Queues and workers.
+
+class BrokerInspector:
+    """Lists queues and workers.
+
+    Every method raises StoreUnavailable when the broker does not answer in time.
 
     Args:
         client: Client of the broker's Redis.
-        dead_after: Seconds of silence after which a worker counts as gone.
+        dead_after: Seconds without a heartbeat after which a worker counts as dead.
+        timeout: Seconds that the broker may take.
     """
 
-    def __init__(self, client: "Redis", *, dead_after: float) -> None:
+    def __init__(self, client: "Redis", *, dead_after: float, timeout: float) -> None:
         self._client = client
         self._dead_after = dead_after
+        self._timeout = timeout
 
     async def workers(self) -> list[WorkerInfo]:
-        """The live workers."""
-        return [_info(beat) for beat in await self._heartbeats() if self._lives(beat)]
+        """Return the live workers."""
+        return [_worker_info(beat) for beat in await self._heartbeats() if self._is_live(beat)]
 
     async def count_live(self, queue: Queue) -> int:
-        """How many live workers serve a queue."""
-        return sum(beat.queue == queue and self._lives(beat) for beat in await self._heartbeats())
+        """Return how many live workers serve a queue."""
+        return sum(beat.queue == queue and self._is_live(beat) for beat in await self._heartbeats())
 
     async def queues(self) -> list[QueueStats]:
-        """Every queue."""
-        reading = QueueStateQuery(await self._heartbeats(), dead_after=self._dead_after)
+        """Return the state of every queue."""
+        query = QueueStateQuery(await self._heartbeats(), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
-        reading.ask(pipe)
-        return [_stats(state) for state in reading.answer(await pipe.execute())]
+        query.ask(pipe)
+        return [_queue_stats(state) for state in query.answer(await self._in_time(pipe.execute()))]
 
     async def _heartbeats(self) -> list[Heartbeat]:
-        stored: Any = await self._client.hvals(WORKERS)
+        stored: Any = await self._in_time(self._client.hvals(WORKERS))
         return [parse(beat) for beat in stored]
 
-    def _lives(self, beat: Heartbeat) -> bool:
+    async def _in_time(self, call: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await call
+        except ERRORS:
+            raise StoreUnavailable("the broker does not answer; check that Redis runs") from None
+
+    def _is_live(self, beat: Heartbeat) -> bool:
         return not beat.is_dead(dead_after=self._dead_after)
 
 
-def _stats(state: QueueState) -> QueueStats:
+def _queue_stats(state: QueueState) -> QueueStats:
     return QueueStats(
         name=state.queue.value,
         lanes=state.lanes,
@@ -57,7 +74,7 @@ def _stats(state: QueueState) -> QueueStats:
     )
 
 
-def _info(beat: Heartbeat) -> WorkerInfo:
+def _worker_info(beat: Heartbeat) -> WorkerInfo:
     return WorkerInfo(
         id=beat.id,
         queue=beat.queue,

@@ -1,4 +1,4 @@
-"""Health: each dependency asked at the same time, within one deadline, and remembered for a moment."""
+"""Health of the API's dependencies: probed in parallel, within one deadline, remembered for a moment."""
 
 import asyncio
 import time
@@ -9,38 +9,38 @@ from typing import TYPE_CHECKING, Literal
 
 from citadel_common.embeddings import catalog
 from citadel_common.errors import CitadelError
-from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import redacted
 from citadel_contracts import Queue
 from citadel_contracts.api import ComponentHealth, HealthResponse
-from citadel_orchestration.api.operations.broker import Fleet
+from citadel_orchestration.api.operations.broker import BrokerInspector
+from citadel_orchestration.settings import RecordSettings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 DEADLINE = 2.0
-"""Seconds within which a dependency must answer."""
+"""Seconds that a dependency may take to answer."""
 FRESH = 1.0
-"""Seconds for which an answer is remembered, so that probes cost nothing."""
+"""Seconds that an answer is remembered, so that frequent requests cost nothing."""
 STORES = ("broker", "results", "postgres")
-"""Without one of these nothing can be accepted."""
+"""Dependencies without which no request can be accepted."""
 VERSION = version("citadel-orchestration")
 
-Told = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
+HealthReader = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
 
 
 class Unhealthy(Exception):
-    """A dependency answers, but not as it should; the message says what is wrong."""
+    """A dependency answers and is not well; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """How one dependency is asked.
+    """Probe of one dependency.
 
     Attributes:
-        ask: Returns when it is well; raises otherwise.
-        required: Whether requests fail without it.
-        failing: What to say when it does not answer.
+        ask: Returns when the dependency is well, raises otherwise.
+        required: Whether requests fail without the dependency.
+        failing: Message for a dependency that does not answer.
     """
 
     ask: Callable[[], Awaitable[object]]
@@ -48,8 +48,8 @@ class Probe:
     failing: str
 
 
-class Watched:
-    """A dependency and its last answer; those who ask at the same time share one probe."""
+class CachedProbe:
+    """Probe that remembers its last answer; concurrent callers share one probe."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
@@ -58,7 +58,7 @@ class Watched:
         self._answered_at = float("-inf")
 
     async def state(self) -> ComponentHealth:
-        """How it is, or was a moment ago."""
+        """Return the dependency's state, at most `FRESH` seconds old."""
         async with self._lock:
             if self._answer is None or time.monotonic() - self._answered_at > FRESH:
                 self._answer = await _answer(self._probe)
@@ -67,21 +67,21 @@ class Watched:
 
 
 class Health:
-    """Asks the stores and for workers, and repeats what the monitoring worker has found of everything else.
+    """Probes stores and workers, and reads from the monitoring worker's health checks how everything else is.
 
     Args:
-        probes: What is asked here.
-        told: Tells of the rest.
+        probes: Probes by name of the dependency.
+        monitored: Reads the health of dependencies that have no probe here.
     """
 
-    def __init__(self, probes: Mapping[str, Probe], told: Told) -> None:
-        self._watched = {name: Watched(probe) for name, probe in probes.items()}
-        self._told = told
+    def __init__(self, probes: Mapping[str, Probe], monitored: HealthReader) -> None:
+        self._probes = {name: CachedProbe(probe) for name, probe in probes.items()}
+        self._monitored = monitored
 
     async def report(self) -> HealthResponse:
-        """The state of everything: `down` when something required is, `degraded` when something optional is."""
-        components = await self._ask(tuple(self._watched))
-        components |= {name: found for name, found in (await self._told()).items() if name not in components}
+        """Return the state of everything: `down` if something required is, `degraded` if something optional is."""
+        components = await self._ask(tuple(self._probes))
+        components |= {name: found for name, found in (await self._monitored()).items() if name not in components}
         down = [component for component in components.values() if component.status == "down"]
         status: Literal["ok", "degraded", "down"] = "ok"
         if down:
@@ -89,12 +89,12 @@ class Health:
         return HealthResponse(status=status, version=VERSION, components=components)
 
     async def stores_down(self) -> dict[str, str]:
-        """The stores without which nothing can be accepted and that do not answer: name → what is wrong."""
+        """Return the required stores that do not answer: name → what is wrong."""
         states = await self._ask(STORES)
         return {name: state.detail or "" for name, state in states.items() if state.status == "down"}
 
     async def _ask(self, names: tuple[str, ...]) -> dict[str, ComponentHealth]:
-        answers = await asyncio.gather(*(self._watched[name].state() for name in names))
+        answers = await asyncio.gather(*(self._probes[name].state() for name in names))
         return dict(zip(names, answers, strict=True))
 
 
@@ -108,7 +108,7 @@ async def _answer(probe: Probe) -> ComponentHealth:
         detail = f"{probe.failing}: no answer within {DEADLINE:.0f} s"
     except (Unhealthy, CitadelError) as error:
         detail = str(error)
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is the dependency's state)
+    except Exception as error:  # noqa: BLE001  (any failure is the dependency's state)
         detail = f"{probe.failing}: {type(error).__name__}"
     latency = round((time.perf_counter() - started) * 1000, 2)
     return ComponentHealth(
@@ -117,31 +117,30 @@ async def _answer(probe: Probe) -> ComponentHealth:
 
 
 def probes(
-    settings: CommonSettings,
+    settings: RecordSettings,
     *,
     broker: "Redis",
     results: "Redis",
     cache: "Redis",
-    fleet: Fleet,
+    inspector: BrokerInspector,
     postgres: Callable[[], Awaitable[None]],
-    postgres_url: str,
 ) -> dict[str, Probe]:
-    """The dependencies of the API.
+    """Return the probes of the API's dependencies.
 
-    Required are those without which a request cannot be accepted or what was accepted does not finish: the stores
-    but for the cache, workers of both queues that carry requests, and a backend that has models.
+    A dependency is required if without it a request cannot be accepted, or an accepted one cannot finish: all stores
+    except the cache, workers of the embeddings and orchestration queues, and a backend that has models.
     """
     return {
         "broker": _store(broker, redacted(settings.broker_url), required=True),
         "results": _store(results, redacted(settings.results), required=True),
         "cache": _store(cache, redacted(settings.cache_store), required=False),
-        "postgres": Probe(ask=postgres, required=True, failing=f"{postgres_url} does not answer"),
-        "embedding_workers": _workers(fleet, Queue.EMBEDDINGS, required=True),
-        "orchestration_workers": _workers(fleet, Queue.ORCHESTRATION, required=True),
-        "monitoring_workers": _workers(fleet, Queue.MONITORING, required=False),
-        "maintenance_workers": _workers(fleet, Queue.MAINTENANCE, required=False),
+        "postgres": Probe(ask=postgres, required=True, failing=f"{redacted(settings.postgres_dsn)} does not answer"),
+        "embedding_workers": _workers(inspector, Queue.EMBEDDINGS, required=True),
+        "orchestration_workers": _workers(inspector, Queue.ORCHESTRATION, required=True),
+        "monitoring_workers": _workers(inspector, Queue.MONITORING, required=False),
+        "maintenance_workers": _workers(inspector, Queue.MAINTENANCE, required=False),
         "embedding_models": Probe(
-            ask=lambda: _some_model(results), required=True, failing="the results store does not tell of models"
+            ask=lambda: _check_models(results), required=True, failing="the results store does not answer"
         ),
     }
 
@@ -150,17 +149,15 @@ def _store(client: "Redis", url: str, *, required: bool) -> Probe:
     return Probe(ask=client.ping, required=required, failing=f"{url} does not answer")
 
 
-def _workers(fleet: Fleet, queue: Queue, *, required: bool) -> Probe:
-    return Probe(
-        ask=lambda: _some_worker(fleet, queue), required=required, failing="the broker does not tell of workers"
-    )
+def _workers(inspector: BrokerInspector, queue: Queue, *, required: bool) -> Probe:
+    return Probe(ask=lambda: _check_workers(inspector, queue), required=required, failing="the broker does not answer")
 
 
-async def _some_worker(fleet: Fleet, queue: Queue) -> None:
-    if not await fleet.count_live(queue):
+async def _check_workers(inspector: BrokerInspector, queue: Queue) -> None:
+    if not await inspector.count_live(queue):
         raise Unhealthy(f"no live worker serves the {queue.value} queue; start one")
 
 
-async def _some_model(results: "Redis") -> None:
+async def _check_models(results: "Redis") -> None:
     if not await results.exists(catalog.KEY):
-        raise Unhealthy("no worker has published models lately: its embedding backends do not answer, or none runs")
+        raise Unhealthy("no embeddings worker publishes models: none runs, or its backends do not answer")

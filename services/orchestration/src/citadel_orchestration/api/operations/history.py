@@ -1,4 +1,4 @@
-"""What the monitoring worker has recorded: health checks and system metrics, from the results store."""
+"""Health checks and system metrics that the monitoring worker has recorded in the results store."""
 
 import asyncio
 import time
@@ -15,17 +15,15 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TOO_OLD = 900.0
-"""Seconds after which a health check says nothing of now: three of its usual intervals."""
-ASKED_HERE = frozenset({"broker", "results", "cache", "postgres"})
-"""What the API asks itself, and knows better."""
+"""Seconds after which a health check no longer counts: three of its usual intervals."""
 
 
-class History:
-    """Entries by time.
+class HistoryReader:
+    """Reads entries by time.
 
     Args:
         client: Client of the results store.
-        timeout: Seconds it may take.
+        timeout: Seconds that the store may take.
     """
 
     def __init__(self, client: "Redis", *, timeout: float) -> None:
@@ -35,7 +33,7 @@ class History:
     async def between(
         self, kind: Kind, since: datetime | None, until: datetime | None, limit: int
     ) -> list[dict[str, Any]]:
-        """Entries from `since` on and before `until`, the newest first.
+        """Return entries from `since` on and before `until`, newest first.
 
         Raises:
             StoreUnavailable: The results store does not answer.
@@ -44,21 +42,20 @@ class History:
         oldest = "-inf" if since is None else repr(since.timestamp())
         return [entry for _, entry in await self._read(kind, newest, oldest, limit)]
 
-    async def told(self) -> Mapping[str, ComponentHealth]:
-        """What the newest health check says of dependencies that the API does not ask itself.
+    async def health(self) -> Mapping[str, ComponentHealth]:
+        """Return what the newest health check found; nothing if it is too old or cannot be read.
 
-        None of them is required, since it was a while ago; a check that is too old says nothing, and one that cannot
-        be read neither.
+        No component is required, since the check was made a while ago.
         """
         try:
-            found = await self._read("health", "inf", "-inf", 1)
+            newest = await self._read("health", "inf", "-inf", 1)
         except StoreUnavailable:
             return {}
-        for at, entry in found:
+        for at, entry in newest:
             age = time.time() - at
             if age <= TOO_OLD:
                 services = (entry.get("health_status") or {}).get("services") or {}
-                return {name: _component(said, age) for name, said in services.items() if name not in ASKED_HERE}
+                return {name: _component(found, age) for name, found in services.items()}
         return {}
 
     async def _read(self, kind: Kind, newest: str, oldest: str, limit: int) -> list[tuple[float, dict[str, Any]]]:
@@ -79,12 +76,12 @@ class History:
         return [(float(at), parse(member)) for member, at in rows]
 
 
-def _component(said: Mapping[str, Any], age: float) -> ComponentHealth:
+def _component(found: Mapping[str, Any], age: float) -> ComponentHealth:
     when = f"checked {age:.0f} s ago"
-    detail, status = said.get("detail"), said.get("status")
+    detail, status = found.get("detail"), found.get("status")
     return ComponentHealth(
         status="down" if status == "down" else "up",
         required=False,
-        latency_ms=said.get("latency_ms"),
+        latency_ms=found.get("latency_ms"),
         detail=f"{detail} ({when})" if detail else f"{status}, {when}",
     )

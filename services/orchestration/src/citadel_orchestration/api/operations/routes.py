@@ -1,68 +1,115 @@
-"""Operations: queues, workers, health, models."""
+"""Routes for operators: queues, workers, health, history; probes, metrics and the documentation page."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
-import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from citadel_common.errors import StoreUnavailable
-from citadel_common.stores.redis import ERRORS
-from citadel_contracts.api import HealthResponse, QueuesResponse, WorkersResponse
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.api.operations.broker import Fleet
+from citadel_common.errors import NotFound, StoreUnavailable
+from citadel_common.history import KINDS, Kind
+from citadel_common.telemetry import Metrics
+from citadel_contracts.api import HealthResponse, HistoryResponse, QueuesResponse, WorkersResponse
+from citadel_orchestration.api.http.bodies import json_response
+from citadel_orchestration.api.http.docs import PAGE
+from citadel_orchestration.api.http.query import check_names, documented_query, number_of, time_of
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.operations.broker import BrokerInspector
+from citadel_orchestration.api.operations.health import Health
+from citadel_orchestration.api.operations.history import HistoryReader
 
-router = APIRouter(route_class=RawRoute, tags=["operations"])
-T = TypeVar("T")
+router = APIRouter(route_class=RawRoute)
+MAX_ENTRIES = 1000
+"""Entries of the history in one response."""
+_WINDOW = ("since", "until", "limit")
+_KIND = {"name": "kind", "in": "path", "required": True, "schema": {"enum": list(KINDS)}}
 
 
-@router.get("/v1/queues", responses={200: {"model": QueuesResponse}}, summary="Queues and their backlog")
+@router.get(
+    "/v1/queues",
+    tags=["operations"],
+    responses={200: {"model": QueuesResponse}},
+    summary="Queues and their backlog",
+)
 async def list_queues(request: Request) -> Response:
-    """Ready messages by lane, messages that workers hold, live workers."""
-    return _json(QueuesResponse(queues=await _asked(request, lambda fleet: fleet.queues())))
+    """Ready messages by lane, messages that workers hold, and live workers."""
+    return json_response(QueuesResponse(queues=await service_of(request, BrokerInspector).queues()))
 
 
-@router.get("/v1/workers", responses={200: {"model": WorkersResponse}}, summary="Live workers")
+@router.get("/v1/workers", tags=["operations"], responses={200: {"model": WorkersResponse}}, summary="Live workers")
 async def list_workers(request: Request) -> Response:
     """Workers whose heartbeat is fresh."""
-    return _json(WorkersResponse(workers=await _asked(request, lambda fleet: fleet.workers())))
+    return json_response(WorkersResponse(workers=await service_of(request, BrokerInspector).workers()))
 
 
-@router.get("/v1/health", responses={200: {"model": HealthResponse}}, summary="Health of all dependencies")
+@router.get(
+    "/v1/health",
+    tags=["operations"],
+    responses={200: {"model": HealthResponse}},
+    summary="Health of all dependencies",
+)
 async def show_health(request: Request) -> Response:
-    """Always 200: the body tells; probes are `/livez` and `/readyz`.
+    """The status code is always 200; read the body. Probes are at `/livez` and `/readyz`.
 
-    `down` when something required is down: broker, results, postgres, embedding or orchestration workers, or models
-    to embed with. `degraded` when something optional is: the cache, monitoring or maintenance workers, or, as the
-    newest health check of the monitoring worker has found (at most 15 minutes ago; its age is told), Qdrant, an
-    embedding backend or an LLM endpoint. `ok` otherwise.
+    `down`: something required is down, which is one of broker, results, postgres, embedding or orchestration workers,
+    or embedding models. `degraded`: something optional is down, which is the cache, monitoring or maintenance workers,
+    or what the monitoring worker checks: Qdrant, embedding backends, LLM endpoints (its newest check counts for 15
+    minutes; `detail` gives its age). `ok` otherwise.
     """
-    return _json(await services_of(request).health.report())
+    return json_response(await service_of(request, Health).report())
 
 
-@router.get("/v1/models", tags=["embeddings"], summary="Embedding models")
-async def list_models(request: Request) -> Response:
-    """OpenAI-compatible: the models that live backends have; `citadel` has the details."""
-    catalog = services_of(request).models.catalog
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
-        for name, model in sorted(catalog.models.items())
-    ]
-    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
+@router.get(
+    "/v1/history/{kind}",
+    tags=["operations"],
+    responses={200: {"model": HistoryResponse}},
+    openapi_extra={"parameters": [_KIND, *documented_query(*_WINDOW)]},
+    summary="History of health checks or system metrics",
+)
+async def show_history(request: Request) -> Response:
+    """Entries from `since` on and before `until` (ISO 8601), newest first; at most `limit`, 100 by default."""
+    query, kind = request.query_params, _kind_of(request.path_params["kind"])
+    check_names(query, _WINDOW)
+    since, until = time_of(query.get("since"), "since"), time_of(query.get("until"), "until")
+    limit = number_of(query.get("limit", "100"), "limit", most=MAX_ENTRIES)
+    entries = await service_of(request, HistoryReader).between(kind, since, until, limit)
+    return json_response(HistoryResponse(kind=kind, entries=entries))
 
 
-async def _asked(request: Request, question: Callable[[Fleet], Awaitable[T]]) -> T:
-    services = services_of(request)
-    try:
-        async with asyncio.timeout(services.settings.stores.timeout):
-            return await question(services.fleet)
-    except ERRORS:
-        raise StoreUnavailable("the broker does not answer; check that Redis runs") from None
+@router.get("/livez", tags=["probes"], summary="Liveness of the process")
+async def live(_: Request) -> Response:
+    """200 while the event loop turns, whichever dependency is down: a restart would not help."""
+    return JSONResponse({"status": "ok"})
 
 
-def _json(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(), media_type="application/json")
+@router.get("/readyz", tags=["probes"], summary="Readiness to accept requests")
+async def ready(request: Request) -> Response:
+    """200 when broker, results store and PostgreSQL answer; otherwise 503, and the body names what does not answer.
+
+    Workers and models do not count: requests accepted without them wait for them.
+    """
+    down = await service_of(request, Health).stores_down()
+    if down:
+        raise StoreUnavailable("not ready: " + "; ".join(f"{name}: {detail}" for name, detail in down.items()))
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics", tags=["probes"], summary="Metrics of the API for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Metrics of all server processes of the API; workers and the exporter have ports of their own."""
+    metrics: Metrics = request.app.state.metrics
+    body, kind = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
+    return Response(body, media_type=kind)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(_: Request) -> Response:
+    """The API's documentation."""
+    return HTMLResponse(PAGE)
+
+
+def _kind_of(name: str) -> Kind:
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise NotFound(f"there is no history of {name!r}; there are {', '.join(KINDS)}")

@@ -1,6 +1,6 @@
-"""News of runs: PostgreSQL tells of each commit, and whoever follows a run is woken.
+"""Notifications of changed runs: PostgreSQL announces each commit, and the followers of the run wake up.
 
-It only saves time: followers look by themselves every few seconds, so that lost news delay nothing for long.
+Followers also wake up by themselves every few seconds, so that a lost notification delays them only briefly.
 """
 
 import asyncio
@@ -17,57 +17,61 @@ from citadel_orchestration.api.http.errors import Stopping
 from citadel_orchestration.db.transaction import LISTEN
 
 log = structlog.get_logger(__name__)
-LOOK = 2.0
-"""Seconds after which a follower looks without news."""
-PAUSE = 1.0
+POLL_INTERVAL = 2.0
+"""Seconds after which a follower wakes up without a notification."""
+RECONNECT_DELAY = 1.0
 
 
-class RunNews:
-    """One listening connection per process; belongs to one event loop."""
+class RunNotifier:
+    """One listening connection per process; belongs to one event loop.
+
+    Args:
+        dsn: Where PostgreSQL is.
+    """
 
     def __init__(self, dsn: SecretStr) -> None:
         self._dsn = dsn
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._leaving = False
+        self._shutting_down = False
 
     def start(self) -> None:
-        """Begins to listen."""
+        """Start to listen."""
         self._task = asyncio.create_task(self._listen())
 
     async def stop(self) -> None:
-        """Ends."""
-        self.leave()
+        """Stop listening."""
+        self.end_streams()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def leave(self) -> None:
-        """Ends all that would go on for as long as a run: the process is to stop."""
-        self._leaving = True
+    def end_streams(self) -> None:
+        """End streams that would last as long as their runs: the process shuts down."""
+        self._shutting_down = True
         for run_id in list(self._followers):
             self._wake(run_id)
 
-    async def follow(self, run_id: UUID, *, to_the_end: bool = False) -> AsyncIterator[None]:
-        """Yields at once, and then whenever there may be something new.
+    async def follow(self, run_id: UUID, *, until_shutdown: bool = True) -> AsyncIterator[None]:
+        """Yield at once, and then whenever the run may have changed.
 
         Args:
             run_id: The run.
-            to_the_end: The caller bounds the time itself, and is not to be cut short.
+            until_shutdown: Whether to end when the process shuts down; False for callers that have a deadline.
 
         Raises:
-            Stopping: The process is to stop.
+            Stopping: The process shuts down.
         """
         event = asyncio.Event()
         self._followers[str(run_id)].add(event)
         try:
             while True:
-                if self._leaving and not to_the_end:
+                if self._shutting_down and until_shutdown:
                     raise Stopping
                 event.clear()
                 yield
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK):
+                    async with asyncio.timeout(POLL_INTERVAL):
                         await event.wait()
         finally:
             self._followers[str(run_id)].discard(event)
@@ -85,8 +89,8 @@ class RunNews:
                     async for notice in connection.notifies():
                         self._wake(notice.payload)
             except psycopg.Error as error:
-                log.warning("run_news_lost", error=type(error).__name__)
-            await asyncio.sleep(PAUSE)
+                log.warning("run_notifications_lost", error=type(error).__name__)
+            await asyncio.sleep(RECONNECT_DELAY)
 
     def _wake(self, run_id: str) -> None:
         for event in self._followers.get(run_id, ()):

@@ -1,14 +1,15 @@
-"""Runs for the routes: each call is a short transaction in a thread."""
+"""Runs: submitted, shown, followed, commanded. Each call is a short transaction in a thread."""
 
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import orjson
+import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
@@ -22,71 +23,112 @@ from citadel_contracts.runs import (
     RunView,
     StepOutput,
 )
-from citadel_orchestration.api.runs.dispatcher import Teller
-from citadel_orchestration.api.runs.notifier import RunNews
+from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
 from citadel_orchestration.engine.submission import Submissions, new_run_id
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 T = TypeVar("T")
-PATIENCE = 45.0
-"""Seconds a follower outlasts an outage of PostgreSQL."""
-PAUSE = 0.2
+log = structlog.get_logger(__name__)
+MAX_OUTAGE = 45.0
+"""Seconds that PostgreSQL may be down before a stream ends."""
+RETRY_DELAY = 0.2
+DISPATCH_PAUSE = 5.0
+"""Seconds without dispatching after the broker has failed: each attempt would take as long as its timeout."""
 
 
-async def patiently(read: Callable[[], Awaitable[T]]) -> T:
-    """What `read` gives, once PostgreSQL answers again.
+async def read_through_outage(read: Callable[[], Awaitable[T]]) -> T:
+    """Return what `read` returns; retry it while PostgreSQL is down.
 
     Raises:
-        StoreUnavailable: It has not for `PATIENCE` seconds.
+        StoreUnavailable: PostgreSQL has been down for `MAX_OUTAGE` seconds.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + MAX_OUTAGE
     while True:
         try:
             return await read()
         except StoreUnavailable:
             if time.monotonic() > end:
                 raise
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RETRY_DELAY)
+
+
+def accepted_of(submitted: runs.Submitted) -> RunAccepted:
+    """Return the response to a submission."""
+    return RunAccepted(run_id=str(submitted.run_id), workflow_id=submitted.workflow_id, status=submitted.status)
+
+
+class StepDispatcher:
+    """Sends ready steps to the workers; the workers' sweep finds what could not be sent. Thread-safe."""
+
+    def __init__(self, app: "Celery") -> None:
+        self._dispatcher = Dispatcher(app)
+        self._paused_until = 0.0
+
+    def dispatch(self, ready: Sequence[StepRef], lane: int) -> None:
+        """Publish the steps, up to the first that cannot be published."""
+        if time.monotonic() < self._paused_until:
+            return
+        for sent, ref in enumerate(ready):
+            try:
+                self._dispatcher.step_ready(ref, lane=lane)
+            except StoreUnavailable as error:
+                self._paused_until = time.monotonic() + DISPATCH_PAUSE
+                left = len(ready) - sent
+                log.warning("steps_not_published", run_id=str(ref.run_id), steps=left, error=error.message)
+                return
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
-    """What the run routes work with; belongs to one event loop."""
+class RunService:
+    """Reads runs and changes them; belongs to one event loop.
+
+    Attributes:
+        database: Where runs are recorded.
+        definitions: Parsed definitions of runs.
+        submissions: Checks definitions.
+        commands: Changes runs.
+        dispatcher: Sends steps that are ready to the workers.
+        notifier: Wakes followers of runs.
+    """
 
     database: Database
     definitions: Definitions
     submissions: Submissions
     commands: RunCommands
-    teller: Teller
-    news: RunNews
+    dispatcher: StepDispatcher
+    notifier: RunNotifier
 
     async def submit(self, raw: Any) -> RunAccepted:
-        """Records a workflow's run and has it begun.
+        """Check a definition, record a run of it, and start the run.
 
         Raises:
-            InvalidDefinition: With everything that is wrong.
-            Conflict: Its idempotency key was used for something else.
-            StoreUnavailable: It may not have been recorded; the same idempotency key makes trying again safe.
+            InvalidDefinition: The definition is not valid; the error lists all problems.
+            Conflict: The idempotency key was used for another submission.
+            StoreUnavailable: The run may or may not be recorded; retrying is safe with an idempotency key.
         """
         definition = await asyncio.to_thread(self.submissions.check, raw)
         return await self.record(self.submissions.run_of(definition, run_id=new_run_id()))
 
     async def record(self, run: NewRun) -> RunAccepted:
-        """Records a run and has it begun."""
+        """Record a run and start it."""
         submitted = await asyncio.to_thread(self.commands.submit, run)
         await asyncio.to_thread(self._publish, submitted, run.lane)
-        return RunAccepted(run_id=str(submitted.run_id), workflow_id=submitted.workflow_id, status=submitted.status)
+        return accepted_of(submitted)
 
     async def run_to_end(self, run: NewRun, deadline: Deadline) -> Any:
-        """The output of a run that somebody waits for.
+        """Record a run, wait for its end and return its output.
 
         Raises:
-            DeadlineExceeded: It has not ended by then; it is cancelled.
-            CitadelError: It failed.
+            DeadlineExceeded: The run has not ended by the deadline; it is cancelled.
+            CitadelError: The run failed.
         """
         accepted = await self.record(run)
         run_id = UUID(accepted.run_id)
@@ -94,21 +136,21 @@ class Runs:
             async with asyncio.timeout(max(0.0, deadline.remaining)):
                 status, output, error = await self._end_of(run_id)
         except TimeoutError:
-            await self.steer("cancel", run_id)
+            await self.command("cancel", run_id)
             raise DeadlineExceeded from None
         if status != "succeeded":
             raise from_data(ErrorData.model_validate({"message": status} | (error or {})))
         return output
 
     async def _end_of(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
-        async for _ in self.news.follow(run_id, to_the_end=True):
+        async for _ in self.notifier.follow(run_id, until_shutdown=False):
             outcome = await self._outcome(run_id)
             if outcome[0] in FINISHED:
                 return outcome
-        raise AssertionError("news never end")
+        raise AssertionError("the notifier never ends by itself")
 
     async def show(self, run_id: UUID, *, outputs: bool = True) -> RunView:
-        """One run with its steps.
+        """Return one run with its steps.
 
         Raises:
             NotFound: There is no such run.
@@ -116,27 +158,27 @@ class Runs:
         return await self._read(functools.partial(self._show, run_id=run_id, outputs=outputs))
 
     async def step(self, run_id: UUID, step_id: str) -> StepOutput:
-        """One step with its output.
+        """Return one step with its output.
 
         Raises:
-            NotFound: There is no such run, or no such step.
+            NotFound: There is no such run, or it has no such step.
         """
         return await self._read(functools.partial(self._step, run_id=run_id, step_id=step_id))
 
     async def page(self, filters: views.Filters) -> RunList:
-        """A page of runs."""
+        """Return a page of runs."""
         return await self._read(lambda cursor: views.list_runs(cursor, filters))
 
     async def definition(self, run_id: UUID) -> dict[str, Any]:
-        """The definition of a run, as submitted but for its context.
+        """Return the definition of a run as submitted, without its context.
 
         Raises:
             NotFound: There is no such run.
         """
         return dict(orjson.loads(await self._read(lambda cursor: runs.definition_of(cursor, run_id))))
 
-    async def exists(self, run_id: UUID) -> str:
-        """The run's state.
+    async def status(self, run_id: UUID) -> str:
+        """Return the run's status.
 
         Raises:
             NotFound: There is no such run.
@@ -144,46 +186,49 @@ class Runs:
         return (await self._read(lambda cursor: views.summary_of(cursor, run_id))).status
 
     async def events(self, run_id: UUID, seq: int) -> list[RunEvent]:
-        """The next events after number `seq`."""
+        """Return the next events after number `seq`."""
         return await self._read(lambda cursor: views.events_after(cursor, run_id, seq))
 
     async def follow(self, run_id: UUID, seq: int) -> AsyncIterator[list[RunEvent]]:
-        """Events after number `seq`, as they come; ends with the run. An empty list is a sign of life.
+        """Yield events after number `seq` until the run has ended; an empty list shows that the stream is alive.
 
         Raises:
             NotFound: The run was removed.
-            StoreUnavailable: PostgreSQL has not answered for long.
-            Stopping: The server stops.
+            StoreUnavailable: PostgreSQL has been down for too long.
+            Stopping: The server shuts down.
         """
-        async for _ in self.news.follow(run_id):
-            ended = await patiently(lambda: self.exists(run_id)) in FINISHED
-            while found := await patiently(functools.partial(self.events, run_id, seq)):
+        async for _ in self.notifier.follow(run_id):
+            # The status is read before the events: those of a run that has ended are complete.
+            ended = await read_through_outage(lambda: self.status(run_id)) in FINISHED
+            while found := await read_through_outage(functools.partial(self.events, run_id, seq)):
                 seq = found[-1].seq
                 yield found
             if ended:
                 return
             yield []
 
-    async def steer(self, action: str, run_id: UUID, *arguments: Any, **options: Any) -> None:
-        """One of the commands cancel, pause, resume, signal, retry.
+    async def command(self, action: str, run_id: UUID, *arguments: Any, **options: Any) -> None:
+        """Run one of the commands cancel, pause, resume, signal, retry.
 
         Raises:
             NotFound: There is no such run.
-            Conflict: Its state does not allow that.
+            Conflict: The run's status does not allow the command.
         """
         command: Callable[..., Effects] = getattr(self.commands, action)
         effects = await asyncio.to_thread(functools.partial(command, run_id, *arguments, **options))
-        await asyncio.to_thread(self._hand_over, effects)
+        await asyncio.to_thread(self._dispatch, effects)
 
-    def _hand_over(self, effects: Effects) -> None:
-        """The API executes nothing: what a transition claimed goes to the workers, through the record."""
-        self.teller.tell(effects.ready, effects.lane)
+    def _dispatch(self, effects: Effects) -> None:
+        """Dispatch the steps that became ready: the API executes none itself."""
+        self.dispatcher.dispatch(effects.ready, effects.lane)
         if effects.ended is not None and effects.ended.status != "succeeded":
             for cancelled in self.commands.cancel_children(effects.ended.run_id):
-                self._hand_over(cancelled)
+                self._dispatch(cancelled)
 
     def _publish(self, submitted: runs.Submitted, lane: int) -> None:
-        self.teller.tell([StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane)
+        self.dispatcher.dispatch(
+            [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane
+        )
 
     async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
         def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:
@@ -219,7 +264,7 @@ class Runs:
         if step_id not in definition.steps:
             raise NotFound(f"the run has no step {step_id!r}")
         found = views.steps_view(cursor, run_id, definition, step_id)
-        if summary.kind == "batch":  # all vectors at once would not fit into memory; they stream from /results
+        if summary.kind == "batch":  # all vectors would not fit into memory; /results streams them
             return StepOutput(**found[0].model_dump())
         output = steps_of(cursor, run_id, [step_id])[step_id]["output"]
         return StepOutput(**found[0].model_dump(), output=output)

@@ -1,12 +1,16 @@
-"""Tasks: what became of them."""
+"""Routes of tasks, and the response to a request that starts one."""
+
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from citadel_contracts.api import TaskStatus
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
-from citadel_orchestration.api.tasks.task_states import task_status
+from citadel_contracts import AnyTaskSpec
+from citadel_contracts.api import TaskAccepted, TaskStatus
+from citadel_orchestration.api.http.bodies import json_response
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.tasks.service import TaskService
 
 router = APIRouter(route_class=RawRoute, tags=["tasks"])
 _PARAMETER = {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -19,10 +23,17 @@ _PARAMETER = {"name": "task_id", "in": "path", "required": True, "schema": {"typ
     summary="A task's state and result",
 )
 async def show_task(request: Request) -> Response:
-    """`progress` while it runs, then `result` or `error`."""
-    services = services_of(request)
-    task_id, timeout = request.path_params["task_id"], services.settings.stores.timeout
-    content = await task_status(
-        services.stores.results, task_id, timeout=timeout, is_recorded=services.acceptance.is_recorded
-    )
-    return Response(content, media_type="application/json")
+    """`progress` while the task runs, then `result` or `error`."""
+    return json_response(await service_of(request, TaskService).status(request.path_params["task_id"]))
+
+
+async def accept_task(request: Request, spec: AnyTaskSpec, arguments: dict[str, Any]) -> Response:
+    """Accept a task and return the 202 response that names it.
+
+    Raises:
+        Overloaded: The queue's backlog has reached the limit.
+        StoreUnavailable: The task could not be recorded; nothing was accepted.
+    """
+    task_id = await service_of(request, TaskService).accept(spec, arguments)
+    body = TaskAccepted(task_id=task_id, queue=spec.queue.value)
+    return json_response(body, 202, location=f"/v1/tasks/{task_id}")

@@ -1,4 +1,4 @@
-"""Workflows: submitting, planning, the schema of definitions."""
+"""Routes of workflows: submission, plan, schema of definitions."""
 
 from typing import Any
 
@@ -8,8 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from citadel_contracts.runs import RunAccepted
-from citadel_orchestration.api.http.bodies import read_json
-from citadel_orchestration.api.http.raw_route import RawRoute, services_of
+from citadel_orchestration.api.http.bodies import json_response, read_json
+from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.runs.service import RunService
+from citadel_orchestration.api.workflows.planning import PlanService
 from citadel_orchestration.definition import json_schema
 
 router = APIRouter(route_class=RawRoute, tags=["workflows"])
@@ -26,22 +28,19 @@ _BODY: dict[str, Any] = {
     summary="Submit a workflow",
 )
 async def submit_workflow(request: Request) -> Response:
-    """Records a run, which ends whatever dies meanwhile; everything wrong with the definition is told at once."""
-    raw = await read_json(request)
-    accepted = await services_of(request).runs.submit(raw)
-    location = {"location": f"/v1/runs/{accepted.run_id}"}
-    return Response(accepted.model_dump_json(), 202, location, media_type="application/json")
+    """Records a run, which survives the death of any process; the response lists all problems of an invalid one."""
+    accepted = await service_of(request, RunService).submit(await read_json(request))
+    return json_response(accepted, 202, location=f"/v1/runs/{accepted.run_id}")
 
 
 @router.post("/v1/workflows/plan", openapi_extra=_BODY, summary="Check and plan a workflow without running it")
 async def plan_workflow(request: Request) -> Response:
     """Order, graph, expected calls and cache hits."""
-    found = await services_of(request).plans.plan(await read_json(request))
-    return Response(orjson.dumps(found), media_type="application/json")
+    return json_response(orjson.dumps(await service_of(request, PlanService).plan(await read_json(request))))
 
 
 @router.get("/v1/workflows/schema", summary="JSON Schema of workflow definitions")
 async def show_schema(request: Request) -> Response:
     """For editors."""
-    schema = json_schema.text(services_of(request).runs.submissions.types)
+    schema = json_schema.text(service_of(request, RunService).submissions.types)
     return Response(schema, media_type="application/schema+json")

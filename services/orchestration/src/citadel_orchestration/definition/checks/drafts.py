@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from citadel_orchestration.definition.checks.problems import Path
-from citadel_orchestration.definition.definition import AnyStepType
 from citadel_orchestration.definition.models import StepModel
+from citadel_orchestration.step_types import StepType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Draft:
     raw: dict[str, Any]
     model: StepModel | None
     step_id: str | None
-    type: AnyStepType | None
+    type: StepType[Any] | None
     depends_on: tuple[str, ...] | None
 
     @property
@@ -35,6 +35,21 @@ class Draft:
         """As written; empty where they are no object."""
         written = self.raw.get("parameters")
         return written if isinstance(written, dict) else {}
+
+    @property
+    def nested(self) -> dict[str, Any] | None:
+        """The definition of another run within the parameters, as written."""
+        if self.type is None or self.type.nested is None:
+            return None
+        written = self.parameters.get(self.type.nested.definition)
+        return written if isinstance(written, dict) else None
+
+    @property
+    def own_parameters(self) -> dict[str, Any]:
+        """The parameters without a nested definition, whose expressions are its own run's."""
+        if self.nested is None:
+            return self.parameters
+        return {name: value for name, value in self.parameters.items() if value is not self.nested}
 
     @property
     def for_each(self) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from citadel_orchestration.definition.checks.problems import Path, Problems
 from citadel_orchestration.definition.expressions.failures import Malformed
 from citadel_orchestration.definition.expressions.syntax import OPEN
 from citadel_orchestration.definition.expressions.uses import StepUse, Uses
-from citadel_orchestration.definition.loading import SUB_DEFINITION, SUB_WORKFLOW
 from citadel_orchestration.definition.template import condition, expressions
 
 Found = tuple[str, str]
@@ -26,14 +25,14 @@ def check_mentions(definition: DraftDefinition, ancestors: Ancestors, problems: 
     for path, text in _strings(definition.raw.get("output"), (*definition.path, "output"), problems):
         _report(checker, path, text, problems, in_item=False, is_condition=False)
     for step in definition.steps:
-        for _ in _strings(_own_parameters(step), (*step.path, "parameters"), problems):
+        for _ in _strings(step.own_parameters, (*step.path, "parameters"), problems):
             continue
 
 
 def _strings_of(step: Draft) -> Iterator[tuple[Path, str, bool]]:
     """Path, text, and whether `item` is known there."""
     in_item = step.for_each is not None
-    for path, text in _strings(_own_parameters(step), (*step.path, "parameters")):
+    for path, text in _strings(step.own_parameters, (*step.path, "parameters")):
         yield path, text, in_item
     if step.for_each is not None:
         for path, text in _strings(step.for_each.get("items"), (*step.path, "for_each", "items")):
@@ -41,13 +40,6 @@ def _strings_of(step: Draft) -> Iterator[tuple[Path, str, bool]]:
     when = step.raw.get("when")
     if isinstance(when, str):
         yield (*step.path, "when"), when, False
-
-
-def _own_parameters(step: Draft) -> dict[str, Any]:
-    """Without a sub-workflow's definition, whose expressions are its own."""
-    if step.raw.get("type") == SUB_WORKFLOW and isinstance(step.parameters.get(SUB_DEFINITION), dict):
-        return {name: value for name, value in step.parameters.items() if name != SUB_DEFINITION}
-    return step.parameters
 
 
 def _strings(value: Any, path: Path, problems: Problems | None = None) -> Iterator[tuple[Path, str]]:

@@ -9,12 +9,12 @@ from pydantic_core import ErrorDetails
 from citadel_orchestration.definition.checks.drafts import Draft
 from citadel_orchestration.definition.checks.problems import Path, Problems
 from citadel_orchestration.definition.template import holds_expression
-from citadel_orchestration.steps.base import Known
+from citadel_orchestration.step_types import Catalog
 
 _OF_WHOLE = frozenset({"value_error", "assertion_error"})
 
 
-def check_parameters(step: Draft, known: Known, problems: Problems) -> None:
+def check_parameters(step: Draft, catalog: Catalog, problems: Problems) -> None:
     """Reports what does not fit the model, and what the type itself finds wrong."""
     if step.type is None or not isinstance(step.raw.get("parameters", {}), dict):
         return
@@ -27,7 +27,7 @@ def check_parameters(step: Draft, known: Known, problems: Problems) -> None:
             path = (*path, detail["loc"][-1]) if detail["type"] == "missing" else path
             problems.add((*where, *path), _code(detail), _message(detail))
     if not found:
-        for below, message in step.type.check(step.parameters, known):
+        for below, message in step.type.check(step.parameters, catalog):
             problems.add((*where, *_path_of(below)), "step_check", message)
 
 

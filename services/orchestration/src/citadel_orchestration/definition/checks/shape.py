@@ -8,9 +8,9 @@ from pydantic_core import ErrorDetails
 
 from citadel_orchestration.definition.checks.drafts import Draft, DraftDefinition
 from citadel_orchestration.definition.checks.problems import Path, Problems
-from citadel_orchestration.definition.definition import StepTypes
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.definition.models import HeadModel, StepModel
+from citadel_orchestration.step_types import StepTypes
 
 M = TypeVar("M", bound=BaseModel)
 

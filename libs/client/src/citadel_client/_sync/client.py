@@ -1,0 +1,202 @@
+# Generated from _async by `make sync-client`; edits here are lost.
+"""The client of a Citadel server."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import httpx
+
+from citadel_client import chunks, embedding
+from citadel_client._sync.connection import Connection
+from citadel_client._sync.dead_letters import DeadLetters
+from citadel_client._sync.runs import Runs
+from citadel_client._sync.tasks import TaskHandle
+from citadel_client._sync.workflows import Batches, Collections, Workflows
+from citadel_client.chunks import Chunk, ChunkResult, Progress, TextSource, cut
+from citadel_client.concurrency import in_order
+from citadel_client.embedding import EmbedOptions, Texts, Warmed
+from citadel_client.errors import CitadelApiError
+from citadel_client.operations import Operation, get, path_of, query, read_as
+from citadel_client.options import CHUNK_SIZE, DEFAULT_TIMEOUT_S, PARALLEL, CallOptions, RetryPolicy, http_options
+from citadel_client.vectors import Embedded, Embeddings
+from citadel_contracts.api import (
+    CacheStats,
+    HealthResponse,
+    HistoryKind,
+    HistoryResponse,
+    ModelInfo,
+    QueuesResponse,
+    QueueStats,
+    WorkerInfo,
+    WorkersResponse,
+)
+
+
+class Citadel:
+    """Client of a Citadel server; a context manager that closes its connections.
+
+    Threads, or tasks of one event loop, may share a client. Workflows, runs, batches, collections and dead letters
+    are at `workflows`, `runs`, `batches`, `collections` and `dead_letters`.
+
+    Args:
+        base_url: URL of the server; default CITADEL_API_URL, else http://127.0.0.1:8080.
+        api_key: Bearer key; default CITADEL_API_KEY.
+        timeout: Seconds one call may take, its retries included.
+        retry: When failed calls are tried again; calls that could do harm if made twice are not.
+        transport: Replaces the network, for tests.
+
+    Raises:
+        ValueError: `base_url` is not the URL of a server.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        options = CallOptions.of(base_url, timeout, retry)
+        http = httpx.Client(transport=transport, **http_options(options.base_url, api_key))
+        self._connection = Connection(http, options)
+        self.workflows = Workflows(self._connection)
+        self.runs = Runs(self._connection)
+        self.batches = Batches(self._connection)
+        self.collections = Collections(self._connection)
+        self.dead_letters = DeadLetters(self._connection)
+
+    @property
+    def base_url(self) -> str:
+        """URL of the server."""
+        return self._connection.options.base_url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def embed(self, texts: Texts, **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Embed one text or several in one request; use `embed_many` for thousands.
+
+        Raises:
+            CitadelApiError: The request failed; see `citadel_client.errors`.
+        """
+        return self._connection.call(embedding.embed(texts, **options))
+
+    def embed_many(
+        self,
+        texts: TextSource,
+        *,
+        chunk_size: int = CHUNK_SIZE,
+        parallel: int = PARALLEL,
+        progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[EmbedOptions],
+    ) -> Iterator[Embedded]:
+        """Embed any number of texts: in order, in bounded memory, each with a vector or an error.
+
+        Args:
+            texts: Read as they are needed.
+            chunk_size: Texts per request.
+            parallel: Number of requests at once.
+            progress: Called after each chunk.
+            options: See `EmbedOptions`.
+
+        Raises:
+            CitadelApiError: The server is away, or refuses more than single texts; items yielded before are good.
+        """
+
+        def work(chunk: Chunk) -> ChunkResult:
+            return self._embed_chunk(chunk, options)
+
+        total = Progress()
+        with closing(in_order(cut(texts, chunk_size), work, parallel)) as results:
+            for result in results:
+                total += result.progress
+                if progress:
+                    progress(total)
+                yield from result.items
+
+    def _embed_chunk(self, chunk: Chunk, options: EmbedOptions) -> ChunkResult:
+        """Embed a chunk; if the server refuses texts, embed the others.
+
+        Raises:
+            CitadelApiError: The failure does not concern single texts.
+        """
+        if not chunk.texts:
+            return ChunkResult()
+        try:
+            return chunks.answered(chunk, self.embed(chunk.texts, **options))
+        except CitadelApiError as error:
+            if not error.concerns_texts:
+                raise
+            refusal = error
+        named = {i: reason for i, reason in refusal.bad_items.items() if i < len(chunk.texts)}
+        if len(chunk.texts) == 1:
+            return chunks.failed(chunk, {0: named.get(0, refusal.message)}, refusal)
+        if named:
+            others = self._embed_chunk(chunk.without(named), options)
+            return chunks.merged(chunk, chunks.failed(chunk, named, refusal), others)
+        first, second = chunk.halves()
+        return self._embed_chunk(first, options) + self._embed_chunk(second, options)
+
+    def submit(self, texts: Texts, **options: Unpack[EmbedOptions]) -> TaskHandle[Embeddings]:
+        """Have texts embedded by a task; return as soon as it is accepted."""
+        accepted = self._connection.call(embedding.submit(texts, **options))
+        return TaskHandle(self._connection, accepted.task_id, embedding.embedding_result)
+
+    def warm(self, texts: Texts, models: Sequence[str] | None = None) -> TaskHandle[Warmed]:
+        """Have texts embedded into the cache, by the named models or by every known one."""
+        accepted = self._connection.call(embedding.warm(texts, models))
+        return TaskHandle(self._connection, accepted.task_id, embedding.warming_result)
+
+    def cache(self) -> CacheStats:
+        """Return the statistics of the embedding cache."""
+        return self._connection.call(get("/v1/cache", CacheStats))
+
+    def models(self) -> list[ModelInfo]:
+        """Return the embedding models of the live backends."""
+        return self._connection.call(Operation(method="GET", path="/v1/models", read=embedding.models))
+
+    def queues(self) -> list[QueueStats]:
+        """Return the statistics of each queue."""
+        return self._connection.call(get("/v1/queues", QueuesResponse)).queues
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the live workers."""
+        return self._connection.call(get("/v1/workers", WorkersResponse)).workers
+
+    def health(self) -> HealthResponse:
+        """Return the server's health; a server that is down is a result, not an error."""
+        read = read_as(HealthResponse)
+        return self._connection.call(Operation(method="GET", path="/v1/health", read=read, accepted=frozenset({503})))
+
+    def history(
+        self,
+        kind: HistoryKind,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Return results of the periodic health check or metrics task, newest first.
+
+        Args:
+            kind: Which of the two.
+            since: Results from this time on.
+            until: Results before this time.
+            limit: Maximum number of results.
+        """
+        path = path_of("history", kind) + query({"since": since, "until": until, "limit": limit})
+        return self._connection.call(get(path, HistoryResponse)).entries

@@ -1,0 +1,213 @@
+# Generated from _async by `make sync-client`; edits here are lost.
+"""Runs: follow them, command them, read their results."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack
+
+from pydantic import TypeAdapter
+
+from citadel_client._sync.connection import Connection
+from citadel_client.decoders import BatchAnswer, EventDecoder, ResultDecoder
+from citadel_client.errors import RunFailed
+from citadel_client.models import CommandResult, RunFilters
+from citadel_client.operations import Operation, Page, dump, get, path_of, post, query, read_as
+from citadel_client.options import Polling
+from citadel_client.streams import Stream
+from citadel_contracts.runs import (
+    FINISHED,
+    RunEvent,
+    RunList,
+    RunStatus,
+    RunSummary,
+    RunView,
+    StepOutput,
+    StepView,
+)
+
+FIRST_POLL_S = 0.03
+LEAST_TIMEOUT_S = 1.0
+"""Timeout of a call when less time than that is left to wait."""
+_EVENTS = TypeAdapter(list[RunEvent])
+
+
+class Run:
+    """Handle on a run of the server, which goes on without it."""
+
+    def __init__(self, connection: Connection, run_id: str) -> None:
+        self.run_id = run_id
+        self._connection = connection
+
+    def show(self, *, outputs: bool = True) -> RunView:
+        """Return status, steps and output; `outputs=False` leaves out the output and the final context."""
+        return self._connection.call(self._view(outputs=outputs))
+
+    def wait(self, timeout: float | None = None, *, check: bool = True) -> RunView:
+        """Wait for the run's end and return the run.
+
+        Args:
+            timeout: Seconds to wait; None for no limit.
+            check: Whether to raise an error if the run did not succeed.
+
+        Raises:
+            RunFailed: The run failed, timed out or was cancelled.
+            CallTimedOut: The run has not ended in time; it goes on.
+        """
+        polling = Polling(FIRST_POLL_S, timeout)
+        while True:
+            left = max(LEAST_TIMEOUT_S, min(self._connection.options.timeout, polling.left))
+            seen = self._connection.call(self._view(outputs=False), timeout=left)
+            if seen.status in FINISHED:
+                break
+            time.sleep(polling.pause(f"run {self.run_id} is {seen.status}"))
+        view = self.show()
+        if check and view.status != "succeeded":
+            raise RunFailed(view)
+        return view
+
+    def events(self, *, after: int = 0, timeout: float | None = None) -> Iterator[RunEvent]:
+        """Yield each event once and in order, as it happens, until the run ends; survives lost connections.
+
+        Args:
+            after: Number of the last event that the caller has.
+            timeout: Seconds for all events; None for no limit.
+
+        Raises:
+            CitadelApiError: The server is away for too long, or refuses.
+        """
+        decoder = EventDecoder(after)
+        return self._connection.stream(Stream(self._path("events"), decoder, self._connection.options, timeout=timeout))
+
+    def history(self, *, after: int = 0) -> Iterator[RunEvent]:
+        """Yield the events so far."""
+        while found := self._connection.call(self._events(after)):
+            yield from found
+            after = found[-1].seq
+
+    def results(self, *, after: int = 0, timeout: float | None = None) -> Iterator[BatchAnswer]:
+        """Yield a batch's results, each once and in the order of its requests, as they come; survives lost connections.
+
+        Args:
+            after: Number of results that the caller has, which are left out.
+            timeout: Seconds for all results; None for no limit.
+
+        Raises:
+            InvalidRequest: The run is not a batch.
+            CitadelApiError: The server is away for too long, or refuses.
+        """
+        options, path = self._connection.options, self._path("results") + "?encoding_format=base64"
+        # The server is silent while it computes a chunk, so silence is not a sign of a dead connection here.
+        stream = Stream(path, ResultDecoder(after), options, timeout=timeout, idle=options.timeout)
+        return self._connection.stream(stream)
+
+    def steps(self) -> list[StepView]:
+        """Return the steps with their statuses."""
+        return self.show(outputs=False).steps
+
+    def step(self, step_id: str) -> StepOutput:
+        """Return one step with its output."""
+        return self._connection.call(get(self._path("steps", step_id), StepOutput))
+
+    def graph(self) -> str:
+        """Return the steps and their statuses as a Mermaid graph."""
+        operation = Operation(method="GET", path=self._path("graph"), read=lambda response: response.text)
+        return self._connection.call(operation)
+
+    def cancel(self) -> RunStatus:
+        """Cancel the run; its queued steps never start.
+
+        Raises:
+            Conflict: The run has ended.
+        """
+        return self._command("cancel")
+
+    def pause(self) -> RunStatus:
+        """Let no further step start; steps that run are finished and recorded."""
+        return self._command("pause")
+
+    def resume(self) -> RunStatus:
+        """Resume the run after a pause."""
+        return self._command("resume")
+
+    def retry(self) -> RunStatus:
+        """Run again from where it failed; steps that succeeded are not repeated."""
+        return self._command("retry", repeatable=False)  # a repetition could run twice what failed again
+
+    def signal(self, name: str, payload: Any = None) -> RunStatus:
+        """Send a signal to the run's `wait` steps; the step that takes it has `payload`, any JSON, as its output."""
+        # The server counts each signal, so one that it may have received is not sent again.
+        return self._command("signals", name, content=dump({} if payload is None else payload), repeatable=False)
+
+    def _path(self, *below: str) -> str:
+        return path_of("runs", self.run_id, *below)
+
+    def _view(self, *, outputs: bool) -> Operation[RunView]:
+        return get(self._path() + ("" if outputs else "?outputs=false"), RunView)
+
+    def _events(self, after: int) -> Operation[list[RunEvent]]:
+        path = self._path("events") + query({"after": after})
+        return Operation(method="GET", path=path, read=lambda response: _EVENTS.validate_json(response.content))
+
+    def _command(self, *below: str, content: bytes | None = None, repeatable: bool = True) -> RunStatus:
+        operation = post(self._path(*below), CommandResult, content, repeatable=repeatable)
+        return self._connection.call(operation).status
+
+
+class Runs:
+    """All runs of a server."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def handle(self, run_id: str) -> Run:
+        """Return a handle on a run, without asking the server for it."""
+        return Run(self._connection, run_id)
+
+    def list(self, *, limit: int | None = None, **filters: Unpack[RunFilters]) -> Iterator[RunSummary]:
+        """Yield runs, newest first; pages are fetched when they are needed.
+
+        Args:
+            limit: Maximum number of runs; None for all.
+            filters: See `RunFilters`.
+        """
+        labels = [("label", f"{name}:{value}") for name, value in (filters.get("labels") or {}).items()]
+        plain = {name: value for name, value in filters.items() if name != "labels"}
+        read = read_as(RunList)
+
+        def page(cursor: str | None, size: int) -> Operation[Page[RunSummary]]:
+            path = "/v1/runs" + query(plain | {"cursor": cursor, "limit": size}, *labels)
+            return Operation(method="GET", path=path, read=lambda response: _page(read(response)))
+
+        return self._connection.pages(page, limit)
+
+    def get(self, run_id: str) -> RunView:
+        """Return a run with its status, steps and output."""
+        return self.handle(run_id).show()
+
+    def steps(self, run_id: str) -> Sequence[StepView]:
+        """Return the steps of a run."""
+        return self.handle(run_id).steps()
+
+    def cancel(self, run_id: str) -> RunStatus:
+        """Cancel a run."""
+        return self.handle(run_id).cancel()
+
+    def pause(self, run_id: str) -> RunStatus:
+        """Let no further step of a run start."""
+        return self.handle(run_id).pause()
+
+    def resume(self, run_id: str) -> RunStatus:
+        """Resume a run after a pause."""
+        return self.handle(run_id).resume()
+
+    def retry(self, run_id: str) -> RunStatus:
+        """Run again from where a run failed."""
+        return self.handle(run_id).retry()
+
+    def signal(self, run_id: str, name: str, payload: Any = None) -> RunStatus:
+        """Send a signal to a run's `wait` steps."""
+        return self.handle(run_id).signal(name, payload)
+
+
+def _page(found: RunList) -> Page[RunSummary]:
+    return Page(found.runs, found.next_cursor)

@@ -1,0 +1,159 @@
+"""Metrics of runs and steps from PostgreSQL: every SQL statement of monitoring.
+
+All queries are indexed and bounded, so a long history of runs does not slow down a scrape.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, LiteralString
+
+import psycopg
+from pydantic import SecretStr
+
+from citadel_common.settings.postgres import PostgresSettings
+from citadel_monitoring.exporter import metrics
+from citadel_monitoring.exporter.metrics import Sample
+from citadel_monitoring.exporter.sources import Samples
+
+UNFINISHED = ("queued", "running", "paused")
+FINISHED = ("succeeded", "failed", "cancelled", "timed_out")
+MOST_UNFINISHED = 100_000
+MOST_FINISHED = 10_000
+MOST_OVERDUE = 10_000
+MOST_RECENT = 10_000
+
+_COUNT = "SELECT count(*) FROM (SELECT FROM runs WHERE status = %s LIMIT %s) AS found"
+# By the planner's statistics: the table's rows, times the share of each common state.
+_ESTIMATE = """
+    SELECT value, frequency * greatest(reltuples, 0)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_stats ON schemaname = nspname AND tablename = relname AND attname = 'status',
+        unnest(most_common_vals::text::text[], most_common_freqs) AS common (value, frequency)
+    WHERE pg_class.oid = 'runs'::regclass
+"""
+_SUBMITTED = "SELECT pg_stat_get_tuples_inserted('runs'::regclass)"
+_RECENT = """
+    SELECT status, count(*) FROM (
+        SELECT status FROM runs WHERE created_at > now() - interval '10 minutes' ORDER BY created_at DESC LIMIT %s
+    ) AS recent GROUP BY status
+"""
+_OLDEST = """
+    SELECT extract(epoch FROM now() - created_at)::float FROM runs WHERE status = %s ORDER BY created_at LIMIT 1
+"""
+_LEASED = """
+    SELECT status, count(*) FROM (SELECT status FROM steps WHERE status IN ('ready', 'running') LIMIT %s) AS found
+    GROUP BY status
+"""
+_WAITING = """
+    SELECT count(*) FROM (SELECT FROM steps WHERE status = 'waiting' AND due_at IS NOT NULL LIMIT %s) AS found
+"""
+_LATE: Mapping[str, LiteralString] = {
+    "lease": """
+        SELECT count(*), extract(epoch FROM now() - min(lease_until))::float FROM (
+            SELECT lease_until FROM steps WHERE status IN ('ready', 'running') AND lease_until < now()
+                AND EXISTS (SELECT FROM runs WHERE runs.run_id = steps.run_id AND status IN ('queued', 'running'))
+            ORDER BY lease_until LIMIT %s
+        ) AS late
+    """,
+    "due": """
+        SELECT count(*), extract(epoch FROM now() - min(due_at))::float FROM (
+            SELECT due_at FROM steps WHERE status = 'waiting' AND due_at <= now()
+                AND EXISTS (SELECT FROM runs WHERE runs.run_id = steps.run_id AND status IN ('queued', 'running'))
+            ORDER BY due_at LIMIT %s
+        ) AS late
+    """,
+}
+_DEADLINE = """
+    SELECT extract(epoch FROM now() - deadline_at)::float FROM runs
+    WHERE finished_at IS NULL AND deadline_at < now() ORDER BY deadline_at LIMIT 1
+"""
+
+
+class DatabaseReader:
+    """Reader of runs and steps, over one connection that stays open.
+
+    Args:
+        dsn: PostgreSQL's URL.
+        settings: Connection settings.
+        timeout: Seconds a statement may take.
+        most_finished: Finished runs of one state that are counted exactly.
+    """
+
+    def __init__(
+        self, dsn: SecretStr, settings: PostgresSettings, *, timeout: float, most_finished: int = MOST_FINISHED
+    ) -> None:
+        self._most_finished = most_finished
+        self._dsn = dsn
+        self._settings = settings
+        self._milliseconds = max(1, int(timeout * 1000))
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def read(self) -> Samples:
+        """Return runs and steps by state, and how far the sweeper is behind.
+
+        Raises:
+            psycopg.Error: PostgreSQL does not answer, or not in time.
+        """
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self._connection = self._connect()
+        try:
+            with connection.cursor() as cursor:
+                return [*_runs(cursor, self._most_finished), *_steps(cursor)]
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        # Only an index scan stops at a LIMIT whatever the statistics say, so the planner may use no other.
+        return psycopg.connect(
+            self._dsn.get_secret_value(),
+            autocommit=True,
+            prepare_threshold=None,
+            connect_timeout=max(1, int(self._settings.connect_timeout)),
+            application_name="citadel-exporter",
+            options=f"-c statement_timeout={self._milliseconds} -c lock_timeout={self._milliseconds}"
+            " -c enable_seqscan=off -c enable_bitmapscan=off",
+            keepalives_idle=10,
+            keepalives_interval=3,
+            keepalives_count=3,
+            tcp_user_timeout=self._milliseconds,
+        )
+
+
+def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]:
+    for status in UNFINISHED:
+        yield Sample(metrics.RUNS, (status,), _number(cursor, _COUNT, status, MOST_UNFINISHED))
+        yield Sample(metrics.OLDEST_RUN, (status,), max(0.0, _number(cursor, _OLDEST, status)))
+    yield from _finished(cursor, most_finished)
+    yield Sample(metrics.RUNS_SUBMITTED, (), _number(cursor, _SUBMITTED))
+    recent = dict(_rows(cursor, _RECENT, MOST_RECENT))
+    yield from (Sample(metrics.RECENT_RUNS, (status,), recent.get(status, 0)) for status in UNFINISHED + FINISHED)
+
+
+def _finished(cursor: "psycopg.Cursor[Any]", most: int) -> Iterator[Sample]:
+    counts = {status: _number(cursor, _COUNT, status, most) for status in FINISHED}
+    estimates = dict(_rows(cursor, _ESTIMATE)) if max(counts.values()) >= most else {}
+    for status, count in counts.items():
+        estimate = round(estimates.get(status, 0)) if count >= most else 0
+        yield Sample(metrics.RUNS, (status,), max(count, estimate))
+
+
+def _steps(cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
+    leased = dict(_rows(cursor, _LEASED, MOST_UNFINISHED))
+    yield from (Sample(metrics.STEPS, (status,), leased.get(status, 0)) for status in ("ready", "running"))
+    yield Sample(metrics.STEPS, ("waiting",), _number(cursor, _WAITING, MOST_UNFINISHED))
+    for kind, query in _LATE.items():
+        ((count, lag),) = _rows(cursor, query, MOST_OVERDUE)
+        yield Sample(metrics.OVERDUE, (kind,), count)
+        yield Sample(metrics.SWEEP_LAG, (kind,), lag or 0.0)
+    yield Sample(metrics.SWEEP_LAG, ("deadline",), _number(cursor, _DEADLINE))
+
+
+def _rows(cursor: "psycopg.Cursor[Any]", query: LiteralString, *values: Any) -> Sequence[tuple[Any, ...]]:
+    return cursor.execute(query, values or None).fetchall()
+
+
+def _number(cursor: "psycopg.Cursor[Any]", query: LiteralString, *values: Any) -> float:
+    """Return the single value of a query; 0 if it has no row."""
+    rows = _rows(cursor, query, *values)
+    return float(rows[0][0] or 0) if rows else 0.0

@@ -1,0 +1,54 @@
+"""Routing: routes that FastAPI documents and does not touch, a fast path to them, and the services they use."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+S = TypeVar("S")
+
+
+class RawRoute(APIRoute):
+    """Route whose endpoint is `(request) -> Response`: no dependency solving, no serialisation."""
+
+    def get_route_handler(self) -> Endpoint:
+        """Return the endpoint itself."""
+        endpoint: Endpoint = self.endpoint
+        return endpoint
+
+
+class FastPath:
+    """ASGI application that calls some endpoints by exact method and path, and leaves the rest to FastAPI.
+
+    The routes stay registered with FastAPI, which documents them and answers other methods and spellings. Errors
+    rise to the middleware, which answers them as FastAPI's exception handlers do.
+
+    Args:
+        app: The FastAPI application.
+        routes: The busiest routes; they have no path parameters.
+    """
+
+    def __init__(self, app: FastAPI, routes: Iterable[RawRoute]) -> None:
+        self._app = app
+        self._routes = {(method, route.path): route for route in routes for method in route.methods or ()}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI connection."""
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        # FastAPI sets the same two: `service_of` needs the application, metrics are labelled by the route.
+        scope["app"], scope["route"] = self._app, route
+        response = await route.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def service_of(request: Request, kind: type[S]) -> S:
+    """Return the process's service of a class; `app.state.services` holds one of each."""
+    service: S = request.scope["app"].state.services[kind]
+    return service

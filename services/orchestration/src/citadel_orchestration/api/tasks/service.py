@@ -1,0 +1,146 @@
+"""Accepted tasks: recorded before they are published, shown until their results expire."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREFIX, TaskMessage
+from citadel_common.errors import StoreUnavailable, from_result
+from citadel_common.micro_batching import MicroBatcher
+from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.postgres import Database
+from citadel_common.stores.redis import ERRORS
+from citadel_common.telemetry import tracing
+from citadel_contracts import AnyTaskSpec
+from citadel_orchestration.api.http.errors import TaskNotFound
+from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
+from citadel_orchestration.db import accepted_tasks
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+BATCH_SIZE = 64
+"""Accepted tasks recorded in one transaction, which concurrent requests share."""
+_STATES = {
+    "STARTED": "running",
+    "PROGRESS": "running",
+    "RETRY": "retrying",
+    "SUCCESS": "succeeded",
+    "FAILURE": "failed",
+    "REVOKED": "revoked",
+}
+
+
+class TaskService:
+    """Accepts tasks and shows their states; belongs to one event loop.
+
+    Args:
+        database: Where accepted tasks are recorded.
+        publisher: Publishes accepted tasks.
+        backlog: Refuses tasks while too many wait.
+        results: Client of the results store.
+        settings: Settings of the process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        backlog: BacklogLimit,
+        results: "Redis",
+        settings: CommonSettings,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._backlog = backlog
+        self._results = results
+        self._settings = settings
+        self._batcher: MicroBatcher[TaskMessage, None] = MicroBatcher(self._record, max_size=BATCH_SIZE)
+
+    async def accept(self, spec: AnyTaskSpec, kwargs: dict[str, Any]) -> str:
+        """Record a task, publish it, and return its id. Once recorded, the task is the workers' to finish.
+
+        Raises:
+            Overloaded: The queue's backlog has reached the limit.
+            StoreUnavailable: The task could not be recorded; nothing was accepted.
+        """
+        await self._backlog.check(spec.queue)
+        message = TaskMessage(
+            task_id=str(uuid.uuid4()),
+            name=spec.name,
+            kwargs=kwargs,
+            priority=spec.lane.value,
+            trace=tracing.carrier(),
+        )
+        await self._batcher.run([message])
+        await self._publisher.publish_accepted(message)
+        return message.task_id
+
+    async def status(self, task_id: str) -> bytes:
+        """Return the state of a task, a `TaskStatus` as JSON.
+
+        Raises:
+            TaskNotFound: The task has neither a result nor a record.
+            StoreUnavailable: A store does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._settings.stores.timeout):
+                is_known, lease, meta = await self._read(task_id)
+        except ERRORS:
+            raise StoreUnavailable from None
+        if meta is not None:
+            return orjson.dumps(_status_of(task_id, orjson.loads(meta)))
+        if not is_known and not await self._is_recorded(task_id):
+            raise TaskNotFound(f"there is no task {task_id!r}, or its result has expired")
+        return orjson.dumps({"task_id": task_id, "status": "running" if _is_held(lease) else "queued"})
+
+    async def _read(self, task_id: str) -> tuple[bool, bytes | None, bytes | None]:
+        pipe = self._results.pipeline(transaction=False)
+        # The result is read last: a task that ends meanwhile has left the first two, but then has its result.
+        pipe.hexists(MESSAGES, task_id)
+        pipe.hget(LEASES, task_id)
+        pipe.get(RESULT_PREFIX + task_id)
+        is_known, lease, meta = await pipe.execute()
+        return is_known, lease, meta
+
+    async def _is_recorded(self, task_id: str) -> bool:
+        """Return whether PostgreSQL knows the task: Redis may have been emptied."""
+        try:
+            found = uuid.UUID(task_id)
+        except ValueError:
+            return False
+
+        def call() -> bool:
+            with self._database.cursor() as cursor:
+                return accepted_tasks.exists(cursor, found)
+
+        return await asyncio.to_thread(call)
+
+    async def _record(self, messages: Sequence[TaskMessage]) -> Sequence[None]:
+        def call() -> None:
+            with self._database.cursor() as cursor:
+                accepted_tasks.add(cursor, messages, first_look=self._settings.accepted.first_look)
+
+        await asyncio.to_thread(call)
+        return [None] * len(messages)
+
+
+def _status_of(task_id: str, meta: dict[str, Any]) -> dict[str, Any]:
+    state = _STATES.get(meta["status"], "running")
+    status: dict[str, Any] = {"task_id": task_id, "status": state}
+    if meta["status"] == "PROGRESS":
+        status["progress"] = meta["result"]
+    elif state == "succeeded":
+        status["result"] = meta["result"]
+    elif state in {"failed", "retrying"}:
+        status["error"] = from_result(meta.get("result")).data.model_dump()
+    return status
+
+
+def _is_held(lease: bytes | None) -> bool:
+    """Return whether a lease, `<worker> <expiry>`, is in force."""
+    return lease is not None and float(lease.rpartition(b" ")[2]) > time.time()

@@ -1,0 +1,338 @@
+"""Execution of claimed steps: evaluates what a step needs, carries out its effect, and records how it ends."""
+
+import asyncio
+import functools
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from citadel_common.deadline import Deadline
+from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut, StoreUnavailable
+from citadel_common.loop_thread import LoopThread
+from citadel_common.stores.postgres import Database
+from citadel_common.telemetry import messages, tracing
+from citadel_common.validation import bad_fields, invalid_input
+from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
+from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
+from citadel_orchestration.definition.definition import Step
+from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.fair_threads import FairThreadPool
+from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
+from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.step_types import (
+    Embed,
+    Embedded,
+    Execute,
+    Output,
+    Parameters,
+    StartRun,
+    StepCall,
+    StepEffect,
+    StepType,
+    Wait,
+)
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between tries to record an outcome while PostgreSQL does not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Executes the steps of one worker; thread-safe. No method waits for a step to end.
+
+    Attributes:
+        database: Where runs are read.
+        transitions: Record what happens to steps.
+        sub_runs: Starts sub-runs.
+        definitions: Parsed definitions by run.
+        submissions: Check the definitions of sub-runs.
+        dispatcher: Sends texts to the embeddings workers.
+        loop: Runs the coroutines of steps.
+        threads: Run what waits for PostgreSQL.
+        in_flight: The steps.
+        stopping: Set when the worker is to end: no further step begins.
+        follow: Carries out what a committed transition asks for.
+    """
+
+    database: Database
+    transitions: StepTransitions
+    sub_runs: SubRuns
+    definitions: Definitions
+    submissions: Submissions
+    dispatcher: Dispatcher
+    loop: LoopThread
+    threads: FairThreadPool
+    in_flight: StepsInFlight
+    stopping: threading.Event
+    follow: Callable[[Effects], None]
+
+    def start(self, claim: StepClaim) -> None:
+        """Begin a claimed step."""
+        self._guard(self._start, claim)
+
+    def take_answer(self, message: StepEmbedded) -> None:
+        """Go on with a step whose vectors have come, whichever worker had claimed it."""
+        if message.trace is None:
+            self._take_answer(message)
+            return
+        with messages.processing(EMBEDDED, message.trace, system=messages.REDIS):
+            self._take_answer(message)
+
+    def _take_answer(self, message: StepEmbedded) -> None:
+        ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
+        type_ = self._persist(functools.partial(self._step, ref)).type
+        output, error = _answered(type_, message)
+        if error is not None:
+            end = functools.partial(self.transitions.fail, ref, message.attempt, error)
+        elif output is not None:
+            end = functools.partial(self.transitions.succeed, ref, message.attempt, output)
+        else:
+            self._adopt(ref, message)
+            return
+        self.follow(self._persist(end))
+
+    def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
+        """Take a step over from the worker that sent its texts, and go on with it."""
+        token = uuid.uuid4().hex
+        claim = self._persist(functools.partial(self.transitions.adopt, ref, message.attempt, token=token))
+        if claim is None:
+            return
+        self.in_flight.add(claim)
+        self._guard(functools.partial(self._resume, message), claim)
+
+    def _resume(self, message: StepEmbedded, claim: StepClaim) -> None:
+        step, scope = self._read(claim)
+        effect = step.type.begin(parameters_of(step, scope))
+        if not isinstance(effect, Embed) or effect.then is None:
+            raise CitadelError(f"step {step.step_id}: type {step.type.name!r} does not go on with its vectors")
+        self._carry_out(claim, step, effect.then([Embedded.of(part) for part in message.parts]))
+
+    def _start(self, claim: StepClaim) -> None:
+        """Evaluate what a claimed step needs, and carry out its effect."""
+        if self.stopping.is_set():
+            self.transitions.hand_back(claim.ref, claim.attempt)
+            self.in_flight.drop([claim])
+            return
+        step, scope = self._read(claim)
+        if step.when is not None and claim.ref.item == NO_ITEM and not step.when.evaluate(scope):
+            self._record(claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt))
+        elif step.for_each is not None and claim.ref.item == NO_ITEM:
+            self._expand(claim, step, scope)
+        else:
+            self._carry_out(claim, step, step.type.begin(parameters_of(step, scope)))
+
+    def _step(self, ref: StepRef) -> Step:
+        """Return a step as defined; read only where this process does not know the run's definition."""
+        known = self.definitions.known(ref.run_id)
+        if known is None:
+            with self.database.cursor() as cursor:
+                known = self.definitions.get(ref.run_id, cursor)
+        return known.steps[ref.step_id]
+
+    def _read(self, claim: StepClaim) -> tuple[Step, dict[str, Any]]:
+        """Return a step, and what its expressions see."""
+        run_id = claim.ref.run_id
+        known = self.definitions.known(run_id)
+        if known is not None and reads_nothing(known.steps[claim.ref.step_id].references, claim.ref):
+            return known.steps[claim.ref.step_id], blank_scope(run_id, claim.workflow_id)
+        with self.database.cursor() as cursor:
+            step = self.definitions.get(run_id, cursor).steps[claim.ref.step_id]
+            return step, scope_of(cursor, claim.workflow_id, step.references, claim.ref)
+
+    def _expand(self, claim: StepClaim, step: Step, scope: dict[str, Any]) -> None:
+        """Begin a `for_each`."""
+        items, max_parallel = step.for_each or (None, 1)
+        found = items.evaluate(scope) if items is not None else []
+        if not isinstance(found, list):
+            raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
+        if len(found) > (most := self.submissions.limits.max_items):
+            raise InvalidInput.at("for_each.items", f"holds {len(found)}, the limit (workflows.max_items) is {most}")
+        self._record(
+            claim,
+            functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
+        )
+
+    def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect) -> None:
+        match effect:
+            case Execute():
+                self._execute(claim, step, effect)
+            case Embed():
+                self._embed(claim, step, effect)
+            case StartRun():
+                self._start_run(claim, effect)
+            case Wait(seconds=seconds, signal=signal):
+                wait = functools.partial(self.transitions.wait, claim.ref, claim.attempt, seconds=seconds)
+                self._record(claim, functools.partial(wait, signal=signal))
+
+    def _start_run(self, claim: StepClaim, effect: StartRun) -> None:
+        run = sub_run(self.submissions, claim, effect)
+
+        def transition() -> Effects:
+            effects, begun = self.sub_runs.start(claim.ref, claim.attempt, run)
+            self.threads.submit(run.run_id, self.follow, begun)
+            return effects
+
+        self._record(claim, transition)
+
+    def _embed(self, claim: StepClaim, step: Step, effect: Embed) -> None:
+        deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
+        message = EmbedStep(
+            run_id=str(claim.ref.run_id),
+            step_id=claim.ref.step_id,
+            item=claim.ref.item,
+            attempt=claim.attempt,
+            parts=list(effect.requests),
+            echo=effect.echo,
+            lane=effect.lane,
+            deadline=deadline.to_epoch(),
+        )
+        self.dispatcher.embed(message, lane=claim.lane, on_failure=functools.partial(self._not_sent, claim))
+
+    def _not_sent(self, claim: StepClaim, error: StoreUnavailable) -> None:
+        self.in_flight.was_not_sent(claim)
+        log.warning("texts_not_sent", error=error.message, **_about(claim))
+
+    def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
+        call = StepCall(
+            run_id=str(claim.ref.run_id),
+            step_id=claim.ref.step_id,
+            item=None if claim.ref.item == NO_ITEM else claim.ref.item,
+            attempt=claim.attempt,
+            deadline=deadline_of(claim, step),
+        )
+        started = self.loop.submit(within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, task))
+        self.in_flight.executes(claim, started)
+
+    def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
+        """Called in the loop's thread: hand over to a thread that may wait for PostgreSQL."""
+        try:
+            self.threads.submit(claim.ref.run_id, self._guard, functools.partial(self._conclude, task), claim)
+        except RuntimeError:
+            log.info("step_ended_too_late", **_about(claim))
+
+    def _conclude(self, task: "asyncio.Task[Output]", claim: StepClaim) -> None:
+        try:
+            output = task.result()
+        except asyncio.CancelledError:
+            return  # no longer this worker's, or handed back
+        self._record(claim, functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output))
+
+    def _guard(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
+        """Do something for an attempt, below its span. Whatever happens, the step ends.
+
+        Either its failure is recorded now, or another worker takes it when its lease runs out.
+        """
+        with tracing.within(traces.of_attempt(claim.trace, claim.ref, claim.attempt)):
+            try:
+                act(claim)
+            except StoreUnavailable as error:
+                log.warning("step_not_started", error=error.message, **_about(claim))
+                self.in_flight.drop([claim])
+            except CitadelError as error:
+                self._fail(claim, error)
+            except Exception as error:
+                log.exception("step_crashed", **_about(claim))
+                self._fail(claim, _internal(error))
+
+    def _fail(self, claim: StepClaim, error: CitadelError) -> None:
+        """Record a failure; where not even that is possible here, leave the step to another worker."""
+        try:
+            self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, error))
+        except Exception:
+            log.exception("step_given_up", **_about(claim))
+            self.in_flight.drop([claim])
+
+    def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
+        effects = self._persist(transition)
+        self.in_flight.remove(claim)
+        self.follow(effects)
+
+    def _persist(self, transition: Callable[[], T]) -> T:
+        """Try again as long as PostgreSQL does not answer: what is to be recorded may have cost money."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return transition()
+            except StoreUnavailable:
+                if self.stopping.wait(pause):
+                    raise
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
+    """Evaluate and check a step's parameters.
+
+    Raises:
+        InvalidInput: They do not fit the type.
+    """
+    value = step.parameters.evaluate(scope)
+    try:
+        found: Parameters = step.type.parameters.model_validate(value)
+    except ValidationError as error:
+        raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
+    return found
+
+
+def deadline_of(claim: StepClaim, step: Step) -> Deadline:
+    """Return when the attempt must have ended: at the step's timeout, or at the run's deadline if that is earlier."""
+    deadline = Deadline.after(step.timeout)
+    if claim.run_deadline is None:
+        return deadline
+    run = Deadline.from_epoch(claim.run_deadline.timestamp())
+    return min(deadline, run, key=lambda d: d.at)
+
+
+async def within_deadline(effect: Execute, call: StepCall, timeout: float) -> Output:
+    """Run the coroutine of a step until its deadline.
+
+    Args:
+        effect: The step's.
+        call: The attempt.
+        timeout: Seconds of the step's timeout, for the message.
+
+    Raises:
+        StepTimedOut: The deadline has passed, whichever call noticed it first.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, call.deadline.remaining)):
+            return await effect.run(call)
+    except TimeoutError:
+        cause = ""
+    except CitadelError as error:
+        late = call.deadline.remaining <= 0 and (error.transient or isinstance(error, DeadlineExceeded))
+        if not late:
+            raise
+        cause = f": {error.message}"
+    raise StepTimedOut(f"the step did not end within {timeout:g} s{cause}")
+
+
+def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:
+    """Return the output that a type makes of an answer, or the error that the step fails with, or neither."""
+    try:
+        return type_.answered(message.echo or {}, message.parts), None
+    except CitadelError as error:
+        return None, error
+    except Exception as error:
+        log.exception("step_crashed", run_id=message.run_id, step_id=message.step_id)
+        return None, _internal(error)
+
+
+def _internal(error: Exception) -> CitadelError:
+    return CitadelError(f"internal error: {type(error).__name__}")
+
+
+def _about(claim: StepClaim) -> dict[str, str]:
+    return {"run_id": str(claim.ref.run_id), "step_id": claim.ref.step_id}

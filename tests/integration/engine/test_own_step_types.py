@@ -1,0 +1,101 @@
+"""A step type needs nothing but its class: the worker is handed types that Citadel does not ship."""
+
+import pytest
+
+from citadel_common.errors import InvalidDefinition
+from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.plan import plan
+from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.step_types import StepTypes
+from citadel_orchestration.steps.registry import shipped_types
+from tests.integration.engine.own_step_types import OWN_TYPES, Shout
+from tests.support.record import NothingKnown, Record
+
+DIMENSIONS = 768
+
+
+def step(step_id, type_, **parameters):
+    return {"step_id": step_id, "type": type_, "parameters": parameters}
+
+
+@pytest.fixture(scope="module")
+def platform_with_types(platform):
+    """One embeddings worker, and an orchestration worker that has the types."""
+    platform.embeddings()
+    platform.orchestration(module="tests.integration.engine.own_step_types")
+    return platform
+
+
+@pytest.fixture
+def submissions():
+    types = StepTypes([*shipped_types(None, None).values(), *OWN_TYPES])
+    return Submissions(types=types.public, catalog=NothingKnown(), limits=DefinitionLimits())
+
+
+@pytest.mark.parametrize(
+    ("steps", "output"),
+    [
+        pytest.param([step("a", "shout", text="hey")], {"text": "HEY"}, id="execute"),
+        pytest.param([step("a", "measure", text="hey")], {"numbers": DIMENSIONS}, id="embed-then-execute"),
+        pytest.param([step("a", "stamp", text="hey")], {"stamp": "h", "numbers": DIMENSIONS}, id="embed"),
+        pytest.param([step("a", "nap", seconds=0.01)], {}, id="wait"),
+    ],
+)
+def test_each_effect_is_carried_out(platform_with_types, steps, output):
+    result = platform_with_types.execute({"steps": steps})
+
+    assert (result["success"], result["output"]) == (True, output)
+
+
+def test_a_run_is_started_and_its_output_comes_back(platform_with_types):
+    play = {"steps": [step("b", "shout", text="${{ context.word }}")]}
+    result = platform_with_types.execute({"steps": [step("a", "perform", play=play, props={"word": "boo"})]})
+
+    assert result["output"]["output"] == {"text": "BOO"}
+
+
+def test_a_signal_ends_a_wait(platform_with_types):
+    with Record(platform_with_types.dsn, owner=None, lease=1.0, types=OWN_TYPES) as record:
+        run_id = record.submit({"steps": [step("a", "nap", bell="door")]})
+        record.commands.signal(run_id, "door", {"who": "me"})
+
+        assert record.ended(run_id) == "succeeded"
+        assert record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'{"who":"me"}',)]
+
+
+def test_outputs_go_from_type_to_type(platform_with_types):
+    steps = [step("a", "shout", text="hey"), step("b", "stamp", text="${{ steps.a.output.text }}")]
+
+    assert platform_with_types.execute({"steps": steps})["output"]["stamp"] == "H"
+
+
+def test_definitions_are_checked_by_the_types(submissions):
+    nested = {"steps": [step("c", "shout", text="psst")]}
+    raw = {
+        "steps": [
+            step("a", "shout", text="psst"),
+            step("b", "shout", text="${{ steps.a.output.volume }}"),
+            step("d", "perform", play=nested, props={}),
+        ]
+    }
+    with pytest.raises(InvalidDefinition) as raised:
+        submissions.check(raw)
+
+    assert {(problem.pointer, problem.code) for problem in raised.value.errors} == {
+        ("/steps/0/parameters/text", "step_check"),
+        ("/steps/1/parameters/text", "unknown_output"),
+        ("/steps/2/parameters/play/steps/0/parameters/text", "step_check"),
+    }
+
+
+def test_plans_count_what_the_types_call(submissions):
+    raw = {"steps": [step("a", "shout", text="hey"), step("b", "measure", text="${{ steps.a.output.text }}")]}
+    shout, measure = plan(submissions.check(raw))["steps"]
+
+    assert (shout["queue"], shout["calls"]["shouts"]) == ("orchestration", 1)
+    assert (measure["queue"], measure["calls"]["embedding_texts"]) == ("embeddings", 1)
+
+
+def test_two_types_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two step types 'shout'"):
+        StepTypes([Shout(), Shout()])
