@@ -1,4 +1,4 @@
-"""A hundred runs are under way when something goes down: each ends well, and nothing recorded is paid for twice."""
+"""A hundred runs are under way when something goes down: each succeeds, and no recorded step is repeated."""
 
 import signal
 from collections import Counter
@@ -107,14 +107,14 @@ def restart_redis(fleet):
 
 
 @pytest.mark.parametrize("kind", ["orchestration", "embeddings"])
-def test_a_worker_is_killed(fleet, kind):
+def test_every_run_succeeds_after_a_worker_was_killed(fleet, kind):
     runs = begin(fleet, f"killed-{kind}")
     before = recorded(fleet, runs)
     replace(fleet, kind)
     assert_all_end_well(fleet, runs, before)
 
 
-def test_every_run_ends_after_all_workers_were_killed(fleet):
+def test_every_run_succeeds_after_all_workers_were_killed(fleet):
     runs = begin(fleet, "all-killed")
     before = recorded(fleet, runs)
     for kind, workers in fleet.running.items():
@@ -124,14 +124,14 @@ def test_every_run_ends_after_all_workers_were_killed(fleet):
     assert_all_end_well(fleet, runs, before)
 
 
-def test_redis_is_emptied(fleet):
+def test_every_run_succeeds_after_redis_was_emptied(fleet):
     runs = begin(fleet, "emptied")
     before = recorded(fleet, runs)
     fleet.redis.flush()
     assert_all_end_well(fleet, runs, before)
 
 
-def test_redis_is_restarted_and_has_lost_everything(fleet):
+def test_every_run_succeeds_after_redis_was_restarted_empty(fleet):
     runs = begin(fleet, "redis")
     before = recorded(fleet, runs)
     restart_redis(fleet)
@@ -139,7 +139,7 @@ def test_redis_is_restarted_and_has_lost_everything(fleet):
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])
-def test_postgres_is_restarted(fleet, postgres, way):
+def test_every_run_succeeds_after_postgres_was_restarted(fleet, postgres, way):
     runs = begin(fleet, f"postgres-{way}")
     before = recorded(fleet, runs)
     getattr(postgres, way)()
@@ -148,7 +148,7 @@ def test_postgres_is_restarted(fleet, postgres, way):
     assert max(asked(fleet).values()) == 1
 
 
-def test_a_pause_outlives_everything(fleet, postgres):
+def test_a_paused_run_outlives_restarts_of_workers_and_stores(fleet, postgres):
     runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
     for run in runs:
         fleet.record.commands.pause(run)
@@ -165,7 +165,7 @@ def test_a_pause_outlives_everything(fleet, postgres):
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
 
 
-def test_a_polite_stop_finishes_what_runs(fleet):
+def test_a_polite_stop_finishes_running_steps(fleet):
     runs = begin(fleet, "polite")
     stopped = fleet.running["orchestration"].pop(0)
     stopped.signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_a_polite_stop_finishes_what_runs(fleet):
     assert max(asked(fleet).values()) == 1
 
 
-def test_a_polite_stop_hands_back_what_does_not_end(fleet):
+def test_a_polite_stop_hands_back_steps_that_do_not_end(fleet):
     stopped = fleet.running["orchestration"].pop()
     for other in fleet.running["orchestration"]:
         other.kill()

@@ -1,4 +1,4 @@
-"""Whatever is lost, late, doubled or out of order: a run ends, as its steps say it must, and records each once."""
+"""Whatever is lost, late, doubled or out of order: a run ends as its steps require, and records each of them once."""
 
 import random
 
@@ -22,7 +22,7 @@ def assert_ended_as_planned(simulation):
 
 @settings(max_examples=50)
 @given(plan=plans(), seed=st.integers(0, 2**32))
-def test_a_run_ends_as_its_steps_say(shared_record, plan, seed):
+def test_a_run_ends_as_its_steps_require(shared_record, plan, seed):
     simulation = Simulation(shared_record, plan)
     upset(simulation, random.Random(seed), ACTIONS)
     simulation.finish()

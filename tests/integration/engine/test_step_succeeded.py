@@ -178,7 +178,7 @@ def test_the_next_step_is_claimed(record, way):
     assert record.rows("SELECT step_id, body FROM payloads WHERE kind = 'output'") == [("a", b'{"text":"t"}')]
 
 
-def test_all_that_follow_are_claimed(record, way):
+def test_all_dependents_are_claimed(record, way):
     run_id, claim = way(ask("a"), ask("b", depends_on=["a"]), ask("c", depends_on=["a"]))
     assert [following.ref.step_id for following in succeed(record, claim).claims] == ["b", "c"]
     assert [event[1] for event in record.events(run_id)] == [None, "a", "a", "b", "c"]
@@ -208,7 +208,7 @@ def test_a_duplicate_changes_nothing(record, way):
     assert record.events(run_id) == before
 
 
-def test_in_a_paused_run_nothing_starts(record, way):
+def test_no_step_starts_in_a_paused_run(record, way):
     run_id, claim = way(ask("a"), ask("b"))
     record.commands.pause(run_id)
     effects = succeed(record, claim)
@@ -217,14 +217,14 @@ def test_in_a_paused_run_nothing_starts(record, way):
     assert record.steps(run_id) == {"a": "succeeded", "b": "pending"}
 
 
-def test_a_cancelled_run_stays_so(record, way):
+def test_a_cancelled_run_stays_cancelled(record, way):
     run_id, claim = way(ask("a"), ask("b"))
     record.commands.cancel(run_id)
     assert not succeed(record, claim).applied
     assert record.status(run_id) == "cancelled"
 
 
-def test_a_step_that_waits_for_others_too(record, way):
+def test_a_dependent_that_waits_for_others_too_is_not_claimed(record, way):
     run_id, claim = way(ask("a"), ask("b", depends_on=[]), ask("c", depends_on=["a", "b"]))
     assert not succeed(record, claim).claims
     assert record.steps(run_id)["c"] == "pending"
