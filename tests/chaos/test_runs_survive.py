@@ -34,14 +34,14 @@ def fleet_of_two(postgres, doubles):
 
 @pytest.fixture
 def fleet(fleet_of_two):
-    """Them, with doubles that take their time."""
+    """Return the workers, with slow doubles."""
     fleet_of_two.doubles.reset()
     fleet_of_two.doubles.llm.behaviour("slow", delay_ms=400)
     return fleet_of_two
 
 
 def definition(name):
-    """Vectors, and questions one after another, which no other run asks."""
+    """Return a definition of vectors and questions; no other run asks the same ones."""
     text = {"text": f"text of {name}", "model": "all-minilm"}
     return {
         "workflow_id": name,
@@ -63,18 +63,18 @@ def begin(fleet, kind):
 
 
 def succeeded(fleet, runs, step_id):
-    """How many of the runs have recorded a step."""
+    """Return how many of the runs have recorded a step."""
     query = "SELECT count(*) FROM steps WHERE run_id = ANY(%s) AND step_id = %s AND status = 'succeeded'"
     return fleet.record.rows(query, runs, step_id)[0][0]
 
 
 def asked(fleet):
-    """How often each question was asked."""
+    """Return how often each question was asked."""
     return Counter(fleet.doubles.llm.stats()["prompt_counts"])
 
 
 def recorded(fleet, runs):
-    """Questions whose answers are recorded, and the attempt that was."""
+    """Return the questions with recorded answers, and the attempts that recorded them."""
     query = (
         "SELECT step_id || ' of ' || workflow_id, attempt FROM steps JOIN runs USING (run_id)"
         " WHERE run_id = ANY(%s) AND steps.status = 'succeeded' AND step_id IN ('one', 'two')"
@@ -83,7 +83,7 @@ def recorded(fleet, runs):
 
 
 def assert_all_end_well(fleet, runs, before):
-    """They succeed, each step is recorded once, and no answer that was recorded `before` is asked for again."""
+    """Assert that all succeed, record each step once, and ask again for no answer that was recorded `before`."""
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
     for run in runs:
         fleet.record.assert_recorded_once(run)

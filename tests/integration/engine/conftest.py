@@ -17,7 +17,7 @@ def fleet_of_two(platform):
 
 @pytest.fixture
 def workers(fleet_of_two):
-    """Them, with doubles that are healthy and have counted nothing."""
+    """Return the workers, with doubles that are healthy and have counted nothing."""
     fleet_of_two.doubles.reset()
     return fleet_of_two
 

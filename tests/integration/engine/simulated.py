@@ -21,7 +21,7 @@ Kind = Literal["task", "delay", "signal"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """How one execution ends: after some failures that can pass, well or badly."""
+    """How one execution ends: after some transient failures, well or badly."""
 
     failures: int = 0
     bad: bool = False
@@ -43,7 +43,7 @@ class PlannedStep:
 
     @property
     def written(self) -> dict[str, Any]:
-        """As in a definition."""
+        """The step in the form of a definition."""
         written: dict[str, Any] = {
             "step_id": self.step_id,
             "depends_on": self.depends_on,
@@ -60,12 +60,12 @@ class PlannedStep:
         return written
 
     def fails(self, fate: Fate) -> bool:
-        """Whether an execution with that fate ends badly."""
+        """Return True if an execution with that fate ends badly."""
         return fate.bad or fate.failures >= self.max_attempts
 
     @property
     def end(self) -> str:
-        """The state in which it must end, where the run lets it."""
+        """The state in which it must end, unless the run ends first."""
         if not self.holds:
             return "skipped"
         if self.kind != "task":
@@ -76,11 +76,11 @@ class PlannedStep:
 
     @property
     def fails_run(self) -> bool:
-        """Whether the run must fail for it."""
+        """True if its failure must fail the run."""
         return self.end == "failed" and not self.tolerant
 
     def fate_of(self, ref: StepRef) -> Fate:
-        """How an execution of it ends."""
+        """Return how an execution of it ends."""
         return self.fate if self.items is None else self.items[ref.item]
 
 
@@ -111,7 +111,7 @@ class Simulation:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended."""
+        """True once the run has ended."""
         return self.status in FINISHED
 
     @property
@@ -120,7 +120,7 @@ class Simulation:
         return self.record.status(self.run_id)
 
     def take(self, effects: Effects) -> bool:
-        """Take what a transition claims; whether it was applied."""
+        """Take the claims of a transition; return whether it was applied."""
         self.hands.extend(effects.claims)
         return effects.applied
 
@@ -144,7 +144,7 @@ class Simulation:
             assert before[0] == claim.attempt or self.row(claim.ref) == before
 
     def row(self, ref: StepRef) -> tuple[Any, ...]:
-        """Attempt and state of a step or an item."""
+        """Return attempt and state of a step or an item."""
         query = "SELECT attempt, status FROM steps WHERE run_id = %s AND step_id = %s AND item = %s"
         return self.record.rows(query, ref.run_id, ref.step_id, ref.item)[0]
 
@@ -265,7 +265,7 @@ class Simulation:
             self.outputs[ref] = output
 
     def assert_sound(self) -> None:
-        """What holds at any time."""
+        """Assert what holds at any time."""
         for step in self.plan:
             if step.items is not None:
                 busy = sum(
@@ -274,7 +274,7 @@ class Simulation:
                 assert busy <= step.max_parallel
 
     def assert_recorded(self) -> None:
-        """What holds when the run has ended: each step recorded once, with the first output it had."""
+        """Assert that the ended run has recorded each step once, with the first output it had."""
         self.record.assert_recorded_once(self.run_id)
         recorded: dict[StepRef, Any] = {}
         with self.record.database.cursor() as cursor:
@@ -291,7 +291,7 @@ class Simulation:
 
 
 def unfinished(record: Record, run_id: UUID) -> int:
-    """The run's own count of steps that have not ended."""
+    """Return the run's own count of steps that have not ended."""
     return int(record.rows("SELECT unfinished FROM runs WHERE run_id = %s", run_id)[0][0])
 
 

@@ -21,7 +21,7 @@ def two_engines(platform):
 
 @pytest.fixture
 def engines(two_engines):
-    """Them, with doubles that are healthy and have counted nothing."""
+    """Return the workers, with doubles that are healthy and have counted nothing."""
     two_engines.doubles.reset()
     return two_engines
 
@@ -36,7 +36,7 @@ def search(collection):
 
 
 def answer(engines, run_id, *, times=1, count=1):
-    """Vectors for the running attempt of step `s`, as the embeddings workers send them."""
+    """Send vectors for the running attempt of step `s`, as the embeddings workers do."""
     query = "SELECT attempt FROM steps WHERE run_id = %s AND status = 'running'"
     [(attempt,)] = eventually(lambda: engines.record.rows(query, run_id))
     vectors = [to_base64(np.eye(DIMENSIONS, dtype="<f4")[number]) for number in range(count)]
@@ -52,14 +52,14 @@ def drained(engines):
 
 
 def asked(engines, route):
-    """How often Qdrant was asked for that."""
+    """Return how often Qdrant was called on a route."""
     counts = engines.doubles.qdrant.stats()["requests"]
     return sum(count for name, count in counts.items() if name.endswith(route))
 
 
 @pytest.fixture
 def collection(engines):
-    """A collection with a point in it."""
+    """Return the name of a collection with a point in it."""
     name = f"c{uuid4().hex}"
     run_id = engines.begin({"steps": [upsert(name)]})
     answer(engines, run_id)

@@ -1,4 +1,4 @@
-"""A run that fans out wide takes no more than its share: a small run beside it is not held up."""
+"""A run that fans out wide takes no more than its share of the workers."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def done(workers, run_id):
 
 
 def test_a_small_run_is_not_held_up_by_a_wide_one(workers):
-    """It has five steps, one after the other; standing in line behind all items, each would let a hundred pass."""
+    """Behind all items in one queue, each of the five steps of the small run would let a hundred items pass."""
     wide = workers.begin(fan_out("wide"))
     eventually(lambda: done(workers, wide) >= PARALLEL)
     before = done(workers, wide)

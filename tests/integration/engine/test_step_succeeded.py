@@ -143,27 +143,27 @@ def ask(step_id, **others):
     return {"step_id": step_id, "type": "llm_query", "parameters": {"query": "q"}} | others
 
 
-@pytest.fixture(params=["chain", "general"])
-def way(request, record):
-    """Whether the definition is known, without which each transition goes the general way."""
+@pytest.fixture(params=["function", "general"])
+def begin(request, record):
+    """Return a function that begins a run, whose definition must be known for the stored function to be used."""
 
-    def begin(*steps):
+    def begun(*steps):
         run_id = record.submit({"steps": list(steps)})
         [claim] = record.transitions.start(StepRef(run_id=run_id, step_id=steps[0]["step_id"])).claims
-        if request.param == "chain":
+        if request.param == "function":
             with record.database.cursor() as cursor:
                 record.definitions.get(run_id, cursor)
         return run_id, claim
 
-    return begin
+    return begun
 
 
 def succeed(record, claim):
     return record.transitions.succeed(claim.ref, claim.attempt, {"text": "t"})
 
 
-def test_the_next_step_is_claimed(record, way):
-    run_id, claim = way(ask("a"), ask("b"), ask("c"))
+def test_the_next_step_is_claimed(record, begin):
+    run_id, claim = begin(ask("a"), ask("b"), ask("c"))
     [following] = succeed(record, claim).claims
     assert (following.ref.step_id, following.attempt, following.tries) == ("b", 1, 0)
     assert (following.workflow_id, following.kind, following.lane) == (claim.workflow_id, claim.kind, claim.lane)
@@ -178,21 +178,21 @@ def test_the_next_step_is_claimed(record, way):
     assert record.rows("SELECT step_id, body FROM payloads WHERE kind = 'output'") == [("a", b'{"text":"t"}')]
 
 
-def test_all_dependents_are_claimed(record, way):
-    run_id, claim = way(ask("a"), ask("b", depends_on=["a"]), ask("c", depends_on=["a"]))
+def test_all_dependents_are_claimed(record, begin):
+    run_id, claim = begin(ask("a"), ask("b", depends_on=["a"]), ask("c", depends_on=["a"]))
     assert [following.ref.step_id for following in succeed(record, claim).claims] == ["b", "c"]
     assert [event[1] for event in record.events(run_id)] == [None, "a", "a", "b", "c"]
 
 
-def test_a_run_ends_after_its_last_step(record, way):
-    run_id, claim = way(ask("a"), ask("b"))
+def test_a_run_ends_after_its_last_step(record, begin):
+    run_id, claim = begin(ask("a"), ask("b"))
     [last] = succeed(record, claim).claims
     assert succeed(record, last).ended.status == "succeeded"
     record.assert_recorded_once(run_id)
 
 
-def test_a_late_attempt_changes_nothing(record, way):
-    run_id, claim = way(ask("a", retry={"max_attempts": 2, "delay": "1h"}), ask("b"))
+def test_a_late_attempt_changes_nothing(record, begin):
+    run_id, claim = begin(ask("a", retry={"max_attempts": 2, "delay": "1h"}), ask("b"))
     record.transitions.fail(claim.ref, claim.attempt, LlmUnavailable("away"))
     before = record.events(run_id)
     assert not succeed(record, claim).applied
@@ -200,16 +200,16 @@ def test_a_late_attempt_changes_nothing(record, way):
     assert record.events(run_id) == before
 
 
-def test_a_duplicate_changes_nothing(record, way):
-    run_id, claim = way(ask("a"), ask("b"))
+def test_a_duplicate_changes_nothing(record, begin):
+    run_id, claim = begin(ask("a"), ask("b"))
     succeed(record, claim)
     before = record.events(run_id)
     assert not succeed(record, claim).applied
     assert record.events(run_id) == before
 
 
-def test_no_step_starts_in_a_paused_run(record, way):
-    run_id, claim = way(ask("a"), ask("b"))
+def test_no_step_starts_in_a_paused_run(record, begin):
+    run_id, claim = begin(ask("a"), ask("b"))
     record.commands.pause(run_id)
     effects = succeed(record, claim)
     assert effects.applied
@@ -217,14 +217,14 @@ def test_no_step_starts_in_a_paused_run(record, way):
     assert record.steps(run_id) == {"a": "succeeded", "b": "pending"}
 
 
-def test_a_cancelled_run_stays_cancelled(record, way):
-    run_id, claim = way(ask("a"), ask("b"))
+def test_a_cancelled_run_stays_cancelled(record, begin):
+    run_id, claim = begin(ask("a"), ask("b"))
     record.commands.cancel(run_id)
     assert not succeed(record, claim).applied
     assert record.status(run_id) == "cancelled"
 
 
-def test_a_dependent_that_waits_for_others_too_is_not_claimed(record, way):
-    run_id, claim = way(ask("a"), ask("b", depends_on=[]), ask("c", depends_on=["a", "b"]))
+def test_a_dependent_that_waits_for_others_too_is_not_claimed(record, begin):
+    run_id, claim = begin(ask("a"), ask("b", depends_on=[]), ask("c", depends_on=["a", "b"]))
     assert not succeed(record, claim).claims
     assert record.steps(run_id)["c"] == "pending"
