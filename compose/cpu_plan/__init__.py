@@ -1,1 +1,1 @@
-"""Which container may use which processors: the budget of a host of 16 cores, and its scaling to any other."""
+"""Processors of each container: the budget of a host with 16 cores, and its scaling to other hosts."""

@@ -1,4 +1,4 @@
-"""`python -m compose.cpu_plan`: prints the plan for this host, and writes it where the compose files find it."""
+"""`python -m compose.cpu_plan`: prints the plan for this host and writes it to `compose/cpu.env`."""
 
 import argparse
 import os
@@ -16,16 +16,16 @@ DOCKER_TIMEOUT_S = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 2 for a number of cores that the host does not have."""
+    """Print and write the plan; return the exit status, 2 for more cores than the host has."""
     parser = argparse.ArgumentParser(prog="python -m compose.cpu_plan", description=__doc__)
-    parser.add_argument("--cpus", type=int, help="cores to use; default: all of the host's")
-    parser.add_argument("--show", action="store_true", help="print only, for a host of any size")
+    parser.add_argument("--cpus", type=int, help="cores to use; default: all cores of the host")
+    parser.add_argument("--show", action="store_true", help="only print; --cpus may then be any number")
     parser.add_argument("--output", type=Path, default=ENV_FILE, help="file to write")
     given = parser.parse_args(arguments)
     host = given.cpus if given.show and given.cpus else host_cores()
     cores = host if given.cpus is None else given.cpus
     if not 1 <= cores <= host:
-        sys.stderr.write(f"cpu-plan: this host has {host} cores, not {cores}\n")
+        sys.stderr.write(f"cpu-plan: --cpus {cores} is out of range: this host has {host} cores\n")
         return 2
     shares = plan(cores)
     sys.stdout.write(table(shares, cores))
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def host_cores() -> int:
-    """Cores of the machine that runs the containers: Docker may be in one of its own."""
+    """Return the cores of the machine that runs the containers; Docker may run in a virtual machine."""
     docker = shutil.which("docker")
     if docker is None:
         return os.cpu_count() or 1
@@ -50,12 +50,12 @@ def host_cores() -> int:
         )
     except (OSError, subprocess.TimeoutExpired):
         return os.cpu_count() or 1
-    told = done.stdout.strip()
-    return int(told) if told.isdecimal() and int(told) > 0 else os.cpu_count() or 1
+    answer = done.stdout.strip()
+    return int(answer) if answer.isdecimal() and int(answer) > 0 else os.cpu_count() or 1
 
 
 def table(shares: Sequence[Share], cores: int) -> str:
-    """The plan for people to read."""
+    """Return the plan as a table for people."""
     lines = [f"{cores} core{'s' if cores > 1 else ''}", ""]
     for group in GROUPS:
         own = [share for share in shares if share.container.group == group.name]
@@ -71,8 +71,8 @@ def _line(share: Share) -> str:
 
 
 def write(path: Path, shares: list[Share], cores: int) -> None:
-    """The plan as a file of variables; it replaces an earlier one as a whole."""
-    lines = [f"# The plan for {cores} cores; `make cpu-plan` writes it anew."]
+    """Write the plan as a file of variables, which replaces an earlier one atomically."""
+    lines = [f"# The plan for {cores} cores, written by `make cpu-plan`."]
     lines += [f"{name}={value}" for name, value in variables(shares).items()]
     fresh = path.with_suffix(".new")
     fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""The budget of the 16-core host: the one place that says which processors are whose, and why."""
+"""The budget of a host with 16 cores: the processors of each container, with the reasons."""
 
 from dataclasses import dataclass
 
 CORES = 16
-"""Cores of the host that the table is for."""
+"""Cores of the host that the budget is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +12,8 @@ class Group:
 
     Attributes:
         name: Part of the variable's name.
-        spans: Parts of the 16 cores, first included, last not; together the groups' spans are all of them.
-        reason: Why these share, and why so many.
+        spans: Ranges of the 16 cores, first included, last not; the groups together cover all cores.
+        reason: Why these containers share cores, and why so many.
     """
 
     name: str
@@ -23,16 +23,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One service's containers, each of them.
+    """Each container of one service.
 
     Attributes:
         service: The service's name in the compose files.
-        group: Whose processors it uses.
-        limit: Processors it may use at once, of the 16-core host.
-        per_core: Tasks at once (a worker), server processes (the API) or threads (Ollama) per processor of its limit.
-        concurrency: Variable that takes the product; none where nothing is derived.
-        grows: Whether its limit grows on hosts of more than 16 cores. A worker is one Python process and a Redis
-            server one thread: those are scaled by their number.
+        group: Group whose processors it uses.
+        limit: Processors it may use at once on the 16-core host.
+        per_core: Concurrent tasks (a worker), processes (the API) or threads (Ollama) per processor of its limit.
+        concurrency: Variable that takes the product of `limit` and `per_core`; empty if nothing is derived.
+        grows: Whether its limit grows on hosts with more than 16 cores. A worker is one Python process and a Redis
+            server one thread: scale those by number.
     """
 
     service: str
@@ -47,24 +47,28 @@ GROUPS = (
     Group(
         name="house",
         spans=((0, 1),),
-        reason="the kernel's interrupts, Docker, and what works for moments: monitoring, maintenance, beat",
+        reason="the kernel's interrupts, Docker, and processes that work briefly: monitoring, maintenance, beat",
     ),
-    Group(name="redis", spans=((1, 2),), reason="one thread each; every message waits for it, so nobody else is here"),
+    Group(
+        name="redis",
+        spans=((1, 2),),
+        reason="one thread each; every message waits for it, so nothing else shares it",
+    ),
     Group(
         name="record",
         spans=((2, 4),),
-        reason="API, engine and PostgreSQL talk to each other for every run: close together, in one cache",
+        reason="API, engine and PostgreSQL exchange data for every run: close together, in one cache",
     ),
     Group(name="vectors", spans=((4, 6),), reason="Qdrant's searches are parallel and come in bursts"),
     Group(
         name="observability",
         spans=((6, 8),),
-        reason="dashboards and compaction may be slow, and must not slow anything else",
+        reason="dashboards and compaction may be slow, and must not slow down anything else",
     ),
     Group(
         name="models",
         spans=((8, 10), (12, 16)),
-        reason="inference takes all it gets; a thread per core, on cores of its own, since one that shares halts all",
+        reason="inference uses every core it gets; one thread per core of its own, since all wait for the slowest one",
     ),
     Group(
         name="embeddings", spans=((10, 12),), reason="tokens, JSON and vectors of the texts on their way to the models"

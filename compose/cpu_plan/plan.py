@@ -1,9 +1,9 @@
 """The budget, scaled to a number of cores.
 
-A group's part of the 16 cores is the same part of any other number, widened to whole cores. On fewer than 16, groups
-come to share cores; limits do not shrink with the host, but only to what the group's cores can give, because a core
-that nobody else wants should not lie idle: who gets how much of a wanted one is the kernel's to say. On more than 16,
-the limits of what can use more grow with the host.
+A group gets the same fraction of any number of cores as of 16, widened to whole cores. On fewer than 16 cores, groups
+share cores. Limits do not shrink with the host, only to the number of the group's cores, so that no core is idle while
+a container could use it; the kernel divides a core that several want. On more than 16 cores, the limits of containers
+that can use more grow with the host.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from compose.cpu_plan.budget import CONTAINERS, CORES, GROUPS, Container, Group
 
 MOST_BATCH = 4
-"""A worker's tasks, divided by this, may be of the batch lane."""
+"""A worker's tasks divided by this is the number of its tasks in the batch lane."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one container of a service gets.
+    """The share of one container of a service.
 
     Attributes:
         container: Its row of the budget.
         cores: Processors it may run on, by number.
         limit: Processors it may use at once; at most as many as `cores`.
-        concurrency: What is derived from the limit, at least 1; 0 where nothing is.
+        concurrency: Tasks, processes or threads derived from the limit, at least 1; 0 if none are derived.
     """
 
     container: Container
@@ -32,30 +32,30 @@ class Share:
 
     @property
     def cpuset(self) -> str:
-        """The cores as the kernel writes them, such as `8-9,12-15`."""
+        """The cores in the kernel's notation, such as `8-9,12-15`."""
         return as_cpuset(self.cores)
 
 
 def plan(cores: int) -> list[Share]:
-    """The share of each container, in the budget's order.
+    """Return the share of each container, in the budget's order.
 
     Args:
-        cores: Of the host, numbered from 0; at least 1.
+        cores: Number of the host's cores, at least 1; they are numbered from 0.
 
     Raises:
-        ValueError: There are none.
+        ValueError: `cores` is less than 1.
     """
     if cores < 1:
-        raise ValueError("a host has one core at least")
+        raise ValueError("a host has at least one core")
     of_group = {group.name: cores_of(group, cores) for group in GROUPS}
     return [_share(container, of_group[container.group], cores) for container in CONTAINERS]
 
 
 def cores_of(group: Group, cores: int) -> tuple[int, ...]:
-    """The group's processors on a host of that many, in order."""
+    """Return the group's cores on a host with that many cores, in order."""
     found: set[int] = set()
     for first, end in group.spans:
-        # whole numbers only: no core may be won or lost by rounding
+        # Integer arithmetic: rounding must not add or lose a core.
         found.update(range(first * cores // CORES, -(-end * cores // CORES)))
     return tuple(sorted(found))
 
@@ -68,7 +68,7 @@ def _share(container: Container, own: tuple[int, ...], cores: int) -> Share:
 
 
 def as_cpuset(cores: tuple[int, ...]) -> str:
-    """Ascending numbers as ranges."""
+    """Return ascending numbers as ranges in the kernel's notation."""
     ranges: list[list[int]] = []
     for core in cores:
         if ranges and core == ranges[-1][1] + 1:
@@ -79,7 +79,7 @@ def as_cpuset(cores: tuple[int, ...]) -> str:
 
 
 def variables(shares: list[Share]) -> dict[str, str]:
-    """What the compose files are told, by variable."""
+    """Return the variables of the compose files."""
     found: dict[str, str] = {}
     for share in shares:
         container = share.container

@@ -14,7 +14,7 @@ import psycopg
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.stack import Stack
 from tests.bench.workflows import STEPS, everything
-from tests.doubles.llm_process import LlmProcess
+from tests.doubles.process import LlmProcess
 
 FEW, MANY = 100, 100_000
 HANGING = 100

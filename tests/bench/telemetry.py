@@ -11,7 +11,7 @@ from tests.bench.figure import Benchmark, Figure
 from tests.bench.load import single_texts
 from tests.bench.processes import child
 from tests.bench.stack import Stack, first_result
-from tests.doubles.otlp import OtlpReceiver
+from tests.doubles.otlp.receiver import OtlpReceiver
 
 OFF_DB, ON_DB, HANGING_DB = 3, 4, 5
 BASELINE = "the same worker with tracing off"

@@ -8,7 +8,7 @@ import numpy as np
 
 from citadel_client import Citadel, Run, TaskHandle
 from tests.deploy.stack import LONG
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 
 MODEL = "nomic-embed-text"
 TEXTS = 400

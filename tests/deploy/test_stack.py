@@ -8,7 +8,7 @@ import pytest
 from citadel_client import Citadel
 from citadel_client.errors import CitadelApiError
 from tests.deploy.stack import WORKERS, Stack
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]

@@ -1,4 +1,4 @@
-"""The double as a child process, for tests and benchmarks."""
+"""Doubles as child processes, for tests and benchmarks."""
 
 import contextlib
 import http.client
@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from tests.doubles.settings import Settings
+from tests.doubles.base.settings import arguments
+from tests.doubles.llm.settings import LlmSettings
+from tests.doubles.ollama.settings import OllamaSettings
+from tests.doubles.qdrant.settings import QdrantSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
@@ -22,14 +25,19 @@ class DoubleFailedError(RuntimeError):
     """The double did not start, or refused a control request."""
 
 
-class OllamaProcess:
-    """A running double; takes the fields of `Settings`, and a port (0: the system chooses).
+class DoubleProcess:
+    """A running double; it dies with this process, however this one ends: its standard input closes then.
 
-    It dies with this process, however this one ends: its standard input closes then.
+    Args:
+        port: Port to listen on; 0 lets the system choose.
+        settings: Fields of the double's settings.
     """
 
+    MODULE: ClassVar[str]
+    SETTINGS: ClassVar[type]
+
     def __init__(self, *, port: int = 0, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+        self._arguments = arguments(self.SETTINGS(**settings))
         self.port = port
         self._start()
 
@@ -44,9 +52,9 @@ class OllamaProcess:
         return self._child.pid
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "tests.doubles.ollama", f"--port={self.port}", "--exit-with-stdin"]
+        command = [sys.executable, "-m", self.MODULE, f"--port={self.port}", "--exit-with-stdin"]
         self._child = subprocess.Popen(
-            [*command, *self.settings.arguments()],
+            [*command, *self._arguments],
             cwd=ROOT,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
@@ -67,15 +75,15 @@ class OllamaProcess:
         return line
 
     def behaviour(self, mode: str = "ok", **parameters: Any) -> dict[str, Any]:
-        """Switch the behaviour; see `tests.doubles.behaviour`."""
+        """Switch the behaviour; see the double's `behaviour.py`."""
         return self._control("POST", "behaviour", {"mode": mode, **parameters})
 
     def stats(self, *, text_counts: bool = True) -> dict[str, Any]:
-        """Return what the double has seen; the counts per text are large after a benchmark."""
+        """Return the record of requests; counts by text are large after a benchmark."""
         return self._control("GET", f"stats?text_counts={int(text_counts)}")
 
     def reset(self) -> None:
-        """Back to healthy, nothing counted, no model loaded."""
+        """Make it healthy, with nothing counted and nothing kept."""
         self._control("POST", "reset")
 
     def _control(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -117,3 +125,28 @@ class OllamaProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class OllamaProcess(DoubleProcess):
+    """A running double of Ollama."""
+
+    MODULE = "tests.doubles.ollama"
+    SETTINGS = OllamaSettings
+
+
+class LlmProcess(DoubleProcess):
+    """A running LLM double."""
+
+    MODULE = "tests.doubles.llm"
+    SETTINGS = LlmSettings
+
+    def script(self, *answers: str | dict[str, Any]) -> None:
+        """Give it its next answers, one per question in order of arrival: texts, or `text`, `mode`, `finish_reason`."""
+        self._control("POST", "script", {"answers": list(answers)})
+
+
+class QdrantProcess(DoubleProcess):
+    """A running double of Qdrant; its collections live in its memory."""
+
+    MODULE = "tests.doubles.qdrant"
+    SETTINGS = QdrantSettings

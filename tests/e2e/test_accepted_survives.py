@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.e2e.conftest import Server
 from tests.support.planted import TEXT
 from tests.support.polling import eventually

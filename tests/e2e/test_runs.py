@@ -6,9 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support import planted
 from tests.support.fixtures import require_redis

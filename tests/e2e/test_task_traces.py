@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.otlp import ReceivedSpan
+from tests.doubles.otlp.spans import ReceivedSpan
 from tests.support.fixtures import require_redis
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.otlp import OtlpReceiver
+from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.support.disclosure import DISCLOSURES
 from tests.support.fixtures import require_redis
 from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, QUESTION, TEXT

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.otlp import OtlpReceiver, ReceivedSpan
+from tests.doubles.otlp.receiver import OtlpReceiver
+from tests.doubles.otlp.spans import ReceivedSpan
 from tests.support.fixtures import require_redis
 from tests.support.orchestration import OrchestrationProcess
 from tests.support.planted import QUESTION, TEXT

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.e2e.conftest import Server
 from tests.support.celery_client import PlainClient
 from tests.support.planted import TEXT

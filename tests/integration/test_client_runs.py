@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from citadel_client import AsyncCitadel, Citadel, Conflict, InvalidRequest, NotFound, RunFailed
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.integration.api.stack import Stack, open_stack
 from tests.support.fixtures import require_redis
 from tests.support.polling import eventually

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.doubles.models import truncated
+from tests.doubles.ollama.models import truncated
 from tests.doubles.process import OllamaProcess
 from tests.support.assertions import MODEL, assert_good_but, assert_vectors
 from tests.support.celery_client import PlainClient, error_of

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.support.assertions import assert_vectors
 
 GENERATED = {

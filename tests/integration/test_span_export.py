@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import tracing
-from tests.doubles.otlp import OtlpReceiver, ReceivedSpan
+from tests.doubles.otlp.receiver import OtlpReceiver
+from tests.doubles.otlp.spans import ReceivedSpan
 from tests.support.child import free_port
 from tests.support.spans_in_memory import spans_in_memory
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 
 MODEL = "nomic-embed-text"
 

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import numpy as np
 
-from tests.doubles.app import OllamaDouble
-from tests.doubles.settings import Settings
+from tests.doubles.ollama.app import OllamaDouble
+from tests.doubles.ollama.settings import OllamaSettings
 
 MODEL = "nomic-embed-text"
 
@@ -15,7 +15,7 @@ class Client:
     """Asks an application in this process, without a socket."""
 
     def __init__(self, **settings):
-        self.app = OllamaDouble(Settings(**settings))
+        self.app = OllamaDouble(OllamaSettings(**settings))
 
     async def send(self, method, path, **request):
         transport = httpx.ASGITransport(self.app)

@@ -3,7 +3,7 @@
 import functools
 import os
 
-from tests.doubles.otlp import OtlpReceiver
+from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.support.planted import RECEIVER_KEY
 
 VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

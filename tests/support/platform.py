@@ -8,9 +8,7 @@ from uuid import UUID
 
 from celery.result import AsyncResult
 
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.support.celery_client import TIMEOUT, PlainClient
 from tests.support.orchestration import FAST, OrchestrationProcess
 from tests.support.planted import LLM_KEY, QDRANT_KEY

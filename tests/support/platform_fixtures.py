@@ -4,9 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.support.platform import Doubles, Platform
 from tests.support.postgres_server import PostgresProcess
 from tests.support.record import Record

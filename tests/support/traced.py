@@ -9,10 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.otlp import OtlpReceiver
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.otlp.receiver import OtlpReceiver
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support.child import free_port
 from tests.support.orchestration import OrchestrationProcess

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.support.disclosure import Disclosures
 from tests.support.planted import LLM_KEY, TEXT
 

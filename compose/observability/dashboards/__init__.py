@@ -1,1 +1,1 @@
-"""The Grafana dashboards, as Python; `python -m compose.observability.dashboards` writes their JSON."""
+"""Grafana dashboards in Python; `python -m compose.observability.dashboards` writes their JSON."""

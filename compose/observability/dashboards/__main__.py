@@ -1,4 +1,4 @@
-"""Writes the dashboards' JSON; with `--check`, says whether the files are what would be written."""
+"""Writes the dashboards' JSON files; with `--check`, reports files that are out of date."""
 
 import json
 import sys
@@ -12,17 +12,17 @@ ALL = (overview.PAGE, embeddings.PAGE, workflows.PAGE, hosts.PAGE, dead_letters.
 
 
 def text(dashboard: Dashboard) -> str:
-    """The content of the dashboard's file."""
+    """Return the content of the dashboard's file."""
     return json.dumps(render(dashboard), indent=2) + "\n"
 
 
 def path(dashboard: Dashboard) -> Path:
-    """The dashboard's file."""
+    """Return the path of the dashboard's file."""
     return FOLDER / f"{dashboard.uid}.json"
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status."""
+    """Write or check the files; return the exit status."""
     if "--check" not in arguments:
         for page in ALL:
             path(page).write_text(text(page))

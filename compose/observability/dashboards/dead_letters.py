@@ -1,4 +1,4 @@
-"""What was given up for good, and why."""
+"""Dashboard of dead letters: how many, why, and what precedes them."""
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row, Variable
 
@@ -9,7 +9,7 @@ KEPT = Row(
     panels=(
         Panel(
             title="Dead letters",
-            description="By queue. `citadel dead-letters list` shows them; each waits to be sent again or dropped.",
+            description="By queue. `citadel dead-letters list` shows them; requeue each or drop it.",
             unit="short",
             kind="stat",
             width=6,
@@ -18,7 +18,7 @@ KEPT = Row(
         ),
         Panel(
             title="Within half an hour",
-            description="How many more there are than thirty minutes ago; an alert comes at five.",
+            description="Increase within thirty minutes; an alert fires at five.",
             unit="short",
             kind="stat",
             width=6,
@@ -34,7 +34,7 @@ KEPT = Row(
         ),
         Panel(
             title="By code",
-            description="Why they were given up. `deliveries_exhausted`: the worker died each time it tried.",
+            description="Reason by error code. `deliveries_exhausted`: the worker died at each attempt.",
             unit="short",
             kind="bargauge",
             width=12,
@@ -44,18 +44,18 @@ KEPT = Row(
 )
 
 COMING = Row(
-    title="Coming",
+    title="New dead letters",
     panels=(
         Panel(
             title="Dead letters over time",
-            description="What is kept; it falls when letters are sent again, dropped, or expire.",
+            description="Dead letters kept; fewer after a requeue, a drop, or expiry.",
             unit="short",
             width=12,
             stacked=True,
             queries=(Query(f"sum by (queue, code) (citadel_dead_letters{_QUEUE}) > 0", "{{queue}} {{code}}"),),
         ),
         Panel(
-            title="Put aside",
+            title="New dead letters",
             description="Tasks and messages that became dead letters, within an hour.",
             unit="short",
             width=12,
@@ -67,16 +67,16 @@ COMING = Row(
             ),
         ),
         Panel(
-            title="Put aside, by process",
-            description="The same as each process counts it, since it started: which replica is it?",
+            title="New dead letters by process",
+            description="The same, counted by each process since its start: shows which replica is affected.",
             unit="short",
             width=12,
             kind="table",
             queries=(Query("sum by (service, instance, reason) (citadel_dead_letters_total) > 0"),),
         ),
         Panel(
-            title="Before it comes to that",
-            description="Failures, retries and messages of dead workers per second: what precedes dead letters.",
+            title="Failures that precede dead letters",
+            description="Failures, retries and messages of dead workers per second.",
             unit="ops",
             width=12,
             queries=(
@@ -94,7 +94,7 @@ COMING = Row(
 PAGE = Dashboard(
     uid="citadel-dead-letters",
     title="Citadel · Dead letters",
-    description="Tasks and messages that were put aside, by queue and code, and what precedes them.",
+    description="Dead letters by queue and code, and the failures that precede them.",
     variables=(Variable(name="queue", query="label_values(citadel_dead_letters, queue)"),),
     rows=(KEPT, COMING),
 )

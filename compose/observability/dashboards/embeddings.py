@@ -1,4 +1,4 @@
-"""Where vectors come from, and how the backends bear it."""
+"""Dashboard of embeddings: sources of vectors, backends, cache, tasks."""
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row, Variable
 
@@ -16,7 +16,7 @@ TEXTS = Row(
         ),
         Panel(
             title="Cache hit rate",
-            description="Share of hits among answered lookups: as processes count them, and as Redis has them.",
+            description="Share of hits among answered lookups, counted by processes and in Redis.",
             unit="percentunit",
             limits=(0, 1),
             queries=(
@@ -34,8 +34,8 @@ TEXTS = Row(
             ),
         ),
         Panel(
-            title="Embedding tasks that wait",
-            description="By lane. Interactive ones should never wait long; batches may.",
+            title="Waiting embedding tasks",
+            description="By lane. Interactive tasks should not wait long; batches may.",
             unit="short",
             stacked=True,
             queries=(
@@ -63,7 +63,7 @@ BACKENDS = Row(
         ),
         Panel(
             title="Duration of calls",
-            description="Median, and what one call in twenty exceeds; the points lead to traces.",
+            description="Median and 95th percentile; the points link to traces.",
             unit="s",
             queries=tuple(
                 Query(
@@ -77,7 +77,7 @@ BACKENDS = Row(
         ),
         Panel(
             title="Texts per call",
-            description="How well texts are gathered: mean, and what one call in twenty exceeds. Load makes it rise.",
+            description="Size of micro-batches: mean and 95th percentile. It rises under load.",
             unit="short",
             queries=(
                 Query(
@@ -94,7 +94,7 @@ BACKENDS = Row(
         ),
         Panel(
             title="Texts sent to backends",
-            description="Texts per second that were computed; beside the sources above it shows what the cache saves.",
+            description="Texts computed per second; compare with the sources above to see what the cache saves.",
             unit="ops",
             queries=(
                 Query(f"sum by (backend) (rate(citadel_backend_texts_sum{_BACKEND}[$__rate_interval]))", "{{backend}}"),
@@ -102,7 +102,7 @@ BACKENDS = Row(
         ),
         Panel(
             title="Breakers open",
-            description="Of each process, URL and model: open, or half open until a call through it succeeds.",
+            description="By process, URL and model: open, or half open until a call succeeds.",
             unit="short",
             queries=(
                 Query(
@@ -112,8 +112,8 @@ BACKENDS = Row(
             ),
         ),
         Panel(
-            title="Breakers that changed",
-            description="Changes within five minutes. `half_open` and `open` in turn: probes of a URL keep failing.",
+            title="Breaker changes",
+            description="Changes within five minutes. Alternating `half_open` and `open`: probes keep failing.",
             unit="short",
             queries=(
                 Query(
@@ -123,8 +123,8 @@ BACKENDS = Row(
             ),
         ),
         Panel(
-            title="Calls under way",
-            description="Seconds of calls per second, which is how many are under way on average.",
+            title="Concurrent calls",
+            description="Seconds of calls per second, which is the mean number of concurrent calls.",
             unit="short",
             queries=(
                 Query(
@@ -146,7 +146,7 @@ CACHE = Row(
         ),
         Panel(
             title="Memory",
-            description="Memory in use. At the limit keys are evicted; many evictions and few hits ask for more of it.",
+            description="Memory in use. At the limit keys are evicted; many evictions and few hits: it is too small.",
             unit="bytes",
             queries=(
                 Query('citadel_redis_memory_used_bytes{role="cache"}', "used"),
@@ -154,7 +154,7 @@ CACHE = Row(
             ),
         ),
         Panel(
-            title="Failing calls and evictions",
+            title="Failed calls and evictions",
             description="Failed calls by operation; lookups without an answer (texts are computed); evicted keys.",
             unit="ops",
             queries=(
@@ -171,7 +171,7 @@ TASKS = Row(
     panels=(
         Panel(
             title="Run time",
-            description="Median, and what one attempt in twenty exceeds, by task.",
+            description="Median and 95th percentile of attempts, by task.",
             unit="s",
             width=12,
             queries=tuple(
@@ -185,7 +185,7 @@ TASKS = Row(
         ),
         Panel(
             title="Tasks by outcome",
-            description="As each process counts them: ok, retried, handed_back, or an error code.",
+            description="Counted by each process: ok, retried, handed_back, or an error code.",
             unit="ops",
             width=12,
             stacked=True,

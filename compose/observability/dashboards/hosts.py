@@ -1,4 +1,4 @@
-"""The machines, the stores' memory, and the stack that watches."""
+"""Dashboard of machines, limits, stores, and the observability stack."""
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row, Variable
 
@@ -9,7 +9,7 @@ MACHINE = Row(
     panels=(
         Panel(
             title="Processors in use",
-            description="Of all the machine's processors; waiting for disks is not use.",
+            description="Share of all the machine's processors; waiting for disks does not count.",
             unit="percentunit",
             limits=(0, 1),
             bounds=(0.8, 0.95),
@@ -24,7 +24,7 @@ MACHINE = Row(
         ),
         Panel(
             title="Load against processors",
-            description="Processes that run or want to, per processor. Above 1 some wait for their turn.",
+            description="Running and runnable processes per processor. Above 1 some wait.",
             unit="short",
             bounds=(1, 2),
             queries=(
@@ -37,7 +37,7 @@ MACHINE = Row(
         ),
         Panel(
             title="Processor time by kind",
-            description="Processors by what they do. `steal` is what other guests of the machine take.",
+            description="Processors by kind of work. `steal` is time taken by other guests of the machine.",
             unit="short",
             stacked=True,
             queries=(
@@ -50,14 +50,14 @@ MACHINE = Row(
         ),
         Panel(
             title="Memory",
-            description="By use; what is cached or buffered can be had back.",
+            description="By use; cached and buffered memory can be reclaimed.",
             unit="bytes",
             stacked=True,
             queries=(Query(f"sum by (state) (system_memory_usage_bytes{_HOST})", "{{state}}"),),
         ),
         Panel(
             title="Pages fetched from disk",
-            description="Major faults and swapping per second: memory is short when they last.",
+            description="Major faults and swapping per second; if they persist, memory is short.",
             unit="ops",
             queries=(
                 Query(
@@ -74,7 +74,7 @@ MACHINE = Row(
         ),
         Panel(
             title="Disks in use",
-            description="Share of time in which the disk had something to do.",
+            description="Share of time in which the disk was busy.",
             unit="percentunit",
             limits=(0, 1),
             queries=(
@@ -92,7 +92,7 @@ LIMITS = Row(
     panels=(
         Panel(
             title="Processors against their limit",
-            description="Used by each process's control group, of what it may use; those without a limit are not here.",
+            description="Use by each process's control group in percent of its limit; only groups with a limit.",
             unit="percentunit",
             bounds=(0.8, 0.95),
             queries=(
@@ -105,7 +105,7 @@ LIMITS = Row(
         ),
         Panel(
             title="Throttled",
-            description="Time slices in which the limit held the control group up. Well below 100 % of use, too.",
+            description="Share of time slices in which the limit throttled the group; possible far below 100 % use.",
             unit="percentunit",
             limits=(0, 1),
             bounds=(0.1, 0.25),
@@ -119,7 +119,7 @@ LIMITS = Row(
         ),
         Panel(
             title="Memory against its limit",
-            description="Page cache included, which is given up first: full and steady is well, rising anew is not.",
+            description="Includes the page cache, reclaimed first: full and steady is fine, a new rise is not.",
             unit="percentunit",
             limits=(0, 1),
             bounds=(0.8, 0.95),
@@ -132,14 +132,14 @@ LIMITS = Row(
         ),
         Panel(
             title="Memory in use",
-            description="By each process's control group, page cache included; all there is where no limit is set.",
+            description="By each process's control group, page cache included; for groups without a limit too.",
             unit="bytes",
             width=12,
             queries=(Query(f"{_SERVICE} (citadel_cgroup_memory_bytes)", "{{service}} {{instance}}"),),
         ),
         Panel(
             title="Pressure",
-            description="Share of time in which some thread waited for a resource. Not told by cgroup version 1.",
+            description="Share of time in which some thread waited for a resource. Not available in cgroup version 1.",
             unit="percentunit",
             width=12,
             limits=(0, 1),
@@ -154,11 +154,11 @@ LIMITS = Row(
 )
 
 FLEET = Row(
-    title="Fleet",
+    title="Processes and stores",
     panels=(
         Panel(
             title="Processes that answer",
-            description="Of each service: those whose metrics port answers, and those that are there by name.",
+            description="By service: processes whose metrics port answers, and processes that the discovery lists.",
             unit="short",
             queries=(
                 Query('sum by (service) (up{job=~"citadel-processes|citadel-api"})', "{{service}} up"),
@@ -167,20 +167,20 @@ FLEET = Row(
         ),
         Panel(
             title="Saturation of workers",
-            description="Tasks that run, of those that could. Full workers on an idle machine want more of them.",
+            description="Running tasks in percent of capacity. Saturated workers on an idle machine: start more.",
             unit="percentunit",
             limits=(0, 1),
             queries=(Query("queue:citadel_saturation:ratio", "{{queue}}"),),
         ),
         Panel(
             title="API processes without PostgreSQL",
-            description="They answer what needs the record with 503 at once, and look every half second.",
+            description="They answer requests that need PostgreSQL with 503 at once, and test it every half second.",
             unit="short",
             queries=(Query('sum(citadel_breakers_open{backend="postgresql"})', "processes"),),
         ),
         Panel(
             title="Memory of Redis against its limit",
-            description="Broker and results refuse writes when full; the cache evicts, and is meant to be full.",
+            description="Broker and results refuse writes when full; the cache evicts, and is normally full.",
             unit="percentunit",
             limits=(0, 1),
             bounds=(0.7, 0.8),
@@ -188,18 +188,18 @@ FLEET = Row(
         ),
         Panel(
             title="Memory of Redis",
-            description="By role; one server may have several. It is all there is where no limit is set.",
+            description="By role; one server may have several roles. Shown for servers without a limit too.",
             unit="bytes",
             queries=(Query("citadel_redis_memory_used_bytes", "{{role}}"),),
         ),
         Panel(
             title="Time to read the stores",
-            description="How long the exporter's last reading of each store took. Tenths of a second are a lot.",
+            description="Duration of the exporter's last reading of each store. Tenths of a second are slow.",
             unit="s",
             queries=(Query("max by (source) (citadel_exporter_read_seconds)", "{{source}}"),),
         ),
         Panel(
-            title="Readings that failed",
+            title="Failed readings",
             description="Scrapes that a store did not answer in time.",
             unit="ops",
             queries=(Query("sum by (source) (rate(citadel_exporter_errors_total[$__rate_interval]))", "{{source}}"),),
@@ -208,11 +208,11 @@ FLEET = Row(
 )
 
 WATCHERS = Row(
-    title="What watches",
+    title="Observability stack",
     panels=(
         Panel(
             title="Spans through the collector",
-            description="Received, and sent on to Tempo: what is between them was not kept.",
+            description="Received, and sent to Tempo; the difference was not sampled.",
             unit="ops",
             queries=(
                 Query("sum(rate(otelcol_receiver_accepted_spans_total[$__rate_interval]))", "received"),
@@ -221,7 +221,7 @@ WATCHERS = Row(
         ),
         Panel(
             title="Spans of the processes",
-            description="Handed to the collector, not taken by it, or dropped because the queue was full.",
+            description="Exported to the collector, refused by it, or dropped because the queue was full.",
             unit="ops",
             queries=(
                 Query(
@@ -231,7 +231,7 @@ WATCHERS = Row(
         ),
         Panel(
             title="Spans lost",
-            description="Refused for want of memory, queue full, not taken by Tempo, or pushed out unjudged.",
+            description="Refused (memory full), queue full, not sent to Tempo, or dropped before the decision.",
             unit="ops",
             queries=(
                 Query("sum(rate(otelcol_receiver_refused_spans_total[$__rate_interval]))", "refused"),
@@ -245,7 +245,7 @@ WATCHERS = Row(
             ),
         ),
         Panel(
-            title="The stack's own processors",
+            title="Processors used by the stack",
             description="Processors used by collector, Tempo, Loki, Prometheus and Grafana.",
             unit="short",
             stacked=True,
@@ -260,7 +260,7 @@ WATCHERS = Row(
 PAGE = Dashboard(
     uid="citadel-hosts",
     title="Citadel · Hosts",
-    description="Processors, memory and disks of the machine; limits of processes, stores, and the stack that watches.",
+    description="Processors, memory and disks of the machine; limits of processes; stores; observability stack.",
     variables=(Variable(name="host", query="label_values(system_cpu_load_average_1m, instance)"),),
     rows=(MACHINE, LIMITS, FLEET, WATCHERS),
 )

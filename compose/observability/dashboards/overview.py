@@ -1,4 +1,4 @@
-"""The four queues at a glance: who waits where, for how long, and what fails."""
+"""Dashboard of the four queues and the API: waits, failures, throughput."""
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row, Variable
 
@@ -10,7 +10,7 @@ GLANCE = Row(
     panels=(
         Panel(
             title="Backlog",
-            description="Messages that wait or are being worked on, by queue. What matters is how long they wait.",
+            description="Waiting and unacknowledged messages, by queue. How long they wait matters more.",
             unit="short",
             kind="stat",
             width=6,
@@ -32,7 +32,7 @@ GLANCE = Row(
         ),
         Panel(
             title="Failing",
-            description="Share of tasks that end in an error that is not their caller's, over five minutes.",
+            description="Share of tasks that end in an error not caused by their caller, over five minutes.",
             unit="percentunit",
             kind="stat",
             width=6,
@@ -40,7 +40,7 @@ GLANCE = Row(
             queries=(Query(f"queue:citadel_task_failures:ratio_rate5m{_QUEUE}", "{{queue}}"),),
         ),
         Panel(
-            title="Alerts that fire",
+            title="Firing alerts",
             description="By name; each has a section in docs/runbooks.md. Zero is normal.",
             unit="short",
             kind="stat",
@@ -71,7 +71,7 @@ WAITING = Row(
         ),
         Panel(
             title="Age of the oldest message by lane",
-            description="A line that rises by a second per second is a lane that nobody reads.",
+            description="A line that rises by a second per second is a lane that no worker reads.",
             unit="s",
             queries=(
                 Query(f"max by (queue, lane) (citadel_queue_oldest_message_age_seconds{_QUEUE})", "{{queue}} {{lane}}"),
@@ -79,7 +79,7 @@ WAITING = Row(
         ),
         Panel(
             title="Wait for a worker",
-            description="From sending to start: the median, and what one task in twenty exceeds.",
+            description="From sending to start: median and 95th percentile.",
             unit="s",
             queries=tuple(
                 Query(
@@ -92,7 +92,7 @@ WAITING = Row(
         ),
         Panel(
             title="Late starts against the objective",
-            description="Share of tasks that waited over ten seconds; 1 % is allowed, an alert comes at 14.4 %.",
+            description="Share of tasks that waited over ten seconds; 1 % is allowed, an alert fires at 14.4 %.",
             unit="percentunit",
             bounds=(0.06, 0.144),
             queries=tuple(
@@ -102,13 +102,13 @@ WAITING = Row(
         ),
         Panel(
             title="Time to work off the backlog",
-            description="Waiting messages over the rate at which tasks end. No line: nothing waits.",
+            description="Waiting messages divided by the rate at which tasks end. No line: nothing waits.",
             unit="s",
             queries=(Query(f"queue:citadel_backlog_drain_seconds:estimate{_QUEUE}", "{{queue}}"),),
         ),
         Panel(
             title="Saturation",
-            description="Tasks that run, of those that the live workers could run. At 100 % more workers would help.",
+            description="Running tasks in percent of what the live workers can run. At 100 % more workers help.",
             unit="percentunit",
             limits=(0, 1),
             queries=(Query(f"queue:citadel_saturation:ratio{_QUEUE}", "{{queue}}"),),
@@ -121,7 +121,7 @@ WORKING = Row(
     panels=(
         Panel(
             title="Tasks that end",
-            description="By outcome; each attempt counts, so a retried task shows more than once.",
+            description="By outcome; each attempt counts, so a retried task counts more than once.",
             unit="ops",
             stacked=True,
             queries=(
@@ -133,7 +133,7 @@ WORKING = Row(
         ),
         Panel(
             title="Failures by code",
-            description="Errors of tasks, those of callers included. The codes are explained in ARCHITECTURE.md.",
+            description="Errors of tasks, including those caused by callers. ARCHITECTURE.md explains the codes.",
             unit="ops",
             stacked=True,
             queries=(
@@ -145,7 +145,7 @@ WORKING = Row(
         ),
         Panel(
             title="Run time of tasks",
-            description="What one attempt in twenty exceeds, by task.",
+            description="95th percentile of attempts, by task.",
             unit="s",
             queries=(
                 Query(
@@ -157,7 +157,7 @@ WORKING = Row(
         ),
         Panel(
             title="Workers",
-            description="Live workers by queue, and how many tasks they can run at once.",
+            description="Live workers by queue, and the number of tasks they can run at once.",
             unit="short",
             queries=(
                 Query(f"citadel_queue_workers{_QUEUE}", "{{queue}} workers"),
@@ -165,7 +165,7 @@ WORKING = Row(
             ),
         ),
         Panel(
-            title="Work taken back",
+            title="Recovered work",
             description="Messages of dead workers put back on their queue, and accepted tasks published again.",
             unit="ops",
             queries=(
@@ -175,7 +175,7 @@ WORKING = Row(
         ),
         Panel(
             title="Stores",
-            description="Whether the exporter can read each store: 1 is well.",
+            description="1 if the exporter can read the store, else 0.",
             unit="bool_on_off",
             limits=(0, 1),
             queries=(Query("min by (source) (citadel_exporter_up)", "{{source}}"),),
@@ -188,7 +188,7 @@ API = Row(
     panels=(
         Panel(
             title="Requests by status",
-            description="Answers per second. 429 and 503 are refusals of what would be too much.",
+            description="Responses per second. 429 and 503 refuse work beyond the limits.",
             unit="reqps",
             width=12,
             stacked=True,
@@ -196,7 +196,7 @@ API = Row(
         ),
         Panel(
             title="Time to answer",
-            description="What one request in twenty exceeds, by route; the points lead to traces.",
+            description="95th percentile by route; the points link to traces.",
             unit="s",
             width=12,
             queries=(

@@ -1,4 +1,4 @@
-"""What a dashboard is made of: panels with queries, laid out in rows, as the JSON that Grafana provisions."""
+"""Parts of a dashboard: panels with queries, laid out in rows, rendered as Grafana's JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Query:
     """One query of a panel.
 
     Attributes:
-        expr: PromQL; `$__rate_interval` is Grafana's.
-        legend: Name of its series, `{{label}}` filled in.
-        exemplars: Whether points that lead to traces are shown.
+        expr: PromQL; Grafana fills in `$__rate_interval`.
+        legend: Name of its series; Grafana fills in `{{label}}`.
+        exemplars: Whether to show points that link to traces.
     """
 
     expr: str
@@ -29,18 +29,18 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One picture.
+    """One panel.
 
     Attributes:
-        title: What it shows.
+        title: Its heading.
         description: How to read it, and what is normal.
         unit: Grafana's name of the values' unit.
-        queries: What it shows.
-        kind: A number with its history, lines, bars of one moment, or rows.
+        queries: Its series.
+        kind: A number with its history, lines, bars of the current values, or a table.
         width: Columns of 24.
-        stacked: Whether lines add up.
+        stacked: Whether to stack the lines.
         bounds: Values from which it turns yellow and red.
-        limits: Least and greatest value of the axis.
+        limits: Minimum and maximum of the axis.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Panels under a heading, side by side and wrapped; all of one height, in Grafana's units."""
+    """Panels under a heading, side by side and wrapped, all of the same height in Grafana's units."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """A choice at the top: values of a label, all of them at first."""
+    """A selector at the top: values of a label; all are selected at first."""
 
     name: str
     query: str
@@ -73,7 +73,7 @@ class Variable:
 
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
-    """One page; `uid` is its address and the name of its file."""
+    """One dashboard; `uid` is its address and the name of its file."""
 
     uid: str
     title: str
@@ -83,7 +83,7 @@ class Dashboard:
 
 
 def render(dashboard: Dashboard) -> Json:
-    """The dashboard as Grafana's JSON model."""
+    """Return the dashboard as Grafana's JSON model."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
@@ -103,7 +103,7 @@ def render(dashboard: Dashboard) -> Json:
 
 
 def _panels(rows: Sequence[Row]) -> Iterator[Json]:
-    """Places panels from left to right, and rows below each other; ids are their order."""
+    """Yield the panels with their positions: left to right, row below row, numbered in order."""
     number, top = 1, 0
     for row in rows:
         yield _heading(row.title, number, top)
@@ -208,7 +208,7 @@ def _variable(variable: Variable) -> Json:
 
 
 def _alerts() -> Json:
-    """Marks where alerts fire."""
+    """Return annotations that mark firing alerts."""
     return {
         "name": "Alerts",
         "datasource": PROMETHEUS,
@@ -221,7 +221,7 @@ def _alerts() -> Json:
 
 
 def _siblings() -> Json:
-    """The other dashboards, with the same span of time."""
+    """Return links to the other dashboards that keep the time range."""
     return {
         "type": "dashboards",
         "title": "Citadel",

@@ -1,4 +1,4 @@
-"""Runs: how many, how they end, what their steps wait for, and whether the sweep keeps up."""
+"""Dashboard of runs: numbers, outcomes, times of steps, and the sweeper's lag."""
 
 from compose.observability.dashboards.panels import Dashboard, Panel, Query, Row
 
@@ -7,33 +7,33 @@ RUNS = Row(
     panels=(
         Panel(
             title="Unfinished runs",
-            description="Queued, running and paused runs in the record.",
+            description="Queued, running and paused runs.",
             unit="short",
             stacked=True,
             queries=(Query('citadel_runs{status=~"queued|running|paused"}', "{{status}}"),),
         ),
         Panel(
             title="Runs of the last ten minutes by state",
-            description="Where the runs are that were submitted within ten minutes.",
+            description="Current states of the runs submitted within ten minutes.",
             unit="short",
             stacked=True,
             queries=(Query("citadel_runs_recent", "{{status}}"),),
         ),
         Panel(
             title="Submitted",
-            description="Runs recorded per second, sub-runs and batches included.",
+            description="Runs submitted per second, including sub-runs and batches.",
             unit="ops",
             queries=(Query("rate(citadel_runs_submitted_total[$__rate_interval])", "runs"),),
         ),
         Panel(
             title="Age of the oldest unfinished run",
-            description="Long runs, waits and pauses are normal; a `queued` one that grows old is not.",
+            description="Long runs, waits and pauses are normal; an old `queued` run is not.",
             unit="s",
             queries=(Query("citadel_runs_oldest_age_seconds", "{{status}}"),),
         ),
         Panel(
             title="Failed of what ended",
-            description="Of the runs submitted within ten minutes that have ended.",
+            description="Share of failed runs among those submitted within ten minutes that have ended.",
             unit="percentunit",
             limits=(0, 1),
             bounds=(0.05, 0.2),
@@ -47,7 +47,7 @@ RUNS = Row(
         ),
         Panel(
             title="Runs that end",
-            description="Per second, by kind and state; as the workers count them.",
+            description="Per second, by kind and state, counted by the workers.",
             unit="ops",
             stacked=True,
             queries=(
@@ -58,7 +58,7 @@ RUNS = Row(
         ),
         Panel(
             title="Time of runs",
-            description="From acceptance to end: the median, and what one run in twenty exceeds.",
+            description="From acceptance to end: median and 95th percentile.",
             unit="s",
             queries=tuple(
                 Query(
@@ -71,7 +71,7 @@ RUNS = Row(
             ),
         ),
         Panel(
-            title="Finished runs in the record",
+            title="Finished runs kept",
             description="By state; retention removes old ones.",
             unit="short",
             queries=(Query('citadel_runs{status!~"queued|running|paused"}', "{{status}}"),),
@@ -83,7 +83,7 @@ STEPS = Row(
     title="Steps",
     panels=(
         Panel(
-            title="Steps under way",
+            title="Active steps",
             description="Ready, running, or waiting for a time (retries, `wait` steps).",
             unit="short",
             stacked=True,
@@ -103,7 +103,7 @@ STEPS = Row(
         ),
         Panel(
             title="Time of steps",
-            description="What one attempt in twenty exceeds, by type; the points lead to traces.",
+            description="95th percentile of attempts, by type; the points link to traces.",
             unit="s",
             queries=(
                 Query(
@@ -115,7 +115,7 @@ STEPS = Row(
         ),
         Panel(
             title="Overhead: wait for a worker",
-            description="From a step's message to its start: the median, and what one in twenty exceeds.",
+            description="From a step's message to its start: median and 95th percentile.",
             unit="s",
             queries=tuple(
                 Query(
@@ -128,7 +128,7 @@ STEPS = Row(
         ),
         Panel(
             title="Retried and handed back",
-            description="Attempts of tasks that end to be made again: errors that can pass, and workers that stop.",
+            description="Attempts that are repeated: after temporary errors, and when workers stop.",
             unit="ops",
             queries=(
                 Query(
@@ -140,7 +140,7 @@ STEPS = Row(
         ),
         Panel(
             title="Run time of the engine's tasks",
-            description="What one attempt in twenty exceeds.",
+            description="95th percentile of attempts.",
             unit="s",
             queries=(
                 Query(
@@ -152,7 +152,7 @@ STEPS = Row(
         ),
         Panel(
             title="Calls between services",
-            description="What one call in twenty exceeds, by the service graph's pairs. Only kept traces count.",
+            description="95th percentile by pair of the service graph. Only kept traces count.",
             unit="s",
             queries=(
                 Query(
@@ -169,7 +169,7 @@ STUCK = Row(
     title="Stuck",
     panels=(
         Panel(
-            title="How far the sweep is behind",
+            title="Sweeper lag",
             description="Age of the oldest expired lease, due step and passed deadline. Seconds are normal.",
             unit="s",
             width=12,
@@ -177,8 +177,8 @@ STUCK = Row(
             queries=(Query("max by (kind) (citadel_sweep_lag_seconds)", "{{kind}}"),),
         ),
         Panel(
-            title="Steps that the sweep should take",
-            description="Of dead workers, or due. A few for a moment are normal.",
+            title="Steps waiting for the sweeper",
+            description="Steps of dead workers, and due steps. A few for a moment are normal.",
             unit="short",
             width=12,
             queries=(Query("max by (kind) (citadel_steps_overdue)", "{{kind}}"),),
@@ -189,6 +189,6 @@ STUCK = Row(
 PAGE = Dashboard(
     uid="citadel-workflows",
     title="Citadel · Workflows",
-    description="Runs, step times, overhead, retries, and what is stuck.",
+    description="Runs, step times, overhead, retries, and stuck steps.",
     rows=(RUNS, STEPS, STUCK),
 )

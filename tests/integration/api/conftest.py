@@ -29,7 +29,7 @@ def api_redis() -> Iterator[RedisServer]:
 def start_api(
     api_redis: RedisServer, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartApi]:
-    """Starts API servers on that Redis and a database; keywords are settings of the `api` fragment."""
+    """Start API servers on that Redis and a database; keywords are settings of the `api` fragment."""
     started: list[Api] = []
 
     def start(log: Path | None = None, **settings: object) -> Api:
@@ -51,13 +51,13 @@ def start_api(
 
 @pytest.fixture(scope="module")
 def api(start_api: StartApi, models: None) -> Api:
-    """An API server with default settings, that knows the fake models."""
+    """An API server with default settings, which has the fake models in its catalog."""
     return start_api()
 
 
 @pytest.fixture(scope="module")
 def models(api_redis: RedisServer) -> None:
-    """The fake models, as long as the module needs them."""
+    """Publish the fake models, without expiry."""
     publish_catalog(CommonSettings(broker_url=api_redis.url))
     api_redis.store.persist("citadel:models")
 
@@ -83,7 +83,7 @@ def worker(api_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def stack(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The API with everything that runs need."""
+    """The API with all servers and workers that runs need."""
     require_redis()
     with open_stack(postgres_server, tmp_path_factory.mktemp("api") / "log") as stack:
         yield stack

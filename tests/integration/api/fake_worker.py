@@ -33,13 +33,13 @@ STIFF = ModelInfo(name="all-minilm", identity="all-minilm@1", backend="fake", di
 
 
 def vector_of(text: str) -> Vector:
-    """The vector of a text."""
+    """Return the vector of a text."""
     seed = int.from_bytes(text.encode()[:8].ljust(8, b"\0"), "little") + len(text)
     return np.random.default_rng(seed).standard_normal(DIMENSIONS).astype("<f4")
 
 
 def publish_catalog(settings: CommonSettings) -> None:
-    """Publishes two models, and that there are no others."""
+    """Publish a catalog of two models that rules out others."""
 
     async def publish() -> None:
         async with connect_async(settings.results, settings.stores) as client:
@@ -49,7 +49,7 @@ def publish_catalog(settings: CommonSettings) -> None:
 
 
 def cache_vectors(url: str, texts: list[str]) -> None:
-    """Caches the vectors of texts, as a worker would."""
+    """Cache the vectors of texts, as a worker would."""
     settings = CommonSettings(broker_url=url)
     space = KeySpace(identity=MODEL.identity, dimensions=None, prefix="", options=None)
     vectors = {space.key(text): Stored(vector_of(text), text.startswith("long")) for text in texts}

@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Returns once `condition` holds."""
+    """Return once `condition` holds."""
     try:
         eventually(condition, PATIENCE)
     except AssertionError as error:
@@ -36,21 +36,21 @@ class RedisServer(RedisProcess):
         self.store = self.client()
 
     def pause(self) -> None:
-        """It accepts, and never answers."""
+        """Stop the server: it accepts connections and never answers."""
         self._child.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """It answers again."""
+        """Let the server answer again."""
         self._child.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends it and forgets its data."""
+        """End the server and forget its data."""
         self.store.close()
         super().stop()
 
 
 class Program:
-    """A Python program of the tree as a process of its own."""
+    """A Python program of the repository, as a process."""
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
@@ -68,14 +68,14 @@ class Program:
             )
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.scrape_last()
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(timeout=PATIENCE)
 
     def kill_all(self) -> None:
-        """Ends the program and whatever it left behind."""
+        """End the program and its child processes."""
         self.scrape_last()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -85,11 +85,11 @@ class Program:
             self.process.wait()
 
     def scrape_last(self) -> None:
-        """Has its metrics searched; those of a program that serves none are none."""
+        """Search the program's metrics for secrets; does nothing for a program that serves none."""
 
     @property
     def family(self) -> list[int]:
-        """Living processes of the program's session."""
+        """Return the ids of the living processes of the program's session."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -111,7 +111,7 @@ class Api(Program):
         until(self._lives, f"the API's start; see {log}")
 
     def scrape_last(self) -> None:
-        """Has its metrics searched."""
+        """Search the API's metrics for secrets."""
         if self.process.poll() is None:
             DISCLOSURES.scrape("citadel_orchestration.api", f"{self.url}/metrics")
 

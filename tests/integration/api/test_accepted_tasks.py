@@ -1,4 +1,4 @@
-"""Accepted tasks are in PostgreSQL before the 202: what Redis or the API loses meanwhile changes nothing."""
+"""Accepted tasks are in PostgreSQL before the 202, so that neither Redis nor the API can lose them."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ import numpy as np
 import psycopg
 import pytest
 
+from tests.doubles.ollama.vectors import expected_vector
 from tests.doubles.process import OllamaProcess
-from tests.doubles.vectors import expected_vector
 from tests.integration.api.servers import Api, RedisServer
 from tests.integration.api.stack import MODEL
 from tests.support.fixtures import require_postgres, require_redis
@@ -41,7 +41,7 @@ def own_postgres() -> Iterator[PostgresProcess]:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The API, and what it stands on; no worker."""
+    """The API and its stores, without workers."""
 
     redis: RedisServer
     dsn: str
@@ -49,7 +49,7 @@ class Parts:
     http: httpx.Client
 
     def another_api(self, log: Path, **settings: str) -> Api:
-        """A further API on the same stores."""
+        """Start another API on the same stores."""
         return start_api(self.redis, self.dsn, log, **settings)
 
 
@@ -74,7 +74,7 @@ def parts(
 
 @pytest.fixture(autouse=True)
 def empty(parts: Parts) -> None:
-    """Stores that are empty, and a double that is healthy."""
+    """Empty the stores and reset the double."""
     parts.redis.flush()
     rows(parts, "DELETE FROM accepted_tasks")
     parts.double.reset()
@@ -92,7 +92,7 @@ def recorded(parts: Parts) -> int:
 
 @contextlib.contextmanager
 def workers(parts: Parts, count: int, **settings: str) -> Iterator[list[OrchestrationProcess]]:
-    """Orchestration workers, and one that embeds."""
+    """Start orchestration workers and an embeddings worker."""
     with contextlib.ExitStack() as stack:
         results = settings.get("RESULT_URL", parts.redis.url)
         started = [
@@ -109,7 +109,7 @@ def submit(http: httpx.Client, text: str | list[str]) -> str:
 
 
 def ended(http: httpx.Client, location: str) -> Any:
-    """The task's state, once it has ended; until then it is known."""
+    """Return the task's state once it has ended; it is found at every poll until then."""
 
     def look() -> Any:
         answer = http.get(location)
@@ -125,8 +125,8 @@ def assert_right(status: Any, texts: list[str]) -> None:
     np.testing.assert_allclose(status["result"]["embeddings"], wanted, atol=1e-6)
 
 
-def test_a_wiped_redis_loses_nothing(parts: Parts) -> None:
-    """A hundred tasks under way; those that the workers hold at that time as well as those that wait."""
+def test_an_emptied_redis_loses_no_accepted_task(parts: Parts) -> None:
+    """A hundred tasks: some are held by workers, the others wait."""
     parts.double.behaviour("slow", delay_ms=100)
     with workers(parts, 2, **LATE) as engines:
         eventually(lambda: [engine.events("worker_ready") for engine in engines])
@@ -141,7 +141,7 @@ def test_a_wiped_redis_loses_nothing(parts: Parts) -> None:
         assert sum(len(engine.events("accepted_task_restored")) for engine in engines) >= 50
 
 
-def test_rows_of_ended_tasks_go_and_one_that_an_older_version_wrote_is_published(parts: Parts) -> None:
+def test_rows_of_ended_tasks_are_deleted(parts: Parts) -> None:
     with workers(parts, 2, **QUICK) as engines:
         locations = [submit(parts.http, f"goes {number}") for number in range(30)]
         locations.append(submit(parts.http, "bad [[nan]]"))
@@ -149,12 +149,16 @@ def test_rows_of_ended_tasks_go_and_one_that_an_older_version_wrote_is_published
         assert {ended(parts.http, location)["status"] for location in locations} == {"succeeded", "failed"}
         eventually(lambda: recorded(parts) == 0)
         assert not any(engine.events("accepted_task_restored") for engine in engines)
+
+
+def test_a_row_written_by_an_older_version_is_published(parts: Parts) -> None:
+    with workers(parts, 1, **QUICK):
         location = record_as_an_older_version_did(parts, "older")
         assert_right(ended(parts.http, location), ["older"])
 
 
 def record_as_an_older_version_did(parts: Parts, text: str) -> str:
-    """It knows no column for the trace."""
+    """Insert a row without the column of the trace, which older versions lack."""
     task_id = uuid.uuid4()
     kwargs = json.dumps({"text": text, "model": MODEL})
     rows(
@@ -165,14 +169,14 @@ def record_as_an_older_version_did(parts: Parts, text: str) -> str:
     return f"/v1/tasks/{task_id}"
 
 
-def test_unknown_tasks_stay_unknown(parts: Parts) -> None:
+def test_unknown_task_ids_are_not_found(parts: Parts) -> None:
     for task_id in ("00000000-0000-0000-0000-000000000000", "no-id", "%00"):
         assert parts.http.get(f"/v1/tasks/{task_id}").status_code == 404
 
 
 @contextlib.contextmanager
 def split(parts: Parts, log: Path) -> Iterator[tuple[Api, RedisServer]]:
-    """An API that keeps results in a Redis of their own."""
+    """Start an API that keeps results in a Redis of their own."""
     results = RedisServer()
     try:
         api = parts.another_api(log, RESULT_URL=results.url, **QUICK)
@@ -182,8 +186,8 @@ def split(parts: Parts, log: Path) -> Iterator[tuple[Api, RedisServer]]:
         results.stop()
 
 
-def test_redis_goes_down_or_the_api_is_killed_before_it_is_published(parts: Parts, tmp_path: Path) -> None:
-    """Nobody was told the id of the second task, and it is run nevertheless: they may have been."""
+def test_a_task_is_published_later_if_redis_or_the_api_dies_before_that(parts: Parts, tmp_path: Path) -> None:
+    """The client has not received the id of the second task, which runs all the same: the client might have."""
     with split(parts, tmp_path / "log") as (api, results):
         location = accepted_while_redis_is_down(parts, api, results)
         orphan = recorded_by_an_api_that_is_killed(parts, api, results)
@@ -225,7 +229,7 @@ def assert_unpublished(parts: Parts) -> None:
 
 
 def test_without_postgres_nothing_is_accepted(parts: Parts, own_postgres: PostgresProcess) -> None:
-    """Last: it stops the server. Nothing reaches Redis either."""
+    """Nothing reaches Redis either. Runs last, since it stops the server."""
     own_postgres.stop()
     try:
         for path, body in ((TASKS, {"text": "no", "model": MODEL}), ("/v1/cache/warm", {"texts": ["no"]})):

@@ -1,4 +1,4 @@
-"""Keys, scopes, rates and sizes."""
+"""API keys, scopes, rate limits, body limits, overload."""
 
 import hashlib
 import json
@@ -42,20 +42,20 @@ def bearer(secret: str) -> dict[str, str]:
     [{}, bearer("wrong"), *({"authorization": value} for value in ("Bearer", READER, f"Basic {READER}"))],
 )
 @pytest.mark.parametrize("path", ["/v1/queues", "/v1/nothing", "/v1/tasks/x"])
-def test_without_a_known_key(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
+def test_requests_without_a_known_key_are_401(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
     answer = client.get(path, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_openai_shape_of_401_and_403(client: httpx.Client) -> None:
+def test_401_and_403_have_openais_form_on_its_routes(client: httpx.Client) -> None:
     nobody = client.post("/v1/embeddings", json={"input": "a"})
     reader = client.post("/v1/embeddings", json={"input": "a"}, headers=bearer(READER))
     assert (nobody.status_code, nobody.json()["error"]["type"]) == (401, "authentication_error")
     assert (reader.status_code, reader.json()["error"]["type"]) == (403, "permission_error")
 
 
-def test_scopes(client: httpx.Client) -> None:
+def test_a_key_needs_the_scope_of_the_route(client: httpx.Client) -> None:
     assert client.get("/v1/queues", headers=bearer(READER)).status_code == 200
     assert client.get("/v1/queues", headers=bearer(WRITER)).status_code == 403
     body = {"text": "a"}
@@ -64,29 +64,29 @@ def test_scopes(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/openapi.json"])
-def test_open_to_everybody(client: httpx.Client, path: str) -> None:
+def test_probes_and_docs_need_no_key(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_declared_body_over_the_limit(client: httpx.Client) -> None:
+def test_a_body_declared_too_long_is_refused(client: httpx.Client) -> None:
     answer = client.post("/v1/embeddings", json={"input": "a" * 3_000_000}, headers=bearer(WRITER))
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
 
 
-def test_streamed_body_over_the_limit(client: httpx.Client) -> None:
+def test_a_streamed_body_over_the_limit_is_refused(client: httpx.Client) -> None:
     answer = client.post("/v1/embeddings/tasks", content=iter([b" " * 1000] * 50), headers=bearer(WRITER))
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_endless_body_is_answered_early(guarded: Api) -> None:
-    """The answer comes although the body never ends."""
+def test_an_endless_body_is_refused_before_its_end(guarded: Api) -> None:
+    """The response comes although the body never ends."""
     head = f"POST /v1/embeddings/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WRITER}\r\n"
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=60) as connection:
         connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + b" " * 4096 + b"\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
 
 
-def test_rate_limit(start_api: StartApi) -> None:
+def test_each_caller_has_a_rate_limit(start_api: StartApi) -> None:
     api = start_api(rate_per_minute=5)
     answers = [web.get(f"{api.url}/v1/tasks/x") for _ in range(12)]
     limited = [answer for answer in answers if answer.status_code == 429]
@@ -115,8 +115,8 @@ def test_without_keys_this_machine_is_served(http: httpx.Client, host: str) -> N
     assert http.get("/v1/queues", headers={"host": host}).status_code == 200
 
 
-def test_overload(start_api: StartApi, api_redis: RedisServer, models: None) -> None:
-    """A backlog past the limit refuses early, politely, and recovers."""
+def test_a_full_backlog_refuses_requests(start_api: StartApi, api_redis: RedisServer, models: None) -> None:
+    """Requests are refused before they are enqueued, with a hint when to retry."""
     api = start_api(max_backlog=3)
     api_redis.store.rpush("embeddings\x06\x166", *["{}"] * 3)
     try:
@@ -130,7 +130,9 @@ def test_overload(start_api: StartApi, api_redis: RedisServer, models: None) -> 
         api_redis.store.delete("embeddings\x06\x166")
 
 
-def test_too_many_waiting(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
+def test_too_many_waiting_requests_are_refused(
+    start_api: StartApi, api_redis: RedisServer, models: None, worker: Program
+) -> None:
     api = start_api(max_waiting=1)
     api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:

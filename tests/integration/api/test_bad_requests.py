@@ -1,4 +1,4 @@
-"""Bad requests: each names what is wrong, and enqueues nothing."""
+"""Invalid requests: the error names the field, and nothing is enqueued."""
 
 from typing import Any
 
@@ -65,7 +65,9 @@ def nothing_enqueued(api_redis: RedisServer) -> Any:
 
 
 @pytest.mark.parametrize(("body", "status", "param", "code"), OPENAI_CASES)
-def test_openai_route(http: httpx.Client, body: dict[str, Any], status: int, param: str, code: str) -> None:
+def test_invalid_embeddings_requests_are_400_in_openais_form(
+    http: httpx.Client, body: dict[str, Any], status: int, param: str, code: str
+) -> None:
     answer = http.post("/v1/embeddings", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["code"]) == (status, param, code)
@@ -80,12 +82,14 @@ def test_token_ids_are_explained(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("body", "status", "pointer"), TASK_CASES)
-def test_task_route(http: httpx.Client, body: dict[str, Any], status: int, pointer: str) -> None:
+def test_invalid_embedding_tasks_are_refused(
+    http: httpx.Client, body: dict[str, Any], status: int, pointer: str
+) -> None:
     _assert_problem(http.post("/v1/embeddings/tasks", json=body), status, pointer)
 
 
 @pytest.mark.parametrize(("body", "status", "pointer"), WARM_CASES)
-def test_warm_route(http: httpx.Client, body: dict[str, Any], status: int, pointer: str) -> None:
+def test_invalid_warm_requests_are_refused(http: httpx.Client, body: dict[str, Any], status: int, pointer: str) -> None:
     _assert_problem(http.post("/v1/cache/warm", json=body), status, pointer)
 
 
@@ -103,7 +107,7 @@ def _assert_problem(answer: httpx.Response, status: int, pointer: str) -> None:
     [b"", b"{", b'{"input": "\xff\xfe"}', b'{"input": "\\ud800"}', b"\x00", b"[" * 100_000],
     ids=["empty", "cut", "not UTF-8", "lone surrogate", "NUL", "deep"],
 )
-def test_what_is_not_json(http: httpx.Client, path: str, content: bytes) -> None:
+def test_a_body_that_is_not_json_is_400(http: httpx.Client, path: str, content: bytes) -> None:
     answer = http.post(path, content=content, headers={"content-type": "application/json"})
     body = answer.json()
     assert answer.status_code == 400
@@ -111,7 +115,7 @@ def test_what_is_not_json(http: httpx.Client, path: str, content: bytes) -> None
 
 
 @pytest.mark.parametrize("content", [b"[]", b'"text"', b"null", b"7"])
-def test_json_that_is_no_object(http: httpx.Client, content: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(http: httpx.Client, content: bytes) -> None:
     assert http.post("/v1/embeddings/tasks", content=content).status_code == 422
 
 
@@ -121,12 +125,12 @@ def test_several_bad_fields_are_all_named(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_other_content_types(http: httpx.Client, kind: str) -> None:
+def test_other_content_types_are_415(http: httpx.Client, kind: str) -> None:
     answer = http.post("/v1/embeddings/tasks", content=b'{"text": "a"}', headers={"content-type": kind})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_unknown_route_and_wrong_method(http: httpx.Client) -> None:
+def test_an_unknown_route_is_404_and_a_wrong_method_405(http: httpx.Client) -> None:
     missing, wrong = http.get("/v1/nothing"), http.delete("/v1/queues")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "GET")

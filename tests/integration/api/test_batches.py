@@ -1,4 +1,4 @@
-"""Batches: taken in as JSON or NDJSON, given out in order while they run, whatever dies meanwhile."""
+"""Batches: accepted as JSON or NDJSON, results in order while they run, through outages."""
 
 import base64
 import itertools
@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.integration.api.servers import Api
 from tests.integration.api.stack import BATCHES, MODEL, NDJSON, Stack, step_of
 from tests.support.planted import TEXT
@@ -24,7 +24,7 @@ CHUNK = 64
 
 @pytest.fixture(autouse=True)
 def healthy(stack: Stack) -> Iterator[None]:
-    """The double's mode is each test's own."""
+    """Reset the double's mode after each test."""
     yield
     stack.double.behaviour("ok")
 
@@ -46,7 +46,7 @@ def items_of(view: Any) -> Any:
 
 
 def assert_right(results: list[Any], requests: list[dict[str, Any]]) -> None:
-    """Line i is request i's, with the vector of its text."""
+    """Check that line i belongs to request i and has the vector of its text."""
     assert [line["index"] for line in results] == list(range(len(requests)))
     for line, request in zip(results, requests, strict=True):
         assert (line["request_id"], line["errors"]) == (request["request_id"], [])
@@ -67,7 +67,7 @@ def test_a_batch_as_json_and_as_ndjson_gives_the_same(stack: Stack) -> None:
     assert stack.show("/v1/runs?label=team:ndjson")["runs"][0]["run_id"] == as_ndjson.rpartition("/")[2]
 
 
-def test_lines_are_taken_in_however_the_body_is_cut(stack: Stack) -> None:
+def test_lines_are_read_however_the_body_is_split(stack: Stack) -> None:
     requests = requests_of("cut ü", 20)
     body = b"\n\r\n" + ndjson(requests).replace(b"\n", b"\r\n").rstrip()
     pieces = (body[start : start + 7] for start in range(0, len(body), 7))
@@ -76,7 +76,7 @@ def test_lines_are_taken_in_however_the_body_is_cut(stack: Stack) -> None:
     assert_right(stack.results(answer.headers["location"]), requests)
 
 
-def test_a_model_for_all_lists_of_texts_and_base64(stack: Stack) -> None:
+def test_a_batch_takes_a_model_for_all_lists_of_texts_and_base64(stack: Stack) -> None:
     path = stack.submit_batch([{"text": ["one", "two"]}, {"text": "three", "model": "all-minilm"}], model=MODEL)
     first, second = stack.results(path, encoding_format="base64")
     vectors = [np.frombuffer(base64.b64decode(vector), dtype="<f4") for vector in first["embeddings"]]
@@ -129,7 +129,7 @@ def test_a_bad_line_is_named_and_nothing_is_recorded(stack: Stack, line: bytes, 
     ("query", "field"),
     [("idempotency_key=%00", "idempotency_key"), ("label=a", "label"), ("label=b%20c:d", "labels"), ("model=", None)],
 )
-def test_what_holds_for_all_requests_is_checked(stack: Stack, query: str, field: str | None) -> None:
+def test_fields_of_the_whole_batch_are_checked(stack: Stack, query: str, field: str | None) -> None:
     answer = stack.http.post(f"{BATCHES}?{query}", content=ndjson(requests_of("head", 1)), headers=NDJSON)
     if field is None:
         assert answer.status_code == 202
@@ -138,7 +138,7 @@ def test_what_holds_for_all_requests_is_checked(stack: Stack, query: str, field:
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n"])
-def test_a_batch_of_nothing(stack: Stack, body: bytes) -> None:
+def test_an_empty_batch_is_refused(stack: Stack, body: bytes) -> None:
     answer = stack.http.post(BATCHES, content=body, headers=NDJSON)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/requests")
 
@@ -155,7 +155,7 @@ def test_the_same_idempotency_key_gives_the_same_run(stack: Stack) -> None:
     assert batches_in(stack) == before
 
 
-def test_results_come_while_the_rest_still_runs(stack: Stack) -> None:
+def test_results_stream_while_the_batch_runs(stack: Stack) -> None:
     known = requests_of("known", CHUNK)
     stack.ended(stack.submit_batch(known))
     stack.double.behaviour("slow", delay_ms=1500)
@@ -176,7 +176,7 @@ def test_results_come_while_the_rest_still_runs(stack: Stack) -> None:
     assert stack.show(f"{path}/steps/chunks")["output"] is None  # all vectors at once would be too much
 
 
-def test_a_cancelled_batch_keeps_what_it_has_and_says_what_it_has_not(stack: Stack) -> None:
+def test_a_cancelled_batch_keeps_its_results_and_marks_the_rest(stack: Stack) -> None:
     known = requests_of("kept", CHUNK)
     stack.ended(stack.submit_batch(known))
     stack.double.behaviour("slow", delay_ms=1000)
@@ -189,13 +189,13 @@ def test_a_cancelled_batch_keeps_what_it_has_and_says_what_it_has_not(stack: Sta
     assert len(results) == 3 * CHUNK
 
 
-def test_the_results_of_what_is_no_batch(stack: Stack) -> None:
+def test_results_of_a_run_that_is_not_a_batch_are_refused(stack: Stack) -> None:
     path = stack.submit({"step_id": "s", "type": "wait", "parameters": {"duration": "1ms"}})
     answer = stack.http.get(f"{path}/results")
     assert (answer.status_code, path in answer.json()["detail"]) == (422, True)
 
 
-def test_a_broker_that_is_down_hinders_no_batch(stack: Stack) -> None:
+def test_batches_are_accepted_while_the_broker_is_down(stack: Stack) -> None:
     requests = requests_of("brokerless", 3 * CHUNK)
     stack.redis.pause()
     try:
@@ -216,7 +216,7 @@ def small(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
     api.kill_all()
 
 
-def test_ndjson_has_a_bound_of_its_own(stack: Stack, small: httpx.Client) -> None:
+def test_ndjson_has_a_body_limit_of_its_own(stack: Stack, small: httpx.Client) -> None:
     body = ndjson(requests_of("body", 500))
     assert 10_000 < len(body) < 200_000
     assert small.post(BATCHES, content=body, headers=NDJSON).status_code == 202
@@ -230,7 +230,7 @@ def test_ndjson_has_a_bound_of_its_own(stack: Stack, small: httpx.Client) -> Non
     assert batches_in(stack) == before
 
 
-def test_too_many_requests_are_refused_whole(stack: Stack, small: httpx.Client) -> None:
+def test_a_batch_of_too_many_requests_leaves_nothing(stack: Stack, small: httpx.Client) -> None:
     before = batches_in(stack)
     answer = small.post(BATCHES, content=ndjson(requests_of("many", 501)), headers=NDJSON)
     assert (answer.status_code, "500" in answer.json()["detail"]) == (413, True)
@@ -258,7 +258,7 @@ def test_an_upload_that_stalls_ends_and_meanwhile_others_are_refused(stack: Stac
 
 
 def test_an_upload_costs_no_memory(stack: Stack, tmp_path: Path) -> None:
-    """A body of 40 MB; the process grows by a fraction of that."""
+    """The process grows by a fraction of the body's 40 MB."""
     api = stack.another_api(tmp_path / "log")
     try:
         with httpx.Client(base_url=api.url, timeout=120) as client:
@@ -274,13 +274,13 @@ def test_an_upload_costs_no_memory(stack: Stack, tmp_path: Path) -> None:
 
 
 def peak_of(api: Api) -> int:
-    """Bytes that the processes of the API have had in memory at most."""
+    """Return the peak memory of the API's processes, in bytes."""
     lines = [line for pid in api.family for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 @pytest.mark.parametrize("after", [0, 1, CHUNK - 1, CHUNK, CHUNK + 7, 149, 150, 10_000])
-def test_results_go_on_where_somebody_was(stack: Stack, resumable: str, after: int) -> None:
+def test_results_resume_after_any_position(stack: Stack, resumable: str, after: int) -> None:
     assert stack.results(resumable, after=after) == stack.results(resumable)[after:]
 
 
@@ -292,7 +292,7 @@ def resumable(stack: Stack) -> str:
     return path
 
 
-def test_results_go_on_while_the_batch_runs(stack: Stack) -> None:
+def test_results_resume_while_the_batch_runs(stack: Stack) -> None:
     known = requests_of("before", CHUNK)
     stack.ended(stack.submit_batch(known))
     stack.double.behaviour("slow", delay_ms=1000)
@@ -303,12 +303,12 @@ def test_results_go_on_while_the_batch_runs(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "1.5"])
-def test_a_place_that_is_none(stack: Stack, resumable: str, after: str) -> None:
+def test_a_bad_position_is_refused(stack: Stack, resumable: str, after: str) -> None:
     answer = stack.http.get(f"{resumable}/results", params={"after": after})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/after")
 
 
-def test_the_size_of_chunks_makes_no_other_batch(stack: Stack, tmp_path: Path) -> None:
+def test_another_chunk_size_is_still_the_same_batch(stack: Stack, tmp_path: Path) -> None:
     requests = requests_of("cut anew", 100)
     path = stack.submit_batch(requests, idempotency_key="cut anew")
     api = stack.another_api(tmp_path / "log", WORKFLOWS__BATCH_CHUNK=7)
@@ -321,7 +321,7 @@ def test_the_size_of_chunks_makes_no_other_batch(stack: Stack, tmp_path: Path) -
 
 
 def test_a_batch_survives_the_death_of_both_workers(stack: Stack) -> None:
-    """Last: it replaces the stack's workers."""
+    """Runs last, since it replaces the stack's workers."""
     requests = requests_of("survivor", 20 * CHUNK)
     stack.double.behaviour("slow", delay_ms=20)
     path = stack.submit_batch(requests)

@@ -1,4 +1,4 @@
-"""What `GET /v1/cache` counts; the first requests of a new Redis, so that the counts are known."""
+"""`GET /v1/cache`. The module's Redis is new, so that the counts are known."""
 
 import httpx
 
@@ -6,8 +6,8 @@ from tests.integration.api.fake_worker import cache_vectors
 from tests.integration.api.servers import Program, RedisServer, until
 
 
-def test_hits_are_counted_once_each(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
-    """From Redis or from the process's memory; misses are counted by the worker, which looks again."""
+def test_each_hit_is_counted_once(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
+    """Hits come from Redis or the process's memory. The worker, which looks again, counts the misses."""
     cache_vectors(api_redis.url, ["counted"])
     for _ in range(3):
         http.post("/v1/embeddings", json={"input": ["counted", "counted"]})

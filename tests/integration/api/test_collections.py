@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.vectors import expected_vector
+from tests.doubles.ollama.vectors import expected_vector
 from tests.integration.api.stack import MODEL, Stack
 
 TEXTS = ["the cat sat", "on the mat", "a dog barked", "at the moon"]
@@ -12,7 +12,7 @@ TEXTS = ["the cat sat", "on the mat", "a dog barked", "at the moon"]
 
 @pytest.fixture(scope="module")
 def filled(stack: Stack) -> Stack:
-    """The stack, with a collection."""
+    """The stack with a collection."""
     points = [{"id": number, "text": text, "payload": {"n": number}} for number, text in enumerate(TEXTS)]
     answer = stack.http.post("/v1/collections/texts/points", json={"points": points, "model": MODEL})
     assert (answer.status_code, answer.json()) == (200, {"upserted": 4, "ids": [0, 1, 2, 3]})
@@ -35,13 +35,13 @@ def test_a_vector_finds_what_was_stored_as_text(filled: Stack) -> None:
     assert hits[0]["score"] >= hits[1]["score"]
 
 
-def test_a_text_is_embedded_on_the_way(filled: Stack) -> None:
+def test_a_search_by_text_embeds_the_text(filled: Stack) -> None:
     answer = search(filled, text="who sat on the mat?", model=MODEL, limit=3)
     assert answer.status_code == 200
     assert len(answer.json()["hits"]) == 3
 
 
-def test_hits_are_filtered_and_cut_by_score(filled: Stack) -> None:
+def test_hits_are_limited_by_filter_and_score(filled: Stack) -> None:
     found = search(filled, embedding=vector(TEXTS[2]), filter={"must": [{"key": "n", "match": {"value": 1}}]})
     assert [hit["id"] for hit in found.json()["hits"]] == [1]
     near = search(filled, embedding=vector(TEXTS[2]), score_threshold=0.99)
@@ -49,7 +49,7 @@ def test_hits_are_filtered_and_cut_by_score(filled: Stack) -> None:
 
 
 def test_a_thousand_vectors_are_stored_at_once(stack: Stack) -> None:
-    """Far more bytes than a workflow's definition may have."""
+    """The body is far larger than a workflow's definition may be."""
     points = [{"id": number, "embedding": [1.0, number / 7] * 192} for number in range(1000)]
     answer = stack.http.post("/v1/collections/wide/points", json={"points": points})
     assert (answer.status_code, answer.json()["upserted"]) == (200, 1000)
@@ -70,7 +70,9 @@ def test_a_thousand_vectors_are_stored_at_once(stack: Stack) -> None:
         ("%00", {"embedding": [1.0]}, 422, "invalid_input"),
     ],
 )
-def test_searches_that_cannot_be(filled: Stack, name: str, body: dict[str, Any], status: int, code: str | None) -> None:
+def test_an_invalid_search_is_refused(
+    filled: Stack, name: str, body: dict[str, Any], status: int, code: str | None
+) -> None:
     answer = search(filled, name, **body)
     assert answer.status_code == status, answer.text
     assert code in (None, answer.json()["code"])
@@ -86,9 +88,7 @@ def test_searches_that_cannot_be(filled: Stack, name: str, body: dict[str, Any],
         ([{"id": 1, "text": 5}], "/points/0/text"),
     ],
 )
-def test_points_that_cannot_be_are_named_by_their_place_in_the_body(
-    stack: Stack, points: list[Any], pointer: str
-) -> None:
+def test_invalid_points_are_named_by_their_place_in_the_body(stack: Stack, points: list[Any], pointer: str) -> None:
     answer = stack.http.post("/v1/collections/never/points", json={"points": points})
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
@@ -100,7 +100,7 @@ def test_vectors_of_another_length_are_refused(filled: Stack) -> None:
     assert "768" in answer.json()["detail"]
 
 
-def test_a_vector_store_that_is_down_is_said_and_comes_back(filled: Stack) -> None:
+def test_searches_fail_while_the_vector_store_is_down_and_succeed_after(filled: Stack) -> None:
     filled.qdrant.behaviour("error500")
     try:
         answer = search(filled, embedding=vector(TEXTS[0]))
@@ -111,7 +111,7 @@ def test_a_vector_store_that_is_down_is_said_and_comes_back(filled: Stack) -> No
     assert search(filled, embedding=vector(TEXTS[0])).status_code == 200
 
 
-def test_searches_are_runs_that_can_be_found(filled: Stack) -> None:
+def test_searches_are_listed_as_runs(filled: Stack) -> None:
     search(filled, embedding=vector(TEXTS[0]))
     [run] = filled.show("/v1/runs?kind=task&workflow_id=vector_search&limit=1")["runs"]
     assert run["status"] == "succeeded"

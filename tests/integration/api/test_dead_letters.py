@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: what an operator sees of them, and what comes of requeueing and dropping."""
+"""Dead letters over HTTP: listing, showing, requeueing, dropping."""
 
 import base64
 import hashlib
@@ -30,21 +30,21 @@ HISTORY = [{"at": "2026-01-01T00:00:00+00:00", "code": "worker_lost", "error": "
 
 
 @pytest.fixture
-def letters(api_redis: RedisServer) -> DeadLetters:
-    """The store, empty."""
+def dead_letters(api_redis: RedisServer) -> DeadLetters:
+    """The store, emptied."""
     api_redis.flush()
     return DeadLetters(api_redis.store, ttl=3600)
 
 
-def letter(letter_id: str = "a", **fields: Any) -> DeadLetter:
+def dead_letter(dead_letter_id: str = "a", **fields: Any) -> DeadLetter:
     plain = {"queue": "embeddings", "task": TASK, "args": [["text"]], "code": "deliveries_exhausted", "error": "died"}
-    return DeadLetter(id=letter_id, **(plain | fields))
+    return DeadLetter(id=dead_letter_id, **(plain | fields))
 
 
-def undecodable(letter_id: str = "raw") -> DeadLetter:
+def undecodable(dead_letter_id: str = "raw") -> DeadLetter:
     body = b"\xff{nonsense"
     return DeadLetter(
-        id=letter_id,
+        id=dead_letter_id,
         queue="embeddings",
         code="undecodable_message",
         error="not JSON",
@@ -55,13 +55,13 @@ def undecodable(letter_id: str = "raw") -> DeadLetter:
 
 
 def messages(redis: RedisServer, lane: str = BATCH_LANE) -> list[Any]:
-    """Task messages in a list of the queue: headers, and arguments."""
+    """Return the headers and arguments of the task messages in a list of the queue."""
     found = [json.loads(entry) for entry in redis.store.lrange(lane, 0, -1)]
     return [(entry["headers"], json.loads(base64.b64decode(entry["body"]))) for entry in found]
 
 
 def listed(http: httpx.Client, **query: Any) -> list[str]:
-    """The ids on all pages."""
+    """Return the ids on all pages."""
     found: list[str] = []
     while True:
         page = http.get(PATH, params=query).raise_for_status().json()
@@ -71,12 +71,12 @@ def listed(http: httpx.Client, **query: Any) -> list[str]:
         query["cursor"] = cursor
 
 
-def test_a_thousand_letters_in_pages(http: httpx.Client, letters: DeadLetters) -> None:
+def test_a_thousand_dead_letters_are_listed_in_pages(http: httpx.Client, dead_letters: DeadLetters) -> None:
     began = time.time() - 2000
     for n in range(1000):
         # three at a time have the same time
         queue, code = ("embeddings", "internal") if n % 4 else ("orchestration", "llm_unavailable")
-        letters.add(letter(f"{n:04}", queue=queue, code=code, error=f"Went wrong at {n}", at=began + n // 3))
+        dead_letters.add(dead_letter(f"{n:04}", queue=queue, code=code, error=f"Went wrong at {n}", at=began + n // 3))
     newest_first = sorted((f"{n:04}" for n in range(1000)), reverse=True)
     assert listed(http, limit=70) == newest_first
     assert listed(http, queue="orchestration", limit=500) == [n for n in newest_first if not int(n) % 4]
@@ -95,12 +95,14 @@ def test_a_thousand_letters_in_pages(http: httpx.Client, letters: DeadLetters) -
     assert "args" not in page["letters"][0]
 
 
-def test_letters_that_come_and_go_between_pages_leave_no_gap(http: httpx.Client, letters: DeadLetters) -> None:
+def test_dead_letters_added_and_dropped_between_pages_leave_no_gap(
+    http: httpx.Client, dead_letters: DeadLetters
+) -> None:
     for n in range(10):
-        letters.add(letter(str(n), at=time.time() - 100 + n))
+        dead_letters.add(dead_letter(str(n), at=time.time() - 100 + n))
     page = http.get(PATH, params={"limit": 5}).json()
-    letters.drop(["9", "8", "5"])  # one of them is where the page ended
-    letters.add(letter("new"))
+    dead_letters.drop(["9", "8", "5"])  # one of them is where the page ended
+    dead_letters.add(dead_letter("new"))
     assert listed(http, cursor=page["next_cursor"]) == ["4", "3", "2", "1", "0"]
 
 
@@ -114,16 +116,16 @@ def test_letters_that_come_and_go_between_pages_leave_no_gap(http: httpx.Client,
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_what_is_no_filter(http: httpx.Client, query: dict[str, str], named: str) -> None:
+def test_a_bad_filter_is_refused_by_name(http: httpx.Client, query: dict[str, str], named: str) -> None:
     answer = http.get(PATH, params=query)
     assert answer.status_code == 422
     assert named in answer.json()["detail"]
 
 
-def test_a_letter_is_shown_whole(http: httpx.Client, letters: DeadLetters) -> None:
+def test_a_dead_letter_is_shown_complete(http: httpx.Client, dead_letters: DeadLetters) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"citadel_accepted": 1, "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-    letters.add(letter(kwargs={"model": "m"}, priority=6, headers=headers, history=HISTORY, deliveries=6))
+    dead_letters.add(dead_letter(kwargs={"model": "m"}, priority=6, headers=headers, history=HISTORY, deliveries=6))
     shown = http.get(f"{PATH}/a").json()
     assert (shown["task"], shown["args"], shown["kwargs"]) == (TASK, [["text"]], {"model": "m"})
     assert (shown["history"], shown["attempts"], shown["deliveries"]) == (HISTORY, 1, 6)
@@ -131,24 +133,28 @@ def test_a_letter_is_shown_whole(http: httpx.Client, letters: DeadLetters) -> No
     assert http.get(f"{PATH}/b").status_code == 404
 
 
-def test_what_strict_json_cannot_say_is_kept_all_the_same(http: httpx.Client, letters: DeadLetters) -> None:
-    letters.add(letter("odd", task="\ud800", args=[2**70], error="\udfff broke"))
-    [listed_letter] = http.get(PATH, params={"error": "broke"}).json()["letters"]
-    assert listed_letter["task"] == "?"
+def test_values_that_strict_json_lacks_are_kept(http: httpx.Client, dead_letters: DeadLetters) -> None:
+    dead_letters.add(dead_letter("odd", task="\ud800", args=[2**70], error="\udfff broke"))
+    [in_list] = http.get(PATH, params={"error": "broke"}).json()["letters"]
+    assert in_list["task"] == "?"
     assert http.get(f"{PATH}/odd").json()["error"] == "? broke"
-    assert letters.drop(["odd"]) == 1
-    assert letters.counts() == {}
+    assert dead_letters.drop(["odd"]) == 1
+    assert dead_letters.counts() == {}
 
 
-def test_what_celery_cannot_publish_is_refused_and_stays(http: httpx.Client, letters: DeadLetters) -> None:
-    letters.add(letter(options={"queue": "elsewhere"}))
+def test_a_dead_letter_that_celery_cannot_publish_is_refused_and_kept(
+    http: httpx.Client, dead_letters: DeadLetters
+) -> None:
+    dead_letters.add(dead_letter(options={"queue": "elsewhere"}))
     assert http.post(f"{PATH}/a/requeue").json()["code"] == "conflict"
     assert listed(http) == ["a"]
 
 
-def test_requeued_as_it_was(http: httpx.Client, letters: DeadLetters, api_redis: RedisServer) -> None:
+def test_a_requeued_task_keeps_id_arguments_and_lane(
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer
+) -> None:
     store = api_redis.store
-    letters.add(letter(kwargs={"model": "m"}, priority=6, headers={"traceparent": TRACE}, history=HISTORY))
+    dead_letters.add(dead_letter(kwargs={"model": "m"}, priority=6, headers={"traceparent": TRACE}, history=HISTORY))
     store.set("celery-task-meta-a", json.dumps({"status": "FAILURE", "result": {}, "task_id": "a"}))
     store.set(PREFIX + "a", 6)
     answer = http.post(f"{PATH}/a/requeue")
@@ -166,22 +172,24 @@ def test_requeued_as_it_was(http: httpx.Client, letters: DeadLetters, api_redis:
     assert http.post(f"{PATH}/a/requeue").status_code == 404
 
 
-def test_what_follows_a_task_follows_it_again(http: httpx.Client, letters: DeadLetters, api_redis: RedisServer) -> None:
-    """A task in the midst of a chain of Celery's."""
+def test_callbacks_of_a_requeued_task_are_kept(
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer
+) -> None:
+    """The task is in the middle of a Celery chain."""
     then = {"task": TASK, "args": [["next"]], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": True}
     options = {"link": [then], "chain": [then], "root_id": "r", "parent_id": "p", "group_id": "g"}
-    letters.add(letter(priority=6, options=options))
+    dead_letters.add(dead_letter(priority=6, options=options))
     assert http.post(f"{PATH}/a/requeue").status_code == 202
     [(headers, (_, _, embedded))] = messages(api_redis)
     assert (headers["root_id"], headers["parent_id"], headers["group"]) == ("r", "p", "g")
     assert [embedded[name][0]["args"] for name in ("callbacks", "chain")] == [[["next"]], [["next"]]]
 
 
-def test_operators_at_once_requeue_a_letter_once(
-    http: httpx.Client, letters: DeadLetters, api_redis: RedisServer
+def test_concurrent_requeues_publish_a_dead_letter_once(
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer
 ) -> None:
     for n in range(20):
-        letters.add(letter(str(n), priority=6))
+        dead_letters.add(dead_letter(str(n), priority=6))
     with ThreadPoolExecutor(8) as operators:
         asked = [f"{PATH}/{n}/requeue" for n in range(20) for _ in range(4)]
         codes = list(operators.map(lambda path: http.post(path).status_code, asked))
@@ -191,10 +199,10 @@ def test_operators_at_once_requeue_a_letter_once(
 
 
 def test_an_accepted_task_is_accepted_again(
-    http: httpx.Client, letters: DeadLetters, api_redis: RedisServer, models: None
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer, models: None
 ) -> None:
     accepted = AcceptedTasks(api_redis.store)
-    letters.add(letter(args=[], kwargs={"text": "t"}, priority=3, headers={"citadel_accepted": 1}))
+    dead_letters.add(dead_letter(args=[], kwargs={"text": "t"}, priority=3, headers={"citadel_accepted": 1}))
     accepted.add(TaskMessage(task_id="a", name=TASK, kwargs={"text": "t"}, priority=3))
     assert http.post(f"{PATH}/a/requeue").status_code == 409  # its end is not recorded yet
     accepted.finish("a")
@@ -207,15 +215,15 @@ def test_an_accepted_task_is_accepted_again(
     ("refused", "reason"),
     [
         (undecodable("a"), "could not be decoded"),
-        (letter(kwargs={"dimension": 5}), "no longer valid: dimension"),
-        (letter(args=[]), "no longer valid: text"),
-        (letter(task="renamed_since"), "no task 'renamed_since'"),
+        (dead_letter(kwargs={"dimension": 5}), "no longer valid: dimension"),
+        (dead_letter(args=[]), "no longer valid: text"),
+        (dead_letter(task="renamed_since"), "no task 'renamed_since'"),
     ],
 )
-def test_what_cannot_be_requeued(
-    http: httpx.Client, letters: DeadLetters, api_redis: RedisServer, refused: DeadLetter, reason: str
+def test_a_dead_letter_that_cannot_be_requeued_is_a_conflict(
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer, refused: DeadLetter, reason: str
 ) -> None:
-    letters.add(refused)
+    dead_letters.add(refused)
     answer = http.post(f"{PATH}/a/requeue")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert reason in answer.json()["detail"]
@@ -225,11 +233,11 @@ def test_what_cannot_be_requeued(
 
 
 def test_many_are_requeued_and_each_failure_is_named(
-    http: httpx.Client, letters: DeadLetters, api_redis: RedisServer
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer
 ) -> None:
     for n in range(10):
-        letters.add(letter(str(n), priority=6, code="internal", at=time.time() - 100 + n))
-    letters.add(undecodable())
+        dead_letters.add(dead_letter(str(n), priority=6, code="internal", at=time.time() - 100 + n))
+    dead_letters.add(undecodable())
     first = http.post(f"{PATH}/requeue", json={"queue": "embeddings", "limit": 4}).json()
     assert first["requeued"] == ["9", "8", "7"]
     assert [(failure["id"], failure["code"]) for failure in first["failed"]] == [("raw", "conflict")]
@@ -240,48 +248,48 @@ def test_many_are_requeued_and_each_failure_is_named(
     assert [failure["code"] for failure in by_id["failed"]] == ["conflict", "not_found"]
 
 
-def test_many_are_dropped_only_when_it_is_said_which(http: httpx.Client, letters: DeadLetters) -> None:
+def test_dropping_many_needs_a_selection(http: httpx.Client, dead_letters: DeadLetters) -> None:
     for n in range(10):
-        letters.add(letter(str(n), code="internal" if n % 2 else "bad_vector"))
+        dead_letters.add(dead_letter(str(n), code="internal" if n % 2 else "bad_vector"))
     assert http.delete(PATH).status_code == http.post(f"{PATH}/requeue", json={}).status_code == 422
     assert http.delete(PATH, params={"all": "perhaps"}).status_code == 422
-    assert letters.count() == 10
+    assert dead_letters.count() == 10
     assert http.delete(PATH, params={"code": "internal"}).json() == {"dropped": 5, "next_cursor": None}
-    assert letters.counts() == {("embeddings", "bad_vector"): 5}
+    assert dead_letters.counts() == {("embeddings", "bad_vector"): 5}
     assert http.delete(PATH, params={"all": "true"}).json()["dropped"] == 5
     assert http.get(PATH).json() == {"letters": [], "next_cursor": None, "total": 0, "counts": []}
 
 
-def test_old_letters_go_in_bounded_batches(letters: DeadLetters, api_redis: RedisServer) -> None:
+def test_expired_dead_letters_are_removed_in_bounded_batches(dead_letters: DeadLetters, api_redis: RedisServer) -> None:
     lasting = DeadLetters(api_redis.store, ttl=10_000)
     for n in range(20):
-        lasting.add(letter(str(n), at=time.time() - 4000 + n))
-    lasting.add(letter("young"))
-    assert [letters.expire(15), letters.expire(15), letters.expire(15)] == [15, 5, 0]
-    assert [found.id for found in letters.newest()] == ["young"]
-    assert letters.counts() == {("embeddings", "deliveries_exhausted"): 1}
+        lasting.add(dead_letter(str(n), at=time.time() - 4000 + n))
+    lasting.add(dead_letter("young"))
+    assert [dead_letters.expire(15), dead_letters.expire(15), dead_letters.expire(15)] == [15, 5, 0]
+    assert [found.id for found in dead_letters.newest()] == ["young"]
+    assert dead_letters.counts() == {("embeddings", "deliveries_exhausted"): 1}
 
 
-def test_a_letter_that_cannot_be_published_stays(letters: DeadLetters, api_redis: RedisServer) -> None:
-    """Broker and results may be two servers, of which one is down."""
+def test_a_dead_letter_that_cannot_be_published_is_kept(dead_letters: DeadLetters, api_redis: RedisServer) -> None:
+    """The broker is down; results are on another server."""
     app = create_app(CommonSettings(broker_url=f"redis://127.0.0.1:{free_port()}/0"))
     app.conf.result_backend = "disabled://"
-    requeue = Requeue(app, letters, api_redis.store)
-    letters.add(letter())
+    requeue = Requeue(app, dead_letters, api_redis.store)
+    dead_letters.add(dead_letter())
     for _ in range(2):  # the first has let go of its claim
         with pytest.raises(StoreUnavailable, match="still there"):
             requeue.requeue("a")
-    assert letters.get("a") is not None
+    assert dead_letters.get("a") is not None
     app.close()
 
 
-def test_a_task_that_fails_again_at_once_is_not_forgotten(letters: DeadLetters) -> None:
-    """Its new letter may come before the old one is settled."""
-    old = letter(at=time.time() - 10)
-    letters.add(old)
-    letters.add(letter(error="again"))
-    letters.settle(old)
-    kept = letters.get("a")
+def test_a_requeued_task_that_fails_at_once_is_a_dead_letter_again(dead_letters: DeadLetters) -> None:
+    """The new dead letter may come before the old one is settled."""
+    old = dead_letter(at=time.time() - 10)
+    dead_letters.add(old)
+    dead_letters.add(dead_letter(error="again"))
+    dead_letters.settle(old)
+    kept = dead_letters.get("a")
     assert kept is not None
     assert kept.error == "again"
 
@@ -306,8 +314,10 @@ def guarded(start_api: StartApi) -> Iterator[httpx.Client]:
         ("DELETE", PATH),
     ],
 )
-def test_only_the_scope_admin_may(guarded: httpx.Client, letters: DeadLetters, method: str, path: str) -> None:
-    """Arguments may be private, and whoever submits is not therefore an operator."""
+def test_dead_letters_need_the_scope_admin(
+    guarded: httpx.Client, dead_letters: DeadLetters, method: str, path: str
+) -> None:
+    """Arguments may be private: the scope `submit` is not enough to see them."""
     for scope in ("read", "submit"):
         answer = guarded.request(method, path, headers={"authorization": f"Bearer {scope}"}, json={"all": True})
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -315,7 +325,9 @@ def test_only_the_scope_admin_may(guarded: httpx.Client, letters: DeadLetters, m
     assert answer.status_code not in (401, 403)
 
 
-def test_a_store_that_is_down_is_told(http: httpx.Client, letters: DeadLetters, api_redis: RedisServer) -> None:
+def test_dead_letters_are_503_while_the_store_is_down(
+    http: httpx.Client, dead_letters: DeadLetters, api_redis: RedisServer
+) -> None:
     api_redis.kill()
     try:
         for method, path in (("GET", PATH), ("POST", f"{PATH}/a/requeue"), ("DELETE", f"{PATH}/a")):

@@ -87,7 +87,7 @@ def real(real_stack: Real) -> Real:
 
 @pytest.fixture
 def computed(api_redis: RedisServer) -> list[str]:
-    """The texts that the worker computed during the test; filled when asked for."""
+    """The texts that the worker has computed during the test, read at each use."""
     api_redis.store.delete("computed")
 
     class Computed(list[str]):
@@ -95,6 +95,12 @@ def computed(api_redis: RedisServer) -> list[str]:
             return iter([text.decode() for text in api_redis.store.lrange("computed", 0, -1)])
 
     return Computed()
+
+
+@pytest.fixture
+def openai_client(api: Api) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def vectors_in(answer: httpx.Response) -> list[list[float]]:
@@ -105,7 +111,7 @@ def vectors_in(answer: httpx.Response) -> list[list[float]]:
 
 
 class TestHits:
-    """No worker runs: what is answered comes from the cache."""
+    """No worker runs: all vectors come from the cache."""
 
     def test_hits_need_no_broker(self, http: httpx.Client, api_redis: RedisServer) -> None:
         cache_vectors(api_redis.url, ["cached a", "cached b"])
@@ -126,13 +132,13 @@ class TestHits:
             (numbers,) = vectors_in(http.post("/v1/embeddings", json={"input": "cached c"}))
             assert np.float32(numbers).tobytes() == vector_of("cached c").tobytes()
 
-    def test_a_cut_text_is_told_again(self, http: httpx.Client, api_redis: RedisServer) -> None:
+    def test_a_truncated_text_is_reported_on_every_hit(self, http: httpx.Client, api_redis: RedisServer) -> None:
         cache_vectors(api_redis.url, ["long text", "short text"])
         for _ in range(2):
             answer = http.post("/v1/embeddings", json={"input": ["short text", "long text"]})
             assert answer.json()["citadel"]["truncated"] == [1]
 
-    def test_model_with_latest(self, http: httpx.Client, api_redis: RedisServer) -> None:
+    def test_a_model_is_found_with_its_latest_tag(self, http: httpx.Client, api_redis: RedisServer) -> None:
         cache_vectors(api_redis.url, ["tagged"])
         answer = http.post("/v1/embeddings", json={"input": "tagged", "model": "nomic-embed-text:latest"})
         assert answer.status_code == 200
@@ -152,14 +158,16 @@ class TestMisses:
         assert answer.json()["citadel"] == {"cache_hits": 2, "truncated": [5]}
         assert answer.json()["usage"]["prompt_tokens"] == 9
 
-    def test_cache_can_be_refused(self, http: httpx.Client, api_redis: RedisServer, computed: list[str]) -> None:
+    def test_a_request_can_bypass_the_cache(
+        self, http: httpx.Client, api_redis: RedisServer, computed: list[str]
+    ) -> None:
         cache_vectors(api_redis.url, ["cached but unwanted"])
         answer = http.post("/v1/embeddings", json={"input": "cached but unwanted", "cache_enabled": False})
         assert answer.json()["citadel"]["cache_hits"] == 0
         assert list(computed) == ["cached but unwanted"]
 
     @pytest.mark.parametrize("field", [{"dimensions": 4}, {"input_type": "query"}, {"options": {"num_ctx": 512}}])
-    def test_what_changes_the_vector_misses(
+    def test_fields_that_change_the_vector_miss_the_cache(
         self, http: httpx.Client, api_redis: RedisServer, computed: list[str], field: dict[str, object]
     ) -> None:
         text = f"varied {sorted(field)}"
@@ -167,11 +175,11 @@ class TestMisses:
         assert http.post("/v1/embeddings", json={"input": text} | field).status_code == 200
         assert list(computed) == ([] if field == {"input_type": "query"} else [text])
 
-    def test_nothing_is_left_behind(self, http: httpx.Client, api_redis: RedisServer) -> None:
+    def test_results_are_removed_from_redis(self, http: httpx.Client, api_redis: RedisServer) -> None:
         assert http.post("/v1/embeddings", json={"input": "leaves nothing"}).status_code == 200
         until(lambda: not api_redis.store.keys("celery-task-meta-*"), "removal of the result")
 
-    def test_a_refused_text_is_named(self, http: httpx.Client) -> None:
+    def test_the_error_names_the_first_refused_text(self, http: httpx.Client) -> None:
         texts = ["fine", "refuse a", "fine", "refuse b"]
         error = http.post("/v1/embeddings", json={"input": texts}).json()["error"]
         assert (error["param"], error["field"], error["index"]) == ("input[1]", "input", 1)
@@ -179,7 +187,7 @@ class TestMisses:
         alone = http.post("/v1/embeddings", json={"input": "refuse a"}).json()["error"]
         assert alone["message"] == "input: the backend refuses it"
 
-    def test_many_at_once(self, http: httpx.Client) -> None:
+    def test_concurrent_requests_get_their_own_vectors(self, http: httpx.Client) -> None:
         def embed(number: int) -> bool:
             texts = [f"parallel {number} {index}" for index in range(5)]
             answer = http.post("/v1/embeddings", json={"input": texts})
@@ -189,22 +197,27 @@ class TestMisses:
         with ThreadPoolExecutor(24) as threads:
             assert all(threads.map(embed, range(120)))
 
-    def test_openai_client(self, api: Api) -> None:
-        with openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0) as client:
-            for encoding in ("float", "base64"):
-                answer = client.embeddings.create(
-                    input=["by openai", "and again"], model="nomic-embed-text", encoding_format=encoding
-                )
-                assert [item.index for item in answer.data] == [0, 1]
-            plain = client.embeddings.create(input="by openai", model="nomic-embed-text")
-            np.testing.assert_array_equal(np.float32(plain.data[0].embedding), vector_of("by openai"))
-            assert [model.id for model in client.models.list()] == ["all-minilm", "nomic-embed-text"]
-            with pytest.raises(openai.NotFoundError, match="available"):
-                client.embeddings.create(input="a", model="gpt")
-            with pytest.raises(openai.BadRequestError):
-                client.embeddings.create(input=[], model="nomic-embed-text")
+    @pytest.mark.parametrize("encoding", ["float", "base64"])
+    def test_the_openai_client_embeds_a_list(self, openai_client: openai.OpenAI, encoding: Any) -> None:
+        answer = openai_client.embeddings.create(
+            input=["by openai", "and again"], model="nomic-embed-text", encoding_format=encoding
+        )
+        assert [item.index for item in answer.data] == [0, 1]
 
-    def test_without_a_catalogue_the_worker_decides(
+    def test_the_openai_client_decodes_the_vector_of_a_text(self, openai_client: openai.OpenAI) -> None:
+        plain = openai_client.embeddings.create(input="by openai", model="nomic-embed-text")
+        np.testing.assert_array_equal(np.float32(plain.data[0].embedding), vector_of("by openai"))
+
+    def test_the_openai_client_lists_models(self, openai_client: openai.OpenAI) -> None:
+        assert [model.id for model in openai_client.models.list()] == ["all-minilm", "nomic-embed-text"]
+
+    def test_the_openai_client_raises_its_own_errors(self, openai_client: openai.OpenAI) -> None:
+        with pytest.raises(openai.NotFoundError, match="available"):
+            openai_client.embeddings.create(input="a", model="gpt")
+        with pytest.raises(openai.BadRequestError):
+            openai_client.embeddings.create(input=[], model="nomic-embed-text")
+
+    def test_without_a_catalog_the_worker_decides(
         self, start_api: StartApi, api_redis: RedisServer, computed: list[str]
     ) -> None:
         catalogue = api_redis.store.get("citadel:models")
@@ -219,7 +232,7 @@ class TestMisses:
         finally:
             api_redis.store.set("citadel:models", catalogue)
 
-    def test_a_client_that_leaves_harms_nobody(self, http: httpx.Client, api_redis: RedisServer) -> None:
+    def test_a_client_that_disconnects_harms_no_other(self, http: httpx.Client, api_redis: RedisServer) -> None:
         api_redis.store.delete("started")
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/embeddings", json={"input": "wait on patience"}, timeout=0.5)
@@ -229,8 +242,8 @@ class TestMisses:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_lost_announcement_is_made_good(http: httpx.Client, api_redis: RedisServer) -> None:
-    """The subscription is cut while a request waits: the result is found all the same."""
+def test_a_result_is_found_by_polling_if_its_announcement_is_lost(http: httpx.Client, api_redis: RedisServer) -> None:
+    """The subscription is cut while a request waits."""
     api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(http.post, "/v1/embeddings", json={"input": "wait on cut"})
@@ -241,7 +254,7 @@ def test_a_lost_announcement_is_made_good(http: httpx.Client, api_redis: RedisSe
 
 
 def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, worker: Program) -> None:
-    """A worker that does not finish in time is a 504, and what was left in the queue is not run later."""
+    """A worker that does not finish in time is a 504; a task left in the queue does not run later."""
     api = start_api(request_timeout=0.5)
     answer = web.post(f"{api.url}/v1/embeddings", json={"input": "wait on deadline"}, timeout=60)
     api_redis.store.lpush("deadline", 1)

@@ -1,4 +1,4 @@
-"""Health and readiness: what is down is named, and PostgreSQL's outage costs nobody more than a moment."""
+"""Health and readiness: responses name what is down, and requests fail fast while PostgreSQL is down."""
 
 import json
 import threading
@@ -31,8 +31,8 @@ REQUIRED = {
     "embedding_models": True,
 }
 
-IMPATIENCE = 5.0
-"""Seconds; a request that waits for a connection of the pool gets none for ten."""
+CLIENT_TIMEOUT = 5.0
+"""Seconds; without the fast failure, a request would wait ten for a connection of the pool."""
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +64,25 @@ def client(health_api: Api) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_what_is_required(client: httpx.Client) -> None:
+def test_health_says_which_dependencies_are_required(client: httpx.Client) -> None:
     health = client.get("/v1/health").json()
     assert {name: part["required"] for name, part in health["components"].items()} == REQUIRED
     assert health["status"] == "down"  # nobody works
     assert "orchestration queue" in health["components"]["orchestration_workers"]["detail"]
 
 
-def checked(redis: RedisServer, age: float, services: dict[str, Any]) -> None:
-    """A health check of some seconds ago."""
+def record_check(redis: RedisServer, age: float, services: dict[str, Any]) -> None:
+    """Record a health check made `age` seconds ago."""
     entry = {"at": "then", "success": True, "health_status": {"services": services}}
     redis.store.zadd(key_of("health"), {json.dumps(entry): time.time() - age})
 
 
-def test_what_the_newest_check_tells(client: httpx.Client, api_redis: RedisServer) -> None:
+def test_health_shows_what_the_newest_monitoring_check_found(client: httpx.Client, api_redis: RedisServer) -> None:
     service = {"status": "up", "latency_ms": 3.0, "required": True, "detail": "Qdrant answers"}
     down = service | {"status": "down", "detail": "the LLM endpoint 'main' does not answer"}
     try:
-        checked(api_redis, 300, {"qdrant": down})
-        checked(api_redis, 42, {"qdrant": service, "llm/main": down, "broker": down})
+        record_check(api_redis, 300, {"qdrant": down})
+        record_check(api_redis, 42, {"qdrant": service, "llm/main": down, "broker": down})
         parts = client.get("/v1/health").json()["components"]
         assert (parts["qdrant"]["status"], parts["qdrant"]["required"]) == ("up", False)
         assert "Qdrant answers (checked 4" in parts["qdrant"]["detail"]
@@ -91,16 +91,16 @@ def test_what_the_newest_check_tells(client: httpx.Client, api_redis: RedisServe
         api_redis.store.delete(key_of("health"))
 
 
-def test_a_check_of_long_ago_tells_nothing(client: httpx.Client, api_redis: RedisServer) -> None:
-    checked(api_redis, 2000, {"qdrant": {"status": "up", "detail": "Qdrant answers"}})
+def test_health_ignores_an_old_monitoring_check(client: httpx.Client, api_redis: RedisServer) -> None:
+    record_check(api_redis, 2000, {"qdrant": {"status": "up", "detail": "Qdrant answers"}})
     try:
         assert set(client.get("/v1/health").json()["components"]) == set(REQUIRED)
     finally:
         api_redis.store.delete(key_of("health"))
 
 
-def test_probes_at_once_share_an_answer(client: httpx.Client, dsn: str, own_postgres: PostgresProcess) -> None:
-    """However many ask, PostgreSQL sees one connection."""
+def test_concurrent_probes_share_one_answer(client: httpx.Client, dsn: str, own_postgres: PostgresProcess) -> None:
+    """PostgreSQL sees one connection, however many clients ask."""
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(lambda _: client.get("/readyz").status_code, range(80))) == {200}
     assert connections(dsn, "citadel-api-watch") == 1
@@ -120,8 +120,8 @@ def submit(client: httpx.Client) -> httpx.Response:
     return client.post("/v1/workflows", json={"steps": [WAIT]})
 
 
-def impatient(client: httpx.Client) -> httpx.Client:
-    return httpx.Client(base_url=client.base_url, timeout=IMPATIENCE)
+def impatient_client(client: httpx.Client) -> httpx.Client:
+    return httpx.Client(base_url=client.base_url, timeout=CLIENT_TIMEOUT)
 
 
 def test_without_postgres_requests_fail_at_once(client: httpx.Client, own_postgres: PostgresProcess) -> None:
@@ -130,7 +130,7 @@ def test_without_postgres_requests_fail_at_once(client: httpx.Client, own_postgr
     try:
         eventually(lambda: client.get("/readyz").status_code == 503)
         assert "postgres: postgresql://127.0.0.1" in client.get("/readyz").json()["detail"]
-        with impatient(client) as hasty:
+        with impatient_client(client) as hasty:
             answers = [submit(hasty) for _ in range(20)]
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.json()["code"] for answer in answers} == {"store_unavailable"}
@@ -150,7 +150,7 @@ def test_a_hung_postgres_holds_no_thread_for_each_request(
     with own_postgres.frozen():
         eventually(lambda: client.get("/readyz").status_code == 503)
         assert "within 2 s" in client.get("/readyz").json()["detail"]
-        with impatient(client) as hasty, ThreadPoolExecutor(16) as threads:
+        with impatient_client(client) as hasty, ThreadPoolExecutor(16) as threads:
             assert set(threads.map(lambda _: submit(hasty).status_code, range(64))) == {503}
             assert set(threads.map(lambda _: hasty.get("/readyz").status_code, range(64))) == {503}
             before = threads_of(health_api)
@@ -164,7 +164,7 @@ def threads_of(api: Api) -> int:
     return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in api.family)
 
 
-def test_refused_credentials_are_told_and_not_shown(api_redis: RedisServer, dsn: str, tmp_path: Path) -> None:
+def test_refused_credentials_are_reported_and_not_shown(api_redis: RedisServer, dsn: str, tmp_path: Path) -> None:
     wrong = dsn.replace(PASSWORD, "wrong-secret")
     environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_POSTGRES_DSN": wrong, "CITADEL_API__WORKERS": "1"}
     api = Api(environment, tmp_path / "log")
@@ -177,8 +177,10 @@ def test_refused_credentials_are_told_and_not_shown(api_redis: RedisServer, dsn:
         api.kill_all()
 
 
-def test_a_flood_of_requests_before_an_outage_is_known(client: httpx.Client, own_postgres: PostgresProcess) -> None:
-    """Those that wait for a connection when the server goes hear of it too."""
+def test_requests_waiting_for_a_connection_fail_when_an_outage_begins(
+    client: httpx.Client, own_postgres: PostgresProcess
+) -> None:
+    """The server stops while requests wait for a connection of the pool."""
     gone = threading.Event()
 
     def ask(_: int) -> int:

@@ -1,4 +1,4 @@
-"""The history of health checks and metrics: by time, newest first, bounded."""
+"""The history of health checks and metrics."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def recorded(api_redis: RedisServer) -> Iterator[None]:
-    """A check each minute of an hour."""
+    """Record a check for each minute of an hour."""
     history = History(api_redis.store, ttl=10**9)
     for minute in range(60):
         history.record("health", NOON + timedelta(minutes=minute), {"success": True, "minute": minute})
@@ -27,19 +27,19 @@ def minutes(http: httpx.Client, **query: object) -> list[int]:
     return [entry["minute"] for entry in answer.raise_for_status().json()["entries"]]
 
 
-def test_newest_first(http: httpx.Client) -> None:
+def test_entries_are_listed_newest_first(http: httpx.Client) -> None:
     assert minutes(http) == list(range(59, -1, -1))
     assert minutes(http, limit=3) == [59, 58, 57]
 
 
-def test_a_window(http: httpx.Client) -> None:
+def test_entries_are_selected_by_time(http: httpx.Client) -> None:
     since, until = (NOON + timedelta(minutes=10)).isoformat(), (NOON + timedelta(minutes=13)).isoformat()
     assert minutes(http, since=since, until=until) == [12, 11, 10]
     assert minutes(http, since="2027-01-01T00:00:00Z") == []
     assert minutes(http, until="2026-01-01T12:02:00") == [1, 0]
 
 
-def test_entries_are_whole(http: httpx.Client) -> None:
+def test_entries_are_complete(http: httpx.Client) -> None:
     body = http.get("/v1/history/health?limit=1").json()
     assert body == {"kind": "health", "entries": [{"at": "2026-01-01T12:59:00+00:00", "success": True, "minute": 59}]}
     assert http.get("/v1/history/metrics").json() == {"kind": "metrics", "entries": []}
@@ -49,5 +49,5 @@ def test_entries_are_whole(http: httpx.Client) -> None:
     ("path", "status"),
     [("nothing", 404), ("health?limit=1001", 422), ("health?since=soon", 422), ("health?colour=red", 422)],
 )
-def test_what_there_is_not(http: httpx.Client, path: str, status: int) -> None:
+def test_unknown_kinds_and_bad_parameters_are_refused(http: httpx.Client, path: str, status: int) -> None:
     assert http.get(f"/v1/history/{path}").status_code == status

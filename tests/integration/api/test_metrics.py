@@ -1,4 +1,4 @@
-"""`/metrics`: those of all server processes, whichever of them answers; and nothing left at the end."""
+"""`/metrics`: the metrics of all server processes, whichever answers; no file is left at the end."""
 
 import os
 import re
@@ -9,20 +9,20 @@ from tests.integration.api.servers import Api, until
 from tests.support.web import web
 
 COUNT = re.compile(r'^citadel_api_requests_total\{route="/livez",status="200"\} (\S+)$', re.MULTILINE)
-KEPT_AWAY = re.compile(r'^citadel_breakers_open\{backend="postgresql"\} (\S+)$', re.MULTILINE)
+BREAKERS = re.compile(r'^citadel_breakers_open\{backend="postgresql"\} (\S+)$', re.MULTILINE)
 REQUESTS = 40
 
 
-def told(api: Api, pattern: re.Pattern[str]) -> list[float]:
-    """Values of the rows that fit, on a connection of its own."""
+def values(api: Api, pattern: re.Pattern[str]) -> list[float]:
+    """Return the values of the matching rows, read over a new connection."""
     answer = web.get(f"{api.url}/metrics", timeout=10)
     assert answer.status_code == 200
     return [float(value) for value in pattern.findall(answer.text)]
 
 
 def counted(api: Api) -> float:
-    """Requests for `/livez` that the API tells of, on a connection of its own."""
-    return sum(told(api, COUNT))
+    """Return the count of requests for `/livez`."""
+    return sum(values(api, COUNT))
 
 
 def test_metrics_are_those_of_all_server_processes(redis_url: str, postgres_dsn: str, tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_metrics_need_a_key_where_there_are_keys(redis_url: str, postgres_dsn: s
 
 
 def test_gauges_are_the_sum_of_the_server_processes_that_live(redis_url: str, tmp_path: Path) -> None:
-    """Each of two processes keeps its requests from a PostgreSQL that is down; one is killed and replaced."""
+    """Two processes know that PostgreSQL is down; one is killed and replaced."""
     stores = {"CITADEL_BROKER_URL": redis_url, "CITADEL_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     api = Api(stores | {"CITADEL_API__WORKERS": "2"}, tmp_path / "log")
 
     def both_know() -> bool:
         web.get(f"{api.url}/readyz", timeout=10)
-        return told(api, KEPT_AWAY) == [2]
+        return values(api, BREAKERS) == [2]
 
     try:
         until(lambda: api.log.read_text().count("api_ready") == 2, "the start")

@@ -1,4 +1,4 @@
-"""The API as a process: start, stop, and what a lost Redis does."""
+"""The API as a process: start, stop, outages of Redis."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ from tests.support.web import web
 
 @pytest.fixture(scope="module")
 def patient(start_api: StartApi, models: None) -> Api:
-    """An API that knows the fake models and lets a request take ten minutes, for all tests that do not end it."""
+    """An API with the fake models whose requests may take ten minutes; shared by the tests that do not end it."""
     return start_api(request_timeout=600)
 
 
 @pytest.fixture
 def ready(patient: Api) -> Api:
-    """The same, and its Redis is there."""
+    """The same, once its Redis answers."""
     with httpx.Client(base_url=patient.url, timeout=60) as client:
         until(lambda: client.get("/readyz").status_code == 200, "readiness")
     return patient
@@ -33,7 +33,7 @@ def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
     return code, log.read_text().splitlines()
 
 
-def test_port_in_use(patient: Api, tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_start_with_one_line(patient: Api, tmp_path: Path) -> None:
     code, lines = refused({"CITADEL_API__PORT": str(patient.port)}, tmp_path / "log")
     assert code != 0
     assert lines == [f"citadel: cannot listen on 127.0.0.1:{patient.port}: Address already in use"]
@@ -48,14 +48,14 @@ def test_port_in_use(patient: Api, tmp_path: Path) -> None:
         ({"CITADEL_API__TYPO": "1"}, "CITADEL_API__TYPO"),
     ],
 )
-def test_wrong_settings(variables: dict[str, str], named: str, tmp_path: Path) -> None:
+def test_a_wrong_setting_ends_the_start_with_its_name(variables: dict[str, str], named: str, tmp_path: Path) -> None:
     code, lines = refused(variables, tmp_path / "log")
     assert code == 78
     assert len(lines) == 1
     assert named in lines[0]
 
 
-def test_sigterm_finishes_what_is_in_flight(
+def test_sigterm_finishes_requests_in_flight(
     start_api: StartApi, api_redis: RedisServer, models: None, worker: Program
 ) -> None:
     api = start_api(workers=2)
@@ -82,7 +82,7 @@ def _refuses(url: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_idle_stop_is_clean(start_api: StartApi, number: signal.Signals) -> None:
+def test_an_idle_server_stops_cleanly(start_api: StartApi, number: signal.Signals) -> None:
     api = start_api(workers=2)
     with httpx.Client(base_url=api.url) as idle:
         assert idle.get("/readyz").status_code == 200
@@ -92,14 +92,14 @@ def test_idle_stop_is_clean(start_api: StartApi, number: signal.Signals) -> None
     assert '"level": "error"' not in api.log.read_text()
 
 
-def test_a_lost_parent_ends_the_servers(start_api: StartApi) -> None:
+def test_server_processes_end_when_their_parent_dies(start_api: StartApi) -> None:
     api = start_api(workers=2)
     os.kill(api.process.pid, signal.SIGKILL)
     api.process.wait()
     until(lambda: not api.family, "the end of the orphans")
 
 
-def test_redis_down_and_back(ready: Api, api_redis: RedisServer) -> None:
+def test_requests_fail_while_redis_is_down_and_succeed_after(ready: Api, api_redis: RedisServer) -> None:
     requests = [("/v1/embeddings", {"input": "new"}), ("/v1/embeddings/tasks", {"text": "new"})]
     with httpx.Client(base_url=ready.url, timeout=60) as client:
         assert client.post("/v1/embeddings/tasks", json={"text": "before"}).status_code == 202
@@ -127,8 +127,8 @@ def test_redis_down_and_back(ready: Api, api_redis: RedisServer) -> None:
         until(lambda: client.post("/v1/embeddings/tasks", json={"text": "after"}).status_code == 202, "acceptance")
 
 
-def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisServer) -> None:
-    """By an API that knows of no outage."""
+def test_a_hanging_redis_is_reported_in_time(start_api: StartApi, api_redis: RedisServer) -> None:
+    """The API has not noticed the outage before."""
     api = start_api()
     api_redis.pause()
     try:
@@ -141,7 +141,7 @@ def test_a_hanging_redis_is_told_in_time(start_api: StartApi, api_redis: RedisSe
         api_redis.resume()
 
 
-def test_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> None:
+def test_the_api_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> None:
     api_redis.kill()
     try:
         api = start_api()
@@ -151,22 +151,22 @@ def test_starts_without_redis(start_api: StartApi, api_redis: RedisServer) -> No
     until(lambda: web.get(f"{api.url}/readyz").status_code == 200, "readiness")
 
 
-def test_secrets_stay_out_of_answers_and_logs(api_redis: RedisServer, tmp_path: Path) -> None:
-    """Also when the store refuses them."""
+def test_secrets_appear_in_no_response_and_no_log(api_redis: RedisServer, tmp_path: Path) -> None:
+    """The store refuses the credentials."""
     url = f"redis://someone:opensesame@127.0.0.1:{api_redis.port}/0"
     api = Api({"CITADEL_BROKER_URL": url, "CITADEL_API__WORKERS": "1"}, tmp_path / "log")
     try:
         with httpx.Client(base_url=api.url, timeout=60) as client:
-            told = [client.get(path).text for path in ("/v1/health", "/readyz", "/v1/queues", "/v1/tasks/x")]
-            told.append(client.post("/v1/embeddings/tasks", json={"text": "a"}).text)
-        assert "someone:" not in "".join(told)
-        assert "opensesame" not in "".join(told) + api.log.read_text()
+            responses = [client.get(path).text for path in ("/v1/health", "/readyz", "/v1/queues", "/v1/tasks/x")]
+            responses.append(client.post("/v1/embeddings/tasks", json={"text": "a"}).text)
+        assert "someone:" not in "".join(responses)
+        assert "opensesame" not in "".join(responses) + api.log.read_text()
     finally:
         api.kill_all()
 
 
-def test_a_long_outage_ends_a_wait(ready: Api, api_redis: RedisServer, worker: Program) -> None:
-    """A result store that stays away is told to those who wait, well before their deadline."""
+def test_a_long_outage_of_redis_ends_waiting_requests(ready: Api, api_redis: RedisServer, worker: Program) -> None:
+    """Requests that wait for results fail well before their deadline."""
     api_redis.store.delete("started")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(httpx.post, f"{ready.url}/v1/embeddings", json={"input": "wait on gone"}, timeout=100)

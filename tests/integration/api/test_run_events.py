@@ -1,4 +1,4 @@
-"""Following a run: live, to its end, and without loss or repetition whatever breaks in between."""
+"""Events of runs: live until the end, without loss or repetition through outages."""
 
 import json
 import random
@@ -20,7 +20,7 @@ JSON = {"accept": "application/json"}
 
 
 def messages(data: bytes) -> list[dict[str, str]]:
-    """The whole server-sent messages in what was received, comments left out."""
+    """Return the complete server-sent messages in the received bytes, without comments."""
     found = []
     for block in data.split(b"\n\n")[:-1]:
         lines = [line for line in block.decode().split("\n") if not line.startswith(":")]
@@ -30,7 +30,7 @@ def messages(data: bytes) -> list[dict[str, str]]:
 
 
 def events_of(received: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """The run's events among them; each message's id and name are its event's."""
+    """Return the run's events; checks that each message's id and name are those of its event."""
     found = [(message, json.loads(message["data"])) for message in received if "id" in message]
     assert all((message["id"], message["event"]) == (str(event["seq"]), event["type"]) for message, event in found)
     return [event for _, event in found]
@@ -41,7 +41,7 @@ def is_complete(events: list[dict[str, Any]]) -> bool:
 
 
 def until(pieces: Iterator[bytes], wanted: bytes) -> bytes:
-    """What is received up to a piece that holds `wanted`."""
+    """Read the stream up to the chunk that holds `wanted`."""
     data = b""
     for piece in pieces:
         data += piece
@@ -51,7 +51,7 @@ def until(pieces: Iterator[bytes], wanted: bytes) -> bytes:
 
 
 class Client(threading.Thread):
-    """Follows a run to its end, connecting anew wherever it is cut off."""
+    """Follow a run to its end, reconnecting wherever the connection is cut."""
 
     def __init__(self, api: Callable[[], Api], path: str) -> None:
         super().__init__(daemon=True)
@@ -62,7 +62,7 @@ class Client(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        """The thread's work."""
+        """Follow the run, in the thread."""
         while not self.ended.wait(0.05):
             try:
                 self._follow()
@@ -108,13 +108,13 @@ def test_events_come_live_and_the_stream_ends_with_the_run(stack: Stack) -> None
 
 
 @pytest.mark.parametrize("headers", [{}, {"accept": "*/*"}, EVENTS, {"accept": "text/event-stream, application/json"}])
-def test_who_does_not_ask_for_json_gets_events(stack: Stack, headers: dict[str, str]) -> None:
+def test_a_client_that_does_not_accept_json_gets_events(stack: Stack, headers: dict[str, str]) -> None:
     path = stack.submit(WAIT)
     with stack.http.stream("GET", f"{path}/events", headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_json_is_the_list_of_what_there_is(stack: Stack) -> None:
+def test_json_is_the_list_of_the_events_so_far(stack: Stack) -> None:
     path = stack.submit(WAIT)
     stack.waiting(path)
     events = stack.http.get(f"{path}/events", headers=JSON).json()
@@ -123,7 +123,7 @@ def test_json_is_the_list_of_what_there_is(stack: Stack) -> None:
     assert later == events[2:]
 
 
-def test_a_quiet_stream_gives_signs_of_life(stack: Stack) -> None:
+def test_a_quiet_stream_sends_keep_alives(stack: Stack) -> None:
     path = stack.submit(WAIT)
     with stack.http.stream("GET", f"{path}/events") as answer:
         until(answer.iter_raw(), b": alive\n\n")
@@ -154,7 +154,7 @@ def test_a_client_that_is_cut_off_anywhere_misses_nothing_and_sees_nothing_twice
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "9" * 30])
-def test_a_bad_last_event_id(stack: Stack, bad: str) -> None:
+def test_a_bad_last_event_id_is_refused(stack: Stack, bad: str) -> None:
     path = stack.submit(WAIT)
     answer = stack.http.get(f"{path}/events", headers={"last-event-id": bad})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
@@ -206,6 +206,6 @@ def test_a_follower_outlasts_an_outage_in_which_others_are_refused(stack: Stack,
 
 
 def proceed(stack: Stack, path: str, signal: str, following: str) -> None:
-    """Ends one step and waits for the next; refusals of the moments after an outage are politely overcome."""
+    """End one step and wait for the next, retrying the 503s that may follow an outage."""
     eventually(lambda: stack.http.post(f"{path}/signals/{signal}").is_success)
     stack.waiting(path, following)

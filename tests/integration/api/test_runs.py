@@ -1,4 +1,4 @@
-"""Runs as the API lists, shows and steers them."""
+"""Runs: lists, views, commands."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ NOBODY = "/v1/runs/0190a000-0000-7000-8000-000000000000"
 
 
 def pages(stack: Stack, query: str) -> list[str]:
-    """The ids of all pages of a list."""
+    """Return the ids on all pages of a list."""
     found: list[str] = []
     cursor = ""
     while True:
@@ -90,7 +90,7 @@ def test_a_bad_filter_is_named(stack: Stack, query: str, field: str) -> None:
     assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{field}"]
 
 
-def test_a_step_with_its_output(stack: Stack) -> None:
+def test_a_step_is_shown_with_its_output(stack: Stack) -> None:
     items = embedding("each", "${{ item }}", for_each={"items": ["a", "b", "c"]})
     path = stack.submit(items)
     run = stack.ended(path)
@@ -128,7 +128,7 @@ def test_unknown_runs_are_not_found(stack: Stack, run: str, path: str) -> None:
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume", "retry", "signals/go"])
 @pytest.mark.parametrize("run", [NOBODY, "/v1/runs/x"])
-def test_unknown_runs_cannot_be_steered(stack: Stack, run: str, action: str) -> None:
+def test_commands_on_unknown_runs_are_not_found(stack: Stack, run: str, action: str) -> None:
     assert stack.http.post(f"{run}/{action}").status_code == 404
 
 
@@ -172,7 +172,7 @@ def test_a_paused_run_waits_until_it_is_resumed(stack: Stack) -> None:
     assert stack.ended(path)["status"] == "succeeded"
 
 
-def test_only_what_ended_badly_is_retried_and_what_succeeded_is_not_run_again(stack: Stack) -> None:
+def test_a_retry_runs_failed_steps_again_and_no_others(stack: Stack) -> None:
     path = stack.submit(embedding("first", "retried once"), BROKEN)
     stack.ended(path)
     before = stack.double.stats()["requests"]
@@ -186,7 +186,7 @@ def test_only_what_ended_badly_is_retried_and_what_succeeded_is_not_run_again(st
 
 
 @pytest.mark.parametrize("payload", [{"approved": True}, [1, 2], "text", 7])
-def test_a_signals_body_is_the_output_of_the_step_that_waits(stack: Stack, payload: Any) -> None:
+def test_the_body_of_a_signal_is_the_output_of_the_waiting_step(stack: Stack, payload: Any) -> None:
     path = stack.submit(WAIT)
     stack.waiting(path)
     assert stack.http.post(f"{path}/signals/go", json=payload).status_code == 202
@@ -203,12 +203,12 @@ def test_a_signal_that_comes_early_is_kept(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "x" * 129, "%00"])
-def test_bad_names_of_signals(stack: Stack, name: str) -> None:
+def test_a_bad_name_of_a_signal_is_refused(stack: Stack, name: str) -> None:
     path = stack.submit(SHORT)
     answer = stack.http.post(f"{path}/signals/{name}")
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/name")
 
 
-def test_a_signal_that_is_no_json(stack: Stack) -> None:
+def test_a_signal_that_is_not_json_is_refused(stack: Stack) -> None:
     path = stack.submit(SHORT)
     assert stack.http.post(f"{path}/signals/go", content=b"{").status_code == 400

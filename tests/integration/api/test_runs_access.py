@@ -1,4 +1,4 @@
-"""Who may touch runs, and the API under several processes, without PostgreSQL, and as it documents itself."""
+"""Scopes of the run routes; several API processes; the API without PostgreSQL; the OpenAPI document."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ DEFINITION = {"steps": [WAIT]}
 
 @pytest.fixture(scope="module")
 def pair(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole, with an API of two processes that asks for keys."""
+    """A stack whose API has two processes and needs keys."""
     log = tmp_path_factory.mktemp("api") / "log"
     with open_stack(postgres_server, log, key="reader", API__WORKERS=2, API__KEYS=json.dumps(KEYS)) as stack:
         yield stack
@@ -106,7 +106,7 @@ def test_the_openapi_document_has_all_routes_and_every_reference_in_it_leads_som
 
 
 def template_of(path: str) -> str:
-    """The path as a route."""
+    """Return the route that a concrete path belongs to."""
     return (
         path.replace(RUN, "/v1/runs/{run_id}")
         .replace("/steps/s", "/steps/{step_id}")
@@ -116,7 +116,7 @@ def template_of(path: str) -> str:
 
 
 def references(value: object) -> Iterator[str]:
-    """All `$ref`s."""
+    """Yield all `$ref`s."""
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):
             yield value["$ref"]

@@ -1,4 +1,4 @@
-"""Accepted tasks: from 202 to the result."""
+"""Accepted tasks, from the 202 to the result."""
 
 from base64 import b64decode
 from typing import Any
@@ -17,7 +17,9 @@ def status_of(http: httpx.Client, location: str) -> dict[str, Any]:
     return answer.json()
 
 
-def test_queued_then_succeeded(http: httpx.Client, api_redis: RedisServer, request: pytest.FixtureRequest) -> None:
+def test_an_accepted_task_is_queued_and_then_succeeds(
+    http: httpx.Client, api_redis: RedisServer, request: pytest.FixtureRequest
+) -> None:
     answer = http.post("/v1/embeddings/tasks", json={"text": ["one", "two"]})
     accepted = answer.json()
     location = answer.headers["location"]
@@ -36,8 +38,8 @@ def test_queued_then_succeeded(http: httpx.Client, api_redis: RedisServer, reque
     assert not api_redis.store.exists("citadel:accepted")
 
 
-def test_recorded_before_published(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
-    """What the record holds is what would be published again."""
+def test_a_task_is_recorded_before_it_is_published(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
+    """The record holds all that is needed to publish the task again."""
     task_id = http.post("/v1/embeddings/tasks", json={"text": "wait on record", "dimensions": 4}).json()["task_id"]
     stored = orjson.loads(api_redis.store.hget("citadel:accepted", task_id))
     assert stored["name"] == "generate_embedding"
@@ -47,7 +49,7 @@ def test_recorded_before_published(http: httpx.Client, api_redis: RedisServer, w
     until(lambda: status_of(http, f"/v1/tasks/{task_id}")["status"] == "succeeded", "the task's end")
 
 
-def test_warming_has_progress(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
+def test_warming_the_cache_shows_progress(http: httpx.Client, api_redis: RedisServer, worker: Program) -> None:
     api_redis.store.delete("started")
     answer = http.post("/v1/cache/warm", json={"texts": ["a", "b"], "models": ["all-minilm"]})
     assert answer.status_code == 202
@@ -58,30 +60,34 @@ def test_warming_has_progress(http: httpx.Client, api_redis: RedisServer, worker
     until(lambda: status_of(http, answer.headers["location"])["status"] == "succeeded", "the warming's end")
 
 
-def test_failed(http: httpx.Client, worker: Program) -> None:
+def test_a_failed_task_shows_its_error(http: httpx.Client, worker: Program) -> None:
     location = http.post("/v1/embeddings/tasks", json={"text": "fail BadVector"}).headers["location"]
     until(lambda: status_of(http, location)["status"] == "failed", "the task's failure")
-    told = {"code": "bad_vector", "message": "as told: BadVector", "retryable": False}
-    assert status_of(http, location)["error"] == told
+    error = {"code": "bad_vector", "message": "as told: BadVector", "retryable": False}
+    assert status_of(http, location)["error"] == error
 
 
-def test_retrying(http: httpx.Client, worker: Program) -> None:
+def test_a_task_between_attempts_is_retrying(http: httpx.Client, worker: Program) -> None:
     location = http.post("/v1/embeddings/tasks", json={"text": "fail BackendUnavailable"}).headers["location"]
     until(lambda: status_of(http, location)["status"] == "retrying", "the first retry")
     assert status_of(http, location)["error"]["code"] == "backend_unavailable"
 
 
 @pytest.mark.parametrize("task_id", ["unknown", "0" * 4000, "a%2Fb", "citadel:accepted", "%00", "*"])
-def test_unknown(http: httpx.Client, task_id: str) -> None:
+def test_an_unknown_task_is_not_found(http: httpx.Client, task_id: str) -> None:
     answer = http.get(f"/v1/tasks/{task_id}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_workers_and_health(http: httpx.Client, worker: Program) -> None:
+def test_a_live_worker_is_listed_and_counted_for_its_queue(http: httpx.Client, worker: Program) -> None:
     (info,) = http.get("/v1/workers").json()["workers"]
     assert (info["pid"], info["queue"]) == (worker.process.pid, "embeddings")
     assert http.get("/v1/queues").json()["queues"][0]["workers"] == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_health_is_up_for_queues_with_a_live_worker(http: httpx.Client) -> None:
     health = http.get("/v1/health").json()
     assert {name: part["status"] for name, part in health["components"].items() if part["required"]} == {
         "broker": "up",

@@ -1,4 +1,4 @@
-"""Workflows as the API takes them: submitted once, checked whole, planned without running."""
+"""Workflows: submitted, checked, planned."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_an_accepted_workflow_runs_to_its_end_with_output_context_and_steps(stac
     assert run["created_at"] <= run["started_at"] <= run["finished_at"]
 
 
-def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_recorded(stack: Stack) -> None:
+def test_all_problems_of_a_definition_are_reported_at_once_and_nothing_is_recorded(stack: Stack) -> None:
     answer = stack.http.post(
         "/v1/workflows",
         json={
@@ -85,7 +85,9 @@ def test_the_same_idempotency_key_gives_the_same_run(stack: Stack) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/workflows", "/v1/workflows/plan"])
-def test_bodies_that_are_no_definition(stack: Stack, path: str, body: bytes, kind: str, status: int, code: str) -> None:
+def test_a_body_that_is_not_a_definition_is_refused(
+    stack: Stack, path: str, body: bytes, kind: str, status: int, code: str
+) -> None:
     answer = stack.http.post(path, content=body, headers={"content-type": kind})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
@@ -104,12 +106,12 @@ def test_a_plan_tells_order_graph_calls_and_cache_hits_and_runs_nothing(stack: S
     assert runs_of(stack, "plan") == []
 
 
-def test_a_bad_definition_has_no_plan(stack: Stack) -> None:
+def test_an_invalid_definition_cannot_be_planned(stack: Stack) -> None:
     answer = stack.http.post("/v1/workflows/plan", json={"steps": [{"step_id": "a", "type": "nothing"}]})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/steps/0/type")
 
 
-def test_the_schema_of_definitions(stack: Stack) -> None:
+def test_the_schema_of_definitions_has_the_public_step_types(stack: Stack) -> None:
     answer = stack.http.get("/v1/workflows/schema")
     assert answer.headers["content-type"] == "application/schema+json"
     schema = answer.json()
@@ -119,7 +121,7 @@ def test_the_schema_of_definitions(stack: Stack) -> None:
     assert "embedding_chunk" not in schema["$defs"]["StepModel"]["properties"]["type"]["enum"]
 
 
-def test_a_broker_that_is_down_hinders_no_submission(stack: Stack) -> None:
+def test_workflows_are_accepted_while_the_broker_is_down(stack: Stack) -> None:
     stack.redis.pause()
     try:
         wide = [SHORT | {"step_id": f"s{number}", "depends_on": []} for number in range(20)]

@@ -1,38 +1,37 @@
 """A Secret that the chart generated stays as it is on upgrades; what a new version adds is generated then."""
 
 import base64
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.doubles.base.server import ServerThread
 from tests.doubles.kubernetes import KubernetesDouble
 from tests.unit.k8s.rendering import CHART, package
 
+Cluster = tuple[KubernetesDouble, str]
+"""The double and its URL."""
 Upgrade = Callable[[], dict[str, str]]
 
 
 @pytest.fixture
-def cluster() -> Iterator[KubernetesDouble]:
-    server = KubernetesDouble({})
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def cluster() -> Iterator[Cluster]:
+    double = KubernetesDouble()
+    server = ServerThread(double)
+    yield double, server.url
+    server.stop()
 
 
 @pytest.fixture
-def upgrade(cluster: KubernetesDouble) -> Upgrade:
-    """Renders the chart for an upgrade in that cluster; the Secret's values."""
+def upgrade(cluster: Cluster) -> Upgrade:
+    """Return a function that renders the chart for an upgrade in that cluster and returns the Secret's values."""
     helm = package("helm_python")
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "double", "cluster": {"server": cluster.url}}],
+        "clusters": [{"name": "double", "cluster": {"server": cluster[1]}}],
         "contexts": [{"name": "double", "context": {"cluster": "double", "user": "double"}}],
         "users": [{"name": "double", "user": {}}],
         "current-context": "double",
@@ -51,9 +50,9 @@ def data_of(secret: dict[str, Any]) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
 
 
-def keep(cluster: KubernetesDouble, values: dict[str, str]) -> None:
-    """Puts a Secret with these values into the cluster."""
-    cluster.secrets["citadel", "citadel"] = {
+def keep(cluster: Cluster, values: dict[str, str]) -> None:
+    """Put a Secret with these values into the cluster."""
+    cluster[0].secrets["citadel", "citadel"] = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "citadel", "namespace": "citadel"},
@@ -61,18 +60,18 @@ def keep(cluster: KubernetesDouble, values: dict[str, str]) -> None:
     }
 
 
-def test_generated_values_stay(cluster: KubernetesDouble, upgrade: Upgrade) -> None:
+def test_generated_values_stay(cluster: Cluster, upgrade: Upgrade) -> None:
     first = upgrade()
     keep(cluster, first)
     assert upgrade() == first
-    assert "/api/v1/namespaces/citadel/secrets/citadel" in cluster.asked
+    assert "/api/v1/namespaces/citadel/secrets/citadel" in cluster[0].recording.other_requests
 
 
 def test_without_one_new_values_are_made_each_time(upgrade: Upgrade) -> None:
     assert upgrade()["api_key"] != upgrade()["api_key"]
 
 
-def test_what_is_missing_is_added_and_the_rest_stays(cluster: KubernetesDouble, upgrade: Upgrade) -> None:
+def test_what_is_missing_is_added_and_the_rest_stays(cluster: Cluster, upgrade: Upgrade) -> None:
     first = upgrade()
     keep(cluster, {key: value for key, value in first.items() if key != "metrics_key"})
     second = upgrade()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doubles.llm_process import LlmProcess
+from tests.doubles.process import LlmProcess
 
 
 @pytest.fixture(scope="module")

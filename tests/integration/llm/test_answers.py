@@ -8,7 +8,7 @@ import pytest
 
 from citadel_common.errors import InvalidInput
 from citadel_orchestration.llm.question import Message, Question, Usage
-from tests.doubles.llm_calls import expected_answer
+from tests.doubles.llm.requests import expected_answer
 from tests.integration.llm.asking import MODEL, ask, opened, question, soon
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

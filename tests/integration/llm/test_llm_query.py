@@ -9,7 +9,7 @@ from citadel_common.errors import BadLlmOutput, InvalidInput, LlmUnavailable
 from citadel_orchestration.llm.output_schema import MAX_REFERENCES
 from citadel_orchestration.step_types import StepCall
 from citadel_orchestration.steps.llm_query import LlmQuery, LlmQueryParameters
-from tests.doubles.llm_calls import expected_answer
+from tests.doubles.llm.requests import expected_answer
 from tests.integration.llm.asking import MODEL, opened, soon
 
 SCHEMA = {

@@ -4,9 +4,7 @@ import contextlib
 
 import pytest
 
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.integration.monitoring.watched import LLM_KEY, OLLAMA_KEY, QDRANT_KEY, REDIS_KEY, Watched
 from tests.support.fixtures import require_redis
 from tests.support.redis_server import RedisProcess

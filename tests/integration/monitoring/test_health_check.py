@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from citadel_common.deadline import Deadline
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import QdrantProcess
 from tests.integration.monitoring.watched import (
     DEADLINE,
     REDIS_KEY,

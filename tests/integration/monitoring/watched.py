@@ -13,9 +13,7 @@ from citadel_common.loop_thread import LoopThread
 from citadel_monitoring.health.report import HealthReporter
 from citadel_monitoring.machine import Machine
 from citadel_monitoring.settings import MonitoringSettings
-from tests.doubles.llm_process import LlmProcess
-from tests.doubles.process import OllamaProcess
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.support.child import free_port
 from tests.support.planted import BACKEND_KEY, LLM_KEY, QDRANT_KEY, REDIS_PASSWORD
 from tests.support.postgres_server import PASSWORD, PostgresProcess

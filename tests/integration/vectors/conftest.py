@@ -8,7 +8,7 @@ import pytest
 
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.store import VectorStore
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import QdrantProcess
 
 
 @asynccontextmanager

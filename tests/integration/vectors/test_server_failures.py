@@ -9,7 +9,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, VectorStoreRefused, VectorStoreUnavailable
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.points import Point
-from tests.doubles.qdrant_process import QdrantProcess
+from tests.doubles.process import QdrantProcess
 from tests.integration.vectors.conftest import open_store
 from tests.support.child import free_port
 from tests.support.polling import eventually

@@ -104,7 +104,7 @@ class TestTheCommand:
         assert command.main(["--cpus", "3", "--output", str(output)]) == 0
         before = output.read_text()
         assert command.main(["--cpus", "9", "--output", str(output)]) == 2
-        assert "this host has 8 cores, not 9" in capsys.readouterr().err
+        assert "--cpus 9 is out of range: this host has 8 cores" in capsys.readouterr().err
         assert command.main(["--cpus", "0", "--output", str(output)]) == 2
         assert output.read_text() == before
 

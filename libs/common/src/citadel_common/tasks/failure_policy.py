@@ -82,7 +82,7 @@ class FailurePolicy:
             error = StoreUnavailable(f"a store does not answer: {type(error).__name__}")
         if not isinstance(error, CitadelError):
             return self._unexpected(error)
-        if error.transient:
+        if error.retryable:
             return self._retry(error)
         return Failure(outcome=error.code, to_raise=error)
 

@@ -53,7 +53,7 @@ class StepTransitions:
         return self._conclude(ref, attempt, "skipped")
 
     def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Effects:
-        """Retry a step later if its error is transient and attempts are left, else end it as failed."""
+        """Retry a step later if its error is retryable and attempts are left, else end it as failed."""
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished or not retry_or_fail(tx, ref, attempt, error):
                 return unchanged(tx)
@@ -154,7 +154,7 @@ class StepTransitions:
 
 def retry_or_fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
     """Retry a step later, or end it as failed; return False if its attempt is over already."""
-    return (error.transient and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
+    return (error.retryable and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
 
 
 def fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:

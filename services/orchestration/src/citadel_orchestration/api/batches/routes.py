@@ -40,7 +40,7 @@ _BODIES["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "descr
     summary="Embed a batch of requests",
 )
 async def create_batch(request: Request) -> Response:
-    """JSON, or NDJSON with one request per line; then `model`, `idempotency_key` and `label` are in the query."""
+    """Accept JSON, or NDJSON with one request per line and `model`, `idempotency_key` and `label` in the query."""
     # A broker that is down refuses no batch: batches are recorded in PostgreSQL.
     with contextlib.suppress(StoreUnavailable):
         await service_of(request, BacklogLimit).check(Queue.EMBEDDINGS)
@@ -67,7 +67,7 @@ async def create_batch(request: Request) -> Response:
     summary="Results of a batch, while it still runs",
 )
 async def stream_results(request: Request) -> Response:
-    """NDJSON in the order of the requests, until the batch has ended; `after=N` leaves out the first N results."""
+    """Stream NDJSON in the order of the requests until the batch ends; `after=N` leaves out the first N results."""
     run_id = run_id_of(request)
     view = await service_of(request, RunService).show(run_id, outputs=False)
     if view.kind != "batch":

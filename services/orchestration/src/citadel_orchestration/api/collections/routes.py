@@ -32,7 +32,7 @@ _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema
     summary="Store points",
 )
 async def store_points(request: Request) -> Response:
-    """Embeds texts; creates the collection, with the right dimension, if it does not exist."""
+    """Embed texts and store points; create the collection, with the right dimension, if it does not exist."""
     body = await read_body(request, StoreRequest)
     return await _run(request, "vector_upsert", body.model_dump(exclude_none=True))
 
@@ -44,7 +44,7 @@ async def store_points(request: Request) -> Response:
     summary="Search a collection",
 )
 async def search(request: Request) -> Response:
-    """By a text, which is embedded first, or by a vector."""
+    """Find the points nearest to a text, which is embedded first, or to a vector."""
     body = await read_body(request, SearchRequest)
     return await _run(request, "vector_search", body.model_dump(exclude_none=True))
 

@@ -42,7 +42,7 @@ _NOTHING_SELECTED = "select dead letters by ids, queue, task, code, error, since
     summary="List dead letters",
 )
 async def list_dead_letters(request: Request) -> Response:
-    """Newest first, without arguments; `error` matches a part of the message. Needs the scope `admin`."""
+    """List dead letters, newest first, without arguments; `error` is part of the message. Needs the scope `admin`."""
     wanted = _selection(request.query_params, _FILTERS)
     service = service_of(request, DeadLetterService)
     return json_response(await service.page(_filter(wanted), cursor=wanted.cursor, limit=wanted.limit))
@@ -56,7 +56,7 @@ async def list_dead_letters(request: Request) -> Response:
     summary="Show a dead letter",
 )
 async def show_dead_letter(request: Request) -> Response:
-    """Complete, with arguments and attempts. Needs the scope `admin`."""
+    """Show a dead letter with arguments and attempts. Needs the scope `admin`."""
     return json_response(await service_of(request, DeadLetterService).show(request.path_params["letter_id"]))
 
 
@@ -68,7 +68,7 @@ async def show_dead_letter(request: Request) -> Response:
     summary="Requeue dead letters",
 )
 async def requeue_dead_letters(request: Request) -> Response:
-    """By `ids` or by filters, at most `limit` in one call; the response names each that failed, with the reason."""
+    """Requeue by `ids` or by filters, at most `limit` in one call; the response names the failures, with reasons."""
     wanted, service = await read_body(request, DeadLetterSelection), service_of(request, DeadLetterService)
     _check_selects(wanted)
     if wanted.ids is not None:
@@ -85,7 +85,7 @@ async def requeue_dead_letters(request: Request) -> Response:
     summary="Requeue a dead letter",
 )
 async def requeue_dead_letter(request: Request) -> Response:
-    """Publishes its task with the same id, arguments and lane; counts of deliveries and retries start again at zero.
+    """Publish its task with the same id, arguments and lane; counts of deliveries and retries start again at zero.
 
     409 for a message that cannot be decoded, or a task whose arguments are no longer valid.
     """
@@ -97,7 +97,7 @@ async def requeue_dead_letter(request: Request) -> Response:
     "/v1/dead-letters/{letter_id}", name="drop_letter", status_code=204, openapi_extra=_ID, summary="Drop a dead letter"
 )
 async def drop_dead_letter(request: Request) -> Response:
-    """Cannot be undone."""
+    """Remove a dead letter; this cannot be undone."""
     await service_of(request, DeadLetterService).drop(request.path_params["letter_id"])
     return Response(status_code=204)
 
@@ -110,7 +110,7 @@ async def drop_dead_letter(request: Request) -> Response:
     summary="Drop dead letters",
 )
 async def drop_dead_letters(request: Request) -> Response:
-    """At most `limit` in one call; without filters only if `all=true`."""
+    """Remove at most `limit` dead letters in one call; without filters only if `all=true`."""
     wanted = _selection(request.query_params, (*_FILTERS, "all"))
     _check_selects(wanted)
     service = service_of(request, DeadLetterService)

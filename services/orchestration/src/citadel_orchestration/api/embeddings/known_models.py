@@ -26,7 +26,7 @@ class KnownModels:
                 await first.wait()
 
     async def stop(self) -> None:
-        """Ends reading."""
+        """Stop reading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -46,7 +46,7 @@ _TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(
     summary="Embed texts",
 )
 async def create_embeddings(request: Request) -> Response:
-    """OpenAI-compatible: the vectors of one text or a list, in order."""
+    """Return the vectors of one text or a list, in order. OpenAI-compatible."""
     body = await read_body(request, EmbeddingsRequest, explain=_explain)
     return json_response(await service_of(request, EmbeddingsService).respond(body))
 
@@ -60,7 +60,7 @@ async def create_embeddings(request: Request) -> Response:
     summary="Embed texts later",
 )
 async def create_embedding_task(request: Request) -> Response:
-    """Accepts one text or a list; the result is at `/v1/tasks/{id}`."""
+    """Accept one text or a list; the result is at `/v1/tasks/{id}`."""
     body = await read_body(request, EmbeddingTaskRequest)
     model = _check_task(body, service_of(request, ApiSettings), service_of(request, KnownModels))
     arguments = body.model_dump(exclude_defaults=True) | {"text": body.text, "model": model}
@@ -69,7 +69,7 @@ async def create_embedding_task(request: Request) -> Response:
 
 @router.get("/v1/models", tags=["operations", "embeddings"], summary="Embedding models")
 async def list_models(request: Request) -> Response:
-    """OpenAI-compatible: the models of the live backends; `citadel` has the details."""
+    """List the models of the live backends; `citadel` has the details. OpenAI-compatible."""
     catalog = service_of(request, KnownModels).catalog
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
@@ -87,7 +87,7 @@ async def list_models(request: Request) -> Response:
     summary="Warm the cache",
 )
 async def warm_cache(request: Request) -> Response:
-    """Computes the vectors of texts ahead of their use, for some models or for all."""
+    """Compute the vectors of texts ahead of their use, for some models or for all."""
     body = await read_body(request, CacheWarmRequest)
     check_texts(body.texts, service_of(request, ApiSettings).limits, field="texts")
     catalog = service_of(request, KnownModels).catalog
@@ -98,7 +98,7 @@ async def warm_cache(request: Request) -> Response:
 
 @router.get("/v1/cache", tags=["cache"], responses={200: {"model": CacheStats}}, summary="Statistics of the cache")
 async def show_cache(request: Request) -> Response:
-    """Hits, misses and errors since the cache was emptied; `available` is false if the cache does not answer."""
+    """Count hits, misses and errors since the cache was emptied; `available` is false if the cache does not answer."""
     try:
         async with asyncio.timeout(service_of(request, ApiSettings).stores.timeout):
             counts, available = await service_of(request, EmbeddingCache).stats(), True
@@ -126,7 +126,7 @@ def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Known
 
 
 def _explain(error: CitadelError, body: bytes) -> CitadelError:
-    """Some OpenAI clients send token ids, which deserves a better answer than one about types."""
+    """Explain token ids, which some OpenAI clients send; return other errors as they are."""
     content = from_json(body)
     return (
         InvalidInput.at("input", _TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error

@@ -13,33 +13,28 @@ from citadel_common.validation import bad_fields, invalid_input
 from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
+Explain = Callable[[CitadelError, bytes], CitadelError]
 
 
-def _as_it_is(error: CitadelError, _: bytes) -> CitadelError:
-    return error
-
-
-async def read_body(
-    request: Request, model: type[M], *, explain: Callable[[CitadelError, bytes], CitadelError] = _as_it_is
-) -> M:
-    """The body as `model`.
+async def read_body(request: Request, model: type[M], *, explain: Explain = lambda error, _: error) -> M:
+    """Return the body as an instance of `model`.
 
     Args:
         request: The request.
-        model: What the body should be.
-        explain: Gives a better error for a body than `InvalidInput`, where it knows one.
+        model: The body's model.
+        explain: Returns the error to raise for an invalid body, given the error found and the body.
 
     Raises:
-        UnsupportedMediaType: The body is declared to be something else than JSON.
-        MalformedBody: It is not JSON, or not UTF-8.
-        InvalidInput: It is not what `model` asks for.
+        UnsupportedMediaType: The body's declared type is not JSON.
+        MalformedBody: The body is not JSON in UTF-8.
+        InvalidInput: The body does not fit the model.
     """
     _check_type(request.headers.get("content-type"))
     body = await _read(request)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _what_is_wrong(error, explain, body) from None
+        raise _problem_of(error, explain, body) from None
 
 
 async def read_json(request: Request, *, default: Any = None) -> Any:
@@ -104,9 +99,7 @@ async def _read(request: Request) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _what_is_wrong(
-    error: ValidationError, explain: Callable[[CitadelError, bytes], CitadelError], body: bytes
-) -> CitadelError:
+def _problem_of(error: ValidationError, explain: Explain, body: bytes) -> CitadelError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")

@@ -1,4 +1,4 @@
-"""Errors that only an HTTP server has; the others are `citadel_common.errors`."""
+"""Errors that only the HTTP server raises; the others are in `citadel_common.errors`."""
 
 from citadel_common.errors import CitadelError
 

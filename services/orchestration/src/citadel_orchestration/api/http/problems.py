@@ -1,4 +1,4 @@
-"""Error bodies: RFC 9457 problem documents, and OpenAI's form on the OpenAI routes; each with the trace id."""
+"""Error responses: RFC 9457 problem documents, and OpenAI's form on the OpenAI routes; each with the trace id."""
 
 import math
 from collections.abc import Mapping
@@ -27,21 +27,21 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 def response_to(error: CitadelError, scope: Any, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
-    """Return the answer that says what went wrong, in the form of the route."""
+    """Return the response to a request that failed, in the form of its route."""
     found = error.data.model_copy(update={"trace_id": trace_id_of(scope), "retry_after": _retry_after(error)})
     headers = dict(headers) | _headers(error)
     return (_openai if scope["path"] in OPENAI_PATHS else _problem)(found, error.status, headers)
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """Answer a `CitadelError`, an `HTTPException`, or a defect."""
+    """Respond to a `CitadelError`, an `HTTPException`, or a defect."""
     if isinstance(error, HTTPException):
         return response_to(_of_http(error, request), request.scope, error.headers or _NO_HEADERS)
     return response_to(error if isinstance(error, CitadelError) else unforeseen(), request.scope)
 
 
 def unforeseen() -> CitadelError:
-    """Return what a caller is told of a defect: nothing but where to look."""
+    """Return the error that a caller sees for a defect, which tells only where to look."""
     return CitadelError("an internal error; the server's log has the details under this trace id")
 
 
@@ -55,13 +55,13 @@ def _of_http(error: HTTPException, request: Request) -> CitadelError:
 
 
 def _problem(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
-    told = error.model_dump() | {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
-    body = orjson.dumps(Problem.model_validate(told).model_dump(exclude_none=True))
+    fields = error.model_dump() | {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
+    body = orjson.dumps(Problem.model_validate(fields).model_dump(exclude_none=True))
     return Response(body, status, headers, media_type="application/problem+json")
 
 
 def _openai(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
-    # OpenAI knows no 422: a request that is bad in itself is 400 there; what a backend made of one text is not
+    # OpenAI has no 422: a request that is not valid is a 400 there. A text that a backend refuses keeps its status.
     status = HTTPStatus.BAD_REQUEST if error.code == InvalidInput.code else status
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     param = None if error.field is None else place_of(error.field, error.index)
@@ -70,10 +70,10 @@ def _openai(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
 
 
 def _retry_after(error: CitadelError) -> float | None:
-    """Return the seconds after which the client should try again; None where that would be of no use."""
+    """Return the seconds after which the client should retry; None if a retry cannot help."""
     if error.retry_after is not None:
         return error.retry_after
-    return kind_of(error.code).retry_after if error.transient else None
+    return kind_of(error.code).retry_after if error.retryable else None
 
 
 def _headers(error: CitadelError) -> dict[str, str]:

@@ -32,13 +32,13 @@ _KIND = {"name": "kind", "in": "path", "required": True, "schema": {"enum": list
     summary="Queues and their backlog",
 )
 async def list_queues(request: Request) -> Response:
-    """Ready messages by lane, messages that workers hold, and live workers."""
+    """List every queue: ready messages by lane, messages that workers hold, live workers."""
     return json_response(QueuesResponse(queues=await service_of(request, BrokerInspector).queues()))
 
 
 @router.get("/v1/workers", tags=["operations"], responses={200: {"model": WorkersResponse}}, summary="Live workers")
 async def list_workers(request: Request) -> Response:
-    """Workers whose heartbeat is fresh."""
+    """List the workers whose heartbeat is fresh."""
     return json_response(WorkersResponse(workers=await service_of(request, BrokerInspector).workers()))
 
 
@@ -49,7 +49,7 @@ async def list_workers(request: Request) -> Response:
     summary="Health of all dependencies",
 )
 async def show_health(request: Request) -> Response:
-    """The status code is always 200; read the body. Probes are at `/livez` and `/readyz`.
+    """Check all dependencies. The status code is always 200: read the body. Probes are at `/livez` and `/readyz`.
 
     `down`: something required is down, which is one of broker, results, postgres, embedding or orchestration workers,
     or embedding models. `degraded`: something optional is down, which is the cache, monitoring or maintenance workers,
@@ -67,7 +67,7 @@ async def show_health(request: Request) -> Response:
     summary="History of health checks or system metrics",
 )
 async def show_history(request: Request) -> Response:
-    """Entries from `since` on and before `until` (ISO 8601), newest first; at most `limit`, 100 by default."""
+    """List entries from `since` on and before `until` (ISO 8601), newest first; at most `limit`, 100 by default."""
     query, kind = request.query_params, _kind_of(request.path_params["kind"])
     check_names(query, _WINDOW)
     since, until = time_of(query.get("since"), "since"), time_of(query.get("until"), "until")
@@ -78,13 +78,13 @@ async def show_history(request: Request) -> Response:
 
 @router.get("/livez", tags=["probes"], summary="Liveness of the process")
 async def live(_: Request) -> Response:
-    """200 while the event loop turns, whichever dependency is down: a restart would not help."""
+    """Answer 200 while the event loop turns, whichever dependency is down: a restart would not help."""
     return JSONResponse({"status": "ok"})
 
 
 @router.get("/readyz", tags=["probes"], summary="Readiness to accept requests")
 async def ready(request: Request) -> Response:
-    """200 when broker, results store and PostgreSQL answer; otherwise 503, and the body names what does not answer.
+    """Answer 200 when broker, results store and PostgreSQL answer; otherwise 503, and the body names what does not.
 
     Workers and models do not count: requests accepted without them wait for them.
     """
@@ -96,7 +96,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics", tags=["probes"], summary="Metrics of the API for Prometheus")
 async def metrics(request: Request) -> Response:
-    """Metrics of all server processes of the API; workers and the exporter have ports of their own."""
+    """Return the metrics of all server processes of the API; workers and the exporter have ports of their own."""
     metrics: Metrics = request.app.state.metrics
     body, kind = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
     return Response(body, media_type=kind)
@@ -104,7 +104,7 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(_: Request) -> Response:
-    """The API's documentation."""
+    """Show the API's documentation."""
     return HTMLResponse(PAGE)
 
 

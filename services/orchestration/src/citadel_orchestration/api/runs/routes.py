@@ -45,13 +45,13 @@ _SIGNAL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
     summary="List runs",
 )
 async def list_runs(request: Request) -> Response:
-    """Newest first; `label` is `name:value` and may be repeated."""
+    """List runs, newest first; `label` is `name:value` and may be repeated."""
     return json_response(await service_of(request, RunService).page(_filters(request.query_params)))
 
 
 @router.get("/v1/runs/{run_id}", responses={200: {"model": RunView}}, openapi_extra=_ONE, summary="Show a run")
 async def show_run(request: Request) -> Response:
-    """Status, steps and output; `?outputs=false` leaves out the output and the final context."""
+    """Show status, steps and output; `?outputs=false` leaves out the output and the final context."""
     outputs = request.query_params.get("outputs", "true") != "false"
     return json_response(await service_of(request, RunService).show(run_id_of(request), outputs=outputs))
 
@@ -63,14 +63,14 @@ async def show_run(request: Request) -> Response:
     summary="Show a step with its output",
 )
 async def show_step(request: Request) -> Response:
-    """The output of a `for_each` is the list of its items' outputs."""
+    """Show one step; the output of a `for_each` is the list of its items' outputs."""
     step_id = request.path_params["step_id"]
     return json_response(await service_of(request, RunService).step(run_id_of(request), step_id))
 
 
 @router.get("/v1/runs/{run_id}/graph", openapi_extra=_ONE, summary="A run as a Mermaid graph")
 async def show_graph(request: Request) -> Response:
-    """Its steps and their statuses."""
+    """Draw the steps and their statuses."""
     runs, run_id = service_of(request, RunService), run_id_of(request)
     view = await runs.show(run_id, outputs=False)
     definition = load(await runs.definition(run_id), runs.definitions.types)
@@ -82,7 +82,7 @@ async def show_graph(request: Request) -> Response:
     "/v1/runs/{run_id}/events", responses={200: {"model": RunEvent}}, openapi_extra=_ONE, summary="Follow a run"
 )
 async def follow_run(request: Request) -> Response:
-    """Server-sent events until the run ends; `Last-Event-ID` (or `?after=`) resumes without loss or repetition.
+    """Stream server-sent events until the run ends; `Last-Event-ID` (or `?after=`) resumes without loss or repetition.
 
     With `Accept: application/json` the response is the list of the events so far, at most 1000 in one response.
     """
@@ -99,25 +99,25 @@ async def follow_run(request: Request) -> Response:
 
 @router.post("/v1/runs/{run_id}/cancel", status_code=202, openapi_extra=_ONE, summary="Cancel a run")
 async def cancel_run(request: Request) -> Response:
-    """Steps that have not started never start."""
+    """End the run; steps that have not started never start."""
     return await _command(request, "cancel")
 
 
 @router.post("/v1/runs/{run_id}/pause", status_code=202, openapi_extra=_ONE, summary="Pause a run")
 async def pause_run(request: Request) -> Response:
-    """Running steps finish and are recorded; no other step starts."""
+    """Let running steps finish, and start no other."""
     return await _command(request, "pause")
 
 
 @router.post("/v1/runs/{run_id}/resume", status_code=202, openapi_extra=_ONE, summary="Resume a paused run")
 async def resume_run(request: Request) -> Response:
-    """Continues where the run was paused."""
+    """Continue where the run was paused."""
     return await _command(request, "resume")
 
 
 @router.post("/v1/runs/{run_id}/retry", status_code=202, openapi_extra=_ONE, summary="Retry a run that failed")
 async def retry_run(request: Request) -> Response:
-    """Continues at the step that failed; steps that succeeded do not run again. The deadline starts again."""
+    """Continue at the step that failed; steps that succeeded do not run again. The deadline starts again."""
     runs, run_id = service_of(request, RunService), run_id_of(request)
     definition = load(await runs.definition(run_id), runs.definitions.types)
     return await _command(request, "retry", deadline=definition.deadline)
@@ -130,7 +130,7 @@ async def retry_run(request: Request) -> Response:
     summary="Send a signal to a run",
 )
 async def signal_run(request: Request) -> Response:
-    """The body, any JSON, becomes the output of the `wait` step that takes the signal; early signals are kept."""
+    """Pass the body, any JSON, to the `wait` step that takes the signal, as its output; early signals are kept."""
     name = request.path_params["name"]
     if not _SIGNAL.fullmatch(name):
         raise InvalidInput.at("name", "must be 1 to 128 letters, digits, and any of _.:-")

@@ -23,7 +23,7 @@ _PARAMETER = {"name": "task_id", "in": "path", "required": True, "schema": {"typ
     summary="A task's state and result",
 )
 async def show_task(request: Request) -> Response:
-    """`progress` while the task runs, then `result` or `error`."""
+    """Show a task: `progress` while it runs, then `result` or `error`."""
     return json_response(await service_of(request, TaskService).status(request.path_params["task_id"]))
 
 

@@ -28,19 +28,19 @@ _BODY: dict[str, Any] = {
     summary="Submit a workflow",
 )
 async def submit_workflow(request: Request) -> Response:
-    """Records a run, which survives the death of any process; the response lists all problems of an invalid one."""
+    """Record a run, which survives the death of any process; the error for an invalid definition lists all problems."""
     accepted = await service_of(request, RunService).submit(await read_json(request))
     return json_response(accepted, 202, location=f"/v1/runs/{accepted.run_id}")
 
 
 @router.post("/v1/workflows/plan", openapi_extra=_BODY, summary="Check and plan a workflow without running it")
 async def plan_workflow(request: Request) -> Response:
-    """Order, graph, expected calls and cache hits."""
+    """Return order, graph, expected calls and cache hits."""
     return json_response(orjson.dumps(await service_of(request, PlanService).plan(await read_json(request))))
 
 
 @router.get("/v1/workflows/schema", summary="JSON Schema of workflow definitions")
 async def show_schema(request: Request) -> Response:
-    """For editors."""
+    """Return the JSON Schema, for editors."""
     schema = json_schema.text(service_of(request, RunService).submissions.types)
     return Response(schema, media_type="application/schema+json")

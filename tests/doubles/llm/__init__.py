@@ -1,0 +1,1 @@
+"""Double of LLM servers, in the protocols of OpenAI and Ollama."""

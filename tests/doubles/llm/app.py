@@ -1,0 +1,119 @@
+"""The LLM double: both chat protocols, and the side routes that health checks use."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from tests.doubles.base.answers import Answer, json_answer, read_json
+from tests.doubles.base.application import Double
+from tests.doubles.base.caller import Caller
+from tests.doubles.base.refusals import HangUpError, Refusal, refuse
+from tests.doubles.llm.answers import CREATED, Words
+from tests.doubles.llm.behaviour import FRUITFUL, LlmBehaviour
+from tests.doubles.llm.recording import LlmRecording
+from tests.doubles.llm.replies import Reply
+from tests.doubles.llm.requests import ChatRequest, healthy_text, read_chat
+from tests.doubles.llm.settings import LlmSettings
+
+OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
+TEMPORARY_REDIRECT = 307
+BAD_JSON = 'Sure! Here it is: {"answer": '
+
+
+class LlmDouble(Double):
+    """An LLM server; `/_double/script` takes its next answers."""
+
+    BEHAVIOUR = LlmBehaviour
+    MAIN: ClassVar = frozenset({OPENAI, OLLAMA})
+
+    def __init__(self, settings: LlmSettings | None = None) -> None:
+        self.settings = settings or LlmSettings()
+        super().__init__(LlmRecording(self.settings.track_prompts))
+        self._script: deque[Any] = deque()
+        self.routes |= {
+            ("POST", OPENAI): self._chat,
+            ("POST", OLLAMA): self._chat,
+            ("GET", "/"): self._side,
+            ("GET", "/api/version"): self._side,
+            ("GET", "/api/tags"): self._side,
+            ("GET", "/v1/models"): self._side,
+            ("POST", "/_double/script"): self._take_script,
+        }
+
+    def stats(self, caller: Caller) -> dict[str, Any]:
+        """Return the record of requests, and how many scripted answers are left."""
+        return super().stats(caller) | {"scripted": len(self._script)}
+
+    def reset(self) -> None:
+        """Become healthy, count from 0 and forget the script."""
+        super().reset()
+        self._script.clear()
+
+    def error(self, refusal: Refusal, caller: Caller) -> Answer:
+        """Return an error, or the redirect to the caller's own path."""
+        if refusal.status == TEMPORARY_REDIRECT:
+            return Answer(status=refusal.status, headers=((b"location", caller.path.encode()),))
+        return super().error(refusal, caller)
+
+    async def _chat(self, caller: Caller) -> Answer:
+        key = self._authorise(caller)
+        request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
+        self.recording.count_received(request)
+        scripted = self._next_scripted()
+        mode = scripted.get("mode") or self._next_mode(request)
+        await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
+        if mode not in FRUITFUL:
+            await caller.end(self._refusal(mode, key) or mode)
+        words = Words(
+            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
+            finish_reason=scripted.get("finish_reason", "stop"),
+            usage=mode != "no_usage",
+        )
+        return Reply(
+            request=request,
+            words=words,
+            mode=mode,
+            caller=caller,
+            word_s=self.settings.word_ms / 1000,
+            sent=lambda: self.recording.count_answered(request),
+        ).answer()
+
+    def _authorise(self, caller: Caller) -> str:
+        header = caller.header(b"authorization").decode("latin-1")
+        if self.settings.api_key and header != f"Bearer {self.settings.api_key}":
+            raise refuse(401, "Incorrect API key provided")
+        return header.removeprefix("Bearer ")
+
+    def _next_scripted(self) -> Mapping[str, Any]:
+        entry = self._script.popleft() if self._script else {}
+        return {"text": entry} if isinstance(entry, str) else entry
+
+    def _next_mode(self, request: ChatRequest) -> str:
+        if request.marker in LlmBehaviour.MODES:
+            return request.marker or "ok"
+        return self.switch.next_mode(touched=self.switch.behaviour.touches(request.model, request.prompt))
+
+    def _refusal(self, mode: str, key: str) -> Refusal | None:
+        refusal: Refusal | None = self.switch.behaviour.refusal(mode)
+        return refusal and replace(refusal, message=refusal.message.replace("{key}", key))
+
+    async def _side(self, caller: Caller) -> Answer:
+        if self.switch.side_mode() == "dead":
+            raise HangUpError
+        self._authorise(caller)
+        names = self.settings.models
+        answers: dict[str, Any] = {
+            "/": "Ollama is running",
+            "/api/version": {"version": "0.32.6"},
+            "/api/tags": {"models": [{"name": f"{name}:latest", "model": f"{name}:latest"} for name in names]},
+            "/v1/models": {
+                "object": "list",
+                "data": [{"id": name, "object": "model", "created": CREATED, "owned_by": "library"} for name in names],
+            },
+        }
+        return json_answer(answers[caller.path])
+
+    async def _take_script(self, caller: Caller) -> Answer:
+        self._script.extend(read_json(await caller.body())["answers"])
+        return json_answer({"scripted": len(self._script)})

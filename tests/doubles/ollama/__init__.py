@@ -1,0 +1,1 @@
+"""Double of Ollama's embedding side and of OpenAI-style embedding servers."""

@@ -1,0 +1,1 @@
+"""Double of Qdrant's REST API."""
