@@ -52,7 +52,7 @@ def _user(store: str) -> str | None:
 
 @pytest.mark.parametrize("component", OWN)
 @pytest.mark.parametrize("kind", ["startup", "liveness"])
-def test_probes_succeed(pods: Pods, component: str, kind: str) -> None:
+def test_the_probes_of_every_pod_succeed(pods: Pods, component: str, kind: str) -> None:
     eventually(lambda: pods.probe(component, kind), PATIENCE)
 
 

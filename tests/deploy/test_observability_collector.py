@@ -228,7 +228,7 @@ def test_log_lines_carry_service_severity_and_trace(collector):
     assert by_text["{no json}"]
 
 
-def test_its_own_counters_have_the_names_that_are_asked_for(collector):
+def test_the_collectors_counters_have_the_names_that_queries_use(collector):
     collector.send(span(1, "any"))
 
     def told() -> str:

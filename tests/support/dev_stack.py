@@ -22,7 +22,7 @@ STOP_S = 60.0
 
 
 def eventually(look: Callable[[], T], within: float = START_S) -> T:
-    """What `look` finds, as soon as it finds something."""
+    """Return the first result of `look` that is true."""
     deadline = time.monotonic() + within
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {within} s"
@@ -38,7 +38,7 @@ class Dev:
 
     @property
     def env(self) -> dict[str, str]:
-        """What the env file says; nothing while it is not there."""
+        """Variables of the env file; empty while there is none."""
         try:
             words = shlex.split((self.home / "env").read_text())
         except FileNotFoundError:
@@ -58,14 +58,14 @@ class Dev:
         return eventually(look)
 
     def search(self, secrets: set[str]) -> None:
-        """Have its own output and all its children's logs searched."""
+        """Search its output and its children's logs for secrets."""
         for log in [self.errors, *(self.home / "logs").glob("**/*")]:
             if log.is_file():
                 DISCLOSURES.search(f"{log.name} of citadel dev", log.read_bytes(), secrets=secrets)
 
     @property
     def passwords(self) -> set[str]:
-        """Those that it has made up, while they are known."""
+        """Passwords in the URLs of the env file."""
         return {password for url in self.env.values() if "://" in url and (password := urlsplit(url).password)}
 
     def stop(self, number: int) -> int:
