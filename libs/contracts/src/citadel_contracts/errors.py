@@ -142,12 +142,12 @@ def pointer_of(field: str, index: int | None = None) -> str:
 
 
 def json_pointer(path: Iterable[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) of a path of keys and indices."""
+    """Return the JSON pointer (RFC 6901) of the names and indices that lead to a value."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
-def pointer_path(pointer: str) -> tuple[str, ...]:
-    """Return the keys and indices of a JSON pointer."""
+def path_of_pointer(pointer: str) -> tuple[str, ...]:
+    """Return the names and indices of a JSON pointer, all as strings."""
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from citadel_client.cli.files import opened
 from citadel_client.cli.options import UsageError
-from citadel_contracts.errors import FieldError, pointer_path
+from citadel_contracts.errors import FieldError, path_of_pointer
 
 DATE_TAG = "tag:yaml.org,2002:timestamp"
 
@@ -60,7 +60,7 @@ class Source:
     def line(self, pointer: str) -> int | None:
         """Return the line of a JSON pointer, or that of the innermost node around it that exists."""
         node = self.root
-        for part in pointer_path(pointer):
+        for part in path_of_pointer(pointer):
             found = _child(node, part)
             if found is None:
                 break

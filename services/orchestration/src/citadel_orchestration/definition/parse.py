@@ -1,19 +1,13 @@
-"""Checks a definition as submitted: everything that can be told before it runs, all at once."""
+"""Checks of a submitted definition: all problems that can be found before it runs, at once."""
 
 from typing import Any
 
-from citadel_orchestration.definition.checks.dependencies import check_dependencies
-from citadel_orchestration.definition.checks.drafts import Draft
-from citadel_orchestration.definition.checks.json_form import check_json
-from citadel_orchestration.definition.checks.mentions import check_mentions
-from citadel_orchestration.definition.checks.parameters import check_parameters
-from citadel_orchestration.definition.checks.problems import Path, Problems
-from citadel_orchestration.definition.checks.ranges import check_ranges
-from citadel_orchestration.definition.checks.shape import draft
-from citadel_orchestration.definition.checks.vector_spaces import VectorSpaces
-from citadel_orchestration.definition.definition import Definition, Step
+from citadel_orchestration.definition.checks.draft import Draft, Path, Problems, draft
+from citadel_orchestration.definition.checks.limits import check_json, check_ranges
+from citadel_orchestration.definition.checks.parameters import VectorSpaces, check_parameters
+from citadel_orchestration.definition.checks.references import check_dependencies, check_mentions
+from citadel_orchestration.definition.definition import Definition, Step, load
 from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.definition.loading import load
 from citadel_orchestration.step_types import Catalog, StepTypes
 
 __all__ = ["DEFAULT_LIMITS", "Definition", "DefinitionLimits", "Step", "StepTypes", "load", "parse"]
@@ -22,16 +16,16 @@ DEFAULT_LIMITS = DefinitionLimits()
 
 
 def parse(raw: Any, *, types: StepTypes, catalog: Catalog, limits: DefinitionLimits = DEFAULT_LIMITS) -> Definition:
-    """The definition, if nothing is wrong with it.
+    """Check a definition and return it ready to run.
 
     Args:
         raw: Decoded JSON.
         types: Step types by name.
         catalog: What is known of models, collections and endpoints.
-        limits: How large it may be.
+        limits: Limits of its size and numbers.
 
     Raises:
-        InvalidDefinition: `problems` says all that is wrong, each with a JSON pointer and a code.
+        InvalidDefinition: It has problems; `errors` lists them, each with a JSON pointer and a code.
     """
     problems = Problems(limits.max_problems)
     if check_json(raw, limits, problems):
@@ -41,7 +35,7 @@ def parse(raw: Any, *, types: StepTypes, catalog: Catalog, limits: DefinitionLim
 
 
 class _Check:
-    """Checks a definition and the sub-workflows in it."""
+    """Check of a definition and of the definitions nested in it."""
 
     def __init__(self, types: StepTypes, catalog: Catalog, limits: DefinitionLimits, problems: Problems) -> None:
         self._types = types

@@ -1,42 +1,129 @@
-"""All LLM endpoints of a process."""
+"""The configured LLM endpoints of a process, by name or URL; no others are called."""
+
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidInput
-from citadel_common.settings.llm import LlmSettings
-from citadel_orchestration.llm.directory import Directory
+from citadel_common.settings.llm import EndpointSettings, LlmSettings
 from citadel_orchestration.llm.endpoint import Endpoint
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question
 
+_PORTS = {"http": 80, "https": 443}
+_ROUTES = frozenset(
+    {
+        "", "/v1", "/chat/completions", "/completions", "/v1/chat/completions", "/v1/completions",
+        "/api", "/api/chat", "/api/generate",
+    }
+)  # fmt: skip
+"""Paths below the base URL with which users name the endpoint itself."""
+
+
+class _Address(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+class Directory:
+    """The configured endpoints."""
+
+    def __init__(self, settings: LlmSettings) -> None:
+        self._endpoints = settings.endpoints
+        self._default = settings.default_endpoint
+        if self._default is None and len(self._endpoints) == 1:
+            self._default = next(iter(self._endpoints))
+        self._addresses = {name: _address(endpoint.url) for name, endpoint in self._endpoints.items()}
+
+    def __getitem__(self, name: str) -> EndpointSettings:
+        """Return the settings of an endpoint, by its exact name."""
+        return self._endpoints[name]
+
+    def find(self, wanted: str | None) -> str:
+        """Return the name of the endpoint with a name or a configured URL; None asks for the default.
+
+        Raises:
+            InvalidInput: There is no such endpoint; the message lists the configured names.
+        """
+        problem = self.problem(wanted)
+        if problem is not None:
+            raise InvalidInput.at("endpoint", problem)
+        return self._lookup(wanted) or ""
+
+    def problem(self, wanted: str | None) -> str | None:
+        """Return why an endpoint cannot be used; None if it can."""
+        if self._lookup(wanted) is not None:
+            return None
+        if not self._endpoints:
+            return "no LLM endpoint is configured: set CITADEL_LLM__ENDPOINTS__<NAME>__URL"
+        names = ", ".join(sorted(self._endpoints))
+        if wanted is None:
+            return f"name one of {names}; there is no default"
+        kind = "is not the URL of a configured LLM endpoint" if "/" in wanted else "is not a configured LLM endpoint"
+        return f"{wanted[:200]!r} {kind}; configured: {names}"
+
+    def _lookup(self, wanted: str | None) -> str | None:
+        if wanted is None or wanted in self._endpoints:
+            return wanted or self._default
+        address = _address(wanted)
+        if address is None:
+            return None
+        names = [name for name, base in self._addresses.items() if base is not None and _means(address, base)]
+        return self._default if self._default in names else next(iter(names), None)
+
+
+def _address(url: str) -> _Address | None:
+    """Return the parts of a URL that name its target; None for an unusual URL."""
+    if any(sign in url for sign in "\\%@?# \t\r\n") or "/.." in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    return _Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+
+
+def _means(address: _Address, base: _Address) -> bool:
+    if address[:3] != base[:3]:
+        return False
+    stem = base.path.removesuffix("/v1")
+    below = (root for root in (base.path, stem) if address.path.startswith(root))
+    return any(address.path.removeprefix(root) in _ROUTES for root in below)
+
 
 class LlmClients:
-    """Asks the configured endpoints, and no others; belongs to one event loop."""
+    """Clients of the configured endpoints; belong to one event loop."""
 
     def __init__(self, settings: LlmSettings) -> None:
         self._directory = Directory(settings)
         self._open: dict[str, Endpoint] = {}
 
     def endpoint_problem(self, name: str | None) -> str | None:
-        """Why an endpoint (a name, a configured URL, None for the default) cannot be used; None when it can."""
+        """Return why an endpoint (a name, a configured URL, None for the default) cannot be used; None if it can."""
         return self._directory.problem(name)
 
     async def ask(self, endpoint: str | None, question: Question, deadline: Deadline) -> Answer:
-        """The model's answer; cancelling closes the connection at once.
+        """Return the model's answer; cancelling closes the connection at once.
 
-        Waits for a free place where the endpoint has `max_concurrency` calls under way. Nothing is retried here.
+        The call waits while the endpoint has `max_concurrency` calls under way. Nothing is retried here.
 
         Args:
             endpoint: A name, or a configured URL; None for the default.
-            question: What to ask.
+            question: The question.
             deadline: When the call must have ended; the endpoint's own `timeout` may end it earlier.
 
         Raises:
-            InvalidInput: No such endpoint, a reserved option, or what JSON cannot hold.
+            InvalidInput: There is no such endpoint, an option is reserved, or a value is not JSON.
             PayloadTooLarge: The question is over the endpoint's limit.
-            LlmUnavailable: No answer: nobody listens, too slow, cut off, or the server failed. Another attempt may
-                succeed; `retry_after` says when.
-            LlmRefused: The server refuses: model, key, options.
+            LlmUnavailable: The server cannot be reached, is too slow, breaks off or fails. Another attempt may
+                succeed, after `retry_after` seconds if that is set.
+            LlmRefused: The server refuses the model, the key or the options.
             BadLlmOutput: The answer cannot be read, or is too long.
-            DeadlineExceeded: No time was left to begin.
+            DeadlineExceeded: The deadline passed before the call could begin.
         """
         name = self._directory.find(endpoint)
         reserved = sorted(RESERVED_OPTIONS & question.options.keys())
@@ -47,7 +134,7 @@ class LlmClients:
         return await self._open[name].ask(question, deadline)
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         endpoints, self._open = list(self._open.values()), {}
         for endpoint in endpoints:
             await endpoint.aclose()

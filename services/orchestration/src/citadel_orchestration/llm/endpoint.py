@@ -1,62 +1,72 @@
-"""One LLM endpoint: a bounded number of calls at once, each over HTTP and bounded in time and size."""
+"""One LLM endpoint: HTTP calls, bounded in number, time and size, and the span of each."""
 
 import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
+from opentelemetry.trace import Span
 
-from citadel_common.deadline import Deadline
+from citadel_common.deadline import Deadline, cancelled_once
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
 from citadel_common.settings.llm import EndpointSettings
-from citadel_common.telemetry import tracing
-from citadel_orchestration.cancelling import cancelled_once
-from citadel_orchestration.llm.chat_span import chat_span, note_answer
-from citadel_orchestration.llm.ollama import OllamaStyle
-from citadel_orchestration.llm.openai import OpenAIStyle
+from citadel_common.telemetry import spans, tracing
+from citadel_orchestration.llm.answers import Transcript, error_in, lines, refusal
+from citadel_orchestration.llm.protocols import STYLES
 from citadel_orchestration.llm.question import Answer, Piece, Question
-from citadel_orchestration.llm.refusals import error_in, refusal
-from citadel_orchestration.llm.transcript import Transcript, lines
+
+
+def chat_span(question: Question, settings: EndpointSettings) -> AbstractContextManager[Span]:
+    """Return the span of one call, which includes the wait for a free place; it follows the GenAI conventions."""
+    if not tracing.is_on():
+        return tracing.span(spans.CHAT)
+    model, address = question.model or settings.model, urlsplit(settings.url)
+    about = {
+        spans.GEN_AI_OPERATION: "chat",
+        spans.GEN_AI_PROVIDER: settings.style,
+        spans.GEN_AI_MODEL: model,
+        spans.SERVER_ADDRESS: address.hostname,
+        spans.SERVER_PORT: address.port,
+        spans.GEN_AI_INPUT: _input(question) if tracing.captures_content() else None,
+    }
+    return tracing.span(spans.CHAT, model, about)
+
+
+def note_answer(span: Span, answer: Answer) -> None:
+    """Add the attributes of the model's answer to the span."""
+    if not span.is_recording():
+        return
+    span.set_attribute(spans.GEN_AI_ANSWERED_BY, answer.model)
+    span.set_attribute(spans.GEN_AI_INPUT_TOKENS, answer.usage.prompt_tokens)
+    span.set_attribute(spans.GEN_AI_OUTPUT_TOKENS, answer.usage.completion_tokens)
+    span.set_attribute(spans.GEN_AI_FINISH, [answer.finish_reason])
+    if tracing.captures_content():
+        said = [{"role": "assistant", "parts": [{"type": "text", "content": answer.text}]}]
+        span.set_attribute(spans.GEN_AI_OUTPUT, orjson.dumps(said).decode())
+
+
+def _input(question: Question) -> str:
+    asked = [
+        {"role": message.role, "parts": [{"type": "text", "content": message.content}]} for message in question.messages
+    ]
+    return orjson.dumps(asked).decode()
+
 
 _ERROR_BODY = 64 * 1024
 _DRAIN = 0.1
 
 
-class ChatStyle(Protocol):
-    """A protocol's form of requests and answers."""
-
-    def url(self, base: str) -> str:
-        """Where questions go."""
-
-    def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
-        """The request."""
-
-    def is_stream(self, content_type: str) -> bool:
-        """Whether an answer of that type, to a request for a stream, is one."""
-
-    def payload(self, line: bytes) -> bytes | None:
-        """The data of a line of a stream; None for a line without."""
-
-    def is_end(self, payload: bytes) -> bool:
-        """Whether a payload only says that the stream is over."""
-
-    def piece(self, content: Mapping[str, Any]) -> Piece:
-        """A part of a stream, or a whole answer."""
-
-
-STYLES: dict[str, ChatStyle] = {"openai": OpenAIStyle(), "ollama": OllamaStyle()}
-
-
 class Endpoint:
-    """Belongs to one event loop; opens no connection before the first question.
+    """Client of one endpoint; belongs to one event loop and connects at the first question.
 
     Args:
-        name: As configured.
-        settings: Of this endpoint.
+        name: Name in the settings.
+        settings: Settings of this endpoint.
     """
 
     def __init__(self, name: str, settings: EndpointSettings) -> None:
@@ -68,7 +78,7 @@ class Endpoint:
         self._http = _http_client(settings)
 
     async def ask(self, question: Question, deadline: Deadline) -> Answer:
-        """The model's answer; see `LlmClients.ask`."""
+        """Return the model's answer; see `LlmClients.ask`."""
         with chat_span(question, self._settings) as span:
             answer = await self._ask(question, deadline)
             note_answer(span, answer)
@@ -159,7 +169,7 @@ class Endpoint:
         except orjson.JSONDecodeError:
             content = None
         if not isinstance(content, dict):
-            raise BadLlmOutput(f"{self._where} answered with something that is no JSON object")
+            raise BadLlmOutput(f"{self._where} answered with something that is not a JSON object")
         error = error_in(content)
         if error is not None:
             raise LlmUnavailable(f"{self._where} failed while it answered: {error[0]}")
@@ -183,17 +193,17 @@ class Endpoint:
         return LlmUnavailable(f"{self._where} hung up: {reason}")
 
     def _without_key(self, text: str) -> str:
-        """The text; servers have been seen to repeat the key they were given."""
+        """Return the text without the API key, which some servers repeat in their errors."""
         key = self._settings.api_key
         return text.replace(key.get_secret_value(), "***") if key else text
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 async def _drain(stream: AsyncIterator[bytes]) -> None:
-    """Reads the end after the last piece, so that the connection can be used again."""
+    """Read what follows the last piece, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(_DRAIN):
             async for line in stream:
@@ -202,7 +212,7 @@ async def _drain(stream: AsyncIterator[bytes]) -> None:
 
 
 def _http_client(settings: EndpointSettings) -> httpx.AsyncClient:
-    """A client that neither the environment nor a redirect leads elsewhere."""
+    """Return a client that ignores proxy settings of the environment and follows no redirects."""
     silence = settings.idle_timeout if settings.stream else None  # the call's own timeout bounds it
     headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "citadel"}
     if settings.api_key is not None:

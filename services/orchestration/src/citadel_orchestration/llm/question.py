@@ -1,8 +1,12 @@
-"""What an LLM is asked, and what it answers."""
+"""Questions to an LLM and its answers, and the wording of prompts: context, schemas, corrections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+import orjson
+
+from citadel_common.errors import InvalidInput
 
 Role = Literal["system", "user", "assistant"]
 
@@ -12,7 +16,7 @@ RESERVED_OPTIONS = frozenset(
         "response_format", "format", "tools", "tool_choice", "functions",
     }
 )  # fmt: skip
-"""Fields of a request that are no options: Citadel sets them itself, or could not read what came back."""
+"""Fields of a request that options cannot set: Citadel sets them, or could not read what came back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +34,8 @@ class Question:
     Attributes:
         messages: Its turns, oldest first.
         model: Name of the model; None for the endpoint's own.
-        options: Passed on: temperature, max_tokens, seed, …; none of `RESERVED_OPTIONS`.
-        schema: JSON Schema that the answer shall fit, as far as the server can see to it; None for plain text.
+        options: Passed on to the server (temperature, max_tokens, seed, …); none of `RESERVED_OPTIONS`.
+        schema: JSON Schema that the server is asked to enforce; None for plain text.
     """
 
     messages: tuple[Message, ...]
@@ -41,17 +45,17 @@ class Question:
 
     @property
     def characters(self) -> int:
-        """Length of all messages together."""
+        """Characters of all messages together."""
         return sum(len(message.content) for message in self.messages)
 
     def wire_messages(self) -> list[dict[str, str]]:
-        """The messages as both protocols write them."""
+        """Return the messages as both protocols write them."""
         return [asdict(message) for message in self.messages]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens, as the server counted them; 0 where it does not say."""
+    """Tokens as the server counted them; 0 if it does not say."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -66,7 +70,7 @@ class Usage:
 
     @classmethod
     def of(cls, prompt: object, completion: object, total: object = None) -> "Usage":
-        """From counts in a response; what is no count is 0, and a missing total is the sum."""
+        """Return the usage of a response: anything that is not a count is 0, and a missing total is the sum."""
         counts = [_count(prompt), _count(completion)]
         return cls(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=_count(total) or sum(counts))
 
@@ -77,12 +81,12 @@ def _count(value: object) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the model said.
+    """Answer of a model.
 
     Attributes:
-        text: Its words.
+        text: Text of the answer.
         endpoint: Name of the endpoint that was asked.
-        model: The model that answered, in the server's words.
+        model: Name of the model, as the server gives it.
         usage: Tokens of this call.
         finish_reason: Why it ended: `stop`, `length`, …
     """
@@ -96,14 +100,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A part of an answer, or a whole one; None is what this part does not say.
+    """A part of an answer, or a whole one; fields that it does not have are None.
 
     Attributes:
-        text: Words to append.
-        model: The model that speaks.
+        text: Text to append.
+        model: Name of the model.
         usage: Tokens of the whole call.
-        finish_reason: Set by the part after which no words come.
-        last: Nothing comes after this part.
+        finish_reason: Why the text has ended; None before its end.
+        last: True if nothing comes after this part.
     """
 
     text: str = ""
@@ -111,3 +115,62 @@ class Piece:
     usage: Usage | None = None
     finish_reason: str | None = None
     last: bool = False
+
+
+_LONGEST_NUMBERS = 32
+_DEEPEST = 64
+_QUOTE_LIMIT = 4000
+
+
+def conversation(
+    query: str, *, system: str | None, context: object = None, schema: Mapping[str, Any] | None = None
+) -> tuple[Message, ...]:
+    """Return the messages of a question.
+
+    Args:
+        query: The question.
+        system: System prompt.
+        context: Facts to answer from, as text or JSON values; empty ones add nothing.
+        schema: JSON Schema that the answer must fit. It is in the prompt even if the server enforces it, since models
+            answer better when they have seen it.
+    """
+    orders = [system] if system else []
+    if schema is not None:
+        orders.append(f"Answer with JSON only, no other text, that fits this JSON Schema:\n{_json(schema)}")
+    head = (Message(role="system", content="\n\n".join(orders)),) if orders else ()
+    return (*head, Message(role="user", content=_with_context(query, context)))
+
+
+def correction(text: str, problems: Sequence[str]) -> tuple[Message, Message]:
+    """Return the model's bad answer and the message that asks for a better one."""
+    said = text if len(text) <= _QUOTE_LIMIT else f"{text[:_QUOTE_LIMIT]}…"
+    reasons = "\n".join(f"- {problem}" for problem in problems)
+    order = f"This answer cannot be used:\n{reasons}\nAnswer again, with JSON only, that fits the schema."
+    return Message(role="assistant", content=said), Message(role="user", content=order)
+
+
+def _with_context(query: str, context: object) -> str:
+    if not context:
+        return query
+    text = context if isinstance(context, str) else _json(without_vectors(context))
+    return f"Context:\n{text}\n\n{query}"
+
+
+def without_vectors(value: object, depth: int = 0) -> object:
+    """Return JSON values with a note in place of long lists of numbers: a model can do nothing with an embedding."""
+    if depth > _DEEPEST:
+        raise InvalidInput.at("context", f"is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, dict):
+        return {name: without_vectors(item, depth + 1) for name, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) >= _LONGEST_NUMBERS and all(isinstance(item, (int, float)) for item in value):
+        return f"[{len(value)} numbers]"
+    return [without_vectors(item, depth + 1) for item in value]
+
+
+def _json(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise InvalidInput.at("context", f"cannot be written as JSON: {error}") from None

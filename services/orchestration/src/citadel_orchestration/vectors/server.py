@@ -1,4 +1,4 @@
-"""A Qdrant server, by REST."""
+"""Connection to a Qdrant server, by REST."""
 
 import asyncio
 import math
@@ -12,9 +12,9 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
+from citadel_common.deadline import cancelled_once
 from citadel_common.errors import VectorStoreUnavailable
 from citadel_common.settings.qdrant import QdrantSettings
-from citadel_orchestration.cancelling import cancelled_once
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_server
@@ -26,7 +26,7 @@ _KEEP_ALIVE = 2.0
 
 
 class ServerConnection:
-    """Pooled connections to one URL; it belongs to the loop that first uses it."""
+    """Pooled connections to one URL; they belong to the event loop that first uses them."""
 
     def __init__(self, settings: QdrantSettings) -> None:
         self._url = settings.url or ""
@@ -56,7 +56,7 @@ class ServerConnection:
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
-        """Asks `/readyz`, which needs no key."""
+        """Ask `/readyz`, which needs no key."""
         try:
             async with asyncio.timeout(timeout):
                 response = await cancelled_once(self._probe.get(f"{self._url}/readyz"))
@@ -68,7 +68,7 @@ class ServerConnection:
             raise VectorStoreUnavailable(f"the vector store is not ready: status {response.status_code}")
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._probe.aclose()
         await self._client.close()
 

@@ -25,8 +25,8 @@ from citadel_orchestration.api.http.query import (
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.db.views import Filters
+from citadel_orchestration.definition.definition import load
 from citadel_orchestration.definition.graph import mermaid
-from citadel_orchestration.definition.loading import load
 
 router = APIRouter(route_class=RawRoute, tags=["runs"])
 _ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}

@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 from celpy.evaluation import celstr
 from lark import Token
 
-from citadel_orchestration.definition.expressions import macros, operators, values
-from citadel_orchestration.definition.expressions.arithmetic import LARGEST, SMALLEST
-from citadel_orchestration.definition.expressions.failures import Malformed
-from citadel_orchestration.definition.expressions.frame import Frame, Node
+from citadel_orchestration.definition.expressions import operators, values
+from citadel_orchestration.definition.expressions.evaluation import Frame, Malformed, Node
 from citadel_orchestration.definition.expressions.functions import FUNCTIONS, Function
-from citadel_orchestration.definition.expressions.syntax import Key, Syntax
-from citadel_orchestration.definition.expressions.uses import Uses, of_path
+from citadel_orchestration.definition.expressions.syntax import Key, Syntax, Uses, of_path
+from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 
 MAX_NESTING = 40
 _PASSING = frozenset(
@@ -29,12 +27,12 @@ _POSTFIX = frozenset({"member_dot", "member_dot_arg", "member_index"})
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Something that can be evaluated.
+    """A compiled part of an expression.
 
     Attributes:
         run: Evaluates it.
-        gives: Kind of its value where that can be told, else empty.
-        constant: The key it is, where it is a literal one.
+        gives: Kind of its value; empty if that is not known.
+        constant: Its value, if it is a literal string or int.
     """
 
     run: Node
@@ -51,7 +49,7 @@ class Postfix(NamedTuple):
 
 
 class Compiler:
-    """Compiles one expression, and collects what it mentions."""
+    """Compiler of one expression; collects what the expression mentions."""
 
     def __init__(self) -> None:
         self.uses = Uses()
@@ -61,10 +59,10 @@ class Compiler:
         self._noting = True
 
     def code(self, tree: Syntax) -> Code:
-        """The code of any node.
+        """Return the code of a node.
 
         Raises:
-            Malformed: It means nothing here, or is nested too deeply.
+            Malformed: It is not possible here, or is nested too deeply.
         """
         tree = _inner(tree)
         self._depth += 1
@@ -148,12 +146,12 @@ class Compiler:
         if link.data == "member_dot":
             return Postfix(lambda value, _frame: values.select(value, name), Key(name=name, dotted=True), "")
         arguments = link.children[2].children if len(link.children) > 2 else []
-        if name in macros.MACROS:
+        if name in operators.MACROS:
             return self._macro(name, arguments)
         return self._method(name, arguments)
 
     def _macro(self, name: str, arguments: list[Syntax]) -> Postfix:
-        build, counts, gives = macros.MACROS[name]
+        build, counts, gives = operators.MACROS[name]
         variable = self._root(_inner(arguments[0])) if arguments else None
         if len(arguments) not in counts or variable is None:
             raise Malformed("bad_call", f"{name} needs a name and an expression: {name}(x, …)")
@@ -197,7 +195,7 @@ class Compiler:
         return Code(run=operators.call(function.call, codes), gives=function.gives)
 
     def _has(self, arguments: list[Syntax]) -> Code:
-        """Whether a map has a field; the path is noted as a whole, and the map is all of it but the field."""
+        """Return the code of `has(x.name)`; the mention is that of the whole path, the evaluated map is `x`."""
         tree = _inner(arguments[0]) if len(arguments) == 1 else None
         if tree is None or tree.data != "member_dot":
             raise Malformed("bad_call", "has() needs a field: has(x.name)")
@@ -209,14 +207,14 @@ class Compiler:
 
 
 def _inner(tree: Syntax) -> Syntax:
-    """The first node below that means something."""
+    """Return the first node below that is more than a wrapper of another."""
     while tree.data in _PASSING and len(tree.children) == 1 and not isinstance(tree.children[0], Token):
         tree = tree.children[0]
     return tree
 
 
 def _operands(tree: Syntax) -> list[Syntax]:
-    """Those of a chain of one logical operator, left to right."""
+    """Return the operands of a chain of one logical operator, left to right."""
     operands, kind = [], tree.data
     while tree.data == kind and len(tree.children) == 2:
         operands.append(tree.children[1])
@@ -225,7 +223,7 @@ def _operands(tree: Syntax) -> list[Syntax]:
 
 
 def _spine(tree: Syntax) -> tuple[Syntax, list[tuple[str, Syntax]]]:
-    """The leftmost operand of a chain of operators, and each operator with its right operand."""
+    """Return the leftmost operand of a chain of operators, and each operator with its right operand."""
     rest, kind = [], tree.data
     while tree.data == kind and len(tree.children) == 2:
         sign = tree.children[0]
@@ -283,5 +281,5 @@ def _text(token: Token) -> str:
         value = str(celstr(token))
         value.encode()
     except (ValueError, OverflowError):
-        raise Malformed("expression_syntax", "a string holds an escape that is no character") from None
+        raise Malformed("expression_syntax", "a string has an escape that is not a character") from None
     return value

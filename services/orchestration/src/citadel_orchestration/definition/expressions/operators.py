@@ -1,18 +1,16 @@
-"""How the parts of an expression are evaluated, by CEL's rules."""
+"""Evaluation of operators and macros by CEL's rules; a macro is one bounded loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from citadel_orchestration.definition.expressions import arithmetic, values
-from citadel_orchestration.definition.expressions.budget import Meter
-from citadel_orchestration.definition.expressions.failures import Failed
-from citadel_orchestration.definition.expressions.frame import Frame, Node
+from citadel_orchestration.definition.expressions import values
+from citadel_orchestration.definition.expressions.evaluation import Failed, Frame, Meter, Node
 from citadel_orchestration.definition.expressions.values import BuiltList, BuiltMap, kind
 
 Apply = Callable[[Any, Any, Meter], Any]
 
 BINARY: dict[str, Apply] = {
-    **arithmetic.OPERATORS,
+    **values.OPERATORS,
     "relation_eq": values.equal,
     "relation_ne": lambda left, right, meter: not values.equal(left, right, meter),
     "relation_lt": lambda left, right, _meter: values.compare(left, right) < 0,
@@ -21,11 +19,11 @@ BINARY: dict[str, Apply] = {
     "relation_ge": lambda left, right, _meter: values.compare(left, right) >= 0,
     "relation_in": values.contains,
 }
-"""By the grammar's names."""
+"""Binary operators by the grammar's names."""
 
 
 def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
-    """`||` (absorbing true) or `&&` (absorbing false): one absorbing operand outweighs the others' failures."""
+    """Return `||` (absorbing true) or `&&` (absorbing false): one absorbing operand outweighs failures of others."""
 
     def run(frame: Frame) -> bool:
         failure: Failed | None = None
@@ -43,19 +41,19 @@ def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
 
 
 def truth(value: Any) -> bool:
-    """The value, if it is a bool."""
+    """Return the value if it is a bool."""
     if not isinstance(value, bool):
         raise Failed(f"a bool is needed here, not {kind(value)}")
     return value
 
 
 def choice(condition: Node, yes: Node, no: Node) -> Node:
-    """`condition ? yes : no`."""
+    """Return `condition ? yes : no`."""
     return lambda frame: yes(frame) if truth(condition(frame)) else no(frame)
 
 
 def fold(start: Node, steps: Sequence[tuple[Apply, Node]]) -> Node:
-    """A chain of operators of one rank, left to right."""
+    """Return a chain of operators of one rank, left to right."""
 
     def run(frame: Frame) -> Any:
         value = start(frame)
@@ -67,19 +65,19 @@ def fold(start: Node, steps: Sequence[tuple[Apply, Node]]) -> Node:
 
 
 def prefix(value: Node, signs: Sequence[str]) -> Node:
-    """`!` and `-`, the innermost first."""
+    """Return `!` and `-` before a value, the innermost first."""
 
     def run(frame: Frame) -> Any:
         result = value(frame)
         for sign in signs:
-            result = not truth(result) if sign == "unary_not" else arithmetic.negate(result)
+            result = not truth(result) if sign == "unary_not" else values.negate(result)
         return result
 
     return run
 
 
 def follow(base: Node, links: Sequence[Callable[[Any, Frame], Any]]) -> Node:
-    """Fields, indices and methods after a value."""
+    """Return fields, indices and methods after a value."""
 
     def run(frame: Frame) -> Any:
         value = base(frame)
@@ -91,22 +89,22 @@ def follow(base: Node, links: Sequence[Callable[[Any, Frame], Any]]) -> Node:
 
 
 def indexed(key: Node) -> Callable[[Any, Frame], Any]:
-    """`[key]`."""
+    """Return `[key]`."""
     return lambda value, frame: values.index(value, key(frame))
 
 
 def method(call: Callable[..., Any], arguments: Sequence[Node]) -> Callable[[Any, Frame], Any]:
-    """`.f(…)`."""
+    """Return `.f(…)`."""
     return lambda value, frame: call(frame.meter, value, *[argument(frame) for argument in arguments])
 
 
 def call(function: Callable[..., Any], arguments: Sequence[Node]) -> Node:
-    """`f(…)`."""
+    """Return `f(…)`."""
     return lambda frame: function(frame.meter, *[argument(frame) for argument in arguments])
 
 
 def has(holder: Node, name: str) -> Node:
-    """`has(holder.name)`."""
+    """Return `has(holder.name)`."""
 
     def run(frame: Frame) -> bool:
         value = holder(frame)
@@ -118,7 +116,7 @@ def has(holder: Node, name: str) -> Node:
 
 
 def listed(elements: Sequence[Node]) -> Node:
-    """`[…]`."""
+    """Return the list `[…]`."""
 
     def run(frame: Frame) -> BuiltList:
         frame.meter.grow(len(elements))
@@ -128,7 +126,7 @@ def listed(elements: Sequence[Node]) -> Node:
 
 
 def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
-    """`{…}`."""
+    """Return the map `{…}`."""
 
     def run(frame: Frame) -> BuiltMap:
         frame.meter.grow(len(keys))
@@ -143,3 +141,80 @@ def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
         return built
 
     return run
+
+
+Macro = Callable[[Any, Frame], Any]
+
+
+def _each(value: Any, slot: str, frame: Frame) -> Iterator[Any]:
+    """Bind one element after another to the slot, which no other macro of the expression has."""
+    if not isinstance(value, list | Mapping):
+        raise Failed(f"{kind(value)} has no elements")
+    for element in value:
+        frame.meter.spend()
+        frame.bound[slot] = element
+        yield element
+
+
+def _map(slot: str, bodies: Sequence[Node]) -> Macro:
+    condition, body = (bodies[0], bodies[1]) if len(bodies) == 2 else (None, bodies[0])
+
+    def run(value: Any, frame: Frame) -> BuiltList:
+        built = BuiltList()
+        for _ in _each(value, slot, frame):
+            if condition is None or truth(condition(frame)):
+                frame.meter.grow(1)
+                built.append(body(frame))
+        return built
+
+    return run
+
+
+def _filter(slot: str, bodies: Sequence[Node]) -> Macro:
+    def run(value: Any, frame: Frame) -> BuiltList:
+        built = BuiltList()
+        for element in _each(value, slot, frame):
+            if truth(bodies[0](frame)):
+                frame.meter.grow(1)
+                built.append(element)
+        return built
+
+    return run
+
+
+def _quantifier(*, absorbing: bool) -> Callable[[str, Sequence[Node]], Macro]:
+    """Return `exists` (one true outweighs failures) or `all` (one false does)."""
+
+    def build(slot: str, bodies: Sequence[Node]) -> Macro:
+        def run(value: Any, frame: Frame) -> bool:
+            failure: Failed | None = None
+            for _ in _each(value, slot, frame):
+                try:
+                    if truth(bodies[0](frame)) is absorbing:
+                        return absorbing
+                except Failed as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
+            return not absorbing
+
+        return run
+
+    return build
+
+
+def _exists_one(slot: str, bodies: Sequence[Node]) -> Macro:
+    def run(value: Any, frame: Frame) -> bool:
+        return sum(truth(bodies[0](frame)) for _ in _each(value, slot, frame)) == 1
+
+    return run
+
+
+MACROS: dict[str, tuple[Callable[[str, Sequence[Node]], Macro], tuple[int, ...], str]] = {
+    "map": (_map, (2, 3), "list"),
+    "filter": (_filter, (2,), "list"),
+    "all": (_quantifier(absorbing=False), (2,), "bool"),
+    "exists": (_quantifier(absorbing=True), (2,), "bool"),
+    "exists_one": (_exists_one, (2,), "bool"),
+}
+"""Builder, numbers of arguments and kind of the result, by name."""

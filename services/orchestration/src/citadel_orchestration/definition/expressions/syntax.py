@@ -1,4 +1,4 @@
-"""From text to syntax: where expressions begin and end, plain paths, and CEL's grammar.
+"""Syntax: where expressions begin and end, plain paths, CEL's grammar, and what a path refers to.
 
 The grammar's terminals for strings backtrack without bound on an unterminated string, so no text reaches them
 before its strings have been found to end.
@@ -11,7 +11,7 @@ from typing import Any
 from celpy.celparser import CELParseError, CELParser
 from lark import Tree
 
-from citadel_orchestration.definition.expressions.failures import Malformed
+from citadel_orchestration.definition.expressions.evaluation import Malformed
 
 OPEN, CLOSE = "${{", "}}"
 MAX_LENGTH = 4096
@@ -33,7 +33,7 @@ class Key:
 
     Attributes:
         name: Field's name or list's index.
-        dotted: Whether it is written `.name`, not `[name]`.
+        dotted: True for `.name`, false for `[name]`.
     """
 
     name: str | int
@@ -48,7 +48,7 @@ class Source:
 
 
 def split(text: str) -> list[str | Source]:
-    """A string's parts in order: plain text, and what stands between `${{` and `}}`.
+    """Return the parts of a string in order: plain text, and the sources between `${{` and `}}`.
 
     Raises:
         Malformed: An expression does not end.
@@ -64,7 +64,7 @@ def split(text: str) -> list[str | Source]:
 
 
 def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
-    """Root name and keys, where the expression is nothing but a path."""
+    """Return root name and keys of an expression that is nothing but a path; None for any other."""
     match = _PATH.fullmatch(text)
     if match is None:
         return None
@@ -72,10 +72,10 @@ def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
 
 
 def tree(text: str) -> Syntax:
-    """The syntax tree by CEL's grammar.
+    """Return the syntax tree by CEL's grammar.
 
     Raises:
-        Malformed: It is too long, or no CEL.
+        Malformed: The text is too long, or not CEL.
     """
     if not text.strip():
         raise Malformed("expression_syntax", "the expression is empty")
@@ -96,7 +96,7 @@ def _key(dotted: str | None, number: str | None, double: str | None, single: str
 
 
 def _scan(text: str, start: int, *, closed: bool) -> int:
-    """Where the expression's `}}` stands; the end of the text where it needs none."""
+    """Return where the expression's `}}` stands, or the end of the text if it needs none."""
     depth, position = 0, start
     while match := _MARK.search(text, position):
         mark, position = match[0], match.end()
@@ -118,7 +118,7 @@ def _scan(text: str, start: int, *, closed: bool) -> int:
 
 
 def _string_end(text: str, start: int) -> int:
-    """Behind the closing quote."""
+    """Return the position behind the closing quote."""
     quote = text[start] * 3 if text.startswith(text[start] * 3, start) else text[start]
     position = start + len(quote)
     while position < len(text):
@@ -128,3 +128,71 @@ def _string_end(text: str, start: int) -> int:
             break
         position += 2 if text[position] == "\\" and text[position + 1 : position + 2] in _ESCAPES else 1
     raise Malformed("expression_unterminated", "a string in the expression does not end")
+
+
+ROOTS = frozenset({"context", "steps", "run", "item", "index"})
+STEP_FIELDS = frozenset({"output", "status"})
+RUN_FIELDS = frozenset({"id", "workflow_id"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepUse:
+    """One mention of a step.
+
+    Attributes:
+        step_id: The step.
+        field: `output` or `status`.
+        key: The first key or index after it; None if that is not a constant.
+    """
+
+    step_id: str
+    field: str
+    key: str | int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """All mentions in one expression.
+
+    Attributes:
+        steps: Mentions of steps.
+        context: Keys of the context; None stands for a key that is not a constant.
+        names: Root names.
+    """
+
+    steps: frozenset[StepUse] = frozenset()
+    context: frozenset[str | None] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Uses") -> "Uses":
+        """Return the mentions of both."""
+        return Uses(
+            steps=self.steps | other.steps, context=self.context | other.context, names=self.names | other.names
+        )
+
+
+def of_path(root: str, keys: tuple[Key, ...]) -> Uses:
+    """Return what a path mentions, as far as its keys are constants.
+
+    Raises:
+        Malformed: There is no such name, or it is not used as it must be.
+    """
+    if root not in ROOTS:
+        raise Malformed("unknown_name", f"there is no `{root[:100]}`; there are {', '.join(sorted(ROOTS))}")
+    names = [key.name for key in keys[:3]]
+    if root == "steps":
+        return Uses(steps=frozenset({_step(names)}), names=frozenset({root}))
+    if root == "run" and (not names or names[0] not in RUN_FIELDS):
+        raise Malformed("unknown_name", "`run` has `run.id` and `run.workflow_id`")
+    if root == "context":
+        key = names[0] if names and isinstance(names[0], str) else None
+        return Uses(context=frozenset({key}), names=frozenset({root}))
+    return Uses(names=frozenset({root}))
+
+
+def _step(names: list[str | int]) -> StepUse:
+    if len(names) < 2 or not isinstance(names[0], str):
+        raise Malformed("steps_misused", "write `steps.<id>.output` or `steps.<id>.status`")
+    if names[1] not in STEP_FIELDS:
+        raise Malformed("unknown_step_field", f"a step has `output` and `status`, not `{str(names[1])[:100]}`")
+    return StepUse(step_id=names[0], field=str(names[1]), key=names[2] if len(names) > 2 else None)

@@ -1,17 +1,90 @@
-"""Limits that are settings: durations, attempts, items, context."""
+"""Limits: the JSON that can be stored, sent and walked, and the sizes and numbers that settings allow."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from citadel_orchestration.definition.checks.drafts import Draft, DraftDefinition
-from citadel_orchestration.definition.checks.json_form import json_size
-from citadel_orchestration.definition.checks.problems import Path, Problems
+import orjson
+
+from citadel_orchestration.definition.checks.draft import Draft, DraftDefinition, Path, Problems
 from citadel_orchestration.definition.durations import parse_duration
+from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 from citadel_orchestration.definition.limits import DefinitionLimits
 
 
+def check_json(raw: Any, limits: DefinitionLimits, problems: Problems) -> bool:
+    """Report what is not usable JSON; return False if no further check is safe."""
+    found = 0
+    for path, code, message in _walk(raw, limits.max_depth):
+        found += 1
+        problems.add(path, code, message)
+        if code == "too_deep" or problems.is_full:
+            return False
+    if found:
+        return False
+    size = json_size(raw)
+    if size is not None and size <= limits.max_definition_bytes:
+        return True
+    problems.add((), "definition_too_large", f"a definition may have {limits.max_definition_bytes:,} bytes at most")
+    return False
+
+
+def json_size(value: Any) -> int | None:
+    """Return the bytes of a value as compact JSON; None if it has no JSON form."""
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:
+        return None
+
+
+def _walk(raw: Any, max_depth: int) -> Iterator[tuple[Path, str, str]]:
+    stack: list[tuple[Path, Any]] = [((), raw)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, str):
+            if not is_text(value):
+                yield path, "bad_text", "text must have no NUL and no half of a surrogate pair"
+        elif isinstance(value, int | float):
+            if not _is_number(value):
+                yield path, "bad_number", "a number must be finite, and an integer fit into 64 bits"
+        elif value is None:
+            continue
+        elif len(path) >= max_depth:
+            yield path, "too_deep", f"lists and objects may be nested {max_depth} deep at most"
+        elif isinstance(value, list):
+            stack.extend(((*path, index), element) for index, element in enumerate(value))
+        elif isinstance(value, dict):
+            yield from _bad_keys(path, value)
+            stack.extend(((*path, key), entry) for key, entry in value.items() if isinstance(key, str))
+        else:
+            yield path, "not_json", f"{type(value).__name__} is not JSON"
+
+
+def _bad_keys(path: Path, value: dict[Any, Any]) -> Iterator[tuple[Path, str, str]]:
+    for key in value:
+        if not isinstance(key, str):
+            yield path, "not_json", "an object's names must be strings"
+        elif not is_text(key):
+            yield path, "bad_text", "a name must have no NUL and no half of a surrogate pair"
+
+
+def _is_number(value: float) -> bool:
+    return SMALLEST <= value <= LARGEST if isinstance(value, int) else math.isfinite(value)
+
+
+def is_text(value: str) -> bool:
+    """Return True if every store can hold the text."""
+    if value.isascii():
+        return "\0" not in value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
 def check_ranges(definition: DraftDefinition, limits: DefinitionLimits, problems: Problems) -> None:
-    """Reports what is over a limit."""
+    """Report what is over a limit."""
     raw, path = definition.raw, definition.path
     size = json_size(definition.context) or 0
     if size > limits.max_context_bytes:
@@ -67,7 +140,7 @@ def _seconds(written: Any, path: Path, limit: float, problems: Problems, *, may_
 
 
 def _durations(*written: Any) -> Iterator[float]:
-    """What can be read; what cannot is reported with the fields."""
+    """Yield the durations that can be read; the others are reported with the fields."""
     for value in written:
         try:
             if value is not None:

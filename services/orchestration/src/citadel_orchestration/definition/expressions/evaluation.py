@@ -1,9 +1,32 @@
-"""What an evaluation may cost."""
+"""Budget, names and errors of an evaluation."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from citadel_orchestration.definition.expressions.failures import Exhausted
+
+class Malformed(Exception):
+    """The text is not a valid expression.
+
+    Attributes:
+        code: Stable name of the kind.
+        reason: What is wrong.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Failed(Exception):
+    """The evaluation failed on these values; an `&&` or `||` around it may still have a value."""
+
+
+class Exhausted(Exception):
+    """The evaluation is over its budget; no operator absorbs that."""
+
 
 CLOCK_EVERY = 32
 
@@ -27,7 +50,7 @@ DEFAULT_BUDGET = Budget()
 
 
 class Meter:
-    """Counts one evaluation against its budget."""
+    """The cost of one evaluation so far, against its budget."""
 
     __slots__ = ("_budget", "_deadline", "_size", "_steps", "_until_look")
 
@@ -39,10 +62,10 @@ class Meter:
         self._deadline: float | None = None
 
     def spend(self, steps: int = 1) -> None:
-        """Notes work that is about to be done.
+        """Count steps that are about to be done.
 
         Raises:
-            Exhausted: It is more than is left.
+            Exhausted: That is more than the budget has left.
         """
         self._steps -= steps
         self._until_look -= steps
@@ -52,10 +75,10 @@ class Meter:
             self._look()
 
     def grow(self, size: int) -> None:
-        """Notes a value of so many characters or elements that is about to be made.
+        """Count a value of `size` characters or elements that is about to be made.
 
         Raises:
-            Exhausted: It is more than is left.
+            Exhausted: That is more than the budget has left.
         """
         self._size -= size
         if self._size < 0:
@@ -63,10 +86,32 @@ class Meter:
         self.spend(1 + size // 64)
 
     def _look(self) -> None:
-        """The clock starts at the first look: what never gets here is too short to matter."""
+        """Check the time; the clock starts at the first check, since shorter evaluations do not matter."""
         now = time.thread_time()
         self._until_look = CLOCK_EVERY
         if self._deadline is None:
             self._deadline = now + self._budget.seconds
         elif now > self._deadline:
             raise Exhausted(f"it takes longer than {self._budget.seconds:g} s")
+
+
+class Frame:
+    """The scope, the variables that macros have bound, and the meter."""
+
+    __slots__ = ("bound", "meter", "scope")
+
+    def __init__(self, scope: Mapping[str, Any], meter: Meter) -> None:
+        self.scope = scope
+        self.meter = meter
+        self.bound: dict[str, Any] = {}
+
+    def root(self, name: str) -> Any:
+        """Return the value of a name of the scope."""
+        try:
+            return self.scope[name]
+        except KeyError:
+            raise Failed(f"`{name}` is not known here") from None
+
+
+Node = Callable[[Frame], Any]
+"""Evaluates a part of an expression."""
