@@ -35,8 +35,8 @@ BEGINNING = [*ACTIONS, *["start"] * 24]
 OUTPUTS = [{"text": "t"}, {"data": {"key": 1}}, {"data": "no keys"}, [1, 2], None]
 # States that simulated workers do not reach, or seldom: other versions and earlier transitions may have left them.
 DISTURBANCES = [
-    "UPDATE runs SET status = 'queued', started_at = NULL WHERE run_id = %s",
-    "UPDATE runs SET status = 'paused' WHERE run_id = %s",
+    "UPDATE runs SET status = 'queued', started_at = NULL, finished_at = NULL WHERE run_id = %s",
+    "UPDATE runs SET status = 'paused', finished_at = NULL WHERE run_id = %s",
     "UPDATE runs SET status = 'timed_out', finished_at = now() WHERE run_id = %s",
     'UPDATE runs SET deadline_at = now(), lane = 6, depth = 2, trace = \'{"traceparent": "t"}\' WHERE run_id = %s',
     "UPDATE steps SET attempt_started_at = NULL WHERE run_id = %s",
