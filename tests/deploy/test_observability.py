@@ -53,8 +53,8 @@ def installed(tmp_path) -> Path:
 
 
 def test_prometheus_reads_its_configuration_and_finds_the_rules(promtool, installed):
-    told = run(promtool, "check", "config", installed)
-    assert told.count("rules found") == len(RULES)
+    output = run(promtool, "check", "config", installed)
+    assert output.count("rules found") == len(RULES)
 
 
 def test_rules_are_valid(promtool):
