@@ -60,7 +60,7 @@ def keep(cluster: Cluster, values: dict[str, str]) -> None:
     }
 
 
-def test_generated_values_stay(cluster: Cluster, upgrade: Upgrade) -> None:
+def test_generated_values_survive_an_upgrade(cluster: Cluster, upgrade: Upgrade) -> None:
     first = upgrade()
     keep(cluster, first)
     assert upgrade() == first

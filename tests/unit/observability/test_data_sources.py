@@ -34,7 +34,7 @@ def test_logs_lead_to_traces():
     ]
 
 
-def test_queries_behind_a_span_ask_for_what_tempo_writes():
+def test_queries_of_a_span_use_the_metrics_that_tempo_writes():
     for query in SOURCES["tempo"]["jsonData"]["tracesToMetrics"]["queries"]:
         assert metrics_of(query["query"]) <= FOREIGN["tempo"]
 
