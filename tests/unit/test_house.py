@@ -24,7 +24,7 @@ def check(root, content, place=MODULE):
     [
         ("class Reaper:\n    pass\n", "1: `Reaper` uses the word 'reaper'; say 'reclaimer'"),
         ("def run(the_parcel):\n    pass\n", "1: `the_parcel` uses the word 'parcel'; say 'message'"),
-        ("\nletters = []\n", "2: `letters` uses the word 'letters'; say 'dead_letters'"),
+        ("\nletter = []\n", "2: `letter` uses the word 'letter'; say 'dead_letter'"),
         ("x.put_aside = 1\n", "1: `put_aside` uses the word 'put_aside'; say 'dead_letter'"),
         ("def long():\n" + "    x = 1\n" * 60, "1: `long` has 61 lines; at most 60 are allowed"),
         ("x = 1\n" * 351, "1: the module has 351 lines; at most 350 are allowed: cut it by idea"),
@@ -44,6 +44,40 @@ def test_the_name_of_a_module_is_checked(tmp_path):
 def test_the_words_of_the_field_are_allowed(tmp_path, name):
     done = check(tmp_path, f"{name} = 1\n")
     assert (done.returncode, done.stdout) == (0, "")
+
+
+SERVICE = Path("services/planted/src/citadel_planted")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('\nQUERY = "SELECT status FROM runs"\n', "2: SQL (SELECT)"),
+        ('cursor.execute(b"DELETE FROM runs")\n', "1: SQL (DELETE FROM)"),
+        ('cursor.execute(f"LISTEN {channel}")\n', "1: SQL (LISTEN)"),
+        ('cursor.execute("""\nWITH done AS (UPDATE steps SET status = %s)\n""")\n', "1: SQL (WITH done AS)"),
+        ("leave(tx, \"status = 'ready', lease_until = now()\")\n", "1: SQL (now())"),
+    ],
+)
+def test_a_statement_outside_the_db_package_is_named_with_its_place(tmp_path, content, found):
+    place = SERVICE / "engine/steps.py"
+    done = check(tmp_path, content, place)
+    message = f"{place}:{found} outside `db`: move the statement to the service's db package\n"
+    assert (done.returncode, done.stdout) == (1, message), done.stderr
+
+
+@pytest.mark.parametrize("place", ["db/runs.py", "db.py", "exporter/db.py"])
+def test_statements_of_a_db_package_are_allowed(tmp_path, place):
+    done = check(tmp_path, 'QUERY = "SELECT status FROM runs"\n', SERVICE / place)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ['"""SELECT is told apart from prose."""\n', 'PROBE = "SELECT 1"\n', 'TEXT = "select an update"\n']
+)
+def test_prose_and_probes_are_not_statements(tmp_path, content):
+    done = check(tmp_path, content, SERVICE / "engine/steps.py")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 OFFENCES = {

@@ -19,7 +19,7 @@ from citadel_monitoring.exporter.server import application
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_monitoring.settings import MonitoringSettings
 from citadel_orchestration.api.operations import routes as operations
-from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
+from citadel_orchestration.settings import ApiSettings, EngineSettings, OrchestrationSettings
 from tests.support.documented import is_documented
 from tests.unit.k8s.rendering import CITADEL, VALUES, rendered
 
@@ -27,7 +27,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_embeddings": EmbeddingsSettings,
     "citadel_orchestration": OrchestrationSettings,
     "citadel_orchestration.api": ApiSettings,
-    "citadel_orchestration.migrate": RecordSettings,
+    "citadel_orchestration.migrate": EngineSettings,
     "citadel_monitoring": MonitoringSettings,
     "citadel_monitoring.exporter": ExporterSettings,
     "citadel_maintenance": MaintenanceSettings,
@@ -108,7 +108,7 @@ def paths(container: dict[str, Any]) -> set[str]:
 _PROBES = ("startup", "liveness", "readiness")
 
 
-def test_what_is_asked_of_the_api_and_the_exporter_exists() -> None:
+def test_probed_paths_of_api_and_exporter_exist() -> None:
     routes = {route.path for route in operations.router.routes}
     assert paths(rendered("default").container("api")) | {"/metrics"} <= routes
     app, answers = application(_Nothing()), []

@@ -103,8 +103,8 @@ def _is_too_long(status: int, content: dict[str, Any]) -> bool:
     if isinstance(error, dict) and not TOO_LONG_CODES.isdisjoint({str(error.get("code")), str(error.get("type"))}):
         return True
     # llama-server answers 500 for a text that is longer than its batch
-    told = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
-    return told and any(sign in _message(content).lower() for sign in TOO_LONG)
+    may_be_input = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
+    return may_be_input and any(sign in _message(content).lower() for sign in TOO_LONG)
 
 
 def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> CitadelError:

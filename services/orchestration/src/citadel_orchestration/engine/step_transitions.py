@@ -14,7 +14,6 @@ from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut
 from citadel_orchestration.db import batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
-from citadel_orchestration.db.signals import take_signal
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
@@ -81,7 +80,7 @@ class StepTransitions:
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or not steps.park(tx, ref, attempt, seconds=seconds, signal=signal):
                 return unchanged(tx)
-            payload = take_signal(tx, signal) if signal is not None else None
+            payload = steps.take_signal(tx, signal) if signal is not None else None
             if payload is not None:
                 scheduling.succeed(tx, ref, attempt, orjson.loads(payload))
             else:
