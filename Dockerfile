@@ -1,4 +1,4 @@
-# The images of the services, each of the same stages:
+# The images of the services, built in the same stages:
 #   docker build --build-arg SERVICE=embeddings --tag citadel-embeddings:dev .
 # SERVICE is embeddings, orchestration (with the API and the migrations), monitoring (with the exporter) or
 # maintenance (with beat). A package index other than pip's own is named by a pip.conf in the secret `pip_conf`.
@@ -12,8 +12,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_COMPILE=0 PIP_NO_DEPS=1 P
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends binutils tini \
  && rm -rf /var/lib/apt/lists/*
-# What the images have beside Python: an init, a user of a fixed number (no home, no shell), and a directory that is
-# writable for it also where a tmpfs lies on it, which takes over the mode alone.
+# In addition to Python the images have an init, a user with a fixed number (no home, no shell), and a directory that this
+# user can write to even under a tmpfs, which takes over the directory's mode but not its owner.
 RUN mkdir --parents /skeleton/etc /skeleton/usr/bin /skeleton/run/citadel \
  && chmod 1777 /skeleton/run/citadel \
  && cp /usr/bin/tini /skeleton/usr/bin \
@@ -68,7 +68,7 @@ COPY --from=service /out /
 WORKDIR /run/citadel
 USER 10001:10001
 ENTRYPOINT ["/usr/bin/tini", "--"]
-# Asks the process itself: a broker that is away makes nothing unhealthy.
+# Checks the process itself: a broker that is down does not make the container unhealthy.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "citadel_common.probe"]
 
 FROM runtime AS run-embeddings

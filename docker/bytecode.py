@@ -1,8 +1,9 @@
-"""Compiles what a service loads at its start, beside a read-only tree: bytecode.py PACKAGE TARGET.
+"""Compiles the modules that a service loads at its start into a separate tree: bytecode.py PACKAGE TARGET.
 
-What gets loaded from /app and /opt by the modules that the service's commands begin with is written as bytecode under
-TARGET, at its place below the root; it is taken as it is (unchecked), so that times of files play no part. Then every
-other module of the package is imported too: one that cannot be ends the build.
+The script imports the modules that the service's commands start with, and writes the bytecode of everything that this
+loads from /app and /opt under TARGET, at its path below the root. The bytecode is not checked against its source when
+it is loaded, so file times do not matter. Then the script imports every other module of the package: one that cannot be
+imported fails the build.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from pathlib import Path
 
 ROOTS = ("/app/", "/opt/")
 STARTS = ("worker", "api.http.server", "api.app", "api.http.worker", "migrate", "exporter.process", "beat.process")
-"""Modules that commands begin with, in those packages that have them."""
+"""Modules that commands start with, in the packages that have them."""
 LOADED_BY_NAME = (
     "celery.apps.worker",
     "celery.backends.redis",
@@ -23,9 +24,9 @@ LOADED_BY_NAME = (
     "kombu.transport.redis",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
-"""What Celery and the telemetry are told by name to load."""
+"""Modules that Celery and the telemetry load by name."""
 OPTIONAL = "citadel_embeddings.backends.local"
-"""Needs the local model, which the images do without."""
+"""Needs the local model, which the images do not contain."""
 
 
 def modules(package: str) -> set[str]:

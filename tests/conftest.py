@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.disclosure import DISCLOSURES
 from tests.support.fixtures import (
+    dead_letters,
     double,
     fleet,
-    letters,
     ollama,
     plain,
     postgres_dsn,
@@ -23,10 +23,10 @@ from tests.support.fixtures import (
 from tests.support.platform_fixtures import doubles, platform, record
 
 __all__ = [
+    "dead_letters",
     "double",
     "doubles",
     "fleet",
-    "letters",
     "ollama",
     "plain",
     "platform",

@@ -16,7 +16,7 @@ def api(fleet):
         yield accepting
 
 
-def test_an_accepted_task_runs_and_its_record_goes(fleet, api):
+def test_an_accepted_task_runs_and_its_row_is_deleted(fleet, api):
     fleet.start()
     message = api.accept(["a"])
     api.publish(message)
@@ -26,12 +26,12 @@ def test_an_accepted_task_runs_and_its_record_goes(fleet, api):
 
 @pytest.mark.parametrize("published", [False, True])
 def test_a_lost_message_is_published_again(fleet, api, published):
-    envelopes = [api.accept([f"t{n}"]) for n in range(20)]
-    for message in envelopes if published else []:
+    messages = [api.accept([f"t{n}"]) for n in range(20)]
+    for message in messages if published else []:
         api.publish(message)
     api.client.delete("embeddings", *(f"embeddings\x06\x16{step}" for step in (3, 6, 9)))
     fleet.start()
-    for n, message in enumerate(envelopes):
+    for n, message in enumerate(messages):
         assert_vectors(api.result(message).get(timeout=60), [f"t{n}"])
     eventually(api.has_forgotten)
 
@@ -84,7 +84,7 @@ def test_a_retry_may_run_on_any_worker_at_once(fleet, api):
     assert_vectors(api.result(message).get(timeout=60), ["a"])
 
 
-def test_failures_are_final_too(fleet, api):
+def test_a_failed_task_is_not_published_again(fleet, api):
     fleet.start()
     message = api.accept([""])
     api.publish(message)
@@ -92,7 +92,7 @@ def test_failures_are_final_too(fleet, api):
     eventually(api.has_forgotten)
 
 
-def test_handed_back_and_killed_it_still_runs(fleet, api):
+def test_a_task_that_was_handed_back_and_lost_its_worker_still_runs(fleet, api):
     fleet.double.behaviour("hang")
     message = api.accept(["a"])
     api.publish(message)

@@ -70,7 +70,7 @@ def test_tasks_that_outlast_the_grace_are_handed_back(fleet):
         assert_vectors(task.get(timeout=60), [f"t{n}"])
 
 
-def test_messages_it_had_not_begun_return_to_the_queue(fleet):
+def test_prefetched_messages_return_to_the_queue(fleet):
     fleet.double.behaviour("slow", delay_ms=400)
     worker = fleet.start(WORKER__CONCURRENCY=1, WORKER__PREFETCH=5)
     tasks = [fleet.plain.send(TASK, [f"t{n}"]) for n in range(5)]
@@ -97,7 +97,7 @@ def test_a_long_batch_moves_to_the_next_worker(fleet):
     assert fleet.double.stats()["max_embedded_count"] == 1
 
 
-def test_a_batch_that_outlasts_the_grace_moves_too(fleet):
+def test_a_batch_that_outlasts_the_grace_moves_to_the_next_worker(fleet):
     fleet.double.behaviour("hang")
     worker = fleet.start(WORKER__STOP_GRACE=0.3, CACHE__CLAIM_TTL=3600)
     task = fleet.plain.send(BATCH, requests_of(20), 5)
@@ -110,7 +110,7 @@ def test_a_batch_that_outlasts_the_grace_moves_too(fleet):
     assert warm.get(timeout=60)["cache_warming_results"] == {"warmed": 10, "skipped": 0, "errors": 0}
 
 
-def test_two_interrupts_end_it_at_once_and_lose_nothing(fleet):
+def test_two_interrupts_end_a_worker_at_once_and_lose_nothing(fleet):
     fleet.double.behaviour("hang")
     worker = fleet.start(WORKER__STOP_GRACE=3600)
     task = fleet.plain.send(TASK, ["t"])
@@ -124,7 +124,7 @@ def test_two_interrupts_end_it_at_once_and_lose_nothing(fleet):
     assert_vectors(task.get(timeout=60), ["t"])
 
 
-def test_workers_replaced_one_by_one_under_load(fleet):
+def test_workers_are_replaced_one_by_one_under_load(fleet):
     fleet.double.behaviour("slow", delay_ms=20)
     worker = fleet.start()
     tasks = [fleet.plain.send(TASK, [f"t{n}", "common"]) for n in range(200)]

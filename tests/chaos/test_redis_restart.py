@@ -43,14 +43,14 @@ def test_busy_workers_finish_their_tasks_after_a_restart_of_redis(durable_fleet)
     durable_fleet.double.behaviour("slow", delay_ms=100)
     worker = durable_fleet.start(WORKER__CONCURRENCY=4)
     with Accepting(durable_fleet) as accepting:
-        envelopes = [accepting.accept([f"t{n}", "common"]) for n in range(60)]
-        for message in envelopes:
+        messages = [accepting.accept([f"t{n}", "common"]) for n in range(60)]
+        for message in messages:
             accepting.publish(message)
         eventually(lambda: durable_fleet.double.stats()["requests"] >= 4)
         durable_fleet.redis.kill()
         worker.wait_for("pulse_step_failed")
         durable_fleet.redis.restart()
-        for n, result in enumerate(results_of(durable_fleet, map(accepting.result, envelopes))):
+        for n, result in enumerate(results_of(durable_fleet, map(accepting.result, messages))):
             assert_vectors(result, [f"t{n}", "common"])
         eventually(accepting.has_forgotten)
     assert not worker.is_over

@@ -1,4 +1,4 @@
-"""A hundred runs are under way when something goes down: each ends well, and nothing recorded is paid for twice."""
+"""A hundred runs are under way when something goes down: each succeeds, and no recorded step is repeated."""
 
 import signal
 from collections import Counter
@@ -34,14 +34,14 @@ def fleet_of_two(postgres, doubles):
 
 @pytest.fixture
 def fleet(fleet_of_two):
-    """Them, with doubles that take their time."""
+    """Return the workers, with slow doubles."""
     fleet_of_two.doubles.reset()
     fleet_of_two.doubles.llm.behaviour("slow", delay_ms=400)
     return fleet_of_two
 
 
 def definition(name):
-    """Vectors, and questions one after another, which no other run asks."""
+    """Return a definition of vectors and questions; no other run asks the same ones."""
     text = {"text": f"text of {name}", "model": "all-minilm"}
     return {
         "workflow_id": name,
@@ -63,18 +63,18 @@ def begin(fleet, kind):
 
 
 def succeeded(fleet, runs, step_id):
-    """How many of the runs have recorded a step."""
+    """Return how many of the runs have recorded a step."""
     query = "SELECT count(*) FROM steps WHERE run_id = ANY(%s) AND step_id = %s AND status = 'succeeded'"
     return fleet.record.rows(query, runs, step_id)[0][0]
 
 
 def asked(fleet):
-    """How often each question was asked."""
+    """Return how often each question was asked."""
     return Counter(fleet.doubles.llm.stats()["prompt_counts"])
 
 
 def recorded(fleet, runs):
-    """Questions whose answers are recorded, and the attempt that was."""
+    """Return the questions with recorded answers, and the attempts that recorded them."""
     query = (
         "SELECT step_id || ' of ' || workflow_id, attempt FROM steps JOIN runs USING (run_id)"
         " WHERE run_id = ANY(%s) AND steps.status = 'succeeded' AND step_id IN ('one', 'two')"
@@ -83,7 +83,7 @@ def recorded(fleet, runs):
 
 
 def assert_all_end_well(fleet, runs, before):
-    """They succeed, each step is recorded once, and no answer that was recorded `before` is asked for again."""
+    """Assert that all succeed, record each step once, and ask again for no answer that was recorded `before`."""
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
     for run in runs:
         fleet.record.assert_recorded_once(run)
@@ -107,14 +107,14 @@ def restart_redis(fleet):
 
 
 @pytest.mark.parametrize("kind", ["orchestration", "embeddings"])
-def test_a_worker_is_killed(fleet, kind):
+def test_every_run_succeeds_after_a_worker_was_killed(fleet, kind):
     runs = begin(fleet, f"killed-{kind}")
     before = recorded(fleet, runs)
     replace(fleet, kind)
     assert_all_end_well(fleet, runs, before)
 
 
-def test_every_run_ends_after_all_workers_were_killed(fleet):
+def test_every_run_succeeds_after_all_workers_were_killed(fleet):
     runs = begin(fleet, "all-killed")
     before = recorded(fleet, runs)
     for kind, workers in fleet.running.items():
@@ -124,14 +124,14 @@ def test_every_run_ends_after_all_workers_were_killed(fleet):
     assert_all_end_well(fleet, runs, before)
 
 
-def test_redis_is_emptied(fleet):
+def test_every_run_succeeds_after_redis_was_emptied(fleet):
     runs = begin(fleet, "emptied")
     before = recorded(fleet, runs)
     fleet.redis.flush()
     assert_all_end_well(fleet, runs, before)
 
 
-def test_redis_is_restarted_and_has_lost_everything(fleet):
+def test_every_run_succeeds_after_redis_was_restarted_empty(fleet):
     runs = begin(fleet, "redis")
     before = recorded(fleet, runs)
     restart_redis(fleet)
@@ -139,7 +139,7 @@ def test_redis_is_restarted_and_has_lost_everything(fleet):
 
 
 @pytest.mark.parametrize("way", ["stop", "kill"])
-def test_postgres_is_restarted(fleet, postgres, way):
+def test_every_run_succeeds_after_postgres_was_restarted(fleet, postgres, way):
     runs = begin(fleet, f"postgres-{way}")
     before = recorded(fleet, runs)
     getattr(postgres, way)()
@@ -148,7 +148,7 @@ def test_postgres_is_restarted(fleet, postgres, way):
     assert max(asked(fleet).values()) == 1
 
 
-def test_a_pause_outlives_everything(fleet, postgres):
+def test_a_paused_run_outlives_restarts_of_workers_and_stores(fleet, postgres):
     runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
     for run in runs:
         fleet.record.commands.pause(run)
@@ -165,7 +165,7 @@ def test_a_pause_outlives_everything(fleet, postgres):
     assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
 
 
-def test_a_polite_stop_finishes_what_runs(fleet):
+def test_a_polite_stop_finishes_running_steps(fleet):
     runs = begin(fleet, "polite")
     stopped = fleet.running["orchestration"].pop(0)
     stopped.signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_a_polite_stop_finishes_what_runs(fleet):
     assert max(asked(fleet).values()) == 1
 
 
-def test_a_polite_stop_hands_back_what_does_not_end(fleet):
+def test_a_polite_stop_hands_back_steps_that_do_not_end(fleet):
     stopped = fleet.running["orchestration"].pop()
     for other in fleet.running["orchestration"]:
         other.kill()

@@ -28,7 +28,7 @@ def held(fleet):
         return sum(store.hlen(key) for key in keys)
 
 
-def test_another_worker_finishes_what_a_killed_one_held(fleet):
+def test_another_worker_finishes_the_tasks_of_a_killed_one(fleet):
     fleet.double.behaviour("hang")
     doomed = fleet.start()
     tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(12)]
@@ -41,7 +41,7 @@ def test_another_worker_finishes_what_a_killed_one_held(fleet):
     eventually(lambda: not held(fleet))
 
 
-def test_a_worker_started_afterwards_does_too(fleet):
+def test_a_worker_started_afterwards_finishes_the_tasks_of_a_killed_one(fleet):
     fleet.double.behaviour("hang")
     doomed = fleet.start()
     tasks = [fleet.plain.send(TASK, texts_of(n)) for n in range(3)]
@@ -160,13 +160,13 @@ def test_nothing_accepted_is_lost_while_workers_are_killed_one_after_another(fle
     fleet.double.behaviour("slow", delay_ms=30)
     fleet.start()
     with Accepting(fleet) as accepting:
-        envelopes = [accepting.accept(texts_of(n)) for n in range(150)]
-        for message in envelopes:
+        messages = [accepting.accept(texts_of(n)) for n in range(150)]
+        for message in messages:
             accepting.publish(message)
         for death in range(3):
             victim = fleet.start()
             eventually(lambda death=death: fleet.double.stats()["requests"] > 3 * death)
             victim.kill()
-        for n, message in enumerate(envelopes):
+        for n, message in enumerate(messages):
             assert_vectors(accepting.result(message).get(timeout=60), texts_of(n))
         eventually(accepting.has_forgotten)

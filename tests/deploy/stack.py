@@ -72,11 +72,11 @@ class Stack:
 
     def shell(self, command: str, directory: Path) -> None:
         """A command of the documentation, as a user gives it who has said which files and project are meant."""
-        told = {
+        variables = {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_FILE": f"{self.directory}/compose.yaml:{self.directory}/tests/deploy/stack.yaml",
         }
-        run("bash", "-o", "pipefail", "-c", command, timeout=LONG, env=self._environment | told, cwd=directory)
+        run("bash", "-o", "pipefail", "-c", command, timeout=LONG, env=self._environment | variables, cwd=directory)
 
     def up(self, *arguments: str) -> None:
         """Start what does not run, and wait until all of it is healthy."""

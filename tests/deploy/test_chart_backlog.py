@@ -55,7 +55,7 @@ def series(template: str, value: int, **changes: str) -> dict[str, str]:
         pytest.param([], None, id="no figure is none"),
     ],
 )
-def test_the_backlog_is_what_waits_and_what_is_under_way(
+def test_the_backlog_counts_waiting_and_running_messages(
     promtool: str, tmp_path: Path, inputs: list[dict[str, str]], backlog: int | None
 ) -> None:
     query = rendered("keda").of("ScaledObject")["embeddings"]["spec"]["triggers"][0]["metadata"]["query"]

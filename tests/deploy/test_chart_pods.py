@@ -52,7 +52,7 @@ def _user(store: str) -> str | None:
 
 @pytest.mark.parametrize("component", OWN)
 @pytest.mark.parametrize("kind", ["startup", "liveness"])
-def test_probes_succeed(pods: Pods, component: str, kind: str) -> None:
+def test_the_probes_of_every_pod_succeed(pods: Pods, component: str, kind: str) -> None:
     eventually(lambda: pods.probe(component, kind), PATIENCE)
 
 
@@ -60,7 +60,7 @@ def test_the_api_becomes_ready_with_the_generated_passwords(pods: Pods) -> None:
     eventually(lambda: pods.probe("api", "readiness"), PATIENCE)
 
 
-def test_the_generated_keys_open_what_they_are_for(pods: Pods) -> None:
+def test_the_generated_keys_are_accepted_for_their_scopes(pods: Pods) -> None:
     eventually(lambda: pods.probe("api", "readiness"), PATIENCE)
     metrics, runs = "http://127.0.0.1:8080/metrics", "http://127.0.0.1:8080/v1/dead-letters"
 
@@ -82,7 +82,7 @@ def test_every_worker_is_at_its_queue(pods: Pods) -> None:
 
 
 @pytest.mark.parametrize("component", STORES)
-def test_bundled_stores_want_their_password(pods: Pods, component: str) -> None:
+def test_bundled_stores_refuse_clients_without_their_password(pods: Pods, component: str) -> None:
     command = (
         ("redis-cli", "-e", "set", "a", "b")
         if component != "postgres"

@@ -57,7 +57,7 @@ def read(overrides: tuple[str, ...] = (), *profiles: str, **settings: str) -> di
 
 @pytest.mark.parametrize("profiles", [(), ("observability",)], ids=["plain", "observability"])
 @pytest.mark.parametrize("overrides", COMBINATIONS, ids=lambda names: "+".join(names) or "alone")
-def test_it_is_read_and_everything_in_it_is_limited(overrides, profiles):
+def test_compose_reads_the_files_and_every_container_is_limited(overrides, profiles):
     services = read(overrides, *profiles)["services"]
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
@@ -68,7 +68,7 @@ def test_it_is_read_and_everything_in_it_is_limited(overrides, profiles):
         assert own.isdisjoint(services) == (f"external/{override}" in overrides)
 
 
-def test_it_needs_no_variable_at_all():
+def test_the_stack_needs_no_variable():
     assert config().returncode == 0
 
 
@@ -79,7 +79,7 @@ def test_an_override_says_what_it_has_to_be_told(override):
     assert "names no" in done.stderr
 
 
-def test_other_hosts_ollama_chooses_its_own_threads():
+def test_ollama_on_other_hosts_chooses_its_own_threads():
     services = read(("external/ollama",))["services"]
     for name in ("embeddings", "monitoring", "orchestration", "api"):
         told = services[name]["environment"]
@@ -87,7 +87,7 @@ def test_other_hosts_ollama_chooses_its_own_threads():
     assert services["embeddings"]["environment"]["CITADEL_EMBEDDINGS__BACKENDS__ollama__URLS"].count("http") == 2
 
 
-def test_who_reaches_another_hosts_postgres_has_a_way_out():
+def test_services_that_use_postgres_elsewhere_can_reach_other_hosts():
     services = read(("external/postgres",))["services"]
     for name in ("migrate", "api", "orchestration", "monitoring", "exporter", "maintenance"):
         assert "app" in services[name]["networks"]

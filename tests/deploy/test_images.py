@@ -79,7 +79,7 @@ def layers(name: str) -> list[str]:
     return found
 
 
-def test_what_each_adds_to_its_base_is_told_and_little(printed):
+def test_the_size_that_each_image_adds_is_printed_and_small(printed):
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines] == [image(service) for service in SERVICES]
     assert all(0 < float(line[2]) <= int(line[6]) for line in lines)

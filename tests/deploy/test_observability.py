@@ -53,11 +53,11 @@ def installed(tmp_path) -> Path:
 
 
 def test_prometheus_reads_its_configuration_and_finds_the_rules(promtool, installed):
-    told = run(promtool, "check", "config", installed)
-    assert told.count("rules found") == len(RULES)
+    report = run(promtool, "check", "config", installed)
+    assert report.count("rules found") == len(RULES)
 
 
-def test_rules_are_valid(promtool):
+def test_prometheus_accepts_the_rules(promtool):
     run(promtool, "check", "rules", *RULES)
 
 

@@ -57,13 +57,13 @@ class Collector:
 
     Attributes:
         receiver: URL of its OTLP/HTTP receiver.
-        figures: URL of its own metrics.
+        metrics: URL of its own metrics.
         sink: What it exports to.
         lines: The container's log file that it watches.
     """
 
     receiver: str
-    figures: str
+    metrics: str
     sink: Sink
     lines: Path
 
@@ -143,7 +143,7 @@ def collector(sink, tmp_path) -> Iterator[Collector]:
         eventually(lambda: _answers(f"http://127.0.0.1:{ports['health']}/"), timeout=TIMEOUT)
         yield Collector(
             receiver=f"http://127.0.0.1:{ports['http']}",
-            figures=f"http://127.0.0.1:{ports['own']}/metrics",
+            metrics=f"http://127.0.0.1:{ports['own']}/metrics",
             sink=kept,
             lines=lines,
         )
@@ -228,11 +228,11 @@ def test_log_lines_carry_service_severity_and_trace(collector):
     assert by_text["{no json}"]
 
 
-def test_its_own_counters_have_the_names_that_are_asked_for(collector):
+def test_the_collectors_counters_have_the_names_that_queries_use(collector):
     collector.send(span(1, "any"))
 
-    def told() -> str:
-        with urllib.request.urlopen(collector.figures, timeout=TIMEOUT) as answer:
+    def scraped() -> str:
+        with urllib.request.urlopen(collector.metrics, timeout=TIMEOUT) as answer:
             return answer.read().decode()
 
     for name in (
@@ -241,4 +241,4 @@ def test_its_own_counters_have_the_names_that_are_asked_for(collector):
         "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total",
         "otelcol_process_cpu_seconds_total",
     ):
-        eventually(lambda name=name: f"\n{name}" in told(), timeout=TIMEOUT)
+        eventually(lambda name=name: f"\n{name}" in scraped(), timeout=TIMEOUT)

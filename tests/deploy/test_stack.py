@@ -100,7 +100,7 @@ def test_prometheus_scrapes_every_process_with_a_key_where_one_is_asked_for(stac
     assert found == expected_targets
 
 
-def test_the_spans_of_one_run_arrive_from_every_service_of_it(stack):
+def test_spans_of_a_run_arrive_from_every_service_involved(stack):
     stored(stack)
     trace = uuid.uuid4().hex
     with stack.client() as citadel:

@@ -32,18 +32,18 @@ def test_nobody_is_root_and_citadels_own_have_their_number(stack, container):
         assert (uid, gid) == ("10001", "10001")
 
 
-def test_no_process_has_a_capability_or_can_get_one(stack, container):
+def test_no_process_has_or_can_gain_a_capability(stack, container):
     status = stack.exec(container, "cat", "/proc/1/status")
     assert {value for _, value in re.findall(r"(Cap\w+):\s+([0-9a-f]+)", status)} == {"0" * 16}
     assert re.search(r"NoNewPrivs:\s+1", status)
 
 
-def test_its_root_can_not_be_written(stack, container):
+def test_the_root_file_system_is_read_only(stack, container):
     with pytest.raises(CommandFailed, match="Read-only file system"):
         stack.exec(container, "sh", "-c", "echo x >/written")
 
 
-def test_it_may_take_what_the_plan_says(stack, container):
+def test_the_limits_of_a_container_are_those_of_the_plan(stack, container):
     service, plan = service_of(container), stack.plan()
     if service not in GROUPS:
         pytest.skip(f"{service} is a double and has no budget")

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("service", [*STORES, "ollama", "llm", "qdrant", "otel-collector", *OWN])
-def test_a_container_is_killed(stack: Stack, service: str):
+def test_runs_and_batches_survive_the_kill_of_a_container(stack: Stack, service: str):
     stack.wait_healthy()
     (victim, *_) = stack.containers(service)
     with stack.client() as citadel:

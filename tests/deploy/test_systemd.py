@@ -66,7 +66,7 @@ def test_the_host_s_systemd_finds_no_fault(host):
         assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED
 
 
-def test_each_is_confined_and_within_its_budget(host):
+def test_each_service_is_confined_and_within_its_budget(host):
     for unit in SERVICES:
         found = host.of(unit)
         assert found["ControlGroup"].endswith(f"/citadel.slice/{unit}")
@@ -98,7 +98,7 @@ def test_a_killed_service_is_started_again(host, unit):
     assert len(host.embed(f"after the death of {unit}")) == 384
 
 
-def test_one_that_stands_still_is_replaced(host):
+def test_a_service_that_hangs_is_replaced(host):
     """All of them at once: each start and each watchdog takes its time."""
     before = {unit: host.pid(unit) for unit in SERVICES}
     for pid in before.values():

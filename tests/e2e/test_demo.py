@@ -36,12 +36,12 @@ def summary(home: Path):
     return json.loads(out), err
 
 
-def test_finds_answers_and_is_faster_from_the_cache(tmp_path):
-    cold, told = summary(tmp_path / "home")
+def test_the_demo_finds_answers_and_is_faster_from_the_cache(tmp_path):
+    cold, progress = summary(tmp_path / "home")
     assert cold["texts"] >= 2000
     assert cold["first"]["cache_hits"] == 0
     assert cold["second"]["cache_hits"] == cold["texts"]
-    assert "embedding: " in told  # progress, though there is no terminal
+    assert "embedding: " in progress  # progress, though there is no terminal
     assert cold["stored_seconds"] > 0
     assert cold["asked_seconds"] > 0
     assert cold["about_llm"].startswith("No LLM is configured")
@@ -56,7 +56,7 @@ def test_finds_answers_and_is_faster_from_the_cache(tmp_path):
     assert [hit["name"] for hit in again["answers"][0]["hits"]] == names
 
 
-def test_interrupted_it_leaves_nothing_running(tmp_path):
+def test_an_interrupt_leaves_no_process(tmp_path):
     home = tmp_path / "home"
     with demo(home) as process:
         assert process.stderr is not None

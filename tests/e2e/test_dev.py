@@ -37,7 +37,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield started
 
 
-def test_announces_itself_and_writes_what_shells_need(running):
+def test_dev_prints_its_url_and_writes_the_env_file(running):
     assert running.process.stdout is not None
     assert running.env["CITADEL_API_URL"] in running.process.stdout.readline()
     assert set(running.env) == {
@@ -59,7 +59,7 @@ def test_announces_itself_and_writes_what_shells_need(running):
     assert shell.stdout == running.env["CITADEL_API_URL"]
 
 
-def test_serves(running):
+def test_dev_embeds_with_the_local_model(running):
     with Citadel(running.env["CITADEL_API_URL"]) as citadel:
         eventually(lambda: citadel.health().status == "ok")
         found = citadel.embed(["A man is eating food.", "A man is eating a piece of bread.", TEXT])
@@ -68,14 +68,14 @@ def test_serves(running):
         assert len(task.wait(60).vectors) == 2
 
 
-def test_redis_refuses_those_without_the_password(running):
+def test_redis_refuses_clients_without_the_password(running):
     port = httpx.URL(running.env["CITADEL_BROKER_URL"]).port
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(100).startswith(b"-NOAUTH")
 
 
-def test_the_database_is_the_users_own_and_asks_for_the_password(running):
+def test_the_database_has_a_role_of_its_own_with_a_password(running):
     dsn = running.env["CITADEL_POSTGRES_DSN"]
     assert ask(dsn, "SELECT current_user::text, current_database()::text") == ("citadel", "citadel")
     assert ask(dsn, "SHOW fsync") == ("on",)
@@ -90,7 +90,7 @@ def ask(dsn: str, statement: str, **changes: str) -> tuple[object, ...] | None:
         return connection.execute(statement).fetchone()
 
 
-def test_the_servers_see_none_of_the_users_secrets(running):
+def test_postgres_gets_none_of_the_users_secrets(running):
     try:
         words = Path(f"/proc/{running.pids['postgres']}/environ").read_bytes().split(b"\0")
     except PermissionError:
@@ -99,7 +99,7 @@ def test_the_servers_see_none_of_the_users_secrets(running):
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_child_that_dies_is_started_again(running, name):
+def test_a_child_that_dies_is_restarted(running, name):
     before = eventually(lambda: running.pids if len(running.pids) == len(NAMES) else None)[name]
     os.killpg(before, signal.SIGKILL)
     after = eventually(lambda: running.pids.get(name) if running.pids.get(name) != before else None)
@@ -131,22 +131,22 @@ def asked(dsn: str, statement: str) -> tuple[object, ...] | None:
         return None
 
 
-def test_a_second_one_on_the_same_home_says_where_the_first_is(running):
-    said = refused(running.home, "--port", "0")
-    assert "already runs" in said
-    assert running.env["CITADEL_API_URL"] in said
+def test_a_second_dev_on_the_same_home_names_the_first(running):
+    message = refused(running.home, "--port", "0")
+    assert "already runs" in message
+    assert running.env["CITADEL_API_URL"] in message
     assert running.env  # the first one's file is left alone
 
 
-def test_a_taken_port_is_named(tmp_path):
+def test_a_taken_port_is_refused(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = refused(tmp_path / "home", "--port", str(port))
-    assert f"port {port} is taken" in said
-    assert "--port" in said
+        message = refused(tmp_path / "home", "--port", str(port))
+    assert f"port {port} is taken" in message
+    assert "--port" in message
 
 
-def test_a_wrong_setting_is_shown(tmp_path, monkeypatch):
+def test_a_wrong_setting_is_named(tmp_path, monkeypatch):
     environment = os.environ | {"CITADEL_LIMITS__MAX_TEXTS": "many"}
     command = [sys.executable, "-m", "citadel_client", "dev", "--home", str(tmp_path / "home"), "--port", "0"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
@@ -155,7 +155,7 @@ def test_a_wrong_setting_is_shown(tmp_path, monkeypatch):
     assert "Traceback" not in ended.stderr
 
 
-def test_stops_cleanly_on_every_signal_and_starts_again_on_what_was_there(tmp_path):
+def test_every_signal_stops_it_cleanly_and_the_next_start_finds_the_data(tmp_path):
     home = tmp_path / "home"
     with dev(home, "--port", "0") as first:
         with Citadel(first.env["CITADEL_API_URL"]) as citadel:
@@ -192,7 +192,7 @@ def assert_all_is_there(started: Dev, stores: dict[str, str], task_id: str) -> N
     assert found.json()["status"] == "succeeded"
 
 
-def test_killed_it_leaves_no_process_and_starts_again(tmp_path):
+def test_a_kill_leaves_no_process_and_the_next_start_works(tmp_path):
     home = tmp_path / "home"
     with dev(home, "--port", "0") as first:
         pids = first.pids
@@ -223,9 +223,9 @@ def assert_all_is_new(started: Dev, before: dict[str, int]) -> None:
 
 
 def postgres_ended_in_order(home: Path) -> bool:
-    """Whether the first run's server shut down fast, not smart and not killed."""
-    said = (home / "logs" / "postgres.log.1").read_text()
-    return "received fast shutdown request" in said and "database system is shut down" in said
+    """Return whether the first run's server was shut down by a fast shutdown, not a smart one, and not killed."""
+    message = (home / "logs" / "postgres.log.1").read_text()
+    return "received fast shutdown request" in message and "database system is shut down" in message
 
 
 def _guardian_of(pid: int) -> int:

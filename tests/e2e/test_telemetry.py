@@ -37,7 +37,7 @@ def question(text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def around() -> Iterator[Surroundings]:
-    """What all servers of this module stand among."""
+    """Redis and the doubles of all servers of this module."""
     require_redis()
     with surroundings() as around:
         yield around
@@ -137,8 +137,8 @@ def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: T
 def test_a_receiver_that_fails_fails_nothing(
     around: Surroundings, postgres_server: PostgresProcess, tmp_path: Path, number: int, mode: Any
 ) -> None:
-    around.ollama.reset()
-    around.llm.reset()
+    around.doubles.ollama.reset()
+    around.doubles.llm.reset()
     with OtlpReceiver() as receiver:
         receiver.mode = "ok" if mode == "dead" else mode
         endpoint = "http://127.0.0.1:9" if mode == "dead" else receiver.endpoint

@@ -67,7 +67,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("task", "args", "kwargs", "message"), CASES.values(), ids=CASES)
-def test_the_error_names_the_field(plain, store, task, args, kwargs, message):
+def test_an_error_of_the_input_names_the_field(plain, store, task, args, kwargs, message):
     error = plain.error(task, *args, **kwargs)
     kind, _, text = error.partition(": ")
     assert kind == ("UnknownModel" if "no backend has" in message else "InvalidInput")
@@ -75,18 +75,18 @@ def test_the_error_names_the_field(plain, store, task, args, kwargs, message):
     assert store.hgetall("citadel:dead-letters") == {}
 
 
-def test_a_whole_text_the_backend_refuses(plain):
+def test_a_text_that_the_backend_refuses_is_named(plain):
     assert plain.error(GENERATE, f"{TEXT} [[nan]]").startswith("TextRejected: text: the backend refuses the text: ")
     assert plain.error(GENERATE, [f"{TEXT} [[nan]]", f"x {TEXT} [[nan]]"]).startswith(
         "TextRejected: text[0]: the backend refuses"
     )
 
 
-def test_a_vector_that_is_none(plain):
+def test_a_zero_vector_is_an_error_that_names_the_text(plain):
     assert plain.error(GENERATE, f"{TEXT} [[zero]]").startswith(
         "BadVector: text: the backend answered with a zero vector"
     )
 
 
-def test_good_input_still_works(plain):
+def test_good_input_works_after_bad_input(plain):
     assert plain.call(GENERATE, TEXT)["success"]

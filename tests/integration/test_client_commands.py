@@ -39,7 +39,7 @@ def stack(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def start(stack: Stack):
-    """Starts the command."""
+    """Start the command."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
 
     def start(*arguments: object) -> subprocess.Popen[str]:
@@ -57,7 +57,7 @@ def start(stack: Stack):
 
 @pytest.fixture
 def citadel(start):
-    """Runs the command: exit code, standard output, standard error."""
+    """Run the command and return its exit code, standard output and standard error."""
 
     def run(*arguments: object, given: str = "") -> tuple[int, str, str]:
         with start(*arguments) as process:
@@ -68,7 +68,7 @@ def citadel(start):
     return run
 
 
-def test_a_workflow_from_a_file_and_from_standard_input(citadel, tmp_path: Path) -> None:
+def test_a_workflow_is_read_from_a_file_or_standard_input(citadel, tmp_path: Path) -> None:
     file = tmp_path / "flow.yaml"
     file.write_text(FLOW.format(model=MODEL))
     code, out, err = citadel("workflow", "run", file, "--set", "text=x")
@@ -84,7 +84,7 @@ def json_flow() -> dict:
     return {"steps": [step | {"parameters": parameters}], "output": "${{ size(steps.v.output) }}"}
 
 
-def test_what_is_wrong_has_its_line(citadel, tmp_path: Path) -> None:
+def test_problems_are_printed_with_their_lines(citadel, tmp_path: Path) -> None:
     file = tmp_path / "flow.yaml"
     file.write_text(FLOW.format(model=MODEL).replace("type: embedding", "type: embeding"))
     code, out, _ = citadel("workflow", "validate", file)
@@ -93,7 +93,7 @@ def test_what_is_wrong_has_its_line(citadel, tmp_path: Path) -> None:
     assert citadel("workflow", "run", file)[0] == 2
 
 
-def test_interrupted_it_leaves_the_run_alone(stack: Stack, start, tmp_path: Path) -> None:
+def test_an_interrupt_does_not_end_the_run(stack: Stack, start, tmp_path: Path) -> None:
     file = tmp_path / "flow.yaml"
     file.write_text(WAITING)
     with start("workflow", "run", file) as process:
@@ -112,7 +112,7 @@ def test_interrupted_it_leaves_the_run_alone(stack: Stack, start, tmp_path: Path
         client.runs.cancel(run_id)
 
 
-def test_a_run_is_steered_from_the_shell(citadel, tmp_path: Path) -> None:
+def test_a_run_is_paused_resumed_and_signalled_from_the_shell(citadel, tmp_path: Path) -> None:
     file = tmp_path / "flow.yaml"
     file.write_text(WAITING)
     run_id = citadel("workflow", "run", file, "--no-wait")[1].strip()
@@ -126,7 +126,7 @@ def test_a_run_is_steered_from_the_shell(citadel, tmp_path: Path) -> None:
     assert run_id in [run["run_id"] for run in listed]
 
 
-def test_a_batch_as_a_run_writes_the_same_records(citadel, tmp_path: Path) -> None:
+def test_a_batch_as_a_run_writes_the_same_records_as_in_chunks(citadel, tmp_path: Path) -> None:
     file, direct, as_run = (tmp_path / name for name in ("in", "direct", "as_run"))
     lines = [{"request_id": n, "text": "bad [[nan]]" if n == 7 else f"text {n}"} for n in range(30)]
     file.write_text("\n".join(map(json.dumps, lines)) + '\n{"request_id": "unfit"}\n')
@@ -147,7 +147,7 @@ def vectors(file: Path) -> list[list[float] | None]:
     return [json.loads(line).get("embedding") for line in file.read_text().splitlines()]
 
 
-def test_collections(citadel, tmp_path: Path) -> None:
+def test_collections_are_stored_and_searched(citadel, tmp_path: Path) -> None:
     file = tmp_path / "points"
     file.write_text("".join(json.dumps({"id": n, "text": f"doc {n}"}) + "\n" for n in range(5)))
     assert json.loads(citadel("collections", "store", "shell", file, "-m", MODEL, "--json")[1])["upserted"] == 5

@@ -41,14 +41,14 @@ def stack(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def letters(stack: Stack) -> Iterator[DeadLetters]:
-    """The store, with a letter of each kind."""
+def dead_letters(stack: Stack) -> Iterator[DeadLetters]:
+    """The store, with a dead letter of each kind."""
     store = DeadLetters(stack.redis.store, ttl=3600)
-    store.drop([letter.id for letter in store.newest()])
+    store.drop([entry.id for entry in store.newest()])
     store.add(DeadLetter(id="task", queue="embeddings", task=TASK, args=[["again"]], code="internal", error="broke"))
     store.add(DeadLetter(id="raw", queue="embeddings", code="undecodable_message", error="not JSON", raw="{no"))
     yield store
-    store.drop([letter.id for letter in store.newest()])
+    store.drop([entry.id for entry in store.newest()])
 
 
 def environment(url: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ def environment(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def citadel(stack: Stack):
-    """Runs the command: exit code, standard output, standard error."""
+    """Run the command and return its exit code, standard output and standard error."""
 
     def run(*arguments: object, url: str = "") -> tuple[int, str, str]:
         command = [sys.executable, "-m", "citadel_client", *map(str, arguments)]
@@ -78,7 +78,7 @@ def citadel(stack: Stack):
 
 
 class Terminal:
-    """The command on a terminal of its own."""
+    """The command on its own terminal."""
 
     def __init__(self, url: str, *arguments: str) -> None:
         self._ours, theirs = pty.openpty()
@@ -97,7 +97,7 @@ class Terminal:
                 self.shown += piece.decode(errors="replace")
 
     def until(self, text: str) -> None:
-        """Wait until it has shown the text since the last call."""
+        """Wait until the terminal has shown the text since the last call."""
         eventually(lambda: text in self.shown or self.process.poll() is not None)
         assert text in self.shown, self.shown
         self.shown = ""
@@ -106,7 +106,7 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def end(self) -> int:
-        """Its exit code, once it has ended; all that it has shown is there."""
+        """Wait for the command's end and its last output; return its exit code."""
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code
@@ -121,9 +121,9 @@ class Terminal:
         os.close(self._ours)
 
 
-def test_the_sdk_requeues_and_a_worker_does_the_work(stack: Stack, letters: DeadLetters) -> None:
+def test_the_sdk_requeues_and_a_worker_does_the_work(stack: Stack, dead_letters: DeadLetters) -> None:
     with Citadel(stack.api.url) as client, PlainClient(stack.redis.url) as plain:
-        assert [letter.id for letter in client.dead_letters.list()] == ["raw", "task"]
+        assert [entry.id for entry in client.dead_letters.list()] == ["raw", "task"]
         assert client.dead_letters.get("task").args == [["again"]]
         with pytest.raises(Conflict, match="could not be decoded"):
             client.dead_letters.requeue("raw")
@@ -135,10 +135,10 @@ def test_the_sdk_requeues_and_a_worker_does_the_work(stack: Stack, letters: Dead
         assert client.dead_letters.page().total == 0
 
 
-def test_the_awaiting_sdk_does_too(stack: Stack, letters: DeadLetters) -> None:
+def test_the_asyncio_client_lists_requeues_and_drops(stack: Stack, dead_letters: DeadLetters) -> None:
     async def use() -> tuple[Any, ...]:
         async with AsyncCitadel(stack.api.url) as client:
-            listed = [letter.id async for letter in client.dead_letters.list(code="internal")]
+            listed = [entry.id async for entry in client.dead_letters.list(code="internal")]
             done = [part async for part in client.dead_letters.requeue_all(["task", "raw"])]
             return listed, done, await client.dead_letters.drop_all(queue="embeddings")
 
@@ -148,9 +148,9 @@ def test_the_awaiting_sdk_does_too(stack: Stack, letters: DeadLetters) -> None:
     assert dropped == 1
 
 
-def test_hundreds_of_letters_by_the_command(citadel, letters: DeadLetters) -> None:
+def test_the_command_requeues_and_drops_hundreds_of_dead_letters(citadel, dead_letters: DeadLetters) -> None:
     for n in range(450):
-        letters.add(DeadLetter(queue="embeddings", task=TASK, args=[[f"t{n}"]], code="bad_vector", error="zero"))
+        dead_letters.add(DeadLetter(queue="embeddings", task=TASK, args=[[f"t{n}"]], code="bad_vector", error="zero"))
     assert len(json.loads(citadel("dead-letters", "list", "-n", 1000, "--json")[1])) == 452
     code, out, _ = citadel("dead-letters", "requeue", "--error", "ZERO", "--yes")
     assert (code, out) == (0, "450 requeued, 0 not\n")
@@ -160,23 +160,23 @@ def test_hundreds_of_letters_by_the_command(citadel, letters: DeadLetters) -> No
     assert citadel("dead-letters", "show", "task")[0] == 1
 
 
-def test_it_asks_before_it_drops(stack: Stack, letters: DeadLetters) -> None:
+def test_drop_asks_for_confirmation(stack: Stack, dead_letters: DeadLetters) -> None:
     for answer, code, left in (("n", 1, 2), ("y", 0, 0)):
         with Terminal(stack.api.url, "dead-letters", "drop", "--all") as terminal:
             terminal.until("drop all 2 dead letters?")
             terminal.type(f"{answer}\n")
             assert terminal.end() == code
-        assert letters.count() == left
+        assert dead_letters.count() == left
 
 
-def test_health_history(citadel, stack: Stack) -> None:
+def test_health_history_is_printed(citadel, stack: Stack) -> None:
     status = {"status": "down", "services": {"qdrant": {"status": "down"}}}
     History(stack.redis.store).record("health", datetime.now(UTC), {"success": True, "health_status": status})
     code, out, _ = citadel("health", "--history")
     assert (code, "qdrant down" in out) == (0, True)
 
 
-def test_top_in_a_pipe(citadel, stack: Stack, letters: DeadLetters) -> None:
+def test_top_in_a_pipe_prints_once(citadel, stack: Stack, dead_letters: DeadLetters) -> None:
     path = stack.submit(WAIT)
     stack.waiting(path)
     code, out, _ = citadel("top")
@@ -190,7 +190,7 @@ def test_top_in_a_pipe(citadel, stack: Stack, letters: DeadLetters) -> None:
 
 @contextlib.contextmanager
 def api_at(port: int, stack: Stack, log: Path) -> Iterator[None]:
-    """An API on the stack's stores at that port, for as long as the block."""
+    """Run an API on the stack's stores at that port while the block runs."""
     stores = {"CITADEL_BROKER_URL": stack.redis.url, "CITADEL_POSTGRES_DSN": stack.dsn}
     program = Program("citadel_orchestration.api", stores | {"CITADEL_API__PORT": str(port)}, log)
     try:
@@ -199,7 +199,7 @@ def api_at(port: int, stack: Stack, log: Path) -> Iterator[None]:
         program.kill_all()
 
 
-def test_top_outlives_the_server_and_leaves_the_terminal_as_it_was(stack: Stack, tmp_path: Path) -> None:
+def test_top_survives_the_server_and_restores_the_terminal(stack: Stack, tmp_path: Path) -> None:
     port = free_port()
     with Terminal(f"http://127.0.0.1:{port}", "top", "--interval", "0.2") as terminal:
         terminal.until("not reachable")
@@ -207,7 +207,7 @@ def test_top_outlives_the_server_and_leaves_the_terminal_as_it_was(stack: Stack,
             with api_at(port, stack, tmp_path / "log"):
                 terminal.until("dead letters:")
             terminal.until("not reachable")
-            terminal.until("orchestration@")  # what was known last is still there
+            terminal.until("orchestration@")  # the last status is still shown
         assert ORDINARY_SCREEN not in terminal.shown
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
@@ -237,6 +237,6 @@ def test_top_shows_the_rate_of_work(stack: Stack, tmp_path: Path) -> None:
 
 
 def rates(shown: str) -> bool:
-    """Whether a frame has a rate above zero in the line of the embeddings queue."""
+    """Return whether the line of the embeddings queue has had a rate above zero."""
     lines = [line.split() for line in shown.splitlines() if line.startswith("embeddings ")]
     return any(len(line) == 8 and float(line[-1]) > 0 for line in lines)

@@ -51,7 +51,7 @@ def relay(stack: Stack) -> Iterator[Relay]:
         yield relay
 
 
-def test_what_is_stored_is_found_by_a_workflow(citadel: Citadel) -> None:
+def test_stored_points_are_found_by_a_workflow(citadel: Citadel) -> None:
     points = ({"id": n, "text": f"doc {n}", "payload": {"n": n}} for n in range(250))
     stored = citadel.collections.store("library", points, model=MODEL, group=100)
     assert stored.upserted == 250
@@ -71,7 +71,7 @@ def test_what_is_stored_is_found_by_a_workflow(citadel: Citadel) -> None:
     assert hit.payload == {"text": "doc 8", "n": 8}
 
 
-def test_a_definition_is_checked_with_all_its_problems(citadel: Citadel) -> None:
+def test_every_problem_of_a_definition_is_returned(citadel: Citadel) -> None:
     wrong = {"steps": [{"step_id": "a", "type": "x"}, {"step_id": "b", "type": "embedding", "parameters": {}}]}
     pointers = ["/steps/0/type", "/steps/1/parameters/text"]
     with pytest.raises(InvalidRequest) as refused:
@@ -82,7 +82,7 @@ def test_a_definition_is_checked_with_all_its_problems(citadel: Citadel) -> None
     assert citadel.workflows.plan(searching("any")).order == [["q"], ["docs"]]
 
 
-def test_a_run_that_failed_is_retried_from_there(citadel: Citadel) -> None:
+def test_a_retry_runs_from_the_failed_step(citadel: Citadel) -> None:
     run = citadel.workflows.submit(searching("later"))
     with pytest.raises(RunFailed) as failed:
         run.wait(PATIENCE)
@@ -97,8 +97,8 @@ def test_a_run_that_failed_is_retried_from_there(citadel: Citadel) -> None:
     assert started.count("docs") > 1
 
 
-def test_runs_are_steered(citadel: Citadel) -> None:
-    labelled = WAITING | {"labels": {"of": "steering"}}
+def test_runs_are_paused_resumed_cancelled_and_signalled(citadel: Citadel) -> None:
+    labelled = WAITING | {"labels": {"of": "commands"}}
     run, other = (citadel.workflows.submit(labelled) for _ in range(2))
     assert citadel.runs.pause(run.run_id) == "paused"
     assert citadel.runs.resume(run.run_id) == "running"
@@ -108,13 +108,13 @@ def test_runs_are_steered(citadel: Citadel) -> None:
         other.pause()
     run.signal("go", {"data": {"seen": True}})
     assert run.wait(PATIENCE).final_context is not None
-    found = {summary.run_id: summary.status for summary in citadel.runs.list(labels={"of": "steering"})}
+    found = {summary.run_id: summary.status for summary in citadel.runs.list(labels={"of": "commands"})}
     assert found == {run.run_id: "succeeded", other.run_id: "cancelled"}
     with pytest.raises(NotFound):
         citadel.runs.get("no-such-run")
 
 
-def test_lists_reach_over_their_pages(citadel: Citadel) -> None:
+def test_lists_of_runs_fetch_all_pages(citadel: Citadel) -> None:
     submitted = [citadel.workflows.submit(WAITING | {"workflow_id": "many"}) for _ in range(105)]
     newest_first = [run.run_id for run in reversed(submitted)]
     assert [run.run_id for run in citadel.runs.list(workflow_id="many")] == newest_first
@@ -123,7 +123,7 @@ def test_lists_reach_over_their_pages(citadel: Citadel) -> None:
         run.cancel()
 
 
-def test_events_are_whole_over_cut_connections(stack: Stack, relay: Relay, citadel: Citadel) -> None:
+def test_events_are_complete_over_cut_connections(stack: Stack, relay: Relay, citadel: Citadel) -> None:
     steps = [
         {"step_id": f"w{n}", "type": "wait", "parameters": {"signal": f"go{n}", "timeout": "60s"}} for n in range(4)
     ]
@@ -163,7 +163,7 @@ def test_a_batch_streams_in_and_out_in_order(citadel: Citadel) -> None:
     assert [found.run_id for found in citadel.runs.list(labels={"of": "batches"})] == [run.run_id]
 
 
-def test_a_batch_submitted_twice_by_its_key_is_one(citadel: Citadel) -> None:
+def test_two_submissions_with_one_key_are_one_batch(citadel: Citadel) -> None:
     first, second = (citadel.batches.submit(["one", "two"], model=MODEL, idempotency_key="k") for _ in range(2))
     assert first.run_id == second.run_id
     with pytest.raises(Conflict):
@@ -177,7 +177,7 @@ def test_a_bad_request_of_a_batch_is_named(citadel: Citadel) -> None:
     assert [answer.failed for answer in run.results(timeout=PATIENCE)] == [False, True]
 
 
-def test_results_are_whole_over_a_cut_connection(relay: Relay, citadel: Citadel) -> None:
+def test_results_are_complete_over_a_cut_connection(relay: Relay, citadel: Citadel) -> None:
     run = citadel.batches.submit((f"cut {n}" for n in range(200)), model=MODEL)
     run.wait(PATIENCE)
     relay.cut_next_after(300_000)
@@ -187,14 +187,14 @@ def test_results_are_whole_over_a_cut_connection(relay: Relay, citadel: Citadel)
     assert relay.connections == 2
 
 
-def test_results_are_of_batches_only(citadel: Citadel) -> None:
+def test_results_of_a_workflow_are_refused(citadel: Citadel) -> None:
     run = citadel.workflows.submit(WAITING)
     with pytest.raises(InvalidRequest, match="not a batch"):
         list(run.results())
     run.cancel()
 
 
-def test_the_awaiting_client_does_the_same(stack: Stack) -> None:
+def test_the_asyncio_client_does_the_same(stack: Stack) -> None:
     async def use() -> None:
         async def requests():
             for number in range(5):

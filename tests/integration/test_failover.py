@@ -1,4 +1,4 @@
-"""Two servers behind one backend: they die and return, every text still gets its vector."""
+"""Two servers of one backend die and return; every text still gets its vector."""
 
 import time
 
@@ -23,14 +23,14 @@ def pair():
 
 @pytest.fixture(scope="module")
 def worker(redis_url, pair):
-    """A worker that has both."""
+    """A worker that has both servers."""
     with WorkerProcess(redis_url, [double.url for double in pair], **SETTINGS) as process:
         yield process
 
 
 @pytest.fixture
 def servers(store, pair, worker):
-    """Both, healthy."""
+    """Both servers, healthy."""
     for double in pair:
         double.restart_same_port()
     store.delete(*(store.keys("citadel:embedding:*") or ["none"]))
@@ -51,7 +51,7 @@ def test_calls_are_spread_over_both_urls(plain, servers):
 
 @pytest.fixture
 def no_retry(worker):
-    """The task itself is not retried: the other server takes over within it."""
+    """Check that the task itself is not retried: the other server takes over within it."""
     before = len(worker.events("task_retried"))
     yield
     assert len(worker.events("task_retried")) == before

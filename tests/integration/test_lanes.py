@@ -11,8 +11,8 @@ def test_every_lane_is_served(fleet):
     assert all(task.get(timeout=60)["success"] for task in tasks)
 
 
-def test_interactive_before_batch(fleet):
-    """Queued in the reverse order before the worker starts."""
+def test_interactive_tasks_run_before_batch_tasks(fleet):
+    """The tasks are queued in the reverse order before the worker starts."""
     published = [(lane, n) for lane in (9, 6, 3, 0) for n in range(5)]
     tasks = [
         fleet.plain.publish(TASK, [f"lane {lane} {n}"], {"cache_enabled": False}, priority=lane)

@@ -1,4 +1,4 @@
-"""The worker before an Ollama that has bad texts, bad answers and bad days."""
+"""The worker with an Ollama server: bad texts, bad answers, outages."""
 
 import time
 
@@ -24,7 +24,7 @@ def small_patience(redis_url, ollama):
 
 @pytest.fixture(autouse=True)
 def fresh(store, double):
-    """Nothing cached."""
+    """Empty the cache."""
     store.delete(*(store.keys("citadel:embedding:*") or ["none"]))
 
 
@@ -59,7 +59,7 @@ class TestBadTexts:
         plain.call(TASK, ["good", "[[zero]]", "[[infinite]]", "[[wrong_dimension]]"])
         assert len(store.keys("citadel:embedding:*")) == 1
 
-    def test_an_error_that_passes_at_once_is_not_seen(self, plain):
+    def test_an_error_that_a_second_call_cures_is_not_reported(self, plain):
         texts = ["good", "once [[runner400_once]]"]
         assert_vectors(plain.call(TASK, texts), texts)
 
@@ -71,7 +71,7 @@ class TestBadTexts:
 
 class TestOverlongTexts:
     @pytest.mark.parametrize("model", ["nomic-embed-text", "mxbai-embed-large", "bge-m3", "all-minilm"])
-    def test_are_cut_and_said_to_be(self, plain, model):
+    def test_overlong_texts_are_cut_and_reported(self, plain, model):
         limits = {"num_ctx": 8192, "num_batch": 8192} if model == "bge-m3" else {}
         long = "word " * 8000
         texts = ["short", long, "also short", "another " + long]
@@ -80,13 +80,13 @@ class TestOverlongTexts:
         assert result["truncated"] == [1, 3]
         assert_vectors(result, cut, model)
 
-    def test_an_option_that_narrows_the_model_is_minded(self, plain):
+    def test_a_text_over_a_smaller_num_ctx_is_cut_and_reported(self, plain):
         text = "x" * 1000
         result = plain.call(TASK, ["short", text], options={"num_ctx": 100})
         assert result["truncated"] == [1]
         assert_vectors(result, ["short", text[:400]])
 
-    def test_the_flag_survives_the_cache(self, plain):
+    def test_a_cached_vector_keeps_the_report_of_truncation(self, plain):
         texts = ["short", "word " * 3000]
         plain.call(TASK, texts)
         result = plain.call(TASK, texts)
@@ -95,24 +95,24 @@ class TestOverlongTexts:
 
 class TestBadAnswers:
     @pytest.mark.parametrize("mode", ["garbage_json", "empty_answer", "missing", "extra", "disconnect", "html502"])
-    def test_an_unusable_answer_is_asked_again(self, plain, double, mode):
+    def test_a_call_with_an_unusable_answer_is_repeated(self, plain, double, mode):
         double.behaviour(mode, for_requests=2)
         texts = [f"text {n}" for n in range(40)]
         assert_vectors(plain.call(TASK, texts), texts)
 
     @pytest.mark.parametrize("mode", ["zero", "infinite", "null", "wrong_dimension"])
-    def test_a_server_of_bad_vectors_gives_none(self, plain, double, mode, store):
+    def test_bad_vectors_of_a_server_are_an_error_and_not_cached(self, plain, double, mode, store):
         double.behaviour(mode)
         error = plain.error(TASK, ["a", "b"])
         assert error.startswith(("BadVector: text[0]: the backend answered", "ServerFailed: the backend answered"))
         assert store.keys("citadel:embedding:*") == []
 
-    def test_a_model_that_is_gone_is_named(self, plain, double):
+    def test_an_error_names_the_model_that_is_gone(self, plain, double):
         double.behaviour("not_found404")
         error = plain.error(TASK, "a")
         assert error.startswith(f"UnknownModel: model: '{MODEL}' is not on the backend")
 
-    def test_a_refused_key_is_said_at_once(self, plain, double):
+    def test_a_refused_key_is_an_error_at_once(self, plain, double):
         double.behaviour("auth401")
         assert "answered 401: Incorrect API key provided" in plain.error(TASK, ["a", "b"])
         assert double.stats()["requests"] == 1
@@ -120,8 +120,8 @@ class TestBadAnswers:
         assert_vectors(plain.call(TASK, "a"), ["a"])
 
 
-class TestBadDays:
-    def test_busy_while_loading(self, plain, double):
+class TestOutages:
+    def test_calls_wait_while_the_server_loads_the_model(self, plain, double):
         double.behaviour("loading", delay_ms=300)
         tasks = [plain.send(TASK, [f"{n}", f"also {n}"]) for n in range(8)]
         for n, task in enumerate(tasks):
@@ -138,7 +138,7 @@ class TestBadDays:
         assert_vectors(plain.call(TASK, "a"), ["a"])
         assert double.stats()["abandoned"] == 1
 
-    def test_a_slow_backend_is_not_given_up(self, plain, double):
+    def test_a_slow_backend_is_waited_for(self, plain, double):
         double.behaviour("slow", delay_ms=250)
         texts = [f"slow {n}" for n in range(400)]
         assert_vectors(plain.call(TASK, texts), texts)
@@ -154,7 +154,7 @@ class TestBadDays:
         assert error_of(task).startswith("DeadlineExceeded: the task was still queued at its deadline")
         assert double.stats()["requests"] == 0
 
-    def test_work_that_nobody_waits_for_is_retried_until_it_works(self, plain, double, small_patience):
+    def test_a_task_without_a_deadline_is_retried_until_it_succeeds(self, plain, double, small_patience):
         before = len(small_patience.events("task_retried"))
         double.behaviour("busy503")
         task = plain.send(TASK, "patient")
@@ -179,7 +179,7 @@ class TestBadDays:
         assert dead_letters.count() == 0
 
 
-def test_a_key_the_backend_wants(redis_server):
+def test_a_backend_that_requires_a_key_works_only_with_it(redis_server):
     url = redis_server.database(1)
     with OllamaProcess(api_key="secret") as guarded, PlainClient(url) as plain:
         with WorkerProcess(url, guarded.url):

@@ -1,4 +1,4 @@
-"""How many threads Ollama is told to compute with."""
+"""The number of threads that calls ask Ollama to compute with."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def test_each_call_sends_num_thread_beside_the_options_that_the_model_pins(plain
     assert options_of(double) == {"num_ctx": 2048, "num_thread": 6}
 
 
-def test_the_request_has_the_last_word(plain, double):
+def test_an_option_of_the_request_overrides_the_setting(plain, double):
     plain.call(TASK, "two threads", "nomic-embed-text", {"num_thread": 2})
     assert options_of(double)["num_thread"] == 2
 
 
-def test_vectors_in_the_cache_stay_good_when_the_number_changes(plain, redis_url, double, six_threads):
+def test_cached_vectors_stay_valid_when_the_number_of_threads_changes(plain, redis_url, double, six_threads):
     plain.call(TASK, "cached", "nomic-embed-text")
     six_threads.terminate()
     with WorkerProcess(redis_url, double.url, EMBEDDINGS__BACKENDS__main__THREADS=2):

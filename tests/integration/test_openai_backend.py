@@ -1,4 +1,4 @@
-"""The worker before a server of OpenAI's protocol."""
+"""The worker with a server of the OpenAI protocol."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ KEY = {"EMBEDDINGS__BACKENDS__main__API_KEY": "secret"}
 
 @pytest.fixture(scope="module")
 def guarded():
-    """A server that wants a key."""
+    """A server that requires a key."""
     with OllamaProcess(slots=4, api_key="secret") as process:
         yield process
 
@@ -61,35 +61,35 @@ def test_a_bad_text_never_fails_its_neighbours(plain, marker):
     assert_good_but(plain.call(TASK, texts), texts, bad=(10,))
 
 
-def test_an_overlong_text_is_refused_or_cut_by_the_server_but_never_by_us(plain, server):
+def test_calls_never_ask_the_server_to_truncate(plain, server):
     plain.call(TASK, ["short", "word " * 4000])
     assert all("truncate" not in request for request in server.stats()["recent"])
 
 
 @pytest.mark.parametrize("mode", ["missing", "extra", "empty_answer", "garbage_json", "disconnect", "html502"])
-def test_an_unusable_answer_is_asked_again(plain, server, mode):
+def test_a_call_with_an_unusable_answer_is_repeated(plain, server, mode):
     server.behaviour(mode, for_requests=2)
     texts = [f"text {n}" for n in range(40)]
     assert_vectors(plain.call(TASK, texts), texts)
 
 
-def test_a_server_of_nan_gives_no_vector(plain, server, store):
+def test_vectors_of_nan_are_an_error_and_not_cached(plain, server, store):
     server.behaviour("nan")
     assert "that is not finite" in plain.error(TASK, ["a", "b"])
     assert store.keys("citadel:embedding:*") == []
 
 
-def test_a_rate_limit_passes(plain, server):
+def test_a_rate_limited_call_is_repeated(plain, server):
     server.behaviour("rate429", for_requests=2)
     assert_vectors(plain.call(TASK, ["a"]), ["a"])
 
 
-def test_a_model_that_is_gone_is_named(plain, server):
+def test_an_error_names_the_model_that_is_gone(plain, server):
     server.behaviour("not_found404")
     assert plain.error(TASK, "a").startswith(f"UnknownModel: model: '{MODEL}:latest' is not on the backend")
 
 
-def test_a_wrong_key_is_said_at_once(redis_server, guarded):
+def test_a_wrong_key_is_an_error_that_does_not_repeat_it(redis_server, guarded):
     url = redis_server.database(1)
     wrong = {"EMBEDDINGS__BACKENDS__main__API_KEY": "wrong-key", "EMBEDDINGS__BACKENDS__main__MODELS": MODEL}
     with WorkerProcess(url, guarded.url, **KIND, **wrong) as worker, PlainClient(url) as plain:
@@ -100,7 +100,7 @@ def test_a_wrong_key_is_said_at_once(redis_server, guarded):
 
 
 class Stub:
-    """A server whose every answer is the same bytes, sent as one wishes."""
+    """A server that answers with what a function of the test writes."""
 
     def __init__(self, serve):
         self._serve = serve
@@ -140,7 +140,7 @@ class Stub:
 
 @contextlib.contextmanager
 def stubbed(redis_server, serve, **settings):
-    """A client of a worker before a stub."""
+    """A client of a worker whose backend is a stub."""
     url = redis_server.database(2)
     chosen = {"EMBEDDINGS__BACKENDS__main__MODELS": MODEL, "WORKER__RETRY__MAX_RETRIES": 0} | settings
     with Stub(serve) as stub, WorkerProcess(url, stub.url, **KIND, **chosen) as worker, PlainClient(url) as plain:
@@ -148,7 +148,7 @@ def stubbed(redis_server, serve, **settings):
         assert not worker.is_over
 
 
-def test_an_answer_that_trickles_is_given_up(redis_server):
+def test_a_call_whose_answer_trickles_times_out(redis_server):
     async def trickle(writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
         while True:
@@ -176,7 +176,7 @@ NONSENSE = {
 }
 
 
-def test_nonsense_is_an_error_of_the_backend(redis_server):
+def test_a_nonsensical_answer_is_an_error_of_the_backend(redis_server):
     asked = []
 
     async def nonsense(writer):

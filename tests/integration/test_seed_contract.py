@@ -1,4 +1,4 @@
-"""The seed's contract, as a Celery client sees it that knows a broker URL and the tasks' names."""
+"""The contract of the tasks, as seen by a Celery client that knows only a broker URL and the tasks' names."""
 
 import base64
 import subprocess
@@ -48,7 +48,7 @@ class TestGenerateEmbedding:
         assert result["processing_time_ms"] > 0
         assert_now(result["timestamp"])
 
-    def test_positional_arguments_in_the_seeds_order(self, plain):
+    def test_positional_arguments_have_the_order_of_the_contract(self, plain):
         result = plain.call("generate_embedding", ["a", "b"], "all-minilm", {"num_thread": 1}, False)
         assert_vectors(result, ["a", "b"], "all-minilm")
         assert plain.call("generate_embedding", "a", "all-minilm", {"num_thread": 1}, True)["cache_hits"] == 0
@@ -74,7 +74,7 @@ class TestGenerateEmbedding:
         assert (result["cache_hits"], result["total_texts"]) == (3, 7)
         assert result["cache_hit_rate"] == pytest.approx(3 / 7)
 
-    def test_cache_disabled_is_neither_read_nor_written(self, plain, double):
+    def test_a_request_with_the_cache_disabled_neither_reads_nor_writes_it(self, plain, double):
         for _ in range(2):
             assert plain.call("generate_embedding", "x", cache_enabled=False)["cache_hits"] == 0
         assert plain.call("generate_embedding", "x")["cache_hits"] == 0
@@ -138,32 +138,22 @@ class TestGenerateEmbedding:
         texts = [f"text {n % 700}" for n in range(2048)]
         assert_vectors(plain.call("generate_embedding", texts), texts)
 
-    def test_a_text_too_long_is_cut_and_said_to_be(self, plain):
+    def test_an_overlong_text_is_cut_and_reported(self, plain):
         texts = ["short", "word " * 4000, "also short"]
         result = plain.call("generate_embedding", texts)
         assert (result["success"], result["truncated"]) == (True, [1])
         assert_vectors(result, [texts[0], texts[1][: 2048 * 4], texts[2]])
 
     def test_a_client_without_citadel_reads_results_and_errors(self, redis_url):
-        code = f"""
-import sys
-sys.modules["citadel_common"] = sys.modules["citadel_embeddings"] = None
-from celery import Celery
-app = Celery(broker={redis_url!r}, backend={redis_url!r})
-print(app.send_task("generate_embedding", ["a"], queue="embeddings").get(timeout=60)["success"])
-try:
-    app.send_task("generate_embedding", [""], queue="embeddings").get(timeout=60)
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        command = [sys.executable, "-m", "tests.support.programs.foreign_client", redis_url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         success, error = output.stdout.splitlines()
         assert success == "True"
         assert error.startswith("InvalidInput text: is empty")
 
 
 class TestBatch:
-    def test_every_request_in_order(self, plain):
+    def test_results_have_the_order_of_the_requests(self, plain):
         requests = [{"text": f"text {n}", "request_id": n} for n in range(25)]
         requests[3] = {"text": ["two", "texts"], "model": "all-minilm", "request_id": "three", "dimensions": None}
         requests[4] = {"text": "no id"}
@@ -217,7 +207,7 @@ class TestBatch:
 
 
 class TestWarming:
-    def test_warms_named_models(self, plain, double):
+    def test_named_models_are_warmed(self, plain, double):
         plain.call("generate_embedding", "a", model="bge-m3")
         task = plain.send("warm_embedding_cache", ["a", "b"], ["bge-m3", "all-minilm"])
         result = task.get(timeout=60)
@@ -228,12 +218,12 @@ class TestWarming:
         double.behaviour("dead")
         assert plain.call("generate_embedding", ["a", "b"], model="all-minilm")["cache_hits"] == 2
 
-    def test_warms_every_known_model(self, plain):
+    def test_every_known_model_is_warmed_by_default(self, plain):
         result = plain.call("warm_embedding_cache", texts=["w"])
         assert result["models"] == list(MODELS)
         assert result["cache_warming_results"] == {"warmed": 4, "skipped": 0, "errors": 0}
 
-    def test_counts_texts_that_fail(self, plain):
+    def test_failing_texts_are_counted(self, plain):
         result = plain.call("warm_embedding_cache", ["fine", "[[nan]] text"], ["nomic-embed-text"])
         assert (result["success"], result["cache_warming_results"]["errors"]) == (False, 1)
         assert result["cache_warming_results"]["warmed"] == 1

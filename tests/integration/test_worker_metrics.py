@@ -1,4 +1,4 @@
-"""What an embeddings worker tells on a port of its own: where texts came from, its breakers, its control group."""
+"""Metrics that an embeddings worker serves: sources of texts, breakers, its control group."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Metered:
         self._url = f"http://127.0.0.1:{port}/metrics"
 
     def rows(self, metric: str, label: str) -> dict[str, float]:
-        """Return values by that label; a metric without labels has one, by the empty name."""
+        """Return the values of a metric by a label; without labels the name is empty."""
         families = text_string_to_metric_families(web.get(self._url, timeout=30).text)
         samples = (sample for family in families for sample in family.samples if sample.name == metric)
         return {sample.labels.get(label, ""): sample.value for sample in samples}
@@ -41,7 +41,7 @@ def sources(metered: Metered) -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("double")
-def test_the_texts_of_a_request_add_up(plain, metered):
+def test_the_sources_of_the_texts_of_a_request_add_up(plain, metered):
     before = sources(metered)
     name = time.monotonic()
     plain.call(TASK, [f"once {name}", f"twice {name}", f"twice {name}"])
@@ -66,6 +66,6 @@ def test_a_breaker_can_be_followed_from_open_to_closed(plain, metered, double):
 
 
 @pytest.mark.skipif(cgroup.read() is None, reason="no control group is to be seen")
-def test_the_cgroup_is_shown(metered):
+def test_the_limits_of_the_control_group_are_served(metered):
     for name in ("cpu_limit_cores", "memory_limit_bytes"):
         assert metered.rows(f"citadel_cgroup_{name}", "").keys() == {""}

@@ -1,4 +1,4 @@
-"""Accepts tasks as the API does: recorded first, published then."""
+"""Acceptance of tasks as in the API: recorded first, published then."""
 
 import uuid
 from types import TracebackType
@@ -13,7 +13,7 @@ from tests.support.fleet import Fleet
 
 
 class Accepting:
-    """An accepter of `generate_embedding` tasks on a fleet's Redis."""
+    """Accepts `generate_embedding` tasks on the Redis of a fleet."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -23,23 +23,23 @@ class Accepting:
 
     def accept(self, text: Any, **kwargs: Any) -> TaskMessage:
         """Record a task; its message is not published yet."""
-        envelope = TaskMessage(
+        message = TaskMessage(
             task_id=str(uuid.uuid4()), name="generate_embedding", kwargs={"text": text, **kwargs}, priority=3
         )
-        self.record.add(envelope)
-        return envelope
+        self.record.add(message)
+        return message
 
-    def publish(self, envelope: TaskMessage, *, times: int = 1) -> None:
-        """Publish its message."""
+    def publish(self, message: TaskMessage, *, times: int = 1) -> None:
+        """Publish the message of a recorded task."""
         for _ in range(times):
-            publish_accepted(self.app, envelope)
+            publish_accepted(self.app, message)
 
-    def result(self, envelope: TaskMessage) -> AsyncResult:
-        """Return its result."""
-        return self.fleet.plain.app.AsyncResult(envelope.task_id)
+    def result(self, message: TaskMessage) -> AsyncResult:
+        """Return the result of a task."""
+        return self.fleet.plain.app.AsyncResult(message.task_id)
 
     def has_forgotten(self) -> bool:
-        """Whether no record of any task is left."""
+        """Return True if no record of any task is left."""
         return not self.client.exists(MESSAGES, DUE, LEASES)
 
     def __enter__(self) -> Self:

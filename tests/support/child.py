@@ -9,20 +9,20 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A launcher instead of preexec_fn, which Python warns about in a process with threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+DIE_WITH_PARENT = [
+    sys.executable,
+    "-S",
+    "-E",
+    "-c",
+    (Path(__file__).parent / "programs/die_with_parent.py").read_text(),
+]
+"""The beginning of a command that is killed when this process ends."""
 
 
 def spawn(command: Sequence[str], *, output: IO[bytes], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """Start a command whose first part is a path."""
-    launcher = [sys.executable, "-S", "-E", "-c", _DIE_WITH_PARENT]
     return subprocess.Popen(
-        [*launcher, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(env), cwd=ROOT
+        [*DIE_WITH_PARENT, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(env), cwd=ROOT
     )
 
 

@@ -24,8 +24,7 @@ from citadel_common.settings.common import LimitSettings
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
-from citadel_embeddings.batch_caller import BatchCaller
-from citadel_embeddings.batching import Batcher, Budget
+from citadel_embeddings.batching import BatchCaller, Batcher, Budget
 from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.models import ModelRegistry

@@ -38,8 +38,8 @@ def embed(payload: Any, _context: TaskContext) -> Any:
 
 def answer(step: EmbedStep) -> str:
     """Return the answer to a step, as JSON."""
-    told = step.model_dump(include={"run_id", "step_id", "item", "attempt", "echo"})
-    return StepEmbedded(parts=[_part(part) for part in step.parts], **told).model_dump_json()
+    echoed = step.model_dump(include={"run_id", "step_id", "item", "attempt", "echo"})
+    return StepEmbedded(parts=[_part(part) for part in step.parts], **echoed).model_dump_json()
 
 
 def _part(part: EmbedPart) -> EmbeddedPart:

@@ -69,7 +69,7 @@ def postgres_dsn(postgres_server: PostgresProcess) -> Iterator[str]:
 
 
 @pytest.fixture
-def letters(store: "redis.Redis") -> DeadLetters:
+def dead_letters(store: "redis.Redis") -> DeadLetters:
     """The dead letters, none at first."""
     store.delete(*KEYS)
     return DeadLetters(store, ttl=3600)

@@ -1,4 +1,4 @@
-"""All that runs workflows: real stores and workers, and doubles of the servers that they call."""
+"""Everything that runs workflows: real stores and workers, and doubles of the servers that they call."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -8,30 +8,14 @@ from uuid import UUID
 
 from celery.result import AsyncResult
 
-from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.support.celery_client import TIMEOUT, PlainClient
+from tests.support.doubles import Doubles
 from tests.support.orchestration import FAST, OrchestrationProcess
-from tests.support.planted import LLM_KEY, QDRANT_KEY
 from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
 
-ENDPOINT = "LLM__ENDPOINTS__main__"
 QUEUE = "orchestration"
-
-
-@dataclass(kw_only=True)
-class Doubles:
-    """The servers that workers call."""
-
-    ollama: OllamaProcess
-    llm: LlmProcess
-    qdrant: QdrantProcess
-
-    def reset(self) -> None:
-        """All healthy, nothing counted, no collection."""
-        for double in (self.ollama, self.llm, self.qdrant):
-            double.reset()
 
 
 @dataclass(kw_only=True)
@@ -41,8 +25,8 @@ class Platform:
     Attributes:
         redis: Broker, results and cache.
         dsn: The record's database.
-        doubles: What workers call.
-        record: The record, for the test's own eyes and hands; as the API, it leaves steps ready for the workers.
+        doubles: The servers that workers call.
+        record: The record of runs, to read and to write in; as the API, it leaves steps ready for the workers.
         plain: A Celery client that knows the broker's URL only.
     """
 
@@ -59,16 +43,8 @@ class Platform:
 
     def orchestration(self, **settings: Any) -> OrchestrationProcess:
         """Return an orchestration worker that is ready."""
-        servers = {
-            f"{ENDPOINT}URL": self.doubles.llm.url,
-            f"{ENDPOINT}STYLE": "ollama",
-            f"{ENDPOINT}MODEL": "tiny-llm",
-            f"{ENDPOINT}API_KEY": LLM_KEY,
-            f"{ENDPOINT}MAX_CONCURRENCY": 200,
-            "QDRANT__URL": self.doubles.qdrant.url,
-            "QDRANT__API_KEY": QDRANT_KEY,
-        }
-        return self._stack.enter_context(OrchestrationProcess(self.redis.url, self.dsn, servers, **settings))
+        process = OrchestrationProcess(self.redis.url, self.dsn, self.doubles.settings, **settings)
+        return self._stack.enter_context(process)
 
     def embeddings(self, **settings: Any) -> WorkerProcess:
         """Return an embeddings worker that is ready."""

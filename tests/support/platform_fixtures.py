@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
-from tests.support.platform import Doubles, Platform
+from tests.doubles.process import OllamaProcess
+from tests.support.doubles import Doubles, doubles_with
+from tests.support.platform import Platform
 from tests.support.postgres_server import PostgresProcess
 from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
@@ -14,8 +15,8 @@ from tests.support.redis_server import RedisProcess
 @pytest.fixture(scope="session")
 def doubles(ollama: OllamaProcess) -> Iterator[Doubles]:
     """The doubles of this test process."""
-    with LlmProcess() as llm, QdrantProcess() as qdrant:
-        yield Doubles(ollama=ollama, llm=llm, qdrant=qdrant)
+    with doubles_with(ollama) as doubles:
+        yield doubles
 
 
 @pytest.fixture(scope="module")

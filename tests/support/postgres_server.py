@@ -5,7 +5,6 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -18,7 +17,7 @@ import psycopg
 from citadel_client.dev.cluster import ROLE, Cluster, Programs, environment
 from citadel_client.dev.postgres import SETTINGS, serves
 from citadel_client.dev.unprivileged import command_as_owner
-from tests.support.child import _DIE_WITH_PARENT, free_port
+from tests.support.child import DIE_WITH_PARENT, free_port
 from tests.support.planted import POSTGRES_PASSWORD
 from tests.support.polling import eventually
 
@@ -142,9 +141,8 @@ class PostgresProcess:
         """Start; False when the port was taken meanwhile, or an orphan still uses the data."""
         postmaster = self._cluster.postmaster(self.port, [*SETTINGS, *self._settings])
         # the wish to die with this process does not outlive a change of user: so it comes after that
-        launcher = [sys.executable, "-S", "-E", "-c", _DIE_WITH_PARENT]
         self._child = subprocess.Popen(
-            command_as_owner([*launcher, *postmaster], self._cluster.directory),
+            command_as_owner([*DIE_WITH_PARENT, *postmaster], self._cluster.directory),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

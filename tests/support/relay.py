@@ -10,7 +10,7 @@ PIECE = 65536
 
 
 class Relay:
-    """Listens on a free port and passes on what it hears, to and fro."""
+    """Listens on a free port and passes bytes on in both directions."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -19,12 +19,12 @@ class Relay:
         self.connections = 0
         self._open: list[socket.socket] = []
         self._limit: int | None = None
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Ends all connections at once; new ones are served."""
-        with self._gate:
+        """End all connections at once; new ones are served."""
+        with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -32,7 +32,7 @@ class Relay:
             self._open = []
 
     def cut_next_after(self, count: int) -> None:
-        """The next answer is cut off after that many bytes."""
+        """Cut the next answer off after that many bytes."""
         self._limit = count
 
     def _accept(self) -> None:
@@ -42,7 +42,7 @@ class Relay:
             except OSError:
                 return
             far = socket.create_connection(self._target)
-            with self._gate:
+            with self._lock:
                 self._open += [near, far]
             self.connections += 1
             threading.Thread(target=self._pass_on, args=(near, far, False), daemon=True).start()

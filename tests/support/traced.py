@@ -1,4 +1,4 @@
-"""The whole server, traced: stores, doubles, both workers and the API, all of them sending spans to one receiver."""
+"""The whole server, traced: stores, doubles, both workers and the API, which send their spans to one receiver."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,8 +13,9 @@ from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support.child import free_port
+from tests.support.doubles import Doubles, doubles_with
 from tests.support.orchestration import OrchestrationProcess
-from tests.support.planted import CREDENTIALS, LLM_KEY, QDRANT_KEY
+from tests.support.planted import CREDENTIALS
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
@@ -23,7 +24,7 @@ from tests.support.worker import WorkerProcess
 
 @dataclass(kw_only=True)
 class TracedServer:
-    """Handles on its parts."""
+    """The parts of the server."""
 
     redis: RedisProcess
     dsn: str
@@ -46,36 +47,34 @@ class TracedServer:
         assert answer.status_code == 200, answer.text
 
     def submit(self, definition: dict[str, Any], **headers: str) -> str:
-        """The path of a run that was accepted."""
+        """Submit a definition; return the path of its run."""
         answer = self.http.post("/v1/workflows", json=definition, headers=headers)
         assert answer.status_code == 202, answer.text
         return answer.headers["location"]
 
     def ended(self, path: str) -> dict[str, Any]:
-        """The run, once it has ended."""
+        """Wait until a run has ended; return it."""
         return eventually(lambda: (run := self.http.get(path).json())["finished_at"] and run)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What a server stands among: Redis, and doubles of what it asks."""
+    """Redis and the doubles; several servers may share them."""
 
     redis: RedisProcess
-    ollama: OllamaProcess
-    qdrant: QdrantProcess
-    llm: LlmProcess
+    doubles: Doubles
 
 
 @contextmanager
 def surroundings() -> Iterator[Surroundings]:
-    """Start them."""
-    with RedisProcess() as redis, OllamaProcess(slots=4) as ollama, QdrantProcess() as qdrant, LlmProcess() as llm:
-        yield Surroundings(redis=redis, ollama=ollama, qdrant=qdrant, llm=llm)
+    """Start Redis and the doubles."""
+    with RedisProcess() as redis, OllamaProcess(slots=4) as ollama, doubles_with(ollama) as doubles:
+        yield Surroundings(redis=redis, doubles=doubles)
 
 
 @contextmanager
 def traced_server(postgres: PostgresProcess, log: Path) -> Iterator[TracedServer]:
-    """Start all of it."""
+    """Start the server and its surroundings."""
     with surroundings() as around, server_among(around, postgres, log) as server:
         yield server
 
@@ -93,11 +92,11 @@ def server_among(
     """Start the API and a worker of each kind.
 
     Args:
-        around: Where they stand; several servers may.
-        postgres: Where they have a database of their own.
-        log: The API's.
-        number: The Redis database, each server's own.
-        endpoint: Where spans go; without one, to the receiver.
+        around: Redis and the doubles.
+        postgres: The server in which they get a database of their own.
+        log: Log of the API.
+        number: Number of the Redis database.
+        endpoint: Endpoint for spans; without one, that of the receiver.
         environment: Further variables.
     """
     with ExitStack() as stack:
@@ -109,8 +108,8 @@ def server_among(
             patch.setenv(name, value)
         url, dsn = around.redis.database(number), stack.enter_context(postgres.database())
         metrics = free_port()
-        embeddings = stack.enter_context(WorkerProcess(url, around.ollama.url, TELEMETRY__METRICS_PORT=metrics))
-        others = _settings_of(around)
+        embeddings = stack.enter_context(WorkerProcess(url, around.doubles.ollama.url, TELEMETRY__METRICS_PORT=metrics))
+        others = around.doubles.settings
         orchestration = stack.enter_context(OrchestrationProcess(url, dsn, others))
         shared = {"BROKER_URL": url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"} | others
         api = Api({f"CITADEL_{name}": str(value) for name, value in shared.items()}, log)
@@ -119,9 +118,9 @@ def server_among(
         yield TracedServer(
             redis=around.redis,
             dsn=dsn,
-            ollama=around.ollama,
-            qdrant=around.qdrant,
-            llm=around.llm,
+            ollama=around.doubles.ollama,
+            qdrant=around.doubles.qdrant,
+            llm=around.doubles.llm,
             receiver=receiver,
             embeddings=embeddings,
             embeddings_metrics=metrics,
@@ -130,14 +129,3 @@ def server_among(
             http=http,
             others=others,
         )
-
-
-def _settings_of(around: Surroundings) -> dict[str, Any]:
-    return {
-        "LLM__ENDPOINTS__main__URL": around.llm.url,
-        "LLM__ENDPOINTS__main__MODEL": "tiny-llm",
-        "LLM__ENDPOINTS__main__STYLE": "ollama",
-        "LLM__ENDPOINTS__main__API_KEY": LLM_KEY,
-        "QDRANT__URL": around.qdrant.url,
-        "QDRANT__API_KEY": QDRANT_KEY,
-    }

@@ -13,7 +13,7 @@ from tests.support.disclosure import Disclosures
 from tests.support.planted import LLM_KEY, TEXT
 
 VECTOR = expected_vector("nomic-embed-text", TEXT)
-TOLD = {
+DISCLOSED = {
     "a key": (f"refused {LLM_KEY}!", LLM_KEY),
     "a text in a URL": (f"http://host/?text={TEXT}&x=1", TEXT),
     "floats by orjson": (orjson.dumps(VECTOR, option=orjson.OPT_SERIALIZE_NUMPY).decode(), "a vector as numbers"),
@@ -29,20 +29,20 @@ HARMLESS = (
 )
 
 
-@pytest.mark.parametrize(("told", "what"), TOLD.values(), ids=TOLD)
-def test_what_is_told_is_found_and_named(told: str, what: str) -> None:
+@pytest.mark.parametrize(("text", "what"), DISCLOSED.values(), ids=DISCLOSED)
+def test_a_disclosure_is_found_and_named(text: str, what: str) -> None:
     disclosures = Disclosures()
-    disclosures.search("metrics of it", f"a line before\nit says {told} there\nand one behind".encode())
+    disclosures.search("metrics of it", f"a line before\nit says {text} there\nand one behind".encode())
     [*found] = disclosures.taken()
     assert {(each.source, each.what) for each in found} == {("metrics of it", what)}
     assert all("line before" not in each.line and "behind" not in each.line for each in found)
     assert disclosures.taken() == []
 
 
-@pytest.mark.parametrize("told", HARMLESS)
-def test_other_figures_are_no_vectors(told: str) -> None:
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_numbers_are_not_taken_for_vectors(text: str) -> None:
     disclosures = Disclosures()
-    disclosures.search("log of it", told.encode())
+    disclosures.search("log of it", text.encode())
     assert disclosures.taken() == []
 
 

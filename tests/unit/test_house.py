@@ -24,7 +24,7 @@ def check(root, content, place=MODULE):
     [
         ("class Reaper:\n    pass\n", "1: `Reaper` uses the word 'reaper'; say 'reclaimer'"),
         ("def run(the_parcel):\n    pass\n", "1: `the_parcel` uses the word 'parcel'; say 'message'"),
-        ("\nletters = []\n", "2: `letters` uses the word 'letters'; say 'dead_letters'"),
+        ("\nletter = []\n", "2: `letter` uses the word 'letter'; say 'dead_letter'"),
         ("x.put_aside = 1\n", "1: `put_aside` uses the word 'put_aside'; say 'dead_letter'"),
         ("def long():\n" + "    x = 1\n" * 60, "1: `long` has 61 lines; at most 60 are allowed"),
         ("x = 1\n" * 351, "1: the module has 351 lines; at most 350 are allowed: cut it by idea"),

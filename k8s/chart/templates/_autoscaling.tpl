@@ -1,4 +1,4 @@
-{{- /* Down slowly, by one pod at a time: a pod that goes hands back what it has not finished in its grace. */ -}}
+{{- /* Scale down slowly, one pod at a time: a pod hands back the tasks that it does not finish within its grace. */ -}}
 {{- define "citadel.behavior" -}}
 scaleUp:
   stabilizationWindowSeconds: 0
@@ -13,14 +13,14 @@ scaleDown:
     - {type: Pods, value: 1, periodSeconds: {{ .scaleDownPeriod }}}
 {{- end }}
 
-{{- /* What waits and what is being worked on; takes (list $ queue). `max`: two exporters during an update tell it twice. */ -}}
+{{- /* Query of ready and unacknowledged messages; takes (list $ queue). `max`: during an update two exporters report them. */ -}}
 {{- define "citadel.backlogQuery" -}}
 {{- $own := tpl (index . 0).Values.autoscaling.prometheus.matchers (index . 0) -}}
 {{- $matchers := printf "{queue=%q%s}" (index . 1) (ternary (printf ",%s" $own) "" (ne $own "")) -}}
 sum(max by (lane) (citadel_queue_ready_messages{{ $matchers }})) + max(citadel_queue_unacked_messages{{ $matchers }})
 {{- end }}
 
-{{- /* The lists of a queue, one for each priority step of the transport. */ -}}
+{{- /* The Redis lists of a queue, one for each priority step of the transport. */ -}}
 {{- define "citadel.lists" -}}
 {{- list . (printf "%s\x06\x163" .) (printf "%s\x06\x166" .) (printf "%s\x06\x169" .) | toJson -}}
 {{- end }}

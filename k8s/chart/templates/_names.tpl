@@ -1,4 +1,4 @@
-{{- /* Names, labels and images. Those that concern one process take (list $ name). */ -}}
+{{- /* Names, labels and images. Templates for one process take (list $ name). */ -}}
 
 {{- define "citadel.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -14,7 +14,7 @@
 {{- printf "%s-%s" (include "citadel.fullname" (index . 0)) (index . 1) -}}
 {{- end }}
 
-{{- /* Labels that select: they never change, for a Deployment's selector cannot. */ -}}
+{{- /* Labels of selectors. They must never change, because the selector of a Deployment cannot. */ -}}
 {{- define "citadel.selector" -}}
 app.kubernetes.io/name: citadel
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}

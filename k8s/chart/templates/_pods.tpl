@@ -1,4 +1,4 @@
-{{- /* The pod of every process of Citadel's; takes (list $ process). */ -}}
+{{- /* The pod of each Citadel process; takes (list $ process). */ -}}
 
 {{- define "citadel.commands" -}}
 api: [python, -m, citadel_orchestration.api]
@@ -41,7 +41,7 @@ metadata:
 spec:
   serviceAccountName: {{ include "citadel.podAccount" (list $root $process) }}
   automountServiceAccountToken: false
-  # Variables of services would look like settings: CITADEL_API_PORT=tcp://…
+  # Kubernetes' variables of services would look like settings: CITADEL_API_PORT=tcp://…
   enableServiceLinks: false
   securityContext:
     {{- include "citadel.podSecurity" 10001 | nindent 4 }}
@@ -91,7 +91,7 @@ spec:
     - name: secrets
       secret:
         secretName: {{ include "citadel.secretName" $root }}
-        # A password that is not there is a server that wants none.
+        # Optional: a server without a password needs no key.
         optional: true
         defaultMode: 0440
         items:
@@ -102,7 +102,7 @@ spec:
     - {name: run, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
 {{- end }}
 
-{{- /* A hook runs beside the release before: the account that it uses must be there already, and is in any case. */ -}}
+{{- /* A hook runs before the upgrade, so its account must already exist: the default account always does. */ -}}
 {{- define "citadel.podAccount" -}}
 {{- if eq (index . 1).kind "migrate" }}default{{ else }}{{ include "citadel.fullname" (index . 0) }}{{ end -}}
 {{- end }}
@@ -125,14 +125,14 @@ spec:
 {{- end -}}
 {{- end }}
 
-{{- /* Seconds; above what the process itself waits for at SIGTERM. */ -}}
+{{- /* Seconds, more than the process itself waits after SIGTERM. */ -}}
 {{- define "citadel.grace" -}}
 {{- if eq .kind "worker" }}{{ add .values.stopGrace 15 }}
 {{- else if eq .kind "api" }}{{ add .values.gracefulTimeout 15 }}
 {{- else }}30{{ end -}}
 {{- end }}
 
-{{- /* None of them needs a store, but the API's readiness: a broker that is away is no reason for a restart. */ -}}
+{{- /* Only the API's readiness depends on stores: a broker that is down is no reason for a restart. */ -}}
 {{- define "citadel.probes" -}}
 {{- $asks := printf "exec: {command: [python, -m, citadel_common.probe, %s]}" .kind -}}
 {{- if eq .kind "api" }}{{ $asks = "httpGet: {path: /livez, port: http}" }}{{ end -}}
@@ -155,7 +155,7 @@ readinessProbe:
   timeoutSeconds: 5
   failureThreshold: 3
 lifecycle:
-  # Until those who send requests know that this pod goes.
+  # Until load balancers have removed this pod.
   preStop: {exec: {command: [sleep, "5"]}}
 {{- end }}
 {{- end -}}

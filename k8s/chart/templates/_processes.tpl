@@ -1,8 +1,8 @@
-{{- /* What runs, and what each of it calls. */ -}}
+{{- /* The processes, and the servers that each calls. */ -}}
 
 {{- /*
-The servers that a process calls. Its settings, the secrets that it sees and its NetworkPolicy follow from this table,
-which is the one of ARCHITECTURE.md.
+The servers that a process calls. Its settings, its secrets and its NetworkPolicy follow from this table, which matches
+the one in ARCHITECTURE.md.
 */ -}}
 {{- define "citadel.calls" -}}
 api: [broker, cache, postgres, otlp]
@@ -25,7 +25,7 @@ migrate: [postgres]
 {{- toYaml $workers -}}
 {{- end }}
 
-{{- /* Every process by name: its kind, the service whose image it is, whom it calls, its values, its class. */ -}}
+{{- /* Every process by name: its kind, the service of its image, the servers that it calls, its values, its priority class. */ -}}
 {{- define "citadel.processes" -}}
 {{- $calls := include "citadel.calls" . | fromYaml -}}
 {{- $all := dict -}}
@@ -43,7 +43,7 @@ migrate: [postgres]
 {{- toYaml $all -}}
 {{- end }}
 
-{{- /* Whether the number of a process's replicas is left to an autoscaler. */ -}}
+{{- /* True if an autoscaler sets the number of replicas. */ -}}
 {{- define "citadel.scaled" -}}
 {{- if or (dig "keda" "enabled" false .) (dig "hpa" "enabled" false .) }}true{{ end -}}
 {{- end }}

@@ -1,6 +1,6 @@
-{{- /* The environment of a process, from whom it calls and what it is. */ -}}
+{{- /* The environment of a process: it depends on its kind and on the servers that it calls. */ -}}
 
-{{- /* Variables by name; takes (list $ process). Settings of the process count before those of all. */ -}}
+{{- /* Variables by name; takes (list $ process). Settings of the process override settings of all processes. */ -}}
 {{- define "citadel.settings" -}}
 {{- $root := index . 0 -}}{{- $process := index . 1 -}}{{- $values := $root.Values -}}{{- $calls := $process.calls -}}
 {{- $env := dict "CITADEL_SECRETS_DIR" "/etc/citadel/secrets" "CITADEL_LOG__FORMAT" "json" "CITADEL_LOG__LEVEL" $values.log.level -}}
@@ -39,7 +39,7 @@
 {{- mergeOverwrite $env $own | toYaml -}}
 {{- end }}
 
-{{- /* What a kind of process is told of itself. */ -}}
+{{- /* Variables that depend on the kind of process. */ -}}
 {{- define "citadel.ownSettings" -}}
 {{- $root := index . 0 -}}{{- $process := index . 1 -}}{{- $own := $process.values -}}
 {{- if eq $process.kind "worker" }}
@@ -79,7 +79,7 @@ CITADEL_EXPORTER__PORT: "9808"
 {{- toYaml $env -}}
 {{- end }}
 
-{{- /* The keys of the Secret that a process may see, as files named like settings; takes (list $ process). */ -}}
+{{- /* The keys of the Secret that a process sees, as files named like settings; takes (list $ process). */ -}}
 {{- define "citadel.secretKeys" -}}
 {{- $values := (index . 0).Values -}}{{- $process := index . 1 -}}{{- $calls := $process.calls -}}
 {{- $keys := list -}}

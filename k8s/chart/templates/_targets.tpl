@@ -1,6 +1,6 @@
-{{- /* The servers that processes call: where they are, and on which ports. */ -}}
+{{- /* Addresses and ports of the servers that processes call. */ -}}
 
-{{- /* Ports of a URL, or of several that `;` separates, each of one host or of several: host[:port],host[:port]. */ -}}
+{{- /* The ports of one URL or of several, separated by `;`; each may name several hosts: host[:port],host[:port]. */ -}}
 {{- define "citadel.ports" -}}
 {{- $defaults := dict "http" 80 "https" 443 "redis" 6379 "rediss" 6379 "sentinel" 26379 "postgresql" 5432 "postgres" 5432 -}}
 {{- $port := .port -}}{{- $ports := list -}}
@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- /*
-A target as a map: `bundled` (the component, if the server is one of the chart's), `urls`, and `ports`. A target that
-is not configured has no URLs.
+A target as a map: `bundled` (the component, if the chart runs the server), `urls`, and `ports`. A target that is not
+configured has no URLs.
 */ -}}
 {{- define "citadel.target" -}}
 {{- $root := index . 0 -}}{{- $target := index . 1 -}}{{- $values := $root.Values -}}
@@ -39,7 +39,7 @@ is not configured has no URLs.
 {{- $urls = compact (list $values.telemetry.otlp.endpoint) -}}
 {{- end -}}
 {{- if and (has $target (list "backends" "llm")) $values.ollama.bundled.enabled -}}
-{{- /* A URL of the bundled Ollama is an arrow to its pod. */ -}}
+{{- /* A URL of the bundled Ollama leads to its pod. */ -}}
 {{- $own := printf "http://%s:11434" (include "citadel.name" (list $root "ollama")) -}}
 {{- $others := list -}}
 {{- range $urls -}}

@@ -1,4 +1,4 @@
-{{- /* What the schema cannot say. Each problem is a sentence that tells what to set. */ -}}
+{{- /* Checks that the schema cannot express. Each problem is a sentence that says what to set. */ -}}
 
 {{- define "citadel.problems" -}}
 {{- $problems := list -}}
@@ -39,7 +39,7 @@
 {{- $urls := dict "broker.url" .Values.broker.url "broker.resultUrl" .Values.broker.resultUrl "cache.url" .Values.cache.url "postgres.dsn" .Values.postgres.dsn "qdrant.url" .Values.qdrant.url -}}
 {{- range $where, $url := $urls -}}
 {{- if regexMatch "(^|;)[a-z]+://[^/@;]*:[^/@;]*@" $url -}}
-{{- $problems = append $problems (printf "%s holds a password: put it into the Secret (k8s/README.md lists its keys) and leave the user's name alone" $where) -}}
+{{- $problems = append $problems (printf "%s holds a password: put it into the Secret (k8s/README.md lists its keys) and keep only the user name in the URL" $where) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (hasPrefix "sentinel://" .Values.broker.url) (not .Values.broker.sentinelMaster) -}}
@@ -53,7 +53,7 @@
 {{- end -}}
 {{- range $name, $backend := .Values.backends -}}
 {{- if and (ne $backend.kind "local") (not $backend.urls) -}}
-{{- $problems = append $problems (printf "backends.%s.urls is empty: a backend of kind %s is reached by at least one URL" $name $backend.kind) -}}
+{{- $problems = append $problems (printf "backends.%s.urls is empty: a backend of kind %s needs at least one URL" $name $backend.kind) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $problems -}}
@@ -63,7 +63,7 @@
 {{- $root := index . 0 -}}{{- $where := index . 1 -}}{{- $worker := index . 2 -}}
 {{- $problems := list -}}
 {{- if and $worker.keda.enabled $worker.hpa.enabled -}}
-{{- $problems = append $problems (printf "%s has keda.enabled and hpa.enabled: two autoscalers would pull at the same replicas; choose one" $where) -}}
+{{- $problems = append $problems (printf "%s has keda.enabled and hpa.enabled: two autoscalers would change the same replicas; choose one" $where) -}}
 {{- end -}}
 {{- range $scaler := list "keda" "hpa" -}}
 {{- with index $worker $scaler -}}
@@ -73,10 +73,10 @@
 {{- end -}}
 {{- end -}}
 {{- if and $worker.keda.enabled (not $root.Values.autoscaling.prometheus.address) -}}
-{{- $problems = append $problems (printf "%s.keda.enabled needs autoscaling.prometheus.address: the backlog is one of the exporter's figures" $where) -}}
+{{- $problems = append $problems (printf "%s.keda.enabled needs autoscaling.prometheus.address: the backlog is a metric of the exporter" $where) -}}
 {{- end -}}
 {{- if and $worker.keda.enabled (eq (int $worker.keda.minReplicas) 0) (hasPrefix "sentinel://" $root.Values.broker.url) -}}
-{{- $problems = append $problems (printf "%s.keda.minReplicas is 0 and broker.url is sentinel://: the first message is seen on redis:// and rediss:// only; set it to 1 or more" $where) -}}
+{{- $problems = append $problems (printf "%s.keda.minReplicas is 0 and broker.url is sentinel://: KEDA sees the first message on redis:// and rediss:// only; set minReplicas to 1 or more" $where) -}}
 {{- end -}}
 {{- if gt (int $worker.batchConcurrency) (int $worker.concurrency) -}}
 {{- $problems = append $problems (printf "%s.batchConcurrency is above its concurrency" $where) -}}
@@ -101,16 +101,16 @@
 {{- toYaml $all -}}
 {{- end }}
 
-{{- /* Settings that the chart knows better, because something else follows from them; and secrets. */ -}}
+{{- /* Settings that the chart must know, because other resources depend on them; and secrets. */ -}}
 {{- define "citadel.settingProblems" -}}
 {{- $where := index . 0 -}}{{- $problems := list -}}
 {{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
 {{- $fixed := list "CITADEL_SECRETS_DIR" "CITADEL_WORKER__HEALTH_FILE" "CITADEL_BEAT__HEALTH_FILE" "CITADEL_API__HOST" "CITADEL_API__PORT" "CITADEL_EXPORTER__HOST" "CITADEL_EXPORTER__PORT" "CITADEL_TELEMETRY__METRICS_HOST" "CITADEL_TELEMETRY__METRICS_PORT" -}}
 {{- range $name, $_ := index . 1 -}}
 {{- if hasKey $keys $name -}}
-{{- $problems = append $problems (printf "%s has %s: set %s instead, from which the rest follows" $where $name (index $keys $name)) -}}
+{{- $problems = append $problems (printf "%s has %s: set %s instead, because other resources depend on it" $where $name (index $keys $name)) -}}
 {{- else if has $name $fixed -}}
-{{- $problems = append $problems (printf "%s has %s, which probes, ports and policies of the chart rely on: leave it out" $where $name) -}}
+{{- $problems = append $problems (printf "%s has %s, which probes, ports and policies of the chart depend on: remove it" $where $name) -}}
 {{- else if hasPrefix "CITADEL_EMBEDDINGS__BACKENDS__" $name -}}
 {{- $problems = append $problems (printf "%s has %s: set backends instead, so that every process and policy knows of it" $where $name) -}}
 {{- else if hasPrefix "CITADEL_LLM__ENDPOINTS__" $name -}}

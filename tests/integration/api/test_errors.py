@@ -119,7 +119,7 @@ def expected_facts(data: ErrorData, **changes: Any) -> dict[str, Any]:
 def test_each_class_has_a_code_of_its_own_and_each_code_a_class(failing: Failing) -> None:
     assert failing.classes.keys() == KINDS.keys()
     for code, kind in failing.classes.items():
-        assert (kind.code, kind.status, kind.transient) == (code, KINDS[code].status, KINDS[code].retryable)
+        assert (kind.code, kind.status, kind.retryable) == (code, KINDS[code].status, KINDS[code].retryable)
 
 
 def test_the_openai_route_tells_each_in_openais_form(failing: Failing) -> None:

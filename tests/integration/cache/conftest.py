@@ -29,7 +29,7 @@ def workers(redis_url, ollama, cache_server):
 
 @pytest.fixture(autouse=True)
 def cache(cache_server, double):
-    """A client of the cache, which is empty and up, beside a healthy backend."""
+    """A client of the cache, which is empty and up; the backend is healthy."""
     with cache_server.client() as client:
         client.flushall()
         yield client

@@ -13,7 +13,7 @@ def embedded(double):
 
 
 class TestHits:
-    def test_do_not_touch_the_backend(self, plain, double):
+    def test_cached_texts_do_not_reach_the_backend(self, plain, double):
         texts = [f"text {n}" for n in range(50)]
         plain.call(TASK, texts)
         double.reset()
@@ -23,7 +23,7 @@ class TestHits:
         assert (result["cache_hits"], result["cache_hit_rate"]) == (50, 1.0)
         assert double.stats()["requests"] == 0
 
-    def test_expire(self, plain, cache):
+    def test_entries_expire_after_seven_days(self, plain, cache):
         plain.call(TASK, ["a"])
         [key] = [key for key in cache.keys("citadel:embedding:*") if not key.endswith(b":claim")]
         assert 7 * 24 * 3600 - 600 < cache.ttl(key) <= 7 * 24 * 3600
@@ -44,7 +44,7 @@ class TestHits:
         cache.set(key, cache.get(key)[: 1 + 4 * 100])
         assert_vectors(plain.call(TASK, ["a"]), ["a"])
 
-    def test_no_claim_stays(self, plain, cache):
+    def test_no_claim_is_left_after_an_answer(self, plain, cache):
         plain.call(TASK, ["good", "[[nan]]"])
         assert cache.keys("*:claim") == []
 
@@ -58,7 +58,7 @@ class TestSingleFlight:
             assert_vectors(task.get(timeout=60), texts)
         assert embedded(double) == dict.fromkeys(texts, 1)
 
-    def test_overlapping_lists(self, plain, double):
+    def test_overlapping_lists_compute_each_text_once(self, plain, double):
         double.behaviour("slow", delay_ms=50)
         lists = [[f"overlap {(start + n) % 40}" for n in range(20)] for start in range(40)]
         tasks = [plain.send(TASK, texts) for texts in lists]
@@ -66,7 +66,7 @@ class TestSingleFlight:
             assert_vectors(task.get(timeout=60), texts)
         assert max(embedded(double).values()) == 1
 
-    def test_batches_and_single_texts_meet(self, plain, double):
+    def test_batches_and_single_tasks_compute_a_common_text_once(self, plain, double):
         double.behaviour("slow", delay_ms=50)
         batches = [
             plain.send("batch_generate_embeddings", [{"text": f"met {n}"} for n in range(30)], 7) for _ in range(4)
@@ -78,7 +78,7 @@ class TestSingleFlight:
             assert task.get(timeout=60)["success"]
         assert max(embedded(double).values()) == 1
 
-    def test_a_failure_is_not_shared_with_who_comes_later(self, plain, double):
+    def test_a_failure_is_not_kept_for_a_later_request(self, plain, double):
         double.behaviour("zero")
         plain.error(TASK, "shaky")
         double.behaviour("ok")

@@ -1,4 +1,4 @@
-"""The cache is slow, emptied or down: callers get their vectors all the same."""
+"""Callers get their vectors while the cache is slow, emptied or down."""
 
 from tests.support.assertions import assert_vectors
 from tests.support.polling import eventually
@@ -7,7 +7,7 @@ TASK = "generate_embedding"
 
 
 class TestOutages:
-    def test_slow(self, plain, cache_server):
+    def test_a_slow_cache_is_bypassed_and_used_again(self, plain, cache_server):
         plain.call(TASK, ["a"])
         with cache_server.frozen():
             assert_vectors(plain.call(TASK, ["a", "b"]), ["a", "b"])
@@ -17,7 +17,7 @@ class TestOutages:
 
         eventually(read_again)
 
-    def test_flushed_while_it_works(self, plain, double, cache):
+    def test_a_cache_that_is_flushed_during_a_task_costs_no_text(self, plain, double, cache):
         double.behaviour("slow", delay_ms=30)
         texts = [f"flushed {n}" for n in range(300)]
         task = plain.send(TASK, texts)
@@ -25,7 +25,7 @@ class TestOutages:
         cache.flushall()
         assert_vectors(task.get(timeout=60), texts)
 
-    def test_down(self, plain, cache, cache_server, workers):
+    def test_a_cache_that_is_down_is_bypassed_and_used_again(self, plain, cache, cache_server, workers):
         cache.close()
         plain.call(TASK, ["a"])
         cache_server.kill()

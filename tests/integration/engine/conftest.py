@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.support.record import Record
+
 
 @pytest.fixture(scope="module")
 def fleet_of_two(platform):
@@ -15,6 +17,20 @@ def fleet_of_two(platform):
 
 @pytest.fixture
 def workers(fleet_of_two):
-    """Them, with doubles that are healthy and have counted nothing."""
+    """Return the workers, with doubles that are healthy and have counted nothing."""
     fleet_of_two.doubles.reset()
     return fleet_of_two
+
+
+@pytest.fixture(scope="module")
+def shared_dsn(postgres_server):
+    """Return the URL of a database that the tests and examples of a module share."""
+    with postgres_server.database() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def shared_record(shared_dsn):
+    """Return the record in that database."""
+    with Record(shared_dsn) as record:
+        yield record

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
+from hypothesis import strategies as st
+
 from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
 from citadel_contracts.runs import FINISHED
 from citadel_orchestration.db import lost_work
@@ -19,7 +21,7 @@ Kind = Literal["task", "delay", "signal"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """How one execution ends: after some failures that can pass, well or badly."""
+    """How one execution ends: after some transient failures, well or badly."""
 
     failures: int = 0
     bad: bool = False
@@ -41,7 +43,7 @@ class PlannedStep:
 
     @property
     def written(self) -> dict[str, Any]:
-        """As in a definition."""
+        """The step in the form of a definition."""
         written: dict[str, Any] = {
             "step_id": self.step_id,
             "depends_on": self.depends_on,
@@ -58,12 +60,12 @@ class PlannedStep:
         return written
 
     def fails(self, fate: Fate) -> bool:
-        """Whether an execution with that fate ends badly."""
+        """Return True if an execution with that fate ends badly."""
         return fate.bad or fate.failures >= self.max_attempts
 
     @property
     def end(self) -> str:
-        """The state in which it must end, where the run lets it."""
+        """The state in which it must end, unless the run ends first."""
         if not self.holds:
             return "skipped"
         if self.kind != "task":
@@ -74,11 +76,11 @@ class PlannedStep:
 
     @property
     def fails_run(self) -> bool:
-        """Whether the run must fail for it."""
+        """True if its failure must fail the run."""
         return self.end == "failed" and not self.tolerant
 
     def fate_of(self, ref: StepRef) -> Fate:
-        """How an execution of it ends."""
+        """Return how an execution of it ends."""
         return self.fate if self.items is None else self.items[ref.item]
 
 
@@ -109,7 +111,7 @@ class Simulation:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended."""
+        """True once the run has ended."""
         return self.status in FINISHED
 
     @property
@@ -118,7 +120,7 @@ class Simulation:
         return self.record.status(self.run_id)
 
     def take(self, effects: Effects) -> bool:
-        """Take what a transition claims; whether it was applied."""
+        """Take the claims of a transition; return whether it was applied."""
         self.hands.extend(effects.claims)
         return effects.applied
 
@@ -142,7 +144,7 @@ class Simulation:
             assert before[0] == claim.attempt or self.row(claim.ref) == before
 
     def row(self, ref: StepRef) -> tuple[Any, ...]:
-        """Attempt and state of a step or an item."""
+        """Return attempt and state of a step or an item."""
         query = "SELECT attempt, status FROM steps WHERE run_id = %s AND step_id = %s AND item = %s"
         return self.record.rows(query, ref.run_id, ref.step_id, ref.item)[0]
 
@@ -263,7 +265,7 @@ class Simulation:
             self.outputs[ref] = output
 
     def assert_sound(self) -> None:
-        """What holds at any time."""
+        """Assert what holds at any time."""
         for step in self.plan:
             if step.items is not None:
                 busy = sum(
@@ -272,7 +274,7 @@ class Simulation:
                 assert busy <= step.max_parallel
 
     def assert_recorded(self) -> None:
-        """What holds when the run has ended: each step recorded once, with the first output it had."""
+        """Assert that the ended run has recorded each step once, with the first output it had."""
         self.record.assert_recorded_once(self.run_id)
         recorded: dict[StepRef, Any] = {}
         with self.record.database.cursor() as cursor:
@@ -289,5 +291,53 @@ class Simulation:
 
 
 def unfinished(record: Record, run_id: UUID) -> int:
-    """The run's own count of steps that have not ended."""
+    """Return the run's own count of steps that have not ended."""
     return int(record.rows("SELECT unfinished FROM runs WHERE run_id = %s", run_id)[0][0])
+
+
+ACTIONS = ["complete"] * 6 + [
+    "start",
+    "sweep",
+    "sweep",
+    "again",
+    "again",
+    "lose",
+    "hand_back",
+    "send_signal",
+    "pause",
+    "resume",
+]
+FATES = st.builds(Fate, failures=st.sampled_from([0, 0, 0, 1, 2]), bad=st.sampled_from([False, False, False, True]))
+
+
+@st.composite
+def plans(draw: st.DrawFn, *, least: int = 1, most_dependencies: int = 3) -> list[PlannedStep]:
+    """Draw `least` to eight steps that depend on one another in some way."""
+    ids = [f"s{number}" for number in range(draw(st.integers(least, 8)))]
+    return [draw(planned(step_id, ids[:number], most_dependencies)) for number, step_id in enumerate(ids)]
+
+
+@st.composite
+def planned(draw: st.DrawFn, step_id: str, earlier: list[str], most_dependencies: int) -> PlannedStep:
+    """Draw a step behind some of the earlier ones."""
+    kind = draw(st.sampled_from(["task", "task", "task", "task", "delay", "signal"]))
+    return PlannedStep(
+        step_id=step_id,
+        depends_on=draw(st.lists(st.sampled_from(earlier), unique=True, max_size=most_dependencies)) if earlier else [],
+        kind=kind,
+        holds=draw(st.sampled_from([True, True, True, False])),
+        tolerant=draw(st.booleans()),
+        max_attempts=draw(st.integers(1, 3)),
+        fate=draw(FATES),
+        items=draw(st.none() | st.lists(FATES, max_size=5)) if kind == "task" else None,
+        max_parallel=draw(st.integers(1, 3)),
+    )
+
+
+def upset(simulation: Simulation, chance: random.Random, actions: list[str], *, times: int = 60) -> None:
+    """Let things go wrong for a while."""
+    for _ in range(times):
+        if simulation.is_over:
+            return
+        getattr(simulation, chance.choice(actions))(chance)
+        simulation.assert_sound()

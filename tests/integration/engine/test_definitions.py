@@ -22,7 +22,7 @@ def known(kept, run_ids):
     return [run_id for run_id in run_ids if kept.known(run_id) is not None]
 
 
-def test_by_their_bytes(record, runs):
+def test_definitions_are_dropped_beyond_the_limit_of_bytes(record, runs):
     kept = Definitions(record.definitions.types, most_bytes=4_500)
     read(record, kept, runs)
     assert known(kept, runs) == runs[-4:]
@@ -31,7 +31,7 @@ def test_by_their_bytes(record, runs):
     assert set(known(kept, runs)) == {runs[0], runs[6], *runs[8:]}
 
 
-def test_one_that_is_larger_than_all_may_be_is_kept_while_it_is_used(record, runs):
+def test_a_definition_larger_than_the_limit_is_kept_until_another_is_used(record, runs):
     kept = Definitions(record.definitions.types, most_bytes=10)
     first, second = read(record, kept, runs[:2])
     assert known(kept, runs) == [runs[1]]
@@ -39,7 +39,7 @@ def test_one_that_is_larger_than_all_may_be_is_kept_while_it_is_used(record, run
     assert read(record, kept, runs[:1])[0].steps.keys() == first.steps.keys()
 
 
-def test_by_their_number(record, runs, monkeypatch):
+def test_definitions_are_dropped_beyond_the_limit_of_number(record, runs, monkeypatch):
     monkeypatch.setattr(definitions, "MOST_KEPT", 3)
     kept = Definitions(record.definitions.types)
     read(record, kept, runs)

@@ -21,7 +21,7 @@ def two_engines(platform):
 
 @pytest.fixture
 def engines(two_engines):
-    """Them, with doubles that are healthy and have counted nothing."""
+    """Return the workers, with doubles that are healthy and have counted nothing."""
     two_engines.doubles.reset()
     return two_engines
 
@@ -36,7 +36,7 @@ def search(collection):
 
 
 def answer(engines, run_id, *, times=1, count=1):
-    """Vectors for the running attempt of step `s`, as the embeddings workers send them."""
+    """Send vectors for the running attempt of step `s`, as the embeddings workers do."""
     query = "SELECT attempt FROM steps WHERE run_id = %s AND status = 'running'"
     [(attempt,)] = eventually(lambda: engines.record.rows(query, run_id))
     vectors = [to_base64(np.eye(DIMENSIONS, dtype="<f4")[number]) for number in range(count)]
@@ -52,14 +52,14 @@ def drained(engines):
 
 
 def asked(engines, route):
-    """How often Qdrant was asked for that."""
+    """Return how often Qdrant was called on a route."""
     counts = engines.doubles.qdrant.stats()["requests"]
     return sum(count for name, count in counts.items() if name.endswith(route))
 
 
 @pytest.fixture
 def collection(engines):
-    """A collection with a point in it."""
+    """Return the name of a collection with a point in it."""
     name = f"c{uuid4().hex}"
     run_id = engines.begin({"steps": [upsert(name)]})
     answer(engines, run_id)
@@ -68,7 +68,7 @@ def collection(engines):
 
 
 @pytest.mark.parametrize(("step", "route"), [(search, "/points/query"), (upsert, "/points")])
-def test_a_second_answer_does_not_begin_it_anew(engines, collection, step, route):
+def test_a_second_answer_does_not_execute_the_step_again(engines, collection, step, route):
     before = asked(engines, route)
     engines.doubles.qdrant.behaviour("slow", delay_ms=1500, only_route=route.removeprefix("/"))
     run_id = engines.begin({"steps": [step(collection)]})
@@ -81,7 +81,7 @@ def test_a_second_answer_does_not_begin_it_anew(engines, collection, step, route
     engines.record.assert_recorded_once(run_id)
 
 
-def test_answers_that_come_at_once_begin_it_once(engines, collection):
+def test_answers_that_come_at_once_execute_the_step_once(engines, collection):
     before = asked(engines, "/points/query")
     engines.doubles.qdrant.behaviour("slow", delay_ms=300, only_route="points/query")
     run_id = engines.begin({"steps": [search(collection)]})
@@ -91,7 +91,7 @@ def test_answers_that_come_at_once_begin_it_once(engines, collection):
     assert asked(engines, "/points/query") == before + 1
 
 
-def test_a_later_attempt_goes_on_with_its_own(engines, collection):
+def test_a_later_attempt_goes_on_with_its_own_answer(engines, collection):
     engines.doubles.qdrant.behaviour("error500", only_route="points/query", for_requests=1)
     retry = {"retry": {"max_attempts": 3, "delay": "10ms", "max_delay": "10ms"}}
     run_id = engines.begin({"steps": [search(collection) | retry]})

@@ -1,4 +1,4 @@
-"""A run that fans out wide takes no more than its share: a small run beside it is not held up."""
+"""A run that fans out wide takes no more than its share of the workers."""
 
 import pytest
 
@@ -30,8 +30,8 @@ def done(workers, run_id):
     return int(workers.record.rows("SELECT items_done FROM steps WHERE run_id = %s AND item = -1", run_id)[0][0])
 
 
-def test_a_small_run_beside_a_wide_one(workers):
-    """It has five steps, one after the other; standing in line behind all items, each would let a hundred pass."""
+def test_a_small_run_is_not_held_up_by_a_wide_one(workers):
+    """Behind all items in one queue, each of the five steps of the small run would let a hundred items pass."""
     wide = workers.begin(fan_out("wide"))
     eventually(lambda: done(workers, wide) >= PARALLEL)
     before = done(workers, wide)
@@ -41,7 +41,7 @@ def test_a_small_run_beside_a_wide_one(workers):
     assert workers.record.ended(wide) == "succeeded"
 
 
-def test_a_list_that_is_too_long_is_refused(workers):
+def test_a_for_each_over_too_many_items_fails(workers):
     items = {"context": {"items": list(range(10_001))}}
     result = workers.execute(fan_out("long") | items)
     assert "10001, the limit (workflows.max_items) is 10000" in result["error"]

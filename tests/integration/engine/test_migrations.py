@@ -1,4 +1,4 @@
-"""The record's migrations: each once, whoever starts; a database that cannot hold every text is refused."""
+"""Migrations: each is applied once, whoever starts; a database that cannot hold every text is refused."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def test_starters_at_once_apply_each_migration_once(empty: str) -> None:
     assert [name for (name,) in recorded] == available()
 
 
-def test_the_command_may_be_run_again(empty: str) -> None:
+def test_the_migrate_command_may_be_run_again(empty: str) -> None:
     for _ in range(2):
         done = command(empty)
         assert done.returncode == 0, done.stderr

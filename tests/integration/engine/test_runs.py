@@ -1,4 +1,4 @@
-"""Runs through real workers: fan-out, cancelling, time limits, sub-runs, and what must not hold up what."""
+"""Runs through real workers: fan-out, cancelling, time limits, sub-runs, retries, independence of other runs."""
 
 from tests.support.polling import eventually
 
@@ -31,7 +31,7 @@ class TestForEach:
         )
         assert [output["text"] for output in result["output"]] == [f"n{number}" for number in range(40)]
 
-    def test_no_items(self, workers):
+    def test_a_for_each_without_items_succeeds(self, workers):
         result = workers.execute(fan_out("${{ context.none }}") | {"context": {"none": []}})
         assert (result["success"], result["output"]) == (True, [])
 
@@ -41,14 +41,14 @@ class TestForEach:
         assert result["success"], result
         assert [output is None for output in result["output"]] == [False, True, False]
 
-    def test_no_more_at_once_than_wanted(self, workers):
+    def test_no_more_than_max_parallel_items_run_at_once(self, workers):
         workers.doubles.llm.behaviour("slow", delay_ms=20)
         result = workers.execute(fan_out([f"item {number}" for number in range(30)], max_parallel=3))
         assert result["success"]
         assert workers.doubles.llm.stats()["max_in_flight"] <= 3
         assert set(prompts(workers).values()) == {1}
 
-    def test_many_items(self, workers):
+    def test_a_thousand_items_succeed(self, workers):
         texts = {"type": "embedding", "parameters": {"text": "t${{ item }}", "model": "all-minilm"}}
         each = {"items": "${{ context.items }}", "max_parallel": 100}
         run_id = workers.begin(
@@ -87,30 +87,30 @@ class TestCancel:
 
 
 class TestTimeLimits:
-    def test_of_a_call(self, workers):
+    def test_a_call_past_the_steps_timeout_fails_the_step(self, workers):
         workers.doubles.llm.behaviour("hang")
         result = workers.execute({"steps": [ask("a", "q", **once(timeout="200ms"))]})
         assert "did not end within 0.2 s" in result["error"]
         assert workers.record.error(result["run_id"])["code"] == "step_timed_out"
 
-    def test_of_vectors(self, workers):
+    def test_vectors_that_do_not_come_in_time_fail_the_step(self, workers):
         workers.doubles.ollama.behaviour("hang")
         step = {"step_id": "e", "type": "embedding", "parameters": {"text": "never", "model": "all-minilm"}}
         result = workers.execute({"steps": [step | once(timeout="300ms")]})
         assert not result["success"]
         assert workers.record.error(result["run_id"])["code"] == "step_timed_out"
 
-    def test_of_a_run(self, workers):
+    def test_a_run_past_its_deadline_times_out(self, workers):
         workers.doubles.llm.behaviour("hang")
         result = workers.execute({"deadline": "1s", "steps": [ask("a", "q")]})
         assert (result["success"], result["status"]) == (False, "timed_out")
         eventually(lambda: in_flight(workers) == 0)
 
-    def test_a_wait_for_a_signal(self, workers):
+    def test_a_signal_that_does_not_come_in_time_fails_the_step(self, workers):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go", "timeout": "100ms"}}
         assert "'go'" in workers.execute({"steps": [wait]})["error"]
 
-    def test_a_wait_for_a_time(self, workers):
+    def test_a_wait_for_a_duration_succeeds(self, workers):
         wait = {"step_id": "w", "type": "wait", "parameters": {"duration": "100ms"}}
         assert workers.execute({"steps": [wait]})["success"]
 
@@ -119,18 +119,18 @@ class TestSubRuns:
     def sub(self, inner, **others):
         return {"step_id": "s", "type": "workflow", "parameters": {"definition": inner}} | others
 
-    def test_its_output_and_context(self, workers):
+    def test_the_step_gets_output_and_context_of_the_sub_run(self, workers):
         inner = {"context": {"n": 1}, "steps": [ask("a", "[[say done]]")], "output": "${{ steps.a.output.text }}"}
         result = workers.execute({"steps": [self.sub(inner)]})
         assert result["output"]["output"] == "done"
         assert result["output"]["final_context"]["n"] == 1
 
-    def test_its_failure(self, workers):
+    def test_the_failure_of_a_sub_run_fails_the_run(self, workers):
         result = workers.execute({"steps": [self.sub({"steps": [ask("a", "no [[bad400]]")]})]})
         assert not result["success"]
         assert "max_tokens" in result["error"]
 
-    def test_its_failure_put_up_with(self, workers):
+    def test_a_tolerated_failure_of_a_sub_run_lets_the_run_go_on(self, workers):
         inner = {"steps": [ask("a", "no [[bad400]]")]}
         result = workers.execute({"steps": [self.sub(inner, on_error="continue"), ask("b", "[[say on]]")]})
         assert result["output"]["text"] == "on"
@@ -157,7 +157,7 @@ def test_calls_that_hang_hold_up_no_other_run(workers):
     eventually(lambda: in_flight(workers) == 0)
 
 
-def test_a_thousand_steps_that_are_skipped(workers):
+def test_a_thousand_steps_are_skipped(workers):
     steps = [ask(f"s{number}", "q", when="false") for number in range(999)]
     result = workers.execute({"steps": [*steps, ask("last", "[[say end]]")]})
     assert result["success"], result
@@ -172,7 +172,7 @@ def test_runs_of_one_key_wait_for_one_another(workers):
     assert workers.doubles.llm.stats()["max_in_flight"] <= 2
 
 
-def test_a_retry_asks_only_what_failed(workers):
+def test_a_retry_repeats_only_failed_steps(workers):
     workers.doubles.llm.behaviour("bad400", after_requests=1, for_requests=1)
     run_id = workers.begin({"steps": [ask("a", "first"), ask("b", "second"), ask("c", "third")]})
     assert workers.record.ended(run_id) == "failed"
@@ -181,13 +181,13 @@ def test_a_retry_asks_only_what_failed(workers):
     assert prompts(workers) == {"first": 1, "second": 2, "third": 1}
 
 
-def test_errors_that_can_pass_are_tried_again(workers):
+def test_transient_errors_are_retried(workers):
     workers.doubles.llm.behaviour("error500", for_requests=2)
     retry = {"retry": {"max_attempts": 20, "delay": "50ms", "max_delay": "200ms"}}
     assert workers.execute({"steps": [ask("a", "q", **retry)]})["success"]
 
 
-def test_a_pause_lets_nothing_start(workers):
+def test_no_step_starts_in_a_paused_run(workers):
     wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
     run_id = workers.begin({"steps": [wait, ask("a", "after")]})
     eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")

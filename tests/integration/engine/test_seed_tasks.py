@@ -69,7 +69,7 @@ def docs(workers):
 
 
 class TestExecuteWorkflow:
-    def test_the_minimal_form(self, workers):
+    def test_the_result_of_a_minimal_workflow_has_all_keys(self, workers):
         steps = [
             {"step_id": "e", "type": "embedding", "parameters": {"text": "hello", "model": "nomic-embed-text"}},
             ask("a", "say it [[say hello]]"),
@@ -86,17 +86,17 @@ class TestExecuteWorkflow:
         for timestamp in (result["timestamp"], first["timestamp"]):
             assert_now(timestamp)
 
-    def test_the_definition_by_its_name(self, workers):
+    def test_the_definition_may_be_a_keyword_argument(self, workers):
         result = workers.call("execute_workflow", workflow_definition=minimal(ask("a", "hi")))
         assert result["success"]
 
-    def test_a_workflow_without_an_id_has_the_tasks(self, workers):
+    def test_a_workflow_without_an_id_gets_the_tasks_id(self, workers):
         definition = minimal(ask("a", "hi"))
         del definition["workflow_id"]
         task = workers.send("execute_workflow", definition)
         assert task.get(timeout=60)["workflow_id"] == task.id
 
-    def test_a_failed_step(self, workers):
+    def test_a_failed_step_fails_the_result_and_later_steps_never_start(self, workers):
         result = workers.execute(minimal(ask("a", "fine"), ask("b", "no [[bad400]]"), ask("c", "never")))
         assert result.keys() >= EXECUTED
         assert (result["success"], result["status"], result["steps_executed"]) == (False, "failed", 1)
@@ -104,7 +104,7 @@ class TestExecuteWorkflow:
         assert [step["step_id"] for step in result["workflow_results"]] == ["a"]
         assert not [prompt for prompt in workers.doubles.llm.stats()["prompt_counts"] if "never" in prompt]
 
-    def test_an_invalid_definition(self, workers):
+    def test_an_invalid_definition_fails_the_result_at_once(self, workers):
         task = workers.send("execute_workflow", {"workflow_id": "w", "steps": [{"type": "nonsense"}]})
         result = task.get(timeout=60)
         assert result.keys() >= EXECUTED
@@ -112,7 +112,7 @@ class TestExecuteWorkflow:
         assert result["error"].startswith("/steps/0/step_id: ")
 
     @pytest.mark.usefixtures("docs")
-    def test_rag(self, workers):
+    def test_a_rag_workflow_succeeds(self, workers):
         result = workers.execute(RAG)
         assert result["success"], result
         assert result["output"] == "four"
@@ -131,7 +131,7 @@ class TestExecuteWorkflow:
         late = workers.send("execute_workflow", definition)
         assert late.get(timeout=60)["run_id"] == results[0]["run_id"]
 
-    def test_an_idempotency_key_of_something_else(self, workers):
+    def test_an_idempotency_key_used_for_another_workflow_fails_the_result(self, workers):
         assert workers.execute(minimal(ask("a", "one"), idempotency_key="key-2"))["success"]
         result = workers.execute(minimal(ask("a", "two"), idempotency_key="key-2"))
         assert not result["success"]
@@ -147,41 +147,41 @@ class TestExecuteWorkflow:
 
 
 class TestSingleSteps:
-    def test_query_llm_service(self, workers):
+    def test_query_llm_service_returns_the_text(self, workers):
         task = workers.send("query_llm_service", "why? [[say so]]", {"sky": "blue"})
         result = task.get(timeout=60)
         assert (result["success"], result["task_id"], result["text"]) == (True, task.id, "so")
         assert_now(result["timestamp"])
 
-    def test_an_llm_that_refuses(self, workers):
+    def test_the_refusal_of_an_llm_fails_the_result(self, workers):
         result = workers.call("query_llm_service", "no [[bad400]]")
         assert result["success"] is False
         assert "max_tokens" in result["error"]
 
-    def test_an_endpoint_that_is_not_configured(self, workers):
+    def test_an_endpoint_that_is_not_configured_fails_the_result(self, workers):
         result = workers.call("query_llm_service", "hi", service_endpoint="http://elsewhere.example")
         assert result["success"] is False
         assert "elsewhere.example" in result["error"]
 
     @pytest.mark.usefixtures("docs")
-    def test_search_by_text(self, workers):
+    def test_a_search_by_text_finds_the_nearest_points(self, workers):
         result = workers.call("vector_similarity_search", collection="docs", text="fact 3", model="bge-m3", limit=2)
         assert result["success"], result
         assert len(result["hits"]) == 2
         assert result["hits"][0]["payload"]["n"] == 3
 
     @pytest.mark.usefixtures("docs")
-    def test_search_by_vector(self, workers):
+    def test_a_search_by_vector_finds_the_nearest_point(self, workers):
         vector = workers.plain.call("generate_embedding", "fact 1", "bge-m3")["embeddings"]
         result = workers.call("vector_similarity_search", vector[0], "docs")
         assert result["hits"][0]["payload"]["n"] == 1
 
-    def test_search_in_a_collection_that_is_not_there(self, workers):
+    def test_a_search_in_an_unknown_collection_fails_the_result(self, workers):
         result = workers.call("vector_similarity_search", [0.1] * 768, "nowhere")
         assert result["success"] is False
         assert "nowhere" in result["error"]
 
-    def test_upsert_of_many_vectors(self, workers):
+    def test_many_vectors_are_upserted(self, workers):
         points = [{"id": n, "embedding": [0.123456789012 + n] * 768} for n in range(150)]
         result = workers.call("upsert_vectors", "large", points)
         assert (result["success"], result["upserted"]) == (True, 150), result

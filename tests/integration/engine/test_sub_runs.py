@@ -1,4 +1,4 @@
-"""Sub-runs through real workers: their time limit, and what a retry of their parent asks again."""
+"""Sub-runs through real workers: their timeout, and what a retry of their parent repeats."""
 
 import pytest
 
@@ -38,13 +38,13 @@ def children(workers, run_id):
     return [child for (child,) in workers.record.rows(query, run_id)]
 
 
-def steer_to_the_end(workers, run_id):
+def retry_to_the_end(workers, run_id):
     workers.record.commands.retry(run_id, deadline=None)
     return workers.record.ended(run_id)
 
 
 class TestTimeout:
-    def test_the_sub_run_and_what_is_nested_in_it_are_cancelled(self, workers):
+    def test_a_step_past_its_timeout_cancels_its_sub_run_and_nested_sub_runs(self, workers):
         workers.doubles.llm.behaviour("hang")
         inner = sub(sub(ask("a", "deep inside")), ask("b", "beside", depends_on=[]))
         run_id = workers.begin({"steps": [inner | once(timeout="300ms"), ask("after", "never")]})
@@ -58,7 +58,7 @@ class TestTimeout:
         assert workers.record.steps(child) == {"s": "cancelled", "b": "cancelled"}
         assert "never" not in prompts(workers)
 
-    def test_it_is_tried_again_as_its_policy_says(self, workers):
+    def test_a_sub_run_past_its_timeout_is_retried_by_the_steps_policy(self, workers):
         workers.doubles.llm.behaviour("hang", for_requests=1, only_prompts="in time")
         retry = {"timeout": "500ms", "retry": {"max_attempts": 50, "delay": "10ms", "max_delay": "10ms"}}
         result = workers.execute({"steps": [sub(ask("a", "[[say in time]]"), **retry)]})
@@ -68,7 +68,7 @@ class TestTimeout:
         assert workers.record.ended(first) == "cancelled"
         assert workers.record.status(last) == "succeeded"
 
-    def test_put_up_with(self, workers):
+    def test_a_tolerated_timeout_lets_the_run_go_on(self, workers):
         workers.doubles.llm.behaviour("hang", for_requests=1, only_prompts="hangs")
         step = sub(ask("a", "hangs")) | once(timeout="300ms", on_error="continue")
         run_id = workers.begin({"steps": [step, ask("b", "[[say on]]")]})
@@ -77,7 +77,7 @@ class TestTimeout:
         assert workers.record.ended(child) == "cancelled"
         eventually(lambda: in_flight(workers) == 0)
 
-    def test_each_item_has_its_own(self, workers):
+    def test_each_item_has_a_timeout_of_its_own(self, workers):
         steps = [ask("a", "${{ context.query }}")]
         parameters = {"definition": {"steps": steps}, "context": {"query": "${{ item }}"}}
         step = {"step_id": "s", "type": "workflow", "parameters": parameters, "on_error": "continue"}
@@ -87,7 +87,7 @@ class TestTimeout:
         assert workers.record.items(run_id, "s") == ["failed", "succeeded"]
         eventually(lambda: in_flight(workers) == 0)
 
-    def test_without_one_a_sub_run_may_wait(self, workers):
+    def test_a_sub_run_without_timeout_waits_for_ever(self, workers):
         run_id = workers.begin({"steps": [sub({"step_id": "w", "type": "wait", "parameters": {"signal": "go"}})]})
         eventually(lambda: children(workers, run_id))
         due = "SELECT due_at FROM steps WHERE run_id = %s"
@@ -97,55 +97,55 @@ class TestTimeout:
 
 
 class TestRetryOfTheParent:
-    def test_what_succeeded_in_the_sub_run_is_not_repeated(self, workers):
+    def test_steps_that_succeeded_in_the_sub_run_are_not_repeated(self, workers):
         workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=1)
         run_id = workers.begin({"steps": [ask("p", "p"), sub(ask("a", "a"), ask("b", "b"), ask("c", "c"))]})
         assert workers.record.ended(run_id) == "failed"
         [child] = children(workers, run_id)
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"p": 1, "a": 1, "b": 2, "c": 1}
         assert children(workers, run_id) == [child]
         assert workers.record.status(child) == "succeeded"
         workers.record.assert_recorded_once(child)
 
-    def test_nor_in_what_is_nested_in_it(self, workers):
+    def test_steps_that_succeeded_in_a_nested_sub_run_are_not_repeated(self, workers):
         workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=2)
         run_id = workers.begin({"steps": [sub(ask("a", "a"), sub(ask("b", "b"), ask("c", "c")), ask("d", "d"))]})
         assert workers.record.ended(run_id) == "failed"
-        assert steer_to_the_end(workers, run_id) == "failed"
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "failed"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1, "b": 1, "c": 3, "d": 1}
 
-    def test_nor_in_the_items_of_a_fan_out(self, workers):
+    def test_steps_that_succeeded_in_the_sub_runs_of_items_are_not_repeated(self, workers):
         parameters = {"definition": {"steps": [ask("a", "a${{ context.n }}"), ask("b", "b${{ context.n }}")]}}
         step = {"step_id": "s", "type": "workflow", "parameters": parameters | {"context": {"n": "${{ item }}"}}}
         workers.doubles.llm.behaviour("bad400", after_requests=3, for_requests=1)
         run_id = workers.begin({"steps": [step | {"for_each": {"items": [1, 2], "max_parallel": 1}}]})
         assert workers.record.ended(run_id) == "failed"
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a1": 1, "b1": 1, "a2": 1, "b2": 2}
 
-    def test_one_that_was_cancelled_with_its_parent_goes_on(self, workers):
+    def test_a_sub_run_cancelled_with_its_parent_goes_on(self, workers):
         workers.doubles.llm.behaviour("hang", after_requests=1, for_requests=1)
         run_id = workers.begin({"steps": [sub(ask("a", "a"), ask("b", "b"))]})
         eventually(lambda: in_flight(workers) == 1 and prompts(workers).get("b"))
         workers.record.commands.cancel(run_id)
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1, "b": 2}
 
-    def test_one_that_ended_well_meanwhile_is_taken_as_it_is(self, workers):
+    def test_a_sub_run_that_succeeded_meanwhile_is_not_repeated(self, workers):
         run_id = workers.begin({"steps": [sub(ask("a", "a"))], "output": "${{ steps.s.output.output.text }}"})
         [child] = eventually(lambda: children(workers, run_id))
         assert workers.record.ended(run_id) == "succeeded"
         workers.record.rows("UPDATE runs SET status = 'failed', output = NULL WHERE run_id = %s", run_id)
         workers.record.rows("UPDATE steps SET status = 'cancelled' WHERE run_id = %s", run_id)
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1}
         assert children(workers, run_id) == [child]
 
 
 class TestRetryAndTolerance:
-    def test_a_failure_that_was_put_up_with_is_not_repeated(self, workers):
+    def test_a_tolerated_failure_is_not_repeated(self, workers):
         steps = [
             ask("a", "no [[bad400]]", on_error="continue"),
             ask("b", "b"),
@@ -154,11 +154,11 @@ class TestRetryAndTolerance:
         workers.doubles.llm.behaviour("bad400", for_requests=1)
         run_id = workers.begin({"steps": steps})
         assert workers.record.ended(run_id) == "failed"
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"no [[bad400]]": 1, "b": 2, "c [[bad400]]": 1}
         assert workers.record.steps(run_id) == {"a": "failed", "b": "succeeded", "c": "failed"}
 
-    def test_nor_by_a_retry_of_a_run_that_was_cancelled(self, workers):
+    def test_a_tolerated_failure_is_not_repeated_in_a_cancelled_run(self, workers):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
         run_id = workers.begin({"steps": [ask("a", "no [[bad400]]", on_error="continue"), wait]})
         eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
@@ -169,14 +169,13 @@ class TestRetryAndTolerance:
         assert prompts(workers) == {"no [[bad400]]": 1}
 
     @pytest.mark.parametrize("by", ["output", "step"])
-    def test_one_that_was_the_undoing_of_the_run_is(self, workers, by):
-        """The run failed of it: somebody needed what it did not give."""
+    def test_a_tolerated_failure_whose_output_the_run_needed_is_repeated(self, workers, by):
         workers.doubles.llm.behaviour("bad400", for_requests=1)
         text = "${{ steps.a.output.text }}"
         needs = ask("b", text) if by == "step" else ask("b", "b")
         steps = [ask("a", "[[say found]]", on_error="continue"), needs]
         run_id = workers.begin({"steps": steps, "output": text})
         assert workers.record.ended(run_id) == "failed"
-        assert steer_to_the_end(workers, run_id) == "succeeded"
+        assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers)["[[say found]]"] == 2
         assert workers.record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'"found"',)]

@@ -24,7 +24,7 @@ def succeed(record, claim, output=None):
 
 
 class TestSignals:
-    def test_one_that_comes_before_its_wait_is_kept(self, record):
+    def test_a_signal_that_comes_before_its_wait_is_kept(self, record):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
         run_id, claim = begin(record, ask("a"), wait)
         record.commands.signal(run_id, "go", {"by": "me"})
@@ -33,7 +33,7 @@ class TestSignals:
         assert record.status(run_id) == "succeeded"
         assert record.rows("SELECT output FROM runs")[0][0] == b'{"by":"me"}'
 
-    def test_each_ends_one_wait(self, record):
+    def test_each_signal_ends_one_wait(self, record):
         waits = [{"step_id": s, "type": "wait", "depends_on": [], "parameters": {"signal": "go"}} for s in ("a", "b")]
         run_id = record.submit({"steps": waits})
         for step_id in ("a", "b"):
@@ -44,7 +44,7 @@ class TestSignals:
         record.commands.signal(run_id, "go", 2)
         assert record.status(run_id) == "succeeded"
 
-    def test_one_that_does_not_come_in_time(self, record):
+    def test_a_signal_that_does_not_come_in_time_fails_the_step(self, record):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go", "timeout": 0}}
         run_id, claim = begin(record, wait)
         record.transitions.wait(claim.ref, claim.attempt, seconds=0.0, signal="go")
@@ -52,11 +52,11 @@ class TestSignals:
         assert record.status(run_id) == "failed"
         assert "'go'" in record.error(run_id)["message"]
 
-    def test_for_no_run(self, record):
+    def test_a_signal_for_an_unknown_run_is_refused(self, record):
         with pytest.raises(NotFound):
             record.commands.signal(new_run_id(), "go", None)
 
-    def test_for_a_run_that_has_ended(self, record):
+    def test_a_signal_for_an_ended_run_is_refused(self, record):
         run_id, claim = begin(record, ask("a"))
         succeed(record, claim)
         with pytest.raises(Conflict):
@@ -73,11 +73,11 @@ class TestConcurrencyKeys:
     def submit(self, record, count=4):
         return [record.submit({"steps": list(self.STEPS)} | self.KEY) for _ in range(count)]
 
-    def test_no_more_than_the_limit_start(self, record):
+    def test_no_more_runs_than_the_limit_start(self, record):
         run_ids = self.submit(record)
         assert self.ready(record, run_ids) == [True, True, False, False]
 
-    def test_the_next_starts_when_one_ends(self, record):
+    def test_the_oldest_waiting_run_starts_when_another_ends(self, record):
         run_ids = self.submit(record)
         [claim] = record.transitions.start(StepRef(run_id=run_ids[0], step_id="a")).claims
         assert succeed(record, claim).ended.concurrency_key == "tenant"
@@ -115,7 +115,7 @@ class TestConcurrencyKeys:
 
 
 class TestRetry:
-    def test_what_succeeded_is_not_repeated(self, record):
+    def test_steps_that_succeeded_are_not_repeated(self, record):
         run_id, first = begin(record, ask("a"), ask("b"), ask("c"))
         [second] = succeed(record, first).claims
         record.transitions.fail(second.ref, second.attempt, InvalidInput("no"))
@@ -127,14 +127,14 @@ class TestRetry:
         assert record.status(run_id) == "succeeded"
         record.assert_recorded_once(run_id)
 
-    def test_a_run_that_failed_by_its_output(self, record):
+    def test_a_run_that_failed_by_its_output_fails_by_it_again(self, record):
         run_id, claim = begin(record, ask("a"), output="${{ steps.a.output.json.missing }}")
         succeed(record, claim, {"text": "t", "json": {}})
         assert record.status(run_id) == "failed"
         effects = record.commands.retry(run_id, deadline=None)
         assert (record.status(run_id), effects.claims) == ("failed", [])
 
-    def test_items_of_a_step_that_put_up_with_failures_stay(self, record):
+    def test_failed_items_of_a_tolerant_step_are_not_repeated(self, record):
         each = ask("a", for_each={"items": [1, 2]}, on_error="continue")
         run_id, claim = begin(record, each, ask("b"))
         items = record.transitions.expand(claim.ref, claim.attempt, [1, 2], max_parallel=2).claims
@@ -155,7 +155,7 @@ class TestRetry:
         again = record.commands.retry(run_id, deadline=None).claims
         assert [claim.ref.item for claim in again] == [1, 2]
 
-    def test_a_run_that_succeeded(self, record):
+    def test_a_run_that_succeeded_is_not_retried(self, record):
         run_id, claim = begin(record, ask("a"))
         succeed(record, claim)
         with pytest.raises(Conflict):
@@ -175,7 +175,7 @@ class TestDeadlines:
         assert record.status(run_id) == "timed_out"
         assert not succeed(record, claim).applied
 
-    def test_one_that_was_retried_meanwhile_does_not(self, record):
+    def test_a_run_that_was_retried_meanwhile_does_not_time_out(self, record):
         run_id, _ = begin(record, ask("a"), deadline="1h")
         record.rows("UPDATE runs SET deadline_at = now() - interval '1 second'")
         record.commands.time_out(run_id)
@@ -184,7 +184,7 @@ class TestDeadlines:
         assert record.status(run_id) == "running"
 
 
-def test_a_step_with_which_each_worker_dies_fails(record):
+def test_a_step_that_kills_every_worker_fails(record):
     run_id, claim = begin(record, ask("a"))
     for _ in range(4):
         record.rows("UPDATE steps SET lease_until = now() - interval '1 second'")
@@ -195,7 +195,7 @@ def test_a_step_with_which_each_worker_dies_fails(record):
     assert record.error(run_id)["code"] == "worker_lost"
 
 
-def test_what_is_handed_back_is_no_death(record):
+def test_a_step_that_is_handed_back_often_does_not_fail(record):
     run_id, claim = begin(record, ask("a"))
     for _ in range(20):
         record.transitions.hand_back(claim.ref, claim.attempt)
@@ -211,7 +211,7 @@ def test_a_large_output_fails_its_step(record):
     assert record.error(run_id)["code"] == "payload_too_large"
 
 
-def test_attempts_are_counted(record):
+def test_a_step_fails_after_its_last_attempt(record):
     retry = {"max_attempts": 3, "delay": 0}
     run_id, claim = begin(record, ask("a", retry=retry))
     for attempt in range(3):
@@ -224,7 +224,7 @@ def test_attempts_are_counted(record):
     assert [event[0] for event in record.events(run_id)].count("step_retrying") == 2
 
 
-def test_an_empty_list_succeeds_at_once(record):
+def test_a_for_each_over_an_empty_list_succeeds_at_once(record):
     run_id, claim = begin(record, ask("a", for_each={"items": "${{ context.none }}"}), context={"none": []})
     record.transitions.expand(claim.ref, claim.attempt, [], max_parallel=4)
     assert record.status(run_id) == "succeeded"
@@ -250,7 +250,7 @@ def test_cancelled_steps_never_start(record):
     assert record.find(lost_work.unstarted_steps) == []
 
 
-def test_idempotency(record):
+def test_the_same_submission_is_recorded_once_and_another_one_is_refused(record):
     definition = {"idempotency_key": "k", "steps": [ask("a")]}
     assert record.submit(definition) == record.submit(definition)
     with pytest.raises(Conflict):

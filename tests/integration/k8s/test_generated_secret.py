@@ -60,18 +60,18 @@ def keep(cluster: Cluster, values: dict[str, str]) -> None:
     }
 
 
-def test_generated_values_stay(cluster: Cluster, upgrade: Upgrade) -> None:
+def test_generated_values_survive_an_upgrade(cluster: Cluster, upgrade: Upgrade) -> None:
     first = upgrade()
     keep(cluster, first)
     assert upgrade() == first
     assert "/api/v1/namespaces/citadel/secrets/citadel" in cluster[0].recording.other_requests
 
 
-def test_without_one_new_values_are_made_each_time(upgrade: Upgrade) -> None:
+def test_without_a_cluster_new_values_are_generated_each_time(upgrade: Upgrade) -> None:
     assert upgrade()["api_key"] != upgrade()["api_key"]
 
 
-def test_what_is_missing_is_added_and_the_rest_stays(cluster: Cluster, upgrade: Upgrade) -> None:
+def test_missing_keys_are_added_and_existing_values_stay(cluster: Cluster, upgrade: Upgrade) -> None:
     first = upgrade()
     keep(cluster, {key: value for key, value in first.items() if key != "metrics_key"})
     second = upgrade()

@@ -17,7 +17,7 @@ def test_what_can_pass(server, way, mode):
     server.behaviour(mode)
     with pytest.raises(LlmUnavailable, match="LLM endpoint 'main'") as caught:
         ask(server.url, **way)
-    assert caught.value.transient
+    assert caught.value.retryable
     assert server.stats()["requests"] == 1
 
 
@@ -35,7 +35,7 @@ def test_what_cannot_pass_is_told_in_the_servers_words(server, way, mode, words)
     server.behaviour(mode)
     with pytest.raises(LlmRefused, match=words) as caught:
         ask(server.url, **way)
-    assert not caught.value.transient
+    assert not caught.value.retryable
 
 
 def test_an_unknown_model(server, way):

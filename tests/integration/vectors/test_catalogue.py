@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from citadel_common.settings.common import StoreSettings
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_common.stores.redis import connect_async
-from citadel_orchestration.vectors.catalogue import EMPTY, KEY, CollectionPublisher, CollectionReader
+from citadel_orchestration.vectors.catalogue import EMPTY, KEY, CollectionPublisher, reader
 from citadel_orchestration.vectors.points import Point
 from tests.integration.vectors.conftest import open_store
 from tests.support.child import free_port
@@ -38,6 +38,11 @@ async def until(condition):
         await asyncio.sleep(0.01)
 
 
+async def dimensions(client):
+    """Return the published length of the vectors in `docs`."""
+    return (await reader(client).refresh()).dimensions.get("docs")
+
+
 def points(size):
     return [Point(id=1, vector=[1.0] * size)]
 
@@ -46,26 +51,24 @@ def test_what_is_published_is_read(with_redis):
     async def work(store, client):
         await store.upsert("docs", points(5))
         await CollectionPublisher(store, client).publish()
-        reader = CollectionReader(client)
-        return await reader.collection_dimensions("docs"), await reader.collection_dimensions("no"), reader
+        return await reader(client).refresh()
 
-    dimensions, missing, reader = with_redis(work)
+    found = with_redis(work)
 
-    assert (dimensions, missing) == (5, None)
-    assert datetime.fromisoformat(reader._collections.published_at).tzinfo is not None
+    assert found.dimensions == {"docs": 5}
+    assert datetime.fromisoformat(found.published_at).tzinfo is not None
 
 
 def test_a_new_collection_is_published_without_waiting(with_redis):
     async def work(store, client):
         publisher = asyncio.create_task(CollectionPublisher(store, client, interval=3600).run())
-        reader = CollectionReader(client, refresh=0)
         async with asyncio.timeout(60):
             await until(lambda: client.exists(KEY))
-            assert await reader.collection_dimensions("docs") is None
+            assert await dimensions(client) is None
             await store.upsert("docs", points(3))
-            await until(lambda: reader.collection_dimensions("docs"))
+            await until(lambda: dimensions(client))
         publisher.cancel()
-        return await reader.collection_dimensions("docs")
+        return await dimensions(client)
 
     assert with_redis(work) == 3
 
@@ -96,7 +99,7 @@ def test_a_store_that_is_down_leaves_what_was_published(with_redis, qdrant):
         await publisher.publish()
         await asyncio.to_thread(qdrant.behaviour, "error500")
         await publisher.publish()
-        return await CollectionReader(client).collection_dimensions("docs")
+        return await dimensions(client)
 
     assert with_redis(work) == 5
 
@@ -106,10 +109,10 @@ def test_without_redis_nothing_is_known_and_nothing_fails(settings):
         nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
         async with connect_async(nowhere, StoreSettings()) as client, open_store(settings) as store:
             await CollectionPublisher(store, client).publish()
-            return await CollectionReader(client).collection_dimensions("docs")
+            return await dimensions(client)
 
     assert asyncio.run(work()) is None
 
 
 def test_without_a_catalogue_nothing_is_known(with_redis):
-    assert with_redis(lambda _, client: CollectionReader(client).current()) == EMPTY
+    assert with_redis(lambda _, client: reader(client).refresh()) == EMPTY

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from citadel_client.demo import DemoFailed
-from citadel_client.demo.answers import ask, collection_of, has_llm, has_workflows, is_stored, store
+from citadel_client.demo.answers import Outcome, ask, collection_of, has_llm, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
-from citadel_client.demo.report import Outcome, about_llm, explanation, workflow_durations
+from citadel_client.demo.report import about_llm, explanation, workflow_durations
 from tests.unit.client.double import Double, problem, talk_sync
 from tests.unit.client.run_double import RunDouble, accepted, answer, run_view
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from citadel_client import CallTimedOut, Conflict, InvalidRequest, RunFailed, ServerUnreachable
-from citadel_client._sync.workflows import GROUP_BYTES
+from citadel_client.bodies import GROUP_BYTES
 from tests.unit.client.double import problem
 from tests.unit.client.run_double import RunDouble, accepted, answer, event, failed_view, run_view
 

@@ -34,7 +34,7 @@ def test_every_queue_has_exactly_one_worker():
 
 
 @pytest.mark.parametrize("name", sorted(OWN))
-def test_what_is_run_exists(name):
+def test_commands_of_containers_are_modules_that_exist(name):
     assert importlib.util.find_spec(module_of(name))
 
 

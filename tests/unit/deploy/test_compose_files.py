@@ -18,7 +18,7 @@ INTERNAL = {"data", "observability"}
 
 @pytest.mark.parametrize("name", sorted(ALL))
 class TestEveryContainer:
-    def test_is_limited(self, name):
+    def test_has_limits_of_processors_memory_and_processes(self, name):
         limits = ALL[name]["deploy"]["resources"]["limits"]
         assert {"cpus", "memory", "pids"} <= set(limits)
         assert ALL[name]["cpuset"]
@@ -29,13 +29,13 @@ class TestEveryContainer:
         assert ALL[name]["security_opt"] == ["no-new-privileges:true"]
         assert ALL[name]["read_only"] is True
 
-    def test_is_restarted(self, name):
+    def test_is_restarted_when_it_dies(self, name):
         assert ALL[name]["restart"] == ("on-failure:5" if name in JOBS else "unless-stopped")
 
     def test_has_logs_that_end_somewhere(self, name):
         assert {"max-size", "max-file"} <= set(ALL[name]["logging"]["options"])
 
-    def test_tells_whether_it_is_well(self, name):
+    def test_has_a_health_check(self, name):
         if name in JOBS:
             assert ALL[name]["healthcheck"] == {"disable": True}
         elif name not in NO_PROBE:
@@ -73,7 +73,7 @@ def test_images_have_a_tag_each_and_never_the_latest():
             assert re.fullmatch(r"[a-z0-9./-]+:v?\d[\w.-]*", image), name
 
 
-def test_nobody_is_ended_before_they_would_end_by_themselves():
+def test_stop_timeouts_exceed_the_grace_of_each_process():
     """A worker that still runs after its grace ends itself ten seconds later."""
     for name in ("embeddings", "orchestration", "monitoring", "maintenance"):
         assert (
@@ -106,7 +106,7 @@ def test_secrets_are_named_as_the_settings_that_they_are():
 
 
 class TestLimits:
-    def test_without_a_plan_they_are_those_of_sixteen_cores(self):
+    def test_without_a_plan_processors_are_those_of_sixteen_cores(self):
         named: dict[str, str] = {}
         for layer in (*LAYERS, "limits"):
             named |= defaults((COMPOSE / f"{layer}.yaml").read_text())
@@ -129,7 +129,7 @@ def test_the_plan_is_read_where_it_is_written():
     assert (COMPOSE / ".env").readlink().name == "cpu.env"
 
 
-def test_what_is_generated_is_not_for_git():
+def test_generated_files_are_ignored_by_git():
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {"compose/cpu.env", "compose/secrets/", "/.env"} <= set(ignored)
 

@@ -17,7 +17,7 @@ HOSTS = st.integers(min_value=1, max_value=1024)
 
 
 @given(HOSTS)
-def test_nothing_is_promised_that_the_host_does_not_have(cores):
+def test_no_share_exceeds_the_hosts_cores(cores):
     for share in plan(cores):
         assert share.cores, share
         assert set(share.cores) <= set(range(cores))
@@ -30,7 +30,7 @@ def test_every_core_is_used(cores):
 
 
 @given(HOSTS)
-def test_what_is_derived_follows_the_limit_and_is_one_at_least(cores):
+def test_derived_numbers_follow_the_limit_and_are_at_least_one(cores):
     for share in plan(cores):
         if share.container.concurrency:
             assert share.concurrency == max(1, int(share.limit * share.container.per_core))
@@ -54,7 +54,7 @@ def test_from_sixteen_cores_on_the_models_share_theirs_with_nobody_but_at_an_edg
         assert len(of["models"] & of[other]) <= 2
 
 
-def test_sixteen_cores_are_exactly_the_table():
+def test_the_plan_for_sixteen_cores_is_the_budget():
     shares = plan(CORES)
     assert [share.limit for share in shares] == [container.limit for container in CONTAINERS]
     by_group = {share.container.group: share.cpuset for share in shares}
@@ -69,12 +69,12 @@ def test_sixteen_cores_are_exactly_the_table():
     }
 
 
-def test_the_tables_groups_divide_the_host_among_them():
+def test_the_groups_of_the_budget_divide_the_host():
     cores = sorted(core for group in GROUPS for span in group.spans for core in range(*span))
     assert cores == list(range(CORES))
 
 
-def test_two_cores():
+def test_on_two_cores_the_groups_share_them():
     of = {share.container.service: share for share in plan(2)}
     assert (of["ollama"].cpuset, of["ollama"].concurrency) == ("1", 1)
     assert (of["redis"].cpuset, of["redis"].limit) == ("0", 1.0)
@@ -91,7 +91,7 @@ class TestTheCommand:
     def eight_cores(self, monkeypatch):
         monkeypatch.setattr(command, "host_cores", lambda: 8)
 
-    def test_it_plans_for_the_host_and_writes_that_down(self, tmp_path, capsys):
+    def test_the_plan_of_this_host_is_printed_and_written(self, tmp_path, capsys):
         assert command.main(["--output", str(tmp_path / "cpu.env")]) == 0
         written = (tmp_path / "cpu.env").read_text()
         assert {line.partition("=")[0]: line.partition("=")[2] for line in written.splitlines()[1:]} == variables(
@@ -99,7 +99,7 @@ class TestTheCommand:
         )
         assert capsys.readouterr().out.startswith("8 cores\n")
 
-    def test_it_takes_fewer_cores_and_never_more(self, tmp_path, capsys):
+    def test_fewer_cores_can_be_planned_but_not_more(self, tmp_path, capsys):
         output = tmp_path / "cpu.env"
         assert command.main(["--cpus", "3", "--output", str(output)]) == 0
         before = output.read_text()
@@ -108,13 +108,13 @@ class TestTheCommand:
         assert command.main(["--cpus", "0", "--output", str(output)]) == 2
         assert output.read_text() == before
 
-    def test_it_shows_the_plan_of_any_host_and_writes_nothing(self, tmp_path, capsys):
+    def test_show_prints_the_plan_of_any_host_and_writes_nothing(self, tmp_path, capsys):
         assert command.main(["--cpus", "64", "--show", "--output", str(tmp_path / "cpu.env")]) == 0
         assert capsys.readouterr().out.startswith("64 cores\n")
         assert not (tmp_path / "cpu.env").exists()
 
 
-def test_it_needs_nothing_but_python():
+def test_the_command_runs_with_the_standard_library_alone():
     """No package of this environment: `-I` and `-S` leave the standard library only."""
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compose.cpu_plan.__main__ import main; main(['--show'])"

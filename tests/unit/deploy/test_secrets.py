@@ -49,13 +49,13 @@ def test_containers_users_can_read_them_and_other_users_of_the_host_cannot(direc
         assert stat.S_IMODE(path.stat().st_mode) == (0o600 if path.name in HOST_ONLY else 0o444)
 
 
-def test_again_it_changes_nothing(directory):
+def test_a_second_run_changes_nothing(directory):
     before = read(directory)
     assert make_secrets(directory) == "secrets: all there\n"
     assert read(directory) == before
 
 
-def test_what_is_missing_follows_what_is_there(directory):
+def test_missing_files_are_derived_from_existing_ones(directory):
     for derived in ("redis_acl", "qdrant_config", "api_keys"):
         (directory / derived).unlink()
     before = read(directory)

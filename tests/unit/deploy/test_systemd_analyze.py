@@ -46,11 +46,11 @@ def write(path, text, *, mode=0o644):
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, "citadel.slice", "citadel.target"])
-def test_every_line_is_known(analyze, unit):
+def test_systemd_knows_every_line_of_the_units(analyze, unit):
     assert analyze("verify", "--man=no", unit) == ""
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_little_is_exposed(analyze, unit):
-    verdict = analyze("security", "--offline=true", "--no-pager", unit)
-    assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED
+def test_every_unit_passes_the_security_analysis(analyze, unit):
+    output = analyze("security", "--offline=true", "--no-pager", unit)
+    assert float(re.search(r"level for .*: ([0-9.]+)", output).group(1)) <= MOST_EXPOSED

@@ -62,7 +62,7 @@ def test_every_service_is_installed_and_started_with_the_target():
 
 
 @pytest.mark.parametrize("unit", [unit for unit in SERVICES if "@" not in unit])
-def test_what_is_run_exists(unit):
+def test_commands_of_units_are_modules_that_exist(unit):
     program, option, module = last(directives(unit), "ExecStart").split()
     assert (program, option) == ("/opt/citadel/current/bin/python", "-m")
     spec = find_spec(module)
@@ -85,7 +85,7 @@ def test_every_variable_of_the_configuration_and_the_guide_is_a_setting():
     assert [name for name in secrets if not is_documented(f"CITADEL_{name.upper()}")] == []
 
 
-def test_what_is_set_for_the_host_is_not_fixed_in_a_unit():
+def test_units_read_the_hosts_settings_and_secrets():
     """A variable of a unit gives way to the configuration file, which comes with the same directive's other form."""
     for unit in SERVICES:
         found = directives(unit)
@@ -106,7 +106,7 @@ def test_every_service_is_watched_and_started_again(unit):
     assert last(found, "KillMode") == "mixed"
 
 
-def test_a_stop_has_the_time_that_it_needs():
+def test_the_stop_grace_of_each_container_is_long_enough():
     worker = directives(WORKERS["embeddings"])
     assert int(last(worker, "TimeoutStopSec")) > WorkerSettings().stop_grace + LAST_RESORT + GOODBYE
     grace = ApiSettings().api.graceful_timeout
@@ -156,7 +156,7 @@ def test_processors_are_within_any_host(planner, host):
         assert 0 < quota <= len(own) * 100, name
 
 
-def test_what_old_versions_do_not_know_is_kept_apart():
+def test_options_of_newer_systemd_versions_are_in_separate_files():
     newer = NEWER / "citadel-.service.d" / "40-back-off.conf"
     names = set(re.findall(r"^(\w+)=", newer.read_text(), re.MULTILINE))
     assert names == {"RestartSteps", "RestartMaxDelaySec"}
@@ -171,7 +171,7 @@ def test_the_guide_names_the_ports_that_are():
     }
 
 
-def test_the_host_command_explains_itself_and_changes_nothing():
+def test_the_host_command_without_arguments_prints_its_usage():
     done = subprocess.run([SYSTEMD / "citadel-host"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     commands = re.search(r"^  ([a-z |]+)\) ;;$", HOST_COMMAND, re.MULTILINE).group(1).split(" | ")

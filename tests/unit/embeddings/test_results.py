@@ -19,7 +19,7 @@ def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succee
     response = EmbedResponse(model="m", results=[TextResult.failed(error) if error else vector for error in found])
     error = task_error(response, last_try=last_try)
     if not last_try and any(isinstance(e, BackendUnavailable) for e in found):
-        assert error.transient
+        assert error.retryable
     elif all(found):
         assert error in found
     else:

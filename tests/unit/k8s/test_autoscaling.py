@@ -19,13 +19,13 @@ def triggers(component: str, kind: str) -> list[dict]:
     return [one for one in scaled()[component]["triggers"] if one["type"] == kind]
 
 
-def test_each_worker_with_keda_has_its_own_scaler() -> None:
+def test_each_worker_with_keda_gets_one_scaled_object() -> None:
     assert set(scaled()) == {"embeddings", "orchestration", "monitoring"}
     assert "HorizontalPodAutoscaler" not in {one["kind"] for one in rendered("keda").resources}
     assert scaled()["embeddings"]["scaleTargetRef"] == {"name": "citadel-embeddings"}
 
 
-def test_the_backlog_is_what_the_exporter_tells_ready_and_unacked() -> None:
+def test_the_backlog_query_sums_ready_and_unacknowledged_messages() -> None:
     for component in scaled():
         (trigger,) = triggers(component, "prometheus")
         query = trigger["metadata"]["query"]
@@ -36,7 +36,7 @@ def test_the_backlog_is_what_the_exporter_tells_ready_and_unacked() -> None:
         assert set(metrics.READY.labels) == {"queue", "lane"}
 
 
-def test_a_missing_figure_is_no_zero() -> None:
+def test_a_missing_metric_does_not_count_as_zero() -> None:
     for spec in scaled().values():
         (trigger,) = [one for one in spec["triggers"] if one["type"] == "prometheus"]
         assert trigger["metadata"]["ignoreNullValues"] == "false"
@@ -93,7 +93,7 @@ def test_the_hpa_takes_cpu_or_metrics_of_ones_own() -> None:
     assert not rendered("hpa").of("ScaledObject")
 
 
-def test_nothing_scales_by_default() -> None:
+def test_no_autoscaler_is_rendered_by_default() -> None:
     kinds = {one["kind"] for one in rendered("default").resources}
     assert not kinds & {"ScaledObject", "HorizontalPodAutoscaler", "TriggerAuthentication"}
 

@@ -108,7 +108,7 @@ def paths(container: dict[str, Any]) -> set[str]:
 _PROBES = ("startup", "liveness", "readiness")
 
 
-def test_what_is_asked_of_the_api_and_the_exporter_exists() -> None:
+def test_probed_paths_of_api_and_exporter_exist() -> None:
     routes = {route.path for route in operations.router.routes}
     assert paths(rendered("default").container("api")) | {"/metrics"} <= routes
     app, answers = application(_Nothing()), []

@@ -34,7 +34,7 @@ def test_manifests_are_up_to_date(name: str, fresh: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_file_is_listed_and_there(name: str) -> None:
+def test_the_kustomization_lists_exactly_the_files(name: str) -> None:
     listed = yaml.safe_load((MANIFESTS / name / "kustomization.yaml").read_text())["resources"]
     assert {*listed, "kustomization.yaml"} == set(texts(MANIFESTS / name))
 

@@ -80,7 +80,7 @@ def test_every_process_is_scraped_once_under_the_job_that_the_alerts_name() -> N
     assert named - {"collector"} == set(monitored())
 
 
-def test_the_apis_figures_are_asked_for_with_a_key_that_may_read() -> None:
+def test_the_apis_metrics_are_scraped_with_a_key_of_scope_read() -> None:
     (endpoint,) = rendered("observability").of("PodMonitor")["api"]["spec"]["podMetricsEndpoints"]
     credentials = endpoint["authorization"]["credentials"]
     (secret,) = rendered("observability").of("Secret").values()
@@ -94,7 +94,7 @@ def test_monitors_carry_the_labels_that_the_operator_looks_for() -> None:
             assert one["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_without_observability_there_is_none_of_it() -> None:
+def test_no_monitor_rule_or_dashboard_is_rendered_when_switched_off() -> None:
     kinds = {one["kind"] for one in rendered("observability-off").resources}
     assert not kinds & {"PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
     for component, _ in rendered("observability-off").pods():

@@ -54,7 +54,7 @@ def test_processes_reach_the_servers_that_are_documented_and_no_others() -> None
     assert inner | outer == {arrow for arrow in documented() if arrow[0] not in {"clients", "scraper"}}
 
 
-def test_outsiders_reach_what_is_documented() -> None:
+def test_outsiders_reach_only_documented_ports() -> None:
     outsiders = {OUTSIDE: "clients", CLUSTER: "scraper"}
     allowed = {(outsiders[who], server, port) for who, server, port in Policies(whole()).into()}
     listed = {arrow for arrow in documented() if arrow[0] in {"clients", "scraper"}}
@@ -77,7 +77,7 @@ def test_ports_of_external_servers_are_those_of_their_urls() -> None:
     assert {port for name, port in out if name == "migrate"} == {DNS, 5433, 5434}
 
 
-def test_sentinels_are_reached_each() -> None:
+def test_each_sentinel_can_be_reached() -> None:
     broker = {
         "url": "sentinel://one:26379;sentinel://two:26380",
         "sentinelMaster": "main",
@@ -100,7 +100,7 @@ def test_listed_peers_replace_everybody() -> None:
     assert {who for who, name, _ in into if name == "embeddings"} == {"monitoring"}
 
 
-def test_keda_looks_into_a_bundled_broker_and_nobody_else_from_outside() -> None:
+def test_only_keda_reaches_a_bundled_broker_from_outside() -> None:
     stores = {"broker", "cache", "postgres", "qdrant", "ollama"}
     assert {arrow for arrow in Policies(rendered("keda")).into() if arrow[1] in stores} == {("keda", "broker", 6379)}
     assert not {arrow for arrow in Policies(rendered("default")).into() if arrow[1] in stores}

@@ -55,7 +55,7 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
         (embeddings(concurrency=4), "workers.embeddings.batchConcurrency is above its concurrency"),
         (embeddings(settings={"CITADEL_WORKER__STOP_GRACE": 5}), "set stopGrace instead"),
         ({"settings": {"CITADEL_BROKER_URL": "redis://x"}}, "set broker.url instead"),
-        ({"settings": {"CITADEL_API__PORT": 81}}, "leave it out"),
+        ({"settings": {"CITADEL_API__PORT": 81}}, "remove it"),
         ({"settings": {"CITADEL_QDRANT__API_KEY": "x"}}, "put it into the Secret as citadel_qdrant__api_key"),
         ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "x"}}, "send spans to a collector of yours"),
         ({"api": {"settings": {"CITADEL_API__KEYS": "x"}}}, "put it into the Secret as citadel_api__keys"),
@@ -74,7 +74,7 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
             KEDA
             | embeddings(keda={"enabled": True, "minReplicas": 0})
             | {"broker": {"url": "sentinel://a", "sentinelMaster": "m", "bundled": {"enabled": False}}},
-            "set it to 1 or more",
+            "set minReplicas to 1 or more",
         ),
         ({"ollama": {"bundled": {"enabled": False}}}, "backends is empty: give at least one embedding backend"),
         ({"backends": {"ollama": {"kind": "ollama", "urls": ["http://x"]}}}, "give yours another name"),
@@ -87,11 +87,11 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_set(values: dict[str, Any], sentence: str) -> None:
+def test_impossible_values_are_refused_with_what_to_set(values: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(values)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     told = refusal({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}})
     assert "ingress.host" in told
     assert "httpRoute.parentRefs" in told

@@ -46,7 +46,7 @@ def test_names_are_unique_and_short_enough(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_helm_has_nothing_to_say(name: str) -> None:
+def test_helm_lint_finds_no_problem(name: str) -> None:
     report = package("helm_python").lint(CHART, values_of(name), strict=True, namespace="citadel")
     said = [message for message in report["messages"] if message["severity"] > 1]
     assert said == []

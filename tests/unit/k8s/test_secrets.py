@@ -17,7 +17,7 @@ def generated(values: dict) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
 
 
-def test_what_the_bundled_servers_and_the_api_need_is_generated() -> None:
+def test_secrets_of_bundled_servers_and_api_are_generated() -> None:
     made = generated({})
     assert set(made) == BUNDLED | {"api_key", "metrics_key", "citadel_api__keys"}
     assert all(len(made[key]) == 40 for key in set(made) - {"citadel_api__keys"})
@@ -65,7 +65,7 @@ def test_the_passwords_outlive_the_release_as_the_data_do() -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_what_pods_take_from_a_generated_secret_is_in_it(name: str) -> None:
+def test_a_generated_secret_contains_every_key_that_pods_use(name: str) -> None:
     secrets = rendered(name).of("Secret")
     if not secrets:
         return

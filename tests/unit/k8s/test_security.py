@@ -65,7 +65,7 @@ def secrets_of(name: str, component: str) -> set[str]:
     return {item["key"] for item in volume["items"]}
 
 
-def test_each_process_sees_the_secrets_of_the_servers_that_it_calls() -> None:
+def test_each_process_sees_only_secrets_of_servers_that_it_calls() -> None:
     assert secrets_of("default", "beat") == {"citadel_broker_password"}
     assert secrets_of("default", "migrate") == {"citadel_postgres_password"}
     assert secrets_of("default", "embeddings") == {"citadel_broker_password", "citadel_cache_password"}

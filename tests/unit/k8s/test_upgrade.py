@@ -43,7 +43,7 @@ def test_the_upgrade_is_valid_with_the_values_of_before(name: str) -> None:
         check(resource, KUBERNETES[-1])
 
 
-def test_the_version_before_is_another_one() -> None:
+def test_the_previous_version_differs_from_this_one() -> None:
     assert PREVIOUS.name != f"citadel-{_version()}.tgz"
 
 

@@ -56,10 +56,10 @@ def test_settings_of_a_process_count_before_those_of_all() -> None:
     assert rendered("edges").environment("orchestration")["CITADEL_CACHE__TTL"] == "86400"
 
 
-def test_a_disabled_worker_leaves_nothing_and_is_told() -> None:
+def test_a_disabled_worker_renders_nothing_and_the_notes_warn() -> None:
     made = render({"workers": {"monitoring": {"enabled": False}}})
     assert not [one for one in made.resources if one["metadata"]["name"] == "citadel-monitoring"]
-    assert "NOBODY SERVES THE QUEUE monitoring" in made.notes
+    assert "NO WORKER SERVES THE QUEUE monitoring" in made.notes
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -55,7 +55,7 @@ def test_otlp_and_health_are_reachable_from_other_containers():
     assert CONFIG["extensions"]["health_check"]["endpoint"] == "0.0.0.0:13133"
 
 
-def test_errors_slow_traces_and_a_share_are_kept_and_nothing_overrules_it():
+def test_the_sampler_keeps_errors_slow_traces_and_a_share():
     kinds = {policy["type"]: policy for policy in POLICIES}
     assert kinds["status_code"]["status_code"]["status_codes"] == ["ERROR"]
     assert "latency" in kinds
@@ -77,7 +77,7 @@ def test_traces_go_to_tempo_and_logs_to_loki():
 
 
 @pytest.mark.parametrize("name", ["otlp_grpc/tempo", "otlp_http/loki"])
-def test_what_cannot_be_sent_is_given_up(name):
+def test_exporters_stop_retrying_after_a_while(name):
     exporter = CONFIG["exporters"][name]
     assert exporter["timeout"]
     assert exporter["sending_queue"]["queue_size"] > 0

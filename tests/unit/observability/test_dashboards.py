@@ -11,11 +11,11 @@ UNITS = {"short", "s", "ops", "reqps", "bytes", "percentunit", "bool_on_off"}
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: page.uid)
-def test_committed_file_is_what_the_module_makes(page):
+def test_the_committed_file_is_up_to_date(page):
     assert (FOLDER / f"{page.uid}.json").read_text() == text(page)
 
 
-def test_there_is_a_file_for_each_page_and_no_other():
+def test_the_files_are_exactly_those_of_the_modules():
     assert {path.stem for path in DASHBOARDS} == {page.uid for page in ALL}
     assert {page.title.split(" · ")[1] for page in ALL} == {
         "Overview",

@@ -34,12 +34,12 @@ def test_logs_lead_to_traces():
     ]
 
 
-def test_queries_behind_a_span_ask_for_what_tempo_writes():
+def test_queries_of_a_span_use_the_metrics_that_tempo_writes():
     for query in SOURCES["tempo"]["jsonData"]["tracesToMetrics"]["queries"]:
         assert metrics_of(query["query"]) <= FOREIGN["tempo"]
 
 
-def test_every_source_is_asked_where_its_server_listens():
+def test_every_data_source_names_the_port_of_its_server():
     ports = {
         "tempo": load("tempo.yaml")["server"]["http_listen_port"],
         "loki": load("loki.yaml")["server"]["http_listen_port"],

@@ -38,5 +38,5 @@ def test_choices_are_labels_of_metrics(metric, label):
         ("vector(0)", set()),
     ],
 )
-def test_names_are_told_from_words_labels_and_functions(query, expected):
+def test_metric_names_are_found_in_queries(query, expected):
     assert metrics_of(query) == expected

@@ -72,12 +72,12 @@ def test_no_key_is_unknown(name, schema):
 
 
 @pytest.mark.parametrize("name", ["tempo.yaml", "loki.yaml"])
-def test_nothing_is_reported_to_the_vendor(name):
+def test_usage_reports_to_vendors_are_off(name):
     settings = load(name)
     assert (settings.get("usage_report") or settings["analytics"])["reporting_enabled"] is False
 
 
-def test_tempo_hears_other_containers():
+def test_tempo_listens_beyond_loopback():
     protocols = load("tempo.yaml")["distributor"]["receivers"]["otlp"]["protocols"]
     assert [protocol["endpoint"] for protocol in protocols.values()] == ["0.0.0.0:4317", "0.0.0.0:4318"]
 

@@ -28,7 +28,7 @@ def attempt(error: CitadelError, *, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("error", [LlmUnavailable("LLM endpoint 'main' did not finish within 2 s"), DeadlineExceeded()])
-def test_what_a_call_says_at_the_deadline_is_the_cause(error):
+def test_a_transient_error_at_the_deadline_is_a_timeout_with_that_cause(error):
     with pytest.raises(StepTimedOut, match=r"did not end within 2 s: .*did not finish"):
         attempt(error, seconds=0)
 
@@ -37,6 +37,6 @@ def test_what_a_call_says_at_the_deadline_is_the_cause(error):
     ("error", "seconds"),
     [(LlmUnavailable("refused the connection"), 60), (LlmRefused("no such model"), 0), (InvalidInput("query"), 0)],
 )
-def test_every_other_error_is_the_steps_own(error, seconds):
+def test_other_errors_are_the_steps_own(error, seconds):
     with pytest.raises(type(error)):
         attempt(error, seconds=seconds)

@@ -11,30 +11,30 @@ PATIENCE = 60.0
 
 
 class Log:
-    """What was done, in order; acts wait for the gate."""
+    """What was done, in order; acts wait until it is open."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self.open = threading.Event()
         self.done: list[str] = []
 
     def act(self, name: str) -> None:
-        assert self.gate.wait(PATIENCE)
+        assert self.open.wait(PATIENCE)
         self.done.append(name)
 
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """A log whose gate is open at the end, so that no thread is left behind."""
+    """A log that is open at the end, so that no thread is left behind."""
     found = Log()
     yield found
-    found.gate.set()
+    found.open.set()
 
 
 def test_keys_take_turns(log: Log) -> None:
     threads = FairThreadPool(1, per_key=1, name="t")
     for name in ("wide 1", "wide 2", "wide 3", "small 1", "small 2"):
         threads.submit(name.split()[0], log.act, name)
-    log.gate.set()
+    log.open.set()
     threads.close(finish=True)
     assert log.done == ["wide 1", "small 1", "wide 2", "small 2", "wide 3"]
 
@@ -55,12 +55,12 @@ def test_one_key_has_no_more_threads_than_its_share(log: Log) -> None:
     threads.submit("small", small.set)
     assert small.wait(PATIENCE)
     assert not began.acquire(blocking=False)
-    log.gate.set()
+    log.open.set()
     threads.close(finish=True)
     assert log.done == ["wide"] * 10
 
 
-def test_acts_submitted_by_acts_are_finished(log: Log) -> None:
+def test_calls_submitted_by_calls_are_finished(log: Log) -> None:
     threads = FairThreadPool(2, per_key=1, name="t")
 
     def chain(left: int) -> None:
@@ -69,21 +69,21 @@ def test_acts_submitted_by_acts_are_finished(log: Log) -> None:
             threads.submit(left % 2, chain, left - 1)
 
     threads.submit("first", chain, 5)
-    log.gate.set()
+    log.open.set()
     threads.close(finish=True)
     assert log.done == ["5", "4", "3", "2", "1", "0"]
 
 
-def test_an_exception_ends_nothing_else(log: Log) -> None:
+def test_an_exception_does_not_end_other_calls(log: Log) -> None:
     threads = FairThreadPool(1, per_key=1, name="t")
-    log.gate.set()
+    log.open.set()
     threads.submit("a", lambda: 1 / 0)
     threads.submit("a", log.act, "after")
     threads.close(finish=True)
     assert log.done == ["after"]
 
 
-def test_what_waits_is_dropped_at_a_hasty_end(log: Log) -> None:
+def test_waiting_calls_are_dropped_by_a_close_without_finish(log: Log) -> None:
     threads = FairThreadPool(1, per_key=1, name="t")
     began = threading.Event()
 
@@ -101,6 +101,6 @@ def test_what_waits_is_dropped_at_a_hasty_end(log: Log) -> None:
             threads.submit("b", log.act, "late")
         except RuntimeError:
             break
-    log.gate.set()
+    log.open.set()
     closing.join(PATIENCE)
     assert log.done == ["first"]

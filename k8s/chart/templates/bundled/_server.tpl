@@ -1,7 +1,7 @@
 {{- /*
 A server for trials: Service and StatefulSet; takes a map: root, component, port, uid, values (image, resources,
-storage), mount, args or command, probe, and optionally env, init (a command that comes before), secret (the key of its
-file), run (a directory for sockets).
+storage), mount, args or command, probe, and optionally env, init (a command that runs first), secret (the key of the
+Secret that is mounted as a file), run (a directory for sockets).
 */ -}}
 {{- define "citadel.server" -}}
 {{- $root := .root -}}

@@ -4,16 +4,17 @@ import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from citadel_client.errors import CallTimedOut, CitadelApiError, InvalidRequest, UnexpectedReply
+from citadel_client.errors import CallTimedOut, CitadelApiError, InvalidRequest, TaskFailed, UnexpectedReply, facts_of
 from citadel_client.options import CONNECT_TIMEOUT_S, CallOptions
 from citadel_client.problems import from_response, from_transport
+from citadel_contracts.api import TaskStatus
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -23,13 +24,6 @@ PAGE = 100
 Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures before anything could reach the server."""
-
-
-class Page(NamedTuple, Generic[T]):
-    """Part of a list; `next_cursor` is None on the last page."""
-
-    items: list[T]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +130,25 @@ def dump(value: object, name: str = "the request") -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
         raise InvalidRequest(f"{name} is not JSON: {error}") from error
+
+
+def result_of(status: TaskStatus, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """Return the result of a task; None while it runs.
+
+    Raises:
+        TaskFailed: The task failed or was revoked.
+        UnexpectedReply: The result does not have the form that `read` expects.
+    """
+    if status.status in {"failed", "revoked"}:
+        failure = status.error
+        message = failure.message if failure else f"the task was {status.status}"
+        raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
+    if status.status != "succeeded":
+        return None
+    try:
+        return read(status.result or {})
+    except ValidationError as error:
+        raise UnexpectedReply(f"the result of task {status.task_id} does not have the expected form") from error
 
 
 class Attempts:

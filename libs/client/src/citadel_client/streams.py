@@ -55,7 +55,7 @@ class Stream(Generic[T]):
 
     @property
     def _url(self) -> str:
-        return self._path + self._decoder.query()
+        return self._path + self._decoder.query
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of httpx's `stream` for the next connection, which asks for what has not come yet.
@@ -68,7 +68,7 @@ class Stream(Generic[T]):
         self._check_time()
         left = min(self._idle, self._deadline - time.monotonic())
         timeout = httpx.Timeout(left, connect=min(CONNECT_TIMEOUT_S, left))
-        return {"method": "GET", "url": self._url, "headers": self._decoder.headers(), "timeout": timeout}
+        return {"method": "GET", "url": self._url, "headers": self._decoder.headers, "timeout": timeout}
 
     def opened(self, response: httpx.Response) -> None:
         """Begin to decode an answer; the body of an error has been read.

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 import orjson
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+T = TypeVar("T")
 LINES = 10
 """Lines of progress if there is no terminal to draw a bar on."""
 
@@ -47,6 +48,14 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: st
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     widened(out).print(table)
+
+
+def print_list(found: Sequence[T], json_: bool, columns: Sequence[str], row: Callable[[T], Iterable[Any]]) -> None:
+    """Print a list as one JSON document, or as a table with a row per item."""
+    if json_:
+        print_json(found)
+    else:
+        print_table(columns, map(row, found))
 
 
 def widened(console: Console) -> Console:

@@ -1,10 +1,14 @@
-"""Deadlines: one point in time that every outside call of a piece of work respects."""
+"""Deadlines: one point in time that every outside call of a piece of work respects, and cancelling calls at it."""
 
+import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from citadel_common.errors import DeadlineExceeded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +54,17 @@ class Deadline:
         if left <= 0:
             raise DeadlineExceeded
         return min(limit, left)
+
+
+async def cancelled_once(call: Coroutine[Any, Any, T]) -> T:
+    """Return a call's result; cancel the call at most once, and do not wait for it then.
+
+    httpx closes a connection in answer to a cancel, some steps of the event loop later. A second cancel in between
+    (two time limits that end together) stops it: the server goes on answering, and the pool has a connection less.
+    """
+    task = asyncio.create_task(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise

@@ -25,7 +25,7 @@ class CitadelError(Exception):
 
     code: str = INTERNAL
     status: int = KINDS[INTERNAL].status
-    transient: bool = KINDS[INTERNAL].retryable
+    retryable: bool = KINDS[INTERNAL].retryable
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class CitadelError(Exception):
         self.errors = errors
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Enter the class into the registry; its status and whether it is transient follow from its code."""
+        """Enter the class into the registry; its status and whether it is retryable follow from its code."""
         super().__init_subclass__(**kwargs)
-        if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls).__qualname__ != cls.__qualname__:
+        if cls.code not in KINDS or _CLASSES.setdefault(cls.code, cls) is not cls:
             raise TypeError(f"{cls.__qualname__} needs a code of its own in citadel_contracts.errors.KINDS")
-        cls.status, cls.transient = KINDS[cls.code].status, KINDS[cls.code].retryable
+        cls.status, cls.retryable = KINDS[cls.code].status, KINDS[cls.code].retryable
 
     @property
     def message(self) -> str:
@@ -62,7 +62,7 @@ class CitadelError(Exception):
             message=self.message,
             field=self.field,
             index=self.index,
-            retryable=self.transient,
+            retryable=self.retryable,
             retry_after=self.retry_after,
             errors=self.errors,
         )
@@ -83,7 +83,7 @@ class CitadelError(Exception):
         known = self.field is not None and len(self.errors) == 1
         moved = type(self).at(field, self.errors[0].detail if known else self.message, index)
         moved.code, moved.status = self.code, self.status
-        moved.transient, moved.retry_after = self.transient, self.retry_after
+        moved.retryable, moved.retry_after = self.retryable, self.retry_after
         return moved
 
 
@@ -94,7 +94,7 @@ def from_data(data: ErrorData) -> CitadelError:
     """Return the error that came over the wire, of the class of its code where this process has that class."""
     kind = _CLASSES.get(data.code, CitadelError)
     error = kind(data.message, field=data.field, index=data.index, retry_after=data.retry_after, errors=data.errors)
-    error.code, error.status, error.transient = data.code, data.status, data.retryable
+    error.code, error.status, error.retryable = data.code, data.status, data.retryable
     return error
 
 

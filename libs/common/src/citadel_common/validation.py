@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from citadel_common.errors import InvalidInput
 from citadel_contracts import Payload
-from citadel_contracts.errors import FieldError
+from citadel_contracts.errors import FieldError, json_pointer
 
 P = TypeVar("P", bound=Payload)
 _UNION_TAGS = frozenset({"str", "list[str]", "int"})
@@ -37,7 +37,7 @@ class BadField:
     @property
     def pointer(self) -> str:
         """Return a JSON pointer (RFC 6901) such as `/batch_data/3/text`."""
-        return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in self.path)
+        return json_pointer(self.path)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem}"

@@ -3,7 +3,7 @@
 import email.utils
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -140,6 +140,16 @@ def pointer_of(field: str, index: int | None = None) -> str:
     """Return the JSON pointer of a field's path, or of one item of it, such as `/batch_data/3/text`."""
     path = place_of(field, index).replace("~", "~0")
     return "/" + path.replace("[", "/").replace("]", "").replace(".", "/")
+
+
+def json_pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) of the names and indices that lead to a value."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def path_of_pointer(pointer: str) -> tuple[str, ...]:
+    """Return the names and indices of a JSON pointer, all as strings."""
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
 def seconds_of_retry_after(header: str | None) -> float | None:

@@ -58,7 +58,7 @@ class BatchRun:
 
         Raises:
             HandBack: The worker is stopping; chunks under way were finished.
-            CitadelError: A transient error, while there are retries left.
+            CitadelError: A retryable error, while there are retries left.
         """
         chunks = [batch[start : start + size] for start in range(0, len(batch), size)]
         results = await asyncio.gather(*(self._chunk(chunk, len(batch), deadline) for chunk in chunks))
@@ -96,10 +96,10 @@ class BatchRun:
             await asyncio.to_thread(self._report, progress)
 
     def _note_transient(self, responses: Sequence[EmbedResponse | CitadelError]) -> None:
-        """Remember a transient error, for which the task is retried, while there are retries left."""
+        """Remember a retryable error, for which the task is retried, while there are retries left."""
         for response in responses:
             error = task_error(response, last_try=self._last_try) if isinstance(response, EmbedResponse) else response
-            if error is not None and error.transient and not self._last_try:
+            if error is not None and error.retryable and not self._last_try:
                 self._transient = error
 
     def _item(self, request: BatchRequest, response: EmbedResponse | CitadelError, elapsed_ms: float) -> BatchItem:

@@ -62,11 +62,11 @@ def item_error(index: int, error: CitadelError) -> ItemError:
 
 
 def task_error(response: EmbedResponse, *, last_try: bool) -> CitadelError | None:
-    """Return the error that ends the task: a transient one while there are retries, or any if no text succeeded."""
+    """Return the error that ends the task: a retryable one while there are retries, or any if no text succeeded."""
     errors = response.errors.values()
-    transient = next((error for error in errors if error.transient), None)
-    if transient is not None and not last_try:
-        return transient
+    retryable = next((error for error in errors if error.retryable), None)
+    if retryable is not None and not last_try:
+        return retryable
     return next(iter(errors), None) if len(response.errors) == len(response.results) else None
 
 

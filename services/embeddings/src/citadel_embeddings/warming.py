@@ -54,7 +54,7 @@ async def _chunk(
 ) -> None:
     response = await engine.embed(EmbedRequest(text=texts, model=model), context.deadline, Lane.BATCH)
     error = task_error(response, last_try=context.last_try)
-    if error is not None and error.transient:
+    if error is not None and error.retryable:
         raise error
     counts["skipped"] += response.cache_hits
     counts["errors"] += len(response.errors)

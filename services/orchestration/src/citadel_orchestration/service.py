@@ -57,7 +57,6 @@ class OrchestrationService:
         self._own_types = tuple(types)
         self._loop = LoopThread("steps", loop_factory=uvloop.new_event_loop, margin=CLOSING)
         self._stopping = threading.Event()
-        self._background: list[asyncio.Task[None]] = []
 
     def start(self, runtime: TaskRuntime) -> None:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
@@ -127,13 +126,12 @@ class OrchestrationService:
         self._wiring = wire(
             settings, self._redis, self._metrics, name="orchestration", owner=owner, types=self._own_types
         )
-        collections = CollectionPublisher(self._wiring.vectors, self._redis)
-        self._background = [asyncio.create_task(part.run()) for part in (self._wiring.knowledge, collections)]
+        self._publishing = asyncio.create_task(CollectionPublisher(self._wiring.vectors, self._redis).run())
+        await self._wiring.catalog.start()
 
     async def _aclose(self) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        self._publishing.cancel()
+        await asyncio.gather(self._publishing, self._wiring.catalog.stop(), return_exceptions=True)
         await self._wiring.llm.aclose()
         await self._wiring.vectors.aclose()
         await self._redis.aclose()

@@ -115,7 +115,7 @@ def attempt_error(data: ErrorData) -> CitadelError:
     The deadline that a worker exceeds is that of the attempt. Another attempt has its own: the error can pass.
     """
     if data.code == DeadlineExceeded.code:
-        data = data.model_copy(update={"code": StepTimedOut.code, "retryable": StepTimedOut.transient})
+        data = data.model_copy(update={"code": StepTimedOut.code, "retryable": StepTimedOut.retryable})
     return from_data(data)
 
 
@@ -125,7 +125,7 @@ class Execute:
 
     Attributes:
         run: Called once per attempt. The coroutine must end by the call's deadline, and at once when cancelled. It
-            fails by a CitadelError, whose `transient` says whether another attempt can succeed.
+            fails by a CitadelError, whose `retryable` says whether another attempt can succeed.
     """
 
     run: Callable[[StepCall], Coroutine[Any, Any, Output]]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
+from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.engine.definitions import Definitions
-from citadel_orchestration.engine.knowledge import Knowledge
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
@@ -29,7 +29,7 @@ class Wiring:
         database: Pool of connections; its owner opens and closes it.
         llm: Clients of the LLM endpoints. The API uses them for checks of definitions only.
         vectors: Client of Qdrant. The API never calls it.
-        knowledge: Models and collections; its owner runs `knowledge.run()`.
+        catalog: Models and collections; its owner starts and stops it.
         definitions: Parsed definitions of recorded runs.
         submissions: Checks definitions and makes runs of them.
         transactions: Opens transactions on runs.
@@ -39,7 +39,7 @@ class Wiring:
     database: Database
     llm: LlmClients
     vectors: VectorStore
-    knowledge: Knowledge
+    catalog: PublishedCatalog
     definitions: Definitions
     submissions: Submissions
     transactions: RunTransactions
@@ -68,7 +68,9 @@ def wire(
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
     llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
-    knowledge = Knowledge(results, endpoint_problem=llm.endpoint_problem, default_model=settings.default_model)
+    catalog = PublishedCatalog.of(
+        results, problem_of_endpoint=llm.endpoint_problem, default_model=settings.default_model
+    )
     known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
     definitions = Definitions(known_types)
     transactions = RunTransactions(
@@ -79,9 +81,9 @@ def wire(
         database=database,
         llm=llm,
         vectors=vectors,
-        knowledge=knowledge,
+        catalog=catalog,
         definitions=definitions,
-        submissions=Submissions(types=known_types.public, catalog=knowledge, limits=limits),
+        submissions=Submissions(types=known_types.public, catalog=catalog, limits=limits),
         transactions=transactions,
         commands=RunCommands(transactions),
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citadel_common.errors import ExpressionFailed
-from citadel_orchestration.definition.expressions.budget import Budget
+from citadel_orchestration.definition.expressions.evaluation import Budget
 from citadel_orchestration.definition.template import Condition, Template
 
 HITS = [

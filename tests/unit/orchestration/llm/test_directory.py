@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from citadel_common.errors import InvalidInput
 from citadel_common.settings.llm import EndpointSettings, LlmSettings
-from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.llm.directory import Directory
+from citadel_orchestration.llm.client import Directory, LlmClients
 
 ENDPOINTS = {
     "gpu": EndpointSettings(url="http://192.168.10.34:8002", model="m"),

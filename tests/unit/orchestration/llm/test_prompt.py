@@ -3,7 +3,7 @@
 import pytest
 
 from citadel_common.errors import InvalidInput
-from citadel_orchestration.llm.prompt import conversation, correction
+from citadel_orchestration.llm.question import conversation, correction
 
 
 def contents(*args, **fields):

@@ -5,11 +5,9 @@ import pytest
 from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
 from citadel_common.settings.llm import EndpointSettings
 from citadel_contracts.errors import seconds_of_retry_after
-from citadel_orchestration.llm.ollama import OllamaStyle
-from citadel_orchestration.llm.openai import OpenAIStyle
+from citadel_orchestration.llm.answers import Transcript, error_in, refusal
+from citadel_orchestration.llm.protocols import OllamaStyle, OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage
-from citadel_orchestration.llm.refusals import error_in, refusal
-from citadel_orchestration.llm.transcript import Transcript
 
 SETTINGS = EndpointSettings(url="http://gpu1", model="llama")
 SCHEMA = {"type": "object"}

@@ -10,7 +10,7 @@ from citadel_client._async.connection import AsyncConnection
 from citadel_client.decoders import BatchAnswer, EventDecoder, ResultDecoder
 from citadel_client.errors import RunFailed
 from citadel_client.models import CommandResult, RunFilters
-from citadel_client.operations import Operation, Page, dump, get, path_of, post, query, read_as
+from citadel_client.operations import Operation, dump, get, path_of, post, query
 from citadel_client.options import Polling
 from citadel_client.streams import Stream
 from citadel_contracts.runs import (
@@ -172,13 +172,11 @@ class AsyncRuns:
         """
         labels = [("label", f"{name}:{value}") for name, value in (filters.get("labels") or {}).items()]
         plain = {name: value for name, value in filters.items() if name != "labels"}
-        read = read_as(RunList)
 
-        def page(cursor: str | None, size: int) -> Operation[Page[RunSummary]]:
-            path = "/v1/runs" + query(plain | {"cursor": cursor, "limit": size}, *labels)
-            return Operation(method="GET", path=path, read=lambda response: _page(read(response)))
+        def path(cursor: str | None, size: int) -> str:
+            return "/v1/runs" + query(plain | {"cursor": cursor, "limit": size}, *labels)
 
-        return self._connection.pages(page, limit)
+        return self._connection.pages(RunList, lambda page: page.runs, path, limit)
 
     async def get(self, run_id: str) -> RunView:
         """Return a run with its status, steps and output."""
@@ -207,7 +205,3 @@ class AsyncRuns:
     async def signal(self, run_id: str, name: str, payload: Any = None) -> RunStatus:
         """Send a signal to a run's `wait` steps."""
         return await self.handle(run_id).signal(name, payload)
-
-
-def _page(found: RunList) -> Page[RunSummary]:
-    return Page(found.runs, found.next_cursor)

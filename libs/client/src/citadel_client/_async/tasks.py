@@ -4,11 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
 from citadel_client._async.connection import AsyncConnection
-from citadel_client.errors import TaskFailed, UnexpectedReply, facts_of
-from citadel_client.operations import get, path_of
+from citadel_client.operations import get, path_of, result_of
 from citadel_client.options import Polling
 from citadel_contracts.api import TaskStatus
 
@@ -34,7 +31,7 @@ class AsyncTaskHandle(Generic[T]):
         Raises:
             TaskFailed: The task failed or was revoked.
         """
-        return self._result(await self.status())
+        return result_of(await self.status(), self._read)
 
     async def wait(self, timeout: float | None = None) -> T:
         """Wait for the task's result and return it.
@@ -49,18 +46,6 @@ class AsyncTaskHandle(Generic[T]):
         polling = Polling(FIRST_POLL_S, timeout)
         while True:
             status = await self.status()
-            if (found := self._result(status)) is not None:
+            if (found := result_of(status, self._read)) is not None:
                 return found
             await asyncio.sleep(polling.pause(f"task {self.task_id} is {status.status}"))
-
-    def _result(self, status: TaskStatus) -> T | None:
-        if status.status in {"failed", "revoked"}:
-            failure = status.error
-            message = failure.message if failure else f"the task was {status.status}"
-            raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
-        if status.status != "succeeded":
-            return None
-        try:
-            return self._read(status.result or {})
-        except ValidationError as error:
-            raise UnexpectedReply(f"the result of task {self.task_id} does not have the expected form") from error

@@ -1,13 +1,12 @@
 """Workflows, batches and collections."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 from uuid import uuid4
 
-import orjson
-
 from citadel_client._async.connection import AsyncConnection
 from citadel_client._async.runs import AsyncRun
+from citadel_client.bodies import AsyncBatchSource, groups, pieces_async, replayable
 from citadel_client.errors import InvalidRequest
 from citadel_client.models import (
     Definition,
@@ -18,14 +17,10 @@ from citadel_client.models import (
     submission,
     with_context,
 )
-from citadel_client.ndjson import AsyncBatchSource, pieces_async, replayable
 from citadel_client.operations import Operation, dump, path_of, post, query, read_as
 from citadel_client.options import GROUP
 from citadel_contracts.api import FieldError
-from citadel_contracts.runs import RunAccepted, SearchHit, SearchResponse, StorePoint, StoreResponse
-
-GROUP_BYTES = 768 * 1024
-"""Limit of the points in one request, which the server records as a run and answers within a request's time."""
+from citadel_contracts.runs import RunAccepted, SearchHit, SearchResponse, StoreResponse
 
 
 class AsyncWorkflows:
@@ -141,7 +136,7 @@ class AsyncCollections:
             CitadelApiError: A group is refused; those before it are stored.
         """
         upserted, ids = 0, list[str | int]()
-        for encoded in _groups(points, group):
+        for encoded in groups(points, group):
             body = dump({"points": encoded} | ({"model": model} if model else {}))
             reply = await self._connection.call(post(path_of("collections", name, "points"), StoreResponse, body))
             upserted += reply.upserted
@@ -168,17 +163,3 @@ class AsyncCollections:
         body = dump({field: value for field, value in wanted.items() if value is not None})
         operation = post(path_of("collections", name, "search"), SearchResponse, body)
         return (await self._connection.call(operation)).hits
-
-
-def _groups(points: Iterable[Point], size: int) -> Iterator[list[orjson.Fragment]]:
-    """Yield the points as JSON, in groups that one request may carry."""
-    found, length = list[orjson.Fragment](), 0
-    for point in points:
-        body = dump(point.model_dump(exclude_none=True) if isinstance(point, StorePoint) else point, "a point")
-        if found and (len(found) == size or length + len(body) > GROUP_BYTES):
-            yield found
-            found, length = [], 0
-        found.append(orjson.Fragment(body))
-        length += len(body)
-    if found:
-        yield found

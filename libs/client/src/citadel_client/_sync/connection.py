@@ -9,11 +9,14 @@ from typing import TypeVar
 import httpx
 
 from citadel_client.errors import CitadelApiError
-from citadel_client.operations import PAGE, Attempts, Operation, Page
+from citadel_client.operations import PAGE, Attempts, Operation, get
 from citadel_client.options import CallOptions
 from citadel_client.streams import Stream
+from citadel_contracts.api import DeadLetterList
+from citadel_contracts.runs import RunList
 
 T = TypeVar("T")
+P = TypeVar("P", RunList, DeadLetterList)
 
 
 class Connection:
@@ -46,18 +49,23 @@ class Connection:
                 delay = attempts.delay_after(failure, repeatable=operation.repeatable)
             time.sleep(delay)
 
-    def pages(self, page: Callable[[str | None, int], Operation[Page[T]]], limit: int | None) -> Iterator[T]:
+    def pages(
+        self, model: type[P], items: Callable[[P], list[T]], path: Callable[[str | None, int], str], limit: int | None
+    ) -> Iterator[T]:
         """Yield the items of a list, whose pages are fetched when they are needed.
 
         Args:
-            page: Returns the operation that gets a page, for a cursor and a number of items.
+            model: Model of a page.
+            items: Returns the items of a page.
+            path: Returns the path of a page, for a cursor and a number of items.
             limit: Maximum number of items; None for all.
         """
         cursor, left = None, limit
         while left is None or left > 0:
-            found = self.call(page(cursor, PAGE if left is None else min(PAGE, left)))
-            yield from found.items
-            cursor, left = found.next_cursor, None if left is None else left - len(found.items)
+            page = self.call(get(path(cursor, PAGE if left is None else min(PAGE, left)), model))
+            found = items(page)
+            yield from found
+            cursor, left = page.next_cursor, None if left is None else left - len(found)
             if cursor is None:
                 return
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from citadel_client._sync.connection import Connection
 from citadel_client.models import DeadLetterFilters
-from citadel_client.operations import PAGE, Operation, Page, encode, get, path_of, post, query, query_value, read_as
+from citadel_client.operations import PAGE, Operation, encode, get, path_of, post, query, query_value, read_as
 from citadel_contracts.api import (
     DeadLetterList,
     DeadLetterRequeued,
@@ -30,13 +30,11 @@ class DeadLetters:
 
     def list(self, *, limit: int | None = None, **filters: Unpack[DeadLetterFilters]) -> Iterator[DeadLetterSummary]:
         """Yield dead letters, newest first; pages are fetched when they are needed."""
-        read = read_as(DeadLetterList)
 
-        def page(cursor: str | None, size: int) -> Operation[Page[DeadLetterSummary]]:
-            path = PATH + query({**filters, "cursor": cursor, "limit": size})
-            return Operation(method="GET", path=path, read=lambda response: _page(read(response)))
+        def path(cursor: str | None, size: int) -> str:
+            return PATH + query({**filters, "cursor": cursor, "limit": size})
 
-        return self._connection.pages(page, limit)
+        return self._connection.pages(DeadLetterList, lambda page: page.letters, path, limit)
 
     def page(
         self, *, limit: int = PAGE, cursor: str | None = None, **filters: Unpack[DeadLetterFilters]
@@ -112,7 +110,3 @@ class DeadLetters:
             dropped += done.dropped
             if (cursor := done.next_cursor) is None:
                 return dropped
-
-
-def _page(found: DeadLetterList) -> Page[DeadLetterSummary]:
-    return Page(found.letters, found.next_cursor)

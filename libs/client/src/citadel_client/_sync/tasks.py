@@ -5,11 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
 from citadel_client._sync.connection import Connection
-from citadel_client.errors import TaskFailed, UnexpectedReply, facts_of
-from citadel_client.operations import get, path_of
+from citadel_client.operations import get, path_of, result_of
 from citadel_client.options import Polling
 from citadel_contracts.api import TaskStatus
 
@@ -35,7 +32,7 @@ class TaskHandle(Generic[T]):
         Raises:
             TaskFailed: The task failed or was revoked.
         """
-        return self._result(self.status())
+        return result_of(self.status(), self._read)
 
     def wait(self, timeout: float | None = None) -> T:
         """Wait for the task's result and return it.
@@ -50,18 +47,6 @@ class TaskHandle(Generic[T]):
         polling = Polling(FIRST_POLL_S, timeout)
         while True:
             status = self.status()
-            if (found := self._result(status)) is not None:
+            if (found := result_of(status, self._read)) is not None:
                 return found
             time.sleep(polling.pause(f"task {self.task_id} is {status.status}"))
-
-    def _result(self, status: TaskStatus) -> T | None:
-        if status.status in {"failed", "revoked"}:
-            failure = status.error
-            message = failure.message if failure else f"the task was {status.status}"
-            raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
-        if status.status != "succeeded":
-            return None
-        try:
-            return self._read(status.result or {})
-        except ValidationError as error:
-            raise UnexpectedReply(f"the result of task {self.task_id} does not have the expected form") from error

@@ -2,22 +2,22 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import orjson
 import typer
 
 from citadel_client import Citadel, DeadLetterFilters
 from citadel_client.cli.options import ExitCode, Json, Timeout, Url, UsageError, connect
-from citadel_client.terminal import print_json, print_table, say
-from citadel_contracts.api import DeadLetterFailure, DeadLetterView
+from citadel_client.terminal import print_json, print_list, print_table, say
+from citadel_contracts.api import DeadLetterFailure, DeadLetterSummary, DeadLetterView
 
 app = typer.Typer(
     help="Dead letters: tasks and messages that the server gave up on. Needs a key with the scope admin.",
     no_args_is_help=True,
 )
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter, which is its task's.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids; or give filters or --all.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids; or give filters or --all.")]
 Queue = Annotated[str | None, typer.Option("--queue", help="Queue it came from.")]
 Task = Annotated[str | None, typer.Option("--task", help="Name of its task.")]
 Code = Annotated[str | None, typer.Option("--code", help="Error code.")]
@@ -46,11 +46,11 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
     filters = _filters(queue, task, code, error, since, until)
     with connect(url, timeout) as citadel:
         found = list(citadel.dead_letters.list(limit=limit, **filters))
-    if json_:
-        print_json(found)
-        return
-    rows = [(entry.id, entry.queue, entry.task or "", entry.at[:19], entry.code, entry.error) for entry in found]
-    print_table(("id", "queue", "task", "dead-lettered", "code", "error"), rows)
+    print_list(found, json_, ("id", "queue", "task", "dead-lettered", "code", "error"), _row)
+
+
+def _row(entry: DeadLetterSummary) -> tuple[str, ...]:
+    return entry.id, entry.queue, entry.task or "", entry.at[:19], entry.code, entry.error
 
 
 @app.command()
@@ -157,10 +157,10 @@ def _filters(
     since: datetime | None,
     until: datetime | None,
 ) -> DeadLetterFilters:
-    found: Any = {"queue": queue, "task": task, "code": code, "error": error, "since": _utc(since)}
-    found["until"] = _utc(until)
-    wanted: DeadLetterFilters = {name: value for name, value in found.items() if value is not None}  # type: ignore[assignment]
-    return wanted
+    times = {"since": _utc(since), "until": _utc(until)}
+    given: Any = {"queue": queue, "task": task, "code": code, "error": error, **times}
+    found: Any = {name: value for name, value in given.items() if value is not None}
+    return cast("DeadLetterFilters", found)
 
 
 def _utc(at: datetime | None) -> datetime | None:

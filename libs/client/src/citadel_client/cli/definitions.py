@@ -11,7 +11,7 @@ import yaml
 
 from citadel_client.cli.files import opened
 from citadel_client.cli.options import UsageError
-from citadel_contracts.api import FieldError
+from citadel_contracts.errors import FieldError, path_of_pointer
 
 DATE_TAG = "tag:yaml.org,2002:timestamp"
 
@@ -60,8 +60,8 @@ class Source:
     def line(self, pointer: str) -> int | None:
         """Return the line of a JSON pointer, or that of the innermost node around it that exists."""
         node = self.root
-        for part in pointer.split("/")[1:]:
-            found = _child(node, part.replace("~1", "/").replace("~0", "~"))
+        for part in path_of_pointer(pointer):
+            found = _child(node, part)
             if found is None:
                 break
             node = found

@@ -25,7 +25,7 @@ from citadel_client.vectors import Embeddings
 SHOWN = 4
 PREVIEW = 60
 TextArgs = Annotated[
-    list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; default: the lines of standard input.")
+    list[str] | None, typer.Argument(metavar="TEXT", help="Texts; default: the lines of standard input.")
 ]
 FileOption = Annotated[
     Path | None, typer.Option("--file", "-f", help="Embed each line of this file; `-`: standard input.")

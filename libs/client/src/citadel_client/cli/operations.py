@@ -6,7 +6,8 @@ import typer
 
 from citadel_client import NEVER
 from citadel_client.cli.options import ExitCode, Json, Timeout, Url, connect
-from citadel_client.terminal import print_json, print_table
+from citadel_client.terminal import print_json, print_list, print_table
+from citadel_contracts.api import ModelInfo, QueueStats, WorkerInfo
 
 History = Annotated[bool, typer.Option("--history", help="Show results of the periodic checks, newest first.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of results of the history.")]
@@ -28,10 +29,7 @@ def health(
 def _show_history(limit: int, url: str | None, timeout: float, json_: bool) -> None:
     with connect(url, timeout) as citadel:
         found = citadel.history("health", limit=limit)
-    if json_:
-        print_json(found)
-        return
-    print_table(("at", "status", "not up"), [_history_row(entry) for entry in found])
+    print_list(found, json_, ("at", "status", "not up"), _history_row)
 
 
 def _history_row(entry: dict[str, Any]) -> tuple[str, str, str]:
@@ -68,42 +66,32 @@ def models(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> Non
     """List the embedding models that live backends have."""
     with connect(url, timeout) as citadel:
         found = citadel.models()
-    if json_:
-        print_json(found)
-        return
-    rows = [(model.name, model.dimensions or "", model.max_tokens or "", model.backend) for model in found]
-    print_table(("model", "dimensions", "tokens", "backend"), rows)
+    print_list(found, json_, ("model", "dimensions", "tokens", "backend"), _model_row)
+
+
+def _model_row(model: ModelInfo) -> tuple[object, ...]:
+    return model.name, model.dimensions or "", model.max_tokens or "", model.backend
 
 
 def queues(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
     """List the queues with their ready messages by lane, unacked messages and workers."""
     with connect(url, timeout) as citadel:
         found = citadel.queues()
-    if json_:
-        print_json(found)
-        return
-    rows = [
-        (
-            queue.name,
-            queue.ready,
-            ", ".join(f"{lane} {n}" for lane, n in queue.lanes.items()),
-            queue.unacked,
-            queue.workers,
-        )
-        for queue in found
-    ]
-    print_table(("queue", "ready", "lanes", "unacked", "workers"), rows)
+    print_list(found, json_, ("queue", "ready", "lanes", "unacked", "workers"), _queue_row)
+
+
+def _queue_row(queue: QueueStats) -> tuple[object, ...]:
+    lanes = ", ".join(f"{lane} {count}" for lane, count in queue.lanes.items())
+    return queue.name, queue.ready, lanes, queue.unacked, queue.workers
 
 
 def workers(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
     """List the live workers."""
     with connect(url, timeout) as citadel:
         found = citadel.workers()
-    if json_:
-        print_json(found)
-        return
-    rows = [
-        (worker.id, worker.queue, worker.pid, f"{worker.running}/{worker.concurrency}", worker.processed, worker.failed)
-        for worker in found
-    ]
-    print_table(("worker", "queue", "pid", "running", "processed", "failed"), rows)
+    print_list(found, json_, ("worker", "queue", "pid", "running", "processed", "failed"), _worker_row)
+
+
+def _worker_row(worker: WorkerInfo) -> tuple[object, ...]:
+    busy = f"{worker.running}/{worker.concurrency}"
+    return worker.id, worker.queue, worker.pid, busy, worker.processed, worker.failed

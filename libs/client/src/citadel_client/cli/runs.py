@@ -24,11 +24,11 @@ from citadel_client.cli.watching import follow, outcome, print_result, say_run_c
 from citadel_client.cli.waterfall import bars, rows
 from citadel_client.cli.workflow import WaitTimeout
 from citadel_client.decoders import BatchAnswer
-from citadel_client.terminal import print_json, print_table, say
+from citadel_client.terminal import print_json, print_list, print_table, say
 from citadel_client.vectors import unpack_array
-from citadel_contracts.runs import RunError, RunEvent, RunStatus, RunView
+from citadel_contracts.runs import RunError, RunEvent, RunStatus, RunSummary, RunView
 
-app = typer.Typer(help="Runs of workflows and batches: list, show, follow, command.", no_args_is_help=True)
+app = typer.Typer(help="Runs of workflows and batches: list, follow, cancel, retry.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
 Status = Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(get_args(RunStatus))}.")]
 WorkflowId = Annotated[str | None, typer.Option("--workflow-id", help="Id of its workflow.")]
@@ -66,21 +66,11 @@ def list_(  # noqa: PLR0913, PLR0917  (one per option of the command)
     }
     with connect(url, timeout) as citadel:
         found = list(citadel.runs.list(limit=limit, **filters))
-    if json_:
-        print_json(found)
-        return
-    table = [
-        (
-            run.run_id,
-            run.workflow_id,
-            run.kind,
-            run.status,
-            _time(run.created_at),
-            _message(run.error),
-        )
-        for run in found
-    ]
-    print_table(("run", "workflow", "kind", "status", "submitted", "error"), table)
+    print_list(found, json_, ("run", "workflow", "kind", "status", "submitted", "error"), _row)
+
+
+def _row(run: RunSummary) -> tuple[str, ...]:
+    return run.run_id, run.workflow_id, run.kind, run.status, _time(run.created_at), _message(run.error)
 
 
 def _message(error: RunError | None) -> str:

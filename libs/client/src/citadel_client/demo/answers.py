@@ -22,20 +22,24 @@ WORKER_POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """Answers of the workflows.
+class Outcome:
+    """Outcome of the demo.
 
     Attributes:
         hits: Hits per question, best first.
-        texts: Answer of the LLM per question; None if no LLM was asked or it did not answer.
-        seconds: Time from the first submission to the last answer.
+        texts: Answer of the LLM per question.
         llm: Whether an LLM was asked.
+        already_stored: Whether an earlier run had stored the documents.
+        stored_s: Seconds that storing took; None if nothing was stored.
+        asked_s: Seconds that the workflows took; None if there were none.
     """
 
-    hits: list[list[Hit]]
-    texts: list[str | None]
-    seconds: float
-    llm: bool
+    hits: Sequence[Sequence[Hit]]
+    texts: Sequence[str | None] = ()
+    llm: bool = False
+    already_stored: bool = False
+    stored_s: float | None = None
+    asked_s: float | None = None
 
 
 def has_workflows(citadel: Citadel, patience: float = WORKER_PATIENCE_S) -> bool:
@@ -78,7 +82,7 @@ def _points(docs: Sequence[Doc], found: Pass) -> Iterator[dict[str, Any]]:
         yield {"id": digest, "embedding": vector, "payload": payload}
 
 
-def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str, limit: int) -> Answers:
+def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str, limit: int) -> Outcome:
     """Submit a workflow per question, all at once, and return their answers.
 
     Raises:
@@ -94,7 +98,7 @@ def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str,
             hits.append([_hit(hit) for hit in run.wait(PATIENCE_S).output])
             texts.append(_text(run.step("answer").output) if llm else None)
             bar.update(done)
-    return Answers(hits=hits, texts=texts, seconds=timer.seconds, llm=llm)
+    return Outcome(hits=hits, texts=texts, llm=llm, asked_s=timer.seconds)
 
 
 def definition(collection: str, question: str, model: str, limit: int, *, llm: bool) -> dict[str, Any]:

@@ -1,34 +1,12 @@
 """Output of the demo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from citadel_client.demo.answers import Outcome
 from citadel_client.demo.passes import Pass
-from citadel_client.demo.ranking import Hit
 from citadel_client.terminal import out, print_table
 
 SHOWN_CHARS = 72
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Outcome of the demo.
-
-    Attributes:
-        hits: Hits per question, best first.
-        texts: Answer of the LLM per question.
-        llm: Whether an LLM was asked.
-        already_stored: Whether an earlier run had stored the documents.
-        stored_s: Seconds that storing took; None if nothing was stored.
-        asked_s: Seconds that the workflows took; None if there were none.
-    """
-
-    hits: Sequence[Sequence[Hit]]
-    texts: Sequence[str | None] = ()
-    llm: bool = False
-    already_stored: bool = False
-    stored_s: float | None = None
-    asked_s: float | None = None
 
 
 def print_answers(questions: Sequence[str], outcome: Outcome) -> None:

@@ -1,14 +1,15 @@
 """`citadel demo` from beginning to end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from citadel_client import Citadel
-from citadel_client.demo.answers import ask, collection_of, has_workflows, is_stored, store
+from citadel_client.demo.answers import Outcome, ask, collection_of, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
-from citadel_client.demo.report import Outcome, print_answers, print_rates, summary
+from citadel_client.demo.report import print_answers, print_rates, summary
 from citadel_client.demo.server import server
 from citadel_client.dev.run import signals_interrupt
 from citadel_client.terminal import ProgressBar, print_json, say
@@ -55,15 +56,8 @@ def _answered(citadel: Citadel, docs: Sequence[Doc], first: Pass) -> Outcome:
     collection = collection_of(docs, first)
     already = is_stored(citadel, collection, docs, first)
     stored_s = None if already else store(citadel, collection, docs, first)
-    answers = ask(citadel, collection, QUESTIONS, first.model, HITS)
-    return Outcome(
-        hits=answers.hits,
-        texts=answers.texts,
-        llm=answers.llm,
-        already_stored=already,
-        stored_s=stored_s,
-        asked_s=answers.seconds,
-    )
+    outcome = ask(citadel, collection, QUESTIONS, first.model, HITS)
+    return replace(outcome, already_stored=already, stored_s=stored_s)
 
 
 def _docs() -> list[Doc]:

@@ -6,6 +6,9 @@ from pathlib import Path
 class DevError(Exception):
     """The stack cannot run."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or type(self).__doc__)
+
 
 class PortTaken(DevError):
     """Another program listens on the port."""
@@ -25,15 +28,9 @@ class AlreadyRunning(DevError):
 class NoRedis(DevError):
     """There is no Redis server; run scripts/setup, or install redis-server or valkey-server."""
 
-    def __init__(self) -> None:
-        super().__init__(type(self).__doc__)
-
 
 class NoPostgres(DevError):
     """There is no PostgreSQL server; run scripts/setup, or install postgresql (18 or near it)."""
-
-    def __init__(self) -> None:
-        super().__init__(type(self).__doc__)
 
 
 class OtherPostgres(DevError):

@@ -4,21 +4,17 @@ The check is a convenience, not a guard: without a fresh catalog (no worker yet,
 worker decides.
 """
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
 
-from citadel_common.stores.redis import ERRORS
+from citadel_common.published import PublishedReader
 from citadel_contracts.api import ModelInfo
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-log = structlog.get_logger(__name__)
 
 KEY = "citadel:models"
 FRESH = 60.0
@@ -57,31 +53,11 @@ async def publish(client: "Redis", models: Iterable[ModelInfo], *, is_open: bool
     await client.set(KEY, orjson.dumps(document), px=int(FRESH * 1000))
 
 
-class CatalogReader:
-    """Reader of the published catalog; it asks the store at most every `refresh` seconds."""
+def reader(client: "Redis") -> PublishedReader[Catalog]:
+    """Return a reader of the published catalogue."""
+    return PublishedReader(client, KEY, _parse, EMPTY)
 
-    def __init__(self, client: "Redis", *, refresh: float = 2.0) -> None:
-        self._client = client
-        self._refresh = refresh
-        self._catalog = EMPTY
-        self._read_at = float("-inf")
 
-    async def current(self) -> Catalog:
-        """Return the newest catalog; EMPTY if none is published."""
-        now = time.monotonic()
-        if now - self._read_at >= self._refresh:
-            self._read_at = now
-            self._catalog = await self._load()
-        return self._catalog
-
-    async def _load(self) -> Catalog:
-        try:
-            document = await self._client.get(KEY)
-        except ERRORS as error:
-            log.warning("catalog_unavailable", error=type(error).__name__)
-            return self._catalog
-        if document is None:
-            return EMPTY
-        content = orjson.loads(document)
-        models = (ModelInfo.model_validate(entry) for entry in content["models"])
-        return Catalog(models={model.name: model for model in models}, open=content["open"])
+def _parse(document: dict[str, Any]) -> Catalog:
+    models = (ModelInfo.model_validate(entry) for entry in document["models"])
+    return Catalog(models={model.name: model for model in models}, open=document["open"])

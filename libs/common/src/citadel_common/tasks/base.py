@@ -52,7 +52,7 @@ class TaskContext:
         deadline: Time at which the work must have ended.
         stopping: Returns whether the worker is stopping; long handlers then raise `HandBack` at a suitable point.
         progress: Writes the PROGRESS state.
-        last_try: Whether a transient error would end the task, so that a partial result is better than an error.
+        last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
     """
 
     task_id: str

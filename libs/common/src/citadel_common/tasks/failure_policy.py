@@ -82,7 +82,7 @@ class FailurePolicy:
             error = StoreUnavailable(f"a store does not answer: {type(error).__name__}")
         if not isinstance(error, CitadelError):
             return self._unexpected(error)
-        if error.transient:
+        if error.retryable:
             return self._retry(error)
         return Failure(outcome=error.code, to_raise=error)
 
@@ -132,8 +132,8 @@ class FailurePolicy:
 
 def history_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError) -> list[dict[str, Any]]:
     """Return the attempts so far, this one last; only the newest are kept."""
-    told = task.header(HISTORY_HEADER)
-    earlier = [attempt for attempt in told if isinstance(attempt, dict)] if isinstance(told, list) else []
+    stored = task.header(HISTORY_HEADER)
+    earlier = [attempt for attempt in stored if isinstance(attempt, dict)] if isinstance(stored, list) else []
     attempt = {"at": utc_now(), "code": error.code, "error": error.message, "worker": runtime.identity.id}
     attempt |= error.data.model_dump(include={"field", "index", "retryable", "retry_after"})
     return [*earlier, attempt][-HISTORY_LENGTH:]

@@ -190,8 +190,8 @@ def _resource(service: str) -> Resource:
         "service.version": importlib.metadata.version("citadel-common"),
         "process.pid": os.getpid(),
     }
-    told: dict[str, Any] = dict(Resource.create().attributes)
-    return Resource.create(known | {name: value for name, value in told.items() if not _is_default(name, value)})
+    given: dict[str, Any] = dict(Resource.create().attributes)
+    return Resource.create(known | {name: value for name, value in given.items() if not _is_default(name, value)})
 
 
 def _is_default(name: str, value: Any) -> bool:

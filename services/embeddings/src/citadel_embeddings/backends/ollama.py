@@ -7,8 +7,7 @@ from typing import Any
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
-from citadel_embeddings.backends.connections import Answer
-from citadel_embeddings.backends.http import HttpClient, count_of, json_of, server_failure
+from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
 VERSION_LENGTH = 12
 """Characters of a digest that tell versions of a model apart."""

@@ -11,8 +11,7 @@ import numpy as np
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
-from citadel_embeddings.backends.connections import Answer
-from citadel_embeddings.backends.http import HttpClient, count_of, json_of, server_failure
+from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
 BAD_INPUT = frozenset({400, 413, 422})
 """Statuses with which servers refuse texts."""
@@ -104,8 +103,8 @@ def _is_too_long(status: int, content: dict[str, Any]) -> bool:
     if isinstance(error, dict) and not TOO_LONG_CODES.isdisjoint({str(error.get("code")), str(error.get("type"))}):
         return True
     # llama-server answers 500 for a text that is longer than its batch
-    told = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
-    return told and any(sign in _message(content).lower() for sign in TOO_LONG)
+    may_be_input = status in BAD_INPUT or status == HTTPStatus.INTERNAL_SERVER_ERROR
+    return may_be_input and any(sign in _message(content).lower() for sign in TOO_LONG)
 
 
 def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> CitadelError:

@@ -190,7 +190,7 @@ class EndpointPool:
             slot.endpoint.limit.abandoned()
             slot.breaker.abandoned()
             return
-        if not error.transient and not isinstance(error, UnknownModel):
+        if not error.retryable and not isinstance(error, UnknownModel):
             slot.endpoint.limit.abandoned()
             self._is_alive(slot)
             return

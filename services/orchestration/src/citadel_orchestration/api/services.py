@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
-from citadel_common.embeddings.catalog import CatalogReader
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.api.batches.service import BatchService
 from citadel_orchestration.api.dead_letters.service import DeadLetterService
-from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.operations.broker import BrokerInspector
@@ -74,7 +72,6 @@ class Services:
         self._redis = redis
         self._wiring = wire(settings, redis.results, metrics, name="api")
         self._cache = EmbeddingCache(redis.cache, settings.cache, metrics, count_misses=False)
-        self._models = KnownModels(CatalogReader(redis.results, refresh=0.0))
         self._producer = create_app(settings)
         # Celery would subscribe to the result of every task that it publishes; `ResultListener` subscribes once.
         self._producer.conf.result_backend = "disabled://"
@@ -82,7 +79,6 @@ class Services:
         self._results = ResultListener(redis.results)
         self._notifier = RunNotifier(settings.postgres_dsn)
         self._dead_letters = DeadLetterService(self._producer, settings)
-        self._background: list[asyncio.Task[None]] = []
         self.by_class = {type(service): service for service in self._build()}
 
     async def start(self) -> None:
@@ -91,8 +87,7 @@ class Services:
         self._wiring.database.open()
         self._results.start()
         self._notifier.start()
-        self._background = [asyncio.create_task(self._wiring.knowledge.run())]
-        await self._models.start()
+        await self._wiring.catalog.start()
 
     def end_streams(self) -> None:
         """End responses that would last as long as their runs; called when the server begins to shut down."""
@@ -100,10 +95,7 @@ class Services:
 
     async def stop(self) -> None:
         """Stop what `start` started and close all connections."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        for part in (self._notifier, self._models, self._results):
+        for part in (self._notifier, self._wiring.catalog, self._results):
             await part.stop()
         await asyncio.to_thread(self._wiring.database.close)
         for client in (self._publisher, self._dead_letters, self._producer):
@@ -128,11 +120,11 @@ class Services:
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
         )
-        yield from (settings, self._cache, self._models, self._dead_letters, backlog, runs)
+        yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(
             self._cache,
             MemoryCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),
-            self._models,
+            wiring.catalog.models,
             TaskCaller(
                 self._publisher, self._results, backlog, timeout=api.request_timeout, max_waiting=api.max_waiting
             ),
@@ -150,7 +142,7 @@ class Services:
         yield PlanService(
             submissions=wiring.submissions,
             cache=self._cache,
-            models=self._models,
+            models=wiring.catalog.models,
             default_model=settings.default_model,
         )
         yield from self._build_operations()

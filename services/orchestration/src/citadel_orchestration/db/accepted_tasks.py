@@ -58,7 +58,7 @@ def due(cursor: Cursor, limit: int) -> list[str]:
     return [task_id for (task_id,) in cursor.fetchall()]
 
 
-def envelope_of(cursor: Cursor, task_id: str) -> TaskMessage:
+def message_of(cursor: Cursor, task_id: str) -> TaskMessage:
     """Return the message of a task, to publish it again."""
     cursor.execute("SELECT name, kwargs, lane, trace FROM accepted_tasks WHERE task_id = %s", [task_id])
     [(name, kwargs, lane, trace)] = cursor.fetchall()

@@ -20,6 +20,7 @@ from citadel_orchestration.db.models import (
     StepClaim,
     StepRef,
 )
+from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
 
 NO_COUNTS: Mapping[str, int] = {}
@@ -122,8 +123,8 @@ class RunTransaction:
 
     def event(self, type: str, step_id: str | None = None, item: int = NO_ITEM, **data: Any) -> None:  # noqa: A002
         """Append an event, without data that are None; numbers have no gaps and follow the order of the commits."""
-        told = {name: value for name, value in data.items() if value is not None}
-        self._events.append((type, step_id, item, told))
+        known = {name: value for name, value in data.items() if value is not None}
+        self._events.append((type, step_id, item, known))
 
     def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
         """Claim a step in one of the states `of`; without an owner, make it ready for any worker.
@@ -181,14 +182,14 @@ class RunTransaction:
     ) -> bool:
         """End a step; `counts` go into the event. Return False if its attempt is over already."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
-        told = None if error is None else error.data.model_dump()
-        outcome = {"status": status, "error": told and Jsonb(told), "has_data": has_data, "output": output}
+        failure = None if error is None else error.data.model_dump()
+        outcome = {"status": status, "error": failure and Jsonb(failure), "has_data": has_data, "output": output}
         self.cursor.execute(_FINISH if output is None else _FINISH_WITH_OUTPUT, place | outcome)
         row = self.cursor.fetchone()
         if row is None:
             return False
         self.attempt_ended(ref, attempt, status, row[3:], error=None if error is None else error.code)
-        self.event(f"step_{status}", ref.step_id, ref.item, error=told, **counts)
+        self.event(f"step_{status}", ref.step_id, ref.item, error=failure, **counts)
         return True
 
     def attempt_ended(
@@ -227,11 +228,7 @@ class RunTransaction:
 
     def statuses(self, step_ids: Iterable[str]) -> dict[str, str]:
         """Return the states of some steps."""
-        self.cursor.execute(
-            "SELECT step_id, status FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
-            [self.run.run_id, list(step_ids)],
-        )
-        return dict(self.cursor.fetchall())
+        return {step_id: status for step_id, status, _ in states_of(self.cursor, self.run.run_id, list(step_ids))}
 
     def end(self, status: str, *, error: dict[str, Any] | None = None, output: bytes | None = None) -> None:
         """End the run, and cancel its steps that have not ended."""

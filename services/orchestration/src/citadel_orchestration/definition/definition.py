@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from citadel_common.errors import InvalidDefinition
+from citadel_orchestration.definition import models
+from citadel_orchestration.definition.durations import parse_duration
+from citadel_orchestration.definition.expressions.syntax import Uses
 from citadel_orchestration.definition.template import Condition, References, Template
-from citadel_orchestration.step_types import StepType
+from citadel_orchestration.step_types import StepType, StepTypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +102,118 @@ class Definition:
     concurrency: Concurrency | None
     output: Template | None
     steps: dict[str, Step]
+
+
+def load(raw: dict[str, Any], types: StepTypes) -> Definition:
+    """The definition of what `parse` has accepted before.
+
+    Raises:
+        InvalidDefinition: It names a step type that no longer exists.
+        ExpressionFailed: It was never accepted.
+    """
+    written = raw["steps"]
+    defaults = raw.get("defaults") or {}
+    before = dependencies(written)
+    after = _dependents(before)
+    steps = {
+        step["step_id"]: _step(step, index, defaults, types, before[step["step_id"]], after[step["step_id"]])
+        for index, step in enumerate(written)
+    }
+    return Definition(
+        raw=raw,
+        workflow_id=raw.get("workflow_id"),
+        idempotency_key=raw.get("idempotency_key"),
+        labels=raw.get("labels", {}),
+        context=raw.get("context", {}),
+        deadline=_seconds(raw.get("deadline"), None),
+        concurrency=_concurrency(raw.get("concurrency")),
+        output=Template.of(raw["output"]) if raw.get("output") is not None else None,
+        steps=steps,
+    )
+
+
+def dependencies(written: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """What each step depends on: what it says, or the step before."""
+    found: dict[str, tuple[str, ...]] = {}
+    previous: tuple[str, ...] = ()
+    for step in written:
+        named = step.get("depends_on")
+        found[step["step_id"]] = previous if named is None else tuple(named)
+        previous = (step["step_id"],)
+    return found
+
+
+def _dependents(before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    after: dict[str, list[str]] = {step_id: [] for step_id in before}
+    for step_id, named in before.items():
+        for name in named:
+            after[name].append(step_id)
+    return {step_id: tuple(names) for step_id, names in after.items()}
+
+
+def _step(
+    written: dict[str, Any],
+    index: int,
+    defaults: Mapping[str, Any],
+    types: StepTypes,
+    depends_on: tuple[str, ...],
+    dependents: tuple[str, ...],
+) -> Step:
+    type_ = _type(written["type"], types)
+    parameters = _parameters(type_, written.get("parameters", {}))
+    when = Condition.of(written["when"]) if written.get("when") is not None else None
+    for_each = _for_each(written.get("for_each"))
+    uses = parameters.uses | (when.expression.uses if when else Uses()) | (for_each.items.uses if for_each else Uses())
+    return Step(
+        step_id=written["step_id"],
+        index=index,
+        type=type_,
+        parameters=parameters,
+        depends_on=depends_on,
+        dependents=dependents,
+        when=when,
+        for_each=for_each,
+        on_error=written.get("on_error", "fail"),
+        timeout=_seconds(written.get("timeout", defaults.get("timeout")), models.DEFAULT_TIMEOUT),
+        retry=_retry(written.get("retry") or {}, defaults.get("retry") or {}),
+        references=References.of(uses),
+    )
+
+
+def _type(name: str, types: StepTypes) -> StepType[Any]:
+    if name not in types:
+        raise InvalidDefinition(f"there is no step type `{name}` any more")
+    return types[name]
+
+
+def _parameters(type_: StepType[Any], written: dict[str, Any]) -> Template:
+    """Return the template of a step's parameters; the expressions of a nested definition are its own run's."""
+    name = type_.nested.definition if type_.nested is not None else ""
+    nested = isinstance(written.get(name), dict)
+    return Template.of(written, verbatim=frozenset({name}) if nested else frozenset())
+
+
+def _for_each(written: Mapping[str, Any] | None) -> ForEach | None:
+    if written is None:
+        return None
+    parallel = written.get("max_parallel")
+    return ForEach(Template.of(written["items"]), models.DEFAULT_PARALLEL if parallel is None else parallel)
+
+
+def _retry(own: Mapping[str, Any], default: Mapping[str, Any]) -> RetryPolicy:
+    said = {**default, **{name: value for name, value in own.items() if value is not None}}
+    attempts, factor = said.get("max_attempts"), said.get("factor")
+    return RetryPolicy(
+        max_attempts=models.DEFAULT_ATTEMPTS if attempts is None else attempts,
+        delay=_seconds(said.get("delay"), models.DEFAULT_DELAY),
+        factor=models.DEFAULT_FACTOR if factor is None else float(factor),
+        max_delay=_seconds(said.get("max_delay"), models.DEFAULT_MAX_DELAY),
+    )
+
+
+def _concurrency(written: Mapping[str, Any] | None) -> Concurrency | None:
+    return Concurrency(key=written["key"], limit=written.get("limit", 1)) if written is not None else None
+
+
+def _seconds(written: Any, default: Any) -> Any:
+    return default if written is None else parse_duration(written)

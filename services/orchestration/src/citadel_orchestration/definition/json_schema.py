@@ -3,10 +3,11 @@
 `python -m citadel_orchestration.definition.json_schema` prints it.
 """
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
@@ -99,10 +100,13 @@ def _tidy(schema: Any) -> Any:
 
 
 def _public_types() -> StepTypes:
-    """The schema reads the types' models only: no endpoint and no store is ever called."""
-    from citadel_orchestration.steps.registry import shipped_types
+    """Return the shipped types, of which the schema reads the models only: no endpoint and no store is called.
 
-    return shipped_types(cast("Any", None), cast("Any", None)).public
+    Definitions know no step types; only this program does, so it finds them by name.
+    """
+    registry = importlib.import_module("citadel_orchestration.steps.registry")
+    types: StepTypes = registry.shipped_types(None, None)
+    return types.public
 
 
 if __name__ == "__main__":

@@ -2,18 +2,12 @@
 
 from typing import Any
 
-from citadel_orchestration.definition.checks.dependencies import check_dependencies
-from citadel_orchestration.definition.checks.drafts import Draft
-from citadel_orchestration.definition.checks.json_form import check_json
-from citadel_orchestration.definition.checks.mentions import check_mentions
-from citadel_orchestration.definition.checks.parameters import check_parameters
-from citadel_orchestration.definition.checks.problems import Path, Problems
-from citadel_orchestration.definition.checks.ranges import check_ranges
-from citadel_orchestration.definition.checks.shape import draft
-from citadel_orchestration.definition.checks.vector_spaces import VectorSpaces
-from citadel_orchestration.definition.definition import Definition, Step
+from citadel_orchestration.definition.checks.draft import Draft, Path, Problems, draft
+from citadel_orchestration.definition.checks.limits import check_json, check_ranges
+from citadel_orchestration.definition.checks.parameters import VectorSpaces, check_parameters
+from citadel_orchestration.definition.checks.references import check_dependencies, check_mentions
+from citadel_orchestration.definition.definition import Definition, Step, load
 from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.definition.loading import load
 from citadel_orchestration.step_types import Catalog, StepTypes
 
 __all__ = ["DEFAULT_LIMITS", "Definition", "DefinitionLimits", "Step", "StepTypes", "load", "parse"]

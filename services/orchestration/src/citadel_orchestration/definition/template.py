@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from citadel_common.errors import ExpressionFailed
-from citadel_orchestration.definition.expressions.budget import DEFAULT_BUDGET, Budget, Meter
+from citadel_orchestration.definition.expressions.evaluation import (
+    DEFAULT_BUDGET,
+    Budget,
+    Exhausted,
+    Failed,
+    Malformed,
+    Meter,
+)
 from citadel_orchestration.definition.expressions.expression import Expression, compiled
-from citadel_orchestration.definition.expressions.failures import Exhausted, Failed, Malformed
-from citadel_orchestration.definition.expressions.syntax import CLOSE, OPEN, Source, split
-from citadel_orchestration.definition.expressions.uses import Uses
+from citadel_orchestration.definition.expressions.syntax import CLOSE, OPEN, Source, Uses, split
 
 MAX_DEPTH = 100
 SHOWN = 200

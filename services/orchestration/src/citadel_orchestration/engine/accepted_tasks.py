@@ -76,7 +76,7 @@ class AcceptedTasksSweep:
             due = accepted_tasks.due(cursor, BATCH)
             found = self._by_state(due)
             for task_id in found["lost"]:
-                self._restore(accepted_tasks.envelope_of(cursor, task_id))
+                self._restore(accepted_tasks.message_of(cursor, task_id))
             accepted_tasks.forget(cursor, found["ended"])
             accepted_tasks.postpone(cursor, found["lost"], least=self._first_look, most=self._first_look)
             accepted_tasks.postpone(cursor, found["known"], least=self._first_look, most=LONGEST_WAIT)
@@ -88,8 +88,8 @@ class AcceptedTasksSweep:
             found[state].append(task_id)
         return found
 
-    def _restore(self, envelope: TaskMessage) -> None:
+    def _restore(self, message: TaskMessage) -> None:
         # Registered first: if this worker dies before it publishes, the heartbeat loop of any worker does.
-        self._tasks.add(envelope)
-        self._publish(envelope)
-        log.warning("accepted_task_restored", task_id=envelope.task_id, task=envelope.name)
+        self._tasks.add(message)
+        self._publish(message)
+        log.warning("accepted_task_restored", task_id=message.task_id, task=message.name)

@@ -8,8 +8,7 @@ import orjson
 
 from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db import runs
-from citadel_orchestration.definition.definition import Definition
-from citadel_orchestration.definition.loading import load
+from citadel_orchestration.definition.definition import Definition, load
 from citadel_orchestration.step_types import StepTypes
 
 MOST_KEPT = 2_000

@@ -312,7 +312,7 @@ async def within_deadline(effect: Execute, call: StepCall, timeout: float) -> Ou
     except TimeoutError:
         cause = ""
     except CitadelError as error:
-        late = call.deadline.remaining <= 0 and (error.transient or isinstance(error, DeadlineExceeded))
+        late = call.deadline.remaining <= 0 and (error.retryable or isinstance(error, DeadlineExceeded))
         if not late:
             raise
         cause = f": {error.message}"

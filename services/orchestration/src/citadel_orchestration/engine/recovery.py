@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -162,18 +162,20 @@ class Sweeper:
 
     def sweep(self) -> None:
         """Look for everything once."""
-        self._resend()
-        self._time_out_runs()
+        engine, commands = self._engine, self._commands
+        for claim in engine.in_flight.to_resend(everything=self._was_flushed()):
+            engine.resend(claim)
+        self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
-        if self._engine.room:
+        if engine.room:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
             if self._leases_are_settled:
                 self._steps(lost_work.abandoned_steps, self._recovery.take_over)
             self._steps(lost_work.due_steps, self._recovery.wake)
-            self._release()
-        self._store_results()
-        self._report_sub_runs()
-        self._cancel_orphans()
+            self._each(lost_work.held_keys, engine.release)
+        self._each(lost_work.unanswered_runs, self._answer)
+        self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
+        self._each(lost_work.orphaned_runs, functools.partial(self._follow, commands.cancel_orphan))
         self._guarded(self._accepted)
 
     def renew(self) -> None:
@@ -197,50 +199,30 @@ class Sweeper:
         self, find: Callable[[Cursor], list[tuple[StepRef, int]]], transition: Callable[[StepRef, int], Effects]
     ) -> None:
         for ref, attempt in self._read(find):
-            self._apply(functools.partial(transition, ref, attempt))
+            self._guarded(self._follow, transition, ref, attempt)
             if not self._engine.room:
                 return
 
     def _time_out_steps(self) -> None:
         for claim in self._engine.in_flight.expired():
             self._engine.in_flight.drop([claim])
-            self._apply(functools.partial(self._transitions.time_out, claim.ref, claim.attempt))
+            self._guarded(self._follow, self._transitions.time_out, claim.ref, claim.attempt)
 
-    def _time_out_runs(self) -> None:
-        for run_id in self._read(lost_work.late_runs):
-            self._apply(functools.partial(self._commands.time_out, run_id))
+    def _follow(self, transition: Callable[..., Effects], *arguments: Any) -> None:
+        self._engine.follow(transition(*arguments))
 
-    def _release(self) -> None:
-        for key in self._read(lost_work.held_keys):
-            self._guarded(functools.partial(self._engine.release, key))
-
-    def _store_results(self) -> None:
-        for ended in self._read(lost_work.unanswered_runs):
-            self._guarded(functools.partial(self._answer, ended))
-
-    def _report_sub_runs(self) -> None:
-        for parent, child in self._read(lost_work.unreported_sub_runs):
-            self._guarded(functools.partial(self._engine.report, parent, child))
-
-    def _cancel_orphans(self) -> None:
-        for run_id in self._read(lost_work.orphaned_runs):
-            self._apply(functools.partial(self._commands.cancel_orphan, run_id))
-
-    def _resend(self) -> None:
-        for claim in self._engine.in_flight.to_resend(everything=self._was_flushed()):
-            self._engine.resend(claim)
+    def _each(self, find: Callable[[Cursor], list[T]], act: Callable[[T], None]) -> None:
+        for found in self._read(find):
+            self._guarded(act, found)
 
     def _read(self, find: Callable[[Cursor], list[T]]) -> list[T]:
         with self._transactions.database.cursor() as cursor:
             return find(cursor)
 
-    def _apply(self, transition: Callable[[], Effects]) -> None:
-        self._guarded(lambda: self._engine.follow(transition()))
-
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[..., None], *arguments: Any) -> None:
         """Log errors, so that one broken run or step does not keep the sweep from the others."""
         try:
-            act()
+            act(*arguments)
         except StoreUnavailable:
             raise
         except CitadelError as error:

@@ -8,7 +8,6 @@ import orjson
 from citadel_common.errors import Conflict, NotFound
 from citadel_orchestration.db import runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
-from citadel_orchestration.db.signals import add_signal
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.retrying import reset
@@ -112,7 +111,7 @@ class RunCommands:
         with self._transactions.on(run_id) as found:
             tx = _active(found, run_id)
             tx.event("signal", name=name)
-            waiting = add_signal(tx, name, orjson.dumps(payload))
+            waiting = steps.add_signal(tx, name, orjson.dumps(payload))
             if waiting is not None:
                 scheduling.succeed(tx, *waiting, payload)
         return tx.effects

@@ -14,7 +14,6 @@ from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut
 from citadel_orchestration.db import batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
-from citadel_orchestration.db.signals import take_signal
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
@@ -54,7 +53,7 @@ class StepTransitions:
         return self._conclude(ref, attempt, "skipped")
 
     def fail(self, ref: StepRef, attempt: int, error: CitadelError) -> Effects:
-        """Retry a step later if its error is transient and attempts are left, else end it as failed."""
+        """Retry a step later if its error is retryable and attempts are left, else end it as failed."""
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished or not retry_or_fail(tx, ref, attempt, error):
                 return unchanged(tx)
@@ -81,7 +80,7 @@ class StepTransitions:
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or not steps.park(tx, ref, attempt, seconds=seconds, signal=signal):
                 return unchanged(tx)
-            payload = take_signal(tx, signal) if signal is not None else None
+            payload = steps.take_signal(tx, signal) if signal is not None else None
             if payload is not None:
                 scheduling.succeed(tx, ref, attempt, orjson.loads(payload))
             else:
@@ -155,7 +154,7 @@ class StepTransitions:
 
 def retry_or_fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
     """Retry a step later, or end it as failed; return False if its attempt is over already."""
-    return (error.transient and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
+    return (error.retryable and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
 
 
 def fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:

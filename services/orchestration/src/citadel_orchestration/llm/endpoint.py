@@ -1,54 +1,64 @@
-"""One LLM endpoint: a bounded number of calls at once, each over HTTP and bounded in time and size."""
+"""One LLM endpoint: a bounded number of calls at once, each over HTTP, bounded in time and size, below its span."""
 
 import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
+from opentelemetry.trace import Span
 
-from citadel_common.deadline import Deadline
+from citadel_common.deadline import Deadline, cancelled_once
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
 from citadel_common.settings.llm import EndpointSettings
-from citadel_common.telemetry import tracing
-from citadel_orchestration.cancelling import cancelled_once
-from citadel_orchestration.llm.chat_span import chat_span, note_answer
-from citadel_orchestration.llm.ollama import OllamaStyle
-from citadel_orchestration.llm.openai import OpenAIStyle
+from citadel_common.telemetry import spans, tracing
+from citadel_orchestration.llm.answers import Transcript, error_in, lines, refusal
+from citadel_orchestration.llm.protocols import STYLES
 from citadel_orchestration.llm.question import Answer, Piece, Question
-from citadel_orchestration.llm.refusals import error_in, refusal
-from citadel_orchestration.llm.transcript import Transcript, lines
+
+
+def chat_span(question: Question, settings: EndpointSettings) -> AbstractContextManager[Span]:
+    """Around one call of an endpoint, the wait for a free place included."""
+    if not tracing.is_on():
+        return tracing.span(spans.CHAT)
+    model, address = question.model or settings.model, urlsplit(settings.url)
+    about = {
+        spans.GEN_AI_OPERATION: "chat",
+        spans.GEN_AI_PROVIDER: settings.style,
+        spans.GEN_AI_MODEL: model,
+        spans.SERVER_ADDRESS: address.hostname,
+        spans.SERVER_PORT: address.port,
+        spans.GEN_AI_INPUT: _input(question) if tracing.captures_content() else None,
+    }
+    return tracing.span(spans.CHAT, model, about)
+
+
+def note_answer(span: Span, answer: Answer) -> None:
+    """What is known once the model has answered."""
+    if not span.is_recording():
+        return
+    span.set_attribute(spans.GEN_AI_ANSWERED_BY, answer.model)
+    span.set_attribute(spans.GEN_AI_INPUT_TOKENS, answer.usage.prompt_tokens)
+    span.set_attribute(spans.GEN_AI_OUTPUT_TOKENS, answer.usage.completion_tokens)
+    span.set_attribute(spans.GEN_AI_FINISH, [answer.finish_reason])
+    if tracing.captures_content():
+        said = [{"role": "assistant", "parts": [{"type": "text", "content": answer.text}]}]
+        span.set_attribute(spans.GEN_AI_OUTPUT, orjson.dumps(said).decode())
+
+
+def _input(question: Question) -> str:
+    asked = [
+        {"role": message.role, "parts": [{"type": "text", "content": message.content}]} for message in question.messages
+    ]
+    return orjson.dumps(asked).decode()
+
 
 _ERROR_BODY = 64 * 1024
 _DRAIN = 0.1
-
-
-class ChatStyle(Protocol):
-    """A protocol's form of requests and answers."""
-
-    def url(self, base: str) -> str:
-        """Where questions go."""
-
-    def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
-        """The request."""
-
-    def is_stream(self, content_type: str) -> bool:
-        """Whether an answer of that type, to a request for a stream, is one."""
-
-    def payload(self, line: bytes) -> bytes | None:
-        """The data of a line of a stream; None for a line without."""
-
-    def is_end(self, payload: bytes) -> bool:
-        """Whether a payload only says that the stream is over."""
-
-    def piece(self, content: Mapping[str, Any]) -> Piece:
-        """A part of a stream, or a whole answer."""
-
-
-STYLES: dict[str, ChatStyle] = {"openai": OpenAIStyle(), "ollama": OllamaStyle()}
 
 
 class Endpoint:

@@ -17,6 +17,8 @@ import referencing.exceptions
 from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
 
+from citadel_contracts.errors import json_pointer
+
 MAX_SCHEMA_BYTES = 32 * 1024
 MAX_SCHEMA_DEPTH = 32
 MAX_REFERENCES = 20_000
@@ -59,7 +61,7 @@ def _walk(schema: object, pointer: str, depth: int) -> Iterator[tuple[str, str]]
             yield from _walk(item, f"{pointer}/{index}", depth + 1)
     elif isinstance(schema, dict):
         for key, value in schema.items():
-            yield from _walk_keyword(key, value, f"{pointer}/{_escape(key)}", depth)
+            yield from _walk_keyword(key, value, pointer + json_pointer([key]), depth)
 
 
 def _walk_keyword(key: str, value: object, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -73,7 +75,7 @@ def _walk_keyword(key: str, value: object, pointer: str, depth: int) -> Iterator
         yield pointer, "is no regular expression of RE2 (look-around and backreferences are not supported)"
     elif key in _NAMED_SCHEMAS and isinstance(value, dict):
         for name, item in value.items():
-            yield from _walk(item, f"{pointer}/{_escape(name)}", depth + 1)
+            yield from _walk(item, pointer + json_pointer([name]), depth + 1)
     else:
         yield from _walk(value, pointer, depth + 1)
 
@@ -92,17 +94,13 @@ def _search(pattern: str, text: str) -> bool | None:
         return None
 
 
-def _escape(key: str) -> str:
-    return str(key).replace("~", "~0").replace("/", "~1")
-
-
 def _against_metaschema(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     dialect = _dialect(schema)
     if dialect is None:
         yield "/$schema", "names no JSON Schema draft that is known here"
         return
     for error in islice(dialect(dialect.META_SCHEMA).iter_errors(schema), MAX_PROBLEMS):
-        yield "".join(f"/{_escape(str(part))}" for part in error.absolute_path), error.message[:_MESSAGE_LIMIT]
+        yield json_pointer(error.absolute_path), error.message[:_MESSAGE_LIMIT]
 
 
 def _dialect(schema: Mapping[str, Any]) -> type[Validator] | None:
@@ -128,7 +126,7 @@ def _references(schema: object, pointer: str) -> Iterator[tuple[str, str]]:
             yield from _references(item, f"{pointer}/{index}")
     elif isinstance(schema, dict):
         for key, value in schema.items():
-            below = f"{pointer}/{_escape(key)}"
+            below = pointer + json_pointer([key])
             if key == "$ref" and isinstance(value, str):
                 yield below, value
             elif key not in _DATA:
@@ -154,7 +152,7 @@ class OutputSchema:
         """Why a value does not fit, at most a few reasons; none when it fits."""
         self._followed = 0
         try:
-            return [_told(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
+            return [_described(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
         except (_TooMuchWork, RecursionError):
             return ["it is nested too deeply to be checked against the schema"]
 
@@ -165,7 +163,7 @@ class OutputSchema:
         yield from self._follow(validator, target, instance, schema)
 
 
-def _told(error: jsonschema.exceptions.ValidationError) -> str:
+def _described(error: jsonschema.exceptions.ValidationError) -> str:
     return f"{error.json_path[:_MESSAGE_LIMIT]}: {error.message[-_MESSAGE_LIMIT:]}"
 
 

@@ -49,7 +49,7 @@ class EmbeddingChunk(StepType[ChunkParameters]):
             CitadelError: All requests failed in a way that can pass: the chunk is tried again.
         """
         errors = [attempt_error(answer.error) for answer in answers if answer.error is not None]
-        if len(errors) == len(answers) and all(error.transient for error in errors):
+        if len(errors) == len(answers) and all(error.retryable for error in errors):
             raise errors[0]
         return {
             "results": [

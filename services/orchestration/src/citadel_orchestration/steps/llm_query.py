@@ -12,8 +12,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import BadLlmOutput, InvalidInput
 from citadel_orchestration.definition.template import holds_expression
 from citadel_orchestration.llm.output_schema import OutputSchema, schema_problems
-from citadel_orchestration.llm.prompt import conversation, correction
-from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question, Usage
+from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question, Usage, conversation, correction
 from citadel_orchestration.step_types import (
     Catalog,
     Execute,

@@ -5,15 +5,15 @@ It is a convenience, not a guard: with no fresh catalogue definitions pass and t
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
 from citadel_common.errors import CitadelError
+from citadel_common.published import PublishedReader
 from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_orchestration.vectors.store import VectorStore
@@ -74,34 +74,10 @@ class CollectionPublisher:
                     await self._store.changed.wait()
 
 
-class CollectionReader:
-    """The published catalogue, read at most every `refresh` seconds."""
+def reader(client: "Redis") -> PublishedReader[Collections]:
+    """Return a reader of the published catalogue."""
+    return PublishedReader(client, KEY, _parse, EMPTY)
 
-    def __init__(self, client: "Redis", *, refresh: float = 2.0) -> None:
-        self._client = client
-        self._refresh = refresh
-        self._collections = EMPTY
-        self._read_at = float("-inf")
 
-    async def current(self) -> Collections:
-        """The newest catalogue known; EMPTY when none is published."""
-        now = time.monotonic()
-        if now - self._read_at >= self._refresh:
-            self._read_at = now
-            self._collections = await self._load()
-        return self._collections
-
-    async def collection_dimensions(self, name: str) -> int | None:
-        """The length of a collection's vectors; None where it is not known."""
-        return (await self.current()).dimensions.get(name)
-
-    async def _load(self) -> Collections:
-        try:
-            document = await self._client.get(KEY)
-        except ERRORS as error:
-            log.warning("collections_unavailable", error=type(error).__name__)
-            return self._collections
-        if document is None:
-            return EMPTY
-        content = orjson.loads(document)
-        return Collections(dimensions=content["collections"], published_at=content["published_at"])
+def _parse(document: dict[str, Any]) -> Collections:
+    return Collections(dimensions=document["collections"], published_at=document["published_at"])

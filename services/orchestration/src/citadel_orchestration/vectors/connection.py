@@ -1,9 +1,6 @@
-"""The way to a Qdrant, wherever it runs."""
+"""What a server's client and the embedded engine of Qdrant have in common."""
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from citadel_common.settings.qdrant import QdrantSettings
+from typing import Any, Protocol
 
 
 class Connection(Protocol):
@@ -28,14 +25,6 @@ class Connection(Protocol):
 
     async def aclose(self) -> None:
         """Releases connections, files and threads."""
-
-
-def connect(settings: "QdrantSettings") -> Connection:
-    """The connection that the settings name; takes a second where the client is not imported yet."""
-    from citadel_orchestration.vectors.embedded import EmbeddedConnection
-    from citadel_orchestration.vectors.server import ServerConnection
-
-    return EmbeddedConnection(settings.path) if settings.url is None else ServerConnection(settings)
 
 
 def in_collection(collection: str, arguments: dict[str, Any]) -> dict[str, Any]:

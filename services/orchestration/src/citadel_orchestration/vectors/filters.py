@@ -67,7 +67,7 @@ def _all(values: list[Any], kind: type) -> bool:
 
 def _refused(location: Location, problem: str) -> VectorStoreRefused:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return VectorStoreRefused(f"filter{where}: {problem}")
+    return VectorStoreRefused.at(f"filter{where}", problem)
 
 
 def _deepest(error: ValidationError, raw: Mapping[str, Any]) -> tuple[Location, str]:

@@ -12,9 +12,9 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
+from citadel_common.deadline import cancelled_once
 from citadel_common.errors import VectorStoreUnavailable
 from citadel_common.settings.qdrant import QdrantSettings
-from citadel_orchestration.cancelling import cancelled_once
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_server

@@ -11,7 +11,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_common.telemetry import spans, tracing
-from citadel_orchestration.vectors.connection import Connection, connect
+from citadel_orchestration.vectors.connection import Connection
 from citadel_orchestration.vectors.filters import read_filter
 from citadel_orchestration.vectors.points import Hit, Point
 
@@ -126,10 +126,10 @@ class VectorStore:
     async def collections(self, *, deadline: Deadline | None = None) -> dict[str, int | None]:
         """The length of each collection's vectors; None where a collection holds several lengths, or none."""
         answer = await self._call("get_collections", "", deadline)
-        gate = asyncio.Semaphore(_LISTED_AT_ONCE)
+        limit = asyncio.Semaphore(_LISTED_AT_ONCE)
 
         async def lengths(name: str) -> set[int]:
-            async with gate:
+            async with limit:
                 try:
                     return set((await self._sizes(name, deadline)).values())
                 except NotFound:
@@ -154,7 +154,7 @@ class VectorStore:
     async def _open(self) -> Connection:
         async with self._opening:
             if self._connection is None:
-                self._connection = await asyncio.to_thread(connect, self._settings)
+                self._connection = await asyncio.to_thread(_connect, self._settings)
             return self._connection
 
     async def _filter(self, conditions: Mapping[str, Any] | None) -> Any:
@@ -213,6 +213,14 @@ class VectorStore:
             return {}
         named = vectors if isinstance(vectors, dict) else {"": vectors}
         return {name: params.size for name, params in named.items()}
+
+
+def _connect(settings: QdrantSettings) -> Connection:
+    """Return the connection that the settings name; takes a second if the client is not imported yet."""
+    from citadel_orchestration.vectors.embedded import EmbeddedConnection
+    from citadel_orchestration.vectors.server import ServerConnection
+
+    return EmbeddedConnection(settings.path) if settings.url is None else ServerConnection(settings)
 
 
 def _params(size: int, vector_name: str | None, distance: Distance) -> "VectorParams | dict[str, VectorParams]":

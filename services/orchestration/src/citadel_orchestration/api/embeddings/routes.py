@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from citadel_common.embeddings.cache import CACHE_ERRORS, EmbeddingCache
+from citadel_common.embeddings.catalog import Catalog
 from citadel_common.embeddings.requests import (
     check_dimensions,
     check_not_empty,
@@ -26,11 +27,11 @@ from citadel_contracts.api import (
     EmbeddingTaskRequest,
     TaskAccepted,
 )
-from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.tasks.routes import accept_task
+from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute)
@@ -62,7 +63,7 @@ async def create_embeddings(request: Request) -> Response:
 async def create_embedding_task(request: Request) -> Response:
     """Accept one text or a list; the result is at `/v1/tasks/{id}`."""
     body = await read_body(request, EmbeddingTaskRequest)
-    model = _check_task(body, service_of(request, ApiSettings), service_of(request, KnownModels))
+    model = _check_task(body, service_of(request, ApiSettings), service_of(request, PublishedCatalog).models.latest)
     arguments = body.model_dump(exclude_defaults=True) | {"text": body.text, "model": model}
     return await accept_task(request, GENERATE_EMBEDDING, arguments)
 
@@ -70,7 +71,7 @@ async def create_embedding_task(request: Request) -> Response:
 @router.get("/v1/models", tags=["operations", "embeddings"], summary="Embedding models")
 async def list_models(request: Request) -> Response:
     """List the models of the live backends; `citadel` has the details. OpenAI-compatible."""
-    catalog = service_of(request, KnownModels).catalog
+    catalog = service_of(request, PublishedCatalog).models.latest
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
         for name, model in sorted(catalog.models.items())
@@ -90,7 +91,7 @@ async def warm_cache(request: Request) -> Response:
     """Compute the vectors of texts ahead of their use, for some models or for all."""
     body = await read_body(request, CacheWarmRequest)
     check_texts(body.texts, service_of(request, ApiSettings).limits, field="texts")
-    catalog = service_of(request, KnownModels).catalog
+    catalog = service_of(request, PublishedCatalog).models.latest
     for index, name in enumerate(body.models or ()):
         find_model(name, catalog, field=f"models[{index}]")
     return await accept_task(request, WARM_EMBEDDING_CACHE, body.model_dump(exclude_none=True))
@@ -109,7 +110,7 @@ async def show_cache(request: Request) -> Response:
     return json_response(CacheStats(available=available, hit_rate=rate, **counts))
 
 
-def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: KnownModels) -> str:
+def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Catalog) -> str:
     """Return the name of the task's model.
 
     Raises:
@@ -118,7 +119,7 @@ def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Known
     texts = check_texts(body.text, settings.limits)
     check_options(body.options)
     name = body.model or settings.default_model
-    model = find_model(name, models.catalog)
+    model = find_model(name, models)
     if model is not None:
         check_dimensions(body.dimensions, model)
         check_not_empty(body.text, texts, model)

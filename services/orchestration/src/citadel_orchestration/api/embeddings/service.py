@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.embeddings.catalog import Catalog
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import (
     check_dimensions,
@@ -17,12 +18,12 @@ from citadel_common.embeddings.requests import (
     prefix_of,
 )
 from citadel_common.errors import CitadelError, from_data
+from citadel_common.published import PublishedReader
 from citadel_common.settings.common import LimitSettings
 from citadel_contracts import GENERATE_EMBEDDING, Lane
 from citadel_contracts.api import EmbeddingsRequest, ModelInfo
 from citadel_contracts.embeddings import GenerateEmbeddingResult, ItemError
 from citadel_contracts.errors import ErrorData
-from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.api.embeddings.responses import (
     EncodedVector,
     MemoryCache,
@@ -87,7 +88,7 @@ class EmbeddingsService:
         self,
         cache: EmbeddingCache,
         memory: MemoryCache,
-        models: KnownModels,
+        models: PublishedReader[Catalog],
         tasks: TaskCaller,
         *,
         limits: LimitSettings,
@@ -126,7 +127,7 @@ class EmbeddingsService:
         if body.options:
             check_options(body.options)
         name = body.model or self._default_model
-        model = find_model(name, self._models.catalog)
+        model = find_model(name, self._models.latest)
         if model is None:
             return ValidRequest(body=body, texts=texts, model=name, keys=None)
         dimensions = check_dimensions(body.dimensions, model)

@@ -73,7 +73,7 @@ def _retry_after(error: CitadelError) -> float | None:
     """Return the seconds after which the client should retry; None if a retry cannot help."""
     if error.retry_after is not None:
         return error.retry_after
-    return kind_of(error.code).retry_after if error.transient else None
+    return kind_of(error.code).retry_after if error.retryable else None
 
 
 def _headers(error: CitadelError) -> dict[str, str]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from citadel_common.embeddings.cache import EmbeddingCache
+from citadel_common.embeddings.catalog import Catalog
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.requests import check_dimensions, find_model, prefix_of
+from citadel_common.published import PublishedReader
 from citadel_contracts.workflows import EmbedPart
-from citadel_orchestration.api.embeddings.known_models import KnownModels
 from citadel_orchestration.definition.plan import plan
 from citadel_orchestration.engine.submission import Submissions
 
@@ -29,7 +30,7 @@ class PlanService:
 
     submissions: Submissions
     cache: EmbeddingCache
-    models: KnownModels
+    models: PublishedReader[Catalog]
     default_model: str
 
     async def plan(self, raw: Any) -> dict[str, Any]:
@@ -47,7 +48,7 @@ class PlanService:
 
     async def _cached(self, request: EmbedPart) -> int:
         """Return how many of the texts are in the cache, without counting hits."""
-        model = find_model(request.model or self.default_model, self.models.catalog)
+        model = find_model(request.model or self.default_model, self.models.latest)
         if model is None or not request.cache_enabled:
             return 0
         space = KeySpace(

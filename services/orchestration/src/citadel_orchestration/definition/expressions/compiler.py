@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 from celpy.evaluation import celstr
 from lark import Token
 
-from citadel_orchestration.definition.expressions import macros, operators, values
-from citadel_orchestration.definition.expressions.arithmetic import LARGEST, SMALLEST
-from citadel_orchestration.definition.expressions.failures import Malformed
-from citadel_orchestration.definition.expressions.frame import Frame, Node
+from citadel_orchestration.definition.expressions import operators, values
+from citadel_orchestration.definition.expressions.evaluation import Frame, Malformed, Node
 from citadel_orchestration.definition.expressions.functions import FUNCTIONS, Function
-from citadel_orchestration.definition.expressions.syntax import Key, Syntax
-from citadel_orchestration.definition.expressions.uses import Uses, of_path
+from citadel_orchestration.definition.expressions.syntax import Key, Syntax, Uses, of_path
+from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 
 MAX_NESTING = 40
 _PASSING = frozenset(
@@ -148,12 +146,12 @@ class Compiler:
         if link.data == "member_dot":
             return Postfix(lambda value, _frame: values.select(value, name), Key(name=name, dotted=True), "")
         arguments = link.children[2].children if len(link.children) > 2 else []
-        if name in macros.MACROS:
+        if name in operators.MACROS:
             return self._macro(name, arguments)
         return self._method(name, arguments)
 
     def _macro(self, name: str, arguments: list[Syntax]) -> Postfix:
-        build, counts, gives = macros.MACROS[name]
+        build, counts, gives = operators.MACROS[name]
         variable = self._root(_inner(arguments[0])) if arguments else None
         if len(arguments) not in counts or variable is None:
             raise Malformed("bad_call", f"{name} needs a name and an expression: {name}(x, …)")

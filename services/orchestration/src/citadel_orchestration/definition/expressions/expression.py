@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from citadel_orchestration.definition.expressions import syntax, values
-from citadel_orchestration.definition.expressions.budget import Meter
 from citadel_orchestration.definition.expressions.compiler import Compiler
-from citadel_orchestration.definition.expressions.failures import Failed, Malformed
-from citadel_orchestration.definition.expressions.frame import Frame, Node
-from citadel_orchestration.definition.expressions.syntax import Key
-from citadel_orchestration.definition.expressions.uses import Uses, of_path
+from citadel_orchestration.definition.expressions.evaluation import Failed, Frame, Malformed, Meter, Node
+from citadel_orchestration.definition.expressions.syntax import Key, Uses, of_path
 
 SHORT = 256
 """Characters up to which an expression is usual: many such are kept, and few longer ones, so that memory is bounded."""

@@ -1,19 +1,53 @@
-"""The functions of expressions: CEL's standard ones for JSON values, and its extension for strings.
+"""The functions of expressions; `matches` takes linear time, by RE2."""
 
-Each may be called as `f(x, y)` where CEL's standard says so, and as `x.f(y)`.
-"""
-
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_orchestration.definition.expressions.arithmetic import in_range
-from citadel_orchestration.definition.expressions.budget import Meter
-from citadel_orchestration.definition.expressions.failures import Failed
-from citadel_orchestration.definition.expressions.regex import matches
-from citadel_orchestration.definition.expressions.values import BuiltList, is_number, kind
+import re2  # type: ignore[import-untyped]  # the package has no types
+
+from citadel_orchestration.definition.expressions.evaluation import Failed, Meter
+from citadel_orchestration.definition.expressions.values import BuiltList, in_range, is_number, kind
+
+MAX_PATTERN = 1000
+MAX_MEMORY = 2**20
+MAX_WORK = 32 * 2**20
+"""Characters times instructions of the compiled pattern: a few tenths of a second."""
+
+
+def matches(text: str, pattern: str, meter: Meter) -> bool:
+    """Whether the pattern is found in the text."""
+    compiled = _compiled(pattern)
+    work = len(text) * int(compiled.programsize)
+    if work > MAX_WORK:
+        raise Failed("the text is too long for this pattern")
+    meter.spend(1 + work // 1024)
+    try:
+        return compiled.search(text) is not None
+    except UnicodeEncodeError:
+        raise Failed("the text holds half of a surrogate pair") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Any:
+    if len(pattern) > MAX_PATTERN:
+        raise Failed(f"a pattern may have {MAX_PATTERN} characters at most")
+    try:
+        return re2.compile(pattern, _options())
+    except (re2.error, UnicodeEncodeError):
+        raise Failed("the pattern is not valid in RE2's syntax, or too large") from None
+
+
+@functools.cache
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MAX_MEMORY
+    return options
+
 
 _INT = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)

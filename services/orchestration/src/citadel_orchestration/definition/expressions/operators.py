@@ -1,18 +1,16 @@
-"""How the parts of an expression are evaluated, by CEL's rules."""
+"""How the parts of an expression are evaluated, by CEL's rules; a macro is one bounded loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from citadel_orchestration.definition.expressions import arithmetic, values
-from citadel_orchestration.definition.expressions.budget import Meter
-from citadel_orchestration.definition.expressions.failures import Failed
-from citadel_orchestration.definition.expressions.frame import Frame, Node
+from citadel_orchestration.definition.expressions import values
+from citadel_orchestration.definition.expressions.evaluation import Failed, Frame, Meter, Node
 from citadel_orchestration.definition.expressions.values import BuiltList, BuiltMap, kind
 
 Apply = Callable[[Any, Any, Meter], Any]
 
 BINARY: dict[str, Apply] = {
-    **arithmetic.OPERATORS,
+    **values.OPERATORS,
     "relation_eq": values.equal,
     "relation_ne": lambda left, right, meter: not values.equal(left, right, meter),
     "relation_lt": lambda left, right, _meter: values.compare(left, right) < 0,
@@ -72,7 +70,7 @@ def prefix(value: Node, signs: Sequence[str]) -> Node:
     def run(frame: Frame) -> Any:
         result = value(frame)
         for sign in signs:
-            result = not truth(result) if sign == "unary_not" else arithmetic.negate(result)
+            result = not truth(result) if sign == "unary_not" else values.negate(result)
         return result
 
     return run
@@ -143,3 +141,80 @@ def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
         return built
 
     return run
+
+
+Macro = Callable[[Any, Frame], Any]
+
+
+def _each(value: Any, slot: str, frame: Frame) -> Iterator[Any]:
+    """Binds one element after another; no other macro of the expression has the slot."""
+    if not isinstance(value, list | Mapping):
+        raise Failed(f"{kind(value)} has no elements")
+    for element in value:
+        frame.meter.spend()
+        frame.bound[slot] = element
+        yield element
+
+
+def _map(slot: str, bodies: Sequence[Node]) -> Macro:
+    condition, body = (bodies[0], bodies[1]) if len(bodies) == 2 else (None, bodies[0])
+
+    def run(value: Any, frame: Frame) -> BuiltList:
+        built = BuiltList()
+        for _ in _each(value, slot, frame):
+            if condition is None or truth(condition(frame)):
+                frame.meter.grow(1)
+                built.append(body(frame))
+        return built
+
+    return run
+
+
+def _filter(slot: str, bodies: Sequence[Node]) -> Macro:
+    def run(value: Any, frame: Frame) -> BuiltList:
+        built = BuiltList()
+        for element in _each(value, slot, frame):
+            if truth(bodies[0](frame)):
+                frame.meter.grow(1)
+                built.append(element)
+        return built
+
+    return run
+
+
+def _quantifier(*, absorbing: bool) -> Callable[[str, Sequence[Node]], Macro]:
+    """`exists` (one true outweighs failures) or `all` (one false does)."""
+
+    def build(slot: str, bodies: Sequence[Node]) -> Macro:
+        def run(value: Any, frame: Frame) -> bool:
+            failure: Failed | None = None
+            for _ in _each(value, slot, frame):
+                try:
+                    if truth(bodies[0](frame)) is absorbing:
+                        return absorbing
+                except Failed as error:
+                    failure = failure or error
+            if failure is not None:
+                raise failure
+            return not absorbing
+
+        return run
+
+    return build
+
+
+def _exists_one(slot: str, bodies: Sequence[Node]) -> Macro:
+    def run(value: Any, frame: Frame) -> bool:
+        return sum(truth(bodies[0](frame)) for _ in _each(value, slot, frame)) == 1
+
+    return run
+
+
+MACROS: dict[str, tuple[Callable[[str, Sequence[Node]], Macro], tuple[int, ...], str]] = {
+    "map": (_map, (2, 3), "list"),
+    "filter": (_filter, (2,), "list"),
+    "all": (_quantifier(absorbing=False), (2,), "bool"),
+    "exists": (_quantifier(absorbing=True), (2,), "bool"),
+    "exists_one": (_exists_one, (2,), "bool"),
+}
+"""How each is built, how many arguments it takes, and the kind of its result."""

@@ -1,9 +1,32 @@
-"""What an evaluation may cost."""
+"""What an evaluation may cost, what it sees, and how it fails."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from citadel_orchestration.definition.expressions.failures import Exhausted
+
+class Malformed(Exception):
+    """The text is no expression that could ever be evaluated.
+
+    Attributes:
+        code: Stable name of the kind.
+        reason: What is wrong.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Failed(Exception):
+    """The evaluation failed on these values; `&&`, `||` may still have an answer."""
+
+
+class Exhausted(Exception):
+    """The evaluation is over its budget; nothing may absorb that."""
+
 
 CLOCK_EVERY = 32
 
@@ -70,3 +93,25 @@ class Meter:
             self._deadline = now + self._budget.seconds
         elif now > self._deadline:
             raise Exhausted(f"it takes longer than {self._budget.seconds:g} s")
+
+
+class Frame:
+    """The scope, the variables that macros have bound, and the meter."""
+
+    __slots__ = ("bound", "meter", "scope")
+
+    def __init__(self, scope: Mapping[str, Any], meter: Meter) -> None:
+        self.scope = scope
+        self.meter = meter
+        self.bound: dict[str, Any] = {}
+
+    def root(self, name: str) -> Any:
+        """The value of a name of the scope."""
+        try:
+            return self.scope[name]
+        except KeyError:
+            raise Failed(f"`{name}` is not known here") from None
+
+
+Node = Callable[[Frame], Any]
+"""Evaluates a part of an expression."""

@@ -28,7 +28,7 @@ def test_workers_are_replaced_one_service_after_the_other_and_no_work_is_lost(st
         assert_all_done(load)
 
 
-def test_it_stops_within_its_grace_and_starts_again_with_everything(stack: Stack):
+def test_the_stack_stops_within_its_grace_and_restarts_with_its_data(stack: Stack):
     stack.wait_healthy()
     with stack.client() as citadel:
         kept = citadel.workflows.submit({"steps": [{"step_id": "w", "type": "wait", "parameters": {"duration": "1s"}}]})

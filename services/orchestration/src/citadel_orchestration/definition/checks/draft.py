@@ -1,16 +1,139 @@
-"""Fields: which there are, of what type, within which limits."""
+"""A definition while it is checked: as much of it as can be made out, and the problems found so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from citadel_orchestration.definition.checks.drafts import Draft, DraftDefinition
-from citadel_orchestration.definition.checks.problems import Path, Problems
+from citadel_common.errors import InvalidDefinition
+from citadel_contracts.errors import FieldError, json_pointer
 from citadel_orchestration.definition.limits import DefinitionLimits
 from citadel_orchestration.definition.models import HeadModel, StepModel
-from citadel_orchestration.step_types import StepTypes
+from citadel_orchestration.step_types import StepType, StepTypes
+
+Path = tuple[str | int, ...]
+
+
+class Problems:
+    """The problems found so far, in order, up to a limit; the same one is told once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._found: dict[FieldError, None] = {}
+
+    def add(self, path: Sequence[str | int], code: str, message: str) -> None:
+        """Notes a problem."""
+        if len(self._found) < self._limit:
+            self._found[FieldError(pointer=_encodable(json_pointer(path)), detail=_encodable(message), code=code)] = (
+                None
+            )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are told."""
+        return len(self._found) >= self._limit
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def raise_any(self) -> None:
+        """Tells what was found.
+
+        Raises:
+            InvalidDefinition: There is at least one problem.
+        """
+        if not self._found:
+            return
+        first, *rest = self._found
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise InvalidDefinition(f"{first.pointer or 'definition'}: {first.detail}{more}", errors=tuple(self._found))
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair cannot be sent to anybody."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """One step while it is checked.
+
+    Attributes:
+        path: Where it stands.
+        index: Its place.
+        raw: As written; empty where it is no object.
+        model: Its fields; None where some are wrong.
+        step_id: Its id; None where it has no usable one.
+        type: Its type; None where there is no such type.
+        depends_on: What it says, or the step before; None where that cannot be told.
+    """
+
+    path: Path
+    index: int
+    raw: dict[str, Any]
+    model: StepModel | None
+    step_id: str | None
+    type: StepType[Any] | None
+    depends_on: tuple[str, ...] | None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As written; empty where they are no object."""
+        written = self.raw.get("parameters")
+        return written if isinstance(written, dict) else {}
+
+    @property
+    def nested(self) -> dict[str, Any] | None:
+        """The definition of another run within the parameters, as written."""
+        if self.type is None or self.type.nested is None:
+            return None
+        written = self.parameters.get(self.type.nested.definition)
+        return written if isinstance(written, dict) else None
+
+    @property
+    def own_parameters(self) -> dict[str, Any]:
+        """The parameters without a nested definition, whose expressions are its own run's."""
+        if self.nested is None:
+            return self.parameters
+        return {name: value for name, value in self.parameters.items() if value is not self.nested}
+
+    @property
+    def for_each(self) -> dict[str, Any] | None:
+        """As written, where it is an object."""
+        written = self.raw.get("for_each")
+        return written if isinstance(written, dict) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftDefinition:
+    """A definition while it is checked.
+
+    Attributes:
+        path: Where it stands; the root's is empty.
+        raw: As written.
+        steps: In the order written.
+        by_id: The first step of each id.
+        given: Keys that a run within a run is given beside its own context; None where they cannot be told.
+    """
+
+    path: Path
+    raw: dict[str, Any]
+    steps: list[Draft]
+    by_id: dict[str, Draft]
+    given: frozenset[str] | None
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """As written; empty where it is no object."""
+        written = self.raw.get("context")
+        return written if isinstance(written, dict) else {}
+
+    def may_have(self, key: str) -> bool:
+        """Whether the context may have the key when the run starts."""
+        return self.given is None or key in self.given or key in self.context
+
 
 M = TypeVar("M", bound=BaseModel)
 
