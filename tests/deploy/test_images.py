@@ -87,8 +87,8 @@ def test_the_size_that_each_image_adds_is_printed_and_small(printed):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_its_service_and_no_more(printed, service):
-    told = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
-    assert told == {
+    found = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
+    assert found == {
         "ids": [10001, 10001],
         "capabilities": 0,
         "writable": ["/tmp", "/run/citadel"],
@@ -192,14 +192,14 @@ def _contains(file: Path, wanted: bytes) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_index_and_no_setting_of_pip_is_told(printed, service):
-    [told] = inspect(image(service))
+def test_no_index_and_no_setting_of_pip_is_in_an_image(printed, service):
+    [found] = inspect(image(service))
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(service))
     ours = history[: history.index("COPY /skeleton")]
     assert "://" not in ours
     assert "index-url" not in ours
     below = set(inspect(_base())[0]["Config"]["Env"] or [])
-    added = [line for line in told["Config"]["Env"] if line not in below]
+    added = [line for line in found["Config"]["Env"] if line not in below]
     assert not [line for line in added if "://" in line or line.startswith("PIP_")]
     assert not [line for line in added if any(word in line for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))]
 

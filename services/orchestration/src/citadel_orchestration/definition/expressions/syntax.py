@@ -1,4 +1,4 @@
-"""From text to syntax: where expressions begin and end, plain paths, CEL's grammar, and what a path refers to.
+"""Syntax: where expressions begin and end, plain paths, CEL's grammar, and what a path refers to.
 
 The grammar's terminals for strings backtrack without bound on an unterminated string, so no text reaches them
 before its strings have been found to end.
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from celpy.celparser import CELParseError, CELParser
-from lark import Tree
+from celpy.evaluation import celstr
+from lark import Token, Tree
 
 from citadel_orchestration.definition.expressions.evaluation import Malformed
+from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 
 OPEN, CLOSE = "${{", "}}"
 MAX_LENGTH = 4096
@@ -33,7 +35,7 @@ class Key:
 
     Attributes:
         name: Field's name or list's index.
-        dotted: Whether it is written `.name`, not `[name]`.
+        dotted: True for `.name`, false for `[name]`.
     """
 
     name: str | int
@@ -48,7 +50,7 @@ class Source:
 
 
 def split(text: str) -> list[str | Source]:
-    """A string's parts in order: plain text, and what stands between `${{` and `}}`.
+    """Return the parts of a string in order: plain text, and the sources between `${{` and `}}`.
 
     Raises:
         Malformed: An expression does not end.
@@ -64,7 +66,7 @@ def split(text: str) -> list[str | Source]:
 
 
 def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
-    """Root name and keys, where the expression is nothing but a path."""
+    """Return root name and keys of an expression that is nothing but a path; None for any other."""
     match = _PATH.fullmatch(text)
     if match is None:
         return None
@@ -72,10 +74,10 @@ def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
 
 
 def tree(text: str) -> Syntax:
-    """The syntax tree by CEL's grammar.
+    """Return the syntax tree by CEL's grammar.
 
     Raises:
-        Malformed: It is too long, or no CEL.
+        Malformed: The text is too long, or not CEL.
     """
     if not text.strip():
         raise Malformed("expression_syntax", "the expression is empty")
@@ -96,7 +98,7 @@ def _key(dotted: str | None, number: str | None, double: str | None, single: str
 
 
 def _scan(text: str, start: int, *, closed: bool) -> int:
-    """Where the expression's `}}` stands; the end of the text where it needs none."""
+    """Return where the expression's `}}` stands, or the end of the text if it needs none."""
     depth, position = 0, start
     while match := _MARK.search(text, position):
         mark, position = match[0], match.end()
@@ -118,7 +120,7 @@ def _scan(text: str, start: int, *, closed: bool) -> int:
 
 
 def _string_end(text: str, start: int) -> int:
-    """Behind the closing quote."""
+    """Return the position behind the closing quote."""
     quote = text[start] * 3 if text.startswith(text[start] * 3, start) else text[start]
     position = start + len(quote)
     while position < len(text):
@@ -142,7 +144,7 @@ class StepUse:
     Attributes:
         step_id: The step.
         field: `output` or `status`.
-        key: The first key or index after it; None where it cannot be told.
+        key: The first key or index after it; None if that is not a constant.
     """
 
     step_id: str
@@ -156,7 +158,7 @@ class Uses:
 
     Attributes:
         steps: Mentions of steps.
-        context: Keys of the context; None among them for one that cannot be told.
+        context: Keys of the context; None stands for a key that is not a constant.
         names: Root names.
     """
 
@@ -165,14 +167,14 @@ class Uses:
     names: frozenset[str] = frozenset()
 
     def __or__(self, other: "Uses") -> "Uses":
-        """Those of both."""
+        """Return the mentions of both."""
         return Uses(
             steps=self.steps | other.steps, context=self.context | other.context, names=self.names | other.names
         )
 
 
 def of_path(root: str, keys: tuple[Key, ...]) -> Uses:
-    """What a path mentions, as far as its keys are constants.
+    """Return what a path mentions, as far as its keys are constants.
 
     Raises:
         Malformed: There is no such name, or it is not used as it must be.
@@ -196,3 +198,45 @@ def _step(names: list[str | int]) -> StepUse:
     if names[1] not in STEP_FIELDS:
         raise Malformed("unknown_step_field", f"a step has `output` and `status`, not `{str(names[1])[:100]}`")
     return StepUse(step_id=names[0], field=str(names[1]), key=names[2] if len(names) > 2 else None)
+
+
+def decoded(token: Token) -> tuple[Any, str]:
+    """Return the value of a literal, and its kind.
+
+    Raises:
+        Malformed: The literal is of a kind that expressions do not have, or out of range.
+    """
+    text = str(token)
+    if token.type == "INT_LIT":
+        return _integer(text), "int"
+    if token.type == "FLOAT_LIT":
+        return _double(text), "double"
+    if token.type in ("STRING_LIT", "MLSTRING_LIT"):
+        return _text(token), "string"
+    if token.type == "BOOL_LIT":
+        return text == "true", "bool"
+    if token.type == "NULL_LIT":
+        return None, "null"
+    raise Malformed("expression_syntax", "bytes and unsigned numbers are not possible in expressions")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 64 or not SMALLEST <= (value := int(text, 16 if "x" in text else 10)) <= LARGEST:
+        raise Malformed("expression_syntax", "a number is outside of 64 bits")
+    return value
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise Malformed("expression_syntax", "a number is too large")
+    return value
+
+
+def _text(token: Token) -> str:
+    try:
+        value = str(celstr(token))
+        value.encode()
+    except (ValueError, OverflowError):
+        raise Malformed("expression_syntax", "a string has an escape that is not a character") from None
+    return value
