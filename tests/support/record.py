@@ -18,7 +18,7 @@ from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import StepType, StepTypes
-from citadel_orchestration.steps.llm_query import Asker
+from citadel_orchestration.steps.llm_query import LlmClient
 from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
 from tests.support.polling import eventually
@@ -61,7 +61,7 @@ class Record:
     ) -> None:
         self.database = Database(SecretStr(dsn), PostgresSettings(pool_size=4), name="tests")
         self.database.open()
-        shipped = shipped_types(cast("Asker", None), cast("VectorStore", None))  # nothing is executed here
+        shipped = shipped_types(cast("LlmClient", None), cast("VectorStore", None))  # nothing is executed here
         known = StepTypes([*shipped.values(), *types])
         self.definitions = Definitions(known)
         self.submissions = Submissions(types=known, catalog=NothingKnown(), limits=DefinitionLimits())

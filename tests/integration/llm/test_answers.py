@@ -14,7 +14,7 @@ from tests.integration.llm.asking import MODEL, ask, opened, question, soon
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
-def test_the_answer_and_what_it_cost(server, way):
+def test_an_answer_has_text_and_usage(server, way):
     answer = ask(server.url, question("one two three"), **way)
     assert answer.text == expected_answer("one two three")
     assert (answer.endpoint, answer.model, answer.finish_reason) == ("main", MODEL, "stop")
@@ -57,12 +57,12 @@ def test_a_base_url_may_end_in_v1(server, way, suffix):
 
 
 @pytest.mark.parametrize("mode", ["no_stream", "comments", "no_done"])
-def test_servers_that_stream_in_their_own_way(server, streamed, mode):
+def test_unusual_streams_are_read(server, streamed, mode):
     server.behaviour(mode)
     assert ask(server.url, **streamed).text == expected_answer("How are you?")
 
 
-def test_a_server_that_does_not_count(server, way):
+def test_usage_is_zero_if_the_server_does_not_count(server, way):
     server.behaviour("no_usage")
     assert ask(server.url, **way).usage == Usage()
 
@@ -95,7 +95,7 @@ def test_a_configured_url_is_as_good_as_its_name(server, path):
 
 
 @pytest.mark.parametrize("other", ["http://127.0.0.1:1", "{}/admin", "{}@example.com", "gpt", "{}/v1/../admin"])
-def test_nothing_else_is_called(server, other):
+def test_urls_that_are_not_configured_are_not_called(server, other):
     with pytest.raises(InvalidInput, match="configured: main"):
         ask(server.url, endpoint=other.format(server.url))
     assert server.stats()["requests"] == 0

@@ -13,7 +13,7 @@ from tests.support.polling import eventually
 
 
 @pytest.mark.parametrize("mode", ["error500", "html502", "busy503", "rate429", "dead", "disconnect", "stream_error"])
-def test_what_can_pass(server, way, mode):
+def test_errors_that_a_retry_may_help_are_retryable(server, way, mode):
     server.behaviour(mode)
     with pytest.raises(LlmUnavailable, match="LLM endpoint 'main'") as caught:
         ask(server.url, **way)
@@ -31,14 +31,14 @@ def test_what_can_pass(server, way, mode):
         ("unprocessable422", "answered 422: temperature: must be at most 2"),
     ],
 )
-def test_what_cannot_pass_is_told_in_the_servers_words(server, way, mode, words):
+def test_refusals_quote_the_servers_message(server, way, mode, words):
     server.behaviour(mode)
     with pytest.raises(LlmRefused, match=words) as caught:
         ask(server.url, **way)
     assert not caught.value.retryable
 
 
-def test_an_unknown_model(server, way):
+def test_an_unknown_model_is_refused(server, way):
     with pytest.raises(LlmRefused, match='model "none" not found'):
         ask(server.url, question(model="none"), **way)
 
@@ -56,13 +56,13 @@ def test_a_used_up_quota_does_not_come_back(server):
         ask(server.url, style="openai")
 
 
-def test_a_stream_that_ends_early_is_no_answer(server, streamed):
+def test_a_stream_that_ends_early_is_an_error(server, streamed):
     server.behaviour("truncated")
     with pytest.raises(LlmUnavailable, match="cut its answer off"):
         ask(server.url, **streamed)
 
 
-def test_nobody_listens(way):
+def test_a_port_without_a_server_is_unavailable(way):
     with LlmProcess() as process:
         url = process.url
     with pytest.raises(LlmUnavailable, match="does not answer"):
@@ -77,7 +77,7 @@ def test_a_redirect_is_not_followed(server, way):
 
 
 @pytest.mark.parametrize("key", ["sk-very-secret", "right"])
-def test_the_key_is_sent_and_never_told(way, key):
+def test_the_key_is_sent_and_never_quoted(way, key):
     with LlmProcess(api_key="right") as guarded:
         if key == "right":
             assert ask(guarded.url, api_key=key, **way).text
@@ -144,9 +144,9 @@ def test_a_line_without_end_is_cut(server, way):
 
 
 @pytest.mark.parametrize("mode", ["garbage_json"])
-def test_what_is_no_json_is_bad_output(server, way, mode):
+def test_answers_that_are_not_json_are_bad_output(server, way, mode):
     server.behaviour(mode)
-    with pytest.raises(BadLlmOutput, match="no JSON object"):
+    with pytest.raises(BadLlmOutput, match="not a JSON object"):
         ask(server.url, **way)
 
 

@@ -32,7 +32,7 @@ def run(url, fields=None, **parameters):
     return asyncio.run(execute())
 
 
-def test_the_output(server, way):
+def test_the_output_has_text_usage_and_model(server, way):
     output = run(server.url, way, query="What is new?")
     assert output == {
         "text": expected_answer("What is new?"),
@@ -45,7 +45,7 @@ def test_the_output(server, way):
     assert output.keys() == LlmQuery.outputs
 
 
-def test_the_seeds_arguments(server):
+def test_context_and_service_endpoint_are_accepted(server):
     context = {"topic": "ships", "embedding": [0.5] * 768}
     output = run(server.url, query="What is new?", context=context, service_endpoint=server.url)
     (seen,) = server.stats()["prompt_counts"]
@@ -58,7 +58,7 @@ def test_the_system_message_comes_first(server, way):
     assert server.stats()["recent"][0]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
-def test_json_that_fits(server, way):
+def test_json_that_fits_the_schema_is_returned(server, way):
     server.script(GOOD)
     output = run(server.url, way, query="Which city?", response_schema=SCHEMA)
     assert output["json"] == {"city": "Oslo", "people": 700000}
@@ -67,22 +67,22 @@ def test_json_that_fits(server, way):
 
 
 @pytest.mark.parametrize("text", [f"```json\n{GOOD}\n```", f"```\n{GOOD}```", f"\n {GOOD}\n"])
-def test_json_in_a_fence(server, text):
+def test_json_in_a_markdown_fence_is_read(server, text):
     server.script(text)
     assert run(server.url, query="Which city?", response_schema=SCHEMA)["json"]["city"] == "Oslo"
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "reason"),
     [
-        ("Sure! The city is Oslo.", "it is no JSON"),
+        ("Sure! The city is Oslo.", "it is not JSON"),
         ('{"city": "oslo", "people": 7}', "$.city: does not match"),
         ('{"city": "Oslo"}', "'people' is a required property"),
         ('{"city": "Oslo", "people": 7, "x": 1}', "'x' was unexpected"),
-        ("NaN", "it is no JSON"),
+        ("NaN", "it is not JSON"),
     ],
 )
-def test_a_bad_answer_is_asked_again_with_what_was_wrong(server, way, bad, told):
+def test_a_bad_answer_is_asked_again_with_what_was_wrong(server, way, bad, reason):
     server.script(bad, GOOD)
     output = run(server.url, way, query="Which city?", response_schema=SCHEMA)
     assert output["json"]["people"] == 700000
@@ -90,7 +90,7 @@ def test_a_bad_answer_is_asked_again_with_what_was_wrong(server, way, bad, told)
     assert second["messages"][: len(first["messages"])] == first["messages"]
     answered, corrected = second["messages"][-2:]
     assert answered == {"role": "assistant", "content": bad}
-    assert told in corrected["content"]
+    assert reason in corrected["content"]
 
 
 def test_the_cost_of_all_calls_adds_up(server):
@@ -101,14 +101,14 @@ def test_the_cost_of_all_calls_adds_up(server):
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_it_gives_up_after_its_retries(server, way, retries):
+def test_the_step_fails_after_its_schema_retries(server, way, retries):
     server.behaviour("bad_json")
-    with pytest.raises(BadLlmOutput, match=f"asked {1 + retries} times: it is no JSON"):
+    with pytest.raises(BadLlmOutput, match=f"asked {1 + retries} times: it is not JSON"):
         run(server.url, way, query="Which city?", response_schema=SCHEMA, schema_retries=retries)
     assert server.stats()["requests"] == 1 + retries
 
 
-def test_an_answer_cut_at_the_token_limit_is_told_so(server):
+def test_the_correction_of_a_cut_answer_names_the_token_limit(server):
     server.script({"text": '{"city": "Os', "finish_reason": "length"}, GOOD)
     run(server.url, query="Which city?", response_schema=SCHEMA)
     assert "cut off at the token limit" in server.stats()["recent"][1]["messages"][-1]["content"]

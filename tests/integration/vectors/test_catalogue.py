@@ -47,7 +47,7 @@ def points(size):
     return [Point(id=1, vector=[1.0] * size)]
 
 
-def test_what_is_published_is_read(with_redis):
+def test_published_collections_are_read(with_redis):
     async def work(store, client):
         await store.upsert("docs", points(5))
         await CollectionPublisher(store, client).publish()
@@ -73,7 +73,7 @@ def test_a_new_collection_is_published_without_waiting(with_redis):
     assert with_redis(work) == 3
 
 
-def test_it_is_published_again_and_again(with_redis):
+def test_collections_are_published_again_and_again(with_redis):
     async def work(store, client):
         publisher = asyncio.create_task(CollectionPublisher(store, client, interval=0.01).run())
         async with asyncio.timeout(60):
@@ -84,7 +84,7 @@ def test_it_is_published_again_and_again(with_redis):
     with_redis(work)
 
 
-def test_it_does_not_count_for_ever(with_redis):
+def test_a_published_catalogue_expires(with_redis):
     async def work(store, client):
         await CollectionPublisher(store, client).publish()
         return await client.pttl(KEY)

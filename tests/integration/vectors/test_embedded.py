@@ -33,7 +33,7 @@ def settings(tmp_path):
     return QdrantSettings(path=tmp_path / "deep" / "qdrant")
 
 
-def test_a_second_process_is_told_what_to_do(settings):
+def test_a_second_process_is_refused_with_advice(settings):
     async def work():
         async with open_store(settings) as first, open_store(settings) as second:
             await first.upsert("docs", POINTS)
@@ -84,7 +84,7 @@ def test_an_engine_that_does_not_finish_is_given_up(tmp_path):
     assert asyncio.run(work()) == []
 
 
-def test_what_nobody_waits_for_any_longer_is_not_begun(tmp_path):
+def test_a_call_whose_caller_has_gone_is_not_begun(tmp_path):
     """A queue of given-up work must not keep the next caller waiting."""
 
     async def work():

@@ -66,7 +66,7 @@ def test_a_server_that_is_merely_slow_is_waited_for(qdrant, with_store):
     assert len(with_store(search)) == 1
 
 
-def test_it_works_again_when_the_server_does(qdrant, with_store):
+def test_a_store_recovers_with_its_server(qdrant, with_store):
     async def work(store):
         await store.upsert("docs", POINTS)
         await asyncio.to_thread(qdrant.behaviour, "error500", for_requests=1)
@@ -77,7 +77,7 @@ def test_it_works_again_when_the_server_does(qdrant, with_store):
     assert len(with_store(work)) == 1
 
 
-def test_a_server_that_is_not_there(with_store):
+def test_a_server_that_is_not_there_is_unavailable(with_store):
     nowhere = QdrantSettings(url=f"http://127.0.0.1:{free_port()}")
 
     with pytest.raises(VectorStoreUnavailable, match="CITADEL_QDRANT__URL"):
@@ -87,7 +87,7 @@ def test_a_server_that_is_not_there(with_store):
 
 
 @pytest.mark.parametrize("mode", ["not_ready", "error500", "dead"])
-def test_a_server_that_is_not_ready(qdrant, with_store, mode):
+def test_a_server_that_is_not_ready_is_unavailable(qdrant, with_store, mode):
     qdrant.behaviour(mode)
 
     with pytest.raises(VectorStoreUnavailable):

@@ -84,7 +84,7 @@ def test_a_step_that_ran_twice_stored_once(with_store):
     assert len(found["hits"]) == 3
 
 
-def test_no_points_are_no_work(with_store):
+def test_upserting_no_points_does_nothing(with_store):
     assert with_store(lambda store: upsert(store, [])) == {"upserted": 0, "ids": []}
 
 
@@ -103,7 +103,7 @@ def test_every_parameter_of_a_search_counts(with_store):
     assert texts == [["car", "coffee", "tea"], ["coffee"], [None]]
 
 
-def test_what_does_not_fit_is_refused(with_store):
+def test_vectors_and_filters_that_do_not_fit_are_refused(with_store):
     async def work(store):
         with pytest.raises(NotFound):
             await search(store, text="tea")

@@ -31,7 +31,7 @@ def searched(with_store, vector, **options):
     return with_store(work)
 
 
-def test_the_nearest_comes_first(with_store):
+def test_the_nearest_hit_comes_first(with_store):
     hits = searched(with_store, [1.0, 0.1])
 
     assert names(hits) == ["east", "north", "west"]
@@ -40,11 +40,11 @@ def test_the_nearest_comes_first(with_store):
     assert hits[0].payload == {"name": "east", "lang": "en", "rank": 1}
 
 
-def test_no_more_than_the_limit(with_store):
+def test_hits_are_no_more_than_the_limit(with_store):
     assert names(searched(with_store, EAST, limit=1)) == ["east"]
 
 
-def test_nothing_below_the_threshold(with_store):
+def test_hits_reach_the_score_threshold(with_store):
     assert names(searched(with_store, EAST, score_threshold=0.5)) == ["east"]
 
 
@@ -60,7 +60,7 @@ def test_nothing_below_the_threshold(with_store):
         ({"lang": "fr"}, []),
     ],
 )
-def test_only_what_the_filter_lets_through(with_store, conditions, expected):
+def test_hits_pass_the_filter(with_store, conditions, expected):
     assert names(searched(with_store, [1.0, 0.1], conditions=conditions)) == expected
 
 
@@ -120,7 +120,7 @@ def test_no_points_create_no_collection(with_store):
     assert with_store(work) == (0, {})
 
 
-def test_what_was_stored_is_there_for_the_next_process(with_store):
+def test_stored_points_outlive_the_process(with_store):
     with_store(lambda store: store.upsert("docs", COMPASS))
 
     assert names(with_store(lambda store: store.search("docs", WEST, limit=1))) == ["west"]
@@ -225,14 +225,14 @@ def test_a_collection_has_the_distance_it_was_created_with(with_store, distance,
     assert with_store(work)[0].score == pytest.approx(score, abs=1e-5)
 
 
-def test_a_created_collection_is_told(with_store):
+def test_creating_a_collection_sets_the_changed_event(with_store):
     async def work(store):
-        told = [store.changed.is_set()]
+        seen = [store.changed.is_set()]
         for _ in range(2):
             await store.upsert("docs", COMPASS)
-            told.append(store.changed.is_set())
+            seen.append(store.changed.is_set())
             store.changed.clear()
-        return told
+        return seen
 
     assert with_store(work) == [False, True, False]
 

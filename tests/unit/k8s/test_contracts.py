@@ -19,7 +19,7 @@ from citadel_monitoring.exporter.server import application
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_monitoring.settings import MonitoringSettings
 from citadel_orchestration.api.operations import routes as operations
-from citadel_orchestration.settings import ApiSettings, OrchestrationSettings, RecordSettings
+from citadel_orchestration.settings import ApiSettings, EngineSettings, OrchestrationSettings
 from tests.support.documented import is_documented
 from tests.unit.k8s.rendering import CITADEL, VALUES, rendered
 
@@ -27,7 +27,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_embeddings": EmbeddingsSettings,
     "citadel_orchestration": OrchestrationSettings,
     "citadel_orchestration.api": ApiSettings,
-    "citadel_orchestration.migrate": RecordSettings,
+    "citadel_orchestration.migrate": EngineSettings,
     "citadel_monitoring": MonitoringSettings,
     "citadel_monitoring.exporter": ExporterSettings,
     "citadel_maintenance": MaintenanceSettings,

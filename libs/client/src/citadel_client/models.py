@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from citadel_contracts.api import FieldError, Reply
+from citadel_contracts.api import Reply
+from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import RunStatus, StorePoint
 
 Definition = Mapping[str, Any]

@@ -12,8 +12,7 @@ from citadel_contracts.embeddings import (
     Texts,
     WarmEmbeddingCache,
 )
-from citadel_contracts.errors import ErrorData
-from citadel_contracts.errors import FieldError as FieldError  # noqa: PLC0414  (readers of problems find it here)
+from citadel_contracts.errors import ErrorData, FieldError
 
 HistoryKind = Literal["health", "metrics"]
 MOST_DEAD_LETTERS = 500

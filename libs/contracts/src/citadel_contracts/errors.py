@@ -138,8 +138,7 @@ def place_of(field: str, index: int | None = None) -> str:
 
 def pointer_of(field: str, index: int | None = None) -> str:
     """Return the JSON pointer of a field's path, or of one item of it, such as `/batch_data/3/text`."""
-    path = place_of(field, index).replace("~", "~0")
-    return "/" + path.replace("[", "/").replace("]", "").replace(".", "/")
+    return json_pointer(place_of(field, index).replace("[", ".").replace("]", "").split("."))
 
 
 def json_pointer(path: Iterable[str | int]) -> str:

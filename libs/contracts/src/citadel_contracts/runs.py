@@ -10,6 +10,7 @@ from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.errors import ErrorData
 
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "timed_out"]
+UNFINISHED: tuple[RunStatus, ...] = ("queued", "running", "paused")
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
 """Final states of a run; only a retry leaves them."""
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$")]
@@ -178,6 +179,7 @@ class BatchResult(Reply):
 
 __all__ = [
     "FINISHED",
+    "UNFINISHED",
     "BatchResult",
     "EmbeddingBatchHead",
     "EmbeddingBatchRequest",

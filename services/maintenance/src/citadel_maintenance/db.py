@@ -7,8 +7,8 @@ from uuid import UUID
 
 from citadel_common.stores.postgres import Cursor, Database, one
 from citadel_contracts.maintenance import TableStats
+from citadel_contracts.runs import FINISHED
 
-FINISHED = ["succeeded", "failed", "cancelled", "timed_out"]
 _OLD = "finished_at < now() - make_interval(secs => %(age)s) AND status = ANY(%(finished)s)"
 # A sub-run is due only once its parent is gone. SKIP LOCKED: a run that is being retried or read for update is left
 # for the next batch, and cannot block this one.
@@ -65,12 +65,12 @@ def lock_due_runs(cursor: Cursor, *, age: float, limit: int) -> list[tuple[UUID,
         age: Seconds since the end from which a run is due.
         limit: Runs at most.
     """
-    return cursor.execute(_DUE, {"age": age, "finished": FINISHED, "limit": limit}).fetchall()
+    return cursor.execute(_DUE, {"age": age, "finished": list(FINISHED), "limit": limit}).fetchall()
 
 
 def all_due_runs(cursor: Cursor, *, age: float) -> list[UUID]:
     """Return the ids of all runs that repeated removals would reach, without locking them."""
-    cursor.execute(_ALL_DUE, {"age": age, "finished": FINISHED})
+    cursor.execute(_ALL_DUE, {"age": age, "finished": list(FINISHED)})
     return one(cursor)[0] or []
 
 

@@ -7,7 +7,7 @@ from citadel_common.errors import StoreUnavailable
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
 from citadel_orchestration.db.migrate import migrate_patiently
-from citadel_orchestration.settings import RecordSettings
+from citadel_orchestration.settings import EngineSettings
 
 PATIENCE = 30.0
 """Seconds to wait for PostgreSQL."""
@@ -15,7 +15,7 @@ PATIENCE = 30.0
 
 def main() -> None:
     """Apply the missing migrations; exit with 1 if PostgreSQL does not answer."""
-    settings = load(RecordSettings)
+    settings = load(EngineSettings)
     logs.configure(settings.log, service="migrate", secrets=secrets_of(settings))
     try:
         migrate_patiently(settings.postgres_dsn, patience=PATIENCE)

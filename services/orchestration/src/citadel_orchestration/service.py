@@ -1,4 +1,4 @@
-"""Builds the orchestration worker: record, engine, step types and tasks."""
+"""The orchestration worker: its parts, their start and their end."""
 
 import asyncio
 import functools

@@ -17,7 +17,7 @@ Scope = Literal["read", "submit", "admin"]
 
 @functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine only."""
+    """Return True if a host name or address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -96,19 +96,19 @@ class WorkflowSettings(Fragment):
         )
 
 
-class RecordSettings(StoredSettings):
-    """What both the API and the worker are told."""
+class EngineSettings(StoredSettings):
+    """Settings that the API and the worker share."""
 
     workflows: WorkflowSettings = WorkflowSettings()
     llm: LlmSettings = LlmSettings()
     qdrant: QdrantSettings = QdrantSettings()
 
 
-class OrchestrationSettings(RecordSettings):
-    """What the orchestration worker is told."""
+class OrchestrationSettings(EngineSettings):
+    """Settings of the orchestration worker."""
 
 
-class ApiSettings(RecordSettings):
-    """What the API process is told."""
+class ApiSettings(EngineSettings):
+    """Settings of the API."""
 
     api: ApiFragment = ApiFragment()

@@ -1,4 +1,4 @@
-"""The tasks of the orchestration queue: unpack, delegate, return."""
+"""Handlers of the tasks of the orchestration queue."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from celery import Celery
 
 LARGEST_PARAMETERS = 64 * 2**20
-"""Bytes in the parameters of a task that is a single step, as JSON: points carry vectors."""
+"""Most bytes of JSON in the parameters of a task that is a single step; points have vectors."""
 
 
 class OrchestrationTasks:
-    """The handlers. A task that starts a run returns nothing: the run answers it when it ends.
+    """The handlers. A task that starts a run has no result of its own: its result is stored when the run ends.
 
     Args:
         engine: Begins steps.
@@ -63,7 +63,7 @@ class OrchestrationTasks:
         self._singles = replace(submissions, limits=limits)
 
     def register(self, app: "Celery") -> None:
-        """Registers them with an app."""
+        """Register the handlers with an app."""
         register(app, EXECUTE_WORKFLOW, self.execute_workflow)
         register(app, QUERY_LLM_SERVICE, self.query_llm_service)
         register(app, VECTOR_SIMILARITY_SEARCH, self.vector_similarity_search)
@@ -71,7 +71,7 @@ class OrchestrationTasks:
         register(app, RUN_STEP, self.run_step)
 
     def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> None:
-        """Records the run and begins it; a definition that is not valid is answered at once."""
+        """Record a run and begin it; for an invalid definition, store the result at once."""
         raw = payload.workflow_definition
         try:
             definition = self._submissions.check(raw)
@@ -87,21 +87,21 @@ class OrchestrationTasks:
             self._store(context.task_id, _refused(raw, context.task_id, error))
 
     def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> None:
-        """Asks an LLM, as a run of one step."""
+        """Ask an LLM, as a run of one step."""
         fields = payload.model_dump(exclude_none=True)
         endpoint = fields.pop("service_endpoint", None)
         self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
 
     def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> None:
-        """Searches a collection, as a run of one step."""
+        """Search a collection, as a run of one step."""
         self._single("vector_search", payload.model_dump(exclude_none=True), context)
 
     def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> None:
-        """Stores points in a collection, as a run of one step."""
+        """Store points in a collection, as a run of one step."""
         self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
 
     def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
-        """Begins a step that is ready."""
+        """Begin a step that is ready."""
         self._engine.run_step(StepRef(run_id=UUID(payload.run_id), step_id=payload.step_id, item=payload.item))
 
     def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> None:
@@ -126,7 +126,7 @@ class OrchestrationTasks:
 
 
 def _run_id(task_id: str) -> UUID:
-    """The run of a task: a redelivered one is the same."""
+    """Return the run of a task; a redelivered task has the same run."""
     try:
         return UUID(task_id)
     except ValueError:

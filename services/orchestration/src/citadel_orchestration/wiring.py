@@ -12,7 +12,7 @@ from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
-from citadel_orchestration.settings import RecordSettings
+from citadel_orchestration.settings import EngineSettings
 from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.registry import shipped_types
 from citadel_orchestration.vectors.store import VectorStore
@@ -47,7 +47,7 @@ class Wiring:
 
 
 def wire(
-    settings: RecordSettings,
+    settings: EngineSettings,
     results: "Redis",
     metrics: Metrics,
     *,

@@ -222,7 +222,7 @@ def test_there_are_many_kinds():
     assert len({code for _, _, code in BAD}) >= 40
 
 
-def test_everything_is_told_at_once():
+def test_all_problems_are_listed_at_once():
     raw = {
         "deadline": "soon",
         "steps": [

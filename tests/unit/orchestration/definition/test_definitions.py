@@ -17,7 +17,7 @@ from tests.unit.orchestration.definition.step_types import RAG, TYPES, embedding
 DOCUMENTATION = Path(__file__).parents[4] / "docs" / "workflows.md"
 
 
-def test_the_minimal_form():
+def test_the_minimal_form_is_accepted_with_defaults():
     definition = parsed(
         {
             "workflow_id": "w",
@@ -40,7 +40,7 @@ def test_the_minimal_form():
     assert (definition.deadline, definition.output, definition.concurrency) == (None, None, None)
 
 
-def test_the_full_form():
+def test_the_full_form_is_accepted():
     definition = parsed(RAG)
     assert (definition.deadline, definition.idempotency_key) == (120.0, "req-8f2")
     docs, answer = definition.steps["docs"], definition.steps["answer"]
@@ -77,7 +77,7 @@ def test_a_steps_own_retry_is_laid_over_the_default():
     assert (retry.max_attempts, retry.factor, retry.delay) == (2, 3.0, 1.0)
 
 
-def test_for_each():
+def test_a_for_each_is_parsed_with_the_default_parallelism():
     step = parsed({"steps": [llm("a", "${{ item }} ${{ index }}", for_each={"items": ["x"]})]}).steps["a"]
     assert step.for_each.items.evaluate({}) == ["x"]
     assert step.for_each.max_parallel == 16
@@ -129,12 +129,12 @@ def test_steps_that_stand_later_may_come_first():
     assert parsed({"steps": [wait("a", depends_on=["b"]), wait("b", depends_on=[])]}).steps["b"].dependents == ("a",)
 
 
-def test_what_ran_before_is_known_through_others():
+def test_a_step_may_read_indirect_dependencies():
     raw = {"steps": [embedding("a"), wait("b"), wait("c"), llm("d", "${{ steps.a.output.model }} ${{ context.a }}")]}
     assert parsed(raw).steps["d"].references.steps == {"a"}
 
 
-def test_vectors_that_fit_are_fine():
+def test_vectors_of_the_collections_length_are_accepted():
     search = {"collection": "docs", "embedding": "${{ steps.q.output.embedding }}"}
     raw = {"steps": [embedding("q"), {"step_id": "s", "type": "vector_search", "parameters": search}]}
     assert parsed(raw)
@@ -142,7 +142,7 @@ def test_vectors_that_fit_are_fine():
     assert parsed(raw)
 
 
-def test_what_was_submitted_stays_as_it_was():
+def test_parsing_does_not_change_the_submitted_definition():
     raw = copy.deepcopy(RAG)
     assert parsed(raw).raw == RAG
     assert raw == RAG
@@ -216,19 +216,19 @@ definitions = st.fixed_dictionaries(
 
 @settings(max_examples=400, deadline=None)
 @given(definitions | close | junk)
-def test_whatever_comes_is_either_good_or_invalid(raw):
+def test_any_json_is_either_accepted_or_an_invalid_definition(raw):
     try:
         definition = parsed(raw)
     except InvalidDefinition as error:
-        told = [[problem.pointer, problem.detail, problem.code] for problem in error.errors]
-        orjson.dumps(told)
-        if not told:
+        problems = [[problem.pointer, problem.detail, problem.code] for problem in error.errors]
+        orjson.dumps(problems)
+        if not problems:
             raise
     else:
         assert list(load(definition.raw, TYPES).steps) == list(definition.steps)
 
 
-def test_any_depth_is_survived():
+def test_deeply_nested_json_is_refused_without_a_crash():
     value = []
     for _ in range(100_000):
         value = [value]

@@ -106,7 +106,7 @@ def same(one, other):
         ("${{ r'\\d' }}", "\\d"),
     ],
 )
-def test_values(text, expected):
+def test_an_expression_has_the_value_that_cel_gives_it(text, expected):
     assert same(value(text), expected)
 
 
@@ -125,7 +125,7 @@ def test_values_go_through_unchanged(anything):
 
 
 @given(json_values)
-def test_what_holds_no_expression_is_what_it_was(anything):
+def test_text_without_expressions_is_not_changed(anything):
     assert Template.of({"v": anything}).evaluate({}) == {"v": anything} or "${{" in json.dumps(anything)
 
 
@@ -153,7 +153,7 @@ def test_what_holds_no_expression_is_what_it_was(anything):
         ("${{ {'a': 1, 'a': 2} }}", "key twice"),
         ("${{ 'a'.matches('(') }}", "RE2"),
         ("${{ 'a'.matches('(?=a)') }}", "RE2"),
-        ("${{ int('abc') }}", "no int"),
+        ("${{ int('abc') }}", "not an int"),
         ("${{ string([1]) }}", "no string form"),
         ("${{ has(context.name.x) }}", "has no field"),
     ],
@@ -245,7 +245,7 @@ def test_time_steps_and_size_are_each_a_limit():
         "'aaaaaaaaaaa'.split('')",
     ],
 )
-def test_what_functions_make_counts(text):
+def test_the_size_that_functions_produce_counts_against_the_budget(text):
     with pytest.raises(ExpressionFailed, match="more than 10 characters"):
         value("${{ " + text + " }}", {"context": {"l": [0] * 6}}, size=10)
 
@@ -267,18 +267,18 @@ TOKENS = [
     ),
     st.sampled_from(["", " "]),
 )
-def test_whatever_is_written_gives_json_or_fails(tokens, between):
+def test_any_text_gives_json_or_an_error(tokens, between):
     scope = {**SCOPE, "context": {**SCOPE["context"], "half": "\ud800"}}
     try:
         result = value("${{" + between.join(tokens) + "}}", scope)
     except ExpressionFailed as error:
-        told = str(error)
-        assert told
+        found = str(error)
+        assert found
     else:
         json.dumps(result, allow_nan=False)
 
 
-def test_text_that_is_no_text_is_no_crash():
+def test_half_surrogate_pairs_do_not_crash_the_evaluation():
     with pytest.raises(ExpressionFailed, match="surrogate"):
         value("${{ context.t.matches('a') }}", {"context": {"t": "\ud800"}})
 
@@ -297,7 +297,7 @@ def test_nesting_is_bounded(text):
         Template.of(text)
 
 
-def test_long_chains_are_no_nesting():
+def test_long_chains_do_not_count_as_nesting():
     assert value("${{ " + " + ".join(["1"] * 900) + " }}") == 900
     assert value("${{ " + " && ".join(["true"] * 500) + " }}") is True
 
@@ -306,7 +306,7 @@ def test_long_chains_are_no_nesting():
     ("text", "expected"),
     [("context.n > 2", True), ("${{ context.n > 5 }}", False), ("  ${{ has(context.x) }} ", False), ("true", True)],
 )
-def test_conditions(text, expected):
+def test_conditions_are_true_or_false(text, expected):
     assert Condition.of(text).evaluate(SCOPE) is expected
 
 
@@ -317,23 +317,23 @@ def test_a_condition_gives_a_bool():
         Condition.of("context.name").evaluate(SCOPE)
 
 
-def test_references():
-    told = Template.of(
+def test_references_are_the_steps_and_keys_that_expressions_read():
+    found = Template.of(
         ["${{ steps.a.output.x + steps['b c'].status }}", "${{ context.q }} ${{ context['r'].s }}", "${{ run.id }}"]
     ).references
-    assert (told.steps, told.context, told.context_keys) == ({"a", "b c"}, True, {"q", "r"})
+    assert (found.steps, found.context, found.context_keys) == ({"a", "b c"}, True, {"q", "r"})
 
 
 @pytest.mark.parametrize("text", ["${{ context }}", "${{ context[item] }}", "${{ context.map(k, context[k]) }}"])
-def test_context_keys_are_open_where_they_cannot_be_told(text):
-    told = Template.of(["${{ context.q }}", text]).references
-    assert (told.context, told.context_keys) == (True, None)
+def test_computed_context_keys_leave_the_references_open(text):
+    found = Template.of(["${{ context.q }}", text]).references
+    assert (found.context, found.context_keys) == (True, None)
 
 
 def test_a_variable_hides_a_name_of_the_scope():
-    told = Template.of("${{ [{'output': 1}].map(steps, steps.output) }}")
-    assert told.references.steps == frozenset()
-    assert told.evaluate({}) == [1]
+    found = Template.of("${{ [{'output': 1}].map(steps, steps.output) }}")
+    assert found.references.steps == frozenset()
+    assert found.evaluate({}) == [1]
 
 
 def test_steps_are_read_only_when_they_are_mentioned():
@@ -391,7 +391,7 @@ def test_the_reference_implementation_agrees(text, monkeypatch):
     assert same(value("${{ " + text + " }}"), json.loads(json.dumps(reference, cls=CELJSONEncoder)))
 
 
-def test_numbers_that_are_no_json_never_come_out():
+def test_results_have_only_numbers_that_json_has():
     with pytest.raises(ExpressionFailed):
         value("${{ [double('1e999')] }}")
     with pytest.raises(ExpressionFailed):

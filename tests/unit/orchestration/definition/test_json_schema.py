@@ -57,7 +57,7 @@ def test_good_definitions_pass(validator, raw):
         {"steps": [{"step_id": "s", "type": "workflow", "parameters": {"definition": {"steps": []}}}]},
     ],
 )
-def test_bad_definitions_do_not(validator, raw):
+def test_bad_definitions_do_not_pass(validator, raw):
     assert not validator.is_valid(raw)
 
 

@@ -50,10 +50,10 @@ def calls(raw, **settings):
 
 
 def test_a_plan_says_order_calls_and_queue():
-    told = plan(parsed(RAG))
-    assert told["order"] == [["q"], ["docs", "faq"], ["answer"]]
-    assert told["graph"].startswith("flowchart TD")
-    by_id = {step["step_id"]: step for step in told["steps"]}
+    planned = plan(parsed(RAG))
+    assert planned["order"] == [["q"], ["docs", "faq"], ["answer"]]
+    assert planned["graph"].startswith("flowchart TD")
+    by_id = {step["step_id"]: step for step in planned["steps"]}
     assert (by_id["q"]["queue"], by_id["answer"]["queue"]) == ("embeddings", "orchestration")
     assert by_id["answer"]["calls"]["llm"] == 1
     assert by_id["docs"]["calls"]["searches"] == 1
@@ -74,9 +74,9 @@ def test_the_cache_is_asked_for_texts_that_are_known():
         asked.append(wanted.texts)
         return 1
 
-    told = calls({"steps": [embedding("a", ["x", "y"]), llm("b")]}, cached=cached)
-    assert told["a"]["calls"]["cached_texts"] == 1
-    assert told["b"]["calls"]["cached_texts"] == 0
+    planned = calls({"steps": [embedding("a", ["x", "y"]), llm("b")]}, cached=cached)
+    assert planned["a"]["calls"]["cached_texts"] == 1
+    assert planned["b"]["calls"]["cached_texts"] == 0
     assert asked == [["x", "y"]]
 
 
@@ -87,7 +87,7 @@ def test_calls_of_a_for_each_are_per_item():
     assert step["items"] is None
 
 
-def test_warnings():
+def test_plans_warn_of_skipped_failed_and_missing_values():
     raw = {
         "deadline": "10s",
         "steps": [
@@ -95,8 +95,8 @@ def test_warnings():
             llm("b", "${{ steps.a.output }} ${{ context.later }}", timeout="5s"),
         ],
     }
-    told = plan(parsed(raw))["warnings"]
-    assert any("`b` reads `a`, which may be skipped" in warning for warning in told)
-    assert any("which may have failed" in warning for warning in told)
-    assert any("context.later" in warning for warning in told)
-    assert any("`a` may take 300 s" in warning for warning in told)
+    planned = plan(parsed(raw))["warnings"]
+    assert any("`b` reads `a`, which may be skipped" in warning for warning in planned)
+    assert any("which may have failed" in warning for warning in planned)
+    assert any("context.later" in warning for warning in planned)
+    assert any("`a` may take 300 s" in warning for warning in planned)

@@ -29,7 +29,7 @@ SETTINGS = LlmSettings(endpoints=ENDPOINTS, default_endpoint="far-small")
         ("https://llm.example/team", "far-small"),
     ],
 )
-def test_what_is_meant(wanted, name):
+def test_names_and_urls_find_their_endpoint(wanted, name):
     assert Directory(SETTINGS).find(wanted) == name
     assert LlmClients(SETTINGS).endpoint_problem(wanted) is None
 
@@ -57,7 +57,7 @@ def test_what_is_meant(wanted, name):
         "file:///etc/passwd",
     ],
 )
-def test_what_is_not(wanted):
+def test_other_names_and_urls_find_no_endpoint(wanted):
     with pytest.raises(InvalidInput, match="configured: far, far-small, gpu"):
         Directory(SETTINGS).find(wanted)
 
@@ -68,14 +68,14 @@ def test_no_text_is_an_endpoint_by_chance(text):
         assert LlmClients(SETTINGS).endpoint_problem(text) is not None
 
 
-def test_the_only_one_is_the_default():
+def test_a_single_endpoint_is_the_default():
     assert Directory(LlmSettings(endpoints={"gpu": ENDPOINTS["gpu"]})).find(None) == "gpu"
 
 
-def test_two_without_a_default():
+def test_two_endpoints_without_a_default_must_be_named():
     problem = LlmClients(LlmSettings(endpoints=ENDPOINTS)).endpoint_problem(None)
     assert problem == "name one of far, far-small, gpu; there is no default"
 
 
-def test_none_configured():
+def test_without_endpoints_the_message_names_the_setting():
     assert "no LLM endpoint is configured" in (LlmClients(LlmSettings()).endpoint_problem("gpu") or "")

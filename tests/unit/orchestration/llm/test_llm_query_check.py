@@ -33,11 +33,11 @@ def check(**raw):
         {"response_schema": {"enum": "${{ context.choices }}"}},
     ],
 )
-def test_nothing(raw):
+def test_good_parameters_have_no_problems(raw):
     assert check(**raw) == {}
 
 
-def test_all_at_once_with_pointers():
+def test_problems_of_parameters_are_listed_with_pointers():
     problems = check(
         service_endpoint="http://evil.example",
         options={"stream": True, "model": "x", "temperature": 1},
@@ -49,7 +49,7 @@ def test_all_at_once_with_pointers():
     assert problems["/service_endpoint"].endswith("configured: gpu")
 
 
-def test_two_names_for_one_thing():
+def test_an_endpoint_named_twice_is_refused():
     assert "/service_endpoint" in check(endpoint="gpu", service_endpoint="gpu")
 
 

@@ -25,7 +25,7 @@ def nested(depth):
         nested(10),
     ],
 )
-def test_usable(schema):
+def test_schemas_that_can_be_checked_have_no_problems(schema):
     assert list(schema_problems(schema)) == []
 
 
@@ -49,11 +49,11 @@ def test_usable(schema):
         ({"const": object()}, ""),
     ],
 )
-def test_unusable_and_where(schema, pointer):
+def test_schemas_that_cannot_be_checked_are_refused_with_a_pointer(schema, pointer):
     assert [found for found, _ in schema_problems(schema)] == [pointer]
 
 
-def test_all_problems_at_once():
+def test_all_problems_of_a_schema_are_listed_at_once():
     schema = {"pattern": "(", "items": {"$ref": "http://x"}}
     assert {pointer for pointer, _ in schema_problems(schema)} == {"/pattern", "/items/$ref"}
 
@@ -69,7 +69,7 @@ def test_all_problems_at_once():
         ({"additionalProperties": False, "properties": {"a": {}}}, {"a": 1}, {"b": 1}),
     ],
 )
-def test_what_fits(schema, fits, does_not):
+def test_values_are_checked_against_the_schema(schema, fits, does_not):
     assert OutputSchema(schema).problems(fits) == []
     if does_not is not None:
         assert len(OutputSchema(schema).problems(does_not)) == 1
@@ -87,7 +87,7 @@ def test_a_schema_is_used_again_and_again():
     assert [schema.problems([1] * 9000) for _ in range(4)] == [[]] * 4
 
 
-def test_what_turns_in_a_circle_ends():
+def test_a_circular_schema_is_checked_in_bounded_time():
     assert OutputSchema({"allOf": [{"$ref": "#"}]}).problems(1) == [
         "it is nested too deeply to be checked against the schema"
     ]

@@ -10,7 +10,7 @@ def contents(*args, **fields):
     return [(message.role, message.content) for message in conversation(*args, **fields)]
 
 
-def test_a_bare_question():
+def test_a_question_without_context_is_one_message():
     assert contents("Hi", system=None) == [("user", "Hi")]
 
 
@@ -39,7 +39,7 @@ def test_the_schema_follows_the_system_message():
     assert content.endswith('{"type":"object"}')
 
 
-def test_context_that_is_no_json():
+def test_context_that_is_not_json_is_refused():
     deep = []
     for _ in range(100):
         deep = [deep]
@@ -49,6 +49,6 @@ def test_context_that_is_no_json():
 
 
 def test_a_long_bad_answer_is_quoted_in_part():
-    said, told = correction("x" * 100_000, ["one", "two"])
+    said, correction_text = correction("x" * 100_000, ["one", "two"])
     assert len(said.content) == 4001
-    assert "- one\n- two\n" in told.content
+    assert "- one\n- two\n" in correction_text.content

@@ -94,7 +94,7 @@ class TestOllama:
     ("counts", "usage"),
     [((1, 2, 9), (1, 2, 9)), ((1, 2, None), (1, 2, 3)), (("1", -2, True), (0, 0, 0)), ((1.5, None, {}), (0, 0, 0))],
 )
-def test_counts(counts, usage):
+def test_usage_reads_only_counts(counts, usage):
     found = Usage.of(*counts)
     assert (found.prompt_tokens, found.completion_tokens, found.total_tokens) == usage
 
@@ -108,11 +108,11 @@ def test_a_transcript_is_bounded_in_bytes():
 
 class TestRefusals:
     @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 413, 422])
-    def test_what_cannot_pass(self, status):
+    def test_client_errors_are_refusals(self, status):
         assert type(refusal("it", status, b'{"error": {"message": "no"}}', None)) is LlmRefused
 
     @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
-    def test_what_can(self, status):
+    def test_server_errors_are_retryable(self, status):
         assert isinstance(refusal("it", status, b"<html>", None), LlmUnavailable)
 
     @pytest.mark.parametrize(

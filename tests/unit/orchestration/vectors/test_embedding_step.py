@@ -40,7 +40,7 @@ def test_a_list_gives_a_list_even_of_one():
     assert execute(["a", "b"], [1.0], [2.0])["embeddings"] == [[1.0], [2.0]]
 
 
-def test_what_it_puts_out_is_what_expressions_may_name():
+def test_the_declared_outputs_are_those_of_the_step():
     assert set(execute("a", [1.0])) | set(execute(["a"], [1.0])) == STEP.outputs
 
 
@@ -48,7 +48,7 @@ def test_an_empty_list_needs_no_vectors():
     assert execute([])["embeddings"] == []
 
 
-def test_everything_is_asked_for_as_it_was_given():
+def test_all_parameters_reach_the_request():
     given = {"dimensions": 64, "input_type": "query", "options": {"num_ctx": 512}, "cache_enabled": False}
     (wanted,) = STEP.begin(EmbeddingParameters(text=["a", "b"], model="m", **given)).requests
 
@@ -83,7 +83,7 @@ def test_more_dimensions_than_the_model_has_are_seen_at_submission():
     assert problems({"text": "a", "model": "m", "dimensions": 384}, known) == {}
 
 
-def test_expressions_are_left_alone():
+def test_parameters_with_expressions_are_not_checked_at_submission():
     raw = {"text": "${{ context.text }}", "model": "${{ context.model }}", "dimensions": "${{ context.n }}"}
 
     assert problems(raw, KnownFacts(models={None: 1})) == {}

@@ -11,11 +11,11 @@ def as_json(raw):
 
 
 @pytest.mark.parametrize("raw", [None, {}])
-def test_nothing_to_filter_by_is_no_filter(raw):
+def test_an_empty_filter_filters_nothing(raw):
     assert read_filter(raw) is None
 
 
-def test_a_plain_mapping_must_match():
+def test_a_plain_mapping_means_that_all_values_must_match():
     assert as_json({"lang": "de", "year": 2024, "draft": False}) == {
         "must": [
             {"key": "lang", "match": {"value": "de"}},

@@ -80,7 +80,7 @@ def test_a_search_that_cannot_work_is_seen_at_submission(search, raw, where, pro
         {"text": "a"},
     ],
 )
-def test_what_only_the_run_will_know_is_left_alone(search, raw):
+def test_searches_with_expressions_are_not_checked_at_submission(search, raw):
     assert problems(search, {"collection": "docs", **raw}) == []
 
 
@@ -108,7 +108,7 @@ def test_the_texts_model_must_fit_the_collection(upsert):
 
 
 @pytest.mark.parametrize("given", [{}, {"text": ""}, {"text": "a", "embedding": [0.1]}])
-def test_the_same_is_refused_when_it_came_from_an_expression(search, upsert, given):
+def test_bad_sources_from_expressions_are_refused_when_the_step_begins(search, upsert, given):
     with pytest.raises(InvalidInput):
         search.begin(VectorSearchParameters(collection="docs", **given))
     with pytest.raises(InvalidInput, match=r"points\[0\]"):

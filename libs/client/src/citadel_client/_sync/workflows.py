@@ -20,7 +20,7 @@ from citadel_client.models import (
 )
 from citadel_client.operations import Operation, dump, path_of, post, query, read_as
 from citadel_client.options import GROUP
-from citadel_contracts.api import FieldError
+from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import RunAccepted, SearchHit, SearchResponse, StoreResponse
 
 

@@ -10,14 +10,13 @@ from typing import TypeVar
 from citadel_client import Citadel
 from citadel_client.errors import CallTimedOut, CitadelApiError, ServerUnreachable
 from citadel_contracts.api import DeadLetterList, HealthResponse, QueueStats, WorkerInfo
-from citadel_contracts.runs import RunStatus, RunSummary
+from citadel_contracts.runs import UNFINISHED, RunSummary
 
 T = TypeVar("T")
 ROWS = 8
 """Maximum number of unfinished runs."""
 FAILED = 3
 """Maximum number of failed runs, and of dead letters."""
-UNFINISHED: tuple[RunStatus, ...] = ("queued", "running", "paused")
 
 
 @dataclass(frozen=True, kw_only=True)

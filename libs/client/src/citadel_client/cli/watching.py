@@ -1,8 +1,7 @@
 """Follow a run: a live table on a terminal, a line per change elsewhere; then print its output."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import orjson
 import typer
@@ -29,21 +28,11 @@ TENTHS = 10
 MOST_ROWS = 40
 
 
-class View(Protocol):
-    """Display of a run's progress."""
-
-    def show(self, event: RunEvent) -> None:
-        """Show the progress after an event."""
-
-
 class _Table:
     """A table that is redrawn several times a second."""
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
-
-    def show(self, event: RunEvent) -> None:
-        """Do nothing: the next redraw shows it."""
 
     def __rich__(self) -> Table:
         table = Table(title=f"run {self._progress.run_id}: {self._progress.status}", title_justify="left")
@@ -101,13 +90,13 @@ def _note(step: StepProgress) -> Text:
 
 
 @contextlib.contextmanager
-def _view(progress: RunProgress) -> Iterator[View]:
+def _display(progress: RunProgress) -> Iterator[Callable[[RunEvent], None]]:
+    """Display the progress; yield a function to call after each event."""
     if not err.is_terminal:
-        yield _Lines(progress)
+        yield _Lines(progress).show
         return
-    table = _Table(progress)
-    with Live(table, console=err, refresh_per_second=8):
-        yield table
+    with Live(_Table(progress), console=err, refresh_per_second=8):
+        yield lambda _: None  # the next redraw shows the event
 
 
 def follow(run: Run, timeout: float | None = None) -> RunView:
@@ -118,10 +107,10 @@ def follow(run: Run, timeout: float | None = None) -> RunView:
     """
     try:
         progress = RunProgress.of(run.show(outputs=False))
-        with _view(progress) as view:
+        with _display(progress) as show:
             for event in run.events(timeout=timeout):
                 progress.apply(event)
-                view.show(event)
+                show(event)
         return run.wait(timeout, check=False)
     except KeyboardInterrupt:
         say_run_continues(run.run_id)

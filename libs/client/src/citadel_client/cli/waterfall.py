@@ -45,7 +45,9 @@ def bars(view: RunView, events: Iterable[RunEvent]) -> list[Bar]:
 
     def end(key: tuple[str, int | None], outcome: str, at: datetime) -> None:
         attempt, start = began.pop(key)
-        found.append(_bar(view, key, attempt, outcome, (start, at)))
+        start_ms, duration_ms = _ms(view, start), max(0.0, _ms(view, at) - _ms(view, start))
+        times = {"start_ms": round(start_ms, 3), "duration_ms": round(duration_ms, 3)}
+        found.append(Bar(step_id=key[0], item=key[1], attempt=attempt, outcome=outcome, **times))
 
     for event in events:
         last = max(last, event.at)
@@ -73,20 +75,6 @@ def rows(view: RunView, found: list[Bar]) -> list[tuple[str, str, str, str, str]
     ]
     left = len(found) - len(shown)
     return [head, *shown, *([(f"  … {left} more", "", "", "", "")] if left else [])]
-
-
-def _bar(
-    view: RunView, key: tuple[str, int | None], attempt: int, outcome: str, during: tuple[datetime, datetime]
-) -> Bar:
-    start, end = (_ms(view, at) for at in during)
-    return Bar(
-        step_id=key[0],
-        item=key[1],
-        attempt=attempt,
-        outcome=outcome,
-        start_ms=round(start, 3),
-        duration_ms=round(max(0.0, end - start), 3),
-    )
 
 
 def _ms(view: RunView, at: datetime | None) -> float:

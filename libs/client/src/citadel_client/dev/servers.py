@@ -1,25 +1,9 @@
 """The servers of a home and their addresses."""
 
-from typing import Protocol
-
 from citadel_client.dev import environment, ports
 from citadel_client.dev.home import Home
 from citadel_client.dev.postgres import PostgresServer
 from citadel_client.dev.redis import RedisServer
-
-
-class Server(Protocol):
-    """Server that the stack starts."""
-
-    @property
-    def name(self) -> str:
-        """Name of the child."""
-
-    def command(self) -> list[str]:
-        """Return the command line; called before each start."""
-
-    def ready(self) -> bool:
-        """Return whether the server is ready."""
 
 
 class Servers:
@@ -41,7 +25,7 @@ class Servers:
         self._postgres = PostgresServer(home, found["postgres"])
 
     @property
-    def all(self) -> tuple[Server, ...]:
+    def all(self) -> tuple[RedisServer | PostgresServer, ...]:
         """All servers."""
         return self._broker, self._cache, self._postgres
 

@@ -10,12 +10,11 @@ import psycopg
 from pydantic import SecretStr
 
 from citadel_common.settings.postgres import PostgresSettings
+from citadel_contracts.runs import FINISHED, UNFINISHED
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
 
-UNFINISHED = ("queued", "running", "paused")
-FINISHED = ("succeeded", "failed", "cancelled", "timed_out")
 MOST_UNFINISHED = 100_000
 MOST_FINISHED = 10_000
 MOST_OVERDUE = 10_000
@@ -127,7 +126,7 @@ def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]
     yield from _finished(cursor, most_finished)
     yield Sample(metrics.RUNS_SUBMITTED, (), _number(cursor, _SUBMITTED))
     recent = dict(_rows(cursor, _RECENT, MOST_RECENT))
-    yield from (Sample(metrics.RECENT_RUNS, (status,), recent.get(status, 0)) for status in UNFINISHED + FINISHED)
+    yield from (Sample(metrics.RECENT_RUNS, (status,), recent.get(status, 0)) for status in (*UNFINISHED, *FINISHED))
 
 
 def _finished(cursor: "psycopg.Cursor[Any]", most: int) -> Iterator[Sample]:

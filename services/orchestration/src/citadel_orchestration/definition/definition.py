@@ -17,7 +17,7 @@ class RetryPolicy:
     """How often a step is tried.
 
     Attributes:
-        max_attempts: In all, the first included.
+        max_attempts: Attempts in all, the first one included.
         delay: Seconds before the second attempt.
         factor: Growth of the delay per attempt.
         max_delay: Seconds; longest delay.
@@ -38,7 +38,7 @@ class Concurrency:
 
 
 class ForEach(NamedTuple):
-    """What a step runs over."""
+    """Items of a step that runs once per item, and how many run at once."""
 
     items: Template
     max_parallel: int
@@ -49,18 +49,18 @@ class Step:
     """One step.
 
     Attributes:
-        step_id: Its name.
-        index: Its place in the definition, from 0.
-        type: Its type.
-        parameters: As a template.
+        step_id: Name of the step.
+        index: Place in the definition, from 0.
+        type: Step type.
+        parameters: Template of the parameters.
         depends_on: Steps that come first.
         dependents: Steps that depend on it.
-        when: Its condition; None for always.
-        for_each: What it runs over; None for once.
+        when: Condition; None if the step always runs.
+        for_each: Items; None if the step runs once.
         on_error: `fail` fails the run, `continue` does not.
         timeout: Seconds; of one attempt.
         retry: How often it is tried.
-        references: What its parameters, condition and items read.
+        references: Steps and context that its parameters, condition and items read.
     """
 
     step_id: str
@@ -105,7 +105,7 @@ class Definition:
 
 
 def load(raw: dict[str, Any], types: StepTypes) -> Definition:
-    """The definition of what `parse` has accepted before.
+    """Return the definition that `parse` has accepted before; nothing is checked again.
 
     Raises:
         InvalidDefinition: It names a step type that no longer exists.
@@ -133,7 +133,7 @@ def load(raw: dict[str, Any], types: StepTypes) -> Definition:
 
 
 def dependencies(written: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """What each step depends on: what it says, or the step before."""
+    """Return what each step depends on: the steps that it names, or the one before it."""
     found: dict[str, tuple[str, ...]] = {}
     previous: tuple[str, ...] = ()
     for step in written:

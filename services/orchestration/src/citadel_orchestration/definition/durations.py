@@ -13,10 +13,10 @@ _MILLISECONDS = (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 
 
 def parse_duration(value: Any) -> float:
-    """Seconds of a written duration.
+    """Return the seconds of a written duration.
 
     Raises:
-        ValueError: It is no duration; the message says what one looks like.
+        ValueError: It is not a duration; the message says what one looks like.
     """
     if isinstance(value, str) and (match := _FORM.fullmatch(value)):
         return float(match[1]) * _SECONDS[match[2]]
@@ -26,7 +26,7 @@ def parse_duration(value: Any) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest written form that `parse_duration` reads as the same milliseconds."""
+    """Return the shortest form that `parse_duration` reads as the same milliseconds."""
     milliseconds = round(seconds * 1000)
     unit, size = next(
         ((unit, size) for unit, size in _MILLISECONDS if milliseconds >= size and milliseconds % size == 0), ("ms", 1)

@@ -1,4 +1,4 @@
-"""The graph of a definition: its order, and its picture."""
+"""The graph of a definition: its order, and a Mermaid flowchart."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _STYLES = {
 
 
 def order(definition: Definition) -> list[list[str]]:
-    """Step ids by level: a step is one level behind the last of its dependencies; within a level, as written."""
+    """Return step ids by level, each in the order written; a step is one level behind the last of its dependencies."""
     waiting = {step_id: len(set(step.depends_on)) for step_id, step in definition.steps.items()}
     level = [step_id for step_id, count in waiting.items() if count == 0]
     levels: list[list[str]] = []
@@ -34,7 +34,7 @@ def order(definition: Definition) -> list[list[str]]:
 
 
 def mermaid(definition: Definition, statuses: Mapping[str, str] | None = None) -> str:
-    """A Mermaid flowchart; `statuses` (by step id) become the nodes' classes."""
+    """Return a Mermaid flowchart; `statuses` (by step id) become the nodes' classes."""
     lines = ["flowchart TD"]
     lines += [f"    {_node(step)}" for step in definition.steps.values()]
     for step in definition.steps.values():
@@ -65,7 +65,7 @@ def _classes(definition: Definition, statuses: Mapping[str, str]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Mermaid knows characters by number; only harmless ones are left as they are."""
+    """Return a label in which all characters that may mean something to Mermaid are written by their numbers."""
     text = " ".join(text.split())
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     return "".join(c if c.isalnum() or c in " _-.…" else f"#{ord(c)};" for c in text)

@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 
 
 def json_schema(types: StepTypes) -> Schema:
-    """The schema; each type's parameters are checked, and any of their values may be an expression."""
+    """Return the schema: it checks each type's parameters, of which any value may be an expression."""
     schema = DefinitionModel.model_json_schema(ref_template="#/$defs/{model}")
     shared = schema.pop("$defs")
     shared["Expression"] = {
@@ -36,12 +36,12 @@ def json_schema(types: StepTypes) -> Schema:
 
 
 def text(types: StepTypes) -> str:
-    """The schema as it is written to `docs/workflow.schema.json`."""
+    """Return the schema as `docs/workflow.schema.json` holds it."""
     return json.dumps(json_schema(types), indent=2, ensure_ascii=False) + "\n"
 
 
 def _of_type(type_: StepType[Any], shared: dict[str, Any]) -> Schema:
-    """A rule: a step of this type has these parameters; the models they use go to the shared definitions."""
+    """Return the rule for the parameters of a type; add the models that they use to the shared definitions."""
     prefix, model = f"{type_.name}.", type_.parameters
     parameters = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
     for inner, found in parameters.pop("$defs", {}).items():
@@ -57,7 +57,7 @@ def _of_type(type_: StepType[Any], shared: dict[str, Any]) -> Schema:
 
 
 def _add_aliases(schema: Schema, model: type[BaseModel]) -> None:
-    """A field's other names; pydantic tells only the first."""
+    """Add the other names of fields: pydantic's schema has only the first."""
     for field in model.model_fields.values():
         if isinstance(field.validation_alias, AliasChoices):
             names = [str(name) for name in field.validation_alias.choices]
@@ -66,7 +66,7 @@ def _add_aliases(schema: Schema, model: type[BaseModel]) -> None:
 
 
 def _open(schema: Any) -> Any:
-    """The same, with an expression allowed in place of any value below the top."""
+    """Return the schema with an expression allowed in place of any value below the top."""
     if not isinstance(schema, dict):
         return schema
     opened = dict(schema)
@@ -91,7 +91,7 @@ def _or_expression(schema: Mapping[str, Any]) -> Schema:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without the titles that pydantic makes up."""
+    """Return the schema without the titles that pydantic makes up."""
     if isinstance(schema, list):
         return [_tidy(member) for member in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""How large a definition may be."""
+"""Limits of definitions."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class DefinitionLimits:
 
     Attributes:
         max_steps: Steps of one definition.
-        max_definition_bytes: Bytes of the whole as compact JSON.
+        max_definition_bytes: Bytes of a definition as compact JSON.
         max_context_bytes: Bytes of its context as compact JSON.
         max_depth: Levels of lists and objects.
         max_items: Literal items of one `for_each`.
@@ -20,7 +20,7 @@ class DefinitionLimits:
         max_concurrency: Largest limit per concurrency key.
         max_labels: Labels of one definition.
         max_nesting: Sub-workflows within one another.
-        max_problems: Problems that are told at once.
+        max_problems: Problems that one answer lists.
     """
 
     max_steps: int = 1000

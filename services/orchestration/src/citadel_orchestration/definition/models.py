@@ -1,6 +1,6 @@
-"""The definition as users write it.
+"""Models of definitions as users write them: which fields there are, and their types.
 
-These models say what may be written where; what it means together is checked by `parse`.
+`parse` checks how the fields go together.
 """
 
 from typing import Annotated, Any, Literal
@@ -31,7 +31,7 @@ class Written(BaseModel):
 
 
 class RetryModel(Written):
-    """How often a step is tried, and how long it waits in between; every field has a default."""
+    """How often a step is tried, and the delays in between; every field has a default."""
 
     max_attempts: int | None = Field(None, ge=1, description="Attempts in all; default 3")
     delay: Duration | None = Field(None, description="Before the second attempt; default 1s")
@@ -40,7 +40,7 @@ class RetryModel(Written):
 
 
 class DefaultsModel(Written):
-    """What holds for steps that do not say otherwise."""
+    """Timeout and retries of steps that have none of their own."""
 
     timeout: Duration | None = Field(None, description="Of one attempt; default 300s")
     retry: RetryModel | None = Field(None, description="Default retries")

@@ -1,4 +1,4 @@
-"""Checks a definition as submitted: everything that can be told before it runs, all at once."""
+"""Checks of a submitted definition: all problems that can be found before it runs, at once."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ DEFAULT_LIMITS = DefinitionLimits()
 
 
 def parse(raw: Any, *, types: StepTypes, catalog: Catalog, limits: DefinitionLimits = DEFAULT_LIMITS) -> Definition:
-    """The definition, if nothing is wrong with it.
+    """Check a definition and return it ready to run.
 
     Args:
         raw: Decoded JSON.
         types: Step types by name.
         catalog: What is known of models, collections and endpoints.
-        limits: How large it may be.
+        limits: Limits of its size and numbers.
 
     Raises:
-        InvalidDefinition: `problems` says all that is wrong, each with a JSON pointer and a code.
+        InvalidDefinition: It has problems; `errors` lists them, each with a JSON pointer and a code.
     """
     problems = Problems(limits.max_problems)
     if check_json(raw, limits, problems):
@@ -35,7 +35,7 @@ def parse(raw: Any, *, types: StepTypes, catalog: Catalog, limits: DefinitionLim
 
 
 class _Check:
-    """Checks a definition and the sub-workflows in it."""
+    """Check of a definition and of the definitions nested in it."""
 
     def __init__(self, types: StepTypes, catalog: Catalog, limits: DefinitionLimits, problems: Problems) -> None:
         self._types = types

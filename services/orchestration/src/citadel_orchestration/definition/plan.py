@@ -1,4 +1,4 @@
-"""What a definition would do, told without doing it."""
+"""Plans: what a definition would do, found out without running it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,11 +19,11 @@ _CALLS = ("llm", "searches", "upserts", "sub_runs")
 
 
 def plan(definition: Definition, *, cached: Cached | None = None) -> dict[str, Any]:
-    """Order, graph, expected calls and warnings.
+    """Return order, graph, expected calls and warnings.
 
     Args:
         definition: Checked.
-        cached: Asks the embedding cache; None leaves `cached_texts` open.
+        cached: Asks the embedding cache; without it `cached_texts` is None.
 
     Returns:
         `order` (levels of step ids), `graph` (Mermaid), `steps`, `warnings`. A step has `step_id`, `type`, `queue`,
@@ -74,7 +74,7 @@ def _calls(step: Step, cached: Cached | None) -> dict[str, int | None]:
 
 
 def _requests(step: Step) -> Sequence[EmbedPart] | None:
-    """Return what a step asks of the embeddings workers; None if only its evaluation tells."""
+    """Return what a step asks of the embeddings workers; None if that depends on its evaluation."""
     if not step.parameters.is_literal:
         return None
     try:
@@ -101,7 +101,7 @@ def _uncertain(definition: Definition, step: Step) -> Iterator[str]:
 
 
 def _unknown_keys(definition: Definition, step: Step) -> Iterator[str]:
-    """Outputs may add keys to the context, so an unknown one is no error."""
+    """Warn about unknown keys of the context; they are not errors, since outputs may add keys."""
     for key in sorted(step.references.context_keys or ()):
         if key not in definition.context and key not in definition.steps:
             yield f"`{step.step_id}` reads `context.{key}`, which only the output of a step can add"

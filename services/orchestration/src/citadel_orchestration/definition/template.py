@@ -30,12 +30,12 @@ Fill = Callable[[Mapping[str, Any], Meter], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """What a template refers to.
+    """Steps and context that a template reads.
 
     Attributes:
         steps: Ids of steps whose output or status it reads.
-        context: Whether it reads the context.
-        context_keys: The keys it reads there; None where that cannot be told.
+        context: True if it reads the context.
+        context_keys: The keys that it reads there; None if they are not known.
     """
 
     steps: frozenset[str] = frozenset()
@@ -44,17 +44,17 @@ class References:
 
     @classmethod
     def of(cls, uses: Uses) -> "References":
-        """Those of what expressions mention."""
-        told = frozenset(key for key in uses.context if key is not None)
+        """Return what expressions with these mentions read."""
+        keys = frozenset(key for key in uses.context if key is not None)
         return cls(
             steps=frozenset(use.step_id for use in uses.steps),
             context=bool(uses.context),
-            context_keys=None if None in uses.context else told,
+            context_keys=None if None in uses.context else keys,
         )
 
 
 class _Broken(Exception):
-    """An expression failed; carries its text for the message."""
+    """An expression failed; the message has its text."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"`{_shown(text)}`: {reason}")
@@ -67,7 +67,7 @@ class Template:
     Attributes:
         value: As written.
         uses: What its expressions mention.
-        references: The same in short.
+        references: Steps and context that it reads.
     """
 
     value: Any
@@ -77,7 +77,7 @@ class Template:
 
     @classmethod
     def of(cls, value: Any, *, verbatim: frozenset[str] = frozenset()) -> "Template":
-        """Compiles a value; `verbatim` names fields of it in which no expression is looked for.
+        """Compile a value; fields named in `verbatim` are left as they are.
 
         Raises:
             ExpressionFailed: An expression is malformed, or the value is nested too deeply.
@@ -92,15 +92,15 @@ class Template:
 
     @property
     def is_literal(self) -> bool:
-        """Whether it holds no expression."""
+        """True if it holds no expression."""
         return self._fill is None
 
     def evaluate(self, scope: Mapping[str, Any], budget: Budget = DEFAULT_BUDGET) -> Any:
-        """The value with its expressions evaluated; parts without expressions, and paths, are not copied.
+        """Return the value with its expressions evaluated; parts without expressions, or of paths, are not copied.
 
         Args:
             scope: `context`, `steps` (id to `output` and `status`), `run`; `item` and `index` in a `for_each`.
-            budget: What all its expressions may cost together.
+            budget: Limits of all its expressions together.
 
         Raises:
             ExpressionFailed: An expression has no value; the message has its text and the reason.
@@ -129,7 +129,7 @@ class Condition:
 
     @classmethod
     def of(cls, text: str) -> "Condition":
-        """Compiles a bare expression, or one in `${{ }}`.
+        """Compile a bare expression, or one in `${{ }}`.
 
         Raises:
             ExpressionFailed: It is malformed, or gives something other than a bool.
@@ -141,10 +141,10 @@ class Condition:
         return cls(text=text, expression=expression, references=References.of(expression.uses))
 
     def evaluate(self, scope: Mapping[str, Any], budget: Budget = DEFAULT_BUDGET) -> bool:
-        """Whether it holds; the scope is that of `Template.evaluate`.
+        """Return True if the condition holds; the scope is that of `Template.evaluate`.
 
         Raises:
-            ExpressionFailed: It has no value, or one that is no bool.
+            ExpressionFailed: It has no value, or one that is not a bool.
         """
         try:
             value = _value(self.expression, scope, Meter(budget))
@@ -156,10 +156,10 @@ class Condition:
 
 
 def condition(text: str) -> Expression:
-    """The expression of a condition.
+    """Return the expression of a condition.
 
     Raises:
-        Malformed: It is none.
+        Malformed: It is not one expression, or does not give a bool.
     """
     parts = split(text) if OPEN in text else [Source(text=text)]
     sources = [part for part in parts if isinstance(part, Source)]
@@ -172,16 +172,16 @@ def condition(text: str) -> Expression:
 
 
 def expressions(text: str) -> Iterator[Expression]:
-    """The expressions in one string.
+    """Return the expressions in a string.
 
     Raises:
-        Malformed: One is none.
+        Malformed: One of them is not valid.
     """
     return (compiled(part.text) for part in split(text) if isinstance(part, Source))
 
 
 def holds_expression(value: Any) -> bool:
-    """Return whether there is an expression in a string, or anywhere in a list or an object, however deep."""
+    """Return True if there is an expression in a string, or anywhere in a list or an object, however deep."""
     rest = [value]
     while rest:
         match rest.pop():
@@ -204,7 +204,7 @@ def text_count(written: Any) -> int | None:
 
 
 def only_path(value: Any) -> Expression | None:
-    """The expression of a string that is exactly one path, such as `${{ steps.q.output.embedding }}`."""
+    """Return the expression of a string that is exactly one path, such as `${{ steps.q.output.embedding }}`."""
     if not isinstance(value, str) or OPEN not in value:
         return None
     try:
@@ -216,7 +216,7 @@ def only_path(value: Any) -> Expression | None:
 
 
 def _filling(value: Any, found: list[Uses], depth: int, verbatim: frozenset[str] = frozenset()) -> Fill | None:
-    """Gives the value when called; None where there is nothing to evaluate in it."""
+    """Return a function that evaluates the value; None if there is nothing to evaluate."""
     if depth > MAX_DEPTH:
         raise Malformed("too_deep", f"the value is nested more than {MAX_DEPTH} deep")
     if isinstance(value, str):

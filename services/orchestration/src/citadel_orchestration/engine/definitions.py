@@ -1,4 +1,4 @@
-"""Parsed definitions of runs; they never change, so each process parses one once."""
+"""Parsed definitions of runs; they never change, so a process parses each of them once."""
 
 import threading
 from collections import OrderedDict
@@ -12,9 +12,9 @@ from citadel_orchestration.definition.definition import Definition, load
 from citadel_orchestration.step_types import StepTypes
 
 MOST_KEPT = 2_000
-"""Definitions kept; the least used go first."""
+"""Definitions kept; the least recently used ones go first."""
 MOST_BYTES = 4 * 2**20
-"""Bytes of JSON of those that are kept; parsed, one takes ten to seventy times as much."""
+"""Bytes of JSON of the definitions kept; a parsed one takes ten to seventy times its JSON."""
 
 
 class Definitions:
@@ -33,7 +33,7 @@ class Definitions:
         self._lock = threading.Lock()
 
     def get(self, run_id: UUID, cursor: Cursor) -> Definition:
-        """The definition of a recorded run, read with `cursor` where it is not known.
+        """Return the definition of a run; read it with `cursor` if this process does not know it.
 
         Raises:
             NotFound: There is no such run.
@@ -47,7 +47,7 @@ class Definitions:
         return definition
 
     def known(self, run_id: UUID) -> Definition | None:
-        """The definition, if it need not be read."""
+        """Return the definition if this process knows it, else None."""
         with self._lock:
             if run_id not in self._kept:
                 return None

@@ -1,4 +1,4 @@
-"""Execution of claimed steps: evaluates what a step needs, carries out its effect, and records how it ends."""
+"""Execution of claimed steps: their parameters are evaluated, their effects carried out, their ends recorded."""
 
 import asyncio
 import functools
@@ -135,7 +135,7 @@ class Executor:
             self._carry_out(claim, step, step.type.begin(parameters_of(step, scope)))
 
     def _step(self, ref: StepRef) -> Step:
-        """Return a step as defined; read only where this process does not know the run's definition."""
+        """Return a step; read the run's definition only if this process does not know it."""
         known = self.definitions.known(ref.run_id)
         if known is None:
             with self.database.cursor() as cursor:
@@ -143,7 +143,7 @@ class Executor:
         return known.steps[ref.step_id]
 
     def _read(self, claim: StepClaim) -> tuple[Step, dict[str, Any]]:
-        """Return a step, and what its expressions see."""
+        """Return a step and the scope of its expressions."""
         run_id = claim.ref.run_id
         known = self.definitions.known(run_id)
         if known is not None and reads_nothing(known.steps[claim.ref.step_id].references, claim.ref):
@@ -217,7 +217,7 @@ class Executor:
         self.in_flight.executes(claim, started)
 
     def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
-        """Called in the loop's thread: hand over to a thread that may wait for PostgreSQL."""
+        """Hand the end of a step from the loop's thread to one that may wait for PostgreSQL."""
         try:
             self.threads.submit(claim.ref.run_id, self._guard, functools.partial(self._conclude, task), claim)
         except RuntimeError:
@@ -227,7 +227,7 @@ class Executor:
         try:
             output = task.result()
         except asyncio.CancelledError:
-            return  # no longer this worker's, or handed back
+            return  # cancelled: the step is no longer this worker's, or was handed back
         self._record(claim, functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output))
 
     def _guard(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
@@ -248,7 +248,7 @@ class Executor:
                 self._fail(claim, _internal(error))
 
     def _fail(self, claim: StepClaim, error: CitadelError) -> None:
-        """Record a failure; where not even that is possible here, leave the step to another worker."""
+        """Record a failure; if even that fails, leave the step to another worker."""
         try:
             self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, error))
         except Exception:

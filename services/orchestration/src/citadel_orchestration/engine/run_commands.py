@@ -5,7 +5,7 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.errors import Conflict, NotFound
+from citadel_common.errors import Conflict, NotFound, RunTimedOut
 from citadel_orchestration.db import runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
 from citadel_orchestration.db.transaction import RunTransaction
@@ -66,7 +66,7 @@ class RunCommands:
         with self._transactions.on(run_id, skip_locked=True) as tx:
             if tx is None or tx.run.is_finished or not runs.is_late(tx):
                 return unchanged(tx)
-            tx.end("timed_out", error={"code": "run_timed_out", "message": "The run did not finish in time."})
+            tx.end("timed_out", error=RunTimedOut().data.model_dump())
         return tx.effects
 
     def pause(self, run_id: UUID) -> Effects:

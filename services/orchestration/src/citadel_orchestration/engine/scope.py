@@ -1,6 +1,6 @@
-"""What expressions see: the context, the steps that ran, the item.
+"""The scope of expressions: the context, the steps that ran, the item.
 
-Only what an expression refers to is read from the record.
+Only what the expressions of a step refer to is read from the database.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,23 +19,23 @@ from citadel_orchestration.definition.template import References
 
 
 def reads_nothing(references: References, ref: StepRef) -> bool:
-    """Whether nothing of the record is needed to evaluate these."""
+    """Return True if the references are evaluated without reading the database."""
     return not references.steps and not references.context and ref.item == NO_ITEM
 
 
 def blank_scope(run_id: UUID, workflow_id: str) -> dict[str, Any]:
-    """The names of expressions that read nothing of the record."""
+    """Return the scope of expressions for which nothing is read."""
     return {"run": {"id": str(run_id), "workflow_id": workflow_id}, "steps": {}, "context": {}}
 
 
 def scope_of(cursor: Cursor, workflow_id: str, references: References, ref: StepRef) -> dict[str, Any]:
-    """The names of a step's expressions.
+    """Return the scope of a step's expressions.
 
     Args:
-        cursor: Reads the record.
-        workflow_id: Of the run.
+        cursor: Reads the database.
+        workflow_id: Workflow id of the run.
         references: What the expressions refer to.
-        ref: The step; an item has `item` and `index`.
+        ref: The step; the scope of an item has `item` and `index`.
     """
     scope = blank_scope(ref.run_id, workflow_id)
     scope["steps"] = steps_of(cursor, ref.run_id, references.steps)
@@ -47,7 +47,7 @@ def scope_of(cursor: Cursor, workflow_id: str, references: References, ref: Step
 
 
 def steps_of(cursor: Cursor, run_id: UUID, step_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`status` and `output` of steps; the output of a `for_each` is the list of its items'."""
+    """Return `status` and `output` of steps; the output of a `for_each` is the list of its items' outputs."""
     wanted = list(step_ids)
     if not wanted:
         return {}
@@ -66,12 +66,12 @@ def _output(bodies: dict[int, bytes], items_total: int | None) -> Any:
 
 
 def context_of(cursor: Cursor, run_id: UUID, *, keys: frozenset[str] | None = None) -> dict[str, Any]:
-    """The context as it is now: as submitted, each output under its step's id, and the keys under `data` of outputs.
+    """Return the context as it is now: as submitted, with each output under its step's id and its keys under `data`.
 
     Args:
-        cursor: Reads the record.
+        cursor: Reads the database.
         run_id: The run.
-        keys: Read no outputs but those under these keys; None for all.
+        keys: Ids of steps whose outputs are read; None for all. Outputs with `data` are always read.
     """
     ended = payloads.succeeded_steps(cursor, run_id)
     done = [step_id for step_id, _, has_data in ended if keys is None or step_id in keys or has_data]
@@ -80,7 +80,7 @@ def context_of(cursor: Cursor, run_id: UUID, *, keys: frozenset[str] | None = No
 
 
 def context_after(cursor: Cursor, run_id: UUID, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The context as submitted, changed by the outputs of steps, in the order in which they succeeded."""
+    """Return the context as submitted, changed by the outputs of steps in the order in which they succeeded."""
     context: dict[str, Any] = orjson.loads(payloads.context_of(cursor, run_id))
     for step_id, output in outputs.items():
         context[step_id] = output
@@ -90,7 +90,7 @@ def context_after(cursor: Cursor, run_id: UUID, outputs: Mapping[str, Any]) -> d
 
 
 def item_of(cursor: Cursor, ref: StepRef) -> Any:
-    """The item that a step is executed for."""
+    """Return the item that a step is executed for."""
     body = payloads.input_of(cursor, ref)
     return None if body is None else orjson.loads(body)
 

@@ -1,4 +1,4 @@
-"""From a submitted definition to a run."""
+"""Submission: from a definition, as a client sends it, to a run that can be recorded."""
 
 import hashlib
 import time
@@ -21,14 +21,14 @@ from citadel_orchestration.step_types import Catalog, StepTypes
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a run comes from.
+    """Origin of a run.
 
     Attributes:
-        kind: workflow, or task for one whose single step is all that was asked for.
-        reply_to: Celery task id whose result is the run's.
-        parent: The step that waits for it.
-        depth: How many runs it is nested in.
-        lane: How urgent it is.
+        kind: `workflow`, or `task` for a run whose single step is all that was asked for.
+        reply_to: Id of the Celery task whose result is the run's.
+        parent: The step that waits for the run.
+        depth: Number of runs that it is nested in.
+        lane: Lane of its steps.
     """
 
     kind: str = "workflow"
@@ -43,17 +43,17 @@ BY_API = Origin()
 
 @dataclass(frozen=True, kw_only=True)
 class Submissions:
-    """Checks definitions and makes runs of them; the same for the API and the workers."""
+    """Checks definitions and makes runs of them, in the API and in the workers."""
 
     types: StepTypes
     catalog: Catalog
     limits: DefinitionLimits
 
     def check(self, raw: Any) -> Definition:
-        """The definition.
+        """Check a definition and return it.
 
         Raises:
-            InvalidDefinition: With everything that is wrong.
+            InvalidDefinition: It has problems; the error lists all of them.
         """
         return parse(raw, types=self.types, catalog=self.catalog, limits=self.limits)
 
@@ -66,7 +66,7 @@ class Submissions:
         workflow_id: str | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> NewRun:
-        """A run of a checked definition; `context` goes over the definition's own."""
+        """Return a run of a checked definition; `context` goes over the definition's own."""
         raw = {name: value for name, value in definition.raw.items() if name != "context"}
         whole = dict(definition.context) | dict(context or {})
         concurrency = definition.concurrency
@@ -109,7 +109,7 @@ def single_step(type_: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def new_run_id() -> UUID:
-    """Ids that sort by time keep the record's indexes dense."""
+    """Return an id that sorts by time (UUID version 7), which keeps the indexes of the database dense."""
     milliseconds = time.time_ns() // 1_000_000
     random = uuid.uuid4().int
     return UUID(int=(milliseconds << 80) | (7 << 76) | (random & ((1 << 76) - 1)) & ~(3 << 62) | (2 << 62))

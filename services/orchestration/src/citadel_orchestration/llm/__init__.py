@@ -1,1 +1,1 @@
-"""LLM endpoints: configured, called, watched."""
+"""Clients of LLM endpoints."""

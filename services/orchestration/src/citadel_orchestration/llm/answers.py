@@ -1,4 +1,4 @@
-"""Reading the answers of LLM servers: lines, the growing text, and errors."""
+"""Answers of LLM servers: their lines, the text that grows from them, and errors."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
@@ -17,15 +17,15 @@ _OVERHEAD = 64 * 1024
 
 
 class Transcript:
-    """The pieces so far.
+    """The pieces of an answer so far.
 
     Args:
         max_bytes: Bytes of text at most.
 
     Attributes:
-        model: The model, once a piece said it.
-        usage: The latest counts.
-        finish_reason: Why the model stopped; None before it did.
+        model: The model; None until a piece names it.
+        usage: The latest token counts.
+        finish_reason: Why the model stopped; None until it has stopped.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -38,19 +38,19 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All words."""
+        """The text of all pieces."""
         return "".join(self._texts)
 
     @property
     def raw_limit(self) -> int:
-        """Bytes that a single JSON value with that much text may have: a character's escape has six."""
+        """Most bytes of a JSON value with that much text: an escaped character has six."""
         return _ESCAPE * self._max_bytes + _OVERHEAD
 
     def add(self, piece: Piece) -> bool:
-        """Appends a piece; True when nothing comes after it.
+        """Append a piece; return True if it is the last.
 
         Raises:
-            BadLlmOutput: The text grows beyond its limit.
+            BadLlmOutput: The text is longer than its limit.
         """
         if piece.text:
             self._texts.append(piece.text)
@@ -64,7 +64,9 @@ class Transcript:
 
 
 async def lines(response: httpx.Response, limit: int) -> AsyncGenerator[bytes]:
-    """The lines of a body, as bytes: JSON may hold signs that end a line of text but not one of a protocol.
+    """Yield the lines of a body as bytes.
+
+    Text would be split too often: JSON may hold characters that end a line of text but not one of the protocol.
 
     Raises:
         BadLlmOutput: A line is longer than `limit` bytes.
@@ -91,13 +93,13 @@ _NEVER_PASSING = frozenset({"insufficient_quota"})
 
 
 def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> LlmUnavailable | LlmRefused:
-    """The error of a status other than 200.
+    """Return the error that a status other than 200 means.
 
     Args:
-        where: The endpoint, for the message.
+        where: Name of the endpoint, for the message.
         status: HTTP status.
-        body: What came with it, or its beginning.
-        retry_after: Value of that header, if it came.
+        body: Body of the response, or its beginning.
+        retry_after: Value of the Retry-After header, if there is one.
     """
     message, code = _words(body)
     text = f"{where} answered {status}{_of_redirect(status)}: {message or 'no reason given'}"
@@ -108,7 +110,7 @@ def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> Ll
 
 
 def error_in(content: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Message and code of an error inside an answer of status 200; None where there is none."""
+    """Return message and code of an error inside an answer of status 200; None if there is none."""
     error = content.get("error")
     if not error:
         return None
@@ -122,7 +124,7 @@ def _of_redirect(status: int) -> str:
 
 
 def _words(body: bytes) -> tuple[str, str]:
-    """Message and code of an error's body; none for what is not JSON, such as a proxy's page."""
+    """Return message and code in the body of an error; both are empty if it is not JSON, such as a proxy's page."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The LLM endpoints of a process: which one a name or a URL means, and asking it; no others are called."""
+"""The configured LLM endpoints of a process, by name or URL; no others are called."""
 
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ _ROUTES = frozenset(
         "/api", "/api/chat", "/api/generate",
     }
 )  # fmt: skip
-"""Paths below a base URL that mean the endpoint itself."""
+"""Paths below the base URL with which users name the endpoint itself."""
 
 
 class _Address(NamedTuple):
@@ -37,14 +37,14 @@ class Directory:
         self._addresses = {name: _address(endpoint.url) for name, endpoint in self._endpoints.items()}
 
     def __getitem__(self, name: str) -> EndpointSettings:
-        """The settings of an endpoint, by its exact name."""
+        """Return the settings of an endpoint, by its exact name."""
         return self._endpoints[name]
 
     def find(self, wanted: str | None) -> str:
-        """The name of the endpoint that a name or a configured URL means; None means the default.
+        """Return the name of the endpoint with a name or a configured URL; None asks for the default.
 
         Raises:
-            InvalidInput: None is meant; the message lists the configured names.
+            InvalidInput: There is no such endpoint; the message lists the configured names.
         """
         problem = self.problem(wanted)
         if problem is not None:
@@ -52,7 +52,7 @@ class Directory:
         return self._lookup(wanted) or ""
 
     def problem(self, wanted: str | None) -> str | None:
-        """Why an endpoint cannot be used; None when it can."""
+        """Return why an endpoint cannot be used; None if it can."""
         if self._lookup(wanted) is not None:
             return None
         if not self._endpoints:
@@ -74,7 +74,7 @@ class Directory:
 
 
 def _address(url: str) -> _Address | None:
-    """The parts of a URL that say where it leads; None for anything unusual."""
+    """Return the parts of a URL that name its target; None for an unusual URL."""
     if any(sign in url for sign in "\\%@?# \t\r\n") or "/.." in url:
         return None
     try:
@@ -96,34 +96,34 @@ def _means(address: _Address, base: _Address) -> bool:
 
 
 class LlmClients:
-    """Asks the configured endpoints, and no others; belongs to one event loop."""
+    """Clients of the configured endpoints; belong to one event loop."""
 
     def __init__(self, settings: LlmSettings) -> None:
         self._directory = Directory(settings)
         self._open: dict[str, Endpoint] = {}
 
     def endpoint_problem(self, name: str | None) -> str | None:
-        """Why an endpoint (a name, a configured URL, None for the default) cannot be used; None when it can."""
+        """Return why an endpoint (a name, a configured URL, None for the default) cannot be used; None if it can."""
         return self._directory.problem(name)
 
     async def ask(self, endpoint: str | None, question: Question, deadline: Deadline) -> Answer:
-        """The model's answer; cancelling closes the connection at once.
+        """Return the model's answer; cancelling closes the connection at once.
 
-        Waits for a free place where the endpoint has `max_concurrency` calls under way. Nothing is retried here.
+        The call waits while the endpoint has `max_concurrency` calls under way. Nothing is retried here.
 
         Args:
             endpoint: A name, or a configured URL; None for the default.
-            question: What to ask.
+            question: The question.
             deadline: When the call must have ended; the endpoint's own `timeout` may end it earlier.
 
         Raises:
-            InvalidInput: No such endpoint, a reserved option, or what JSON cannot hold.
+            InvalidInput: There is no such endpoint, an option is reserved, or a value is not JSON.
             PayloadTooLarge: The question is over the endpoint's limit.
-            LlmUnavailable: No answer: nobody listens, too slow, cut off, or the server failed. Another attempt may
-                succeed; `retry_after` says when.
-            LlmRefused: The server refuses: model, key, options.
+            LlmUnavailable: The server cannot be reached, is too slow, breaks off or fails. Another attempt may
+                succeed, after `retry_after` seconds if that is set.
+            LlmRefused: The server refuses the model, the key or the options.
             BadLlmOutput: The answer cannot be read, or is too long.
-            DeadlineExceeded: No time was left to begin.
+            DeadlineExceeded: The deadline passed before the call could begin.
         """
         name = self._directory.find(endpoint)
         reserved = sorted(RESERVED_OPTIONS & question.options.keys())
@@ -134,7 +134,7 @@ class LlmClients:
         return await self._open[name].ask(question, deadline)
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         endpoints, self._open = list(self._open.values()), {}
         for endpoint in endpoints:
             await endpoint.aclose()

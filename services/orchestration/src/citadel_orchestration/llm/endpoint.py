@@ -1,4 +1,4 @@
-"""One LLM endpoint: a bounded number of calls at once, each over HTTP, bounded in time and size, below its span."""
+"""One LLM endpoint: HTTP calls, bounded in number, time and size, and the span of each."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from citadel_orchestration.llm.question import Answer, Piece, Question
 
 
 def chat_span(question: Question, settings: EndpointSettings) -> AbstractContextManager[Span]:
-    """Around one call of an endpoint, the wait for a free place included."""
+    """Return the span of one call, which includes the wait for a free place; it follows the GenAI conventions."""
     if not tracing.is_on():
         return tracing.span(spans.CHAT)
     model, address = question.model or settings.model, urlsplit(settings.url)
@@ -38,7 +38,7 @@ def chat_span(question: Question, settings: EndpointSettings) -> AbstractContext
 
 
 def note_answer(span: Span, answer: Answer) -> None:
-    """What is known once the model has answered."""
+    """Add the attributes of the model's answer to the span."""
     if not span.is_recording():
         return
     span.set_attribute(spans.GEN_AI_ANSWERED_BY, answer.model)
@@ -62,11 +62,11 @@ _DRAIN = 0.1
 
 
 class Endpoint:
-    """Belongs to one event loop; opens no connection before the first question.
+    """Client of one endpoint; belongs to one event loop and connects at the first question.
 
     Args:
-        name: As configured.
-        settings: Of this endpoint.
+        name: Name in the settings.
+        settings: Settings of this endpoint.
     """
 
     def __init__(self, name: str, settings: EndpointSettings) -> None:
@@ -78,7 +78,7 @@ class Endpoint:
         self._http = _http_client(settings)
 
     async def ask(self, question: Question, deadline: Deadline) -> Answer:
-        """The model's answer; see `LlmClients.ask`."""
+        """Return the model's answer; see `LlmClients.ask`."""
         with chat_span(question, self._settings) as span:
             answer = await self._ask(question, deadline)
             note_answer(span, answer)
@@ -169,7 +169,7 @@ class Endpoint:
         except orjson.JSONDecodeError:
             content = None
         if not isinstance(content, dict):
-            raise BadLlmOutput(f"{self._where} answered with something that is no JSON object")
+            raise BadLlmOutput(f"{self._where} answered with something that is not a JSON object")
         error = error_in(content)
         if error is not None:
             raise LlmUnavailable(f"{self._where} failed while it answered: {error[0]}")
@@ -193,17 +193,17 @@ class Endpoint:
         return LlmUnavailable(f"{self._where} hung up: {reason}")
 
     def _without_key(self, text: str) -> str:
-        """The text; servers have been seen to repeat the key they were given."""
+        """Return the text without the API key, which some servers repeat in their errors."""
         key = self._settings.api_key
         return text.replace(key.get_secret_value(), "***") if key else text
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 async def _drain(stream: AsyncIterator[bytes]) -> None:
-    """Reads the end after the last piece, so that the connection can be used again."""
+    """Read what follows the last piece, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(_DRAIN):
             async for line in stream:
@@ -212,7 +212,7 @@ async def _drain(stream: AsyncIterator[bytes]) -> None:
 
 
 def _http_client(settings: EndpointSettings) -> httpx.AsyncClient:
-    """A client that neither the environment nor a redirect leads elsewhere."""
+    """Return a client that ignores proxy settings of the environment and follows no redirects."""
     silence = settings.idle_timeout if settings.stream else None  # the call's own timeout bounds it
     headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "citadel"}
     if settings.api_key is not None:

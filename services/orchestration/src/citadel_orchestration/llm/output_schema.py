@@ -1,7 +1,7 @@
 """JSON Schemas that answers must fit: checked when a workflow is submitted, applied in bounded time.
 
-Schemas come from callers and answers from models, so neither may make the other run long: patterns are matched by
-RE2, references stay inside the schema and are followed a bounded number of times, nothing is fetched.
+Schemas come from callers and answers from models; neither may make a check run long. Patterns are matched by RE2,
+references stay inside the schema and are followed a bounded number of times, and nothing is fetched.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any, cast
 import jsonschema.exceptions
 import jsonschema.validators
 import orjson
-import re2  # type: ignore[import-untyped]
+import re2  # type: ignore[import-untyped]  # the package has no types
 import referencing
 import referencing.exceptions
 from jsonschema.protocols import Validator
@@ -39,7 +39,7 @@ class _TooMuchWork(Exception):
 
 
 def schema_problems(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a schema, as (JSON pointer within it, message)."""
+    """Yield what is wrong with a schema, as (JSON pointer within it, message)."""
     try:
         size = len(orjson.dumps(schema))
     except TypeError as error:
@@ -53,7 +53,7 @@ def schema_problems(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _walk(schema: object, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Problems of a schema and of all below it."""
+    """Yield the problems of a schema and of all below it."""
     if depth > MAX_SCHEMA_DEPTH:
         yield pointer, f"is nested more than {MAX_SCHEMA_DEPTH} levels deep"
     elif isinstance(schema, list):
@@ -72,7 +72,7 @@ def _walk_keyword(key: str, value: object, pointer: str, depth: int) -> Iterator
     elif key == "$ref" and not (isinstance(value, str) and value.startswith("#")):
         yield pointer, "must refer to a place in this schema, such as #/$defs/name; nothing is fetched"
     elif key == "pattern" and isinstance(value, str) and not _compiles(value):
-        yield pointer, "is no regular expression of RE2 (look-around and backreferences are not supported)"
+        yield pointer, "is not a regular expression of RE2 (look-around and backreferences are not supported)"
     elif key in _NAMED_SCHEMAS and isinstance(value, dict):
         for name, item in value.items():
             yield from _walk(item, pointer + json_pointer([name]), depth + 1)
@@ -85,7 +85,7 @@ def _compiles(pattern: str) -> bool:
 
 
 def _search(pattern: str, text: str) -> bool | None:
-    """Whether a pattern occurs in a text; None for what is no pattern."""
+    """Return True if a pattern occurs in a text; None if the pattern is not valid."""
     options = re2.Options()
     options.log_errors = False
     try:
@@ -134,10 +134,10 @@ def _references(schema: object, pointer: str) -> Iterator[tuple[str, str]]:
 
 
 class OutputSchema:
-    """A schema without problems, to be applied to answers; not shared between threads.
+    """A schema that answers must fit; for one thread at a time.
 
     Args:
-        schema: One for which `schema_problems` finds nothing.
+        schema: A schema for which `schema_problems` finds nothing.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
@@ -149,7 +149,7 @@ class OutputSchema:
         self._validator = kind(schema, registry=referencing.Registry())
 
     def problems(self, value: object) -> list[str]:
-        """Why a value does not fit, at most a few reasons; none when it fits."""
+        """Return why a value does not fit, up to `MAX_PROBLEMS` reasons; empty if it fits."""
         self._followed = 0
         try:
             return [_described(error) for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS)]
@@ -174,7 +174,7 @@ def _pattern(validator: Any, pattern: str, instance: object, schema: object) -> 
 
 
 def _unique_items(validator: Any, wanted: object, instance: object, schema: object) -> Iterator[Any]:
-    """Equality by canonical JSON, so that long lists take linear time."""
+    """Compare items by their canonical JSON, so that long lists take linear time."""
     del validator, schema
     if not wanted or not isinstance(instance, list):
         return

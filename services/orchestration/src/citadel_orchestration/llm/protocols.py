@@ -17,37 +17,37 @@ _DONE = b"[DONE]"
 
 
 class ChatStyle(Protocol):
-    """A protocol's form of requests and answers."""
+    """Requests and answers of one protocol."""
 
     def url(self, base: str) -> str:
-        """Where questions go."""
+        """Return the URL of questions."""
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
-        """The request."""
+        """Return the body of a request."""
 
     def is_stream(self, content_type: str) -> bool:
-        """Whether an answer of that type, to a request for a stream, is one."""
+        """Return True if an answer of that content type, to a request for a stream, is a stream."""
 
     def payload(self, line: bytes) -> bytes | None:
-        """The data of a line of a stream; None for a line without."""
+        """Return the data of a line of a stream; None for a line without data."""
 
     def is_end(self, payload: bytes) -> bool:
-        """Whether a payload only says that the stream is over."""
+        """Return True if a payload marks the end of the stream and holds nothing else."""
 
     def piece(self, content: Mapping[str, Any]) -> Piece:
-        """A part of a stream, or a whole answer."""
+        """Return a part of a stream, or a whole answer."""
 
 
 class OpenAIStyle:
     """Requests and answers of OpenAI's protocol; a base URL may end in `/v1` or not."""
 
     def url(self, base: str) -> str:
-        """Where questions go."""
+        """Return the URL of questions."""
         stem = base if base.endswith("/v1") else f"{base}/v1"
         return f"{stem}/chat/completions"
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
-        """The request."""
+        """Return the body of a request."""
         body = {_OPENAI_OPTIONS.get(name, name): value for name, value in question.options.items()}
         body |= {"model": question.model or settings.model, "messages": question.wire_messages()}
         if settings.stream:
@@ -59,22 +59,22 @@ class OpenAIStyle:
         return body
 
     def is_stream(self, content_type: str) -> bool:
-        """Whether the answer is a stream: servers that cannot stream answer in one piece, asked or not."""
+        """Return True for server-sent events; servers that cannot stream answer in one piece, even when asked to."""
         return content_type.startswith(STREAM_TYPE)
 
     def payload(self, line: bytes) -> bytes | None:
-        """The data of a line of a stream; None for comments, other fields and blank lines."""
+        """Return the data of a line of a stream; None for comments, other fields and blank lines."""
         return line[5:].strip() if line.startswith(b"data:") else None
 
     def is_end(self, payload: bytes) -> bool:
-        """Whether a payload only says that the stream is over."""
+        """Return True if a payload marks the end of the stream and holds nothing else."""
         return payload == _DONE
 
     def piece(self, content: Mapping[str, Any]) -> Piece:
-        """A chunk of a stream, or a whole answer.
+        """Return a chunk of a stream, or a whole answer.
 
         Raises:
-            LlmRefused: The model declined.
+            LlmRefused: The model declines to answer.
         """
         choice = _first(content.get("choices"))
         words = choice.get("delta") or choice.get("message") or {}
@@ -102,7 +102,7 @@ def _first(choices: object) -> dict[str, Any]:
 
 
 def _text(content: object) -> str:
-    """Text, or the texts of a list of parts."""
+    """Return a text, or the joined texts of a list of parts."""
     if isinstance(content, list):
         return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
@@ -126,11 +126,11 @@ class OllamaStyle:
     """Requests and answers of Ollama's protocol; streams are JSON lines."""
 
     def url(self, base: str) -> str:
-        """Where questions go."""
+        """Return the URL of questions."""
         return f"{base.removesuffix('/v1')}/api/chat"
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
-        """The request."""
+        """Return the body of a request."""
         options = {_OLLAMA_OPTIONS.get(name, name): value for name, value in question.options.items()}
         if settings.threads is not None:
             options.setdefault("num_thread", settings.threads)
@@ -146,21 +146,21 @@ class OllamaStyle:
         return body
 
     def is_stream(self, content_type: str) -> bool:
-        """Whether the answer is to be read line by line: a whole answer is one line, too."""
+        """Return True: a whole answer is one line of a stream, too."""
         del content_type
         return True
 
     def payload(self, line: bytes) -> bytes | None:
-        """The data of a line."""
+        """Return the data of a line."""
         return line.strip() or None
 
     def is_end(self, payload: bytes) -> bool:
-        """Never: the last piece says itself that it is the last."""
+        """Return False: the last piece says itself that it is the last."""
         del payload
         return False
 
     def piece(self, content: Mapping[str, Any]) -> Piece:
-        """A line of a stream, or a whole answer."""
+        """Return a line of a stream, or a whole answer."""
         message = content.get("message")
         text = message.get("content") if isinstance(message, dict) else None
         model = content.get("model")

@@ -1,4 +1,4 @@
-"""Questions to an LLM and its answers, and the words around them: context, how JSON is asked for, what was wrong."""
+"""Questions to an LLM and its answers, and the wording of prompts: context, schemas, corrections."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ RESERVED_OPTIONS = frozenset(
         "response_format", "format", "tools", "tool_choice", "functions",
     }
 )  # fmt: skip
-"""Fields of a request that are no options: Citadel sets them itself, or could not read what came back."""
+"""Fields of a request that options cannot set: Citadel sets them, or could not read what came back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +34,8 @@ class Question:
     Attributes:
         messages: Its turns, oldest first.
         model: Name of the model; None for the endpoint's own.
-        options: Passed on: temperature, max_tokens, seed, …; none of `RESERVED_OPTIONS`.
-        schema: JSON Schema that the answer shall fit, as far as the server can see to it; None for plain text.
+        options: Passed on to the server (temperature, max_tokens, seed, …); none of `RESERVED_OPTIONS`.
+        schema: JSON Schema that the server is asked to enforce; None for plain text.
     """
 
     messages: tuple[Message, ...]
@@ -45,17 +45,17 @@ class Question:
 
     @property
     def characters(self) -> int:
-        """Length of all messages together."""
+        """Characters of all messages together."""
         return sum(len(message.content) for message in self.messages)
 
     def wire_messages(self) -> list[dict[str, str]]:
-        """The messages as both protocols write them."""
+        """Return the messages as both protocols write them."""
         return [asdict(message) for message in self.messages]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens, as the server counted them; 0 where it does not say."""
+    """Tokens as the server counted them; 0 if it does not say."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -70,7 +70,7 @@ class Usage:
 
     @classmethod
     def of(cls, prompt: object, completion: object, total: object = None) -> "Usage":
-        """From counts in a response; what is no count is 0, and a missing total is the sum."""
+        """Return the usage of a response: anything that is not a count is 0, and a missing total is the sum."""
         counts = [_count(prompt), _count(completion)]
         return cls(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=_count(total) or sum(counts))
 
@@ -81,12 +81,12 @@ def _count(value: object) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the model said.
+    """Answer of a model.
 
     Attributes:
-        text: Its words.
+        text: Text of the answer.
         endpoint: Name of the endpoint that was asked.
-        model: The model that answered, in the server's words.
+        model: Name of the model, as the server gives it.
         usage: Tokens of this call.
         finish_reason: Why it ended: `stop`, `length`, …
     """
@@ -100,14 +100,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A part of an answer, or a whole one; None is what this part does not say.
+    """A part of an answer, or a whole one; fields that it does not have are None.
 
     Attributes:
-        text: Words to append.
-        model: The model that speaks.
+        text: Text to append.
+        model: Name of the model.
         usage: Tokens of the whole call.
-        finish_reason: Set by the part after which no words come.
-        last: Nothing comes after this part.
+        finish_reason: Why the text has ended; None before its end.
+        last: True if nothing comes after this part.
     """
 
     text: str = ""
@@ -125,24 +125,24 @@ _QUOTE_LIMIT = 4000
 def conversation(
     query: str, *, system: str | None, context: object = None, schema: Mapping[str, Any] | None = None
 ) -> tuple[Message, ...]:
-    """The messages of a question.
+    """Return the messages of a question.
 
     Args:
-        query: What is asked.
-        system: What the model is told first.
-        context: What the question is about: text, or JSON values; nothing is added for empty ones.
-        schema: JSON Schema that the answer shall fit. It stands in the prompt even where the server enforces it:
-            models answer better when they have seen it.
+        query: The question.
+        system: System prompt.
+        context: Facts to answer from, as text or JSON values; empty ones add nothing.
+        schema: JSON Schema that the answer must fit. It is in the prompt even if the server enforces it, since models
+            answer better when they have seen it.
     """
     orders = [system] if system else []
     if schema is not None:
         orders.append(f"Answer with JSON only, no other text, that fits this JSON Schema:\n{_json(schema)}")
-    told = (Message(role="system", content="\n\n".join(orders)),) if orders else ()
-    return (*told, Message(role="user", content=_with_context(query, context)))
+    head = (Message(role="system", content="\n\n".join(orders)),) if orders else ()
+    return (*head, Message(role="user", content=_with_context(query, context)))
 
 
 def correction(text: str, problems: Sequence[str]) -> tuple[Message, Message]:
-    """The model's bad answer, and what to tell it."""
+    """Return the model's bad answer and the message that asks for a better one."""
     said = text if len(text) <= _QUOTE_LIMIT else f"{text[:_QUOTE_LIMIT]}…"
     reasons = "\n".join(f"- {problem}" for problem in problems)
     order = f"This answer cannot be used:\n{reasons}\nAnswer again, with JSON only, that fits the schema."
@@ -157,7 +157,7 @@ def _with_context(query: str, context: object) -> str:
 
 
 def without_vectors(value: object, depth: int = 0) -> object:
-    """JSON values, where long lists of numbers became a note: a model can do nothing with an embedding."""
+    """Return JSON values with a note in place of long lists of numbers: a model can do nothing with an embedding."""
     if depth > _DEEPEST:
         raise InvalidInput.at("context", f"is nested more than {_DEEPEST} levels deep")
     if isinstance(value, dict):

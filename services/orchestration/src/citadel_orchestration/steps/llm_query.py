@@ -1,4 +1,4 @@
-"""`llm_query`: asks an LLM; with a schema, until the answer is JSON that fits."""
+"""`llm_query`: asks an LLM; with a schema, until the answer is JSON that fits it."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -26,11 +26,11 @@ from citadel_orchestration.step_types import (
 _FENCE = "```"
 
 
-class Asker(Protocol):
-    """What a step needs of the LLM endpoints; see `LlmClients`."""
+class LlmClient(Protocol):
+    """What the type needs of the LLM endpoints; see `LlmClients`."""
 
     async def ask(self, endpoint: str | None, question: Question, deadline: Deadline) -> Answer:
-        """The model's answer."""
+        """Return the model's answer."""
 
 
 class LlmQueryParameters(Parameters):
@@ -61,7 +61,7 @@ class LlmQuery(StepType[LlmQueryParameters]):
 
     calls: ClassVar[str | None] = "llm"
 
-    def __init__(self, llm: Asker) -> None:
+    def __init__(self, llm: LlmClient) -> None:
         self._llm = llm
 
     def check(self, raw: Mapping[str, Any], catalog: Catalog) -> Iterator[Finding]:
@@ -138,17 +138,17 @@ def _usable(schema: Mapping[str, Any]) -> OutputSchema:
 
 
 def _read(answer: Answer, schema: OutputSchema) -> tuple[object, list[str]]:
-    """The answer's JSON value, and what is wrong with it."""
+    """Return the answer's JSON value, and what is wrong with it."""
     try:
         value = orjson.loads(_unfenced(answer.text))
     except orjson.JSONDecodeError as error:
         cut = "it was cut off at the token limit, be shorter; " if answer.finish_reason == "length" else ""
-        return None, [f"{cut}it is no JSON: {error}"]
+        return None, [f"{cut}it is not JSON: {error}"]
     return value, schema.problems(value)
 
 
 def _unfenced(text: str) -> str:
-    """The text without the Markdown fence that many models put around JSON."""
+    """Return the text without the Markdown fence that many models put around JSON."""
     bare = text.strip()
     if not (bare.startswith(_FENCE) and bare.endswith(_FENCE)):
         return bare

@@ -1,1 +1,1 @@
-"""The vector store (Qdrant)."""
+"""Client of the vector store (Qdrant)."""

@@ -1,6 +1,6 @@
-"""The collection catalogue: workers publish what collections there are, the API checks definitions against it.
+"""The collection catalogue: workers publish which collections there are, and definitions are checked against it.
 
-It is a convenience, not a guard: with no fresh catalogue definitions pass and the step decides.
+Checks without a fresh catalogue pass; then the step itself fails if its vectors do not fit.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 KEY = "citadel:collections"
 INTERVAL = 60.0
-"""Seconds between two publications, where nothing changes in between."""
+"""Seconds between two publications if nothing changes in between."""
 FRESH = 3 * INTERVAL
-"""Seconds a published catalogue counts."""
+"""Seconds until a published catalogue expires."""
 
 _FAILURES: tuple[type[Exception], ...] = (CitadelError, *ERRORS)
 
@@ -37,8 +37,8 @@ class Collections:
     """The collections of the vector store.
 
     Attributes:
-        dimensions: Length of the vectors by collection; None where there are several lengths.
-        published_at: When, as ISO 8601; None for never.
+        dimensions: Length of the vectors by collection; None if there are several lengths.
+        published_at: Time of publication, as ISO 8601; None if nothing is published.
     """
 
     dimensions: Mapping[str, int | None] = field(default_factory=dict)
@@ -49,7 +49,7 @@ EMPTY = Collections()
 
 
 class CollectionPublisher:
-    """Publishes a store's collections whenever it has created one, and every `interval` seconds."""
+    """Publisher of a store's collections: after the store has created one, and every `interval` seconds."""
 
     def __init__(self, store: VectorStore, client: "Redis", *, interval: float = INTERVAL) -> None:
         self._store = store
@@ -57,7 +57,7 @@ class CollectionPublisher:
         self._interval = interval
 
     async def publish(self) -> None:
-        """Replaces the published catalogue; a store that is down leaves it as it is."""
+        """Replace the published catalogue; leave it as it is while the store does not answer."""
         try:
             document = {"published_at": utc_now(), "collections": await self._store.collections()}
             await self._client.set(KEY, orjson.dumps(document), px=int(FRESH * 1000))
@@ -65,7 +65,7 @@ class CollectionPublisher:
             log.warning("collections_not_published", error=type(error).__name__)
 
     async def run(self) -> None:
-        """Publishes until cancelled."""
+        """Publish until cancelled."""
         while True:
             self._store.changed.clear()
             await self.publish()

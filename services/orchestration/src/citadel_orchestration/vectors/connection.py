@@ -1,32 +1,32 @@
-"""What a server's client and the embedded engine of Qdrant have in common."""
+"""Interface of connections to Qdrant, to a server or to the embedded engine."""
 
 from typing import Any, Protocol
 
 
 class Connection(Protocol):
-    """A server's client, or the embedded engine; both know the same methods by the same names."""
+    """Connection to Qdrant; server and embedded engine have the same methods."""
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
-        """The answer of the client's method, called for a collection where one is named.
+        """Call a method of the client, for a collection if one is named, and return its answer.
 
         Raises:
-            VectorStoreUnavailable: It may pass: no answer within `timeout` seconds, or a failing store.
-            VectorStoreRefused: It will not.
+            VectorStoreUnavailable: The store fails, or does not answer within `timeout` seconds; a retry may help.
+            VectorStoreRefused: The store refuses the call.
             NotFound: There is no such collection.
-            Conflict: There is one already.
+            Conflict: The collection exists already.
         """
 
     async def ready(self, *, timeout: float) -> None:
-        """Returns when the store can work.
+        """Check that the store is ready.
 
         Raises:
-            VectorStoreUnavailable: It cannot, or does not say so within `timeout` seconds.
+            VectorStoreUnavailable: It is not ready, or does not answer within `timeout` seconds.
         """
 
     async def aclose(self) -> None:
-        """Releases connections, files and threads."""
+        """Release connections, files and threads."""
 
 
 def in_collection(collection: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a client's method, with the collection as it wants it."""
+    """Return the arguments of a client's method with the collection, if one is named."""
     return arguments | {"collection_name": collection} if collection else arguments

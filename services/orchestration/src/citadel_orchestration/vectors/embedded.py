@@ -1,4 +1,4 @@
-"""Qdrant's embedded engine: a directory that one process at a time may open."""
+"""Connection to Qdrant's embedded engine, whose directory one process at a time may open."""
 
 import asyncio
 import fcntl
@@ -14,11 +14,11 @@ from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_embedded
 
 LOCK = ".lock"
-"""The engine's lock file; a directory without one was never opened."""
+"""Lock file of the engine; a directory without it was never opened."""
 
 
 class EmbeddedConnection:
-    """The engine in a thread of its own: it is synchronous, and slow where collections are large."""
+    """The engine in a thread of its own, since it is synchronous and slow with large collections."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,7 +26,7 @@ class EmbeddedConnection:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qdrant")
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
-        """See `Connection`; a call that has begun goes on when the caller no longer waits."""
+        """See `Connection`; a call that has begun is not stopped by a timeout."""
         work = partial(self._run, method, collection, arguments)
         try:
             async with asyncio.timeout(timeout):
@@ -37,11 +37,11 @@ class EmbeddedConnection:
             ) from None
 
     async def ready(self, *, timeout: float) -> None:
-        """Opens the directory."""
+        """Open the directory."""
         await self.call("get_collections", timeout=timeout)
 
     async def aclose(self) -> None:
-        """Closes the directory, after the call under way."""
+        """Close the directory after the call under way."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -67,7 +67,9 @@ class EmbeddedConnection:
 
 
 def _require_free(lock: Path) -> None:
-    """Looks before the engine does, which reads everything first and then leaves its files open.
+    """Check that no other process has the directory open.
+
+    The engine itself checks only after it has read everything, and then leaves its files open.
 
     Raises:
         VectorStoreUnavailable: Another process has the directory open.

@@ -1,4 +1,4 @@
-"""What the client's failures mean."""
+"""Errors of Qdrant's client as errors of Citadel."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
 
 LONGEST = 500
-"""Characters of the store's words in a message."""
+"""Characters of the store's message that an error quotes."""
 
 _DIMENSIONS = re.compile(r"expected dim: (\d+), got (\d+)")
 _SHAPES = re.compile(r"shapes \(\d+,(\d+)\) and \((\d+),\) not aligned")
@@ -20,7 +20,7 @@ _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def wrong_dimension(collection: str, expected: int, got: int) -> VectorStoreRefused:
-    """The refusal of a vector of the wrong length."""
+    """Return the error for a vector of the wrong length."""
     return VectorStoreRefused.at(
         "collection",
         f"{collection!r} holds vectors of {expected} dimensions, not {got}: "
@@ -29,12 +29,12 @@ def wrong_dimension(collection: str, expected: int, got: int) -> VectorStoreRefu
 
 
 def no_collection(collection: str) -> NotFound:
-    """The refusal of a collection that does not exist."""
+    """Return the error for a collection that does not exist."""
     return NotFound.at("collection", f"there is no {collection!r} in the vector store")
 
 
 def from_server(error: Exception, collection: str) -> CitadelError:
-    """The error that a failed call to a server means."""
+    """Return the error for a failed call to a server."""
     if isinstance(error, UnexpectedResponse):
         return _from_status(error.status_code or 0, _words(error.content), collection)
     if isinstance(error, ResourceExhaustedResponse):
@@ -51,7 +51,7 @@ def from_server(error: Exception, collection: str) -> CitadelError:
 
 
 def from_embedded(error: Exception, collection: str) -> CitadelError:
-    """The error that a failed call to the embedded engine means."""
+    """Return the error for a failed call to the embedded engine."""
     words = str(error.args[0] if error.args else error)[:LONGEST]
     if isinstance(error, OSError | RuntimeError):
         return VectorStoreUnavailable(f"the embedded vector store fails: {words}")
@@ -79,7 +79,7 @@ def _refusal(words: str, collection: str) -> CitadelError:
 
 
 def _words(content: bytes) -> str:
-    """The server's message: `{"status": {"error": …}}`, or whatever it wrote."""
+    """Return the message in a server's `{"status": {"error": …}}`, or all that it wrote."""
     try:
         document: Any = json.loads(content)
         return str(document["status"]["error"])[:LONGEST]

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 CLAUSES = frozenset({"must", "must_not", "should", "min_should"})
 _OTHER_SHAPES = frozenset({"missing", "extra_forbidden", "model_type"})
-"""Kinds of errors that only say that a condition is of another shape."""
+"""Kinds of errors that mean only that a condition has another shape."""
 
 Location = tuple[str | int, ...]
 
 
 def read_filter(raw: Mapping[str, Any] | None) -> "Filter | None":
-    """The filter in the client's form; None where there is nothing to filter by.
+    """Return the filter in the client's form; None if there is nothing to filter by.
 
     `{"must": [...], "must_not": [...], "should": [...], "min_should": {...}}` is Qdrant's form. Any other mapping
     means that each key must have its value: a string, a whole number or a boolean, or a list of which one matches.
@@ -71,9 +71,10 @@ def _refused(location: Location, problem: str) -> VectorStoreRefused:
 
 
 def _deepest(error: ValidationError, raw: Mapping[str, Any]) -> tuple[Location, str]:
-    """Where the reading that came furthest failed, and why.
+    """Return where and why the best reading of a filter failed.
 
-    A condition is one of many shapes, and each tells why it is not the one: the user meant the one that fits best.
+    A condition has one of many shapes, and pydantic reports an error for each of them. The shape that the user meant is
+    the one that could be read furthest.
     """
     details = error.errors(include_url=False, include_context=False, include_input=False)
     places = [tuple(_walked(raw, detail["loc"])) for detail in details]
@@ -86,7 +87,7 @@ def _deepest(error: ValidationError, raw: Mapping[str, Any]) -> tuple[Location, 
 
 
 def _walked(raw: Any, location: Location) -> Iterator[str | int]:
-    """The parts of pydantic's location that exist in the filter; the others name classes."""
+    """Yield the parts of pydantic's location that exist in the filter; the others are names of classes."""
     for part in location:
         known = range(len(raw)) if isinstance(raw, list) else raw if isinstance(raw, Mapping) else ()
         if part in known:

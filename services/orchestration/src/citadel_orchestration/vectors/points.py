@@ -1,4 +1,4 @@
-"""Points: what is stored, what a search finds, and the ids that make a repeated upsert harmless."""
+"""Points to store and hits of searches; ids that make a repeated upsert harmless."""
 
 import json
 import struct
@@ -12,7 +12,7 @@ from citadel_common.errors import InvalidInput
 
 PointId = int | str
 NAMESPACE = UUID("8f6b3d0e-52a7-4c1b-9e64-6d1f0a7c2b95")
-"""Of all derived ids. Ids are stored for good: it must never change."""
+"""Namespace of derived ids. It must never change: the ids are stored for good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class Hit:
     """A point that a search found.
 
     Attributes:
-        id: Its id; UUIDs in their usual spelling.
-        score: How near it is, by the collection's distance; cosine: 1 is the same direction.
-        payload: What was stored beside it, or the part asked for.
+        id: Id; UUIDs are in canonical form.
+        score: Similarity by the collection's distance; for cosine, 1 is the same direction.
+        payload: JSON stored beside the vector, or the part asked for.
     """
 
     id: PointId
@@ -53,10 +53,10 @@ def point_id(
     vector: Sequence[float] = (),
     payload: Mapping[str, Any] | None = None,
 ) -> PointId:
-    """The id under which a point is stored; the same for the same arguments, on every machine.
+    """Return the id under which a point is stored; the same arguments give the same id on every machine.
 
-    An integer or a UUID is kept; another string is turned into a UUID, apart for each collection. Without any, the
-    id follows from the payload and the text, or from the payload and the vector where there is no text.
+    An integer or a UUID is kept. Another string is turned into a UUID that depends on the collection. A point without
+    an id gets one from its payload and its text, or from its payload and its vector if it has no text.
 
     Raises:
         InvalidInput: The payload is not JSON.

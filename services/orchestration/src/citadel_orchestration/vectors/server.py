@@ -1,4 +1,4 @@
-"""A Qdrant server, by REST."""
+"""Connection to a Qdrant server, by REST."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ _KEEP_ALIVE = 2.0
 
 
 class ServerConnection:
-    """Pooled connections to one URL; it belongs to the loop that first uses it."""
+    """Pooled connections to one URL; they belong to the event loop that first uses them."""
 
     def __init__(self, settings: QdrantSettings) -> None:
         self._url = settings.url or ""
@@ -56,7 +56,7 @@ class ServerConnection:
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
-        """Asks `/readyz`, which needs no key."""
+        """Ask `/readyz`, which needs no key."""
         try:
             async with asyncio.timeout(timeout):
                 response = await cancelled_once(self._probe.get(f"{self._url}/readyz"))
@@ -68,7 +68,7 @@ class ServerConnection:
             raise VectorStoreUnavailable(f"the vector store is not ready: status {response.status_code}")
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._probe.aclose()
         await self._client.close()
 

@@ -23,16 +23,16 @@ log = structlog.get_logger(__name__)
 Distance = Literal["cosine", "dot", "euclid"]
 CHUNK_POINTS = 100
 CHUNK_FLOATS = 65_536
-"""Bounds of one write: about a megabyte of JSON, far below a server's limit and quickly encoded."""
+"""Limits of one write: about a megabyte of JSON, far below a server's limit and quickly encoded."""
 
 _LISTED_AT_ONCE = 8
 
 
 class VectorStore:
-    """A Qdrant server, or the embedded engine; it belongs to the event loop that first uses it.
+    """Client of a Qdrant server or the embedded engine; belongs to the event loop that first uses it.
 
-    Every method ends within the settings' timeout per call to the store, and by the deadline it is given. All raise
-    VectorStoreUnavailable for what can pass.
+    Every call to the store ends within the settings' timeout and by the given deadline. All methods raise
+    VectorStoreUnavailable for errors that a retry may help.
 
     Attributes:
         changed: Set whenever this store has created a collection.
@@ -56,17 +56,17 @@ class VectorStore:
         with_payload: bool | Sequence[str] = True,
         deadline: Deadline | None = None,
     ) -> list[Hit]:
-        """The points nearest to a vector, nearest first.
+        """Return the points nearest to a vector, nearest first.
 
         Args:
-            collection: Where to look.
-            vector: As long as the collection's.
-            limit: Points at most.
-            conditions: A filter, as `read_filter` reads it.
-            score_threshold: Score that a hit reaches at least.
+            collection: Name of the collection.
+            vector: Vector of the collection's length.
+            limit: Most points.
+            conditions: Filter, in a form that `read_filter` reads.
+            score_threshold: Lowest score of a hit.
             vector_name: Which of a point's vectors; None for the unnamed one.
-            with_payload: Whether hits carry their payload, or the keys of it that they carry.
-            deadline: When it must have ended.
+            with_payload: True for hits with their payload, or the keys of it that they have.
+            deadline: When the call must have ended.
 
         Raises:
             NotFound: There is no such collection.
@@ -95,20 +95,20 @@ class VectorStore:
         distance: Distance = "cosine",
         deadline: Deadline | None = None,
     ) -> int:
-        """Stores points, replacing those with the same ids; a collection that is missing is created.
+        """Store points, in place of those with the same ids; create a missing collection.
 
-        Large lists are written in parts, so that after an error some may be stored: repeating the call is safe.
+        Large lists are written in parts. After an error some points may be stored; repeating the call is safe.
 
         Args:
-            collection: Where to store them.
-            points: With vectors of the same length; of two with the same id the last one counts.
-            dimensions: Length of the vectors; None takes the first one's.
+            collection: Name of the collection.
+            points: Points with vectors of the same length; of two with the same id the last one is stored.
+            dimensions: Length of the vectors; None takes that of the first one.
             vector_name: Which of a point's vectors; None for the unnamed one.
-            distance: Of the collection, when it is created.
-            deadline: When it must have ended.
+            distance: Distance of a collection that is created.
+            deadline: When the call must have ended.
 
         Returns:
-            How many points were stored.
+            The number of points stored.
 
         Raises:
             VectorStoreRefused: A vector does not fit the collection, or a payload cannot be stored.
@@ -124,7 +124,7 @@ class VectorStore:
         return len(distinct)
 
     async def collections(self, *, deadline: Deadline | None = None) -> dict[str, int | None]:
-        """The length of each collection's vectors; None where a collection holds several lengths, or none."""
+        """Return the length of each collection's vectors; None for one with several lengths, or without vectors."""
         answer = await self._call("get_collections", "", deadline)
         limit = asyncio.Semaphore(_LISTED_AT_ONCE)
 
@@ -140,12 +140,12 @@ class VectorStore:
         return {name: next(iter(sizes)) if len(sizes) == 1 else None for name, sizes in zip(names, found, strict=True)}
 
     async def health(self, *, deadline: Deadline | None = None) -> None:
-        """Returns when the store can work; else raises VectorStoreUnavailable."""
+        """Check that the store is ready; raise VectorStoreUnavailable if it is not."""
         connection = await self._open()
         await connection.ready(timeout=self._timeout(deadline))
 
     async def aclose(self) -> None:
-        """Releases connections, files and threads; a later call opens them again."""
+        """Release connections, files and threads; a later call opens them again."""
         async with self._opening:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -158,7 +158,7 @@ class VectorStore:
             return self._connection
 
     async def _filter(self, conditions: Mapping[str, Any] | None) -> Any:
-        """After opening, so that the client is not imported in the loop."""
+        """Read a filter. Opens first, since that imports the client in another thread than the event loop's."""
         await self._open()
         return read_filter(conditions)
 
@@ -185,7 +185,7 @@ class VectorStore:
     async def _prepare(
         self, collection: str, size: int, vector_name: str | None, distance: Distance, deadline: Deadline | None
     ) -> None:
-        """Makes sure that there is a collection; one that another creates meanwhile is judged by the write."""
+        """Create the collection, or check its vectors. If somebody else creates it meanwhile, the write checks it."""
         try:
             sizes = await self._sizes(collection, deadline)
         except NotFound:
@@ -206,7 +206,7 @@ class VectorStore:
         self.changed.set()
 
     async def _sizes(self, collection: str, deadline: Deadline | None) -> dict[str, int]:
-        """Lengths of the collection's vectors by name; the unnamed one is ""."""
+        """Return the lengths of a collection's vectors by name; the unnamed one has the name ""."""
         info: CollectionInfo = await self._call("get_collection", collection, deadline)
         vectors = info.config.params.vectors
         if vectors is None:

@@ -13,7 +13,7 @@ from citadel_common.stores.redis import redacted
 from citadel_contracts import Queue
 from citadel_contracts.api import ComponentHealth, HealthResponse
 from citadel_orchestration.api.operations.broker import BrokerInspector
-from citadel_orchestration.settings import RecordSettings
+from citadel_orchestration.settings import EngineSettings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -117,7 +117,7 @@ async def _answer(probe: Probe) -> ComponentHealth:
 
 
 def probes(
-    settings: RecordSettings,
+    settings: EngineSettings,
     *,
     broker: "Redis",
     results: "Redis",

@@ -1,1 +1,1 @@
-"""What can be wrong with a definition; each module checks one kind of thing and reports all it finds."""
+"""Checks of definitions: each module checks one thing and reports all problems that it finds."""

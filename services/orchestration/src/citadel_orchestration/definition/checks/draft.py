@@ -1,4 +1,4 @@
-"""A definition while it is checked: as much of it as can be made out, and the problems found so far."""
+"""A definition while it is checked: as much of it as is readable, and the problems found so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ Path = tuple[str | int, ...]
 
 
 class Problems:
-    """The problems found so far, in order, up to a limit; the same one is told once."""
+    """The problems found so far, in order, without repetitions, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._found: dict[FieldError, None] = {}
 
     def add(self, path: Sequence[str | int], code: str, message: str) -> None:
-        """Notes a problem."""
+        """Add a problem."""
         if len(self._found) < self._limit:
             self._found[FieldError(pointer=_encodable(json_pointer(path)), detail=_encodable(message), code=code)] = (
                 None
@@ -32,14 +32,14 @@ class Problems:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more are told."""
+        """True once the limit is reached."""
         return len(self._found) >= self._limit
 
     def __len__(self) -> int:
         return len(self._found)
 
     def raise_any(self) -> None:
-        """Tells what was found.
+        """Raise the problems, if there are any.
 
         Raises:
             InvalidDefinition: There is at least one problem.
@@ -52,7 +52,7 @@ class Problems:
 
 
 def _encodable(text: str) -> str:
-    """Half of a surrogate pair cannot be sent to anybody."""
+    """Return the text with halves of surrogate pairs replaced: they have no UTF-8."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -61,13 +61,13 @@ class Draft:
     """One step while it is checked.
 
     Attributes:
-        path: Where it stands.
-        index: Its place.
-        raw: As written; empty where it is no object.
-        model: Its fields; None where some are wrong.
-        step_id: Its id; None where it has no usable one.
-        type: Its type; None where there is no such type.
-        depends_on: What it says, or the step before; None where that cannot be told.
+        path: Where it stands in the definition.
+        index: Its place among the steps.
+        raw: As written; empty if it is not an object.
+        model: Its fields; None if some are wrong.
+        step_id: Its id; None if it has no usable one.
+        type: Its type; None if there is no such type.
+        depends_on: The steps that it names, or the one before it; None if that is not clear.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class Draft:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As written; empty where they are no object."""
+        """The parameters as written; empty if they are not an object."""
         written = self.raw.get("parameters")
         return written if isinstance(written, dict) else {}
 
@@ -101,7 +101,7 @@ class Draft:
 
     @property
     def for_each(self) -> dict[str, Any] | None:
-        """As written, where it is an object."""
+        """The `for_each` as written; None if it is not an object."""
         written = self.raw.get("for_each")
         return written if isinstance(written, dict) else None
 
@@ -111,11 +111,11 @@ class DraftDefinition:
     """A definition while it is checked.
 
     Attributes:
-        path: Where it stands; the root's is empty.
+        path: Where it stands; empty for the submitted definition.
         raw: As written.
         steps: In the order written.
         by_id: The first step of each id.
-        given: Keys that a run within a run is given beside its own context; None where they cannot be told.
+        given: Keys that a run within a run is given beside its own context; None if they are not known.
     """
 
     path: Path
@@ -126,12 +126,12 @@ class DraftDefinition:
 
     @property
     def context(self) -> dict[str, Any]:
-        """As written; empty where it is no object."""
+        """The context as written; empty if it is not an object."""
         written = self.raw.get("context")
         return written if isinstance(written, dict) else {}
 
     def may_have(self, key: str) -> bool:
-        """Whether the context may have the key when the run starts."""
+        """Return True if the context may have the key when the run starts."""
         return self.given is None or key in self.given or key in self.context
 
 
@@ -168,7 +168,7 @@ def draft(
     limits: DefinitionLimits,
     problems: Problems,
 ) -> DraftDefinition | None:
-    """What can be made out of a definition; None where it is none at all."""
+    """Return the readable part of a definition; None if it is not an object."""
     if not isinstance(raw, dict):
         problems.add(path, "not_an_object", "a definition is a JSON object")
         return None

@@ -1,4 +1,4 @@
-"""Limits of definitions: what JSON can be stored, sent and walked, and how large it and its numbers may be."""
+"""Limits: the JSON that can be stored, sent and walked, and the sizes and numbers that settings allow."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from citadel_orchestration.definition.limits import DefinitionLimits
 
 
 def check_json(raw: Any, limits: DefinitionLimits, problems: Problems) -> bool:
-    """Reports what is no usable JSON; False where nothing else should be looked at."""
+    """Report what is not usable JSON; return False if no further check is safe."""
     found = 0
     for path, code, message in _walk(raw, limits.max_depth):
         found += 1
@@ -30,7 +30,7 @@ def check_json(raw: Any, limits: DefinitionLimits, problems: Problems) -> bool:
 
 
 def json_size(value: Any) -> int | None:
-    """Bytes as compact JSON; None where it has no JSON form."""
+    """Return the bytes of a value as compact JSON; None if it has no JSON form."""
     try:
         return len(orjson.dumps(value))
     except TypeError:
@@ -57,7 +57,7 @@ def _walk(raw: Any, max_depth: int) -> Iterator[tuple[Path, str, str]]:
             yield from _bad_keys(path, value)
             stack.extend(((*path, key), entry) for key, entry in value.items() if isinstance(key, str))
         else:
-            yield path, "not_json", f"{type(value).__name__} is no JSON"
+            yield path, "not_json", f"{type(value).__name__} is not JSON"
 
 
 def _bad_keys(path: Path, value: dict[Any, Any]) -> Iterator[tuple[Path, str, str]]:
@@ -73,7 +73,7 @@ def _is_number(value: float) -> bool:
 
 
 def is_text(value: str) -> bool:
-    """Whether every store can hold it."""
+    """Return True if every store can hold the text."""
     if value.isascii():
         return "\0" not in value
     try:
@@ -84,7 +84,7 @@ def is_text(value: str) -> bool:
 
 
 def check_ranges(definition: DraftDefinition, limits: DefinitionLimits, problems: Problems) -> None:
-    """Reports what is over a limit."""
+    """Report what is over a limit."""
     raw, path = definition.raw, definition.path
     size = json_size(definition.context) or 0
     if size > limits.max_context_bytes:
@@ -140,7 +140,7 @@ def _seconds(written: Any, path: Path, limit: float, problems: Problems, *, may_
 
 
 def _durations(*written: Any) -> Iterator[float]:
-    """What can be read; what cannot is reported with the fields."""
+    """Yield the durations that can be read; the others are reported with the fields."""
     for value in written:
         try:
             if value is not None:

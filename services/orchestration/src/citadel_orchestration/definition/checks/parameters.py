@@ -16,7 +16,7 @@ _OF_WHOLE = frozenset({"value_error", "assertion_error"})
 
 
 def check_parameters(step: Draft, catalog: Catalog, problems: Problems) -> None:
-    """Reports what does not fit the model, and what the type itself finds wrong."""
+    """Report what does not fit the model, and what the type itself finds wrong."""
     if step.type is None or not isinstance(step.raw.get("parameters", {}), dict):
         return
     where = (*step.path, "parameters")
@@ -43,7 +43,7 @@ def _errors(step: Draft) -> list[ErrorDetails]:
 
 
 def _place(parameters: Any, location: Sequence[str | int]) -> tuple[Path, Any]:
-    """The deepest part of an error's location that is written, and its value; names of union members fall away."""
+    """Return the deepest part of an error's location that is written, and its value, without names of union members."""
     path: list[str | int] = []
     value = parameters
     for part in location:
@@ -62,7 +62,7 @@ def _has(value: Any, part: str | int) -> bool:
 
 
 def _may_pass(detail: ErrorDetails, value: Any) -> bool:
-    """Whether an expression's value may still set it right."""
+    """Return True if the value of an expression may still be right."""
     if detail["type"] in ("missing", "extra_forbidden"):
         return False
     if isinstance(value, str):

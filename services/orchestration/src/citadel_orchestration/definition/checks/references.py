@@ -9,23 +9,23 @@ from citadel_orchestration.definition.expressions.syntax import OPEN, StepUse, U
 from citadel_orchestration.definition.template import condition, expressions
 
 EVERYTHING = -1
-"""All bits set: what has run before such a step cannot be told, so nothing about it is reported."""
+"""Mask with all bits set, for a step whose dependencies are not clear: nothing is reported for it."""
 SHOWN = 12
 
 
 class Ancestors:
-    """Which steps have run before which."""
+    """The steps that have run before each step, as bit masks of their indices."""
 
     def __init__(self, masks: Mapping[int, int]) -> None:
         self._masks = masks
 
     def have_run(self, earlier: Draft, step: Draft) -> bool:
-        """Whether `earlier` has always run, or been skipped, when `step` starts."""
+        """Return True if `earlier` has always run, or been skipped, when `step` starts."""
         return bool(self._masks.get(step.index, EVERYTHING) >> earlier.index & 1)
 
 
 def check_dependencies(definition: DraftDefinition, problems: Problems) -> Ancestors:
-    """Reports unknown, repeated and circular dependencies."""
+    """Report unknown, repeated and circular dependencies; return what has run before each step."""
     edges = {step.index: _edges(step, definition.by_id, problems) for step in definition.steps}
     order = _order(edges)
     for circle in _circles(edges, set(edges) - set(order)):
@@ -40,7 +40,7 @@ def check_dependencies(definition: DraftDefinition, problems: Problems) -> Ances
 
 
 def _edges(step: Draft, by_id: Mapping[str, Draft], problems: Problems) -> list[int]:
-    """Indices of the steps that come first."""
+    """Return the indices of the steps that come first."""
     written, found = step.raw.get("depends_on") is not None, []
     for place, name in enumerate(step.depends_on or ()):
         where = (*step.path, "depends_on", place)
@@ -57,13 +57,13 @@ def _edges(step: Draft, by_id: Mapping[str, Draft], problems: Problems) -> list[
 
 
 def _is_clear(step: Draft, definition: DraftDefinition) -> bool:
-    """Whether all that it depends on is known, and it is the only step of its id."""
+    """Return True if all dependencies of a step are known, and it is the only step of its id."""
     known = step.depends_on is not None and all(name in definition.by_id for name in step.depends_on)
     return known and step.step_id is not None and definition.by_id[step.step_id] is step
 
 
 def _order(edges: Mapping[int, list[int]]) -> list[int]:
-    """Steps after what they depend on; without those in a circle or behind one."""
+    """Return the steps in an order that dependencies allow, without those in a circle or behind one."""
     waiting = {index: len(before) for index, before in edges.items()}
     after: dict[int, list[int]] = {index: [] for index in edges}
     for index, before in edges.items():
@@ -79,7 +79,7 @@ def _order(edges: Mapping[int, list[int]]) -> list[int]:
 
 
 def _circles(edges: Mapping[int, list[int]], left: set[int]) -> list[list[int]]:
-    """One circle for each group of steps that wait for each other."""
+    """Return one circle for each group of steps that wait for each other."""
     circles: list[list[int]] = []
     seen: set[int] = set()
     for start in sorted(left):
@@ -109,7 +109,7 @@ Found = tuple[str, str]
 
 
 def check_mentions(definition: DraftDefinition, ancestors: Ancestors, problems: Problems) -> None:
-    """Reports what is wrong with the expressions of all steps and of the output."""
+    """Report what is wrong with the expressions of all steps and of the output."""
     for step in definition.steps:
         checker = _Checker(definition, step, ancestors)
         for path, text, in_item in _strings_of(step):
@@ -123,7 +123,7 @@ def check_mentions(definition: DraftDefinition, ancestors: Ancestors, problems: 
 
 
 def _strings_of(step: Draft) -> Iterator[tuple[Path, str, bool]]:
-    """Path, text, and whether `item` is known there."""
+    """Yield path and text of a step's strings, and True if `item` is known there."""
     in_item = step.for_each is not None
     for path, text in _strings(step.own_parameters, (*step.path, "parameters")):
         yield path, text, in_item
@@ -136,7 +136,7 @@ def _strings_of(step: Draft) -> Iterator[tuple[Path, str, bool]]:
 
 
 def _strings(value: Any, path: Path, problems: Problems | None = None) -> Iterator[tuple[Path, str]]:
-    """The strings with expressions; those in names of fields are reported, being no good there."""
+    """Yield the strings with expressions; report expressions in names of fields."""
     if isinstance(value, str) and OPEN in value:
         yield path, value
     elif isinstance(value, list):
@@ -163,7 +163,7 @@ def _report_expressions(
 
 
 class _Checker:
-    """Judges what one step's expressions, or the output's, mention."""
+    """Check of what one step's expressions, or the output's, mention."""
 
     def __init__(self, definition: DraftDefinition, step: Draft | None, ancestors: Ancestors) -> None:
         self._definition = definition
@@ -191,7 +191,7 @@ class _Checker:
             yield from _wrong_output(target, use)
 
     def _wrong_context(self, key: str) -> Iterator[Found]:
-        """Outputs are merged into the context under the step's id."""
+        """Report a key that is the id of a step which may not have run: outputs enter the context under these ids."""
         target = self._definition.by_id.get(key)
         if target is None or self._step is None or self._definition.may_have(key):
             return
@@ -209,7 +209,7 @@ def _wrong_output(target: Draft, use: StepUse) -> Iterator[Found]:
     if target.type is None or not target.type.outputs:
         return
     if isinstance(use.key, int):
-        yield "output_is_object", f"the output of `{use.step_id}` is no list"
+        yield "output_is_object", f"the output of `{use.step_id}` is not a list"
     elif use.key not in target.type.outputs:
         known = ", ".join(sorted(target.type.outputs))
         yield "unknown_output", f"`{target.type.name}` has no output `{use.key[:100]}`; it has {known}"

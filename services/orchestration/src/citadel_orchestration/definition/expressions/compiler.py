@@ -27,12 +27,12 @@ _POSTFIX = frozenset({"member_dot", "member_dot_arg", "member_index"})
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Something that can be evaluated.
+    """A compiled part of an expression.
 
     Attributes:
         run: Evaluates it.
-        gives: Kind of its value where that can be told, else empty.
-        constant: The key it is, where it is a literal one.
+        gives: Kind of its value; empty if that is not known.
+        constant: Its value, if it is a literal string or int.
     """
 
     run: Node
@@ -49,7 +49,7 @@ class Postfix(NamedTuple):
 
 
 class Compiler:
-    """Compiles one expression, and collects what it mentions."""
+    """Compiler of one expression; collects what the expression mentions."""
 
     def __init__(self) -> None:
         self.uses = Uses()
@@ -59,10 +59,10 @@ class Compiler:
         self._noting = True
 
     def code(self, tree: Syntax) -> Code:
-        """The code of any node.
+        """Return the code of a node.
 
         Raises:
-            Malformed: It means nothing here, or is nested too deeply.
+            Malformed: It is not possible here, or is nested too deeply.
         """
         tree = _inner(tree)
         self._depth += 1
@@ -195,7 +195,7 @@ class Compiler:
         return Code(run=operators.call(function.call, codes), gives=function.gives)
 
     def _has(self, arguments: list[Syntax]) -> Code:
-        """Whether a map has a field; the path is noted as a whole, and the map is all of it but the field."""
+        """Return the code of `has(x.name)`; the mention is that of the whole path, the evaluated map is `x`."""
         tree = _inner(arguments[0]) if len(arguments) == 1 else None
         if tree is None or tree.data != "member_dot":
             raise Malformed("bad_call", "has() needs a field: has(x.name)")
@@ -207,14 +207,14 @@ class Compiler:
 
 
 def _inner(tree: Syntax) -> Syntax:
-    """The first node below that means something."""
+    """Return the first node below that is more than a wrapper of another."""
     while tree.data in _PASSING and len(tree.children) == 1 and not isinstance(tree.children[0], Token):
         tree = tree.children[0]
     return tree
 
 
 def _operands(tree: Syntax) -> list[Syntax]:
-    """Those of a chain of one logical operator, left to right."""
+    """Return the operands of a chain of one logical operator, left to right."""
     operands, kind = [], tree.data
     while tree.data == kind and len(tree.children) == 2:
         operands.append(tree.children[1])
@@ -223,7 +223,7 @@ def _operands(tree: Syntax) -> list[Syntax]:
 
 
 def _spine(tree: Syntax) -> tuple[Syntax, list[tuple[str, Syntax]]]:
-    """The leftmost operand of a chain of operators, and each operator with its right operand."""
+    """Return the leftmost operand of a chain of operators, and each operator with its right operand."""
     rest, kind = [], tree.data
     while tree.data == kind and len(tree.children) == 2:
         sign = tree.children[0]
@@ -281,5 +281,5 @@ def _text(token: Token) -> str:
         value = str(celstr(token))
         value.encode()
     except (ValueError, OverflowError):
-        raise Malformed("expression_syntax", "a string holds an escape that is no character") from None
+        raise Malformed("expression_syntax", "a string has an escape that is not a character") from None
     return value

@@ -1,4 +1,4 @@
-"""What an evaluation may cost, what it sees, and how it fails."""
+"""Budget, names and errors of an evaluation."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Malformed(Exception):
-    """The text is no expression that could ever be evaluated.
+    """The text is not a valid expression.
 
     Attributes:
         code: Stable name of the kind.
@@ -21,11 +21,11 @@ class Malformed(Exception):
 
 
 class Failed(Exception):
-    """The evaluation failed on these values; `&&`, `||` may still have an answer."""
+    """The evaluation failed on these values; an `&&` or `||` around it may still have a value."""
 
 
 class Exhausted(Exception):
-    """The evaluation is over its budget; nothing may absorb that."""
+    """The evaluation is over its budget; no operator absorbs that."""
 
 
 CLOCK_EVERY = 32
@@ -50,7 +50,7 @@ DEFAULT_BUDGET = Budget()
 
 
 class Meter:
-    """Counts one evaluation against its budget."""
+    """The cost of one evaluation so far, against its budget."""
 
     __slots__ = ("_budget", "_deadline", "_size", "_steps", "_until_look")
 
@@ -62,10 +62,10 @@ class Meter:
         self._deadline: float | None = None
 
     def spend(self, steps: int = 1) -> None:
-        """Notes work that is about to be done.
+        """Count steps that are about to be done.
 
         Raises:
-            Exhausted: It is more than is left.
+            Exhausted: That is more than the budget has left.
         """
         self._steps -= steps
         self._until_look -= steps
@@ -75,10 +75,10 @@ class Meter:
             self._look()
 
     def grow(self, size: int) -> None:
-        """Notes a value of so many characters or elements that is about to be made.
+        """Count a value of `size` characters or elements that is about to be made.
 
         Raises:
-            Exhausted: It is more than is left.
+            Exhausted: That is more than the budget has left.
         """
         self._size -= size
         if self._size < 0:
@@ -86,7 +86,7 @@ class Meter:
         self.spend(1 + size // 64)
 
     def _look(self) -> None:
-        """The clock starts at the first look: what never gets here is too short to matter."""
+        """Check the time; the clock starts at the first check, since shorter evaluations do not matter."""
         now = time.thread_time()
         self._until_look = CLOCK_EVERY
         if self._deadline is None:
@@ -106,7 +106,7 @@ class Frame:
         self.bound: dict[str, Any] = {}
 
     def root(self, name: str) -> Any:
-        """The value of a name of the scope."""
+        """Return the value of a name of the scope."""
         try:
             return self.scope[name]
         except KeyError:

@@ -11,7 +11,7 @@ from citadel_orchestration.definition.expressions.evaluation import Failed, Fram
 from citadel_orchestration.definition.expressions.syntax import Key, Uses, of_path
 
 SHORT = 256
-"""Characters up to which an expression is usual: many such are kept, and few longer ones, so that memory is bounded."""
+"""Characters of a short expression. Many short ones are kept compiled, few longer ones: that bounds the memory."""
 KEPT_SHORT, KEPT_LONG = 4096, 128
 
 
@@ -22,8 +22,8 @@ class Expression:
     Attributes:
         text: As written.
         uses: What it mentions.
-        gives: Kind of its value (`bool`, `int`, `string`…) where that can be told, else empty.
-        path: Its root name and keys, where it is nothing but a path.
+        gives: Kind of its value (`bool`, `int`, `string`…) ; empty if that is not known.
+        path: Its root name and keys, if it is nothing but a path.
         run: Evaluates it.
     """
 
@@ -34,10 +34,10 @@ class Expression:
     run: Node
 
     def evaluate(self, scope: Mapping[str, Any], meter: Meter) -> Any:
-        """Its value as JSON.
+        """Return its value as JSON.
 
         Raises:
-            Failed: It has none.
+            Failed: It has no value.
             Exhausted: It costs too much.
         """
         try:
@@ -48,10 +48,10 @@ class Expression:
 
 
 def compiled(text: str) -> Expression:
-    """The expression of a text without `${{` and `}}`; one that was compiled before is reused.
+    """Return the expression of a text without `${{` and `}}`, compiled now or before.
 
     Raises:
-        Malformed: It is none.
+        Malformed: It is not a valid expression.
     """
     return _short(text) if len(text) <= SHORT else _long(text)
 
@@ -73,7 +73,7 @@ _long = functools.lru_cache(maxsize=KEPT_LONG)(_compiled)
 
 
 def _along(root: str, keys: tuple[Key, ...]) -> Node:
-    """Follows a path, without the detour over syntax trees."""
+    """Return the expression of a path; no syntax tree is needed."""
     steps = [(values.select if key.dotted else values.index, key.name) for key in keys]
 
     def run(frame: Frame) -> Any:

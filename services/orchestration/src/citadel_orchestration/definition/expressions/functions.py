@@ -15,11 +15,11 @@ from citadel_orchestration.definition.expressions.values import BuiltList, in_ra
 MAX_PATTERN = 1000
 MAX_MEMORY = 2**20
 MAX_WORK = 32 * 2**20
-"""Characters times instructions of the compiled pattern: a few tenths of a second."""
+"""Characters of the text times instructions of the compiled pattern: takes a few tenths of a second."""
 
 
 def matches(text: str, pattern: str, meter: Meter) -> bool:
-    """Whether the pattern is found in the text."""
+    """Return True if the pattern is found in the text."""
     compiled = _compiled(pattern)
     work = len(text) * int(compiled.programsize)
     if work > MAX_WORK:
@@ -61,9 +61,9 @@ class Function:
     Attributes:
         call: Takes the meter and the arguments, the target first.
         arguments: How many it may take, the target included.
-        method: Whether `x.f()` is allowed.
-        free: Whether `f(x)` is allowed.
-        gives: Kind of its result, for what is told before it runs; empty where it depends.
+        method: True if `x.f()` is allowed.
+        free: True if `f(x)` is allowed.
+        gives: Kind of its result; empty if that depends on the arguments.
     """
 
     call: Callable[..., Any]
@@ -86,7 +86,7 @@ def _int(meter: Meter, value: Any) -> int:  # noqa: ARG001
         return in_range(math.trunc(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return in_range(value)
-    raise Failed(f"this {kind(value)} is no int")
+    raise Failed(f"this {kind(value)} is not an int")
 
 
 def _double(meter: Meter, value: Any) -> float:  # noqa: ARG001
@@ -94,7 +94,7 @@ def _double(meter: Meter, value: Any) -> float:  # noqa: ARG001
         return float(in_range(value)) if isinstance(value, int) else float(value)
     if isinstance(value, str) and len(value) <= 64 and _DOUBLE.fullmatch(value):
         return float(value)
-    raise Failed(f"this {kind(value)} is no double")
+    raise Failed(f"this {kind(value)} is not a double")
 
 
 def _string(meter: Meter, value: Any) -> str:
@@ -115,11 +115,11 @@ def _bool(meter: Meter, value: Any) -> bool:  # noqa: ARG001
         return value
     if isinstance(value, str) and value in _TRUE | _FALSE:
         return value in _TRUE
-    raise Failed(f"this {kind(value)} is no bool")
+    raise Failed(f"this {kind(value)} is not a bool")
 
 
 def _of_strings(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A function all of whose arguments are strings."""
+    """Return a function that refuses arguments that are not strings."""
 
     def checked(meter: Meter, *values: Any) -> Any:
         for value in values:

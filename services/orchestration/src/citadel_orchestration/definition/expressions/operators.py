@@ -1,4 +1,4 @@
-"""How the parts of an expression are evaluated, by CEL's rules; a macro is one bounded loop."""
+"""Evaluation of operators and macros by CEL's rules; a macro is one bounded loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,11 +19,11 @@ BINARY: dict[str, Apply] = {
     "relation_ge": lambda left, right, _meter: values.compare(left, right) >= 0,
     "relation_in": values.contains,
 }
-"""By the grammar's names."""
+"""Binary operators by the grammar's names."""
 
 
 def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
-    """`||` (absorbing true) or `&&` (absorbing false): one absorbing operand outweighs the others' failures."""
+    """Return `||` (absorbing true) or `&&` (absorbing false): one absorbing operand outweighs failures of others."""
 
     def run(frame: Frame) -> bool:
         failure: Failed | None = None
@@ -41,19 +41,19 @@ def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
 
 
 def truth(value: Any) -> bool:
-    """The value, if it is a bool."""
+    """Return the value if it is a bool."""
     if not isinstance(value, bool):
         raise Failed(f"a bool is needed here, not {kind(value)}")
     return value
 
 
 def choice(condition: Node, yes: Node, no: Node) -> Node:
-    """`condition ? yes : no`."""
+    """Return `condition ? yes : no`."""
     return lambda frame: yes(frame) if truth(condition(frame)) else no(frame)
 
 
 def fold(start: Node, steps: Sequence[tuple[Apply, Node]]) -> Node:
-    """A chain of operators of one rank, left to right."""
+    """Return a chain of operators of one rank, left to right."""
 
     def run(frame: Frame) -> Any:
         value = start(frame)
@@ -65,7 +65,7 @@ def fold(start: Node, steps: Sequence[tuple[Apply, Node]]) -> Node:
 
 
 def prefix(value: Node, signs: Sequence[str]) -> Node:
-    """`!` and `-`, the innermost first."""
+    """Return `!` and `-` before a value, the innermost first."""
 
     def run(frame: Frame) -> Any:
         result = value(frame)
@@ -77,7 +77,7 @@ def prefix(value: Node, signs: Sequence[str]) -> Node:
 
 
 def follow(base: Node, links: Sequence[Callable[[Any, Frame], Any]]) -> Node:
-    """Fields, indices and methods after a value."""
+    """Return fields, indices and methods after a value."""
 
     def run(frame: Frame) -> Any:
         value = base(frame)
@@ -89,22 +89,22 @@ def follow(base: Node, links: Sequence[Callable[[Any, Frame], Any]]) -> Node:
 
 
 def indexed(key: Node) -> Callable[[Any, Frame], Any]:
-    """`[key]`."""
+    """Return `[key]`."""
     return lambda value, frame: values.index(value, key(frame))
 
 
 def method(call: Callable[..., Any], arguments: Sequence[Node]) -> Callable[[Any, Frame], Any]:
-    """`.f(…)`."""
+    """Return `.f(…)`."""
     return lambda value, frame: call(frame.meter, value, *[argument(frame) for argument in arguments])
 
 
 def call(function: Callable[..., Any], arguments: Sequence[Node]) -> Node:
-    """`f(…)`."""
+    """Return `f(…)`."""
     return lambda frame: function(frame.meter, *[argument(frame) for argument in arguments])
 
 
 def has(holder: Node, name: str) -> Node:
-    """`has(holder.name)`."""
+    """Return `has(holder.name)`."""
 
     def run(frame: Frame) -> bool:
         value = holder(frame)
@@ -116,7 +116,7 @@ def has(holder: Node, name: str) -> Node:
 
 
 def listed(elements: Sequence[Node]) -> Node:
-    """`[…]`."""
+    """Return the list `[…]`."""
 
     def run(frame: Frame) -> BuiltList:
         frame.meter.grow(len(elements))
@@ -126,7 +126,7 @@ def listed(elements: Sequence[Node]) -> Node:
 
 
 def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
-    """`{…}`."""
+    """Return the map `{…}`."""
 
     def run(frame: Frame) -> BuiltMap:
         frame.meter.grow(len(keys))
@@ -147,7 +147,7 @@ Macro = Callable[[Any, Frame], Any]
 
 
 def _each(value: Any, slot: str, frame: Frame) -> Iterator[Any]:
-    """Binds one element after another; no other macro of the expression has the slot."""
+    """Bind one element after another to the slot, which no other macro of the expression has."""
     if not isinstance(value, list | Mapping):
         raise Failed(f"{kind(value)} has no elements")
     for element in value:
@@ -183,7 +183,7 @@ def _filter(slot: str, bodies: Sequence[Node]) -> Macro:
 
 
 def _quantifier(*, absorbing: bool) -> Callable[[str, Sequence[Node]], Macro]:
-    """`exists` (one true outweighs failures) or `all` (one false does)."""
+    """Return `exists` (one true outweighs failures) or `all` (one false does)."""
 
     def build(slot: str, bodies: Sequence[Node]) -> Macro:
         def run(value: Any, frame: Frame) -> bool:
@@ -217,4 +217,4 @@ MACROS: dict[str, tuple[Callable[[str, Sequence[Node]], Macro], tuple[int, ...],
     "exists": (_quantifier(absorbing=True), (2,), "bool"),
     "exists_one": (_exists_one, (2,), "bool"),
 }
-"""How each is built, how many arguments it takes, and the kind of its result."""
+"""Builder, numbers of arguments and kind of the result, by name."""

@@ -1,4 +1,4 @@
-"""From text to syntax: where expressions begin and end, plain paths, CEL's grammar, and what a path refers to.
+"""Syntax: where expressions begin and end, plain paths, CEL's grammar, and what a path refers to.
 
 The grammar's terminals for strings backtrack without bound on an unterminated string, so no text reaches them
 before its strings have been found to end.
@@ -33,7 +33,7 @@ class Key:
 
     Attributes:
         name: Field's name or list's index.
-        dotted: Whether it is written `.name`, not `[name]`.
+        dotted: True for `.name`, false for `[name]`.
     """
 
     name: str | int
@@ -48,7 +48,7 @@ class Source:
 
 
 def split(text: str) -> list[str | Source]:
-    """A string's parts in order: plain text, and what stands between `${{` and `}}`.
+    """Return the parts of a string in order: plain text, and the sources between `${{` and `}}`.
 
     Raises:
         Malformed: An expression does not end.
@@ -64,7 +64,7 @@ def split(text: str) -> list[str | Source]:
 
 
 def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
-    """Root name and keys, where the expression is nothing but a path."""
+    """Return root name and keys of an expression that is nothing but a path; None for any other."""
     match = _PATH.fullmatch(text)
     if match is None:
         return None
@@ -72,10 +72,10 @@ def path(text: str) -> tuple[str, tuple[Key, ...]] | None:
 
 
 def tree(text: str) -> Syntax:
-    """The syntax tree by CEL's grammar.
+    """Return the syntax tree by CEL's grammar.
 
     Raises:
-        Malformed: It is too long, or no CEL.
+        Malformed: The text is too long, or not CEL.
     """
     if not text.strip():
         raise Malformed("expression_syntax", "the expression is empty")
@@ -96,7 +96,7 @@ def _key(dotted: str | None, number: str | None, double: str | None, single: str
 
 
 def _scan(text: str, start: int, *, closed: bool) -> int:
-    """Where the expression's `}}` stands; the end of the text where it needs none."""
+    """Return where the expression's `}}` stands, or the end of the text if it needs none."""
     depth, position = 0, start
     while match := _MARK.search(text, position):
         mark, position = match[0], match.end()
@@ -118,7 +118,7 @@ def _scan(text: str, start: int, *, closed: bool) -> int:
 
 
 def _string_end(text: str, start: int) -> int:
-    """Behind the closing quote."""
+    """Return the position behind the closing quote."""
     quote = text[start] * 3 if text.startswith(text[start] * 3, start) else text[start]
     position = start + len(quote)
     while position < len(text):
@@ -142,7 +142,7 @@ class StepUse:
     Attributes:
         step_id: The step.
         field: `output` or `status`.
-        key: The first key or index after it; None where it cannot be told.
+        key: The first key or index after it; None if that is not a constant.
     """
 
     step_id: str
@@ -156,7 +156,7 @@ class Uses:
 
     Attributes:
         steps: Mentions of steps.
-        context: Keys of the context; None among them for one that cannot be told.
+        context: Keys of the context; None stands for a key that is not a constant.
         names: Root names.
     """
 
@@ -165,14 +165,14 @@ class Uses:
     names: frozenset[str] = frozenset()
 
     def __or__(self, other: "Uses") -> "Uses":
-        """Those of both."""
+        """Return the mentions of both."""
         return Uses(
             steps=self.steps | other.steps, context=self.context | other.context, names=self.names | other.names
         )
 
 
 def of_path(root: str, keys: tuple[Key, ...]) -> Uses:
-    """What a path mentions, as far as its keys are constants.
+    """Return what a path mentions, as far as its keys are constants.
 
     Raises:
         Malformed: There is no such name, or it is not used as it must be.

@@ -12,7 +12,7 @@ from citadel_orchestration.definition.expressions.evaluation import Failed, Mete
 
 
 class BuiltList(list[Any]):
-    """A list that an expression has made; other lists are the scope's and go through untouched."""
+    """A list that an expression has made; lists of the scope go through unchanged."""
 
 
 class BuiltMap(dict[Any, Any]):
@@ -20,7 +20,7 @@ class BuiltMap(dict[Any, Any]):
 
 
 def kind(value: Any) -> str:
-    """CEL's name of a value's type."""
+    """Return CEL's name of a value's type."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -32,12 +32,12 @@ def kind(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is an int or a double."""
+    """Return True for an int or a double."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def equal(left: Any, right: Any, meter: Meter) -> bool:
-    """CEL's `==`."""
+    """Compare by CEL's `==`."""
     if is_number(left) and is_number(right):
         return bool(left == right)
     if isinstance(left, list) and isinstance(right, list):
@@ -68,7 +68,7 @@ def _equal_maps(left: Mapping[Any, Any], right: Mapping[Any, Any], meter: Meter)
 
 
 def contains(item: Any, container: Any, meter: Meter) -> bool:
-    """CEL's `in`: an element of a list, or a key of a map."""
+    """Apply CEL's `in`: an element of a list, or a key of a map."""
     if isinstance(container, Mapping):
         return isinstance(item, str | int) and item in container
     if not isinstance(container, list):
@@ -81,7 +81,7 @@ def contains(item: Any, container: Any, meter: Meter) -> bool:
 
 
 def compare(left: Any, right: Any) -> int:
-    """Negative, zero or positive, as left is less than, equal to or greater than right."""
+    """Return a negative number, zero or a positive one, as left is less than, equal to or greater than right."""
     same = (is_number(left) and is_number(right)) or (kind(left) == kind(right) and isinstance(left, str | bool))
     if not same:
         raise Failed(f"{kind(left)} and {kind(right)} have no order")
@@ -89,7 +89,7 @@ def compare(left: Any, right: Any) -> int:
 
 
 def select(value: Any, name: str) -> Any:
-    """CEL's `value.name`."""
+    """Return CEL's `value.name`."""
     if not isinstance(value, Mapping):
         raise Failed(f"{kind(value)} has no field `{name[:100]}`")
     try:
@@ -99,7 +99,7 @@ def select(value: Any, name: str) -> Any:
 
 
 def index(value: Any, key: Any) -> Any:
-    """CEL's `value[key]`."""
+    """Return CEL's `value[key]`."""
     if isinstance(value, list):
         return _element(value, key)
     if isinstance(value, Mapping) and isinstance(key, int) and not isinstance(key, bool):
@@ -114,7 +114,7 @@ def index(value: Any, key: Any) -> Any:
 
 
 def _entry(value: Mapping[Any, Any], key: int) -> Any:
-    """Python takes true for 1; CEL does not."""
+    """Return the entry of an int or a bool: for Python, but not for CEL, true and 1 are the same key."""
     for known, entry in value.items():
         if type(known) is type(key) and known == key:
             return entry
@@ -130,7 +130,7 @@ def _element(value: list[Any], key: Any) -> Any:
 
 
 def to_json(value: Any, meter: Meter) -> Any:
-    """The result as plain JSON; the scope's own lists and maps as they are."""
+    """Return a result as plain JSON; lists and maps of the scope are not copied."""
     if isinstance(value, BuiltList):
         meter.grow(len(value))
         return [to_json(element, meter) for element in value]
@@ -152,14 +152,14 @@ SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
 def in_range(value: int) -> int:
-    """The value, if it is a 64-bit integer."""
+    """Return the value if it fits into 64 bits."""
     if not SMALLEST <= value <= LARGEST:
         raise Failed("the number is outside of 64 bits")
     return value
 
 
 def add(left: Any, right: Any, meter: Meter) -> Any:
-    """`+` of numbers, strings or lists."""
+    """Apply `+` to numbers, strings or lists."""
     if isinstance(left, str) and isinstance(right, str):
         meter.grow(len(left) + len(right))
         return left + right
@@ -171,19 +171,19 @@ def add(left: Any, right: Any, meter: Meter) -> Any:
 
 
 def subtract(left: Any, right: Any, _meter: Meter) -> Any:
-    """`-` of numbers."""
+    """Apply `-` to numbers."""
     _same(left, right, "-")
     return _whole(left - right)
 
 
 def multiply(left: Any, right: Any, _meter: Meter) -> Any:
-    """`*` of numbers."""
+    """Apply `*` to numbers."""
     _same(left, right, "*")
     return _whole(left * right)
 
 
 def divide(left: Any, right: Any, _meter: Meter) -> Any:
-    """`/` of numbers; of ints towards zero."""
+    """Apply `/` to numbers; ints are rounded towards zero."""
     _same(left, right, "/")
     if right == 0:
         raise Failed("division by zero")
@@ -193,7 +193,7 @@ def divide(left: Any, right: Any, _meter: Meter) -> Any:
 
 
 def remainder(left: Any, right: Any, _meter: Meter) -> Any:
-    """`%` of ints; the sign is the left one's."""
+    """Apply `%` to ints; the sign is that of the left one."""
     _same(left, right, "%")
     if not isinstance(left, int):
         raise Failed("`%` needs ints")
@@ -203,7 +203,7 @@ def remainder(left: Any, right: Any, _meter: Meter) -> Any:
 
 
 def negate(value: Any) -> Any:
-    """`-` before a number."""
+    """Apply `-` before a number."""
     if not is_number(value):
         raise Failed(f"`-` needs a number, not {kind(value)}")
     return _whole(-value)
@@ -216,7 +216,7 @@ OPERATORS: dict[str, Callable[[Any, Any, Meter], Any]] = {
     "multiplication_div": divide,
     "multiplication_mod": remainder,
 }
-"""By the grammar's names."""
+"""Arithmetic by the grammar's names."""
 
 
 def _same(left: Any, right: Any, sign: str) -> None:
