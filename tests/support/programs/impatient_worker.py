@@ -1,4 +1,4 @@
-"""`python -m tests.support.impatient_worker`: the embeddings worker, whose tasks count as stuck after a moment."""
+"""`python -m tests.support.programs.impatient_worker`: the embeddings worker, whose tasks count as stuck after a moment."""
 
 from citadel_contracts import TASKS
 from citadel_embeddings.worker import main
