@@ -18,14 +18,13 @@ from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.migrate import migrate
 from citadel_orchestration.db.models import StepRef
-from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Origin, Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import Execute, Output, Parameters, StepCall, StepEffect, StepType, StepTypes
 

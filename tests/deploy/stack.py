@@ -71,7 +71,7 @@ class Stack:
         return run(*command, timeout=timeout, env=self._environment, cwd=self.directory)
 
     def shell(self, command: str, directory: Path) -> None:
-        """Run a command of the documentation for the files and the project of this stack."""
+        """Run a command of the documentation, with the variables that select this stack's files and project."""
         variables = {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_FILE": f"{self.directory}/compose.yaml:{self.directory}/tests/deploy/stack.yaml",

@@ -173,14 +173,14 @@ def _contains(file: Path, wanted: bytes) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_build_prints_no_package_index_and_no_setting_of_pip(printed, service):
-    [description] = inspect(image(service))
+def test_no_index_and_no_setting_of_pip_is_in_an_image(printed, service):
+    [found] = inspect(image(service))
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(service))
     ours = history[: history.index("COPY /skeleton")]
     assert "://" not in ours
     assert "index-url" not in ours
     below = set(inspect(_base())[0]["Config"]["Env"] or [])
-    added = [line for line in description["Config"]["Env"] if line not in below]
+    added = [line for line in found["Config"]["Env"] if line not in below]
     assert not [line for line in added if "://" in line or line.startswith("PIP_")]
     assert not [line for line in added if any(word in line for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))]
 

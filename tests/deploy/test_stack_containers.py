@@ -65,22 +65,22 @@ def quota(stack, container) -> float:
     return int(allowed) / int(period)
 
 
-def test_no_secret_is_in_the_engines_description_of_containers(stack, container):
-    description = str(inspect(container["Id"]))
-    assert not [name for name in VALUES if stack.secret(name) in description]
+def test_no_secret_is_in_the_engines_description_of_a_container(stack, container):
+    output = str(inspect(container["Id"]))
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_no_secret_is_in_an_image(stack, service):
     image = stack.containers(service)[0]["Image"]
-    layers = docker("history", "--no-trunc", image) + str(inspect(image))
-    assert not [name for name in VALUES if stack.secret(name) in layers]
+    output = docker("history", "--no-trunc", image) + str(inspect(image))
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_no_secret_is_logged(stack, service):
-    logs = stack.compose("logs", "--no-color", service)
-    assert not [name for name in VALUES if stack.secret(name) in logs]
+    output = stack.compose("logs", "--no-color", service)
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 def test_only_the_api_is_published_and_on_loopback_only(stack):
@@ -91,7 +91,7 @@ def test_only_the_api_is_published_and_on_loopback_only(stack):
             assert {bind["HostIp"] for bind in ports} <= {"127.0.0.1"}
 
 
-def test_workers_get_the_settings_that_follow_from_their_limit(stack):
+def test_the_concurrency_of_workers_follows_from_their_limit(stack):
     plan = stack.plan()
     for service in ("embeddings", "orchestration", "monitoring", "maintenance"):
         environment = stack.containers(service)[0]["Config"]["Env"]

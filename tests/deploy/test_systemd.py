@@ -62,8 +62,8 @@ def test_the_host_s_systemd_finds_no_fault(host):
     units = [*SERVICES, "citadel-migrate.service", "citadel.slice", "citadel.target"]
     assert host.run("systemd-analyze", "verify", *units) == ""
     for unit in [*SERVICES, "citadel-migrate.service"]:
-        rating = host.run("systemd-analyze", "security", "--no-pager", unit)
-        assert float(re.search(r"level for .*: ([0-9.]+)", rating).group(1)) <= MOST_EXPOSED
+        output = host.run("systemd-analyze", "security", "--no-pager", unit)
+        assert float(re.search(r"level for .*: ([0-9.]+)", output).group(1)) <= MOST_EXPOSED
 
 
 def test_each_service_is_confined_and_within_its_budget(host):

@@ -10,12 +10,11 @@ from pydantic import SecretStr
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.runs import FINISHED
-from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.engine.recovery import StepRecovery
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
-from citadel_orchestration.engine.submission import Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.llm_query import LlmClient
