@@ -35,7 +35,7 @@ from tests.support.virtual_time import CLOCK
 MODEL = "tiny"
 DIMENSIONS = 8
 SECONDS = 0.05
-"""What a call takes."""
+"""Seconds that a call takes."""
 FLAWS = ("nan", "infinite", "zero", "short", "missing")
 PREFIXES = {None: "", "query": "good q: ", "document": "good d: "}
 
@@ -106,7 +106,7 @@ class FakeCache:
         self.claims: set[str] = set()
 
     async def get_many(self, keys: Sequence[str], *, size: int | None = None) -> list[Stored | None]:
-        """What is stored."""
+        """Return the stored vectors."""
         del size
         return [self.stored.get(key) for key in keys]
 

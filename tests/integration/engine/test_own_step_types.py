@@ -3,7 +3,7 @@
 import pytest
 
 from citadel_common.errors import InvalidDefinition
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.definition.plan import plan
 from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.step_types import StepTypes

@@ -50,7 +50,7 @@ def test_every_variable_of_an_override_is_documented(name):
         assert [variable for variable in variables if not is_documented(variable)] == []
 
 
-def test_prometheus_scrapes_the_ports_that_are():
+def test_prometheus_scrapes_the_ports_that_services_listen_on():
     config = (COMPOSE / "observability/prometheus/prometheus.yml").read_text(encoding="utf-8")
     ports = {int(port) for port in re.findall(r"port: (\d+)", config)}
     environment = services()["embeddings"]["environment"]

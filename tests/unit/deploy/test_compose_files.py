@@ -54,7 +54,7 @@ class TestEveryContainer:
         assert set(ALL[name]["networks"]) <= {"edge", "app", "data", "observability"}
 
 
-def test_ports_are_published_on_loopback_unless_said_otherwise():
+def test_ports_are_published_on_loopback_by_default():
     for name in PUBLISHED:
         assert [port.startswith("${CITADEL_BIND:-127.0.0.1}:") for port in ALL[name]["ports"]] == [True]
 
@@ -84,7 +84,7 @@ def test_stop_timeouts_exceed_the_grace_of_each_process():
 
 
 @pytest.mark.parametrize("name", sorted(OWN - {"migrate"}))
-def test_citadels_own_wait_for_healthy_stores(name):
+def test_citadels_services_wait_for_healthy_stores(name):
     needs = ALL[name]["depends_on"]
     assert needs["redis"] == {"condition": "service_healthy"}
     if name in {"api", "orchestration", "maintenance"}:

@@ -164,7 +164,7 @@ def test_options_of_newer_systemd_versions_are_in_separate_files():
         assert not {f"Service.{name}" for name in names} & directives(unit).keys()
 
 
-def test_the_guide_names_the_ports_that_are():
+def test_the_guide_names_the_ports_that_services_listen_on():
     assert {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)/(?:v1|metrics|readyz|docs)", README)} == {
         ApiSettings().api.port,
         ExporterSettings().exporter.port,

@@ -21,7 +21,7 @@ def test_the_charts_copies_are_those_of_the_stack(original, copy) -> None:
     assert copy.read_bytes() == original.read_bytes(), "run scripts/chart"
 
 
-def test_the_chart_has_no_files_that_the_stack_has_not() -> None:
+def test_the_chart_has_no_further_rules_and_dashboards() -> None:
     copies = {copy for _, copy in COPIES}
     assert {path for path in (CHART / "files").rglob("*") if path.is_file()} == copies
 

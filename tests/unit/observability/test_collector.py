@@ -84,7 +84,7 @@ def test_exporters_stop_retrying_after_a_while(name):
     assert exporter["retry_on_failure"]["max_elapsed_time"] not in {"0", "0s", 0}
 
 
-def test_prometheus_scrapes_what_the_collector_shows_under_the_names_it_asks_for():
+def test_prometheus_scrapes_the_collectors_own_metrics_under_the_queried_names():
     jobs = {job["job_name"]: job for job in load("prometheus/prometheus.yml")["scrape_configs"]}
     (reader,) = CONFIG["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]

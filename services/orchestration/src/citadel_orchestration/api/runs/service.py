@@ -26,11 +26,10 @@ from citadel_contracts.runs import (
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
-from citadel_orchestration.engine.submission import Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
 
 if TYPE_CHECKING:
     from celery import Celery
