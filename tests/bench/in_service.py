@@ -1,4 +1,4 @@
-"""Steps that do nothing, one run at a time, by the engine in this process: what a step in place costs.
+"""Steps that do nothing, one run at a time, by the engine in this process: the cost of a step within the service.
 
 Run as `python -m tests.bench.in_service DSN RUNS STEPS`; prints a line of JSON.
 """
@@ -37,7 +37,7 @@ class Nothing(Parameters):
 
 
 class Noop(StepType[Nothing]):
-    """Returns at once."""
+    """A step that returns at once."""
 
     name: ClassVar[str] = "noop"
     parameters = Nothing
@@ -55,23 +55,23 @@ async def _ok(call: StepCall) -> Output:
 
 
 class Unknown:
-    """Nothing is known, and no step here asks."""
+    """A catalog without entries; no step here reads it."""
 
     def endpoint_problem(self, name: str) -> str | None:
-        """None."""
+        """Return None."""
         del name
 
     def model_dimensions(self, model: str | None) -> int | None:
-        """None."""
+        """Return None."""
         del model
 
     def collection_dimensions(self, collection: str) -> int | None:
-        """None."""
+        """Return None."""
         del collection
 
 
 def main() -> None:
-    """Runs one workflow after the other."""
+    """Run one workflow after the other."""
     dsn, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     migrate(dsn)
     database = Database(SecretStr(dsn), PostgresSettings(), name="bench")

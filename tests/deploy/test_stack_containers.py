@@ -17,7 +17,7 @@ VALUES = ("redis_password", "redis_cache_password", "postgres_password", "qdrant
 
 @pytest.fixture(params=EVERYBODY)
 def container(request, stack):
-    """A container of each service."""
+    """Return a container of each service."""
     return stack.containers(request.param)[0]
 
 
@@ -25,7 +25,7 @@ def service_of(container) -> str:
     return container["Config"]["Labels"]["com.docker.compose.service"]
 
 
-def test_nobody_is_root_and_citadels_own_have_their_number(stack, container):
+def test_no_container_runs_as_root_and_citadels_have_a_fixed_user(stack, container):
     uid, gid = stack.exec(container, "sh", "-c", "id -u; id -g").split()
     assert uid != "0"
     if service_of(container) in OWN:
@@ -78,7 +78,7 @@ def test_no_secret_is_in_an_image(stack, service):
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_no_secret_is_in_what_is_logged(stack, service):
+def test_no_secret_is_logged(stack, service):
     output = stack.compose("logs", "--no-color", service)
     assert not [name for name in VALUES if stack.secret(name) in output]
 
@@ -98,7 +98,7 @@ def test_the_concurrency_of_workers_follows_from_their_limit(stack):
         assert f"CITADEL_WORKER__CONCURRENCY={plan[f'CITADEL_TASKS_{service.upper()}']}" in environment
 
 
-def test_stores_can_not_be_reached_from_where_they_have_no_business(stack):
+def test_stores_cannot_be_reached_from_other_networks(stack):
     """Ollama's network is not theirs."""
     probe = "exec 3<>/dev/tcp/redis/6379"
     stack.exec(stack.containers("prometheus")[0], "true")

@@ -30,15 +30,15 @@ class NothingKnown:
     """Knows no model, no collection and no endpoint, so that no definition is refused for one."""
 
     def endpoint_problem(self, name: str) -> str | None:
-        """None: any endpoint may be named."""
+        """Return None: any endpoint may be named."""
         del name
 
     def model_dimensions(self, model: str | None) -> int | None:
-        """None: not known."""
+        """Return None: it is not known."""
         del model
 
     def collection_dimensions(self, collection: str) -> int | None:
-        """None: not known."""
+        """Return None: it is not known."""
         del collection
 
 

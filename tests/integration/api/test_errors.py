@@ -62,7 +62,7 @@ def failing(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathF
         api = Api(stores | {"CITADEL_API__WORKERS": "1"}, tmp_path_factory.mktemp("api") / "log")
         try:
             with (
-                ServiceProcess("tests.support.failing_worker", {"BROKER_URL": redis.url} | WORKER),
+                ServiceProcess("tests.support.programs.failing_worker", {"BROKER_URL": redis.url} | WORKER),
                 OrchestrationProcess(redis.url, dsn),
                 httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as http,
                 Citadel(api.url, retry=NEVER) as citadel,
@@ -162,7 +162,7 @@ def test_the_sdk_tells_why_a_task_failed(failing: Failing, tasks: Tasks) -> None
 
 def test_a_celery_client_without_citadel_gets_class_and_message(failing: Failing, tasks: dict[str, TaskStatus]) -> None:
     ids = [status.task_id for status, _ in tasks.values()]
-    command = [sys.executable, "-m", "tests.support.plain_reader", failing.redis.url, *ids]
+    command = [sys.executable, "-m", "tests.support.programs.plain_reader", failing.redis.url, *ids]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     expected = [[failing.classes[code].__name__, f"text[{BAD}]: as told: {code}"] for code in tasks]
     assert json.loads(output) == expected
