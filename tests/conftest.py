@@ -1,4 +1,4 @@
-"""Fixtures for all tests; and what no process may tell is looked for after each of them."""
+"""Fixtures for all tests, and the search for disclosures after each of them."""
 
 import gc
 from collections.abc import Generator
@@ -42,7 +42,7 @@ __all__ = [
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, None, None]:
-    """Thousands of tests stay to the end: the garbage collector need not look for them meanwhile, nor ever again."""
+    """Collect tests without the garbage collector, which never needs to look at them: they live until the end."""
     gc.disable()
     yield
     gc.freeze()
@@ -51,7 +51,7 @@ def pytest_collection() -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Generator[None, None, None]:
-    """A test, or the end of its module's processes, that disclosed something fails."""
+    """Fail a test if it, or the end of its module's processes, disclosed something."""
     yield
     found = DISCLOSURES.taken()
     assert not found, "\n".join(f"{each.what} is in the {each.source}: {each.line}" for each in found)

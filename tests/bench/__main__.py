@@ -32,7 +32,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 
 
 def main() -> None:
-    """Runs what was asked for."""
+    """Run the benchmarks of the figures that ONLY names."""
     wanted = _wanted()
     scale = QUICK if os.environ.get("QUICK", "") not in ("", "0") else FULL
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Steps that do nothing, one run at a time, by the engine in this process: what a step in place costs.
+"""Steps that do nothing, one run at a time, by the engine in this process: the cost of a step within the service.
 
 Run as `python -m tests.bench.in_service DSN RUNS STEPS`; prints a line of JSON.
 """
@@ -18,14 +18,13 @@ from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.migrate import migrate
 from citadel_orchestration.db.models import StepRef
-from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
-from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Origin, Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import Execute, Output, Parameters, StepCall, StepEffect, StepType, StepTypes
 
@@ -38,7 +37,7 @@ class Nothing(Parameters):
 
 
 class Noop(StepType[Nothing]):
-    """Returns at once."""
+    """A step that returns at once."""
 
     name: ClassVar[str] = "noop"
     parameters = Nothing
@@ -56,23 +55,23 @@ async def _ok(call: StepCall) -> Output:
 
 
 class Unknown:
-    """Nothing is known, and no step here asks."""
+    """A catalog without entries; no step here reads it."""
 
     def endpoint_problem(self, name: str) -> str | None:
-        """None."""
+        """Return None."""
         del name
 
     def model_dimensions(self, model: str | None) -> int | None:
-        """None."""
+        """Return None."""
         del model
 
     def collection_dimensions(self, collection: str) -> int | None:
-        """None."""
+        """Return None."""
         del collection
 
 
 def main() -> None:
-    """Runs one workflow after the other."""
+    """Run one workflow after the other."""
     dsn, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     migrate(dsn)
     database = Database(SecretStr(dsn), PostgresSettings(), name="bench")

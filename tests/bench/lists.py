@@ -1,4 +1,4 @@
-"""Lists of texts in one task: cold against what the backend can do, cached against the naive form."""
+"""Lists of texts in one task: cold ones beside the backend's own rate, cached ones beside the naive form."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ DIRECT = ((8, 32), (8, 125), (4, 500))
 
 
 def measure_cold(stack: Stack) -> list[Figure]:
-    """One list of cold texts in one task, as base64, and the same number of texts straight to the backend."""
+    """Measure one list of cold texts in one task, as base64, and as many texts sent straight to the backend."""
     count = stack.scale.list_texts
     with stack.citadel_worker():
         _embed(stack.citadel, texts("warm-up", count), encoding_format="base64")
@@ -34,7 +34,7 @@ def measure_cold(stack: Stack) -> list[Figure]:
 
 
 def measure_cached(stack: Stack) -> list[Figure]:
-    """The same cached list again and again, as base64 and as lists of floats."""
+    """Measure the same cached list again and again, as base64 and as lists of floats."""
     content = texts("cached", stack.scale.list_texts)
     with stack.citadel_worker(), stack.naive_worker():
         _embed(stack.citadel, content)
@@ -57,14 +57,14 @@ def measure_cached(stack: Stack) -> list[Figure]:
 
 
 def _cached_round(stack: Stack, content: list[str]) -> tuple[float, float, float]:
-    """Citadel's rates are medians of several lists: one takes it a fraction of a second."""
+    """Return rates of a round; Citadel's are medians of several lists, since one takes a fraction of a second."""
     base64 = sorted(_embed(stack.citadel, content, encoding_format="base64") for _ in range(5))[2]
     floats = sorted(_embed(stack.citadel, content) for _ in range(5))[2]
     return base64, floats, _embed(stack.naive, content)
 
 
 def _embed(target: dict[str, str], content: list[str], **kwargs: Any) -> float:
-    """Texts per second of one task, from before it is sent until its result is read."""
+    """Return the texts per second of one task, from before it is sent until its result is read."""
     job = Job(broker=target["broker"], queue=target["queue"], task=target["task"], arguments=[[content]], kwargs=kwargs)
     answer = Producer(job).run()
     if answer["failures"]:
@@ -73,7 +73,7 @@ def _embed(target: dict[str, str], content: list[str], **kwargs: Any) -> float:
 
 
 def direct_rate(url: str, content: list[str], connections: int, size: int) -> float:
-    """Texts per second of a client that sends them straight to the backend."""
+    """Return the texts per second of a client that sends them straight to the backend."""
     started = time.perf_counter()
     asyncio.run(_send_all(url, content, connections, size))
     return len(content) / (time.perf_counter() - started)

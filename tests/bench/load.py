@@ -21,11 +21,11 @@ class Producers:
         ]
 
     def run(self, target: dict[str, str], arguments: list[list[Any]], **kwargs: Any) -> float:
-        """Tasks per second, from the first sent to the last answered.
+        """Return the tasks per second, from the first sent to the last answered.
 
         Args:
             target: `broker`, `queue` and `task`.
-            arguments: Positional arguments of each task; dealt out to the producers.
+            arguments: Positional arguments of each task; divided among the producers.
             kwargs: Keyword arguments of every task.
 
         Raises:
@@ -61,12 +61,12 @@ def _pipe(pipe: Any) -> Any:
 
 
 def single_texts(label: str, count: int) -> list[list[Any]]:
-    """Arguments of single-text tasks: distinct texts of a sentence's length."""
+    """Return arguments of single-text tasks: distinct texts of the length of a sentence."""
     return [[text] for text in texts(label, count)]
 
 
 def texts(label: str, count: int) -> list[str]:
-    """Distinct texts of about a hundred characters; another label gives others."""
+    """Return distinct texts of about a hundred characters; another label gives others."""
     return [_text(label, number) for number in range(count)]
 
 

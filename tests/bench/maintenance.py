@@ -1,4 +1,4 @@
-"""The clean-up of a big cache beside other clients: how long their GETs take meanwhile."""
+"""The clean-up of a big cache: the latency of other clients meanwhile."""
 
 import statistics
 import sys
@@ -29,7 +29,7 @@ TASK = "cleanup_expired_cache"
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """The 99th percentile of a GET while half of the cache is removed, against an idle server's."""
+    """Measure the 99th percentile of a GET while half of the cache is removed, and on an idle server."""
     count = QUICK_ENTRIES if stack.scale.quick else ENTRIES
     url = stack.redis_url(CITADEL_DB)
     with postgres_process() as dsn, redis.Redis.from_url(url) as client:
@@ -48,7 +48,7 @@ def measure(stack: Stack) -> list[Figure]:
 
 
 def _fill(client: "redis.Redis", count: int) -> list[str]:
-    """Half of the entries are of a model that is gone; the keys of those that stay."""
+    """Fill half of the cache with entries of a removed model; return the keys of the others."""
     alive(client, LIVE)
     kept: list[str] = []
     for start in range(0, count // 2, FILLED_AT_ONCE):
@@ -59,7 +59,7 @@ def _fill(client: "redis.Redis", count: int) -> list[str]:
 
 
 def _ask(url: str, client: "redis.Redis", keys: list[str], **kwargs: Any) -> tuple[dict[str, Any], list[float]]:
-    """Sends the task and gets vectors until it has ended; its report, and how long each GET took."""
+    """Send the task and get vectors until it has ended; return its report, and the milliseconds of each GET."""
     app = Celery("bench", broker=url, backend=url, set_as_current=False)
     result: Any = app.send_task(TASK, kwargs=kwargs, queue="maintenance")
     name = f"celery-task-meta-{result.id}"
@@ -71,7 +71,7 @@ def _ask(url: str, client: "redis.Redis", keys: list[str], **kwargs: Any) -> tup
 
 
 def _gets(client: "redis.Redis", keys: list[str], *, until: Callable[[], bool]) -> list[float]:
-    """Milliseconds of each GET."""
+    """Return the milliseconds of each GET."""
     taken: list[float] = []
     while True:
         for number in range(LOOKED_EVERY):

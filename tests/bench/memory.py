@@ -18,7 +18,7 @@ STEP = 10_000
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """Resident memory after some tasks and after ten times as many."""
+    """Measure the resident memory after some tasks and after ten times as many."""
     first, last = stack.scale.memory_tasks
     with stack.citadel_worker() as pid:
         _run(stack, 0, first)
@@ -45,7 +45,7 @@ def _arguments(start: int, end: int) -> list[list[Any]]:
 
 
 def _settled_mb(pid: int) -> float:
-    """The median of a few looks, once the last tasks' traces are gone."""
+    """Return the median of several readings, once the last tasks are over."""
     time.sleep(1.0)
     looks = []
     for _ in range(5):

@@ -51,7 +51,7 @@ class EmbeddingCacheManager:
     """Vectors as JSON."""
 
     async def get_embedding(self, text: str, model: str, options: dict[str, Any] | None = None) -> list[float] | None:
-        """The cached vector."""
+        """Return the cached vector."""
         client = aioredis.from_url(REDIS)
         try:
             value = await client.get(self._key(text, model, options))
@@ -62,7 +62,7 @@ class EmbeddingCacheManager:
     async def store_embedding(
         self, text: str, model: str, embedding: list[float], options: dict[str, Any] | None = None
     ) -> None:
-        """Caches a vector for a day."""
+        """Cache a vector for a day."""
         client = aioredis.from_url(REDIS)
         try:
             await client.set(self._key(text, model, options), json.dumps(embedding), ex=86400)
@@ -81,7 +81,7 @@ class OllamaEmbeddingClient:
         self.model_name = model_name
 
     async def generate_embedding(self, text: str, options: dict[str, Any] | None = None) -> list[float]:
-        """The vector of a text."""
+        """Return the vector of a text."""
         async with httpx.AsyncClient(timeout=30.0) as client:
             body = {"model": self.model_name, "input": text, "options": options or {}}
             response = await client.post(f"{OLLAMA}/api/embed", json=body)
@@ -101,7 +101,7 @@ def generate_embedding(
     options: dict[str, Any] | None = None,
     cache_enabled: bool = True,
 ) -> Any:
-    """Embeds one text or a list."""
+    """Embed one text or a list."""
     started = time.time()
     try:
         texts = [text] if isinstance(text, str) else text

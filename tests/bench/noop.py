@@ -1,6 +1,6 @@
 """The least that Celery can do: a task that returns at once, results on. Threads, as many as Citadel's worker has.
 
-Run as `celery --app tests.bench.noop worker`; NOOP_REDIS says where Redis is. All else is Celery's default.
+Run as `celery --app tests.bench.noop worker`; NOOP_REDIS says where Redis is. Everything else is Celery's default.
 """
 
 import os
@@ -17,5 +17,5 @@ app.conf.task_default_queue = QUEUE
 
 @app.task(name=TASK)  # type: ignore[untyped-decorator]  # celery publishes no types
 def nothing(text: str) -> str:
-    """Returns its argument."""
+    """Return the argument."""
     return text

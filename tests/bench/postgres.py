@@ -8,6 +8,6 @@ from tests.support.postgres_server import PostgresProcess
 
 @contextlib.contextmanager
 def postgres_process() -> Iterator[str]:
-    """The URL of an empty database; commits are flushed to the disk."""
+    """Run a server; give the URL of an empty database. Commits are flushed to the disk."""
     with PostgresProcess(settings=()) as server:
         yield server.dsn

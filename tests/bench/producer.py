@@ -21,7 +21,7 @@ RESULT_TIMEOUT = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to send: one task per entry of `arguments`; see `Producers.run`."""
+    """Tasks to send, one per entry of `arguments`; see `Producers.run`."""
 
     broker: str
     queue: str
@@ -42,7 +42,7 @@ class Producer:
         self._results: Any = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
 
     def run(self) -> dict[str, Any]:
-        """Sends all, waits for all; times are seconds since the epoch."""
+        """Send all tasks and wait for all results; times are seconds since the epoch."""
         self._results.psubscribe(f"celery-task-meta-{self._ids}-*")
         self._results.get_message(timeout=1.0)
         started, done, sent, failures = time.time(), 0, 0, []
@@ -82,12 +82,12 @@ class Producer:
 
 
 def _is_good(result: Any) -> bool:
-    """Whether an embedding result is whole; any result of another task is."""
+    """Return True for a complete embedding result, and for any result of another task."""
     return not isinstance(result, dict) or bool(result.get("success") and all(result["embeddings"]))
 
 
 def main() -> None:
-    """Runs jobs until standard input closes."""
+    """Run jobs until standard input closes."""
     for line in sys.stdin:
         answer = Producer(Job(**json.loads(line))).run()
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""The record under load: operations beside 100,000 finished runs, transitions beside a hundred hanging LLM calls."""
+"""The database of runs under load: operations beside 100,000 finished runs, steps beside hanging LLM calls."""
 
 import contextlib
 import statistics
@@ -40,7 +40,7 @@ DEFINITION = b'{"steps": [{"step_id": "w", "type": "wait", "parameters": {"durat
 
 
 def measure_size(stack: Stack) -> list[Figure]:
-    """List, show and submit with many finished runs in the record, against the same with few."""
+    """Measure list, show and submit with many finished runs in the database, and with few."""
     with everything(stack) as (port, dsn), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         _fill(dsn, FEW)
         few = _operations(client)
@@ -81,7 +81,7 @@ def _p50(act: Callable[[], httpx.Response]) -> float:
 
 
 def measure_hanging(stack: Stack) -> list[Figure]:
-    """Milliseconds between the steps of other runs while LLM calls hang, p99, against an idle worker's."""
+    """Measure the milliseconds (p99) between the steps of other runs while LLM calls hang, and on an idle worker."""
     with _llm() as quick, _llm() as slow:
         slow.behaviour("hang")
         endpoints = {
@@ -127,7 +127,7 @@ def _submit(client: httpx.Client, endpoint: str, steps: int) -> str:
 
 
 def _gaps(client: httpx.Client, runs: int) -> list[float]:
-    """Milliseconds from the end of a step to the start of the next, by the record's own clock, and to its end."""
+    """Return the milliseconds between the ends of successive steps, by the database's clock."""
     gaps: list[float] = []
     for _ in range(runs):
         location = _submit(client, "quick", STEPS)

@@ -19,7 +19,7 @@ PACKAGES = ("celery", "kombu", "redis", "hiredis", "httpx", "orjson", "numpy", "
 
 
 def document(figures: list[Figure], scale: Scale, seconds: float) -> dict[str, Any]:
-    """What is written."""
+    """Return the content of the results file."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds),
@@ -32,13 +32,13 @@ def document(figures: list[Figure], scale: Scale, seconds: float) -> dict[str, A
 
 
 def write(content: dict[str, Any], path: Path = PATH) -> None:
-    """Writes the file."""
+    """Write the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def table(figures: list[Figure]) -> str:
-    """The figures for a reader."""
+    """Return the figures as a table."""
     rows = [("figure", "value", "baseline", "", "ratio", "min – max")]
     rows += [_row(figure) for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -1,4 +1,4 @@
-"""How much is measured: the full size, or a quick one for a first look."""
+"""Sizes of the benchmarks: full, or quick for a first look."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,12 +9,12 @@ class Scale:
     """Sizes of the benchmarks.
 
     Attributes:
-        quick: Whether the figures are only a first look.
-        rounds: How often baseline and Citadel take turns.
+        quick: True if the figures are only a first look.
+        rounds: Rounds in which baseline and Citadel take turns.
         single_tasks: Single-text tasks of a round, Citadel and no-op each.
         naive_tasks: Single-text tasks of a round, naive form.
         list_texts: Texts of a list.
-        naive_list_rounds: How often the naive form answers its cached list, which takes it ten seconds.
+        naive_list_rounds: Rounds of the naive form with its cached list, ten seconds each.
         memory_tasks: Tasks before the first and the second look at the worker's memory.
         api_seconds: Seconds of load on an endpoint per round.
         workflow_runs: Runs of one workflow after the other.
@@ -37,7 +37,7 @@ class Scale:
     window: int = 32
 
     def as_json(self) -> dict[str, Any]:
-        """The written form."""
+        """Return the written form."""
         return asdict(self)
 
 

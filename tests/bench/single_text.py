@@ -8,7 +8,7 @@ UNIT = "tasks/s"
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """Rates of distinct, cold texts."""
+    """Measure rates of distinct, cold texts."""
     with stack.citadel_worker(), stack.naive_worker(), stack.noop_worker():
         stack.producers.run(stack.citadel, single_texts("warm-up", 500))
         stack.producers.run(stack.noop, single_texts("warm-up", 500))

@@ -1,4 +1,4 @@
-"""What tracing costs: the same worker without spans, with all of them, and with a receiver that never answers."""
+"""Cost of tracing: the same worker without spans, with all of them, and with a receiver that never answers."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ BASELINE = "the same worker with tracing off"
 
 
 def measure(stack: Stack) -> list[Figure]:
-    """Rates of distinct, cold texts, and the processor time of each; the three workers take turns."""
+    """Measure rates of distinct, cold texts, and the processor time of each; the three workers take turns."""
     with ExitStack() as running:
         receiver, hanging = running.enter_context(OtlpReceiver()), running.enter_context(OtlpReceiver())
         receiver.mode, hanging.mode = "counting", "hanging"
@@ -56,7 +56,7 @@ def _round(stack: Stack, pids: dict[int, int], number: int) -> Round:
 
 
 def _processor_time(pid: int) -> float:
-    """Seconds that a process has spent so far."""
+    """Return the processor seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -30,7 +30,7 @@ PEERS = ROOT / ".venv-bench" / "bin" / "python"
 
 
 def measure_in_service(stack: Stack) -> list[Figure]:
-    """Milliseconds per step of one run at a time whose steps do nothing, p50; fewer is better."""
+    """Measure the milliseconds per step (p50) of one run at a time whose steps do nothing."""
     runs = stack.scale.workflow_runs
     with postgres_process() as dsn:
         rounds = [
@@ -52,7 +52,7 @@ def _json_of(command: list[str]) -> float:
 
 
 def measure_across(stack: Stack) -> list[Figure]:
-    """Runs of embedding steps (cached texts), against chains of as many tasks that do nothing."""
+    """Measure runs of embedding steps with cached texts, beside chains of as many tasks that do nothing."""
     with everything(stack), stack.noop_worker(), _clients(stack) as (citadel, bare):
         _run_one(citadel, "warm-up")
         _chain_one(bare)
@@ -70,7 +70,7 @@ def measure_across(stack: Stack) -> list[Figure]:
 
 
 def measure_submit(stack: Stack) -> list[Figure]:
-    """Runs accepted per second, beside empty transactions of the same database from as many threads."""
+    """Measure accepted runs per second, beside empty transactions of the same database from as many threads."""
     with everything(stack) as (port, dsn):
         rounds = [(_submit_rate(port), _commit_rate(dsn)) for _ in range(stack.scale.rounds)]
     return [
@@ -79,7 +79,7 @@ def measure_submit(stack: Stack) -> list[Figure]:
 
 
 def measure_batch(stack: Stack) -> list[Figure]:
-    """A batch of cold texts from its upload until its run has ended, against the backend itself."""
+    """Measure a batch of cold texts from its upload until its run has ended, beside the backend itself."""
     count = stack.scale.batch_texts
     with everything(stack) as (port, _):
         best = max(DIRECT, key=lambda shape: direct_rate(stack.backend.url, texts("trial", 2000), *shape))
@@ -95,7 +95,7 @@ def measure_batch(stack: Stack) -> list[Figure]:
 
 @contextlib.contextmanager
 def everything(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[tuple[int, str]]:
-    """All of Citadel; the API's port and the database."""
+    """Run all of Citadel; give the API's port and the URL of the database."""
     port = free_port()
     with tempfile.TemporaryDirectory() as qdrant, postgres_process() as dsn, stack.citadel_worker():
         env = stack.citadel_environment() | {
@@ -158,7 +158,7 @@ def _chain(app: Celery) -> Any:
 
 
 def _p50(act: Any, stack: Stack) -> float:
-    """Milliseconds per step."""
+    """Return the milliseconds per step."""
     taken = []
     for _ in range(stack.scale.workflow_runs):
         started = time.perf_counter()

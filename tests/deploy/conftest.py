@@ -10,7 +10,7 @@ from tests.deploy.stack import Stack, running_stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack, healthy; without a Docker engine, its tests are skipped."""
+    """Start the whole stack and wait until it is healthy; without a Docker engine, skip."""
     require_engine()
     with running_stack(tmp_path_factory.mktemp("stack")) as found:
         yield found

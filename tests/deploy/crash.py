@@ -1,34 +1,23 @@
-"""Ends the first process of a container as a crash would, and nothing else.
+"""A crash of the first process of a container.
 
-`docker kill` counts as a stop, after which nothing restarts; and the kernel keeps a first process from being killed
-from inside. So a helper among the host's processes does it. Numbers of processes are used again soon, hence: the
-process is held by a descriptor first, then it is made sure that it is the container's, then that one is ended.
+`docker kill` counts as a stop, after which nothing restarts, and the kernel does not let a first process be killed from
+inside its container. So a helper in the host's process namespace kills it.
 """
 
-from tests.deploy.engine import docker, inspect
+from tests.deploy.engine import docker, inspect, program
 
 PRIVILEGES = ("--pid=host", "--user=0", "--cap-drop=ALL", "--cap-add=KILL", "--network=none", "--read-only")
-PROGRAM = """
-import os, pathlib, signal, sys
-container, pid = sys.argv[1], int(sys.argv[2])
-if pid <= 1:
-    sys.exit("the container does not run")
-held = os.pidfd_open(pid)
-if container not in pathlib.Path(f"/proc/{pid}/cgroup").read_text():
-    sys.exit("the process is another's by now")
-signal.pidfd_send_signal(held, signal.SIGKILL)
-"""
 
 
 def crash(container: str, *, image: str) -> None:
-    """Kill a container's first process.
+    """Kill the first process of a container.
 
     Args:
-        container: The container's whole id.
+        container: The full id of the container.
         image: An image with Python, for the helper.
 
     Raises:
-        CommandFailed: The container does not run (any more); nothing was killed.
+        CommandFailed: The container does not run, or not any more; nothing was killed.
     """
     pid = str(inspect(container)[0]["State"]["Pid"])
-    docker("run", "--rm", *PRIVILEGES, "--entrypoint=python", image, "-c", PROGRAM, container, pid)
+    docker("run", "--rm", *PRIVILEGES, "--entrypoint=python", image, "-c", program("kill_process"), container, pid)

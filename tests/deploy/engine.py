@@ -18,8 +18,17 @@ class CommandFailed(AssertionError):
     """A command ended with another status than 0."""
 
 
+def program(name: str) -> str:
+    """Return the text of a program of tests/deploy/programs, to run it where that folder is not: in a container."""
+    return (Path(__file__).parent / "programs" / f"{name}.py").read_text(encoding="utf-8")
+
+
 def run(*command: str, timeout: float = SECONDS, env: dict[str, str] | None = None, cwd: Path = ROOT) -> str:
-    """What a command printed; it must succeed."""
+    """Run a command; return its output.
+
+    Raises:
+        CommandFailed: It ended with another status than 0.
+    """
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd, env=os.environ | (env or {})
     )
@@ -29,12 +38,12 @@ def run(*command: str, timeout: float = SECONDS, env: dict[str, str] | None = No
 
 
 def docker(*arguments: str, timeout: float = SECONDS) -> str:
-    """What a Docker command printed; it must succeed."""
+    """Run a Docker command; return its output."""
     return run("docker", *arguments, timeout=timeout)
 
 
 def inspect(*names: str) -> list[dict[str, Any]]:
-    """What the engine knows of containers or images."""
+    """Return the engine's descriptions of containers or images."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", *names))
     return found
 

@@ -22,11 +22,11 @@ class Pods:
         docker("network", "create", "--internal", project)
 
     def name(self, component: str) -> str:
-        """The container of a component."""
+        """Return the container of a component."""
         return f"{self._project}-{component}"
 
     def start(self, component: str, *, user: str | None = None) -> None:
-        """Runs a component's container as its pod does; `user` where this machine's image has another one."""
+        """Run the container of a component as its pod does; `user` where this machine's image has another one."""
         spec = self._pods[component]["spec"]
         (container,) = spec["containers"]
         uid = spec["securityContext"]["runAsUser"]
@@ -43,7 +43,7 @@ class Pods:
         )
 
     def run_to_its_end(self, component: str) -> str:
-        """Runs a job; its log, once it has succeeded."""
+        """Run a job; return its log once it has succeeded."""
         self.start(component)
         status = docker("wait", self.name(component)).strip()
         log = docker("logs", self.name(component))
@@ -51,13 +51,13 @@ class Pods:
         return log
 
     def probe(self, component: str, kind: str) -> bool:
-        """Whether a probe of the pod succeeds now, commands by exec and HTTP by a request from inside."""
+        """Return True if a probe of the pod succeeds now: commands by exec, HTTP by a request from inside."""
         (container,) = self._pods[component]["spec"]["containers"]
         probe = container[f"{kind}Probe"]
         return self.succeeds(component, *(probe["exec"]["command"] if "exec" in probe else self._get(container, probe)))
 
     def succeeds(self, component: str, *command: str) -> bool:
-        """Whether a command in a container ends with status 0."""
+        """Return True if a command in a container ends with status 0."""
         try:
             docker("exec", self.name(component), *command)
         except AssertionError:

@@ -40,7 +40,7 @@ class Stack:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """The files as a user has them, and what `make up` writes before it starts anything."""
+        """Make the files as a user has them, and write the files that `make up` writes first."""
         unwanted = shutil.ignore_patterns("secrets", "cpu.env", "__pycache__")
         shutil.copytree(ROOT / "compose", self.directory / "compose", ignore=unwanted, symlinks=True)
         shutil.copy(ROOT / "compose.yaml", self.directory)
@@ -52,7 +52,7 @@ class Stack:
 
     @property
     def secrets(self) -> Path:
-        """Where its secrets are."""
+        """The directory of its secrets."""
         return self.directory / "compose" / "secrets"
 
     def secret(self, name: str) -> str:
@@ -60,7 +60,7 @@ class Stack:
         return (self.secrets / name).read_text().strip()
 
     def plan(self) -> dict[str, str]:
-        """What each container may take, by variable."""
+        """Return the limits of each container, by variable."""
         lines = (self.directory / "compose" / "cpu.env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
@@ -71,7 +71,7 @@ class Stack:
         return run(*command, timeout=timeout, env=self._environment, cwd=self.directory)
 
     def shell(self, command: str, directory: Path) -> None:
-        """A command of the documentation, as a user gives it who has said which files and project are meant."""
+        """Run a command of the documentation, with the variables that select this stack's files and project."""
         variables = {
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_FILE": f"{self.directory}/compose.yaml:{self.directory}/tests/deploy/stack.yaml",
@@ -101,7 +101,7 @@ class Stack:
         }
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """What the engine knows of a service's containers, in the order of their numbers."""
+        """Return the engine's descriptions of the containers of a service, in the order of their numbers."""
         ids = docker(
             "ps",
             "--all",
@@ -116,7 +116,7 @@ class Stack:
         return sorted(found, key=lambda one: int(one["Config"]["Labels"]["com.docker.compose.container-number"]))
 
     def exec(self, container: dict[str, Any], *command: str) -> str:
-        """What a command printed inside a container."""
+        """Run a command inside a container; return its output."""
         return docker("exec", container["Id"], *command)
 
     def kill(self, container: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Stack:
         crash(container["Id"], image=image)
 
     def client(self, *, timeout: float = LONG) -> Citadel:
-        """The SDK on the published port, with the operator's key."""
+        """Return the SDK's client on the published port, with the operator's key."""
         return Citadel(f"http://127.0.0.1:{self.ports['API']}", self.secret("api_key"), timeout=timeout)
 
     def get(self, port: str, path: str) -> Any:
@@ -144,7 +144,7 @@ def _is_well(container: dict[str, Any]) -> bool:
 
 
 def images() -> dict[str, str]:
-    """The images under test; Redis, PostgreSQL and Prometheus of another version where the machine has no other."""
+    """Return the images under test; Redis, PostgreSQL and Prometheus are of the version that the machine has."""
     found = {"CITADEL_TAG": os.environ.get("CITADEL_TAG", "dev")}
     for line in (ROOT / "compose" / "images.env").read_text().splitlines():
         name, _, value = line.partition("=")
@@ -166,7 +166,7 @@ def build(tag: str) -> None:
 
 @contextmanager
 def running_stack(directory: Path) -> Iterator[Stack]:
-    """A stack that is up and healthy; nothing of it is left after the block."""
+    """Start a stack and wait until it is healthy; remove all of it after the block."""
     stack = Stack(directory)
     build(images()["CITADEL_TAG"])
     try:

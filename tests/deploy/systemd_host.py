@@ -37,16 +37,16 @@ class Host:
         self.name = name
 
     def run(self, *command: str, timeout: float = LONG) -> str:
-        """What a command of the host printed; it must succeed."""
+        """Run a command of the host, which must succeed; return its output."""
         passed = [f"--env={name}" for name in PIP if name in os.environ]
         return docker("exec", *passed, self.name, *command, timeout=timeout)
 
     def sh(self, script: str) -> str:
-        """What a script of the host's shell printed; it must succeed."""
+        """Run a script in the host's shell, which must succeed; return its output."""
         return self.run("bash", "-euc", script)
 
     def succeeds(self, *command: str) -> bool:
-        """Whether a command succeeds."""
+        """Return True if a command succeeds."""
         try:
             self.run(*command)
         except CommandFailed:
@@ -62,16 +62,16 @@ class Host:
         return self.run(COMMAND, *arguments, timeout=BUILD_SECONDS)
 
     def of(self, unit: str) -> dict[str, str]:
-        """A unit's properties."""
+        """Return the properties of a unit."""
         lines = self.run("systemctl", "show", unit).splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def pid(self, unit: str) -> int:
-        """A service's main process; 0 when it has none."""
+        """Return the id of a service's main process; 0 when it has none."""
         return int(self.of(unit)["MainPID"])
 
     def is_well(self, unit: str) -> bool:
-        """Whether a service reported that it works."""
+        """Return True if a service has reported that it works."""
         found = self.of(unit)
         return (found["ActiveState"], found["SubState"]) == ("active", "running")
 
@@ -81,34 +81,34 @@ class Host:
             eventually(lambda unit=unit: self.is_well(unit), LONG)
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        """A unit's journal, its processes' lines and the manager's."""
+        """Return the journal of a unit: the lines of its processes and of the manager."""
         lines = self.run("journalctl", "--no-pager", "--output=json", f"--unit={unit}").splitlines()
         return [json.loads(line) for line in lines]
 
     def lines(self, unit: str) -> list[str]:
-        """What the unit's processes wrote."""
+        """Return the lines of the processes of a unit."""
         return [str(entry["MESSAGE"]) for entry in self.journal(unit) if entry.get("_TRANSPORT") == "stdout"]
 
     def embed(self, text: str) -> list[float]:
-        """A vector from the API."""
+        """Ask the API for a vector and return it."""
         body = json.dumps({"model": "all-minilm", "input": text})
         answer = json.loads(self.post("/v1/embeddings", body))
         vector: list[float] = answer["data"][0]["embedding"]
         return vector
 
     def post(self, path: str, body: str) -> str:
-        """The API's answer, which must be a good one."""
+        """Return the API's answer, which must be a success."""
         header = "content-type: application/json"
         url = f"http://127.0.0.1:8080{path}"
         return self.run("curl", "-sS", "--fail-with-body", "-m", "60", "-H", header, "-d", body, url)
 
     def get(self, url: str) -> str:
-        """An answer over HTTP, which must be a good one."""
+        """Return an answer over HTTP, which must be a success."""
         return self.run("curl", "-sS", "--fail-with-body", "-m", "60", url)
 
 
 def from_the_guide(file: str) -> str:
-    """A file that systemd/README.md has its readers write."""
+    """Return the text of a file that systemd/README.md tells its readers to write."""
     guide = (ROOT / "systemd/README.md").read_text(encoding="utf-8")
     found = re.search(rf"cat >{re.escape(file)} <<'END'\n(.*?)END\n", guide, re.DOTALL)
     assert found, file
@@ -117,7 +117,7 @@ def from_the_guide(file: str) -> str:
 
 @contextmanager
 def booted_host() -> Iterator[Host]:
-    """A host that has booted, with an empty database and without Citadel."""
+    """Boot a host with an empty database and without Citadel."""
     docker("build", "--quiet", f"--tag={IMAGE}", str(ROOT / "tests/deploy/systemd"), timeout=BUILD_SECONDS)
     host = Host(f"citadel-host-test-{uuid.uuid4().hex[:8]}")
     docker("run", "--detach", f"--name={host.name}", *BOOT, f"--volume={ROOT}:/src:ro", IMAGE, *INIT)
@@ -132,7 +132,7 @@ def booted_host() -> Iterator[Host]:
 
 @contextmanager
 def drop_in(host: Host, unit: str, text: str) -> Iterator[None]:
-    """Settings of a unit's [Service] for a while; they count from its next start on."""
+    """Change settings of a unit's [Service] for the block; they hold from its next start on."""
     file = f"/run/systemd/system/{unit}.d/99-test.conf"
     host.write(file, f"[Service]\n{text}\n", "644")
     host.run("systemctl", "daemon-reload")

@@ -16,7 +16,7 @@ MINE = {"queue": "embeddings", "namespace": "citadel", "lane": "batch", "instanc
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """The program."""
+    """Return the path of the program."""
     return program("promtool", hint="it is in Debian's package prometheus")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.engine import BUILD_SECONDS, docker, require_engine
+from tests.deploy.engine import BUILD_SECONDS, docker, program, require_engine
 from tests.deploy.pods import Pods
 from tests.deploy.stack import build, images
 from tests.support.polling import eventually
@@ -15,15 +15,11 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(BUILD_SECONDS)]
 STORES = ("broker", "cache", "postgres")
 OWN = ("api", "embeddings", "orchestration", "monitoring", "maintenance", "beat", "exporter")
 PATIENCE = 300.0
-ASK = """
-import sys, urllib.request as request
-request.urlopen(request.Request(sys.argv[1], headers={"authorization": sys.argv[2]}), timeout=10)
-"""
 
 
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
-    """The default rendering: two Redis servers, PostgreSQL, the migration, then all of Citadel's processes."""
+    """Run the default rendering: two Redis servers, PostgreSQL, the migration, then all of Citadel's processes."""
     require_engine()
     tag = images()["CITADEL_TAG"]
     build(tag)
@@ -65,7 +61,7 @@ def test_the_generated_keys_are_accepted_for_their_scopes(pods: Pods) -> None:
     metrics, runs = "http://127.0.0.1:8080/metrics", "http://127.0.0.1:8080/v1/dead-letters"
 
     def may(key: str, url: str) -> bool:
-        return pods.succeeds("api", "python", "-c", ASK, url, f"Bearer {key}")
+        return pods.succeeds("api", "python", "-c", program("get"), url, f"Bearer {key}")
 
     assert may(pods.secret["metrics_key"], metrics)
     assert not may(pods.secret["metrics_key"], runs)

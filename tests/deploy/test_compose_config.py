@@ -73,17 +73,17 @@ def test_the_stack_needs_no_variable():
 
 
 @pytest.mark.parametrize("override", [name for name in OVERRIDES if name != "gpu"])
-def test_an_override_says_what_it_has_to_be_told(override):
+def test_an_override_names_the_variables_that_it_needs(override):
     done = config((override,))
     assert done.returncode != 0
-    assert "names no" in done.stderr
+    assert "set it to" in done.stderr
 
 
 def test_ollama_on_other_hosts_chooses_its_own_threads():
     services = read(("external/ollama",))["services"]
     for name in ("embeddings", "monitoring", "orchestration", "api"):
-        told = services[name]["environment"]
-        assert not [variable for variable in told if variable.endswith("THREADS")]
+        environment = services[name]["environment"]
+        assert not [variable for variable in environment if variable.endswith("THREADS")]
     assert services["embeddings"]["environment"]["CITADEL_EMBEDDINGS__BACKENDS__ollama__URLS"].count("http") == 2
 
 
@@ -94,7 +94,7 @@ def test_services_that_use_postgres_elsewhere_can_reach_other_hosts():
         assert services[name]["environment"]["CITADEL_POSTGRES_DSN"] == SETTINGS["CITADEL_POSTGRES_DSN"]
 
 
-def test_the_host_may_be_told_to_publish_elsewhere():
+def test_variables_change_the_published_address_and_port():
     (port,) = read(CITADEL_BIND="0.0.0.0", CITADEL_PORT="80")["services"]["api"]["ports"]
     assert (port["host_ip"], port["published"]) == ("0.0.0.0", "80")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, require_engine, run
+from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspect, program, require_engine, run
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(BUILD_SECONDS)]
@@ -30,26 +30,6 @@ KEYS = json.dumps([{"name": "test", "hash": hashlib.sha256(b"key").hexdigest(), 
 MARKER = "geheim-7f3a"
 LOCKED_DOWN = ("--read-only", "--tmpfs=/tmp", "--tmpfs=/run/citadel", "--cap-drop=ALL", "--network=none")
 PATIENCE = 120.0
-OTHERS = "[p for p in map(int, filter(str.isdecimal, os.listdir('/proc'))) if p not in (1, os.getpid())]"
-SIGNAL_ALL = "import os, signal\nfor process in {others}: os.kill(process, signal.{name})"
-INSIDE = """
-import json, os, pathlib, pkgutil, shutil
-def is_writable(place):
-    try: (pathlib.Path(place) / "probe").touch()
-    except OSError: return False
-    return True
-status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
-print(json.dumps({
-    "ids": [os.getuid(), os.getgid()],
-    "capabilities": int(status["CapEff"], 16),
-    "writable": [place for place in ("/", "/app", "/opt/citadel", "/tmp", "/run/citadel") if is_writable(place)],
-    "tools": [tool for tool in ("cc", "gcc", "ld", "strip", "make") if shutil.which(tool)],
-    "caches": [str(path) for path in map(pathlib.Path, ("/root/.cache", "/tmp/.cache")) if os.access(path, os.R_OK)],
-    "packages": sorted(m.name for m in pkgutil.iter_modules() if m.name.startswith("citadel")),
-    "pip": [name for name in os.listdir(next(iter(pathlib.Path("/opt/citadel/lib").iterdir())) / "site-packages")
-            if name.startswith(("pip", "setuptools", "wheel"))],
-}))
-"""
 
 
 def image(service: str) -> str:
@@ -58,7 +38,7 @@ def image(service: str) -> str:
 
 @pytest.fixture(scope="module")
 def printed() -> Iterator[str]:
-    """What `make images` prints; the images are there."""
+    """Build the images; return the output of `make images`."""
     require_engine()
     yield run("scripts/images", timeout=BUILD_SECONDS, env={"CITADEL_TAG": TAG})
     docker("rmi", "--force", *map(image, SERVICES))
@@ -66,7 +46,7 @@ def printed() -> Iterator[str]:
 
 @contextmanager
 def container(service: str, *options: str, command: tuple[str, ...] = ()) -> Iterator[str]:
-    """The id of a container that runs."""
+    """Run a container; give its id."""
     found = docker("run", "--detach", *options, image(service), *command).strip()
     try:
         yield found
@@ -87,8 +67,9 @@ def test_the_size_that_each_image_adds_is_printed_and_small(printed):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_holds_its_service_and_no_more(printed, service):
-    told = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), "python", "-c", INSIDE))
-    assert told == {
+    command = ("python", "-c", program("describe_container"))
+    found = json.loads(docker("run", "--rm", *LOCKED_DOWN, image(service), *command))
+    assert found == {
         "ids": [10001, 10001],
         "capabilities": 0,
         "writable": ["/tmp", "/run/citadel"],
@@ -124,7 +105,7 @@ def test_a_command_is_healthy_without_its_stores_until_it_is_frozen(printed, mod
             return bool(found["Health"]["Status"] == state)
 
         def signal_all(name: str) -> None:
-            docker("exec", running, "python", "-c", SIGNAL_ALL.format(others=OTHERS, name=name))
+            docker("exec", running, "python", "-c", program("signal_others"), name)
 
         eventually(lambda: is_("healthy"), timeout=PATIENCE)
         signal_all("SIGSTOP")
@@ -146,7 +127,7 @@ def test_a_stop_is_polite(printed):
 
 
 def context(place: Path, *commented: str) -> Path:
-    """A copy of what images are built from; files that get a comment take part in their steps anew."""
+    """Copy the files that images are built from; a comment in the named ones makes their steps run anew."""
     for part in ("Dockerfile", ".dockerignore", "docker", "requirements", "libs", "services"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
         copy(ROOT / part, place / part)
@@ -192,14 +173,14 @@ def _contains(file: Path, wanted: bytes) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_index_and_no_setting_of_pip_is_told(printed, service):
-    [told] = inspect(image(service))
+def test_no_index_and_no_setting_of_pip_is_in_an_image(printed, service):
+    [found] = inspect(image(service))
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(service))
     ours = history[: history.index("COPY /skeleton")]
     assert "://" not in ours
     assert "index-url" not in ours
     below = set(inspect(_base())[0]["Config"]["Env"] or [])
-    added = [line for line in told["Config"]["Env"] if line not in below]
+    added = [line for line in found["Config"]["Env"] if line not in below]
     assert not [line for line in added if "://" in line or line.startswith("PIP_")]
     assert not [line for line in added if any(word in line for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))]
 
@@ -228,7 +209,7 @@ def test_a_change_of_one_service_rebuilds_its_own_layer_alone(printed, tmp_path)
 
 
 def _differing(one: str, other: str) -> list[str]:
-    """What made those layers that two images do not share."""
+    """Return the instructions of the layers that two images do not share."""
     commands = docker("history", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", one).splitlines()[::-1]
     made = [command.partition(" ")[2] for command in commands if not command.startswith("0B ")]
     before, after = layers(one), layers(other)

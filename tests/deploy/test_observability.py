@@ -19,7 +19,7 @@ SECONDS = 120
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    """What a program printed; it must succeed."""
+    """Run a program, which must succeed; return its output."""
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,

@@ -26,7 +26,7 @@ TIMEOUT = 30
 
 @dataclass
 class Sink:
-    """What stands for Tempo and Loki: keeps what is exported to it as OTLP/JSON."""
+    """Double of Tempo and Loki: keeps the OTLP/JSON that is exported to it."""
 
     requests: list[dict[str, Any]] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Collector:
     lines: Path
 
     def send(self, *spans: dict[str, Any]) -> None:
-        """Sends spans."""
+        """Send spans."""
         body = {"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": spans}]}]}
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.receiver}/v1/traces", json.dumps(body).encode(), headers)
@@ -76,14 +76,14 @@ class Collector:
             pass
 
     def print_line(self, line: str) -> None:
-        """What Docker writes when a container prints a line."""
+        """Write a line to a log file as Docker does."""
         entry = {"log": line + "\n", "stream": "stdout", "time": "2026-11-01T10:00:00.000000000Z"}
         with self.lines.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
 def span(trace: int, name: str, *, seconds: float = 0.1, failed: bool = False, **attributes: str | int) -> dict:
-    """A span that has just ended; `__` in names of attributes is a dot."""
+    """Return a span that has just ended; `__` in names of attributes is a dot."""
     end = time.time_ns()
     return {
         "traceId": f"{trace:032x}",
@@ -105,7 +105,7 @@ def span(trace: int, name: str, *, seconds: float = 0.1, failed: bool = False, *
 
 @pytest.fixture
 def sink() -> Iterator[tuple[Sink, str]]:
-    """A sink and its URL."""
+    """Run a sink; give it and its URL."""
     kept = Sink()
 
     class Handler(BaseHTTPRequestHandler):

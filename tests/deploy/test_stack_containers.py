@@ -17,7 +17,7 @@ VALUES = ("redis_password", "redis_cache_password", "postgres_password", "qdrant
 
 @pytest.fixture(params=EVERYBODY)
 def container(request, stack):
-    """A container of each service."""
+    """Return a container of each service."""
     return stack.containers(request.param)[0]
 
 
@@ -25,7 +25,7 @@ def service_of(container) -> str:
     return container["Config"]["Labels"]["com.docker.compose.service"]
 
 
-def test_nobody_is_root_and_citadels_own_have_their_number(stack, container):
+def test_no_container_runs_as_root_and_citadels_have_a_fixed_user(stack, container):
     uid, gid = stack.exec(container, "sh", "-c", "id -u; id -g").split()
     assert uid != "0"
     if service_of(container) in OWN:
@@ -65,22 +65,22 @@ def quota(stack, container) -> float:
     return int(allowed) / int(period)
 
 
-def test_no_secret_is_in_what_the_engine_tells(stack, container):
-    told = str(inspect(container["Id"]))
-    assert not [name for name in VALUES if stack.secret(name) in told]
+def test_no_secret_is_in_the_engines_description_of_a_container(stack, container):
+    output = str(inspect(container["Id"]))
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 @pytest.mark.parametrize("service", OWN)
 def test_no_secret_is_in_an_image(stack, service):
     image = stack.containers(service)[0]["Image"]
-    told = docker("history", "--no-trunc", image) + str(inspect(image))
-    assert not [name for name in VALUES if stack.secret(name) in told]
+    output = docker("history", "--no-trunc", image) + str(inspect(image))
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_no_secret_is_in_what_is_logged(stack, service):
-    told = stack.compose("logs", "--no-color", service)
-    assert not [name for name in VALUES if stack.secret(name) in told]
+def test_no_secret_is_logged(stack, service):
+    output = stack.compose("logs", "--no-color", service)
+    assert not [name for name in VALUES if stack.secret(name) in output]
 
 
 def test_only_the_api_is_published_and_on_loopback_only(stack):
@@ -91,14 +91,14 @@ def test_only_the_api_is_published_and_on_loopback_only(stack):
             assert {bind["HostIp"] for bind in ports} <= {"127.0.0.1"}
 
 
-def test_workers_are_told_what_follows_from_their_limit(stack):
+def test_the_concurrency_of_workers_follows_from_their_limit(stack):
     plan = stack.plan()
     for service in ("embeddings", "orchestration", "monitoring", "maintenance"):
         environment = stack.containers(service)[0]["Config"]["Env"]
         assert f"CITADEL_WORKER__CONCURRENCY={plan[f'CITADEL_TASKS_{service.upper()}']}" in environment
 
 
-def test_stores_can_not_be_reached_from_where_they_have_no_business(stack):
+def test_stores_cannot_be_reached_from_other_networks(stack):
     """Ollama's network is not theirs."""
     probe = "exec 3<>/dev/tcp/redis/6379"
     stack.exec(stack.containers("prometheus")[0], "true")

@@ -23,7 +23,7 @@ CLI = "/opt/citadel/current/bin/citadel"
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Host]:
-    """A host without Citadel."""
+    """Boot a host without Citadel."""
     require_engine()
     with booted_host() as found:
         yield found
@@ -31,7 +31,7 @@ def bare() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def host(bare: Host) -> Host:
-    """The host with Citadel, configured and started."""
+    """Install, configure and start Citadel on the host."""
     bare.citadel_host("install")
     bare.write(ENV_FILE, from_the_guide(ENV_FILE), "640")
     bare.write("/etc/citadel/credentials/postgres_password", PASSWORD)
@@ -51,7 +51,7 @@ def test_every_service_reports_that_it_is_ready(host):
     assert host.of("citadel-migrate.service")["Result"] == "success"
 
 
-def test_a_first_workflow(host):
+def test_a_workflow_runs_to_its_end(host):
     assert len(host.embed("a text")) == 384
     host.write("/tmp/ask.yaml", from_the_guide("ask.yaml"))
     assert "384" in host.run(CLI, "workflow", "run", "/tmp/ask.yaml")
@@ -62,8 +62,8 @@ def test_the_host_s_systemd_finds_no_fault(host):
     units = [*SERVICES, "citadel-migrate.service", "citadel.slice", "citadel.target"]
     assert host.run("systemd-analyze", "verify", *units) == ""
     for unit in [*SERVICES, "citadel-migrate.service"]:
-        verdict = host.run("systemd-analyze", "security", "--no-pager", unit)
-        assert float(re.search(r"level for .*: ([0-9.]+)", verdict).group(1)) <= MOST_EXPOSED
+        output = host.run("systemd-analyze", "security", "--no-pager", unit)
+        assert float(re.search(r"level for .*: ([0-9.]+)", output).group(1)) <= MOST_EXPOSED
 
 
 def test_each_service_is_confined_and_within_its_budget(host):
@@ -150,7 +150,7 @@ def test_a_wrong_setting_is_named_and_not_tried_again(host):
     host.run("systemctl", "restart", EMBEDDINGS)
 
 
-def test_workers_are_scaled(host):
+def test_workers_can_be_added_and_removed(host):
     second = "citadel-worker@embeddings-2.service"
     host.citadel_host("scale", "embeddings", "2")
     host.wait_well(EMBEDDINGS, second)
@@ -162,7 +162,7 @@ def test_workers_are_scaled(host):
     assert host.is_well(EMBEDDINGS)
 
 
-def test_upgrade_and_rollback(host):
+def test_a_release_can_be_upgraded_and_rolled_back(host):
     first = host.run("readlink", "/opt/citadel/current")
     before = host.pid(EMBEDDINGS)
     host.citadel_host("install")
@@ -195,7 +195,7 @@ def test_uninstall_leaves_data_and_configuration_alone(host):
 
 
 def _end_of(host: Host, run: str) -> dict[str, Any]:
-    """A run, once it has ended."""
+    """Wait until a run has ended; return it."""
 
     def ended() -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(host.get(f"http://127.0.0.1:8080/v1/runs/{run}"))
@@ -205,5 +205,5 @@ def _end_of(host: Host, run: str) -> dict[str, Any]:
 
 
 def _monotonic(host: Host) -> int:
-    """The host's clock in microseconds, as systemd's timestamps count."""
+    """Return the host's clock in microseconds, as in systemd's timestamps."""
     return int(float(host.run("cut", "-d ", "-f1", "/proc/uptime")) * 1_000_000)

@@ -184,14 +184,14 @@ def workflow(question: str, name: str = "traced") -> dict[str, Any]:
 
 
 def question_of_workflow(question: str) -> dict[str, Any]:
-    """A run of one question to the LLM."""
+    """Submit a run with one question to the LLM."""
     steps = [{"step_id": "answer", "type": "llm_query", "parameters": {"query": question}}]
     return {"workflow_id": "asked", "steps": steps, "defaults": {"retry": {"max_attempts": 4, "delay": "10ms"}}}
 
 
 @pytest.fixture(scope="module")
 def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
-    """The whole server, with documents."""
+    """Start the whole server, with documents."""
     require_redis()
     log = tmp_path_factory.mktemp("api") / "log"
     with traced_server(postgres_server, log) as server:
@@ -200,13 +200,13 @@ def server(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFa
 
 
 def begin(server: TracedServer, definition: dict[str, Any]) -> tuple[str, str]:
-    """The trace id of a caller who begins a run, and the run's path."""
+    """Submit a run as part of a caller's trace; return the trace id and the run's path."""
     trace_id = uuid.uuid4().hex
     return trace_id, server.submit(definition, traceparent=f"00-{trace_id}-{CALLER}-01")
 
 
 def whole_trace(receiver: OtlpReceiver, trace_id: str, *names: str) -> list[ReceivedSpan]:
-    """The spans of a trace, once the named ones and all of their parents are there."""
+    """Wait until a trace has the named spans and all of their parents; return its spans."""
 
     def complete() -> list[ReceivedSpan] | None:
         found = receiver.of_trace(trace_id)
@@ -243,8 +243,8 @@ def test_a_run_is_one_trace_with_the_expected_signals(server: TracedServer) -> N
             == (expected.service, expected.name, expected.kind, expected.parent)
         ]
         assert alike, f"no {expected}; there are {[(s.service, s.name, s.kind, names[s.parent_id]) for s in found]}"
-        told = alike[0].attributes
-        assert {name: told.get(name) for name in expected.attributes} == expected.attributes
+        shown = alike[0].attributes
+        assert {name: shown.get(name) for name in expected.attributes} == expected.attributes
         assert not alike[0].failed
     [root] = [span for span in found if span.name == "run workflow"]
     assert (root.began, root.ended) == (seconds(run["created_at"]), seconds(run["finished_at"]))

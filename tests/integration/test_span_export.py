@@ -15,34 +15,17 @@ from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import tracing
 from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.doubles.otlp.spans import ReceivedSpan
-from tests.support.child import free_port
+from tests.support.child import ROOT, free_port
 from tests.support.spans_in_memory import spans_in_memory
-
-CODE = """
-import json, sys, time
-from citadel_common.settings.common import TelemetrySettings
-from citadel_common.telemetry import messages, tracing
-from citadel_common.telemetry.pipeline import process_telemetry
-
-count = int(sys.argv[1])
-with process_telemetry(TelemetrySettings(), service="test"):
-    is_on = tracing.is_on()
-    began = time.perf_counter()
-    for _ in range(count):
-        with messages.sending("q"):
-            pass
-    each = (time.perf_counter() - began) / count
-    began = time.perf_counter()
-print(json.dumps({"on": is_on, "each": each, "stop": time.perf_counter() - began}))
-"""
 
 
 def run(endpoint: str = "", count: int = 10, **variables: str) -> dict[str, Any]:
-    """What a process that makes some spans says."""
+    """Make spans in another process; return what it prints."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     seen = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if endpoint else {}
     done = subprocess.run(
-        [sys.executable, "-c", CODE, str(count)],
+        [sys.executable, "-m", "tests.support.programs.make_spans", str(count)],
+        cwd=ROOT,
         env=inherited | seen | variables,
         capture_output=True,
         text=True,
@@ -53,7 +36,7 @@ def run(endpoint: str = "", count: int = 10, **variables: str) -> dict[str, Any]
 
 
 def received(**variables: str) -> list[ReceivedSpan]:
-    """What a receiver gets from such a process."""
+    """Return the spans that a receiver gets from such a process."""
     with OtlpReceiver() as receiver:
         run(receiver.endpoint, **variables)
         return receiver.spans

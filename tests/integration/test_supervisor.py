@@ -103,7 +103,10 @@ def test_a_broker_that_hangs_is_no_illness_of_the_worker(watching, ollama):
 def test_a_task_past_its_hard_limit_ends_the_signs_of_life(watching, redis_url, double):
     double.behaviour("hang")
     settings = backend_settings(redis_url, double.url) | FAST
-    with ServiceProcess("tests.support.impatient_worker", settings) as worker, PlainClient(redis_url) as client:
+    with (
+        ServiceProcess("tests.support.programs.impatient_worker", settings) as worker,
+        PlainClient(redis_url) as client,
+    ):
         watching.wait_for("WATCHDOG", times=2)
         client.send("generate_embedding", ["text"])
         worker.wait_for("tasks_stuck")

@@ -1,1 +1,1 @@
-"""What the tests stand on: real Redis servers, real worker processes, plain Celery clients."""
+"""Parts that tests share: real servers and worker processes, Celery clients, fixtures."""

@@ -1,4 +1,4 @@
-"""What tests say of results."""
+"""Assertions about results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -9,7 +9,7 @@ _NAMES = re.compile(r"\b(?:CITADEL|OTEL)_\w+")
 
 
 def is_documented(variable: str) -> bool:
-    """Whether it is a setting, or one of the telemetry's; a `NAME` in the documentation is the reader's."""
+    """Return True for a setting or a variable of telemetry; a `NAME` in the documentation stands for any name."""
     return any(pattern.fullmatch(variable) for pattern in _patterns())
 
 

@@ -1,4 +1,4 @@
-"""Where the tests' processes send their spans: to a receiver that searches them, unless a test names another."""
+"""Export of spans from the tests' processes: to a receiver that searches them, unless a test names another."""
 
 import functools
 import os
@@ -14,13 +14,13 @@ def exports() -> dict[str, str]:
     secret = {"OTEL_EXPORTER_OTLP_HEADERS": f"authorization={RECEIVER_KEY}"}
     if any(os.environ.get(name) for name in VARIABLES):
         return secret
-    # most processes are killed in the end: their spans are to be out by then
+    # most processes are killed in the end: their spans must be sent by then
     return secret | {"OTEL_EXPORTER_OTLP_ENDPOINT": _searching().endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
 
 
 @functools.cache
 def _searching() -> OtlpReceiver:
-    """One for the whole test process; its thread ends with that."""
+    """Return the receiver of this test process; its thread ends with the process."""
     receiver = OtlpReceiver()
     receiver.mode = "searching"
     return receiver

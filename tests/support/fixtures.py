@@ -25,7 +25,7 @@ def require_redis() -> None:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisProcess]:
-    """The Redis server of this test process."""
+    """Run the Redis server of this test process."""
     require_redis()
     with RedisProcess() as server:
         yield server
@@ -33,14 +33,14 @@ def redis_server() -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="module")
 def redis_url(redis_server: RedisProcess) -> str:
-    """Its URL; it is empty when a module begins."""
+    """Return the URL of the Redis server, which is empty when a module begins."""
     redis_server.flush()
     return redis_server.url
 
 
 @pytest.fixture(scope="module")
 def store(redis_server: RedisProcess, redis_url: str) -> Iterator["redis.Redis"]:
-    """A client of it."""
+    """Give a client of the Redis server."""
     with redis_server.client() as client:
         yield client
 
@@ -55,7 +55,7 @@ def require_postgres() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresProcess]:
-    """The PostgreSQL server of this test process."""
+    """Run the PostgreSQL server of this test process."""
     require_postgres()
     with PostgresProcess() as server:
         yield server
@@ -63,35 +63,35 @@ def postgres_server() -> Iterator[PostgresProcess]:
 
 @pytest.fixture
 def postgres_dsn(postgres_server: PostgresProcess) -> Iterator[str]:
-    """The URL of a database of the test's own, migrated and without rows."""
+    """Give the URL of a database for this test alone, migrated and without rows."""
     with postgres_server.database() as dsn:
         yield dsn
 
 
 @pytest.fixture
 def dead_letters(store: "redis.Redis") -> DeadLetters:
-    """The dead letters, none at first."""
+    """Return the store of dead letters, emptied."""
     store.delete(*KEYS)
     return DeadLetters(store, ttl=3600)
 
 
 @pytest.fixture(scope="session")
 def ollama() -> Iterator[OllamaProcess]:
-    """A running double; tests take `double`, which has forgotten what came before."""
+    """Run a double of Ollama; tests use `double`, which is reset for each of them."""
     with OllamaProcess(slots=4) as process:
         yield process
 
 
 @pytest.fixture
 def double(ollama: OllamaProcess) -> OllamaProcess:
-    """The double, healthy and with nothing counted."""
+    """Return the double of Ollama, healthy and with nothing counted."""
     ollama.reset()
     return ollama
 
 
 @pytest.fixture(scope="module")
 def worker(redis_url: str, ollama: OllamaProcess) -> Iterator[WorkerProcess]:
-    """A worker that the tests of a module share."""
+    """Run a worker that the tests of a module share."""
     ollama.reset()
     with WorkerProcess(redis_url, ollama.url) as process:
         yield process
@@ -99,13 +99,13 @@ def worker(redis_url: str, ollama: OllamaProcess) -> Iterator[WorkerProcess]:
 
 @pytest.fixture(scope="module")
 def plain(redis_url: str) -> Iterator[PlainClient]:
-    """A plain Celery client."""
+    """Give a plain Celery client."""
     with PlainClient(redis_url) as client:
         yield client
 
 
 @pytest.fixture
 def fleet(redis_server: RedisProcess, double: OllamaProcess) -> Iterator[Fleet]:
-    """Workers of the test's own, on an empty Redis."""
+    """Give a fleet for this test alone, on an empty Redis."""
     with open_fleet(redis_server, double) as fleet:
         yield fleet

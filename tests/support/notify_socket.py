@@ -1,4 +1,4 @@
-"""A service manager's end of the notify socket: real datagrams from real processes."""
+"""The service manager's end of the notify socket, for datagrams from real processes."""
 
 import socket
 import tempfile
@@ -48,7 +48,7 @@ class NotifySocket:
         return found[-1]
 
     def has_had(self, name: str) -> bool:
-        """Whether such a message came at any time."""
+        """Return True if such a message came at any time."""
         self.take()
         return any(name in message for message in self._seen)
 

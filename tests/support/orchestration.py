@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.worker import ServiceProcess
 
-# Small times, so that what is for minutes in production is over in moments here.
+# Short times: periods of minutes in production are over in moments here.
 FAST = {
     "WORKFLOWS__LEASE": "2",
     "WORKFLOWS__SWEEP_INTERVAL": "0.1",

@@ -1,4 +1,4 @@
-"""What no log, span or metric may tell: the secrets that the tests' servers are given, and marked texts.
+"""Secrets of the tests' servers and marked texts, which no log, span or metric may hold.
 
 All of them hold one seal, so that one search finds whichever was told, and its own words say which it is.
 """

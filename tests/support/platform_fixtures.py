@@ -14,14 +14,14 @@ from tests.support.redis_server import RedisProcess
 
 @pytest.fixture(scope="session")
 def doubles(ollama: OllamaProcess) -> Iterator[Doubles]:
-    """The doubles of this test process."""
+    """Run the doubles of this test process."""
     with doubles_with(ollama) as doubles:
         yield doubles
 
 
 @pytest.fixture(scope="module")
 def platform(redis_server: RedisProcess, postgres_server: PostgresProcess, doubles: Doubles) -> Iterator[Platform]:
-    """Stores that are empty, doubles that are healthy, and no workers, when a module begins."""
+    """Give a platform with empty stores, healthy doubles and no workers when a module begins."""
     redis_server.flush()
     doubles.reset()
     with (
@@ -33,6 +33,6 @@ def platform(redis_server: RedisProcess, postgres_server: PostgresProcess, doubl
 
 @pytest.fixture
 def record(postgres_dsn: str) -> Iterator[Record]:
-    """An empty record without workers."""
+    """Give an empty record without workers."""
     with Record(postgres_dsn) as record:
         yield record

@@ -1,4 +1,4 @@
-"""The one way in which tests wait."""
+"""Waiting for a condition, the same way in all tests."""
 
 import time
 from collections.abc import Callable

@@ -61,7 +61,7 @@ class PostgresProcess:
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """The text of its log."""
         return Path(self._log.name).read_text()
 
     @property
@@ -70,7 +70,7 @@ class PostgresProcess:
         return self._child.pid
 
     def dsn_of(self, database: str) -> str:
-        """The URL of a database."""
+        """Return the URL of a database."""
         return f"postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str) -> None:
@@ -80,7 +80,7 @@ class PostgresProcess:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of a new database with the product's tables and no rows, for as long as the block."""
+        """Give the URL of a new database with the product's tables and no rows, dropped after the block."""
         name = f"test_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
         try:

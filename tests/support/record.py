@@ -10,12 +10,11 @@ from pydantic import SecretStr
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.runs import FINISHED
-from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.engine.recovery import StepRecovery
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
-from citadel_orchestration.engine.submission import Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import StepType, StepTypes
 from citadel_orchestration.steps.llm_query import LlmClient
@@ -31,15 +30,15 @@ class NothingKnown:
     """Knows no model, no collection and no endpoint, so that no definition is refused for one."""
 
     def endpoint_problem(self, name: str) -> str | None:
-        """None: any endpoint may be named."""
+        """Return None: any endpoint may be named."""
         del name
 
     def model_dimensions(self, model: str | None) -> int | None:
-        """None: not known."""
+        """Return None: it is not known."""
         del model
 
     def collection_dimensions(self, collection: str) -> int | None:
-        """None: not known."""
+        """Return None: it is not known."""
         del collection
 
 

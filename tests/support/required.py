@@ -1,4 +1,4 @@
-"""What tests need and a machine may lack."""
+"""Programs that tests need and a machine may lack."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 
 def lacking(reason: str) -> NoReturn:
-    """Skip, and say why; in CI, where nothing may be missing, fail."""
+    """Skip the test with a reason; in CI, where nothing may be missing, fail."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -16,7 +16,7 @@ from tests.support.exports import exports
 from tests.support.planted import BACKEND_KEY
 from tests.support.polling import eventually
 
-# Small times, so that what is for minutes in production is over in moments here.
+# Short times: periods of minutes in production are over in moments here.
 FAST = {
     "WORKER__HEARTBEAT_INTERVAL": "0.2",
     "WORKER__DEAD_AFTER": "1.5",
@@ -87,7 +87,7 @@ class ServiceProcess:
 
     @property
     def output(self) -> str:
-        """What it has written so far."""
+        """The text of its log so far."""
         return Path(self._output.name).read_text(encoding="utf-8")
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class ServiceProcess:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self._child.poll() is not None
 
     def signal(self, number: signal.Signals) -> None:
@@ -113,24 +113,24 @@ class ServiceProcess:
         self._child.send_signal(number)
 
     def kill(self) -> None:
-        """End it without a chance to clean up."""
+        """Kill it."""
         self.scrape_last()
         self._child.kill()
         self._child.wait()
 
     def terminate(self) -> int:
-        """End it politely; return its exit code."""
+        """Stop it with SIGTERM; return its exit code."""
         self.scrape_last()
         self.signal(signal.SIGTERM)
         return self.wait()
 
     def scrape_last(self) -> None:
-        """Have its metrics searched, if it serves any."""
+        """Search its metrics, if it serves any."""
         if self._metrics_port and not self.is_over:
             DISCLOSURES.scrape(self._module, f"http://127.0.0.1:{self._metrics_port}/metrics")
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Return its exit code."""
+        """Wait for its end; return its exit code."""
         return self._child.wait(timeout)
 
     def __enter__(self) -> Self:

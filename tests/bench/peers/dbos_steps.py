@@ -13,19 +13,19 @@ from dbos import DBOS, DBOSConfig
 
 @DBOS.step()
 def nothing() -> dict[str, bool]:
-    """Returns at once."""
+    """Return at once."""
     return {"ok": True}
 
 
 @DBOS.workflow()
 def workflow(steps: int) -> None:
-    """As many steps."""
+    """Run that many steps."""
     for _ in range(steps):
         nothing()
 
 
 def main() -> None:
-    """Runs one workflow after the other."""
+    """Run one workflow after the other."""
     dsn, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     config: DBOSConfig = {"name": "bench", "system_database_url": dsn, "log_level": "ERROR"}
     DBOS(config=config)

@@ -1,4 +1,4 @@
-"""Loading models: the one time when Ollama answers that it is busy."""
+"""Loading of models, the only time when Ollama answers that it is busy."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ RUNNER_OPTIONS = frozenset({"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_
 
 
 class Loader:
-    """Which models are loaded, with which options; one loads at a time."""
+    """Loaded models and their options; one loads at a time."""
 
     def __init__(self, max_queue: int) -> None:
         self.loads: Counter[str] = Counter()
@@ -38,7 +38,7 @@ class Loader:
         self.loads.clear()
 
     async def ensure(self, model: str, options: Mapping[str, Any], caller: Caller, seconds: float) -> float:
-        """Have a model loaded with these options, and return the seconds it took.
+        """Load a model with these options, unless it is; return the seconds that it took.
 
         The request is refused when too many wait for a load already.
         """

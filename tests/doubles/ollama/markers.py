@@ -1,4 +1,4 @@
-"""Marks inside a text that decide, always in the same way, what becomes of it."""
+"""Marks inside a text that decide how the double treats it."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_REMEMBERED: Final = 10_000
 
 
 class Markers:
-    """Finds the marks in texts; remembers which texts have failed their one time."""
+    """Finder of marks in texts; it remembers the texts that have failed once."""
 
     def __init__(self, actions: Mapping[str, str]) -> None:
         unknown = set(actions.values()) - REFUSALS - CONNECTION - FLAWS

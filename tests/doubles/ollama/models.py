@@ -1,4 +1,4 @@
-"""What the double knows of each embedding model: sizes, token limits and catalogue entries.
+"""Embedding models of the double: sizes, token limits and catalogue entries.
 
 A token is four characters here, rounded up. That needs no tokenizer, costs nothing however long the text,
 and makes a cut exact: a text cut to n tokens is its first 4n characters.

@@ -50,7 +50,7 @@ class Slots:
 
     @property
     def running(self) -> int:
-        """How many slots are taken."""
+        """The number of taken slots."""
         return self._count - len(self._free)
 
     async def acquire(self, caller: Caller) -> Slot:

@@ -24,7 +24,7 @@ Vector = NDArray[np.float32]
 
 
 class Flaw(StrEnum):
-    """What can be wrong with one vector."""
+    """Flaw of one vector."""
 
     ZERO = "zero"
     INFINITE = "infinite"

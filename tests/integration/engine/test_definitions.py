@@ -2,8 +2,7 @@
 
 import pytest
 
-from citadel_orchestration.engine import definitions
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.submission import Definitions
 
 
 @pytest.fixture
@@ -39,8 +38,7 @@ def test_a_definition_larger_than_the_limit_is_kept_until_another_is_used(record
     assert read(record, kept, runs[:1])[0].steps.keys() == first.steps.keys()
 
 
-def test_definitions_are_dropped_beyond_the_limit_of_number(record, runs, monkeypatch):
-    monkeypatch.setattr(definitions, "MOST_KEPT", 3)
-    kept = Definitions(record.definitions.types)
+def test_definitions_are_dropped_beyond_the_limit_of_number(record, runs):
+    kept = Definitions(record.definitions.types, most_kept=3)
     read(record, kept, runs)
     assert known(kept, runs) == runs[-3:]

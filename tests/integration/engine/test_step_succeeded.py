@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from citadel_common.errors import LlmUnavailable
 from citadel_orchestration.db.models import NO_ITEM, StepRef
 from citadel_orchestration.db.step_succeeded import step_succeeded
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scheduling import has_data
 from citadel_orchestration.engine.step_transitions import StepTransitions
+from citadel_orchestration.engine.submission import Definitions
 from citadel_orchestration.engine.transactions import RunTransactions
 from tests.integration.engine.simulated import ACTIONS, Simulation, plans, upset
 from tests.support.record import LEASE

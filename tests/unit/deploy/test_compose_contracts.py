@@ -1,4 +1,4 @@
-"""The compose files keep to what the code declares: queues, commands, settings, ports."""
+"""The compose files agree with the code: queues, commands, settings, ports."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ OVERRIDES = sorted(path.relative_to(COMPOSE).as_posix() for path in COMPOSE.glob
 
 
 def module_of(name: str) -> str:
-    """What a service runs: its command, or that of its image."""
+    """Return the command of a service, or of its image."""
     service = services()[name]
     image = re.search(r"\$\{(\w+)_IMAGE\}", service["image"]).group(1).lower()
     started = re.search(rf"AS run-{image}\n(?:EXPOSE .*\n)?CMD \[\"python\", \"-m\", \"(\w+)\"\]", DOCKERFILE).group(1)
@@ -50,7 +50,7 @@ def test_every_variable_of_an_override_is_documented(name):
         assert [variable for variable in variables if not is_documented(variable)] == []
 
 
-def test_prometheus_scrapes_the_ports_that_are():
+def test_prometheus_scrapes_the_ports_that_services_listen_on():
     config = (COMPOSE / "observability/prometheus/prometheus.yml").read_text(encoding="utf-8")
     ports = {int(port) for port in re.findall(r"port: (\d+)", config)}
     environment = services()["embeddings"]["environment"]

@@ -1,4 +1,4 @@
-"""What every container of the stack has to have."""
+"""Rules for every container of the stack."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.unit.deploy.files import COMPOSE, JOBS, LAYERS, OWN, ROOT, defaults, 
 
 ALL = services()
 NO_PROBE = {"otel-collector", "tempo", "loki"}
-"""Their images have no program that could ask."""
+"""Their images contain no program for a health check."""
 PUBLISHED = {"api", "grafana"}
 INTERNAL = {"data", "observability"}
 
@@ -54,7 +54,7 @@ class TestEveryContainer:
         assert set(ALL[name]["networks"]) <= {"edge", "app", "data", "observability"}
 
 
-def test_ports_are_published_on_loopback_unless_said_otherwise():
+def test_ports_are_published_on_loopback_by_default():
     for name in PUBLISHED:
         assert [port.startswith("${CITADEL_BIND:-127.0.0.1}:") for port in ALL[name]["ports"]] == [True]
 
@@ -84,7 +84,7 @@ def test_stop_timeouts_exceed_the_grace_of_each_process():
 
 
 @pytest.mark.parametrize("name", sorted(OWN - {"migrate"}))
-def test_citadels_own_wait_for_healthy_stores(name):
+def test_citadels_services_wait_for_healthy_stores(name):
     needs = ALL[name]["depends_on"]
     assert needs["redis"] == {"condition": "service_healthy"}
     if name in {"api", "orchestration", "maintenance"}:
@@ -125,7 +125,7 @@ class TestLimits:
 
 
 def test_the_plan_is_read_where_it_is_written():
-    """Compose reads `.env` beside an included file: a link to what `make cpu-plan` writes, so that both have a name."""
+    """Compose reads `.env` beside an included file; it is a link to the file that `make cpu-plan` writes."""
     assert (COMPOSE / ".env").readlink().name == "cpu.env"
 
 

@@ -48,7 +48,7 @@ def test_ollama_has_a_thread_for_each_core_it_may_use_and_not_one_more(cores):
 
 
 @given(st.integers(min_value=CORES, max_value=1024))
-def test_from_sixteen_cores_on_the_models_share_theirs_with_nobody_but_at_an_edge(cores):
+def test_from_sixteen_cores_on_models_share_at_most_the_core_at_their_edge(cores):
     of = {share.container.group: set(share.cores) for share in plan(cores)}
     for other in set(of) - {"models"}:
         assert len(of["models"] & of[other]) <= 2
@@ -115,7 +115,7 @@ class TestTheCommand:
 
 
 def test_the_command_runs_with_the_standard_library_alone():
-    """No package of this environment: `-I` and `-S` leave the standard library only."""
+    """`-I` and `-S` hide this environment's packages, so only the standard library is left."""
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compose.cpu_plan.__main__ import main; main(['--show'])"
     )

@@ -1,4 +1,4 @@
-"""`make secrets`."""
+"""Files that `make secrets` writes."""
 
 import hashlib
 import json
@@ -72,10 +72,10 @@ def test_missing_files_are_derived_from_existing_ones(directory):
 
 
 def test_no_value_is_printed(tmp_path):
-    told = make_secrets(tmp_path / "secrets")
+    output = make_secrets(tmp_path / "secrets")
     values = [line for text in read(tmp_path / "secrets").values() for line in text.splitlines() if len(line) > 20]
     assert values
-    assert not [value for value in values if value in told]
+    assert not [value for value in values if value in output]
 
 
 def test_redis_keeps_the_password_as_a_hash_only(directory):

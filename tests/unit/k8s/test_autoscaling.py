@@ -1,4 +1,4 @@
-"""Workers scale on what waits and what is under way; busy ones are left alone."""
+"""Workers scale on ready and unacknowledged messages; busy ones are kept."""
 
 import pytest
 
@@ -78,14 +78,14 @@ def test_an_external_broker_is_asked_with_its_user_database_and_tls() -> None:
         pytest.param(lambda: rendered("hpa").of("HorizontalPodAutoscaler")["embeddings"]["spec"]["behavior"], id="hpa"),
     ],
 )
-def test_down_goes_one_by_one_after_a_calm_up_goes_at_once(behavior) -> None:
+def test_scaling_down_goes_one_by_one_after_a_calm_and_up_at_once(behavior) -> None:
     down, up = behavior()["scaleDown"], behavior()["scaleUp"]
     assert down["stabilizationWindowSeconds"] >= 300
     assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
     assert up["stabilizationWindowSeconds"] == 0
 
 
-def test_the_hpa_takes_cpu_or_metrics_of_ones_own() -> None:
+def test_the_hpa_takes_cpu_or_custom_metrics() -> None:
     scalers = rendered("hpa").of("HorizontalPodAutoscaler")
     assert set(scalers) == {"api", "embeddings", "orchestration"}
     assert scalers["api"]["spec"]["metrics"][0]["resource"]["name"] == "cpu"

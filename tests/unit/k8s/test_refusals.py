@@ -1,4 +1,4 @@
-"""Values that cannot work are refused before anything is installed, with a sentence that says what to set."""
+"""Impossible values are refused before anything is installed, with a sentence that says what to set."""
 
 import json
 from collections.abc import Iterator
@@ -92,9 +92,9 @@ def test_impossible_values_are_refused_with_what_to_set(values: dict[str, Any], 
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    told = refusal({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}})
-    assert "ingress.host" in told
-    assert "httpRoute.parentRefs" in told
+    message = refusal({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}})
+    assert "ingress.host" in message
+    assert "httpRoute.parentRefs" in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Secrets: existing ones are used as they are, generated ones are whole."""
+"""Secrets: existing ones are used unchanged, generated ones are complete."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ def test_an_existing_secret_is_used_and_none_is_made() -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_every_key_that_is_looked_for_is_in_the_guide(name: str) -> None:
+def test_the_guide_lists_every_key_of_an_existing_secret(name: str) -> None:
     guide = (ROOT / "k8s/README.md").read_text()
     for _, template in rendered(name).pods():
         for one in template["spec"]["volumes"]:

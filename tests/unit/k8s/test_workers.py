@@ -1,4 +1,4 @@
-"""One template makes every worker; what a worker says itself counts before the defaults."""
+"""One template renders every worker; a worker's own values override the defaults."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_replicas_are_left_to_whoever_scales(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_pods_are_waited_for_longer_than_they_wait_themselves(name: str) -> None:
+def test_the_termination_grace_of_a_pod_is_longer_than_its_own_grace(name: str) -> None:
     for component, template in rendered(name).pods():
         if template["spec"]["containers"][0]["name"] not in CITADEL:
             continue
@@ -88,13 +88,13 @@ def test_pods_spread_over_zones_and_nodes() -> None:
     assert spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
 
 
-def test_classes_put_serving_before_watching() -> None:
+def test_priority_classes_put_serving_before_monitoring() -> None:
     classes = {name: one["value"] for name, one in rendered("edges").of("PriorityClass").items()}
     pods = {name: pod["spec"].get("priorityClassName") for name, pod in rendered("edges").pods()}
     assert classes[pods["api"].removeprefix("citadel-")] > classes[pods["monitoring"].removeprefix("citadel-")]
 
 
-def test_every_process_may_be_drained_and_keeps_its_others() -> None:
+def test_disruption_budgets_let_one_pod_of_a_process_be_drained() -> None:
     budgets = rendered("default").of("PodDisruptionBudget")
     assert set(budgets) == {"api", "beat", "exporter", "embeddings", "orchestration", "monitoring", "maintenance"}
     assert {one["spec"]["maxUnavailable"] for one in budgets.values()} == {1}

@@ -1,4 +1,4 @@
-"""The collector's file against what its documentation asks for, and the promises that depend on it."""
+"""The collector's configuration: valid by its documentation, and as the other files expect."""
 
 import pytest
 
@@ -25,7 +25,7 @@ KEYS = {
     },
     "extensions": {"health_check": {"endpoint"}},
 }
-"""The components that are used and their keys, by the documentation of 0.159."""
+"""The used components and their keys, by the documentation of 0.159."""
 
 
 @pytest.mark.parametrize("part", KEYS)
@@ -84,7 +84,7 @@ def test_exporters_stop_retrying_after_a_while(name):
     assert exporter["retry_on_failure"]["max_elapsed_time"] not in {"0", "0s", 0}
 
 
-def test_prometheus_scrapes_what_the_collector_shows_under_the_names_it_asks_for():
+def test_prometheus_scrapes_the_collectors_own_metrics_under_the_queried_names():
     jobs = {job["job_name"]: job for job in load("prometheus/prometheus.yml")["scrape_configs"]}
     (reader,) = CONFIG["service"]["telemetry"]["metrics"]["readers"]
     own = reader["pull"]["exporter"]["prometheus"]

@@ -1,4 +1,4 @@
-"""What is asked for is what the code exports."""
+"""Queries use only metrics and labels that the code exports."""
 
 import pytest
 
@@ -10,7 +10,7 @@ QUERIES = [pytest.param(query, id=where) for where, query in (*dashboard_queries
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_metric_exists(query):
+def test_every_queried_metric_exists(query):
     assert metrics_of(query)
     assert metrics_of(query) <= known()
 

@@ -17,16 +17,9 @@ from citadel_contracts.embeddings import (
 from citadel_embeddings.engine import EmbedResponse
 
 
-class Stopwatch:
-    """Milliseconds since its construction."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-
-    @property
-    def ms(self) -> float:
-        """Elapsed milliseconds."""
-        return (time.perf_counter() - self._started) * 1000
+def milliseconds_since(started: float) -> float:
+    """Return the milliseconds since a time of `time.perf_counter`."""
+    return (time.perf_counter() - started) * 1000
 
 
 def embedding_result(

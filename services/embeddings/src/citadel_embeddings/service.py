@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from typing import Protocol
 
 import uvloop
 
@@ -26,13 +25,6 @@ from citadel_embeddings.tasks import EmbeddingTasks
 
 START_PATIENCE = 60.0
 """Seconds in which the first question to the backends must end; a worker starts even if none answers."""
-
-
-class Closable(Protocol):
-    """A part that holds connections or tasks."""
-
-    async def aclose(self) -> None:
-        """Close the connections, end the tasks."""
 
 
 class EmbeddingService:
@@ -72,7 +64,10 @@ class EmbeddingService:
         backends = {name: _open_backend(entry, settings.embeddings) for name, entry in self._entries}
         batchers = {name: self._batcher(name, entry, backends[name], cache) for name, entry in self._entries}
         single_flight = SingleFlight(cache, batchers)
-        self._close_in_reverse(cache, store, broker, *backends.values(), single_flight, *batchers.values())
+        closed_first = [single_flight.aclose, *(batcher.aclose for batcher in batchers.values())]
+        closed_last = [cache.aclose, store.aclose, broker.aclose, *(backend.aclose for backend in backends.values())]
+        for close in closed_last + closed_first:  # the stack runs from its end
+            self._closers.push_async_callback(close)
         registry = ModelRegistry(fragment=settings.embeddings, backends=backends, store=store)
         await registry.refresh()
         self._refresher = asyncio.create_task(registry.keep_fresh())
@@ -85,10 +80,6 @@ class EmbeddingService:
             metrics=self._metrics,
         )
         return engine, StepVectors(engine, broker, default_model=settings.default_model)
-
-    def _close_in_reverse(self, *parts: Closable) -> None:
-        for part in parts:
-            self._closers.push_async_callback(part.aclose)
 
     def _batcher(self, name: str, entry: BackendSettings, backend: Backend, cache: EmbeddingCache) -> Batcher:
         fragment = self._settings.embeddings

@@ -1,5 +1,6 @@
 """Tasks of the embeddings queue: each hands its payload to the engine and returns the result."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ from citadel_contracts.embeddings import (
     WarmEmbeddingCacheResult,
 )
 from citadel_contracts.workflows import EmbedSteps
-from citadel_embeddings.batches import BatchRun
+from citadel_embeddings.batches import Batch
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
-from citadel_embeddings.results import Stopwatch, embedding_result, name_text, task_error
+from citadel_embeddings.results import embedding_result, milliseconds_since, name_text, task_error
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_embeddings.step_vectors import StepVectors
 from citadel_embeddings.warming import warm
@@ -56,7 +57,7 @@ class EmbeddingTasks:
 
     def generate_embedding(self, payload: GenerateEmbedding, context: TaskContext) -> GenerateEmbeddingResult:
         """Embed one text or a list."""
-        watch = Stopwatch()
+        started = time.perf_counter()
         request = EmbedRequest.of(payload, payload.text, default_model=self._settings.default_model)
         response = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
         error = task_error(response, last_try=context.last_try)
@@ -64,27 +65,20 @@ class EmbeddingTasks:
             index = next(index for index, other in response.errors.items() if other is error)
             raise name_text(error, payload.text, index)
         return embedding_result(
-            response, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=watch.ms
+            response, task_id=context.task_id, encoding=payload.encoding_format, elapsed_ms=milliseconds_since(started)
         )
 
     def batch_generate_embeddings(
         self, payload: BatchGenerateEmbeddings, context: TaskContext
     ) -> BatchGenerateEmbeddingsResult:
         """Embed the texts of many requests; one bad request never fails the others."""
-        watch = Stopwatch()
+        started = time.perf_counter()
         total = len(payload.batch_data)
         self._check_batch_size(total)
-        run = BatchRun(
-            self._engine,
-            task_id=context.task_id,
-            default_model=self._settings.default_model,
-            window=self._settings.embeddings.batch_window,
-            stopping=context.stopping,
-            report=context.progress,
-            last_try=context.last_try,
-        )
-        items = self._loop.call(run.run(payload.batch_data, payload.batch_size, context.deadline), context.deadline)
-        elapsed_ms = watch.ms
+        window, default_model = self._settings.embeddings.batch_window, self._settings.default_model
+        batch = Batch(self._engine, payload, context, default_model=default_model, window=window)
+        items = self._loop.call(batch.run(), context.deadline)
+        elapsed_ms = milliseconds_since(started)
         return {
             "success": all(item["result"]["success"] for item in items),
             "task_id": context.task_id,
@@ -99,7 +93,7 @@ class EmbeddingTasks:
 
     def warm_embedding_cache(self, payload: WarmEmbeddingCache, context: TaskContext) -> WarmEmbeddingCacheResult:
         """Embed the texts that the cache lacks, for each model."""
-        watch = Stopwatch()
+        started = time.perf_counter()
         self._check_warm_texts(payload.texts)
         models, counts = self._loop.call(warm(self._engine, payload, context), context.deadline)
         return {
@@ -107,7 +101,7 @@ class EmbeddingTasks:
             "task_id": context.task_id,
             "cache_warming_results": counts,
             "models": models,
-            "processing_time_ms": watch.ms,
+            "processing_time_ms": milliseconds_since(started),
             "timestamp": utc_now(),
         }
 

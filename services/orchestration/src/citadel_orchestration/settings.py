@@ -10,7 +10,7 @@ from citadel_common.settings.common import Fragment, available_cpus
 from citadel_common.settings.llm import LlmSettings
 from citadel_common.settings.postgres import StoredSettings
 from citadel_common.settings.qdrant import QdrantSettings
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.models import DefinitionLimits
 
 Scope = Literal["read", "submit", "admin"]
 

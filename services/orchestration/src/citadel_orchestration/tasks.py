@@ -28,6 +28,9 @@ from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Origin, Submissions, single_step
+from citadel_orchestration.steps.llm_query import LlmQuery
+from citadel_orchestration.steps.vector_search import VectorSearch
+from citadel_orchestration.steps.vector_upsert import VectorUpsert
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -90,15 +93,15 @@ class OrchestrationTasks:
         """Ask an LLM, as a run of one step."""
         fields = payload.model_dump(exclude_none=True)
         endpoint = fields.pop("service_endpoint", None)
-        self._single("llm_query", fields | ({"endpoint": endpoint} if endpoint else {}), context)
+        self._single(LlmQuery.name, fields | ({"endpoint": endpoint} if endpoint else {}), context)
 
     def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> None:
         """Search a collection, as a run of one step."""
-        self._single("vector_search", payload.model_dump(exclude_none=True), context)
+        self._single(VectorSearch.name, payload.model_dump(exclude_none=True), context)
 
     def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> None:
         """Store points in a collection, as a run of one step."""
-        self._single("vector_upsert", payload.model_dump(exclude_none=True), context)
+        self._single(VectorUpsert.name, payload.model_dump(exclude_none=True), context)
 
     def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
         """Begin a step that is ready."""

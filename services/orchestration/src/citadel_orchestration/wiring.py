@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.catalog import PublishedCatalog
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.run_commands import RunCommands
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.submission import Definitions, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.llm.client import LlmClients
 from citadel_orchestration.settings import EngineSettings

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from citadel_common.errors import InvalidDefinition
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.models import DefinitionLimits
 from tests.unit.orchestration.definition.step_types import embedding, llm, parsed, wait
 
 SMALL = DefinitionLimits(max_steps=4, max_definition_bytes=6000, max_context_bytes=200, max_items=3, max_labels=2)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from citadel_common.errors import InvalidInput
 from citadel_common.settings.llm import EndpointSettings, LlmSettings
-from citadel_orchestration.llm.client import Directory, LlmClients
+from citadel_orchestration.llm.client import EndpointDirectory, LlmClients
 
 ENDPOINTS = {
     "gpu": EndpointSettings(url="http://192.168.10.34:8002", model="m"),
@@ -30,7 +30,7 @@ SETTINGS = LlmSettings(endpoints=ENDPOINTS, default_endpoint="far-small")
     ],
 )
 def test_names_and_urls_find_their_endpoint(wanted, name):
-    assert Directory(SETTINGS).find(wanted) == name
+    assert EndpointDirectory(SETTINGS).find(wanted) == name
     assert LlmClients(SETTINGS).endpoint_problem(wanted) is None
 
 
@@ -59,7 +59,7 @@ def test_names_and_urls_find_their_endpoint(wanted, name):
 )
 def test_other_names_and_urls_find_no_endpoint(wanted):
     with pytest.raises(InvalidInput, match="configured: far, far-small, gpu"):
-        Directory(SETTINGS).find(wanted)
+        EndpointDirectory(SETTINGS).find(wanted)
 
 
 @given(st.text())
@@ -69,7 +69,7 @@ def test_no_text_is_an_endpoint_by_chance(text):
 
 
 def test_a_single_endpoint_is_the_default():
-    assert Directory(LlmSettings(endpoints={"gpu": ENDPOINTS["gpu"]})).find(None) == "gpu"
+    assert EndpointDirectory(LlmSettings(endpoints={"gpu": ENDPOINTS["gpu"]})).find(None) == "gpu"
 
 
 def test_two_endpoints_without_a_default_must_be_named():

@@ -1,14 +1,16 @@
 """The built-in model as a backend: one call at a time, in a thread, on the CPU of this machine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from citadel_common.errors import BackendRefused, BackendUnavailable, TextRejected
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply
 from citadel_embeddings.backends.local import LocalModel, LocalModelUnavailable
 
+T = TypeVar("T")
 URL = "local"
 """Placeholder for the URL of this backend."""
 LOAD_TIMEOUT = 60.0
@@ -30,29 +32,16 @@ class LocalBackend:
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
         """Embed; `timeout` bounds the wait, but a computation that has begun cannot be stopped."""
         del url
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout):
-                encoded = await loop.run_in_executor(self._executor, lambda: self._loaded().encode(call.texts))
-        except TimeoutError:
-            raise BackendUnavailable("the local model did not answer in time; the machine is overloaded") from None
+            encoded = await self._run(lambda: self._loaded().encode(call.texts), "answer", timeout)
         except ValueError as error:
             raise TextRejected(str(error)) from None
-        except LocalModelUnavailable as error:
-            raise BackendRefused(str(error)) from None
         return EmbedReply(rows=list(encoded.vectors), tokens=sum(encoded.tokens), truncated=encoded.truncated)
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """Return the one model; the first call loads it."""
         del url
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(max(timeout, LOAD_TIMEOUT)):
-                model = await loop.run_in_executor(self._executor, self._loaded)
-        except TimeoutError:
-            raise BackendUnavailable("the local model did not load in time; the machine is overloaded") from None
-        except LocalModelUnavailable as error:
-            raise BackendRefused(str(error)) from None
+        model = await self._run(self._loaded, "load", max(timeout, LOAD_TIMEOUT))
         return [
             BackendModel(
                 name=model.NAME,
@@ -61,6 +50,15 @@ class LocalBackend:
                 max_tokens=model.MAX_TOKENS,
             )
         ]
+
+    async def _run(self, work: Callable[[], T], action: str, timeout: float) -> T:
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except TimeoutError:
+            raise BackendUnavailable(f"the local model did not {action} in time; the machine is overloaded") from None
+        except LocalModelUnavailable as error:
+            raise BackendRefused(str(error)) from None
 
     def _loaded(self) -> LocalModel:
         if self._model is None:

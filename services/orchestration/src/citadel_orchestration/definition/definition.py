@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from citadel_common.errors import InvalidDefinition
 from citadel_orchestration.definition import models
-from citadel_orchestration.definition.durations import parse_duration
 from citadel_orchestration.definition.expressions.syntax import Uses
+from citadel_orchestration.definition.models import read_duration
 from citadel_orchestration.definition.template import Condition, References, Template
 from citadel_orchestration.step_types import StepType, StepTypes
 
@@ -216,4 +216,4 @@ def _concurrency(written: Mapping[str, Any] | None) -> Concurrency | None:
 
 
 def _seconds(written: Any, default: Any) -> Any:
-    return default if written is None else parse_duration(written)
+    return default if written is None else read_duration(written)

@@ -1,13 +1,14 @@
-"""Models of definitions as users write them: which fields there are, and their types.
+"""Models of definitions as users write them, and their limits.
 
-`parse` checks how the fields go together.
+The models say which fields there are, and of what types; `parse` checks how the fields go together.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from citadel_orchestration.definition.durations import Duration
+from citadel_common.durations import NUMBER, parse_duration
 
 STEP_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$"
@@ -18,6 +19,65 @@ DEFAULT_DELAY = 1.0
 DEFAULT_FACTOR = 2.0
 DEFAULT_MAX_DELAY = 60.0
 DEFAULT_PARALLEL = 16
+
+UNITS = ("ms", "s", "m", "h")
+_PATTERN = rf"^({NUMBER})({'|'.join(UNITS)})$"
+
+
+def read_duration(value: Any) -> float:
+    """Return the seconds of a written duration.
+
+    Raises:
+        ValueError: It is not a duration; the message says what one looks like.
+    """
+    seconds = parse_duration(value, units=UNITS)
+    if seconds is None:
+        raise ValueError('must be a duration such as "500ms", "1.5s", "2m" or "1h", or a number of seconds')
+    return seconds
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(read_duration),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _PATTERN}, {"type": "number", "minimum": 0}]}),
+]
+"""A field that holds seconds and is written as a duration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefinitionLimits:
+    """Limits that are checked when a definition is submitted.
+
+    Attributes:
+        max_steps: Steps of one definition.
+        max_definition_bytes: Bytes of a definition as compact JSON.
+        max_context_bytes: Bytes of its context as compact JSON.
+        max_depth: Levels of lists and objects.
+        max_items: Literal items of one `for_each`.
+        max_parallel: Items of one step at once.
+        max_attempts: Attempts of one step.
+        max_timeout: Seconds; longest timeout of a step and longest delay between attempts.
+        max_deadline: Seconds; longest deadline of a run.
+        max_concurrency: Largest limit per concurrency key.
+        max_labels: Labels of one definition.
+        max_nesting: Sub-workflows within one another.
+        max_problems: Problems that one answer lists.
+    """
+
+    max_steps: int = 1000
+    max_definition_bytes: int = 2**20
+    max_context_bytes: int = 2**20
+    max_depth: int = 64
+    max_items: int = 10_000
+    max_parallel: int = 256
+    max_attempts: int = 100
+    max_timeout: float = 86_400.0
+    max_deadline: float = 30 * 86_400.0
+    max_concurrency: int = 10_000
+    max_labels: int = 64
+    max_nesting: int = 5
+    max_problems: int = 200
+
 
 StepId = Annotated[str, StringConstraints(pattern=STEP_ID)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]

@@ -7,7 +7,7 @@ from citadel_orchestration.definition.checks.limits import check_json, check_ran
 from citadel_orchestration.definition.checks.parameters import VectorSpaces, check_parameters
 from citadel_orchestration.definition.checks.references import check_dependencies, check_mentions
 from citadel_orchestration.definition.definition import Definition, Step, load
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.step_types import Catalog, StepTypes
 
 __all__ = ["DEFAULT_LIMITS", "Definition", "DefinitionLimits", "Step", "StepTypes", "load", "parse"]

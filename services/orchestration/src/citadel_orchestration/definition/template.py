@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from citadel_common.errors import ExpressionFailed
+from citadel_orchestration.definition.expressions.compiler import Expression, compiled
 from citadel_orchestration.definition.expressions.evaluation import (
     DEFAULT_BUDGET,
     Budget,
@@ -19,7 +20,6 @@ from citadel_orchestration.definition.expressions.evaluation import (
     Malformed,
     Meter,
 )
-from citadel_orchestration.definition.expressions.expression import Expression, compiled
 from citadel_orchestration.definition.expressions.syntax import CLOSE, OPEN, Source, Uses, split
 
 MAX_DEPTH = 100

@@ -13,7 +13,6 @@ from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
@@ -21,7 +20,7 @@ from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.submission import Definitions, Submissions
 
 log = structlog.get_logger(__name__)
 THREADS = 8

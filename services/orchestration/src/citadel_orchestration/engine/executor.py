@@ -22,14 +22,13 @@ from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.engine.submission import Definitions, Submissions
 from citadel_orchestration.step_types import (
     Embed,
     Embedded,

@@ -1,8 +1,10 @@
-"""Submission: from a definition, as a client sends it, to a run that can be recorded."""
+"""Definitions: checked when they are submitted, made into runs that can be recorded, and kept parsed."""
 
 import hashlib
+import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +12,12 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.stores.postgres import Cursor
 from citadel_contracts import Lane
+from citadel_orchestration.db import runs
 from citadel_orchestration.db.models import NewRun, ParentStep
-from citadel_orchestration.definition.definition import Definition
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.definition import Definition, load
+from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.definition.parse import parse
 from citadel_orchestration.engine import traces
 from citadel_orchestration.step_types import Catalog, StepTypes
@@ -113,3 +117,58 @@ def new_run_id() -> UUID:
     milliseconds = time.time_ns() // 1_000_000
     random = uuid.uuid4().int
     return UUID(int=(milliseconds << 80) | (7 << 76) | (random & ((1 << 76) - 1)) & ~(3 << 62) | (2 << 62))
+
+
+MOST_KEPT = 2_000
+"""Definitions kept; the least recently used ones go first."""
+MOST_BYTES = 4 * 2**20
+"""Bytes of JSON of the definitions kept; a parsed one takes ten to seventy times its JSON."""
+
+
+class Definitions:
+    """Definitions by run; thread-safe.
+
+    Args:
+        types: The step types.
+        most_bytes: Bytes of JSON of the definitions kept; the one used last is kept however large it is.
+        most_kept: Number of definitions kept.
+    """
+
+    def __init__(self, types: StepTypes, *, most_bytes: int = MOST_BYTES, most_kept: int = MOST_KEPT) -> None:
+        self.types = types
+        self._most_bytes = most_bytes
+        self._most_kept = most_kept
+        self._bytes = 0
+        self._kept: OrderedDict[UUID, tuple[Definition, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, run_id: UUID, cursor: Cursor) -> Definition:
+        """Return the definition of a run; read it with `cursor` if this process does not know it.
+
+        Raises:
+            NotFound: There is no such run.
+        """
+        known = self.known(run_id)
+        if known is not None:
+            return known
+        body = runs.definition_of(cursor, run_id)
+        definition = load(orjson.loads(body), self.types)
+        self._keep(run_id, definition, len(body))
+        return definition
+
+    def known(self, run_id: UUID) -> Definition | None:
+        """Return the definition if this process knows it, else None."""
+        with self._lock:
+            if run_id not in self._kept:
+                return None
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id][0]
+
+    def _keep(self, run_id: UUID, definition: Definition, size: int) -> None:
+        with self._lock:
+            if run_id in self._kept:  # another thread was faster
+                return
+            self._kept[run_id] = definition, size
+            self._bytes += size
+            while len(self._kept) > self._most_kept or (self._bytes > self._most_bytes and len(self._kept) > 1):
+                self._bytes -= self._kept.popitem(last=False)[1][1]

@@ -14,8 +14,8 @@ from citadel_contracts.workflows import ExecuteWorkflowResult
 from citadel_orchestration.db.models import EndedRun
 from citadel_orchestration.db.payloads import succeeded_steps
 from citadel_orchestration.db.runs import BETWEEN_TASKS, RunOutcome, clear_reply_to, outcome_of
-from citadel_orchestration.engine.definitions import Definitions
 from citadel_orchestration.engine.scope import context_after, steps_of
+from citadel_orchestration.engine.submission import Definitions
 
 if TYPE_CHECKING:
     from uuid import UUID

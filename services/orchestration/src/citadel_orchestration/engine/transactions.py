@@ -10,7 +10,7 @@ from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import Effects
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.engine import traces
-from citadel_orchestration.engine.definitions import Definitions
+from citadel_orchestration.engine.submission import Definitions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class _Address(NamedTuple):
     path: str
 
 
-class Directory:
+class EndpointDirectory:
     """The configured endpoints."""
 
     def __init__(self, settings: LlmSettings) -> None:
@@ -99,7 +99,7 @@ class LlmClients:
     """Clients of the configured endpoints; belong to one event loop."""
 
     def __init__(self, settings: LlmSettings) -> None:
-        self._directory = Directory(settings)
+        self._directory = EndpointDirectory(settings)
         self._open: dict[str, Endpoint] = {}
 
     def endpoint_problem(self, name: str | None) -> str | None:

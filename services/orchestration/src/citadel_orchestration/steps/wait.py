@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import model_validator
 
-from citadel_orchestration.definition.durations import Duration
+from citadel_orchestration.definition.models import Duration
 from citadel_orchestration.step_types import Parameters, StepEffect, StepType, Wait
 
 

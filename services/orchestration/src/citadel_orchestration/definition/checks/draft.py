@@ -9,8 +9,7 @@ from pydantic_core import ErrorDetails
 
 from citadel_common.errors import InvalidDefinition
 from citadel_contracts.errors import FieldError, json_pointer
-from citadel_orchestration.definition.limits import DefinitionLimits
-from citadel_orchestration.definition.models import HeadModel, StepModel
+from citadel_orchestration.definition.models import DefinitionLimits, HeadModel, StepModel
 from citadel_orchestration.step_types import StepType, StepTypes
 
 Path = tuple[str | int, ...]

@@ -7,9 +7,8 @@ from typing import Any
 import orjson
 
 from citadel_orchestration.definition.checks.draft import Draft, DraftDefinition, Path, Problems
-from citadel_orchestration.definition.durations import parse_duration
 from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
-from citadel_orchestration.definition.limits import DefinitionLimits
+from citadel_orchestration.definition.models import DefinitionLimits, read_duration
 
 
 def check_json(raw: Any, limits: DefinitionLimits, problems: Problems) -> bool:
@@ -144,7 +143,7 @@ def _durations(*written: Any) -> Iterator[float]:
     for value in written:
         try:
             if value is not None:
-                yield parse_duration(value)
+                yield read_duration(value)
         except ValueError:
             continue
 

@@ -1,22 +1,21 @@
-"""From CEL's syntax tree to functions that evaluate it.
+"""Expressions: compiled once, from CEL's syntax tree to functions, and evaluated often.
 
 Chains of one operator, and paths of any length, are evaluated in a loop; only true nesting costs stack, and its
 depth is limited.
 """
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from celpy.evaluation import celstr
 from lark import Token
 
-from citadel_orchestration.definition.expressions import operators, values
-from citadel_orchestration.definition.expressions.evaluation import Frame, Malformed, Node
+from citadel_orchestration.definition.expressions import operators, syntax, values
+from citadel_orchestration.definition.expressions.evaluation import Failed, Frame, Malformed, Meter, Node
 from citadel_orchestration.definition.expressions.functions import FUNCTIONS, Function
-from citadel_orchestration.definition.expressions.syntax import Key, Syntax, Uses, of_path
-from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
+from citadel_orchestration.definition.expressions.syntax import Key, Syntax, Uses, decoded, of_path
 
 MAX_NESTING = 40
 _PASSING = frozenset(
@@ -243,43 +242,81 @@ def _function(name: str, arguments: int) -> Function:
 
 
 def _literal(token: Token) -> Code:
-    value, gives = _decoded(token)
+    value, gives = decoded(token)
     constant = value if gives in ("string", "int") else None
     return Code(run=lambda _frame: value, gives=gives, constant=constant)
 
 
-def _decoded(token: Token) -> tuple[Any, str]:
-    text = str(token)
-    if token.type == "INT_LIT":
-        return _integer(text), "int"
-    if token.type == "FLOAT_LIT":
-        return _double(text), "double"
-    if token.type in ("STRING_LIT", "MLSTRING_LIT"):
-        return _text(token), "string"
-    if token.type == "BOOL_LIT":
-        return text == "true", "bool"
-    if token.type == "NULL_LIT":
-        return None, "null"
-    raise Malformed("expression_syntax", "bytes and unsigned numbers are not possible in expressions")
+SHORT = 256
+"""Characters of a short expression. Many short ones are kept compiled, few longer ones: that bounds the memory."""
+KEPT_SHORT, KEPT_LONG = 4096, 128
 
 
-def _integer(text: str) -> int:
-    if len(text) > 64 or not SMALLEST <= (value := int(text, 16 if "x" in text else 10)) <= LARGEST:
-        raise Malformed("expression_syntax", "a number is outside of 64 bits")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """One CEL expression.
+
+    Attributes:
+        text: As written.
+        uses: What it mentions.
+        gives: Kind of its value (`bool`, `int`, `string`…) ; empty if that is not known.
+        path: Its root name and keys, if it is nothing but a path.
+        run: Evaluates it.
+    """
+
+    text: str
+    uses: Uses
+    gives: str
+    path: tuple[str, tuple[Key, ...]] | None
+    run: Node
+
+    def evaluate(self, scope: Mapping[str, Any], meter: Meter) -> Any:
+        """Return its value as JSON.
+
+        Raises:
+            Failed: It has no value.
+            Exhausted: It costs too much.
+        """
+        try:
+            value = self.run(Frame(scope, meter))
+            return value if self.path is not None else values.to_json(value, meter)
+        except RecursionError:
+            raise Failed("its values are nested too deeply") from None
 
 
-def _double(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise Malformed("expression_syntax", "a number is too large")
-    return value
+def compiled(text: str) -> Expression:
+    """Return the expression of a text without `${{` and `}}`, compiled now or before.
+
+    Raises:
+        Malformed: It is not a valid expression.
+    """
+    return _short(text) if len(text) <= SHORT else _long(text)
 
 
-def _text(token: Token) -> str:
+def _compiled(text: str) -> Expression:
+    plain = syntax.path(text)
+    if plain is not None and len(text) <= syntax.MAX_LENGTH and plain[0] not in ("true", "false", "null"):
+        return Expression(text=text, uses=of_path(*plain), gives="", path=plain, run=_along(*plain))
+    compiler = Compiler()
     try:
-        value = str(celstr(token))
-        value.encode()
-    except (ValueError, OverflowError):
-        raise Malformed("expression_syntax", "a string has an escape that is not a character") from None
-    return value
+        code = compiler.code(syntax.tree(text))
+    except RecursionError:
+        raise Malformed("expression_too_large", "the expression is nested too deeply") from None
+    return Expression(text=text, uses=compiler.uses, gives=code.gives, path=None, run=code.run)
+
+
+_short = functools.lru_cache(maxsize=KEPT_SHORT)(_compiled)
+_long = functools.lru_cache(maxsize=KEPT_LONG)(_compiled)
+
+
+def _along(root: str, keys: tuple[Key, ...]) -> Node:
+    """Return the expression of a path; no syntax tree is needed."""
+    steps = [(values.select if key.dotted else values.index, key.name) for key in keys]
+
+    def run(frame: Frame) -> Any:
+        value = frame.root(root)
+        for take, name in steps:
+            value = take(value, name)  # type: ignore[arg-type]  # dotted names are strings
+        return value
+
+    return run

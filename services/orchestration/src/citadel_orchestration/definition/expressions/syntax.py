@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from celpy.celparser import CELParseError, CELParser
-from lark import Tree
+from celpy.evaluation import celstr
+from lark import Token, Tree
 
 from citadel_orchestration.definition.expressions.evaluation import Malformed
+from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 
 OPEN, CLOSE = "${{", "}}"
 MAX_LENGTH = 4096
@@ -196,3 +198,45 @@ def _step(names: list[str | int]) -> StepUse:
     if names[1] not in STEP_FIELDS:
         raise Malformed("unknown_step_field", f"a step has `output` and `status`, not `{str(names[1])[:100]}`")
     return StepUse(step_id=names[0], field=str(names[1]), key=names[2] if len(names) > 2 else None)
+
+
+def decoded(token: Token) -> tuple[Any, str]:
+    """Return the value of a literal, and its kind.
+
+    Raises:
+        Malformed: The literal is of a kind that expressions do not have, or out of range.
+    """
+    text = str(token)
+    if token.type == "INT_LIT":
+        return _integer(text), "int"
+    if token.type == "FLOAT_LIT":
+        return _double(text), "double"
+    if token.type in ("STRING_LIT", "MLSTRING_LIT"):
+        return _text(token), "string"
+    if token.type == "BOOL_LIT":
+        return text == "true", "bool"
+    if token.type == "NULL_LIT":
+        return None, "null"
+    raise Malformed("expression_syntax", "bytes and unsigned numbers are not possible in expressions")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 64 or not SMALLEST <= (value := int(text, 16 if "x" in text else 10)) <= LARGEST:
+        raise Malformed("expression_syntax", "a number is outside of 64 bits")
+    return value
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise Malformed("expression_syntax", "a number is too large")
+    return value
+
+
+def _text(token: Token) -> str:
+    try:
+        value = str(celstr(token))
+        value.encode()
+    except (ValueError, OverflowError):
+        raise Malformed("expression_syntax", "a string has an escape that is not a character") from None
+    return value

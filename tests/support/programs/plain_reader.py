@@ -1,4 +1,4 @@
-"""`python -m tests.support.plain_reader URL TASK_ID...`: read how tasks failed, without Citadel.
+"""`python -m tests.support.programs.plain_reader URL TASK_ID...`: read how tasks failed, without Citadel.
 
 Prints a JSON list with the class and the words of each.
 """

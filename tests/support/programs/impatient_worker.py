@@ -1,4 +1,4 @@
-"""`python -m tests.support.impatient_worker`: the embeddings worker, whose tasks count as stuck after a moment."""
+"""The embeddings worker, whose tasks count as stuck after HARD_LIMIT_S: `python -m` with this module."""
 
 from citadel_contracts import TASKS
 from citadel_embeddings.worker import main

@@ -1,4 +1,4 @@
-"""`python -m tests.support.failing_worker`: a worker of the embeddings queue that fails as the texts say.
+"""`python -m tests.support.programs.failing_worker`: a worker of the embeddings queue that fails as the texts say.
 
 A text `fail CODE` raises the error of that code, with everything that an error can carry.
 """
