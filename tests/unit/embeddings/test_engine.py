@@ -1,4 +1,4 @@
-"""Properties of the engine: whatever texts come together, whatever the backend makes of them."""
+"""Properties of the engine that hold for any mix of texts and any answers of the backend."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ def groups_of(texts):
 
 
 def run(world, groups, *, seconds=1500.0):
-    """The responses, in virtual time; that this returns is itself a property."""
+    """Return the responses, in virtual time; that this returns is itself a property."""
 
     async def everything():
         responses = []
