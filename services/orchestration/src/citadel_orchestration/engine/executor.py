@@ -195,7 +195,8 @@ class Executor:
             attempt=claim.attempt,
             parts=list(effect.requests),
             echo=effect.echo,
-            lane=effect.lane,
+            # embeddings workers of older versions refuse this field: it is sent only where the message's lane is another
+            lane=effect.lane if effect.lane != claim.lane else None,
             deadline=deadline.to_epoch(),
         )
         self.dispatcher.embed(message, lane=claim.lane, on_failure=functools.partial(self._not_sent, claim))
