@@ -195,7 +195,7 @@ class Executor:
             attempt=claim.attempt,
             parts=list(effect.requests),
             echo=effect.echo,
-            # embeddings workers of older versions refuse this field: it is sent only where the message's lane is another
+            # older embeddings workers refuse this field: it is sent only if it differs from the message's lane
             lane=effect.lane if effect.lane != claim.lane else None,
             deadline=deadline.to_epoch(),
         )
