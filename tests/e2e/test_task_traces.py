@@ -72,8 +72,8 @@ def found(
     try:
         return eventually(look)
     except AssertionError:
-        told = [(span.service, span.name, span.parent_id, span.span_id) for span in server.receiver.of_trace(trace_id)]
-        raise AssertionError(f"the trace is not as wanted: {told}") from None
+        shown = [(span.service, span.name, span.parent_id, span.span_id) for span in server.receiver.of_trace(trace_id)]
+        raise AssertionError(f"the trace is not as wanted: {shown}") from None
 
 
 def named(spans: list[ReceivedSpan], name: str, service: str = "") -> list[ReceivedSpan]:
