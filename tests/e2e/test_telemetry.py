@@ -47,7 +47,7 @@ def around() -> Iterator[Surroundings]:
 def server(
     around: Surroundings, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TracedServer]:
-    """The whole server, with secrets."""
+    """Start the whole server, with secrets."""
     with server_among(around, postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         yield server
 
@@ -101,8 +101,8 @@ def test_a_dead_letter_is_quoted_to_operators_and_not_in_logs(server: TracedServ
     server.http.headers["x-request-id"] = TEXT
     accepted = server.http.post("/v1/embeddings/tasks", json={"text": f"{TEXT} dead [[error500]]"})
     path = f"/v1/dead-letters/{accepted.json()['task_id']}"
-    letter = eventually(lambda: (answer := server.http.get(path)).status_code == 200 and answer.json())
-    assert TEXT in json.dumps(letter)
+    dead_letter = eventually(lambda: (answer := server.http.get(path)).status_code == 200 and answer.json())
+    assert TEXT in json.dumps(dead_letter)
     requeued = eventually(lambda: (answer := server.http.post(f"{path}/requeue")).status_code != 409 and answer)
     assert requeued.is_success, requeued.text
     server.http.delete(path)
@@ -128,9 +128,9 @@ def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: T
         lambda: next((line for line in server.api.log.read_text().splitlines() if trace_id in line), None)
     )
     [span] = eventually(lambda: server.receiver.of_trace(trace_id))
-    told = json.loads(line)
-    assert (told["event"], told["service"]) == ("request", "api")
-    assert (told["trace_id"], told["span_id"]) == (trace_id, span.span_id)
+    event = json.loads(line)
+    assert (event["event"], event["service"]) == ("request", "api")
+    assert (event["trace_id"], event["span_id"]) == (trace_id, span.span_id)
 
 
 @pytest.mark.parametrize(("number", "mode"), [(1, "hanging"), (2, "refusing"), (3, "dead")])
@@ -155,7 +155,7 @@ def test_a_receiver_that_fails_fails_nothing(
 
 
 def exit_codes(server: TracedServer) -> list[int]:
-    """Those of the API and both workers, which are told to stop all at once."""
+    """Stop the API and both workers at the same time; return their exit codes."""
     with ThreadPoolExecutor(3) as threads:
         ends = [threads.submit(part.terminate) for part in (server.api, server.orchestration, server.embeddings)]
         return [end.result() for end in ends]

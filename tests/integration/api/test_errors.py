@@ -112,8 +112,8 @@ def facts_of(error: CitadelApiError) -> dict[str, Any]:
 
 
 def expected_facts(data: ErrorData, **changes: Any) -> dict[str, Any]:
-    told = {"code": data.code, "field": "text", "index": BAD, "status": KINDS[data.code].status}
-    return told | {"retryable": KINDS[data.code].retryable, "retry_after": RETRY_AFTER} | changes
+    expected = {"code": data.code, "field": "text", "index": BAD, "status": KINDS[data.code].status}
+    return expected | {"retryable": KINDS[data.code].retryable, "retry_after": RETRY_AFTER} | changes
 
 
 def test_each_class_has_a_code_of_its_own_and_each_code_a_class(failing: Failing) -> None:
@@ -129,8 +129,8 @@ def test_the_openai_route_tells_each_in_openais_form(failing: Failing) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (status, "7"), code
         error = answer.json()["error"]
         named = {"field": "input", "index": BAD, "param": f"input[{BAD}]"}
-        told = {"code": code, "message": f"input[{BAD}]: as told: {code}", "retry_after": RETRY_AFTER}
-        assert error.items() >= (named | told | {"retryable": KINDS[code].retryable}).items(), code
+        expected = {"code": code, "message": f"input[{BAD}]: as told: {code}", "retry_after": RETRY_AFTER}
+        assert error.items() >= (named | expected | {"retryable": KINDS[code].retryable}).items(), code
         assert error["errors"] == [{"pointer": f"/input/{BAD}", "detail": f"as told: {code}"}]
         assert error["trace_id"]
 
@@ -164,17 +164,17 @@ def test_a_celery_client_without_citadel_gets_class_and_message(failing: Failing
     ids = [status.task_id for status, _ in tasks.values()]
     command = [sys.executable, "-m", "tests.support.programs.plain_reader", failing.redis.url, *ids]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    told = [[failing.classes[code].__name__, f"text[{BAD}]: as told: {code}"] for code in tasks]
-    assert json.loads(output) == told
+    expected = [[failing.classes[code].__name__, f"text[{BAD}]: as told: {code}"] for code in tasks]
+    assert json.loads(output) == expected
 
 
 def test_dead_letters_and_their_attempts_keep_each_that_was_retried(failing: Failing, tasks: Tasks) -> None:
     for code in (code for code in tasks if KINDS[code].retryable):
-        letter = failing.citadel.dead_letters.get(tasks[code][0].task_id)
-        assert letter.failure == failing.data(code)
-        assert (letter.code, letter.error) == (code, letter.failure.message)
+        dead_letter = failing.citadel.dead_letters.get(tasks[code][0].task_id)
+        assert dead_letter.failure == failing.data(code)
+        assert (dead_letter.code, dead_letter.error) == (code, dead_letter.failure.message)
         known = {"field": "text", "index": BAD, "retryable": True, "retry_after": RETRY_AFTER}
-        assert [attempt.items() >= (known | {"code": code}).items() for attempt in letter.history] == [True, True]
+        assert [attempt.items() >= (known | {"code": code}).items() for attempt in dead_letter.history] == [True, True]
 
 
 def test_runs_and_their_steps_keep_each(failing: Failing, runs: Runs) -> None:
@@ -192,10 +192,10 @@ def test_events_of_a_run_keep_each_through_its_retry(failing: Failing, runs: Run
     for code, (run, _) in runs.items():
         data = of_step(failing.data(code))
         events = list(run.history())
-        told = {event.type: event.data.get("error") for event in events}
-        assert ("step_retrying" in told) == data.retryable
-        names = {"step_retrying", "step_failed"} & told.keys()
-        assert {name: told[name] for name in names} == dict.fromkeys(names, data.model_dump(mode="json"))
+        expected = {event.type: event.data.get("error") for event in events}
+        assert ("step_retrying" in expected) == data.retryable
+        names = {"step_retrying", "step_failed"} & expected.keys()
+        assert {name: expected[name] for name in names} == dict.fromkeys(names, data.model_dump(mode="json"))
 
 
 def of_step(data: ErrorData) -> ErrorData:
