@@ -40,7 +40,7 @@ def test_a_task_whose_message_was_lost_is_published_again(server: Server) -> Non
         assert worker.events("accepted_task_republished")
 
 
-def test_a_worker_that_is_stopped_hands_over_and_the_next_one_finishes(server: Server) -> None:
+def test_a_worker_that_stops_hands_its_task_over_to_the_next_one(server: Server) -> None:
     server.double.behaviour("slow", delay_ms=200)
     texts = [f"{TEXT} handed over {number}" for number in range(400)]
     ids = [server.submit(texts[start : start + 40], model=MODEL) for start in range(0, 400, 40)]

@@ -61,7 +61,7 @@ def ended(server: TracedServer, location: str) -> str:
 def found(
     server: TracedServer, trace_id: str, wanted: Callable[[list[ReceivedSpan]], object], *, dead: bool = False
 ) -> list[ReceivedSpan]:
-    """Wait until the spans of a trace are as wanted; return them. Spans of `dead` workers may lack their parent."""
+    """Wait until the spans of a trace are as wanted; return them. Only those of `dead` workers may lack their parent."""
 
     def look() -> list[ReceivedSpan] | None:
         spans = server.receiver.of_trace(trace_id)
@@ -72,12 +72,12 @@ def found(
     try:
         return eventually(look)
     except AssertionError:
-        found = [(span.service, span.name, span.parent_id, span.span_id) for span in server.receiver.of_trace(trace_id)]
-        raise AssertionError(f"the trace is not as wanted: {found}") from None
+        shown = [(span.service, span.name, span.parent_id, span.span_id) for span in server.receiver.of_trace(trace_id)]
+        raise AssertionError(f"the trace is not as wanted: {shown}") from None
 
 
 def named(spans: list[ReceivedSpan], name: str, service: str = "") -> list[ReceivedSpan]:
-    """Return the spans of that name, in the order of their beginning."""
+    """Those of that name, in the order of their beginning."""
     alike = [span for span in spans if span.name == name and service in ("", span.service)]
     return sorted(alike, key=lambda span: span.began)
 

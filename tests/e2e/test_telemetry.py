@@ -128,9 +128,9 @@ def test_a_log_line_has_the_trace_and_the_span_in_which_it_was_written(server: T
         lambda: next((line for line in server.api.log.read_text().splitlines() if trace_id in line), None)
     )
     [span] = eventually(lambda: server.receiver.of_trace(trace_id))
-    event = json.loads(line)
-    assert (event["event"], event["service"]) == ("request", "api")
-    assert (event["trace_id"], event["span_id"]) == (trace_id, span.span_id)
+    shown = json.loads(line)
+    assert (shown["event"], shown["service"]) == ("request", "api")
+    assert (shown["trace_id"], shown["span_id"]) == (trace_id, span.span_id)
 
 
 @pytest.mark.parametrize(("number", "mode"), [(1, "hanging"), (2, "refusing"), (3, "dead")])
@@ -155,7 +155,7 @@ def test_a_receiver_that_fails_fails_nothing(
 
 
 def exit_codes(server: TracedServer) -> list[int]:
-    """Stop the API and both workers at the same time; return their exit codes."""
+    """Those of the API and both workers, which are told to stop all at once."""
     with ThreadPoolExecutor(3) as threads:
         ends = [threads.submit(part.terminate) for part in (server.api, server.orchestration, server.embeddings)]
         return [end.result() for end in ends]

@@ -243,8 +243,8 @@ def test_a_run_is_one_trace_with_the_expected_signals(server: TracedServer) -> N
             == (expected.service, expected.name, expected.kind, expected.parent)
         ]
         assert alike, f"no {expected}; there are {[(s.service, s.name, s.kind, names[s.parent_id]) for s in found]}"
-        attributes = alike[0].attributes
-        assert {name: attributes.get(name) for name in expected.attributes} == expected.attributes
+        shown = alike[0].attributes
+        assert {name: shown.get(name) for name in expected.attributes} == expected.attributes
         assert not alike[0].failed
     [root] = [span for span in found if span.name == "run workflow"]
     assert (root.began, root.ended) == (seconds(run["created_at"]), seconds(run["finished_at"]))

@@ -1,4 +1,4 @@
-"""How a worker starts, or says why not; what it logs."""
+"""Start of a worker: its settings and their errors, its health file, its log."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_the_health_file_is_touched_while_it_is_healthy(secretive):
     eventually(lambda: file.stat().st_mtime > 0)
 
 
-def test_an_outage_of_redis_is_no_illness(secretive, guarded):
+def test_a_worker_stays_healthy_during_an_outage_of_redis(secretive, guarded):
     file = secretive.folder / "health" / "file"
     guarded.kill()
     secretive.wait_for("pulse_step_failed")
@@ -90,7 +90,7 @@ def test_no_secret_is_logged(secretive, guarded):
     assert "api-key" not in secretive.output
 
 
-def test_a_wrong_password_is_not_logged_either(guarded, ollama):
+def test_a_wrong_password_is_not_logged(guarded, ollama):
     url = guarded.url.replace("geheim", "falsch")
     with WorkerProcess(url, ollama.url, wait=False) as worker:
         eventually(lambda: "Cannot connect" in worker.output or "Authentication" in worker.output or worker.is_over)

@@ -164,12 +164,18 @@ class World:
         store: Any = _NoStore()
         pool = EndpointPool("fake", self.backend, settings, patience=patience, metrics=metrics, clock=CLOCK.monotonic)
         caller = BatchCaller(pool, cache, clock=CLOCK.monotonic)
-        batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
+        self._batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
+        self._single_flight = SingleFlight(cache, {"fake": self._batcher}, clock=CLOCK.monotonic)
         self.engine = EmbeddingEngine(
             registry=ModelRegistry(fragment=fragment, backends={"fake": self.backend}, store=store),
             cache=cache,
-            single_flight=SingleFlight(cache, {"fake": batcher}, clock=CLOCK.monotonic),
+            single_flight=self._single_flight,
             limits=LimitSettings(),
             patience=patience,
             metrics=metrics,
         )
+
+    async def aclose(self) -> None:
+        """Close the parts in the order of the service."""
+        await self._batcher.aclose()
+        await self._single_flight.aclose()

@@ -192,10 +192,10 @@ def test_events_of_a_run_keep_each_through_its_retry(failing: Failing, runs: Run
     for code, (run, _) in runs.items():
         data = of_step(failing.data(code))
         events = list(run.history())
-        errors = {event.type: event.data.get("error") for event in events}
-        assert ("step_retrying" in errors) == data.retryable
-        names = {"step_retrying", "step_failed"} & errors.keys()
-        assert {name: errors[name] for name in names} == dict.fromkeys(names, data.model_dump(mode="json"))
+        by_event = {event.type: event.data.get("error") for event in events}
+        assert ("step_retrying" in by_event) == data.retryable
+        names = {"step_retrying", "step_failed"} & by_event.keys()
+        assert {name: by_event[name] for name in names} == dict.fromkeys(names, data.model_dump(mode="json"))
 
 
 def of_step(data: ErrorData) -> ErrorData:

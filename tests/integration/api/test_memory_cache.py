@@ -2,7 +2,6 @@
 
 import pytest
 
-from citadel_orchestration.api.embeddings import responses
 from citadel_orchestration.api.embeddings.responses import EncodedVector, MemoryCache
 
 VECTOR = EncodedVector(b"x" * 700, truncated=False)
@@ -32,10 +31,9 @@ def test_an_entry_larger_than_the_cache_is_not_kept(size: int) -> None:
     assert cache.get("a") is None
 
 
-def test_entries_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_expire() -> None:
     now = 1000.0
-    monkeypatch.setattr(responses.time, "monotonic", lambda: now)
-    cache = MemoryCache(max_bytes=10_000, ttl=60)
+    cache = MemoryCache(max_bytes=10_000, ttl=60, clock=lambda: now)
     cache.put("a", VECTOR)
     now += 59
     assert cache.get("a") == VECTOR

@@ -1,15 +1,18 @@
 """A step type needs nothing but its class: the worker is handed types that Citadel does not ship."""
 
+import asyncio
+
 import pytest
 
 from citadel_common.errors import InvalidDefinition
-from citadel_orchestration.definition.models import DefinitionLimits
+from citadel_common.stores.redis import connect_async
+from citadel_common.telemetry import NULL_METRICS
 from citadel_orchestration.definition.plan import plan
-from citadel_orchestration.engine.submission import Submissions
+from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.step_types import StepTypes
-from citadel_orchestration.steps.registry import shipped_types
+from citadel_orchestration.wiring import wire
 from tests.integration.engine.own_step_types import OWN_TYPES, Shout
-from tests.support.record import NothingKnown, Record
+from tests.support.record import Record
 
 DIMENSIONS = 768
 
@@ -27,9 +30,12 @@ def platform_with_types(platform):
 
 
 @pytest.fixture
-def submissions():
-    types = StepTypes([*shipped_types(None, None).values(), *OWN_TYPES])
-    return Submissions(types=types.public, catalog=NothingKnown(), limits=DefinitionLimits())
+def submissions(redis_url, postgres_dsn):
+    """The API's checks, with the types."""
+    settings = ApiSettings.model_validate({"broker_url": redis_url, "postgres_dsn": postgres_dsn})
+    client = connect_async(settings.results, settings.stores)
+    yield wire(settings, client, NULL_METRICS, name="tests", types=OWN_TYPES).submissions
+    asyncio.run(client.aclose())
 
 
 @pytest.mark.parametrize(

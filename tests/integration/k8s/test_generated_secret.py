@@ -1,4 +1,4 @@
-"""A Secret that the chart generated stays as it is on upgrades; what a new version adds is generated then."""
+"""A generated Secret keeps its values on upgrades, and new keys are added."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.doubles.kubernetes import KubernetesDouble
 from tests.unit.k8s.rendering import CHART, package
 
 Cluster = tuple[KubernetesDouble, str]
-"""The double and its URL."""
+"""Yield the double and its URL."""
 Upgrade = Callable[[], dict[str, str]]
 
 

@@ -15,21 +15,21 @@ Ask = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def dsn(postgres_server: PostgresProcess) -> Iterator[str]:
-    """Return the DSN of an empty database."""
+    """Yield the DSN of an empty database."""
     with postgres_server.database() as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="module")
 def runs(dsn: str) -> Iterator[Record]:
-    """Return the database's runs, to read and change them."""
+    """Yield the database's runs, to read and change them."""
     with Record(dsn) as record:
         yield record
 
 
 @pytest.fixture(scope="module")
 def maintenance(redis_url: str, dsn: str) -> Iterator[MaintenanceProcess]:
-    """Return the worker."""
+    """Yield the worker."""
     with MaintenanceProcess(redis_url, dsn) as process:
         yield process
 

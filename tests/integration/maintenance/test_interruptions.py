@@ -23,7 +23,7 @@ Start = Callable[..., MaintenanceProcess]
 
 @pytest.fixture
 def start(redis_server: RedisProcess, dsn: str) -> Iterator[Start]:
-    """Return a function that starts workers on an empty Redis; they end with the test."""
+    """Yield a function that starts workers on an empty Redis; they end with the test."""
     redis_server.flush()
     started: list[MaintenanceProcess] = []
 
@@ -38,7 +38,7 @@ def start(redis_server: RedisProcess, dsn: str) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def bystander(redis_server: RedisProcess, dsn: str) -> Iterator[PlainClient]:
-    """Return a client of a worker that the module shares, in a database where the other workers take no task."""
+    """Yield a client of a worker that the module shares, in a database where the other workers take no task."""
     url = redis_server.database(1)
     with MaintenanceProcess(url, dsn), PlainClient(url) as client:
         yield client

@@ -29,7 +29,7 @@ def docker(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def image():
-    """Return an image without content."""
+    """Yield an image without content."""
     if shutil.which("docker") is None:
         pytest.skip("no docker command")
     if (answer := docker("version", "--format", "{{.Server.Version}}")).returncode:

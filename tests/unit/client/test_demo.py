@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from citadel_client.demo import DemoFailed
-from citadel_client.demo.answers import Outcome, ask, collection_of, has_llm, has_workflows, is_stored, store
+from citadel_client.demo.answers import Outcome, ask, collection_of, has_workflows, is_stored, store
 from citadel_client.demo.corpus import Doc, collect
 from citadel_client.demo.passes import Pass, check_same, embed_all
 from citadel_client.demo.ranking import best
@@ -105,31 +105,37 @@ def test_each_set_of_documents_and_model_has_its_own_collection():
     assert collection_of(DOCS, one_pass(0)) != collection_of(DOCS, one_pass(0, total=5))
 
 
-def refusal(detail):
-    return problem(422, "invalid_definition", errors=[{"pointer": "/steps/0/parameters/endpoint", "detail": detail}])
+def answered(**answer_step):
+    """A server with one run, which has ended with that step `answer`."""
+    view = run_view(output=[{"id": 1, "score": 0.5, "payload": FOUND}])
+    step = {"step_id": "answer", "type": "llm_query", "attempt": 1} | answer_step
+    return RunDouble(accepted(), answer(view), answer(view), answer(step))
 
 
-@pytest.mark.parametrize(
-    ("detail", "expected"),
-    [
-        ("no LLM endpoint is configured: set CITADEL_LLM__ENDPOINTS__<NAME>__URL", False),
-        ("'-' is not a configured LLM endpoint; configured: main", True),
-    ],
-)
-def test_an_llm_is_used_where_one_is_configured(detail, expected):
-    assert talk_sync(RunDouble(refusal(detail)), has_llm) is expected
+def asking(client):
+    return ask(client, "c", ["How?"], "m", 3)
 
 
 def test_questions_are_asked_by_workflows_and_answered_by_an_llm_if_there_is_one():
-    view = run_view(output=[{"id": 1, "score": 0.5, "payload": FOUND}])
-    step = {"step_id": "answer", "type": "llm_query", "status": "succeeded", "attempt": 1, "output": {"text": "So."}}
-    double = RunDouble(refusal("configured: main"), accepted(), answer(view), answer(view), answer(step))
-    asked = talk_sync(double, lambda client: ask(client, "c", ["How?"], "m", 3))
+    double = answered(status="succeeded", output={"text": "So."})
+    asked = talk_sync(double, asking)
     assert [[hit.doc.name for hit in hits] for hits in asked.hits] == [["d"]]
-    assert asked.texts == ["So."]
-    submitted = double.bodies()[1]
+    assert (asked.texts, asked.llm) == (["So."], True)
+    submitted = double.bodies()[0]
     assert [step["type"] for step in submitted["steps"]] == ["embedding", "vector_search", "llm_query"]
     assert "1 of 1 questions" in about_llm(Outcome(hits=asked.hits, texts=asked.texts, llm=True))
+
+
+@pytest.mark.parametrize(
+    ("error", "llm"),
+    [
+        ({"code": "invalid_input", "message": "endpoint: none is configured", "field": "endpoint"}, False),
+        ({"code": "llm_unavailable", "message": "it does not answer"}, True),
+    ],
+)
+def test_an_llm_that_is_not_configured_is_told_from_one_that_fails(error, llm):
+    asked = talk_sync(answered(status="failed", error=error), asking)
+    assert (asked.texts, asked.llm) == ([None], llm)
 
 
 def test_answers_without_an_llm_are_explained():

@@ -1,4 +1,4 @@
-"""The compose files, merged as compose does it, as far as they need that."""
+"""The compose files, with their templates and limits merged as compose does."""
 
 import re
 from pathlib import Path
@@ -15,13 +15,13 @@ VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}")
 
 
 def load(name: str) -> dict[str, Any]:
-    """A file of compose/, without compose's own tags."""
+    """Return the content of a file in compose/, without compose's own tags."""
     found: dict[str, Any] = yaml.safe_load((COMPOSE / name).read_text().replace("!reset ", ""))
     return found
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """All services, with what they extend and their limits."""
+    """Return all services, merged with their templates and limits."""
     templates, limits = load("templates.yaml")["services"], load("limits.yaml")["services"]
     found: dict[str, dict[str, Any]] = {}
     for layer in LAYERS:
@@ -32,16 +32,16 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def images() -> dict[str, str]:
-    """The images of the stack, by variable."""
+    """Return the images of the stack by variable."""
     lines = (COMPOSE / "images.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def defaults(text: str) -> dict[str, str]:
-    """Variables that a text names, with what is taken where they are not set."""
+    """Return the variables in a text, with their defaults."""
     return dict(VARIABLE.findall(text))
 
 
 def seconds(duration: str) -> float:
-    """Of a duration such as `45s`."""
+    """Return the seconds of a duration such as `45s`."""
     return float(duration.removesuffix("s"))

@@ -1,4 +1,4 @@
-"""The compose files keep to what the code declares: queues, commands, settings, ports."""
+"""The compose files agree with the code: queues, commands, settings, ports."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ OVERRIDES = sorted(path.relative_to(COMPOSE).as_posix() for path in COMPOSE.glob
 
 
 def module_of(name: str) -> str:
-    """What a service runs: its command, or that of its image."""
+    """Return the command of a service, or of its image."""
     service = services()[name]
     image = re.search(r"\$\{(\w+)_IMAGE\}", service["image"]).group(1).lower()
     started = re.search(rf"AS run-{image}\n(?:EXPOSE .*\n)?CMD \[\"python\", \"-m\", \"(\w+)\"\]", DOCKERFILE).group(1)

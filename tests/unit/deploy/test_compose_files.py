@@ -1,4 +1,4 @@
-"""What every container of the stack has to have."""
+"""Rules for every container of the stack."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.unit.deploy.files import COMPOSE, JOBS, LAYERS, OWN, ROOT, defaults, 
 
 ALL = services()
 NO_PROBE = {"otel-collector", "tempo", "loki"}
-"""Their images have no program that could ask."""
+"""Their images contain no program for a health check."""
 PUBLISHED = {"api", "grafana"}
 INTERNAL = {"data", "observability"}
 
@@ -125,7 +125,7 @@ class TestLimits:
 
 
 def test_the_plan_is_read_where_it_is_written():
-    """Compose reads `.env` beside an included file: a link to what `make cpu-plan` writes, so that both have a name."""
+    """Compose reads `.env` beside an included file; it is a link to the file that `make cpu-plan` writes."""
     assert (COMPOSE / ".env").readlink().name == "cpu.env"
 
 

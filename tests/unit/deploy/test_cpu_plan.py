@@ -115,7 +115,7 @@ class TestTheCommand:
 
 
 def test_the_command_runs_with_the_standard_library_alone():
-    """No package of this environment: `-I` and `-S` leave the standard library only."""
+    """`-I` and `-S` hide this environment's packages, so only the standard library is left."""
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compose.cpu_plan.__main__ import main; main(['--show'])"
     )

@@ -1,4 +1,4 @@
-"""`make secrets`."""
+"""Files that `make secrets` writes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What systemd itself says of the units, where its tools are: every line of them is known, and little is exposed."""
+"""Checks of the units by systemd's own tools: it knows every line, and rates their exposure as low."""
 
 import re
 import shutil
@@ -12,13 +12,13 @@ from tests.unit.deploy.unit_files import NEWER, SERVICES, UNITS
 TIMEOUT_S = 60
 MOST_EXPOSED = 2.0
 STANDARD = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
-"""Targets of every host that these units refer to."""
+"""Targets of every host that the units refer to."""
 PROGRAMS = ("python", "citadel-worker")
 
 
 @pytest.fixture(scope="module")
 def analyze(tmp_path_factory):
-    """Runs the tool on a root with the units as they are installed; what it prints, both channels together."""
+    """Return a function that runs the tool on a root with the installed units and returns all its output."""
     command = program("systemd-analyze")
     root = tmp_path_factory.mktemp("root")
 

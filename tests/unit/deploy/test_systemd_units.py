@@ -1,4 +1,4 @@
-"""systemd/ agrees with the contracts, the settings, the plan of processors and itself."""
+"""The files in systemd/ agree with contracts, settings, the plan of processors, and each other."""
 
 import importlib.machinery
 import importlib.util
@@ -37,7 +37,7 @@ HOSTS = (1, 2, 4, 6, 8, 12, 16, 32, 64)
 
 @pytest.fixture(scope="module")
 def planner():
-    """The program that writes the processors' drop-ins."""
+    """Return the program that writes the drop-ins of processors."""
     loader = importlib.machinery.SourceFileLoader("citadel_host_cores", str(SYSTEMD / "cores"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
@@ -86,7 +86,7 @@ def test_every_variable_of_the_configuration_and_the_guide_is_a_setting():
 
 
 def test_units_read_the_hosts_settings_and_secrets():
-    """A variable of a unit gives way to the configuration file, which comes with the same directive's other form."""
+    """Variables in the configuration file take precedence over those in a unit."""
     for unit in SERVICES:
         found = directives(unit)
         assert found["Service.EnvironmentFile"] == ["-/etc/citadel/citadel.env"]
@@ -114,7 +114,7 @@ def test_the_stop_grace_of_each_container_is_long_enough():
 
 
 def test_the_built_in_model_may_write_code():
-    """Refused, its libraries compute vectors that are not finite."""
+    """If it is forbidden, the libraries compute vectors with NaN or infinity."""
     allowed = {unit: last(directives(unit), "MemoryDenyWriteExecute") for unit in SERVICES}
     assert [unit for unit, denied in allowed.items() if denied == "no"] == [WORKERS["embeddings"]]
 

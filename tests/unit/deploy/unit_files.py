@@ -1,4 +1,4 @@
-"""The unit files of systemd/, read as systemd reads them: each with its drop-ins, in the order of their names."""
+"""The unit files of systemd/, read as systemd does: each with its drop-ins in the order of their names."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ Directives = dict[str, list[str]]
 
 
 def directives(unit: str) -> Directives:
-    """All values of each `Section.Name`, the unit's own first."""
+    """Return all values of each `Section.Name`, the unit's own first."""
     found: Directives = {}
     for file in files(unit):
         section = ""
@@ -34,7 +34,7 @@ def directives(unit: str) -> Directives:
 
 
 def files(unit: str) -> list[Path]:
-    """The unit's file and its drop-ins."""
+    """Return the unit's file and its drop-ins."""
     own = UNITS / unit if (UNITS / unit).exists() else UNITS / re.sub("@.*", "@.service", unit)
     folders = [UNITS / "citadel-.service.d"] if unit.endswith(".service") else []
     drop_ins = [file for folder in [*folders, UNITS / f"{unit}.d"] for file in folder.glob("*.conf")]
@@ -42,17 +42,17 @@ def files(unit: str) -> list[Path]:
 
 
 def last(found: Directives, name: str) -> str:
-    """The value that counts of a directive of [Service]."""
+    """Return the effective value of a directive of [Service]."""
     return found[f"Service.{name}"][-1]
 
 
 def environment(unit: str) -> dict[str, str]:
-    """The variables that a unit sets."""
+    """Return the variables that a unit sets."""
     lines = directives(unit).get("Service.Environment", [])
     return dict(word.split("=", 1) for line in lines for word in line.split())
 
 
 def cores(cpuset: str) -> set[int]:
-    """Numbers of `0-1,4`."""
+    """Return the numbers in a range such as `0-1,4`."""
     ends = [part.split("-") for part in cpuset.split(",")]
     return {number for pair in ends for number in range(int(pair[0]), int(pair[-1]) + 1)}

@@ -83,7 +83,7 @@ def backend(monkeypatch):
     return Backend("http://one")
 
 
-def test_a_probe_that_succeeds_closes(backend):
+def test_a_probe_that_succeeds_closes_the_breaker(backend):
     async def course():
         await backend.open()
         assert (backend.changes, backend.open_now) == (NONE | {"open": 1}, 1)
@@ -95,7 +95,7 @@ def test_a_probe_that_succeeds_closes(backend):
     run_virtually(course())
 
 
-def test_a_probe_that_fails_opens_again(backend):
+def test_a_probe_that_fails_opens_the_breaker_again(backend):
     async def course():
         await backend.open()
         for _ in range(2):  # the second probe waits for the end of the longer pause
@@ -107,7 +107,7 @@ def test_a_probe_that_fails_opens_again(backend):
     run_virtually(course())
 
 
-def test_a_probe_that_is_given_up_leaves_it_half_open_for_the_next(backend):
+def test_an_abandoned_probe_leaves_the_breaker_half_open(backend):
     async def course():
         await backend.open()
         await backend.call(asyncio.CancelledError)
@@ -118,7 +118,7 @@ def test_a_probe_that_is_given_up_leaves_it_half_open_for_the_next(backend):
     run_virtually(course())
 
 
-def test_calls_while_closed_change_nothing(backend):
+def test_calls_through_a_closed_breaker_change_nothing(backend):
     async def course():
         await backend.call()
         await backend.call(BackendUnavailable)
@@ -128,7 +128,7 @@ def test_calls_while_closed_change_nothing(backend):
     assert (backend.changes, backend.open_now) == (NONE, 0)
 
 
-def test_each_model_of_each_url_has_its_own():
+def test_each_model_of_each_url_has_a_breaker_of_its_own():
     backend = Backend("http://one", "http://two")
 
     async def course():

@@ -1,4 +1,4 @@
-"""Properties of the engine: whatever texts come together, whatever the backend makes of them."""
+"""Properties of the engine that hold for any mix of texts and any answers of the backend."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ def groups_of(texts):
 
 
 def run(world, groups, *, seconds=1500.0):
-    """The responses, in virtual time; that this returns is itself a property."""
+    """Return the responses, in virtual time; that this returns is itself a property."""
 
     async def everything():
         responses = []
@@ -189,3 +189,19 @@ def test_an_impatient_caller_does_not_end_the_wait_of_a_patient_one():
     impatient, patient = run_virtually(everything())
     assert isinstance(impatient.errors[0], BackendUnavailable | DeadlineExceeded)
     assert np.array_equal(patient.vectors[0], vector_of("lost 5 x"))
+
+
+def test_an_engine_that_is_closed_releases_its_claims_on_unfinished_texts():
+    world = World()
+
+    async def everything():
+        request = EmbedRequest(text=["good", "lost 1000 x"], model=MODEL)
+        caller = asyncio.ensure_future(world.engine.embed(request, Deadline.after(100)))
+        await asyncio.sleep(SECONDS / 2)
+        held = set(world.cache.claims)
+        caller.cancel()
+        await world.aclose()
+        return held
+
+    assert len(run_virtually(everything())) == 2
+    assert world.cache.claims == set()

@@ -1,4 +1,4 @@
-"""What the errors of texts mean for their task."""
+"""Errors of texts, and the error with which their task ends."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,13 +26,13 @@ def test_the_worst_error_is_one_that_a_retry_may_cure_or_any_when_no_text_succee
         assert error is None
 
 
-def test_errors_of_a_text_are_led_by_its_field():
+def test_an_error_about_a_text_names_the_text():
     refused = name_text(TextRejected("no"), ["a", "b"], 1)
     assert (refused.message, refused.field, refused.index) == ("text[1]: no", "text", 1)
     alone = name_text(BadVector("no"), "a", 0)
     assert (alone.message, alone.field, alone.index) == ("text: no", "text", None)
 
 
-def test_errors_of_other_things_stay_as_they_are():
+def test_an_error_about_anything_else_stays_as_it_is():
     for error in (UnknownModel.at("model", "none"), BackendUnavailable("down")):
         assert name_text(error, "a", 0) is error

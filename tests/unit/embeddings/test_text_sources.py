@@ -1,4 +1,4 @@
-"""Where texts came from, as the worker's metric has it: each text is counted once."""
+"""Sources of texts in the worker's metric: each text is counted once."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What NetworkPolicies allow: who reaches whom on which port, found as Kubernetes finds it."""
+"""Connections that NetworkPolicies allow, evaluated as Kubernetes does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from tests.unit.k8s.rendering import Rendered
 
 OUTSIDE = "anyone"
 CLUSTER = "cluster"
-"""Whoever is in some namespace, and in no pod of the release."""
+"""Any peer outside the release's pods."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
-    """A component's pod: its labels, and the ports that it listens on."""
+    """A component's pod with its labels and ports."""
 
     name: str
     labels: dict[str, str]
@@ -21,7 +21,7 @@ class Pod:
 
 
 def pods_of(rendered: Rendered) -> list[Pod]:
-    """The pods of a rendering."""
+    """Return the pods of a rendering."""
     return [
         Pod(
             name=name,
@@ -42,7 +42,7 @@ class Policies:
         self._pods = pods_of(rendered)
 
     def within(self) -> set[tuple[str, str, int]]:
-        """Caller, callee and port of all connections between pods of the release."""
+        """Return caller, callee and port of all connections between pods of the release."""
         return {
             (caller.name, callee.name, port)
             for caller in self._pods
@@ -52,7 +52,7 @@ class Policies:
         }
 
     def into(self) -> set[tuple[str, str, int]]:
-        """Who from outside the release, component and port."""
+        """Return peer, component and port of all connections from outside the release."""
         return {
             (who, pod.name, port)
             for pod in self._pods
@@ -63,7 +63,7 @@ class Policies:
         }
 
     def out_of(self) -> set[tuple[str, int]]:
-        """Component, and port that it may reach outside the release."""
+        """Return component and port of all connections to the outside."""
         return {
             (pod.name, port)
             for pod in self._pods
@@ -104,7 +104,7 @@ class Policies:
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a label selector selects labels."""
+    """Return whether a label selector selects labels."""
     expressions = selector.get("matchExpressions", ())
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
         (labels.get(one["key"]) in one["values"]) == (one["operator"] == "In") for one in expressions

@@ -1,4 +1,4 @@
-"""What the chart renders: resources by kind and name. Helm comes as a library; without it the tests skip and say so."""
+"""Renderings of the chart: resources by kind and name. Helm is a library; without it the tests skip and say so."""
 
 import os
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ PRODUCTION = ROOT / "k8s" / "manifests" / "production" / "values.yaml"
 VALUES = {path.stem: path for path in sorted((Path(__file__).parent / "values").glob("*.yaml"))} | {
     "production": PRODUCTION
 }
-"""The sets of values that everything is rendered with."""
+"""Sets of values for rendering."""
 CITADEL = {"api", "beat", "exporter", "migrate", "worker"}
 """Names of the containers that run Citadel's own processes."""
 
 
 def package(name: str) -> Any:
-    """An optional package of the development requirements; a test that needs it skips, or fails with CI=true."""
+    """Return an optional package; without it the test skips, or fails with CI=true."""
     if os.environ.get("CI") == "true":
         return __import__(name)
     return pytest.importorskip(name, reason=f"{name} is missing: CHARTS=1 make setup")
 
 
 def values_of(name: str) -> dict[str, Any]:
-    """One of the sets of values."""
+    """Return one of the sets of values."""
     return yaml.safe_load(VALUES[name].read_text()) or {}
 
 
@@ -41,27 +41,27 @@ class Rendered:
     notes: str
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Resources of a kind by the last part of their names (`citadel-api` is `api`)."""
+        """Return the resources of a kind by the last part of their names (`citadel-api` is `api`)."""
         return {one["metadata"]["name"].removeprefix("citadel-"): one for one in self.resources if one["kind"] == kind}
 
     def pods(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name and pod template of whatever makes pods."""
+        """Yield name and pod template of each resource that makes pods."""
         for one in self.resources:
             if one["kind"] in {"Deployment", "StatefulSet", "Job"}:
                 yield one["metadata"]["labels"]["app.kubernetes.io/component"], one["spec"]["template"]
 
     def container(self, component: str) -> dict[str, Any]:
-        """The only container of a component."""
+        """Return the only container of a component."""
         (container,) = dict(self.pods())[component]["spec"]["containers"]
         return container
 
     def environment(self, component: str) -> dict[str, str]:
-        """Plain variables of a component."""
+        """Return the plain variables of a component."""
         return {one["name"]: one["value"] for one in self.container(component)["env"] if "value" in one}
 
 
 def render(values: dict[str, Any], chart: Path = CHART, **release: Any) -> Rendered:
-    """What `helm template citadel CHART --namespace citadel` makes of values.
+    """Return what `helm template citadel CHART --namespace citadel` renders from values.
 
     Raises:
         helm_python.HelmError: The values are refused.
@@ -80,5 +80,5 @@ def render(values: dict[str, Any], chart: Path = CHART, **release: Any) -> Rende
 
 @cache
 def rendered(name: str) -> Rendered:
-    """The rendering of one of the sets of values."""
+    """Return the rendering of one of the sets of values."""
     return render(values_of(name))

@@ -1,4 +1,4 @@
-"""Workers scale on what waits and what is under way; busy ones are left alone."""
+"""Workers scale on ready and unacknowledged messages; busy ones are kept."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The chart keeps to what the code declares: queues, settings, ports, paths."""
+"""The chart agrees with the code: queues, settings, ports, paths."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ KEYS = json.dumps([{"name": "a", "hash": "0" * 64, "scopes": ["read"]}])
 
 
 def processes(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Component and container of each of Citadel's own processes."""
+    """Yield component and container of each Citadel process."""
     for component, template in rendered(name).pods():
         container = template["spec"]["containers"][0]
         if container["name"] in CITADEL:
@@ -100,7 +100,7 @@ def test_ports_are_those_that_the_processes_listen_on(name: str) -> None:
 
 
 def paths(container: dict[str, Any]) -> set[str]:
-    """What is asked of a container by HTTP."""
+    """Return the paths of a container's HTTP probes."""
     found = (container.get(f"{kind}Probe", {}).get("httpGet", {}).get("path") for kind in _PROBES)
     return {path for path in found if path}
 

@@ -1,4 +1,4 @@
-"""The manifests are what the chart renders, and kustomize makes one whole of them."""
+"""The manifests are what the chart renders, and kustomize accepts them."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ NAMES = sorted(path.parent.name for path in MANIFESTS.glob("*/values.yaml"))
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the chart renders now."""
+    """Return what the chart renders now."""
     package("helm_python")
     target = tmp_path_factory.mktemp("manifests")
     subprocess.run([sys.executable, ROOT / "scripts/chart", target], check=True, timeout=100)
@@ -48,7 +48,7 @@ def test_manifests_hold_no_secret_and_no_hook(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def kubectl() -> str:
-    """The command."""
+    """Return the path of the command."""
     return program("kubectl")
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given is what the stack in compose/ has, under the names that it expects."""
+"""Monitors, rules and dashboards of the chart are those of the stack in compose/, with the same names."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def test_every_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
 
 
 def monitored() -> dict[str, set[str]]:
-    """Components by the job that scrapes them, where monitor, pod and port fit together."""
+    """Return the scraped components by job, if monitor, pod and port match."""
     made, jobs = rendered("observability"), {}
     pods = dict(made.pods())
     services = {name: one["spec"]["selector"] for name, one in made.of("Service").items()}

@@ -15,7 +15,7 @@ DNS = 53
 
 
 def documented() -> set[tuple[str, str, int]]:
-    """Caller, server and port as the table says."""
+    """Return caller, server and port of the table."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     section = text[text.index("### Who talks to whom") :]
     return {
@@ -31,7 +31,7 @@ _WATCHED = ["embeddings", "orchestration", "monitoring", "maintenance", "beat"]
 
 @cache
 def whole() -> Rendered:
-    """Everything bundled, an LLM and a collector elsewhere."""
+    """Return a rendering with bundled stores, an external LLM and an external collector."""
     return render(
         {
             "llm": {"endpoints": {"main": {"url": f"http://llm:{ELSEWHERE['llm']}/v1", "model": "m"}}},

@@ -1,4 +1,4 @@
-"""Values that cannot work are refused before anything is installed, with a sentence that says what to set."""
+"""Impossible values are refused before anything is installed, with a sentence that says what to set."""
 
 import json
 from collections.abc import Iterator

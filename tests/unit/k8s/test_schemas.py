@@ -1,4 +1,4 @@
-"""All that is rendered fits the schemas of Kubernetes, oldest to newest, and of the operators that it may use."""
+"""All resources match the schemas of Kubernetes, oldest to newest, and of the operators."""
 
 import json
 from functools import cache
@@ -15,7 +15,7 @@ FOREIGN = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).p
 
 
 def check(resource: dict[str, Any], version: str) -> None:
-    """Raises jsonschema.ValidationError for a resource with a wrong or an unknown field."""
+    """Validate a resource; raise jsonschema.ValidationError for a wrong or unknown field."""
     _check(json.dumps(resource, sort_keys=True), version)
 
 

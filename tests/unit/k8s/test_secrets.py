@@ -1,4 +1,4 @@
-"""Secrets: existing ones are used as they are, generated ones are whole."""
+"""Secrets: existing ones are used unchanged, generated ones are complete."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Every pod fits the restricted level of Kubernetes' pod security standards, and holds no more than it needs."""
+"""Every pod meets the restricted level of Kubernetes' pod security standards, and gets only what it needs."""
 
 from typing import Any
 

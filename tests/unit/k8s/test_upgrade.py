@@ -1,4 +1,4 @@
-"""Values of the version before still work, and Kubernetes can turn what that version made into what this makes."""
+"""Values of the previous version still work, and Kubernetes accepts the changes to its resources."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ PREVIOUS = next((Path(__file__).parent / "previous").glob("citadel-*.tgz"))
 
 
 def fixed(rendered: Rendered) -> dict[tuple[str, str], Any]:
-    """What Kubernetes refuses to change, of each resource by kind and name."""
+    """Return the immutable fields of each resource by kind and name."""
     return {
         (one["kind"], one["metadata"]["name"]): _fixed(one["kind"], one.get("spec", {})) for one in rendered.resources
     }

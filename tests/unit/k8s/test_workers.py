@@ -1,4 +1,4 @@
-"""One template makes every worker; what a worker says itself counts before the defaults."""
+"""One template renders every worker; a worker's own values override the defaults."""
 
 import pytest
 

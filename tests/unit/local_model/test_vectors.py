@@ -113,7 +113,7 @@ def test_text_after_the_256th_token_does_not_matter(model):
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-def test_reading_only_a_windowful_changes_nothing(monkeypatch):
+def test_reading_only_the_first_window_gives_the_same_pieces(monkeypatch):
     rng = random.Random(7)
     alphabet = ["word", "antidisestablishmentarianism", "é", "中", "[SEP]", "x" * 100, "y" * 101, "!", " " * 30]
     texts = [rng.choice(["", " "]).join(rng.choices(alphabet, k=rng.randint(50, 800))) for _ in range(250)]
@@ -129,11 +129,11 @@ def test_reading_only_a_windowful_changes_nothing(monkeypatch):
 
 @pytest.mark.parametrize("text", ["z" * 1_000_000, "a" + " " * 1_000_000 + "b", "中" * 1_000_000, "e\u0301" * 500_000])
 def test_a_megabyte_of_anything_costs_a_bounded_effort(model, text):
-    started = time.perf_counter()
+    started = time.process_time()
 
     encoded = model.encode([text])
 
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 4  # CPU seconds of all threads
     assert encoded.truncated == [True]
     assert encoded.tokens[0] <= LocalModel.MAX_TOKENS
 

@@ -1,4 +1,4 @@
-"""Every series that may be asked for: Citadel's own from the modules that declare them, and a list of foreign ones."""
+"""All series that queries may use: Citadel's own from the modules that declare them, and a list of others."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ FOREIGN = {
     },
 }
 SCRAPED = {"job", "instance", "service"}
-"""Labels that the scrape adds."""
+"""Labels added by the scrape."""
 
 
 def _series(name: str, kind: str) -> set[str]:
@@ -44,7 +44,7 @@ def _series(name: str, kind: str) -> set[str]:
 
 
 def _declared() -> Iterator[tuple[str, str, set[str] | None]]:
-    """Name, kind and labels (None: not declared) of Citadel's metrics."""
+    """Yield name, kind and labels (None: not declared) of Citadel's metrics."""
     for metric in metrics.ALL:
         yield metric.name, metric.kind, set(metric.labels)
     for found in vars(names).values():
@@ -59,7 +59,7 @@ def _metric(found: Any) -> tuple[str, str, set[str] | None]:
 
 
 def citadel() -> dict[str, set[str] | None]:
-    """Labels by series of Citadel's own metrics."""
+    """Return the labels of Citadel's own series."""
     return {
         series: None if labels is None else labels | SCRAPED | ({"le"} if series.endswith("_bucket") else set())
         for name, kind, labels in _declared()
@@ -68,11 +68,11 @@ def citadel() -> dict[str, set[str] | None]:
 
 
 def recorded() -> set[str]:
-    """Names of recorded series."""
+    """Return the names of recorded series."""
     groups = yaml.safe_load((STACK / "prometheus/rules/recording.yml").read_text())["groups"]
     return {rule["record"] for group in groups for rule in group["rules"]}
 
 
 def known() -> set[str]:
-    """Every series there is."""
+    """Return the names of all series."""
     return set(citadel()) | recorded() | set().union(*FOREIGN.values())

@@ -1,4 +1,4 @@
-"""The stack's files, and every query in them."""
+"""Files of the observability stack, and the queries in them."""
 
 import json
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ RULE_TESTS = sorted((STACK / "prometheus/tests").glob("*.yml"))
 
 
 def load(path: str) -> Any:
-    """The content of one of the stack's YAML files."""
+    """Return the content of one of the stack's YAML files."""
     return yaml.safe_load((STACK / path).read_text())
 
 
 def dashboard(path: Path) -> dict[str, Any]:
-    """A dashboard."""
+    """Return a dashboard."""
     return json.loads(path.read_text())
 
 
 def panels(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """A dashboard's panels, without the headings."""
+    """Return a dashboard's panels, without the headings."""
     return [panel for panel in page["panels"] if panel["type"] != "row"]
 
 
 def dashboard_queries() -> Iterator[tuple[str, str]]:
-    """Where, and a query: of panels, variables and annotations."""
+    """Yield place and text of each query in panels, variables and annotations."""
     for path in DASHBOARDS:
         page = dashboard(path)
         for panel in panels(page):
@@ -39,7 +39,7 @@ def dashboard_queries() -> Iterator[tuple[str, str]]:
 
 
 def variable_metrics() -> Iterator[tuple[str, str, str]]:
-    """Where, metric and label of each choice."""
+    """Yield place, metric and label of each variable."""
     for path in DASHBOARDS:
         for variable in dashboard(path)["templating"]["list"]:
             metric, label = variable["definition"].removeprefix("label_values(").removesuffix(")").split(", ")
@@ -47,12 +47,12 @@ def variable_metrics() -> Iterator[tuple[str, str, str]]:
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
-    """All rules of a kind, `alert` or `record`."""
+    """Return all rules of a kind, `alert` or `record`."""
     documents = [yaml.safe_load(path.read_text()) for path in RULES]
     return [rule for document in documents for group in document["groups"] for rule in group["rules"] if kind in rule]
 
 
 def rule_queries() -> Iterator[tuple[str, str]]:
-    """Name and query of each rule."""
+    """Yield name and query of each rule."""
     for kind in ("alert", "record"):
         yield from ((rule[kind], rule["expr"]) for rule in rules(kind))

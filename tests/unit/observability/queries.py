@@ -1,4 +1,4 @@
-"""What the tests know of PromQL: the names of metrics in a query, and the labels that are asked of them."""
+"""A minimal reader of PromQL: the metrics in a query, and the labels of its matchers."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ WORDS = {"and", "or", "unless", "bool", "by", "without"}
 
 
 def metrics_of(query: str) -> set[str]:
-    """Names of the metrics and recorded series in a query."""
+    """Return the names of metrics and recorded series in a query."""
     bare = RANGE.sub("", GROUPING.sub("", STRING.sub("", query)))
     bare = re.sub(r"\{[^}]*\}", "", OFFSET.sub("", bare))
     return set(NAME.findall(bare)) - WORDS
 
 
 def matched_labels(query: str) -> Iterator[tuple[str, str]]:
-    """Metric and label of each matcher."""
+    """Yield metric and label of each matcher."""
     for metric, matchers in SELECTOR.findall(STRING.sub('""', query)):
         for matcher in matchers.split(","):
             if matcher.strip():

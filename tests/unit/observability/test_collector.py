@@ -1,4 +1,4 @@
-"""The collector's file against what its documentation asks for, and the promises that depend on it."""
+"""The collector's configuration: valid by its documentation, and as the other files expect."""
 
 import pytest
 
@@ -25,7 +25,7 @@ KEYS = {
     },
     "extensions": {"health_check": {"endpoint"}},
 }
-"""The components that are used and their keys, by the documentation of 0.159."""
+"""The used components and their keys, by the documentation of 0.159."""
 
 
 @pytest.mark.parametrize("part", KEYS)

@@ -1,4 +1,4 @@
-"""The dashboards are what their module makes, and everything on them has a meaning."""
+"""The dashboards' files are what their module renders, and every panel is described."""
 
 import pytest
 

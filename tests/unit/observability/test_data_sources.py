@@ -1,4 +1,4 @@
-"""From metrics to traces, from traces to logs and metrics, and from logs to traces."""
+"""Links from metrics to traces, from traces to logs and metrics, and from logs to traces."""
 
 from tests.unit.observability.catalogue import FOREIGN
 from tests.unit.observability.files import load

@@ -1,4 +1,4 @@
-"""What is asked for is what the code exports."""
+"""Queries use only metrics and labels that the code exports."""
 
 import pytest
 

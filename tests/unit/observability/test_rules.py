@@ -1,4 +1,4 @@
-"""Alerts lead to a page that says what to do and a dashboard that shows why; each is seen to fire, and not to."""
+"""Alerts have a runbook, a dashboard, and test cases in which they fire and do not fire."""
 
 import re
 

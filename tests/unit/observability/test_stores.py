@@ -1,4 +1,4 @@
-"""Tempo's and Loki's files against their documentation: unknown keys stop either at its start."""
+"""Tempo's and Loki's configuration: only known keys, because unknown ones stop them at their start."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ TEMPO = {
     },
     "usage_report": {"reporting_enabled": ANY},
 }
-"""Of Tempo 3; `ingester` and `compactor` are gone."""
+"""Keys of Tempo 3, which has no `ingester` and no `compactor`."""
 LOKI = {
     "auth_enabled": ANY,
     "server": {"http_listen_port": ANY, "grpc_listen_port": ANY, "log_level": ANY},
@@ -56,7 +56,7 @@ LOKI = {
 
 
 def unknown(settings: Any, schema: Any, where: str = "") -> list[str]:
-    """Paths of keys that the schema does not have."""
+    """Return the paths of keys that the schema does not have."""
     if schema is ANY:
         return []
     return [

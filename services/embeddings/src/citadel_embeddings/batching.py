@@ -174,7 +174,8 @@ class BatchCaller:
             await self.fail(items, error)
 
     async def _settle(self, items: Sequence[Item]) -> None:
-        """Store vectors and release claims, then answer: whoever asks again right away finds the vector."""
+        """Store vectors and release claims, then answer."""
+        # in this order: a caller who asks again right away finds the vector, and no other process finds a free claim
         results = {item.key: item.result for item in items if item.claimed and item.result is not None}
         good = {key: result.stored for key, result in results.items() if result.stored is not None}
         failed = [key for key, result in results.items() if result.stored is None]
@@ -242,14 +243,14 @@ class Batcher:
                     continue
                 if self._pool.calls_in_flight:
                     await self._linger(group)
-                self._start(key, self._take(group, self._pool.most_calls(key.model)), slot)
+                self._start(key, self._take(group, self._pool.most_calls(slot)), slot)
                 await asyncio.sleep(0)  # the call adds its tokens to the endpoint's before the next one is chosen
         finally:
             group.dispatcher = None
             self._groups.pop(key, None)
 
     async def _acquire(self, key: BatchKey, group: _Group, head: Item) -> Slot | None:
-        """Wait for a slot; None once there is none for the first item, when all that waited too long have failed."""
+        """Return a slot for the first item; None after failing the items that waited too long for one."""
         try:
             return await self._pool.acquire(key.model, head.deadline, since=head.since)
         except BackendUnavailable as error:
@@ -275,7 +276,7 @@ class Batcher:
 
     def _take(self, group: _Group, slots: int) -> list[Item]:
         """Take the next items within the budget, so that all slots together could empty the queue."""
-        share = max(SMALLEST_SHARE, math.ceil(len(group.queue) / max(1, slots)))
+        share = max(SMALLEST_SHARE, math.ceil(len(group.queue) / slots))
         most = min(self._budget.texts, share)
         items: list[Item] = []
         tokens = 0

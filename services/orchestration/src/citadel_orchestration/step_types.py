@@ -1,7 +1,7 @@
-"""The interface of step types, below both the definitions, which check their parameters, and the engine.
+"""The interface of step types, which definitions, plans and the engine use.
 
-A step type says by its *effect* what a step does; the engine carries effects out. To add a type, write one class and
-hand it to `OrchestrationService` (or put it into `steps.registry` to ship it): nothing else knows types by their names.
+A step type returns an *effect* that says what a step does, and the engine carries effects out. A new type is one class.
+Ship it in `steps.registry`, or hand it to `worker.main` and the API's `create_app`; nothing else names types.
 """
 
 from abc import ABC, abstractmethod

@@ -22,7 +22,7 @@ def up(samples):
 
 @pytest.fixture
 def release():
-    """Return an event that is set at the end of the test, so that no thread outlives it."""
+    """Yield an event that is set at the end of the test, so that no thread outlives it."""
     event = threading.Event()
     yield event
     event.set()

@@ -20,7 +20,7 @@ def question(**fields):
 class TestOpenAI:
     style = OpenAIStyle()
 
-    def test_the_request(self):
+    def test_the_request_has_openais_form(self):
         asked = question(options={"temperature": 0.5, "num_predict": 9}, schema=SCHEMA)
         assert self.style.body(asked, SETTINGS) == {
             "model": "llama",
@@ -36,24 +36,24 @@ class TestOpenAI:
         ("line", "payload"),
         [(b"data: {}", b"{}"), (b"data:{}\r", b"{}"), (b": alive", None), (b"event: x", None), (b"", None)],
     )
-    def test_lines(self, line, payload):
+    def test_only_data_lines_of_a_stream_are_read(self, line, payload):
         assert self.style.payload(line) == payload
 
     @pytest.mark.parametrize(
         "content",
         [{}, {"choices": []}, {"choices": [None]}, {"choices": 5}, {"choices": [{"delta": 7}]}, {"usage": [1]}],
     )
-    def test_odd_pieces_say_nothing(self, content):
+    def test_malformed_chunks_add_nothing(self, content):
         assert self.style.piece(content) == Piece()
 
-    def test_parts_of_text(self):
+    def test_the_texts_of_a_list_of_parts_are_joined(self):
         parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
         assert self.style.piece({"choices": [{"message": {"content": parts}}]}).text == "ab"
 
-    def test_reasoning_is_no_answer(self):
+    def test_reasoning_is_not_part_of_the_answer(self):
         assert self.style.piece({"choices": [{"delta": {"reasoning_content": "hm"}}]}).text == ""
 
-    def test_a_model_that_declines(self):
+    def test_a_model_that_declines_is_a_refusal(self):
         with pytest.raises(LlmRefused, match="the model declines: I cannot"):
             self.style.piece({"choices": [{"message": {"content": None, "refusal": "I cannot"}}]})
 
@@ -61,7 +61,7 @@ class TestOpenAI:
 class TestOllama:
     style = OllamaStyle()
 
-    def test_the_request(self):
+    def test_the_request_has_ollamas_form(self):
         asked = question(
             options={"temperature": 0.5, "max_tokens": 9, "keep_alive": "5m"}, schema=SCHEMA, model="qwen3"
         )
@@ -74,19 +74,19 @@ class TestOllama:
             "format": SCHEMA,
         }
 
-    def test_threads_are_ollamas_alone_and_the_question_has_the_last_word(self):
+    def test_only_ollama_gets_threads_and_the_question_overrides_them(self):
         six = SETTINGS.model_copy(update={"threads": 6})
         assert self.style.body(question(), six)["options"] == {"num_thread": 6}
         assert self.style.body(question(options={"num_thread": 2}), six)["options"] == {"num_thread": 2}
         assert "num_thread" not in OpenAIStyle().body(question(), six)
 
-    def test_the_last_line(self):
+    def test_the_last_line_has_usage_and_reason(self):
         line = {"model": "m", "message": {"content": "x"}, "done": True, "prompt_eval_count": 2, "eval_count": 3}
         usage = Usage(prompt_tokens=2, completion_tokens=3, total_tokens=5)
         assert self.style.piece(line) == Piece(text="x", model="m", usage=usage, finish_reason="stop", last=True)
 
     @pytest.mark.parametrize("content", [{}, {"message": 5}, {"message": {"content": 5}}, {"done": "yes"}])
-    def test_odd_lines_say_nothing(self, content):
+    def test_malformed_lines_add_nothing(self, content):
         assert self.style.piece(content) == Piece()
 
 
@@ -126,10 +126,10 @@ class TestRefusals:
             (b"[1]", "no reason given"),
         ],
     )
-    def test_the_servers_words(self, body, words):
+    def test_refusals_quote_the_servers_message(self, body, words):
         assert str(refusal("it", 400, body, None)) == f"it answered 400: {words}"
 
-    def test_when_to_come_back(self):
+    def test_retry_after_is_passed_on(self):
         busy = refusal("it", 503, b"", "3")
         assert isinstance(busy, LlmUnavailable)
         assert busy.retry_after == 3
@@ -146,9 +146,9 @@ class TestRefusals:
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ],
     )
-    def test_retry_after(self, header, seconds):
+    def test_retry_after_is_read_as_seconds(self, header, seconds):
         assert seconds_of_retry_after(header) == seconds
 
-    def test_errors_inside_an_answer(self):
+    def test_errors_inside_an_answer_are_found(self):
         assert error_in({"error": {"message": "m", "code": 5}}) == ("m", "5")
         assert error_in({"error": None, "choices": []}) is None

@@ -10,11 +10,9 @@ from citadel_client import Citadel
 from citadel_client.demo.corpus import Doc
 from citadel_client.demo.passes import Pass, Timer
 from citadel_client.demo.ranking import Hit
-from citadel_client.errors import CitadelApiError, NotFound
+from citadel_client.errors import NotFound
 from citadel_client.terminal import ProgressBar
 
-NO_LLM = "no LLM endpoint is configured"
-"""Part of the server's message about a definition with an LLM step; else the message names the endpoints."""
 LLM_TIMEOUT = "60s"
 PATIENCE_S = 90.0
 WORKER_PATIENCE_S = 10.0
@@ -88,57 +86,44 @@ def ask(citadel: Citadel, collection: str, questions: Sequence[str], model: str,
     Raises:
         RunFailed: A workflow failed.
     """
-    llm = has_llm(citadel)
     with ProgressBar("asking", len(questions)) as bar, Timer() as timer:
-        runs = [
-            citadel.workflows.submit(definition(collection, question, model, limit, llm=llm)) for question in questions
-        ]
-        hits, texts = [], []
+        runs = [citadel.workflows.submit(definition(collection, question, model, limit)) for question in questions]
+        hits, answers = [], []
         for done, run in enumerate(runs, start=1):
             hits.append([_hit(hit) for hit in run.wait(PATIENCE_S).output])
-            texts.append(_text(run.step("answer").output) if llm else None)
+            answers.append(run.step("answer"))
             bar.update(done)
+    # without an LLM, or a default one, the step names its endpoint as what is wrong
+    llm = not any(answer.error is not None and answer.error.field == "endpoint" for answer in answers)
+    texts = [_text(answer.output) for answer in answers]
     return Outcome(hits=hits, texts=texts, llm=llm, asked_s=timer.seconds)
 
 
-def definition(collection: str, question: str, model: str, limit: int, *, llm: bool) -> dict[str, Any]:
+def definition(collection: str, question: str, model: str, limit: int) -> dict[str, Any]:
     """Return the workflow of one question."""
     search = {"collection": collection, "embedding": "${{ steps.q.output.embedding }}", "limit": limit}
     text = {"text": "${{ context.question }}", "model": model, "input_type": "query"}
-    steps: list[dict[str, Any]] = [
+    steps = [
         {"step_id": "q", "type": "embedding", "parameters": text},
         {"step_id": "docs", "type": "vector_search", "parameters": search},
+        {
+            "step_id": "answer",
+            "type": "llm_query",
+            "on_error": "continue",
+            "timeout": LLM_TIMEOUT,
+            "retry": {"max_attempts": 1},
+            "parameters": {
+                "query": "Answer in one sentence, from the context only: ${{ context.question }}",
+                "context": "${{ steps.docs.output.hits }}",
+            },
+        },
     ]
-    if llm:
-        steps.append(
-            {
-                "step_id": "answer",
-                "type": "llm_query",
-                "on_error": "continue",
-                "timeout": LLM_TIMEOUT,
-                "retry": {"max_attempts": 1},
-                "parameters": {
-                    "query": "Answer in one sentence, from the context only: ${{ context.question }}",
-                    "context": "${{ steps.docs.output.hits }}",
-                },
-            }
-        )
     return {
         "workflow_id": "citadel-demo",
         "context": {"question": question},
         "steps": steps,
         "output": "${{ steps.docs.output.hits }}",
     }
-
-
-def has_llm(citadel: Citadel) -> bool:
-    """Return whether the server has an LLM endpoint; its message about an unknown endpoint says so."""
-    step = {"step_id": "answer", "type": "llm_query", "parameters": {"query": "?", "endpoint": "-"}}
-    try:
-        found = citadel.workflows.validate({"steps": [step]})
-    except CitadelApiError:
-        return False
-    return not any(NO_LLM in problem.detail for problem in found.problems)
 
 
 def _hit(hit: dict[str, Any]) -> Hit:

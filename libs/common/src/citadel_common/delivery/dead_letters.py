@@ -24,6 +24,7 @@ from citadel_common.delivery.dead_letter_index import (
     strict_json,
 )
 from citadel_common.errors import CitadelError, Conflict
+from citadel_common.stores.token_lock import TokenLock
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,8 +42,8 @@ EXPIRED_AT_ADD = 100
 CHUNK = 500
 MOST_EXAMINED = 2000
 """Most heads that one page examines."""
-CLAIM_MS = 60_000
-"""Milliseconds after which the claim of an operator whose process died lapses."""
+CLAIM_TTL = 60.0
+"""Seconds after which the claim of an operator whose process died lapses."""
 
 _FORGET = """
 local function forget(id)
@@ -78,7 +79,6 @@ end
 return removed
 """
 )
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,6 @@ class DeadLetters:
         self._ttl = ttl
         self._add: Any = client.register_script(_ADD)
         self._remove: Any = client.register_script(_REMOVE)
-        self._release: Any = client.register_script(_RELEASE)
 
     def add(self, dead_letter: DeadLetter) -> None:
         """Store a dead letter, in place of one with the same id, and remove some that are past their time."""
@@ -228,13 +227,13 @@ class DeadLetters:
         Raises:
             Conflict: Another operator has claimed it.
         """
-        key, token = CLAIM_PREFIX + dead_letter_id, uuid.uuid4().hex
-        if not self._client.set(key, token, nx=True, px=CLAIM_MS):
+        claim = TokenLock(self._client, CLAIM_PREFIX + dead_letter_id, uuid.uuid4().hex, ttl=CLAIM_TTL)
+        if not claim.take():
             raise Conflict(f"dead letter {dead_letter_id!r} is being requeued by somebody else")
         try:
             yield
         finally:
-            self._release(keys=[key], args=[token])
+            claim.release()
 
     def _walk(self, position: Position, since: float | None) -> Iterator[DeadLetterHead]:
         """Yield the heads after the position, newest first; they are read in chunks."""

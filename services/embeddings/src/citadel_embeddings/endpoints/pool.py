@@ -111,9 +111,10 @@ class EndpointPool:
         """Calls under way."""
         return sum(endpoint.limit.in_flight for endpoint in self._endpoints)
 
-    def most_calls(self, model: str) -> int:
-        """Return how many calls for a model may run at once now."""
-        return sum(int(endpoint.limit.value) for endpoint in self._endpoints if endpoint.breakers[model].lets_pass)
+    def most_calls(self, slot: Slot) -> int:
+        """Return how many calls for the model of a slot may run at once now, the slot's own included."""
+        usable = (e for e in self._endpoints if e is slot.endpoint or e.breakers[slot.model].lets_pass)
+        return sum(int(endpoint.limit.value) for endpoint in usable)
 
     def is_given_up(self, model: str, since: float) -> bool:
         """Return whether every URL has failed for longer than the patience of a caller who waits since then.

@@ -1,7 +1,7 @@
 """The ASGI application: routes, error responses, middleware, and services that live as long as the process."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,13 +29,20 @@ from citadel_orchestration.api.runs import routes as runs
 from citadel_orchestration.api.services import RedisClients, Services
 from citadel_orchestration.api.tasks import routes as tasks
 from citadel_orchestration.api.workflows import routes as workflows
-from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.settings import ApiFragment, ApiSettings
+from citadel_orchestration.step_types import StepType
 
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS) -> Any:
-    """Return the ASGI application."""
+def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types: Iterable[StepType[Any]] = ()) -> Any:
+    """Return the ASGI application.
+
+    Args:
+        settings: Settings of the process.
+        metrics: Metrics of the process.
+        types: Step types beside those that Citadel ships; the workers must have them too.
+    """
     redis = RedisClients.of(settings)
     app = FastAPI(
         title="Citadel",
@@ -43,7 +50,7 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS) -> Any:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(settings, redis, metrics),
+        lifespan=_lifespan(lambda: Services(settings, redis, metrics, types=types), settings.api, metrics),
         responses={"default": {"model": Problem, "description": "A problem document (RFC 9457)"}},
     )
     for handled in (CitadelError, HTTPException, Exception):
@@ -61,14 +68,14 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS) -> Any:
     )
 
 
-def _lifespan(settings: ApiSettings, redis: RedisClients, metrics: Metrics) -> Any:
+def _lifespan(build: Callable[[], Services], api: ApiFragment, metrics: Metrics) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services = Services(settings, redis, metrics)
+        services = build()
         app.state.services, app.state.metrics = services.by_class, metrics
         await services.start()
         _freeze_garbage_collector()
-        log.info("api_ready", host=settings.api.host, port=settings.api.port)
+        log.info("api_ready", host=api.host, port=api.port)
         yield {BEFORE_SHUTDOWN: services.end_streams}
         await services.stop()
         log.info("api_stopped")

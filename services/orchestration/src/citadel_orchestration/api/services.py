@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from citadel_orchestration.api.tasks.service import TaskService
 from citadel_orchestration.api.workflows.planning import PlanService
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.step_types import StepType
 from citadel_orchestration.wiring import wire
 
 if TYPE_CHECKING:
@@ -63,14 +64,22 @@ class RedisClients:
 class Services:
     """The services of one server process; belongs to one event loop.
 
+    Args:
+        settings: Settings of the process.
+        redis: Clients of the three roles of Redis.
+        metrics: Metrics of the process.
+        types: Step types beside those that Citadel ships.
+
     Attributes:
         by_class: One service of each class, for `service_of`.
     """
 
-    def __init__(self, settings: ApiSettings, redis: RedisClients, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: ApiSettings, redis: RedisClients, metrics: Metrics, *, types: Iterable[StepType[Any]] = ()
+    ) -> None:
         self._settings = settings
         self._redis = redis
-        self._wiring = wire(settings, redis.results, metrics, name="api")
+        self._wiring = wire(settings, redis.results, metrics, name="api", types=types)
         self._cache = EmbeddingCache(redis.cache, settings.cache, metrics, count_misses=False)
         self._producer = create_app(settings)
         # Celery would subscribe to the result of every task that it publishes; `ResultListener` subscribes once.

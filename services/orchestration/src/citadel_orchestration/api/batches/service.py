@@ -5,7 +5,7 @@ import contextlib
 import functools
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -70,7 +70,8 @@ class BatchService:
                 items = await self._record(run, lines, head)
         except _AlreadySubmitted as error:
             return accepted_of(error.existing)
-        await asyncio.to_thread(self._publish, run.run_id, items)
+        ready = [StepRef(run_id=run.run_id, step_id=batches.STEP, item=item) for item in items]
+        await asyncio.to_thread(self.runs.dispatcher.dispatch, ready, run.lane)
         return RunAccepted(run_id=str(run.run_id), workflow_id=run.workflow_id, status="queued")
 
     async def _record(self, run: NewRun, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> list[int]:
@@ -139,7 +140,7 @@ class BatchService:
         async for line in lines:
             if count >= self.settings.max_batch_requests:
                 raise PayloadTooLarge.at("requests", f"holds more than {self.settings.max_batch_requests}, the limit")
-            chunk.append(self._checked(line, count, model))
+            chunk.append(self._validated(line, count, model))
             count += 1
             if len(chunk) >= self.settings.batch_chunk:
                 yield chunk
@@ -147,7 +148,7 @@ class BatchService:
         if chunk:
             yield chunk
 
-    def _checked(self, line: Any, index: int, model: str | None) -> dict[str, Any]:
+    def _validated(self, line: Any, index: int, model: str | None) -> dict[str, Any]:
         try:
             request = line if isinstance(line, BatchRequest) else BatchRequest.model_validate(line)
         except ValidationError as error:
@@ -168,10 +169,6 @@ class BatchService:
             parallel=self.settings.batch_parallel,
             republish=self.runs.commands.republish,
         )
-
-    def _publish(self, run_id: UUID, items: Sequence[int]) -> None:
-        ready = [StepRef(run_id=run_id, step_id=batches.STEP, item=item) for item in items]
-        self.runs.dispatcher.dispatch(ready, Lane.BATCH.value)
 
 
 class _AlreadySubmitted(Exception):

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -61,11 +61,13 @@ class MemoryCache:
     Args:
         max_bytes: Memory of all entries; 0 keeps none.
         ttl: Seconds that an entry is kept.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, *, max_bytes: int, ttl: float) -> None:
+    def __init__(self, *, max_bytes: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = max_bytes
         self._ttl = ttl
+        self._clock = clock
         self._entries: OrderedDict[str, tuple[EncodedVector, float]] = OrderedDict()
         self._bytes = 0
 
@@ -74,7 +76,7 @@ class MemoryCache:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry[1] < time.monotonic():
+        if entry[1] < self._clock():
             self._remove(key)
             return None
         self._entries.move_to_end(key)
@@ -83,7 +85,7 @@ class MemoryCache:
     def put(self, key: str, vector: EncodedVector) -> None:
         """Keep a vector."""
         self._remove(key)
-        self._entries[key] = (vector, time.monotonic() + self._ttl)
+        self._entries[key] = (vector, self._clock() + self._ttl)
         self._bytes += _size(key, vector)
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._entries)))

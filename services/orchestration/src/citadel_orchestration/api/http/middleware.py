@@ -21,7 +21,7 @@ _stdlib_log = logging.getLogger(__name__)
 
 
 class ResponseSender:
-    """ASGI's `send`, which adds headers to the response and remembers its status and whether it has begun."""
+    """Sender of one response: adds headers, remembers the status and whether the response has begun."""
 
     __slots__ = ("_headers", "_send", "begun", "status")
 
@@ -31,7 +31,7 @@ class ResponseSender:
         self.begun = False
         self.status = 500
 
-    async def __call__(self, message: Any) -> None:
+    async def send(self, message: Any) -> None:
         """Send one ASGI message."""
         if message["type"] == "http.response.start":
             self.begun = True
@@ -80,16 +80,16 @@ class Middleware:
             caller = self._auth.check(scope)
             if scope["path"] not in OPEN_PATHS:
                 await self._rate_limit.check(caller)
-            await self._app(scope, self._body_limit.guard(scope, receive), sender)
+            await self._app(scope, self._body_limit.guard(scope, receive), sender.send)
         except CitadelError as error:
-            await response_to(error, scope)(scope, receive, sender)
+            await response_to(error, scope)(scope, receive, sender.send)
         except ClientDisconnect:
             log.debug("client_left", path=path_of(scope))
         except Exception:
             log.exception("request_crashed", method=scope["method"], path=path_of(scope))
             # The status of a response that has begun cannot change: the server closes the connection instead.
             if not sender.begun:
-                await response_to(unforeseen(), scope)(scope, receive, sender)
+                await response_to(unforeseen(), scope)(scope, receive, sender.send)
 
     def _record(self, scope: Any, status: int, seconds: float) -> None:
         path = getattr(scope.get("route"), "path", "")

@@ -67,7 +67,7 @@ class CachedProbe:
 
 
 class Health:
-    """Probes stores and workers, and reads from the monitoring worker's health checks how everything else is.
+    """Health of all dependencies: probed here, or checked by the monitoring worker.
 
     Args:
         probes: Probes by name of the dependency.
@@ -79,7 +79,7 @@ class Health:
         self._monitored = monitored
 
     async def report(self) -> HealthResponse:
-        """Return the state of everything: `down` if something required is, `degraded` if something optional is."""
+        """Return the state of all dependencies: `down` if a required one is, `degraded` if an optional one is."""
         components = await self._ask(tuple(self._probes))
         components |= {name: found for name, found in (await self._monitored()).items() if name not in components}
         down = [component for component in components.values() if component.status == "down"]

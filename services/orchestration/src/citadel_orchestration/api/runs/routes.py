@@ -23,10 +23,10 @@ from citadel_orchestration.api.http.query import (
     time_of,
 )
 from citadel_orchestration.api.http.routing import RawRoute, service_of
-from citadel_orchestration.api.runs.service import RunService
+from citadel_orchestration.api.runs.service import Command, RunService
 from citadel_orchestration.db.views import Filters
-from citadel_orchestration.definition.definition import load
 from citadel_orchestration.definition.graph import mermaid
+from citadel_orchestration.engine.run_commands import RunCommands
 
 router = APIRouter(route_class=RawRoute, tags=["runs"])
 _ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
@@ -73,8 +73,7 @@ async def show_graph(request: Request) -> Response:
     """Draw the steps and their statuses."""
     runs, run_id = service_of(request, RunService), run_id_of(request)
     view = await runs.show(run_id, outputs=False)
-    definition = load(await runs.definition(run_id), runs.definitions.types)
-    text = mermaid(definition, {step.step_id: step.status for step in view.steps})
+    text = mermaid(await runs.definition(run_id), {step.step_id: step.status for step in view.steps})
     return Response(text, media_type="text/vnd.mermaid; charset=utf-8")
 
 
@@ -100,27 +99,26 @@ async def follow_run(request: Request) -> Response:
 @router.post("/v1/runs/{run_id}/cancel", status_code=202, openapi_extra=_ONE, summary="Cancel a run")
 async def cancel_run(request: Request) -> Response:
     """End the run; steps that have not started never start."""
-    return await _command(request, "cancel")
+    return await _command(request, RunCommands.cancel)
 
 
 @router.post("/v1/runs/{run_id}/pause", status_code=202, openapi_extra=_ONE, summary="Pause a run")
 async def pause_run(request: Request) -> Response:
     """Let running steps finish, and start no other."""
-    return await _command(request, "pause")
+    return await _command(request, RunCommands.pause)
 
 
 @router.post("/v1/runs/{run_id}/resume", status_code=202, openapi_extra=_ONE, summary="Resume a paused run")
 async def resume_run(request: Request) -> Response:
     """Continue where the run was paused."""
-    return await _command(request, "resume")
+    return await _command(request, RunCommands.resume)
 
 
 @router.post("/v1/runs/{run_id}/retry", status_code=202, openapi_extra=_ONE, summary="Retry a run that failed")
 async def retry_run(request: Request) -> Response:
     """Continue at the step that failed; steps that succeeded do not run again. The deadline starts again."""
-    runs, run_id = service_of(request, RunService), run_id_of(request)
-    definition = load(await runs.definition(run_id), runs.definitions.types)
-    return await _command(request, "retry", deadline=definition.deadline)
+    definition = await service_of(request, RunService).definition(run_id_of(request))
+    return await _command(request, lambda commands, run_id: commands.retry(run_id, deadline=definition.deadline))
 
 
 @router.post(
@@ -135,12 +133,12 @@ async def signal_run(request: Request) -> Response:
     if not _SIGNAL.fullmatch(name):
         raise InvalidInput.at("name", "must be 1 to 128 letters, digits, and any of _.:-")
     payload = await read_json(request, default={})
-    return await _command(request, "signal", name, payload)
+    return await _command(request, lambda commands, run_id: commands.signal(run_id, name, payload))
 
 
-async def _command(request: Request, action: str, *arguments: Any, **options: Any) -> Response:
+async def _command(request: Request, command: Command) -> Response:
     runs, run_id = service_of(request, RunService), run_id_of(request)
-    await runs.command(action, run_id, *arguments, **options)
+    await runs.command(command, run_id)
     status = await runs.status(run_id)
     return json_response(orjson.dumps({"run_id": str(run_id), "status": status}), 202)
 

@@ -26,6 +26,7 @@ from citadel_contracts.runs import (
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
+from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 T = TypeVar("T")
+Command = Callable[[RunCommands, UUID], Effects]
 log = structlog.get_logger(__name__)
 MAX_OUTAGE = 45.0
 """Seconds that PostgreSQL may be down before a stream ends."""
@@ -114,12 +116,13 @@ class RunService:
             StoreUnavailable: The run may or may not be recorded; retrying is safe with an idempotency key.
         """
         definition = await asyncio.to_thread(self.submissions.check, raw)
-        return await self.record(self.submissions.run_of(definition, run_id=new_run_id()))
+        return await self.start(self.submissions.run_of(definition, run_id=new_run_id()))
 
-    async def record(self, run: NewRun) -> RunAccepted:
-        """Record a run and start it."""
+    async def start(self, run: NewRun) -> RunAccepted:
+        """Record a run and dispatch its first steps."""
         submitted = await asyncio.to_thread(self.commands.submit, run)
-        await asyncio.to_thread(self._publish, submitted, run.lane)
+        ready = [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready]
+        await asyncio.to_thread(self.dispatcher.dispatch, ready, run.lane)
         return accepted_of(submitted)
 
     async def run_to_end(self, run: NewRun, deadline: Deadline) -> Any:
@@ -129,22 +132,21 @@ class RunService:
             DeadlineExceeded: The run has not ended by the deadline; it is cancelled.
             CitadelError: The run failed.
         """
-        accepted = await self.record(run)
-        run_id = UUID(accepted.run_id)
+        await self.start(run)
         try:
             async with asyncio.timeout(max(0.0, deadline.remaining)):
-                status, output, error = await self._end_of(run_id)
+                outcome = await self._end_of(run.run_id)
         except TimeoutError:
-            await self.command("cancel", run_id)
+            await self.command(RunCommands.cancel, run.run_id)
             raise DeadlineExceeded from None
-        if status != "succeeded":
-            raise from_data(ErrorData.model_validate({"message": status} | (error or {})))
-        return output
+        if outcome.status != "succeeded":
+            raise from_data(ErrorData.model_validate({"message": outcome.status} | (outcome.error or {})))
+        return None if outcome.output is None else orjson.loads(outcome.output)
 
-    async def _end_of(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
+    async def _end_of(self, run_id: UUID) -> runs.RunOutcome:
         async for _ in self.notifier.follow(run_id, until_shutdown=False):
-            outcome = await self._outcome(run_id)
-            if outcome[0] in FINISHED:
+            outcome = await self._read(lambda cursor: runs.outcome_of(cursor, run_id))
+            if outcome.status in FINISHED:
                 return outcome
         raise AssertionError("the notifier never ends by itself")
 
@@ -154,7 +156,7 @@ class RunService:
         Raises:
             NotFound: There is no such run.
         """
-        return await self._read(functools.partial(self._show, run_id=run_id, outputs=outputs))
+        return await self._read(lambda cursor: self._show(cursor, run_id, outputs=outputs))
 
     async def step(self, run_id: UUID, step_id: str) -> StepOutput:
         """Return one step with its output.
@@ -162,19 +164,19 @@ class RunService:
         Raises:
             NotFound: There is no such run, or it has no such step.
         """
-        return await self._read(functools.partial(self._step, run_id=run_id, step_id=step_id))
+        return await self._read(lambda cursor: self._step(cursor, run_id, step_id))
 
     async def page(self, filters: views.Filters) -> RunList:
         """Return a page of runs."""
         return await self._read(lambda cursor: views.list_runs(cursor, filters))
 
-    async def definition(self, run_id: UUID) -> dict[str, Any]:
-        """Return the definition of a run as submitted, without its context.
+    async def definition(self, run_id: UUID) -> Definition:
+        """Return the definition of a run.
 
         Raises:
             NotFound: There is no such run.
         """
-        return dict(orjson.loads(await self._read(lambda cursor: runs.definition_of(cursor, run_id))))
+        return await self._read(lambda cursor: self.definitions.get(run_id, cursor))
 
     async def status(self, run_id: UUID) -> str:
         """Return the run's status.
@@ -206,15 +208,14 @@ class RunService:
                 return
             yield []
 
-    async def command(self, action: str, run_id: UUID, *arguments: Any, **options: Any) -> None:
-        """Run one of the commands cancel, pause, resume, signal, retry.
+    async def command(self, command: Command, run_id: UUID) -> None:
+        """Apply a command, such as `RunCommands.cancel`, to a run.
 
         Raises:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        command: Callable[..., Effects] = getattr(self.commands, action)
-        effects = await asyncio.to_thread(functools.partial(command, run_id, *arguments, **options))
+        effects = await asyncio.to_thread(command, self.commands, run_id)
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
@@ -223,18 +224,6 @@ class RunService:
         if effects.ended is not None and effects.ended.status != "succeeded":
             for cancelled in self.commands.cancel_children(effects.ended.run_id):
                 self._dispatch(cancelled)
-
-    def _publish(self, submitted: runs.Submitted, lane: int) -> None:
-        self.dispatcher.dispatch(
-            [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready], lane
-        )
-
-    async def _outcome(self, run_id: UUID) -> tuple[str, Any, dict[str, Any] | None]:
-        def read(cursor: Cursor) -> tuple[str, Any, dict[str, Any] | None]:
-            found = runs.outcome_of(cursor, run_id)
-            return found.status, None if found.output is None else orjson.loads(found.output), found.error
-
-        return await self._read(read)
 
     async def _read(self, read: Callable[[Cursor], T]) -> T:
         def call() -> T:

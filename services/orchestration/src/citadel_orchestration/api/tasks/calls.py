@@ -87,7 +87,7 @@ class ResultListener:
         """Return the result of a task and remove it from the store.
 
         Args:
-            pending: From `expect`.
+            pending: The pending result, from `expect`.
             timeout: Seconds.
 
         Raises:
@@ -114,7 +114,7 @@ class ResultListener:
     async def _listen_once(self) -> None:
         async with self._client.pubsub() as channel:
             await channel.psubscribe(f"{RESULT_PREFIX}{self._stem}-*")
-            # Results that were announced while the connection was lost.
+            # Fetches results whose announcements were missed while the connection was lost.
             await self._fetch(list(self._waiting))
             while True:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
