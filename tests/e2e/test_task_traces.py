@@ -61,7 +61,7 @@ def ended(server: TracedServer, location: str) -> str:
 def found(
     server: TracedServer, trace_id: str, wanted: Callable[[list[ReceivedSpan]], object], *, dead: bool = False
 ) -> list[ReceivedSpan]:
-    """Wait until the spans of a trace are as wanted; return them. Only those of `dead` workers may lack their parent."""
+    """Wait until the spans of a trace are as wanted; return them. Spans of `dead` workers may lack their parent."""
 
     def look() -> list[ReceivedSpan] | None:
         spans = server.receiver.of_trace(trace_id)

@@ -155,7 +155,7 @@ def test_a_receiver_that_fails_fails_nothing(
 
 
 def exit_codes(server: TracedServer) -> list[int]:
-    """Those of the API and both workers, which are told to stop all at once."""
+    """Stop the API and both workers at the same time; return their exit codes."""
     with ThreadPoolExecutor(3) as threads:
         ends = [threads.submit(part.terminate) for part in (server.api, server.orchestration, server.embeddings)]
         return [end.result() for end in ends]
