@@ -31,6 +31,7 @@ READERS = {
         ("postgres", "postgresql://%2Frun%2Fpg/x", "postgresql:///run/pg:5432/x", ("", 0, "/run/pg/.s.PGSQL.5432")),
         ("http", "http://gpu1:11434", "http://gpu1:11434", ("gpu1", 11434, "")),
         ("http", "https://u:geheim@host/v1?key=geheim#x", "https://host/v1", ("host", 443, "")),
+        ("http", "https://host/team@v1", "https://host/team@v1", ("host", 443, "")),
         ("http", "http://[::1]/x", "http://[::1]/x", ("::1", 80, "")),
     ],
 )

@@ -53,8 +53,9 @@ class Address:
 def of_http(url: str) -> Address:
     """Return the address in an `http://` or `https://` URL."""
     parts = urlsplit(url)
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Address(shown=without_credentials(url), host=parts.hostname or "", port=port, secrets=_secrets(url))
+    return Address(shown=shown, host=parts.hostname or "", port=port, secrets=_secrets(url))
 
 
 def of_redis(url: SecretStr) -> Address:

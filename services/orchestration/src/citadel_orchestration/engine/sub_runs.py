@@ -106,7 +106,7 @@ def _continue(child: RunTransaction, attempt: int) -> Effects:
 
 
 def _timeout(tx: RunTransaction, ref: StepRef) -> float | None:
-    """Seconds that a sub-run may take; None unless the definition sets a timeout: the default suits single calls."""
+    """Return the seconds that a sub-run may take; None without a timeout in the definition: the default suits calls."""
     step = tx.definition.steps[ref.step_id]
     written = tx.definition.raw["steps"][step.index].get("timeout")
     default = (tx.definition.raw.get("defaults") or {}).get("timeout")

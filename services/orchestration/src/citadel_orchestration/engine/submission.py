@@ -22,6 +22,11 @@ from citadel_orchestration.definition.parse import parse
 from citadel_orchestration.engine import traces
 from citadel_orchestration.step_types import Catalog, StepTypes
 
+MOST_KEPT = 2_000
+"""Definitions kept; the least recently used ones go first."""
+MOST_BYTES = 4 * 2**20
+"""Bytes of JSON of the definitions kept; a parsed one takes ten to seventy times its JSON."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -117,12 +122,6 @@ def new_run_id() -> UUID:
     milliseconds = time.time_ns() // 1_000_000
     random = uuid.uuid4().int
     return UUID(int=(milliseconds << 80) | (7 << 76) | (random & ((1 << 76) - 1)) & ~(3 << 62) | (2 << 62))
-
-
-MOST_KEPT = 2_000
-"""Definitions kept; the least recently used ones go first."""
-MOST_BYTES = 4 * 2**20
-"""Bytes of JSON of the definitions kept; a parsed one takes ten to seventy times its JSON."""
 
 
 class Definitions:

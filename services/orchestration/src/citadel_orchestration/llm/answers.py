@@ -14,6 +14,11 @@ from citadel_orchestration.llm.question import Piece, Usage
 
 _ESCAPE = 6
 _OVERHEAD = 64 * 1024
+_MESSAGE_LIMIT = 300
+_PASSING = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+_NEVER_PASSING = frozenset({"insufficient_quota"})
 
 
 class Transcript:
@@ -83,13 +88,6 @@ async def lines(response: httpx.Response, limit: int) -> AsyncGenerator[bytes]:
                 raise BadLlmOutput(f"the LLM server sent a line of more than {limit} bytes")
     if rest:
         yield bytes(rest)
-
-
-_MESSAGE_LIMIT = 300
-_PASSING = frozenset(
-    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-)
-_NEVER_PASSING = frozenset({"insufficient_quota"})
 
 
 def refusal(where: str, status: int, body: bytes, retry_after: str | None) -> LlmUnavailable | LlmRefused:

@@ -20,6 +20,9 @@ from citadel_orchestration.llm.answers import Transcript, error_in, lines, refus
 from citadel_orchestration.llm.protocols import STYLES
 from citadel_orchestration.llm.question import Answer, Piece, Question
 
+_ERROR_BODY = 64 * 1024
+_DRAIN = 0.1
+
 
 def chat_span(question: Question, settings: EndpointSettings) -> AbstractContextManager[Span]:
     """Return the span of one call, which includes the wait for a free place; it follows the GenAI conventions."""
@@ -55,10 +58,6 @@ def _input(question: Question) -> str:
         {"role": message.role, "parts": [{"type": "text", "content": message.content}]} for message in question.messages
     ]
     return orjson.dumps(asked).decode()
-
-
-_ERROR_BODY = 64 * 1024
-_DRAIN = 0.1
 
 
 class Endpoint:

@@ -14,6 +14,8 @@ from citadel_orchestration.llm.question import Piece, Question, Usage
 STREAM_TYPE = "text/event-stream"
 _OPENAI_OPTIONS = {"num_predict": "max_tokens"}
 _DONE = b"[DONE]"
+_OLLAMA_OPTIONS = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}
+_OLLAMA_FIELDS = frozenset({"keep_alive", "think"})
 
 
 class ChatStyle(Protocol):
@@ -116,10 +118,6 @@ def _usage(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
     return Usage.of(value.get("prompt_tokens"), value.get("completion_tokens"), value.get("total_tokens"))
-
-
-_OLLAMA_OPTIONS = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}
-_OLLAMA_FIELDS = frozenset({"keep_alive", "think"})
 
 
 class OllamaStyle:

@@ -17,6 +17,9 @@ RESERVED_OPTIONS = frozenset(
     }
 )  # fmt: skip
 """Fields of a request that options cannot set: Citadel sets them, or could not read what came back."""
+_LONGEST_NUMBERS = 32
+_DEEPEST = 64
+_QUOTE_LIMIT = 4000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,11 +118,6 @@ class Piece:
     usage: Usage | None = None
     finish_reason: str | None = None
     last: bool = False
-
-
-_LONGEST_NUMBERS = 32
-_DEEPEST = 64
-_QUOTE_LIMIT = 4000
 
 
 def conversation(

@@ -13,6 +13,28 @@ from citadel_orchestration.definition.models import DefinitionLimits, HeadModel,
 from citadel_orchestration.step_types import StepType, StepTypes
 
 Path = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+_CODES = {
+    "missing": "missing_field",
+    "extra_forbidden": "unknown_field",
+    "string_pattern_mismatch": "bad_name",
+    "literal_error": "bad_value",
+    "value_error": "bad_duration",
+    **dict.fromkeys(
+        (
+            "greater_than",
+            "greater_than_equal",
+            "less_than_equal",
+            "too_long",
+            "too_short",
+            "string_too_short",
+            "string_too_long",
+            "finite_number",
+        ),
+        "out_of_range",
+    ),
+}
+_MESSAGES = {"missing": "this field is needed", "extra_forbidden": "there is no such field"}
 
 
 class Problems:
@@ -132,31 +154,6 @@ class DraftDefinition:
     def may_have(self, key: str) -> bool:
         """Return True if the context may have the key when the run starts."""
         return self.given is None or key in self.given or key in self.context
-
-
-M = TypeVar("M", bound=BaseModel)
-
-_CODES = {
-    "missing": "missing_field",
-    "extra_forbidden": "unknown_field",
-    "string_pattern_mismatch": "bad_name",
-    "literal_error": "bad_value",
-    "value_error": "bad_duration",
-    **dict.fromkeys(
-        (
-            "greater_than",
-            "greater_than_equal",
-            "less_than_equal",
-            "too_long",
-            "too_short",
-            "string_too_short",
-            "string_too_long",
-            "finite_number",
-        ),
-        "out_of_range",
-    ),
-}
-_MESSAGES = {"missing": "this field is needed", "extra_forbidden": "there is no such field"}
 
 
 def draft(

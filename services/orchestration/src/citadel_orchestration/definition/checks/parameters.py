@@ -13,6 +13,8 @@ from citadel_orchestration.definition.template import holds_expression, only_pat
 from citadel_orchestration.step_types import Catalog, EmbeddingModel, WrittenVector
 
 _OF_WHOLE = frozenset({"value_error", "assertion_error"})
+Origin = tuple[int, str]
+"""Length of a vector, and where it comes from."""
 
 
 def check_parameters(step: Draft, catalog: Catalog, problems: Problems) -> None:
@@ -81,10 +83,6 @@ def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return f"there is no parameter `{name}`"
     return detail["msg"].removeprefix("Value error, ")
-
-
-Origin = tuple[int, str]
-"""Length of a vector, and where it comes from."""
 
 
 class VectorSpaces:

@@ -11,6 +11,8 @@ from citadel_orchestration.definition.template import condition, expressions
 EVERYTHING = -1
 """Mask with all bits set, for a step whose dependencies are not clear: nothing is reported for it."""
 SHOWN = 12
+Found = tuple[str, str]
+"""Code and message."""
 
 
 class Ancestors:
@@ -102,10 +104,6 @@ def _report_circle(circle: list[int], steps: list[Draft], problems: Problems) ->
     shown = names if len(names) <= SHOWN else [*names[: SHOWN - 1], "…", names[-1]]
     message = f"these steps wait for each other: {' → '.join(shown)}"
     problems.add((*steps[circle[start]].path, "depends_on"), "cycle", message)
-
-
-Found = tuple[str, str]
-"""Code and message."""
 
 
 def check_mentions(definition: DraftDefinition, ancestors: Ancestors, problems: Problems) -> None:

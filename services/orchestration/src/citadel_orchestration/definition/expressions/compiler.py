@@ -22,6 +22,9 @@ _PASSING = frozenset(
     {"expr", "conditionalor", "conditionaland", "relation", "addition", "multiplication", "unary", "member"}
 )
 _POSTFIX = frozenset({"member_dot", "member_dot_arg", "member_index"})
+SHORT = 256
+"""Characters of a short expression. Many short ones are kept compiled, few longer ones: that bounds the memory."""
+KEPT_SHORT, KEPT_LONG = 4096, 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +248,6 @@ def _literal(token: Token) -> Code:
     value, gives = decoded(token)
     constant = value if gives in ("string", "int") else None
     return Code(run=lambda _frame: value, gives=gives, constant=constant)
-
-
-SHORT = 256
-"""Characters of a short expression. Many short ones are kept compiled, few longer ones: that bounds the memory."""
-KEPT_SHORT, KEPT_LONG = 4096, 128
 
 
 @dataclass(frozen=True, kw_only=True)

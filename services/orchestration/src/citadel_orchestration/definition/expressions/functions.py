@@ -16,6 +16,9 @@ MAX_PATTERN = 1000
 MAX_MEMORY = 2**20
 MAX_WORK = 32 * 2**20
 """Characters of the text times instructions of the compiled pattern: takes a few tenths of a second."""
+_INT = re.compile(r"[+-]?\d{1,19}", re.ASCII)
+_DOUBLE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TRUE, _FALSE = frozenset({"true", "True", "TRUE", "t", "1"}), frozenset({"false", "False", "FALSE", "f", "0"})
 
 
 def matches(text: str, pattern: str, meter: Meter) -> bool:
@@ -47,11 +50,6 @@ def _options() -> Any:
     options.log_errors = False
     options.max_mem = MAX_MEMORY
     return options
-
-
-_INT = re.compile(r"[+-]?\d{1,19}", re.ASCII)
-_DOUBLE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_TRUE, _FALSE = frozenset({"true", "True", "TRUE", "t", "1"}), frozenset({"false", "False", "FALSE", "f", "0"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ BINARY: dict[str, Apply] = {
     "relation_in": values.contains,
 }
 """Binary operators by the grammar's names."""
+Macro = Callable[[Any, Frame], Any]
 
 
 def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
@@ -141,9 +142,6 @@ def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
         return built
 
     return run
-
-
-Macro = Callable[[Any, Frame], Any]
 
 
 def _each(value: Any, slot: str, frame: Frame) -> Iterator[Any]:

@@ -27,6 +27,9 @@ _IDENT = r"[_a-zA-Z][_a-zA-Z0-9]*"
 _KEY = rf"""\.({_IDENT})|\[\s*(\d{{1,9}})\s*\]|\[\s*"([^"\\\n]*)"\s*\]|\[\s*'([^'\\\n]*)'\s*\]"""
 _PATH = re.compile(rf"\s*({_IDENT})((?:{_KEY})*)\s*", re.ASCII)
 _KEYS = re.compile(_KEY, re.ASCII)
+ROOTS = frozenset({"context", "steps", "run", "item", "index"})
+STEP_FIELDS = frozenset({"output", "status"})
+RUN_FIELDS = frozenset({"id", "workflow_id"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +133,6 @@ def _string_end(text: str, start: int) -> int:
             break
         position += 2 if text[position] == "\\" and text[position + 1 : position + 2] in _ESCAPES else 1
     raise Malformed("expression_unterminated", "a string in the expression does not end")
-
-
-ROOTS = frozenset({"context", "steps", "run", "item", "index"})
-STEP_FIELDS = frozenset({"output", "status"})
-RUN_FIELDS = frozenset({"id", "workflow_id"})
 
 
 @dataclass(frozen=True, kw_only=True)
