@@ -17,7 +17,7 @@ from tests.support.worker import WorkerProcess
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Handles on its parts."""
+    """The parts of the server."""
 
     redis: RedisProcess
     double: OllamaProcess
@@ -25,13 +25,13 @@ class Server:
     http: httpx.Client
 
     def submit(self, text: str | list[str], **fields: object) -> str:
-        """The id of an accepted task."""
+        """Submit a task; return its id."""
         answer = self.http.post("/v1/embeddings/tasks", json={"text": text} | fields)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["task_id"])
 
     def finished(self, task_id: str) -> dict[str, object] | None:
-        """The status of a task that has ended."""
+        """Return the status of a task if it has ended, else None."""
         status = self.http.get(f"/v1/tasks/{task_id}").json()
         return status if status["status"] in ("succeeded", "failed") else None
 
@@ -43,7 +43,7 @@ def server(
     ollama: OllamaProcess,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """The server without workers."""
+    """Start the server without workers."""
     redis_server.flush()
     ollama.reset()
     stores = {"CITADEL_BROKER_URL": redis_server.url, "CITADEL_API__WORKERS": "1"}
@@ -56,7 +56,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def ready(server: Server) -> Iterator[Server]:
-    """The server with one worker, known to embed."""
+    """Start the server with one worker, and wait until it embeds."""
     with WorkerProcess(server.redis.url, server.double.url):
         eventually(lambda: _embeds(server.http.get("/v1/health").json()["components"]))
         yield server

@@ -25,7 +25,7 @@ STORES = ("CITADEL_BROKER_URL", "CITADEL_CACHE_URL", "CITADEL_POSTGRES_DSN")
 
 
 def refused(home: Path, *options: str) -> str:
-    """What a `citadel dev` says that cannot run."""
+    """Return the output of a `citadel dev` that cannot run."""
     with dev(home, *options, ready=False) as second:
         assert second.process.wait(START_S) == 1
     return second.errors.read_text()

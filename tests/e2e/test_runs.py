@@ -40,7 +40,7 @@ QUESTION = {
 
 @pytest.fixture(scope="module")
 def http(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of the whole server."""
+    """Start the whole server; give a client of it."""
     require_redis()
     with (
         RedisProcess() as redis,

@@ -23,7 +23,7 @@ QUICK = {"EMBEDDINGS__PATIENCE": "0.2", "WORKER__RETRY__MAX_RETRIES": "1"}
 
 @pytest.fixture(scope="module")
 def running(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedServer]:
-    """The whole server; its embeddings worker is each test's own, for it may die."""
+    """Start the whole server without an embeddings worker: each test starts its own, which may die."""
     require_redis()
     with traced_server(postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         server.embeddings.terminate()
@@ -32,13 +32,13 @@ def running(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def server(running: TracedServer) -> TracedServer:
-    """The server, with a healthy backend that was not asked yet."""
+    """Return the server, with a healthy backend that was not called yet."""
     running.ollama.reset()
     return running
 
 
 def accepted(server: TracedServer, path: str = TASKS, **body: Any) -> tuple[str, str]:
-    """The trace id of a caller whose task is accepted, and where its state is."""
+    """Submit a task as part of a caller's trace; return the trace id and the path of the task."""
     trace_id = uuid.uuid4().hex
     headers = {"traceparent": f"00-{trace_id}-{CALLER}-01"}
     answer = server.http.post(path, json=body or {"text": f"text of {trace_id}"}, headers=headers)
@@ -61,7 +61,7 @@ def ended(server: TracedServer, location: str) -> str:
 def found(
     server: TracedServer, trace_id: str, wanted: Callable[[list[ReceivedSpan]], object], *, dead: bool = False
 ) -> list[ReceivedSpan]:
-    """The spans of a trace, once they are as wanted; none but those of `dead` workers lack their parent."""
+    """Wait until the spans of a trace are as wanted; return them. Spans of `dead` workers may lack their parent."""
 
     def look() -> list[ReceivedSpan] | None:
         spans = server.receiver.of_trace(trace_id)

@@ -47,7 +47,7 @@ def around() -> Iterator[Surroundings]:
 def server(
     around: Surroundings, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TracedServer]:
-    """The whole server, with secrets."""
+    """Start the whole server, with secrets."""
     with server_among(around, postgres_server, tmp_path_factory.mktemp("api") / "log") as server:
         yield server
 
@@ -155,7 +155,7 @@ def test_a_receiver_that_fails_fails_nothing(
 
 
 def exit_codes(server: TracedServer) -> list[int]:
-    """Those of the API and both workers, which are told to stop all at once."""
+    """Stop the API and both workers at the same time; return their exit codes."""
     with ThreadPoolExecutor(3) as threads:
         ends = [threads.submit(part.terminate) for part in (server.api, server.orchestration, server.embeddings)]
         return [end.result() for end in ends]

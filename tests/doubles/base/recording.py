@@ -23,7 +23,6 @@ class Recording:
         self.abandoned = 0
         self.hung_up = 0
         self.max_in_flight = self.in_flight
-        self.paths: Counter[str] = Counter()
         self.other_requests: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
@@ -33,7 +32,6 @@ class Recording:
     def under_way(self, caller: Caller) -> Iterator[None]:
         """Count a request to a main route while the block answers it."""
         self.requests += 1
-        self.paths[caller.path] += 1
         self.last_headers = caller.scope["headers"]
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -44,7 +42,7 @@ class Recording:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
-        numbers = ("requests", "in_flight", "max_in_flight", "abandoned", "hung_up", "paths", "other_requests")
+        numbers = ("requests", "in_flight", "max_in_flight", "abandoned", "hung_up", "other_requests")
         return {
             **{name: getattr(self, name) for name in numbers},
             "statuses": {str(status): count for status, count in self.statuses.items()},

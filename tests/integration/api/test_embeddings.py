@@ -263,7 +263,7 @@ def test_deadline(start_api: StartApi, api_redis: RedisServer, models: None, wor
 
 class TestFailures:
     @pytest.mark.parametrize(("mode", "status", "code"), BACKEND_ERRORS)
-    def test_a_backend_that_fails(self, real: Real, mode: str, status: int, code: str) -> None:
+    def test_a_failing_backend_gives_its_code(self, real: Real, mode: str, status: int, code: str) -> None:
         real.backend.behaviour(mode)
         error = real.error(["a", "b"], status)
         assert (error["code"], error["retryable"]) == (code, KINDS[code].retryable)
@@ -276,7 +276,7 @@ class TestFailures:
         assert error["message"].startswith("input[1]: ")
         assert (error["header"] is not None) == KINDS[code].retryable
 
-    def test_all_texts_too_long(self, real: Real) -> None:
+    def test_texts_that_are_all_too_long_give_400(self, real: Real) -> None:
         real.backend.behaviour("too_long400")
         error = real.error(["a", "b"], 400)
         assert (error["code"], error["param"], error["type"]) == ("text_too_long", "input[0]", "invalid_request_error")
@@ -285,7 +285,7 @@ class TestFailures:
         real.backend.behaviour("rate429", retry_after_s=21)
         assert real.error(["a"], 503)["header"] == "21"
 
-    def test_a_backend_that_is_away(self, real: Real) -> None:
+    def test_a_backend_that_is_away_gives_503(self, real: Real) -> None:
         real.backend.kill()
         try:
             error = real.error(["a"], 503)

@@ -133,7 +133,7 @@ def test_questions_are_asked_by_workflows_and_answered_by_an_llm_if_there_is_one
         ({"code": "llm_unavailable", "message": "it does not answer"}, True),
     ],
 )
-def test_an_llm_that_is_not_configured_is_told_from_one_that_fails(error, llm):
+def test_a_missing_llm_is_distinguished_from_one_that_fails(error, llm):
     asked = talk_sync(answered(status="failed", error=error), asking)
     assert (asked.texts, asked.llm) == ([None], llm)
 

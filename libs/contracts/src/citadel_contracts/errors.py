@@ -55,7 +55,7 @@ KINDS: Mapping[str, ErrorKind] = {
     # embedding backends
     "bad_vector": ErrorKind(502),
     "backend_refused": ErrorKind(502),
-    "backend_failed": ErrorKind(502, retryable=True, retry_after=5),
+    "backend_failed": ErrorKind(502, retryable=True),
     "backend_unavailable": ErrorKind(503, retryable=True, retry_after=5),
     "backend_timed_out": ErrorKind(504, retryable=True, retry_after=5),
     # LLM endpoints

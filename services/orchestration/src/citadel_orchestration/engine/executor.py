@@ -44,6 +44,7 @@ from citadel_orchestration.step_types import (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+TIMER_S = 0.001
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries to record an outcome while PostgreSQL does not answer."""
 
@@ -195,7 +196,8 @@ class Executor:
             attempt=claim.attempt,
             parts=list(effect.requests),
             echo=effect.echo,
-            lane=effect.lane,
+            # older embeddings workers refuse this field: it is sent only if it differs from the message's lane
+            lane=effect.lane if effect.lane != claim.lane else None,
             deadline=deadline.to_epoch(),
         )
         self.dispatcher.embed(message, lane=claim.lane, on_failure=functools.partial(self._not_sent, claim))
@@ -311,7 +313,8 @@ async def within_deadline(effect: Execute, call: StepCall, timeout: float) -> Ou
     except TimeoutError:
         cause = ""
     except CitadelError as error:
-        late = call.deadline.remaining <= 0 and (error.retryable or isinstance(error, DeadlineExceeded))
+        # a timer of uvloop counts whole milliseconds, so a call's own may ring just before the deadline
+        late = call.deadline.remaining <= TIMER_S and (error.retryable or isinstance(error, DeadlineExceeded))
         if not late:
             raise
         cause = f": {error.message}"

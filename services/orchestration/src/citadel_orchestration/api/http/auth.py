@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from citadel_orchestration.api.http.errors import Forbidden, Unauthorized
+from citadel_orchestration.api.http.trace import header_of
 from citadel_orchestration.settings import ApiKey, Scope, is_loopback
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
@@ -44,7 +45,7 @@ class Auth:
         return key.name
 
     def _presented_key(self, scope: Any) -> ApiKey:
-        kind, _, secret = _header(scope, b"authorization").partition(b" ")
+        kind, _, secret = header_of(scope, b"authorization").partition(b" ")
         if kind.lower() != b"bearer" or not secret:
             raise Unauthorized
         digest = hashlib.sha256(secret.strip()).digest()
@@ -73,7 +74,7 @@ def _local_client(scope: Any) -> str:
     if not is_loopback(host):
         raise Forbidden(f"no API keys are configured, so only clients on this machine are served; {_REMEDY}")
     for name in (b"host", b"origin"):
-        value = _header(scope, name).decode("latin-1")
+        value = header_of(scope, name).decode("latin-1")
         if value and not _is_on_this_machine(value):
             raise Forbidden(f"no API keys are configured, so the {name.decode()} must be a loopback one; {_REMEDY}")
     return host
@@ -86,11 +87,3 @@ def _is_on_this_machine(value: str) -> bool:
         return is_loopback(urlsplit(address).hostname or "")
     except ValueError:
         return False
-
-
-def _header(scope: Any, wanted: bytes) -> bytes:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            found: bytes = value
-            return found
-    return b""

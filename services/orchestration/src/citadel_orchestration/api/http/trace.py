@@ -49,6 +49,15 @@ def trace_of(headers: list[tuple[bytes, bytes]]) -> Trace:
     return Trace(random[:32], random[32:], "00")
 
 
+def header_of(scope: Any, wanted: bytes) -> bytes:
+    """Return the value of a request header; empty if there is none."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return b""
+
+
 def path_of(scope: Any) -> str:
     """Return the request's path as spans and logs show it: at most `LONGEST_PATH` characters."""
     path: str = scope["path"]
@@ -67,7 +76,7 @@ def traced(scope: Any) -> Iterator[Trace]:
         spans.URL_PATH: path_of(scope),
         spans.URL_SCHEME: scope.get("scheme", "http"),
     }
-    carrier = {name: value for name in tracing.FIELDS if (value := _header(scope, name.encode())) is not None}
+    carrier = {name: value.decode("latin-1") for name in tracing.FIELDS if (value := header_of(scope, name.encode()))}
     with tracing.span(spans.REQUEST, method, attributes, parent=tracing.context_of(carrier)) as span:
         context = span.get_span_context()
         if not context.is_valid:
@@ -86,10 +95,6 @@ def note_end(span: Span, scope: Any, route: str, status: int) -> None:
     span.set_attribute(spans.HTTP_STATUS, status)
     if status >= 500:
         tracing.fail(span, str(status))
-
-
-def _header(scope: Any, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def trace_id_of(scope: Any) -> str | None:

@@ -102,7 +102,7 @@ class ResultListener:
         finally:
             self.cancel(pending)
         self._remove_soon(pending.task_id)
-        return result_of(meta)
+        return _result_of(meta)
 
     async def _listen(self) -> None:
         while True:
@@ -217,7 +217,7 @@ class TaskCaller:
         return await self._results.wait(pending, timeout=self._timeout)
 
 
-def result_of(meta: dict[str, Any]) -> Any:
+def _result_of(meta: dict[str, Any]) -> Any:
     """Return the result of a task that has ended.
 
     Raises:
