@@ -35,13 +35,10 @@ def test_another_machine_is_not_judged():
     assert not dead(replace(identity, machine=""))
 
 
-def test_the_dead_and_the_zombies():
-    code = (
-        "from citadel_common.delivery.worker_registry import WorkerIdentity\n"
-        "identity = WorkerIdentity.of_this_process('q')\n"
-        "print(identity.pid, identity.born)"
+def test_zombies_without_threads_are_dead():
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.programs.print_identity"], stdout=subprocess.PIPE, text=True
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid, born = child.stdout.readline().split()
     child.stdout.read()
     machine = WorkerIdentity.of_this_process("q").machine
@@ -54,16 +51,8 @@ def test_the_dead_and_the_zombies():
 
 def test_a_process_lives_until_its_last_thread_has_ended():
     exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # the system call that ends one thread only
-    code = (
-        "import ctypes, sys, threading\n"
-        "from citadel_common.delivery.worker_registry import WorkerIdentity\n"
-        "threading.Thread(target=sys.stdin.read).start()\n"
-        "print(WorkerIdentity.of_this_process('q').born, flush=True)\n"
-        f"ctypes.CDLL(None).syscall({exit_thread}, 0)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
+    program = [sys.executable, "-m", "tests.support.programs.end_main_thread", str(exit_thread)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         identity = replace(WorkerIdentity.of_this_process("q"), pid=child.pid, born=child.stdout.readline().strip())
         eventually(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
         assert not dead(identity)

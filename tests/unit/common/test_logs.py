@@ -4,35 +4,11 @@ import json
 import subprocess
 import sys
 
-CODE = """
-import logging
-import structlog
-from citadel_common import logs
-from citadel_common.settings.common import LogSettings
-
-logs.configure(LogSettings(format="json"), service="test", secrets=["the-key-\\"-1", "pass-word"])
-logs.bind(task_id="t1")
-log = structlog.get_logger("mine")
-log.info("hello", url="redis://user:geheim@host:6379/0")
-logging.getLogger("theirs").warning("connect to %s", "amqp://user:geheim@host")
-try:
-    secret = "geheim"
-    raise ExceptionGroup("wrong", [ValueError("bad row\\nDETAIL: (geheim)")])
-except ExceptionGroup:
-    log.exception("crashed")
-try:
-    raise ValueError("refused: the-key-\\"-1")
-except ValueError:
-    log.exception("crashed", nested={"told": ["the-key-\\"-1"]})
-logging.getLogger("theirs").warning("they say %s", {"pass": "pass-word"}, extra={"data": {"kwargs": "geheim"}})
-logs.bind(task_id="t2")
-log.info("text with \\n lines and \\ud800")
-log.debug("not shown")
-"""
-
 
 def test_each_line_is_a_json_object_with_its_bound_fields():
-    output = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-m", "tests.support.programs.write_logs"], capture_output=True, text=True, check=True
+    ).stdout
     lines = [json.loads(line) for line in output.splitlines()]
     assert [line["level"] for line in lines] == ["info", "warning", "error", "error", "warning", "info"]
     assert lines[0]["url"] == "redis://***@host:6379/0"

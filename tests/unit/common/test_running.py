@@ -1,26 +1,15 @@
 """What a worker runs, and whether it is stuck: the health file says so by its age."""
 
-from types import SimpleNamespace
-
-import pytest
-
-from citadel_common.tasks import running as running_module
 from citadel_common.tasks.running import RunningTasks
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(running_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
-
-
-def test_a_task_is_stuck_past_its_hard_limit(clock):
-    running = RunningTasks()
+def test_a_task_is_stuck_past_its_hard_limit():
+    now = 100.0
+    running = RunningTasks(clock=lambda: now)
     running.start("a", "task", hard_limit=10, accepted=False)
     running.start("b", "task", hard_limit=20, accepted=True)
     assert running.stuck() == []
-    clock.now += 15
+    now += 15
     assert [task.task_id for task in running.stuck()] == ["a"]
     running.end("a", ok=True)
     assert running.stuck() == []

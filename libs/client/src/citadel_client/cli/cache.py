@@ -34,6 +34,7 @@ def stats(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None
         ("entries", found.entries),
         ("hits", f"{found.hits} ({found.hit_rate:.1%})"),
         ("misses", found.misses),
+        ("errors", found.errors),
         ("memory", f"{found.memory_bytes / MIB:.1f} MiB{limit}"),
         ("evicted", found.evicted),
     ]

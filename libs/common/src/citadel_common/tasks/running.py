@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -21,6 +22,7 @@ class RunningTasks:
 
     processed: int = 0
     failed: int = 0
+    clock: Callable[[], float] = time.monotonic
     _tasks: dict[str, RunningTask] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -28,7 +30,7 @@ class RunningTasks:
         """Note a task's start; `hard_limit` is in seconds."""
         with self._lock:
             self._tasks[task_id] = RunningTask(
-                task_id=task_id, name=name, must_end_at=time.monotonic() + hard_limit, accepted=accepted
+                task_id=task_id, name=name, must_end_at=self.clock() + hard_limit, accepted=accepted
             )
 
     def end(self, task_id: str, *, ok: bool) -> None:
@@ -50,5 +52,5 @@ class RunningTasks:
 
     def stuck(self) -> list[RunningTask]:
         """Return tasks past their hard limit; their threads cannot be ended from outside, so the process must be."""
-        now = time.monotonic()
+        now = self.clock()
         return [task for task in self.tasks() if task.must_end_at < now]
