@@ -18,7 +18,7 @@ try:
 except ExceptionGroup:
     log.exception("crashed")
 try:
-    raise ValueError('refused: the-key-"-1')
+    raise ValueError('refused: the-key-"-1')  # noqa: TRY301  (an exception to be logged)
 except ValueError:
     log.exception("crashed", nested={"told": ['the-key-"-1']})
 logging.getLogger("theirs").warning("they say %s", {"pass": "pass-word"}, extra={"data": {"kwargs": "geheim"}})
