@@ -20,9 +20,10 @@ from tests.support.fixtures import (
     store,
     worker,
 )
-from tests.support.platform_fixtures import doubles, platform, record
+from tests.support.platform_fixtures import db, doubles, platform
 
 __all__ = [
+    "db",
     "dead_letters",
     "double",
     "doubles",
@@ -32,7 +33,6 @@ __all__ = [
     "platform",
     "postgres_dsn",
     "postgres_server",
-    "record",
     "redis_server",
     "redis_url",
     "store",

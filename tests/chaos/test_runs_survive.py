@@ -65,7 +65,7 @@ def begin(fleet, kind):
 def succeeded(fleet, runs, step_id):
     """Return how many of the runs have recorded a step."""
     query = "SELECT count(*) FROM steps WHERE run_id = ANY(%s) AND step_id = %s AND status = 'succeeded'"
-    return fleet.record.rows(query, runs, step_id)[0][0]
+    return fleet.db.rows(query, runs, step_id)[0][0]
 
 
 def asked(fleet):
@@ -79,15 +79,15 @@ def recorded(fleet, runs):
         "SELECT step_id || ' of ' || workflow_id, attempt FROM steps JOIN runs USING (run_id)"
         " WHERE run_id = ANY(%s) AND steps.status = 'succeeded' AND step_id IN ('one', 'two')"
     )
-    return dict(fleet.record.rows(query, runs))
+    return dict(fleet.db.rows(query, runs))
 
 
 def assert_all_end_well(fleet, runs, before):
     """Assert that all succeed, record each step once, and ask again for no answer that was recorded `before`."""
-    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+    assert {fleet.db.ended(run) for run in runs} == {"succeeded"}
     for run in runs:
-        fleet.record.assert_recorded_once(run)
-        assert Counter(event[0] for event in fleet.record.events(run))["step_succeeded"] == STEPS
+        fleet.db.assert_recorded_once(run)
+        assert Counter(event[0] for event in fleet.db.events(run))["step_succeeded"] == STEPS
     counts, attempts = asked(fleet), recorded(fleet, runs)
     assert len(attempts) == 2 * RUNS
     assert {question for question in before if counts[question] != 1 and before[question] == 1} == set()
@@ -151,18 +151,18 @@ def test_every_run_succeeds_after_postgres_was_restarted(fleet, postgres, way):
 def test_a_paused_run_outlives_restarts_of_workers_and_stores(fleet, postgres):
     runs = [fleet.begin(definition(f"paused-{number}")) for number in range(10)]
     for run in runs:
-        fleet.record.commands.pause(run)
+        fleet.db.commands.pause(run)
     for kind in fleet.running:
         replace(fleet, kind)
     restart_redis(fleet)
     postgres.restart()
     other = fleet.begin(definition("not-paused"))
-    assert fleet.record.ended(other) == "succeeded"
-    assert {fleet.record.status(run) for run in runs} == {"paused"}
+    assert fleet.db.ended(other) == "succeeded"
+    assert {fleet.db.status(run) for run in runs} == {"paused"}
     assert not succeeded(fleet, runs, "two")
     for run in runs:
-        fleet.record.commands.resume(run)
-    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+        fleet.db.commands.resume(run)
+    assert {fleet.db.ended(run) for run in runs} == {"succeeded"}
 
 
 def test_a_polite_stop_finishes_running_steps(fleet):
@@ -185,5 +185,5 @@ def test_a_polite_stop_hands_back_steps_that_do_not_end(fleet):
     fleet.doubles.llm.behaviour("ok")
     fleet.running["orchestration"] = [fleet.orchestration()]
     assert stopped.terminate() == 0
-    assert {fleet.record.ended(run) for run in runs} == {"succeeded"}
+    assert {fleet.db.ended(run) for run in runs} == {"succeeded"}
     assert {attempt for question, attempt in recorded(fleet, runs).items() if question.startswith("one")} == {2}

@@ -19,14 +19,14 @@ class Accepting:
         self.fleet = fleet
         self.app = create_app(CommonSettings(broker_url=fleet.redis.url))
         self.client = fleet.redis.client()
-        self.record = AcceptedTasks(self.client, AcceptedSettings(first_look=0.5))
+        self.db = AcceptedTasks(self.client, AcceptedSettings(first_look=0.5))
 
     def accept(self, text: Any, **kwargs: Any) -> TaskMessage:
         """Record a task; its message is not published yet."""
         message = TaskMessage(
             task_id=str(uuid.uuid4()), name="generate_embedding", kwargs={"text": text, **kwargs}, priority=3
         )
-        self.record.add(message)
+        self.db.add(message)
         return message
 
     def publish(self, message: TaskMessage, *, times: int = 1) -> None:

@@ -10,8 +10,8 @@ from celery.result import AsyncResult
 
 from tests.support.celery_client import TIMEOUT, PlainClient
 from tests.support.doubles import Doubles
+from tests.support.engine_db import EngineDatabase
 from tests.support.orchestration import FAST, OrchestrationProcess
-from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
 
@@ -33,12 +33,12 @@ class Platform:
     redis: RedisProcess
     dsn: str
     doubles: Doubles
-    record: Record = field(init=False)
+    db: EngineDatabase = field(init=False)
     plain: PlainClient = field(init=False)
 
     def __post_init__(self) -> None:
         self._stack = ExitStack()
-        self.record = self._stack.enter_context(Record(self.dsn, owner=None, lease=float(FAST["WORKFLOWS__LEASE"])))
+        self.db = self._stack.enter_context(EngineDatabase(self.dsn, owner=None, lease=float(FAST["WORKFLOWS__LEASE"])))
         self.plain = self._stack.enter_context(PlainClient(self.redis.url))
 
     def orchestration(self, **settings: Any) -> OrchestrationProcess:
@@ -64,8 +64,8 @@ class Platform:
 
     def begin(self, definition: dict[str, Any]) -> UUID:
         """Record a run and tell the workers of its first steps, as the API does."""
-        run_id = self.record.submit(definition)
-        for (step_id,) in self.record.rows("SELECT step_id FROM steps WHERE run_id = %s AND status = 'ready'", run_id):
+        run_id = self.db.submit(definition)
+        for (step_id,) in self.db.rows("SELECT step_id FROM steps WHERE run_id = %s AND status = 'ready'", run_id):
             self.send("citadel.run_step", run_id=str(run_id), step_id=step_id)
         return run_id
 

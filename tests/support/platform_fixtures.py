@@ -6,9 +6,9 @@ import pytest
 
 from tests.doubles.process import OllamaProcess
 from tests.support.doubles import Doubles, doubles_with
+from tests.support.engine_db import EngineDatabase
 from tests.support.platform import Platform
 from tests.support.postgres_server import PostgresProcess
-from tests.support.record import Record
 from tests.support.redis_server import RedisProcess
 
 
@@ -32,7 +32,7 @@ def platform(redis_server: RedisProcess, postgres_server: PostgresProcess, doubl
 
 
 @pytest.fixture
-def record(postgres_dsn: str) -> Iterator[Record]:
-    """Give an empty record without workers."""
-    with Record(postgres_dsn) as record:
-        yield record
+def db(postgres_dsn: str) -> Iterator[EngineDatabase]:
+    """Give an empty database without workers."""
+    with EngineDatabase(postgres_dsn) as db:
+        yield db

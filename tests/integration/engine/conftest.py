@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.record import Record
+from tests.support.engine_db import EngineDatabase
 
 
 @pytest.fixture(scope="module")
@@ -32,5 +32,5 @@ def shared_dsn(postgres_server):
 @pytest.fixture(scope="module")
 def shared_record(shared_dsn):
     """Return the record in that database."""
-    with Record(shared_dsn) as record:
-        yield record
+    with EngineDatabase(shared_dsn) as db:
+        yield db

@@ -13,7 +13,7 @@ from citadel_contracts.runs import FINISHED
 from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.engine.scope import steps_of
-from tests.support.record import Record
+from tests.support.engine_db import EngineDatabase
 
 MOST_DEATHS = 3
 Kind = Literal["task", "delay", "signal"]
@@ -94,7 +94,7 @@ class Simulation:
         outputs: What was recorded, by step and item.
     """
 
-    record: Record
+    db: EngineDatabase
     plan: list[PlannedStep]
     healed: bool = False
     hands: list[StepClaim] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.steps = {step.step_id: step for step in self.plan}
-        self.run_id = self.record.submit({"context": {"yes": True}, "steps": [step.written for step in self.plan]})
+        self.run_id = self.db.submit({"context": {"yes": True}, "steps": [step.written for step in self.plan]})
 
     @property
     def is_over(self) -> bool:
@@ -117,7 +117,7 @@ class Simulation:
     @property
     def status(self) -> str:
         """The run's state."""
-        return self.record.status(self.run_id)
+        return self.db.status(self.run_id)
 
     def take(self, effects: Effects) -> bool:
         """Take the claims of a transition; return whether it was applied."""
@@ -126,7 +126,7 @@ class Simulation:
 
     def start(self, chance: random.Random) -> None:
         """Deliver the message of any step, ready or not."""
-        self.take(self.record.transitions.start(StepRef(run_id=self.run_id, step_id=chance.choice(self.plan).step_id)))
+        self.take(self.db.transitions.start(StepRef(run_id=self.run_id, step_id=chance.choice(self.plan).step_id)))
 
     def complete(self, chance: random.Random) -> None:
         """Bring an execution to its end."""
@@ -146,7 +146,7 @@ class Simulation:
     def row(self, ref: StepRef) -> tuple[Any, ...]:
         """Return attempt and state of a step or an item."""
         query = "SELECT attempt, status FROM steps WHERE run_id = %s AND step_id = %s AND item = %s"
-        return self.record.rows(query, ref.run_id, ref.step_id, ref.item)[0]
+        return self.db.rows(query, ref.run_id, ref.step_id, ref.item)[0]
 
     def lose(self, chance: random.Random) -> None:
         """Let the worker die that executes a step."""
@@ -163,11 +163,11 @@ class Simulation:
         if self.hands:
             claim = self.hands.pop(chance.randrange(len(self.hands)))
             self.past.append(claim)
-            self.record.transitions.hand_back(claim.ref, claim.attempt)
+            self.db.transitions.hand_back(claim.ref, claim.attempt)
 
     def sweep(self, chance: random.Random) -> None:
         """Look for what was left lying, twice, as two workers at once do."""
-        recovery = self.record.recovery
+        recovery = self.db.recovery
         searches = [
             (lost_work.unstarted_steps, recovery.take_over),
             (lost_work.abandoned_steps, recovery.take_over),
@@ -175,7 +175,7 @@ class Simulation:
         ]
         chance.shuffle(searches)
         for find, act in searches:
-            found = [(ref, attempt) for ref, attempt in self.record.find(find) if ref.run_id == self.run_id]
+            found = [(ref, attempt) for ref, attempt in self.db.find(find) if ref.run_id == self.run_id]
             for ref, attempt in found * 2:
                 self.take(act(ref, attempt))
 
@@ -185,34 +185,34 @@ class Simulation:
         if wanted and not self.is_over:
             name = chance.choice(wanted)
             self.signalled.add(name)
-            self.take(self.record.commands.signal(self.run_id, name, {"signal": name}))
+            self.take(self.db.commands.signal(self.run_id, name, {"signal": name}))
 
     def pause(self, chance: random.Random) -> None:
         """Pause the run."""
         del chance
         if not self.is_over:
-            self.record.commands.pause(self.run_id)
+            self.db.commands.pause(self.run_id)
 
     def resume(self, chance: random.Random) -> None:
         """Resume the run."""
         del chance
         if not self.is_over:
-            self.take(self.record.commands.resume(self.run_id))
+            self.take(self.db.commands.resume(self.run_id))
 
     def cancel(self, chance: random.Random) -> None:
         """Cancel the run."""
         del chance
         if not self.is_over:
-            self.take(self.record.commands.cancel(self.run_id))
+            self.take(self.db.commands.cancel(self.run_id))
             self.was_cancelled = True
 
     def expire(self, ref: StepRef | None = None) -> None:
         """Let the lease of a step run out; without one, of all that nobody executes."""
         held = [claim.ref for claim in self.hands]
-        for step_id, item in self.record.rows("SELECT step_id, item FROM steps WHERE run_id = %s", self.run_id):
+        for step_id, item in self.db.rows("SELECT step_id, item FROM steps WHERE run_id = %s", self.run_id):
             place = StepRef(run_id=self.run_id, step_id=step_id, item=item)
             if place == ref or (ref is None and place not in held):
-                self.record.rows(
+                self.db.rows(
                     "UPDATE steps SET lease_until = now() - interval '1 second' WHERE run_id = %s AND step_id = %s"
                     " AND item = %s AND status IN ('ready', 'running')",
                     *(self.run_id, step_id, item),
@@ -234,7 +234,7 @@ class Simulation:
 
     def execute(self, claim: StepClaim) -> None:
         """Do what an engine does with a claimed step."""
-        ref, attempt, transitions = claim.ref, claim.attempt, self.record.transitions
+        ref, attempt, transitions = claim.ref, claim.attempt, self.db.transitions
         step = self.steps[ref.step_id]
         if ref.item == NO_ITEM and not step.holds:
             self.take(transitions.skip(ref, attempt))
@@ -256,11 +256,11 @@ class Simulation:
         elif fate.bad:
             error = InvalidInput()
         if error is not None:
-            if self.take(self.record.transitions.fail(ref, attempt, error)):
+            if self.take(self.db.transitions.fail(ref, attempt, error)):
                 self.failures[ref] += 1
             return
         output = {"n": random.random()}
-        if self.take(self.record.transitions.succeed(ref, attempt, output)):
+        if self.take(self.db.transitions.succeed(ref, attempt, output)):
             assert ref not in self.outputs
             self.outputs[ref] = output
 
@@ -269,15 +269,15 @@ class Simulation:
         for step in self.plan:
             if step.items is not None:
                 busy = sum(
-                    state in ("ready", "running", "waiting") for state in self.record.items(self.run_id, step.step_id)
+                    state in ("ready", "running", "waiting") for state in self.db.items(self.run_id, step.step_id)
                 )
                 assert busy <= step.max_parallel
 
     def assert_recorded(self) -> None:
         """Assert that the ended run has recorded each step once, with the first output it had."""
-        self.record.assert_recorded_once(self.run_id)
+        self.db.assert_recorded_once(self.run_id)
         recorded: dict[StepRef, Any] = {}
-        with self.record.database.cursor() as cursor:
+        with self.db.database.cursor() as cursor:
             found = steps_of(cursor, self.run_id, list(self.steps))
         for step_id, step in self.steps.items():
             output = found[step_id]["output"]
@@ -290,9 +290,9 @@ class Simulation:
         assert recorded == self.outputs
 
 
-def unfinished(record: Record, run_id: UUID) -> int:
+def unfinished(db: EngineDatabase, run_id: UUID) -> int:
     """Return the run's own count of steps that have not ended."""
-    return int(record.rows("SELECT unfinished FROM runs WHERE run_id = %s", run_id)[0][0])
+    return int(db.rows("SELECT unfinished FROM runs WHERE run_id = %s", run_id)[0][0])
 
 
 ACTIONS = ["complete"] * 6 + [

@@ -9,12 +9,12 @@ from tests.integration.engine.simulated import ACTIONS, Simulation, plans, unfin
 
 
 def assert_ended_as_planned(simulation):
-    record, run_id = simulation.record, simulation.run_id
+    db, run_id = simulation.db, simulation.run_id
     fails = any(step.fails_run for step in simulation.plan)
     assert simulation.status == ("failed" if fails and not simulation.healed else "succeeded")
     if simulation.status == "succeeded":
-        assert unfinished(record, run_id) == 0
-    states = record.steps(run_id)
+        assert unfinished(db, run_id) == 0
+    states = db.steps(run_id)
     for step in simulation.plan:
         allowed = {"succeeded", step.end} if simulation.healed else {step.end} | ({"cancelled"} if fails else set())
         assert states[step.step_id] in allowed

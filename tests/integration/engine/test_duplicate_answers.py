@@ -38,7 +38,7 @@ def search(collection):
 def answer(engines, run_id, *, times=1, count=1):
     """Send vectors for the running attempt of step `s`, as the embeddings workers do."""
     query = "SELECT attempt FROM steps WHERE run_id = %s AND status = 'running'"
-    [(attempt,)] = eventually(lambda: engines.record.rows(query, run_id))
+    [(attempt,)] = eventually(lambda: engines.db.rows(query, run_id))
     vectors = [to_base64(np.eye(DIMENSIONS, dtype="<f4")[number]) for number in range(count)]
     part = EmbeddedPart(vectors=vectors, model="m", dimensions=DIMENSIONS)
     message = StepEmbedded(run_id=str(run_id), step_id="s", item=-1, attempt=attempt, parts=[part])
@@ -63,7 +63,7 @@ def collection(engines):
     name = f"c{uuid4().hex}"
     run_id = engines.begin({"steps": [upsert(name)]})
     answer(engines, run_id)
-    assert engines.record.ended(run_id) == "succeeded"
+    assert engines.db.ended(run_id) == "succeeded"
     return name
 
 
@@ -76,9 +76,9 @@ def test_a_second_answer_does_not_execute_the_step_again(engines, collection, st
     eventually(lambda: asked(engines, route) == before + 1)
     answer(engines, run_id, times=20)
     drained(engines)
-    assert engines.record.ended(run_id) == "succeeded"
+    assert engines.db.ended(run_id) == "succeeded"
     assert asked(engines, route) == before + 1
-    engines.record.assert_recorded_once(run_id)
+    engines.db.assert_recorded_once(run_id)
 
 
 def test_answers_that_come_at_once_execute_the_step_once(engines, collection):
@@ -86,7 +86,7 @@ def test_answers_that_come_at_once_execute_the_step_once(engines, collection):
     engines.doubles.qdrant.behaviour("slow", delay_ms=300, only_route="points/query")
     run_id = engines.begin({"steps": [search(collection)]})
     answer(engines, run_id, times=30)
-    assert engines.record.ended(run_id) == "succeeded"
+    assert engines.db.ended(run_id) == "succeeded"
     drained(engines)
     assert asked(engines, "/points/query") == before + 1
 
@@ -96,6 +96,6 @@ def test_a_later_attempt_goes_on_with_its_own_answer(engines, collection):
     retry = {"retry": {"max_attempts": 3, "delay": "10ms", "max_delay": "10ms"}}
     run_id = engines.begin({"steps": [search(collection) | retry]})
     answer(engines, run_id, times=2)
-    eventually(lambda: engines.record.rows("SELECT 1 FROM steps WHERE tries = 1 AND status = 'running'"))
+    eventually(lambda: engines.db.rows("SELECT 1 FROM steps WHERE tries = 1 AND status = 'running'"))
     answer(engines, run_id)
-    assert engines.record.ended(run_id) == "succeeded"
+    assert engines.db.ended(run_id) == "succeeded"

@@ -27,7 +27,7 @@ def fan_out(name):
 
 
 def done(workers, run_id):
-    return int(workers.record.rows("SELECT items_done FROM steps WHERE run_id = %s AND item = -1", run_id)[0][0])
+    return int(workers.db.rows("SELECT items_done FROM steps WHERE run_id = %s AND item = -1", run_id)[0][0])
 
 
 def test_a_small_run_is_not_held_up_by_a_wide_one(workers):
@@ -36,9 +36,9 @@ def test_a_small_run_is_not_held_up_by_a_wide_one(workers):
     eventually(lambda: done(workers, wide) >= PARALLEL)
     before = done(workers, wide)
     small = workers.begin({"steps": [text(f"s{number}", f"small {number}") for number in range(5)]})
-    assert workers.record.ended(small) == "succeeded"
+    assert workers.db.ended(small) == "succeeded"
     assert done(workers, wide) - before < ITEMS / 4
-    assert workers.record.ended(wide) == "succeeded"
+    assert workers.db.ended(wide) == "succeeded"
 
 
 def test_a_for_each_over_too_many_items_fails(workers):

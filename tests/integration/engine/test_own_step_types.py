@@ -12,7 +12,7 @@ from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.step_types import StepTypes
 from citadel_orchestration.wiring import wire
 from tests.integration.engine.own_step_types import OWN_TYPES, Shout
-from tests.support.record import Record
+from tests.support.engine_db import EngineDatabase
 
 DIMENSIONS = 768
 
@@ -61,12 +61,12 @@ def test_a_run_is_started_and_its_output_comes_back(platform_with_types):
 
 
 def test_a_signal_ends_a_wait(platform_with_types):
-    with Record(platform_with_types.dsn, owner=None, lease=1.0, types=OWN_TYPES) as record:
-        run_id = record.submit({"steps": [step("a", "nap", bell="door")]})
-        record.commands.signal(run_id, "door", {"who": "me"})
+    with EngineDatabase(platform_with_types.dsn, owner=None, lease=1.0, types=OWN_TYPES) as db:
+        run_id = db.submit({"steps": [step("a", "nap", bell="door")]})
+        db.commands.signal(run_id, "door", {"who": "me"})
 
-        assert record.ended(run_id) == "succeeded"
-        assert record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'{"who":"me"}',)]
+        assert db.ended(run_id) == "succeeded"
+        assert db.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'{"who":"me"}',)]
 
 
 def test_outputs_go_from_type_to_type(platform_with_types):

@@ -58,8 +58,8 @@ class TestForEach:
                 "output": "${{ size(steps.f.output) }}",
             }
         )
-        assert workers.record.ended(run_id) == "succeeded"
-        assert workers.record.rows("SELECT output FROM runs WHERE run_id = %s", run_id)[0][0] == b"1000"
+        assert workers.db.ended(run_id) == "succeeded"
+        assert workers.db.rows("SELECT output FROM runs WHERE run_id = %s", run_id)[0][0] == b"1000"
 
 
 class TestCancel:
@@ -68,21 +68,21 @@ class TestCancel:
         steps = [ask(f"s{number}", f"q{number}", depends_on=["first"]) for number in range(999)]
         run_id = workers.begin({"steps": [ask("first", "q"), *steps]})
         eventually(lambda: in_flight(workers) == 1)
-        workers.record.commands.cancel(run_id)
+        workers.db.commands.cancel(run_id)
         eventually(lambda: in_flight(workers) == 0)
         workers.doubles.llm.behaviour("ok")
         assert workers.execute({"steps": [ask("a", "another")]})["success"]
         assert prompts(workers) == {"q": 1, "another": 1}
-        assert workers.record.status(run_id) == "cancelled"
+        assert workers.db.status(run_id) == "cancelled"
 
     def test_a_sub_run_is_cancelled_with_its_parent(self, workers):
         workers.doubles.llm.behaviour("hang")
         inner = {"steps": [ask("a", "inside")]}
         run_id = workers.begin({"steps": [{"step_id": "s", "type": "workflow", "parameters": {"definition": inner}}]})
         eventually(lambda: in_flight(workers) == 1)
-        workers.record.commands.cancel(run_id)
-        [(child,)] = workers.record.rows("SELECT run_id FROM runs WHERE parent_run_id = %s", run_id)
-        assert workers.record.ended(child) == "cancelled"
+        workers.db.commands.cancel(run_id)
+        [(child,)] = workers.db.rows("SELECT run_id FROM runs WHERE parent_run_id = %s", run_id)
+        assert workers.db.ended(child) == "cancelled"
         eventually(lambda: in_flight(workers) == 0)
 
 
@@ -91,14 +91,14 @@ class TestTimeLimits:
         workers.doubles.llm.behaviour("hang")
         result = workers.execute({"steps": [ask("a", "q", **once(timeout="200ms"))]})
         assert "did not end within 0.2 s" in result["error"]
-        assert workers.record.error(result["run_id"])["code"] == "step_timed_out"
+        assert workers.db.error(result["run_id"])["code"] == "step_timed_out"
 
     def test_vectors_that_do_not_come_in_time_fail_the_step(self, workers):
         workers.doubles.ollama.behaviour("hang")
         step = {"step_id": "e", "type": "embedding", "parameters": {"text": "never", "model": "all-minilm"}}
         result = workers.execute({"steps": [step | once(timeout="300ms")]})
         assert not result["success"]
-        assert workers.record.error(result["run_id"])["code"] == "step_timed_out"
+        assert workers.db.error(result["run_id"])["code"] == "step_timed_out"
 
     def test_a_run_past_its_deadline_times_out(self, workers):
         workers.doubles.llm.behaviour("hang")
@@ -151,9 +151,9 @@ def test_calls_that_hang_hold_up_no_other_run(workers):
         ask("a", "[[say quick]]"),
     ]
     assert workers.execute({"steps": steps})["success"]
-    assert {workers.record.status(run_id) for run_id in hanging} == {"running"}
+    assert {workers.db.status(run_id) for run_id in hanging} == {"running"}
     for run_id in hanging:
-        workers.record.commands.cancel(run_id)
+        workers.db.commands.cancel(run_id)
     eventually(lambda: in_flight(workers) == 0)
 
 
@@ -168,16 +168,16 @@ def test_runs_of_one_key_wait_for_one_another(workers):
     workers.doubles.llm.behaviour("slow", delay_ms=50)
     key = {"concurrency": {"key": "tenant", "limit": 2}}
     runs = [workers.begin({"steps": [ask("a", f"q{number}")]} | key) for number in range(8)]
-    assert {workers.record.ended(run_id) for run_id in runs} == {"succeeded"}
+    assert {workers.db.ended(run_id) for run_id in runs} == {"succeeded"}
     assert workers.doubles.llm.stats()["max_in_flight"] <= 2
 
 
 def test_a_retry_repeats_only_failed_steps(workers):
     workers.doubles.llm.behaviour("bad400", after_requests=1, for_requests=1)
     run_id = workers.begin({"steps": [ask("a", "first"), ask("b", "second"), ask("c", "third")]})
-    assert workers.record.ended(run_id) == "failed"
-    workers.record.commands.retry(run_id, deadline=None)
-    assert workers.record.ended(run_id) == "succeeded"
+    assert workers.db.ended(run_id) == "failed"
+    workers.db.commands.retry(run_id, deadline=None)
+    assert workers.db.ended(run_id) == "succeeded"
     assert prompts(workers) == {"first": 1, "second": 2, "third": 1}
 
 
@@ -190,10 +190,10 @@ def test_transient_errors_are_retried(workers):
 def test_no_step_starts_in_a_paused_run(workers):
     wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
     run_id = workers.begin({"steps": [wait, ask("a", "after")]})
-    eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
-    workers.record.commands.pause(run_id)
-    workers.record.commands.signal(run_id, "go", {})
+    eventually(lambda: workers.db.steps(run_id)["w"] == "waiting")
+    workers.db.commands.pause(run_id)
+    workers.db.commands.signal(run_id, "go", {})
     assert workers.execute({"steps": [ask("a", "another")]})["success"]
-    assert workers.record.steps(run_id) == {"w": "succeeded", "a": "pending"}
-    workers.record.commands.resume(run_id)
-    assert workers.record.ended(run_id) == "succeeded"
+    assert workers.db.steps(run_id) == {"w": "succeeded", "a": "pending"}
+    workers.db.commands.resume(run_id)
+    assert workers.db.ended(run_id) == "succeeded"

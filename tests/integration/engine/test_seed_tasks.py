@@ -141,8 +141,8 @@ class TestExecuteWorkflow:
         run_id = workers.begin(
             minimal({"step_id": "s", "type": "wait", "parameters": {"signal": "go"}}, ask("a", "n is ${{ context.n }}"))
         )
-        workers.record.commands.signal(run_id, "go", {"data": {"n": 7}})
-        assert workers.record.ended(run_id) == "succeeded"
+        workers.db.commands.signal(run_id, "go", {"data": {"n": 7}})
+        assert workers.db.ended(run_id) == "succeeded"
         assert "n is 7" in workers.doubles.llm.stats()["prompt_counts"]
 
 

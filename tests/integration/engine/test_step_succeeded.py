@@ -18,7 +18,7 @@ from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Definitions
 from citadel_orchestration.engine.transactions import RunTransactions
 from tests.integration.engine.simulated import ACTIONS, Simulation, plans, upset
-from tests.support.record import LEASE
+from tests.support.engine_db import LEASE
 
 OWNER = "another worker"
 TABLES = {
@@ -110,10 +110,10 @@ def dependents_depend_on_it_alone(definition, step):
 
 
 def test_the_function_and_the_general_transition_agree_in_random_states(shared_record, shared_dsn):
-    record, compared = shared_record, Counter()
+    db, compared = shared_record, Counter()
 
     def compare(database, simulation, definition, chance):
-        comparison = Comparison(database, record.definitions.types, simulation.run_id)
+        comparison = Comparison(database, db.definitions.types, simulation.run_id)
         before = comparison.rows()
         for claim in [*simulation.hands, *simulation.past]:
             ref, step = claim.ref, definition.steps[claim.ref.step_id]
@@ -131,10 +131,10 @@ def test_the_function_and_the_general_transition_agree_in_random_states(shared_r
     @settings(max_examples=60)
     @given(plan=plans(least=5, most_dependencies=1), seed=st.integers(0, 2**32))
     def agree(plan, seed):
-        chance, simulation = random.Random(seed), Simulation(record, plan)
+        chance, simulation = random.Random(seed), Simulation(db, plan)
         upset(simulation, chance, BEGINNING, times=chance.randrange(1, 25))
-        with record.database.cursor() as cursor:
-            definition = record.definitions.get(simulation.run_id, cursor)
+        with db.database.cursor() as cursor:
+            definition = db.definitions.get(simulation.run_id, cursor)
         for _ in range(DISTURBED_STATES):
             with disturbed(shared_dsn, simulation.run_id, chance) as database:
                 compare(database, simulation, definition, chance)
@@ -149,87 +149,87 @@ def ask(step_id, **others):
 
 
 @pytest.fixture(params=["function", "general"])
-def begin(request, record):
+def begin(request, db):
     """Return a function that begins a run, whose definition must be known for the stored function to be used."""
 
     def begun(*steps):
-        run_id = record.submit({"steps": list(steps)})
-        [claim] = record.transitions.start(StepRef(run_id=run_id, step_id=steps[0]["step_id"])).claims
+        run_id = db.submit({"steps": list(steps)})
+        [claim] = db.transitions.start(StepRef(run_id=run_id, step_id=steps[0]["step_id"])).claims
         if request.param == "function":
-            with record.database.cursor() as cursor:
-                record.definitions.get(run_id, cursor)
+            with db.database.cursor() as cursor:
+                db.definitions.get(run_id, cursor)
         return run_id, claim
 
     return begun
 
 
-def succeed(record, claim):
-    return record.transitions.succeed(claim.ref, claim.attempt, {"text": "t"})
+def succeed(db, claim):
+    return db.transitions.succeed(claim.ref, claim.attempt, {"text": "t"})
 
 
-def test_the_next_step_is_claimed(record, begin):
+def test_the_next_step_is_claimed(db, begin):
     run_id, claim = begin(ask("a"), ask("b"), ask("c"))
-    [following] = succeed(record, claim).claims
+    [following] = succeed(db, claim).claims
     assert (following.ref.step_id, following.attempt, following.tries) == ("b", 1, 0)
     assert (following.workflow_id, following.kind, following.lane) == (claim.workflow_id, claim.kind, claim.lane)
-    assert record.steps(run_id) == {"a": "succeeded", "b": "running", "c": "pending"}
-    assert record.events(run_id) == [
+    assert db.steps(run_id) == {"a": "succeeded", "b": "running", "c": "pending"}
+    assert db.events(run_id) == [
         ("run_submitted", None, None),
         ("step_started", "a", None),
         ("step_succeeded", "a", None),
         ("step_started", "b", None),
     ]
-    assert record.rows("SELECT lease_owner, lease_until > now() FROM steps WHERE step_id = 'b'") == [("the test", True)]
-    assert record.rows("SELECT step_id, body FROM payloads WHERE kind = 'output'") == [("a", b'{"text":"t"}')]
+    assert db.rows("SELECT lease_owner, lease_until > now() FROM steps WHERE step_id = 'b'") == [("the test", True)]
+    assert db.rows("SELECT step_id, body FROM payloads WHERE kind = 'output'") == [("a", b'{"text":"t"}')]
 
 
-def test_all_dependents_are_claimed(record, begin):
+def test_all_dependents_are_claimed(db, begin):
     run_id, claim = begin(ask("a"), ask("b", depends_on=["a"]), ask("c", depends_on=["a"]))
-    assert [following.ref.step_id for following in succeed(record, claim).claims] == ["b", "c"]
-    assert [event[1] for event in record.events(run_id)] == [None, "a", "a", "b", "c"]
+    assert [following.ref.step_id for following in succeed(db, claim).claims] == ["b", "c"]
+    assert [event[1] for event in db.events(run_id)] == [None, "a", "a", "b", "c"]
 
 
-def test_a_run_ends_after_its_last_step(record, begin):
+def test_a_run_ends_after_its_last_step(db, begin):
     run_id, claim = begin(ask("a"), ask("b"))
-    [last] = succeed(record, claim).claims
-    assert succeed(record, last).ended.status == "succeeded"
-    record.assert_recorded_once(run_id)
+    [last] = succeed(db, claim).claims
+    assert succeed(db, last).ended.status == "succeeded"
+    db.assert_recorded_once(run_id)
 
 
-def test_a_late_attempt_changes_nothing(record, begin):
+def test_a_late_attempt_changes_nothing(db, begin):
     run_id, claim = begin(ask("a", retry={"max_attempts": 2, "delay": "1h"}), ask("b"))
-    record.transitions.fail(claim.ref, claim.attempt, LlmUnavailable("away"))
-    before = record.events(run_id)
-    assert not succeed(record, claim).applied
-    assert record.steps(run_id) == {"a": "waiting", "b": "pending"}
-    assert record.events(run_id) == before
+    db.transitions.fail(claim.ref, claim.attempt, LlmUnavailable("away"))
+    before = db.events(run_id)
+    assert not succeed(db, claim).applied
+    assert db.steps(run_id) == {"a": "waiting", "b": "pending"}
+    assert db.events(run_id) == before
 
 
-def test_a_duplicate_changes_nothing(record, begin):
+def test_a_duplicate_changes_nothing(db, begin):
     run_id, claim = begin(ask("a"), ask("b"))
-    succeed(record, claim)
-    before = record.events(run_id)
-    assert not succeed(record, claim).applied
-    assert record.events(run_id) == before
+    succeed(db, claim)
+    before = db.events(run_id)
+    assert not succeed(db, claim).applied
+    assert db.events(run_id) == before
 
 
-def test_no_step_starts_in_a_paused_run(record, begin):
+def test_no_step_starts_in_a_paused_run(db, begin):
     run_id, claim = begin(ask("a"), ask("b"))
-    record.commands.pause(run_id)
-    effects = succeed(record, claim)
+    db.commands.pause(run_id)
+    effects = succeed(db, claim)
     assert effects.applied
     assert not effects.claims
-    assert record.steps(run_id) == {"a": "succeeded", "b": "pending"}
+    assert db.steps(run_id) == {"a": "succeeded", "b": "pending"}
 
 
-def test_a_cancelled_run_stays_cancelled(record, begin):
+def test_a_cancelled_run_stays_cancelled(db, begin):
     run_id, claim = begin(ask("a"), ask("b"))
-    record.commands.cancel(run_id)
-    assert not succeed(record, claim).applied
-    assert record.status(run_id) == "cancelled"
+    db.commands.cancel(run_id)
+    assert not succeed(db, claim).applied
+    assert db.status(run_id) == "cancelled"
 
 
-def test_a_dependent_that_waits_for_others_too_is_not_claimed(record, begin):
+def test_a_dependent_that_waits_for_others_too_is_not_claimed(db, begin):
     run_id, claim = begin(ask("a"), ask("b", depends_on=[]), ask("c", depends_on=["a", "b"]))
-    assert not succeed(record, claim).claims
-    assert record.steps(run_id)["c"] == "pending"
+    assert not succeed(db, claim).claims
+    assert db.steps(run_id)["c"] == "pending"

@@ -35,12 +35,12 @@ def in_flight(workers):
 
 def children(workers, run_id):
     query = "SELECT run_id FROM runs WHERE parent_run_id = %s ORDER BY created_at"
-    return [child for (child,) in workers.record.rows(query, run_id)]
+    return [child for (child,) in workers.db.rows(query, run_id)]
 
 
 def retry_to_the_end(workers, run_id):
-    workers.record.commands.retry(run_id, deadline=None)
-    return workers.record.ended(run_id)
+    workers.db.commands.retry(run_id, deadline=None)
+    return workers.db.ended(run_id)
 
 
 class TestTimeout:
@@ -48,14 +48,14 @@ class TestTimeout:
         workers.doubles.llm.behaviour("hang")
         inner = sub(sub(ask("a", "deep inside")), ask("b", "beside", depends_on=[]))
         run_id = workers.begin({"steps": [inner | once(timeout="300ms"), ask("after", "never")]})
-        assert workers.record.ended(run_id) == "failed"
-        error = workers.record.error(run_id)
+        assert workers.db.ended(run_id) == "failed"
+        error = workers.db.error(run_id)
         assert (error["code"], error["step_id"]) == ("step_timed_out", "s")
         eventually(lambda: in_flight(workers) == 0)
         [child] = children(workers, run_id)
         [nested] = children(workers, child)
-        assert {workers.record.ended(run) for run in (child, nested)} == {"cancelled"}
-        assert workers.record.steps(child) == {"s": "cancelled", "b": "cancelled"}
+        assert {workers.db.ended(run) for run in (child, nested)} == {"cancelled"}
+        assert workers.db.steps(child) == {"s": "cancelled", "b": "cancelled"}
         assert "never" not in prompts(workers)
 
     def test_a_sub_run_past_its_timeout_is_retried_by_the_steps_policy(self, workers):
@@ -63,18 +63,18 @@ class TestTimeout:
         retry = {"timeout": "500ms", "retry": {"max_attempts": 50, "delay": "10ms", "max_delay": "10ms"}}
         result = workers.execute({"steps": [sub(ask("a", "[[say in time]]"), **retry)]})
         assert result["success"], result
-        run_id = workers.record.rows("SELECT run_id FROM runs WHERE workflow_id = %s", result["workflow_id"])[0][0]
+        run_id = workers.db.rows("SELECT run_id FROM runs WHERE workflow_id = %s", result["workflow_id"])[0][0]
         first, *_, last = children(workers, run_id)
-        assert workers.record.ended(first) == "cancelled"
-        assert workers.record.status(last) == "succeeded"
+        assert workers.db.ended(first) == "cancelled"
+        assert workers.db.status(last) == "succeeded"
 
     def test_a_tolerated_timeout_lets_the_run_go_on(self, workers):
         workers.doubles.llm.behaviour("hang", for_requests=1, only_prompts="hangs")
         step = sub(ask("a", "hangs")) | once(timeout="300ms", on_error="continue")
         run_id = workers.begin({"steps": [step, ask("b", "[[say on]]")]})
-        assert workers.record.ended(run_id) == "succeeded"
+        assert workers.db.ended(run_id) == "succeeded"
         [child] = children(workers, run_id)
-        assert workers.record.ended(child) == "cancelled"
+        assert workers.db.ended(child) == "cancelled"
         eventually(lambda: in_flight(workers) == 0)
 
     def test_each_item_has_a_timeout_of_its_own(self, workers):
@@ -83,35 +83,35 @@ class TestTimeout:
         step = {"step_id": "s", "type": "workflow", "parameters": parameters, "on_error": "continue"}
         each = {"for_each": {"items": ["[[hang]]", "[[say well]]"]}}
         run_id = workers.begin({"steps": [step | each | once(timeout="2s")]})
-        assert workers.record.ended(run_id) == "succeeded"
-        assert workers.record.items(run_id, "s") == ["failed", "succeeded"]
+        assert workers.db.ended(run_id) == "succeeded"
+        assert workers.db.items(run_id, "s") == ["failed", "succeeded"]
         eventually(lambda: in_flight(workers) == 0)
 
     def test_a_sub_run_without_timeout_waits_for_ever(self, workers):
         run_id = workers.begin({"steps": [sub({"step_id": "w", "type": "wait", "parameters": {"signal": "go"}})]})
         eventually(lambda: children(workers, run_id))
         due = "SELECT due_at FROM steps WHERE run_id = %s"
-        eventually(lambda: workers.record.steps(run_id)["s"] == "waiting")
-        assert workers.record.rows(due, run_id) == [(None,)]
-        workers.record.commands.cancel(run_id)
+        eventually(lambda: workers.db.steps(run_id)["s"] == "waiting")
+        assert workers.db.rows(due, run_id) == [(None,)]
+        workers.db.commands.cancel(run_id)
 
 
 class TestRetryOfTheParent:
     def test_steps_that_succeeded_in_the_sub_run_are_not_repeated(self, workers):
         workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=1)
         run_id = workers.begin({"steps": [ask("p", "p"), sub(ask("a", "a"), ask("b", "b"), ask("c", "c"))]})
-        assert workers.record.ended(run_id) == "failed"
+        assert workers.db.ended(run_id) == "failed"
         [child] = children(workers, run_id)
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"p": 1, "a": 1, "b": 2, "c": 1}
         assert children(workers, run_id) == [child]
-        assert workers.record.status(child) == "succeeded"
-        workers.record.assert_recorded_once(child)
+        assert workers.db.status(child) == "succeeded"
+        workers.db.assert_recorded_once(child)
 
     def test_steps_that_succeeded_in_a_nested_sub_run_are_not_repeated(self, workers):
         workers.doubles.llm.behaviour("bad400", after_requests=2, for_requests=2)
         run_id = workers.begin({"steps": [sub(ask("a", "a"), sub(ask("b", "b"), ask("c", "c")), ask("d", "d"))]})
-        assert workers.record.ended(run_id) == "failed"
+        assert workers.db.ended(run_id) == "failed"
         assert retry_to_the_end(workers, run_id) == "failed"
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1, "b": 1, "c": 3, "d": 1}
@@ -121,7 +121,7 @@ class TestRetryOfTheParent:
         step = {"step_id": "s", "type": "workflow", "parameters": parameters | {"context": {"n": "${{ item }}"}}}
         workers.doubles.llm.behaviour("bad400", after_requests=3, for_requests=1)
         run_id = workers.begin({"steps": [step | {"for_each": {"items": [1, 2], "max_parallel": 1}}]})
-        assert workers.record.ended(run_id) == "failed"
+        assert workers.db.ended(run_id) == "failed"
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a1": 1, "b1": 1, "a2": 1, "b2": 2}
 
@@ -129,16 +129,16 @@ class TestRetryOfTheParent:
         workers.doubles.llm.behaviour("hang", after_requests=1, for_requests=1)
         run_id = workers.begin({"steps": [sub(ask("a", "a"), ask("b", "b"))]})
         eventually(lambda: in_flight(workers) == 1 and prompts(workers).get("b"))
-        workers.record.commands.cancel(run_id)
+        workers.db.commands.cancel(run_id)
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1, "b": 2}
 
     def test_a_sub_run_that_succeeded_meanwhile_is_not_repeated(self, workers):
         run_id = workers.begin({"steps": [sub(ask("a", "a"))], "output": "${{ steps.s.output.output.text }}"})
         [child] = eventually(lambda: children(workers, run_id))
-        assert workers.record.ended(run_id) == "succeeded"
-        workers.record.rows("UPDATE runs SET status = 'failed', output = NULL WHERE run_id = %s", run_id)
-        workers.record.rows("UPDATE steps SET status = 'cancelled' WHERE run_id = %s", run_id)
+        assert workers.db.ended(run_id) == "succeeded"
+        workers.db.rows("UPDATE runs SET status = 'failed', output = NULL WHERE run_id = %s", run_id)
+        workers.db.rows("UPDATE steps SET status = 'cancelled' WHERE run_id = %s", run_id)
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"a": 1}
         assert children(workers, run_id) == [child]
@@ -153,19 +153,19 @@ class TestRetryAndTolerance:
         ]
         workers.doubles.llm.behaviour("bad400", for_requests=1)
         run_id = workers.begin({"steps": steps})
-        assert workers.record.ended(run_id) == "failed"
+        assert workers.db.ended(run_id) == "failed"
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers) == {"no [[bad400]]": 1, "b": 2, "c [[bad400]]": 1}
-        assert workers.record.steps(run_id) == {"a": "failed", "b": "succeeded", "c": "failed"}
+        assert workers.db.steps(run_id) == {"a": "failed", "b": "succeeded", "c": "failed"}
 
     def test_a_tolerated_failure_is_not_repeated_in_a_cancelled_run(self, workers):
         wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
         run_id = workers.begin({"steps": [ask("a", "no [[bad400]]", on_error="continue"), wait]})
-        eventually(lambda: workers.record.steps(run_id)["w"] == "waiting")
-        workers.record.commands.cancel(run_id)
-        workers.record.commands.retry(run_id, deadline=None)
-        workers.record.commands.signal(run_id, "go", {})
-        assert workers.record.ended(run_id) == "succeeded"
+        eventually(lambda: workers.db.steps(run_id)["w"] == "waiting")
+        workers.db.commands.cancel(run_id)
+        workers.db.commands.retry(run_id, deadline=None)
+        workers.db.commands.signal(run_id, "go", {})
+        assert workers.db.ended(run_id) == "succeeded"
         assert prompts(workers) == {"no [[bad400]]": 1}
 
     @pytest.mark.parametrize("by", ["output", "step"])
@@ -175,7 +175,7 @@ class TestRetryAndTolerance:
         needs = ask("b", text) if by == "step" else ask("b", "b")
         steps = [ask("a", "[[say found]]", on_error="continue"), needs]
         run_id = workers.begin({"steps": steps, "output": text})
-        assert workers.record.ended(run_id) == "failed"
+        assert workers.db.ended(run_id) == "failed"
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers)["[[say found]]"] == 2
-        assert workers.record.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'"found"',)]
+        assert workers.db.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'"found"',)]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.support.celery_client import TIMEOUT, PlainClient
+from tests.support.engine_db import EngineDatabase
 from tests.support.maintenance import MaintenanceProcess
 from tests.support.postgres_server import PostgresProcess
-from tests.support.record import Record
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -21,10 +21,10 @@ def dsn(postgres_server: PostgresProcess) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(dsn: str) -> Iterator[Record]:
+def runs(dsn: str) -> Iterator[EngineDatabase]:
     """Yield the database's runs, to read and change them."""
-    with Record(dsn) as record:
-        yield record
+    with EngineDatabase(dsn) as db:
+        yield db
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.maintenance.conftest import Ask, asked
 from tests.support.celery_client import PlainClient
+from tests.support.engine_db import EngineDatabase
 from tests.support.maintenance import DAY, MaintenanceProcess
-from tests.support.record import Record
 
 TASK = "citadel.purge_runs"
 WAIT = {"steps": [{"step_id": "w", "type": "wait", "parameters": {"duration": "1h"}}]}
@@ -17,11 +17,13 @@ TABLES = ("runs", "steps", "payloads", "events", "signals")
 
 
 @pytest.fixture(autouse=True)
-def _empty(runs: Record) -> None:
+def _empty(runs: EngineDatabase) -> None:
     runs.rows("DELETE FROM runs")
 
 
-def aged(runs: Record, *, days: float, status: str = "succeeded", parent: UUID | None = None, key: str = "") -> UUID:
+def aged(
+    runs: EngineDatabase, *, days: float, status: str = "succeeded", parent: UUID | None = None, key: str = ""
+) -> UUID:
     """Return a run that ended `days` ago, or still runs if `status` says so, with rows in every table."""
     run_id = runs.submit(WAIT | ({"idempotency_key": key} if key else {}))
     runs.rows("INSERT INTO payloads VALUES (%s, 'w', -1, 'output', %s)", run_id, b"x" * 10_000)
@@ -39,12 +41,12 @@ def aged(runs: Record, *, days: float, status: str = "succeeded", parent: UUID |
     return run_id
 
 
-def counts(runs: Record) -> dict[str, int]:
+def counts(runs: EngineDatabase) -> dict[str, int]:
     """Return the number of rows of each table."""
     return {table: runs.rows(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
 
 
-def test_exactly_the_old_finished_runs_are_removed(runs: Record, ask: Ask) -> None:
+def test_exactly_the_old_finished_runs_are_removed(runs: EngineDatabase, ask: Ask) -> None:
     kept = {aged(runs, days=29.9), aged(runs, days=400, status="running"), runs.submit(WAIT)}
     before = counts(runs)
     for status in ("succeeded", "failed", "cancelled", "timed_out"):
@@ -63,7 +65,7 @@ def test_exactly_the_old_finished_runs_are_removed(runs: Record, ask: Ask) -> No
     assert runs.submit(WAIT | {"idempotency_key": "failed"}) not in kept
 
 
-def test_sub_runs_are_removed_with_their_parents(runs: Record, ask: Ask) -> None:
+def test_sub_runs_are_removed_with_their_parents(runs: EngineDatabase, ask: Ask) -> None:
     old, running = aged(runs, days=31), aged(runs, days=31, status="running")
     young = aged(runs, days=1)
     child = aged(runs, days=32, parent=old)
@@ -75,7 +77,7 @@ def test_sub_runs_are_removed_with_their_parents(runs: Record, ask: Ask) -> None
     assert foretold["removed"] == report["removed"] == 3
 
 
-def test_a_locked_run_is_left_for_the_next_time(runs: Record, dsn: str, ask: Ask) -> None:
+def test_a_locked_run_is_left_for_the_next_time(runs: EngineDatabase, dsn: str, ask: Ask) -> None:
     locked, free = aged(runs, days=40), aged(runs, days=31)
     with psycopg.connect(dsn) as other:
         other.execute("SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE", [locked])
@@ -92,7 +94,7 @@ def small_batches(redis_url: str, dsn: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_many_batches_remove_the_same_as_one(runs: Record, redis_url: str) -> None:
+def test_many_batches_remove_the_same_as_one(runs: EngineDatabase, redis_url: str) -> None:
     for _ in range(10):
         aged(runs, days=31)
     with PlainClient(redis_url[:-1] + "5") as plain:
@@ -106,7 +108,7 @@ CREATE TRIGGER slowly BEFORE DELETE ON runs FOR EACH ROW EXECUTE FUNCTION slowly
 """
 
 
-def test_runs_too_big_for_one_batch_are_removed_one_by_one(runs: Record, dsn: str, redis_url: str) -> None:
+def test_runs_too_big_for_one_batch_are_removed_one_by_one(runs: EngineDatabase, dsn: str, redis_url: str) -> None:
     for _ in range(5):
         aged(runs, days=31)
     place = redis_url[:-1] + "6"
@@ -122,7 +124,7 @@ def test_runs_too_big_for_one_batch_are_removed_one_by_one(runs: Record, dsn: st
     assert runs.statuses() == {}
 
 
-def test_advice_names_tables_full_of_dead_rows(runs: Record, dsn: str, ask: Ask) -> None:
+def test_advice_names_tables_full_of_dead_rows(runs: EngineDatabase, dsn: str, ask: Ask) -> None:
     with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute("CREATE TABLE worn (n integer) WITH (autovacuum_enabled = false)")
         try:

@@ -24,8 +24,8 @@ def exporter(redis_url, postgres_dsn):
         yield exporter
 
 
-def submit(record, **fields):
-    return record.submit({"workflow_id": "w", "steps": [STEP], **fields})
+def submit(db, **fields):
+    return db.submit({"workflow_id": "w", "steps": [STEP], **fields})
 
 
 def runs_by_status(dsn, most_finished=MOST_FINISHED):
@@ -43,10 +43,10 @@ def test_an_empty_database_has_rows_of_zeros(exporter):
     assert set(scrape.by("kind", "sweep_lag_seconds").values()) == {0}
 
 
-def test_runs_are_counted_by_state_with_the_age_of_the_oldest(record, exporter):
-    runs = [submit(record) for _ in range(3)]
-    record.rows("UPDATE runs SET status = 'paused', created_at = now() - interval '2 hours' WHERE run_id = %s", runs[0])
-    record.rows(INSERT, "failed", 4)
+def test_runs_are_counted_by_state_with_the_age_of_the_oldest(db, exporter):
+    runs = [submit(db) for _ in range(3)]
+    db.rows("UPDATE runs SET status = 'paused', created_at = now() - interval '2 hours' WHERE run_id = %s", runs[0])
+    db.rows(INSERT, "failed", 4)
     scrape = exporter.scrape()
     by_status = scrape.by("status", "runs")
     assert (by_status["paused"], by_status["failed"], by_status["succeeded"]) == (1, 4, 0)
@@ -56,16 +56,14 @@ def test_runs_are_counted_by_state_with_the_age_of_the_oldest(record, exporter):
     assert (recent["paused"], recent["failed"], recent["queued"] + recent["running"]) == (0, 0, 2)
 
 
-def test_overdue_steps_and_runs_are_counted_but_not_those_of_paused_runs(record, exporter):
-    leased, waiting, paused, late = (submit(record, deadline="2h") for _ in range(4))
+def test_overdue_steps_and_runs_are_counted_but_not_those_of_paused_runs(db, exporter):
+    leased, waiting, paused, late = (submit(db, deadline="2h") for _ in range(4))
     expire = "UPDATE steps SET lease_until = now() - interval '100 seconds' WHERE run_id = %s"
-    record.rows(expire, leased)
-    record.rows(
-        "UPDATE steps SET status = 'waiting', due_at = now() - interval '50 seconds' WHERE run_id = %s", waiting
-    )
-    record.rows(expire.replace("100", "900"), paused)
-    record.rows("UPDATE runs SET status = 'paused' WHERE run_id = %s", paused)
-    record.rows("UPDATE runs SET deadline_at = now() - interval '10 seconds' WHERE run_id = %s", late)
+    db.rows(expire, leased)
+    db.rows("UPDATE steps SET status = 'waiting', due_at = now() - interval '50 seconds' WHERE run_id = %s", waiting)
+    db.rows(expire.replace("100", "900"), paused)
+    db.rows("UPDATE runs SET status = 'paused' WHERE run_id = %s", paused)
+    db.rows("UPDATE runs SET deadline_at = now() - interval '10 seconds' WHERE run_id = %s", late)
     scrape = exporter.scrape()
     assert scrape.by("status", "steps") == {"ready": 3, "running": 0, "waiting": 1}
     assert scrape.by("kind", "steps_overdue") == {"lease": 1, "due": 1}
@@ -75,12 +73,12 @@ def test_overdue_steps_and_runs_are_counted_but_not_those_of_paused_runs(record,
     assert 10 <= lag["deadline"] < 50
 
 
-def test_only_finished_runs_beyond_the_limit_are_estimated(record, postgres_dsn):
-    submit(record)
-    record.rows(INSERT, "succeeded", 3000)
-    record.rows(INSERT, "failed", 99)
+def test_only_finished_runs_beyond_the_limit_are_estimated(db, postgres_dsn):
+    submit(db)
+    db.rows(INSERT, "succeeded", 3000)
+    db.rows(INSERT, "failed", 99)
     assert runs_by_status(postgres_dsn, 100)["succeeded"] == 100
-    record.rows("ANALYZE runs")
+    db.rows("ANALYZE runs")
     found = runs_by_status(postgres_dsn, 100)
     assert found["succeeded"] == pytest.approx(3000, rel=0.02)
     assert found["failed"] == 99

@@ -42,7 +42,7 @@ class NothingKnown:
         del collection
 
 
-class Record:
+class EngineDatabase:
     """A database of runs. Steps that its transitions claim are leased by `owner`, for `lease` seconds.
 
     With no owner nothing is claimed: steps are left ready, and workers look for them within a third of the lease.
