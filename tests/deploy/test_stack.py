@@ -104,7 +104,7 @@ def test_spans_of_a_run_arrive_from_every_service_involved(stack):
     stored(stack)
     trace = uuid.uuid4().hex
     with stack.client() as citadel:
-        citadel._http.headers["traceparent"] = f"00-{trace}-00f067aa0ba902b7-01"
+        citadel._connection._http.headers["traceparent"] = f"00-{trace}-00f067aa0ba902b7-01"
         citadel.workflows.submit(demo_workflow("from where do the spans come?")).wait(DURATION)
     services = {"citadel-api", "citadel-orchestration", "citadel-embeddings"}
     eventually(lambda: services <= stack.get("OTLP", "/").get(trace, {}).keys(), timeout=DURATION)
