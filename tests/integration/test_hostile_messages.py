@@ -127,7 +127,9 @@ def test_a_message_that_is_not_a_task_fails_its_id_and_becomes_a_dead_letter(
 def test_a_caller_hears_of_a_message_that_is_none(plain, store, dead_letters, entry):
     task_id, message = raw_message()
     store.lpush(QUEUE, json.dumps(message | {"body": entry}))
-    assert error_of(plain.app.AsyncResult(task_id)).startswith("UndecodableMessage: an entry of the queue is no mess")
+    assert error_of(plain.app.AsyncResult(task_id)).startswith(
+        "UndecodableMessage: an entry of the queue is not a mess"
+    )
     assert eventually(lambda: dead_letters.get(task_id)).code == "undecodable_message"
 
 

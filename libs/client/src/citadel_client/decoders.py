@@ -115,7 +115,7 @@ class BatchAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether one of its texts has no vector."""
+        """Return whether one of its texts has no vector."""
         return bool(self.embeddings.errors)
 
 

@@ -71,7 +71,7 @@ class CitadelApiError(Exception):
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether single texts are at fault, so that others may succeed with the same options."""
+        """Return whether single texts are at fault, so that others may succeed with the same options."""
         return self.code in TEXT_CODES
 
 
@@ -82,7 +82,7 @@ class InvalidRequest(CitadelApiError):
 
     @property
     def concerns_texts(self) -> bool:
-        """Whether single texts are at fault: the server names one, or names no field."""
+        """Return whether single texts are at fault: the server names one, or names no field."""
         return not self.errors or any(error.pointer.startswith(f"/{INPUT}") for error in self.errors)
 
 

@@ -113,7 +113,7 @@ class Validation(Reply):
 
     @property
     def ok(self) -> bool:
-        """Whether the definition can be run."""
+        """Return whether the definition can be run."""
         return not self.problems
 
 

@@ -50,7 +50,7 @@ class Stream(Generic[T]):
 
     @property
     def ended(self) -> bool:
-        """Whether every item has come."""
+        """Return whether every item has come."""
         return self._decoder.ended
 
     @property

@@ -173,7 +173,7 @@ class UndecodableMessage(CitadelError):
 
 
 class DeliveriesExhausted(CitadelError):
-    """The task's worker died each time it was delivered; it was put aside as a dead letter."""
+    """The task's worker died each time it was delivered; the task is a dead letter now."""
 
     code = "deliveries_exhausted"
 

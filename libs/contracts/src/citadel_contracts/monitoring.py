@@ -33,7 +33,7 @@ class ServiceReport(TypedDict):
 
 
 class ServiceHealth(TypedDict):
-    """Whether the stores answer; `redis` stands for broker, results and cache together."""
+    """State of the stores; `redis` stands for broker, results and cache together."""
 
     redis: bool
     qdrant: bool

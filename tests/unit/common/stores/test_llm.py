@@ -54,7 +54,7 @@ def test_the_default_must_exist():
 
 
 def test_a_url_is_no_name():
-    with pytest.raises(ValidationError, match="is no name for an endpoint"):
+    with pytest.raises(ValidationError, match="is not a name for an endpoint"):
         LlmSettings(endpoints={"http://gpu1": EndpointSettings(url="http://gpu1", model="m")})
 
 

@@ -68,7 +68,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended and is not restarted."""
+        """Return whether the process has ended and is not restarted."""
         return not self._thread.is_alive()
 
     def kill(self) -> None:

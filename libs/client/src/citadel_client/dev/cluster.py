@@ -79,7 +79,7 @@ class Cluster:
 
     @property
     def exists(self) -> bool:
-        """Whether the directory was created completely."""
+        """Return whether the directory was created completely."""
         return (self.directory / "PG_VERSION").is_file()
 
     def create(self, password: str) -> None:

@@ -35,7 +35,7 @@ def checked(values: object, *, dimensions: int | None) -> Vector:
         with np.errstate(over="ignore"):
             vector = np.asarray(values, dtype="<f4", order="C")
     except (TypeError, ValueError, OverflowError):
-        raise BadVector("the backend answered with something that is no vector of numbers") from None
+        raise BadVector("the backend answered with something that is not a vector of numbers") from None
     if vector.ndim != 1 or vector.size == 0:
         raise BadVector(f"the backend answered with shape {vector.shape} instead of one vector")
     if dimensions is not None and vector.size != dimensions:

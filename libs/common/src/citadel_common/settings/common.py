@@ -81,7 +81,9 @@ class WorkerSettings(Fragment):
     batch_concurrency: int = Field(8, ge=1, description="Most of them from the batch lane")
     prefetch: int = Field(1, ge=1, description="Messages taken per thread, the running one included")
     max_deliveries: int = Field(
-        5, ge=2, description="Deliveries before a task that kills workers is put aside; some may be another's fault"
+        5,
+        ge=2,
+        description="Deliveries before a task that kills workers is dead-lettered; another task may be at fault",
     )
     heartbeat_interval: float = Field(5.0, gt=0, description="Seconds between heartbeats")
     dead_after: float = Field(30.0, gt=0, description="Seconds without a heartbeat until peers take a worker's tasks")

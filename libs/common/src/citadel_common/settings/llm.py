@@ -70,7 +70,7 @@ class LlmSettings(Fragment):
     def _names_are_names(self) -> "LlmSettings":
         for name in self.endpoints:
             if not name or "/" in name or "${" in name:
-                raise ValueError(f"endpoints: {name!r} is no name for an endpoint")
+                raise ValueError(f"endpoints: {name!r} is not a name for an endpoint")
         if self.default_endpoint is not None and self.default_endpoint not in self.endpoints:
             raise ValueError(f"default_endpoint: {self.default_endpoint!r} is not among the endpoints")
         return self

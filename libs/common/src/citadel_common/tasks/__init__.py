@@ -1,1 +1,1 @@
-"""Tasks on Celery: the app, the task base, dead letters, and the record of accepted tasks."""
+"""Tasks on Celery: the app, the task base, the failure policy, the result backend."""

@@ -99,7 +99,7 @@ class TaskRuntime:
 
     def dead_letter_raw(self, queue: str, entry: bytes, problem: str) -> None:
         """Dead-letter a list entry that is not a message, and fail the task if it names one."""
-        error = UndecodableMessage(f"an entry of the queue is no message: {problem}")
+        error = UndecodableMessage(f"an entry of the queue is not a message: {problem}")
         task_id = task_id_of(entry)
         self.dead_letter(
             DeadLetter(

@@ -104,7 +104,10 @@ TASKS = _counter(
 )
 TASK_SECONDS = _seconds("citadel_task_seconds", "Run time of tasks", "task")
 DEAD_LETTERS = _counter(
-    "citadel_dead_letters_total", "Tasks and messages put aside; reason: an error code", "reason", unit="letters"
+    "citadel_dead_letters_total",
+    "Tasks and messages that became dead letters; reason: an error code",
+    "reason",
+    unit="letters",
 )
 RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"

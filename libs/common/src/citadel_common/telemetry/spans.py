@@ -105,14 +105,14 @@ RUN = SpanSpec(
     name="run",
     target="{citadel.run.kind}",
     kind=SpanKind.INTERNAL,
-    help="A run from its acceptance to its end, as the record has it; the root of its steps",
+    help="A run from its acceptance to its end, by the database's times; the root of its steps",
     attributes=(RUN_ID, RUN_KIND, RUN_STATUS, WORKFLOW_ID),
 )
 STEP = SpanSpec(
     name="step",
     target="{citadel.step.type}",
     kind=SpanKind.INTERNAL,
-    help="One attempt of a step, as the record has it; linked to the attempt before",
+    help="One attempt of a step, by the database's times; linked to the attempt before",
     attributes=(RUN_ID, STEP_ID, STEP_TYPE, STEP_ITEM, STEP_ATTEMPT, STEP_STATUS),
 )
 CHAT = SpanSpec(

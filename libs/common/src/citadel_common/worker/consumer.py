@@ -45,7 +45,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  (Celery's signature)
         """Dead-letter a message of no known task protocol."""
-        self._dead_letter(message, "the message is no Celery task message: it has no task name")
+        self._dead_letter(message, "the message is not a Celery task message: it has no task name")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Dead-letter a task that this worker does not have."""
@@ -69,7 +69,7 @@ def _problem_of(message: Any) -> str | None:
     if not isinstance(headers, dict) or "task" not in headers:
         return None
     if not isinstance(headers["task"], str):
-        return "the task's name is no text"
+        return "the task's name is not text"
     if not is_task_id(headers.get("id")):
         return "the task has no usable id"
     try:

@@ -124,7 +124,7 @@ class _Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether the connection takes a request, as far as this side knows."""
+        """Return whether the connection takes a request, as far as this side knows."""
         return self._http.our_state is h11.IDLE and not self._reader.at_eof() and not self._writer.is_closing()
 
     async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, str | None, bytes]:

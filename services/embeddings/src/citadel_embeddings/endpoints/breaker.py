@@ -47,7 +47,7 @@ class Breaker:
 
     @property
     def lets_pass(self) -> bool:
-        """Whether a call may start now."""
+        """Return whether a call may start now."""
         state = self.state
         return state == "closed" or (state == "half_open" and not self.probing)
 

@@ -15,7 +15,7 @@ _MISSING = -2
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """What a key is to the clean-up.
+    """The class of a cache key for the clean-up.
 
     Attributes:
         group: Name of the entries of about the same size: model identity and dimensions. None for what is not a vector

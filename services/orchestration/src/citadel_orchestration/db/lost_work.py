@@ -1,4 +1,4 @@
-"""What the sweepers of all workers look for, and the leases that they renew.
+"""Lost work that the sweepers of all workers look for, and the leases that they renew.
 
 These reads take no locks. The transition that follows each of them locks the run and checks again.
 """

@@ -190,7 +190,7 @@ class EndedAttempt:
 
 @dataclass(kw_only=True)
 class Effects:
-    """What the caller of a committed transition has to do.
+    """The work of the caller after a committed transition.
 
     Attributes:
         applied: False for a late or duplicate transition, which changed nothing.

@@ -1,4 +1,4 @@
-"""What definitions are checked against: models, collections and LLM endpoints."""
+"""The catalog against which definitions are checked: models, collections and LLM endpoints."""
 
 import asyncio
 from collections.abc import Callable

@@ -31,7 +31,7 @@ PER_RUN = 4
 
 @dataclass(frozen=True, kw_only=True)
 class EngineParts:
-    """What an engine works with.
+    """The parts of an engine.
 
     Attributes:
         database: Where runs are read.

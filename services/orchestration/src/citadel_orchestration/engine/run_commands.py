@@ -15,7 +15,7 @@ from citadel_orchestration.engine.transactions import RunTransactions, unchanged
 
 
 class RunCommands:
-    """What users ask of a run, and what its deadline and its concurrency key bring; thread-safe."""
+    """Transitions of whole runs, by users' commands, deadlines and concurrency keys; thread-safe."""
 
     def __init__(self, transactions: RunTransactions) -> None:
         self._transactions = transactions

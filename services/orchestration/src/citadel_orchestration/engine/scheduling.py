@@ -1,4 +1,4 @@
-"""What follows the end of a step: the steps and items that may begin, and the end of the run."""
+"""Scheduling after the end of a step: the steps and items that may begin, and the end of the run."""
 
 from typing import Any
 

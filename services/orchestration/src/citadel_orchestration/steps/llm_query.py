@@ -27,7 +27,7 @@ _FENCE = "```"
 
 
 class LlmClient(Protocol):
-    """What the type needs of the LLM endpoints; see `LlmClients`."""
+    """The part of the LLM endpoints that the type needs; see `LlmClients`."""
 
     async def ask(self, endpoint: str | None, question: Question, deadline: Deadline) -> Answer:
         """Return the model's answer."""

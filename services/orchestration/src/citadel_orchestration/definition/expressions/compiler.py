@@ -43,7 +43,7 @@ class Code:
 
 
 class Postfix(NamedTuple):
-    """What follows a value: `.name`, `[index]` or `.method(…)`."""
+    """A suffix of a value: `.name`, `[index]` or `.method(…)`."""
 
     run: Callable[[Any, Frame], Any]
     key: Key | None
