@@ -1,5 +1,6 @@
 """Decoders of a run's streams, whose bytes come in any pieces: events, and results of a batch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
@@ -13,7 +14,7 @@ from citadel_contracts.runs import BatchResult, RunEvent
 T = TypeVar("T")
 
 
-class Decoder(Generic[T]):
+class Decoder(ABC, Generic[T]):
     """Decoder of one stream of lines; remembers over all connections how far it has been read.
 
     Attributes:
@@ -47,9 +48,9 @@ class Decoder(Generic[T]):
         """Yield the items left when the server ends the connection in good order."""
         return iter(())
 
+    @abstractmethod
     def _line(self, line: bytes) -> Iterator[T]:
         """Yield the items that a line completes."""
-        raise NotImplementedError
 
 
 class EventDecoder(Decoder[RunEvent]):

@@ -49,7 +49,8 @@ class EmbeddedConnection:
         client = self._client or self._open()
         try:
             return getattr(client, method)(**in_collection(collection, arguments))
-        except (ValueError, TypeError, OSError, RuntimeError, NotImplementedError) as error:
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            # NotImplementedError is among them (a RuntimeError): the client's engine lacks some filters of the server
             raise from_embedded(error, collection) from error
 
     def _open(self) -> QdrantClient:

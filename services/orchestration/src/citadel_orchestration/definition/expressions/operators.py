@@ -1,6 +1,6 @@
 """Evaluation of operators and macros by CEL's rules; a macro is one bounded loop."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from citadel_orchestration.definition.expressions import values
@@ -25,20 +25,21 @@ Macro = Callable[[Any, Frame], Any]
 
 def logic(operands: Sequence[Node], *, absorbing: bool) -> Node:
     """Return `||` (absorbing true) or `&&` (absorbing false): one absorbing operand outweighs failures of others."""
+    return lambda frame: _absorb(operands, frame, absorbing=absorbing)
 
-    def run(frame: Frame) -> bool:
-        failure: Failed | None = None
-        for operand in operands:
-            try:
-                if truth(operand(frame)) is absorbing:
-                    return absorbing
-            except Failed as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return not absorbing
 
-    return run
+def _absorb(nodes: Iterable[Node], frame: Frame, *, absorbing: bool) -> bool:
+    """Return whether a node gives `absorbing`; only if none does, the first failure counts."""
+    failure: Failed | None = None
+    for node in nodes:
+        try:
+            if truth(node(frame)) is absorbing:
+                return absorbing
+        except Failed as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return not absorbing
 
 
 def truth(value: Any) -> bool:
@@ -185,16 +186,8 @@ def _quantifier(*, absorbing: bool) -> Callable[[str, Sequence[Node]], Macro]:
 
     def build(slot: str, bodies: Sequence[Node]) -> Macro:
         def run(value: Any, frame: Frame) -> bool:
-            failure: Failed | None = None
-            for _ in _each(value, slot, frame):
-                try:
-                    if truth(bodies[0](frame)) is absorbing:
-                        return absorbing
-                except Failed as error:
-                    failure = failure or error
-            if failure is not None:
-                raise failure
-            return not absorbing
+            # each element is bound in the frame before the body is evaluated
+            return _absorb((bodies[0] for _ in _each(value, slot, frame)), frame, absorbing=absorbing)
 
         return run
 
