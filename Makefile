@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test chaos lint format bench lock migrate docs sync-client check-installs clean \
+.PHONY: help setup demo dev test test-real chaos lint format bench lock migrate docs sync-client check-installs clean \
 	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
@@ -20,7 +20,10 @@ dev: setup ## Run the whole server on embedded defaults until Ctrl-C
 	@$(BIN)/citadel dev
 
 test: setup ## Run all tests (ARGS=... goes to pytest)
-	@$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadfile -m "not chaos and not deploy" $(ARGS)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadfile -m "not chaos and not deploy and not real" $(ARGS)
+
+test-real: setup ## Test with the real servers that CITADEL_REAL_... name (see CONTRIBUTING.md; ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest -m real $(ARGS)
 
 chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
