@@ -249,12 +249,15 @@ class Executor:
                 self._fail(claim, _internal(error))
 
     def _fail(self, claim: StepClaim, error: CitadelError) -> None:
-        """Record a failure; if even that fails, leave the step to another worker."""
-        try:
-            self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, error))
-        except Exception:
-            log.exception("step_given_up", **_about(claim))
-            self.in_flight.drop([claim])
+        """Record a failure; if even that fails, record the plain fact, else leave the step to another worker."""
+        for failure in (error, CitadelError(f"the step failed ({error.code}), and its error could not be recorded")):
+            try:
+                self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, failure))
+            except Exception:
+                log.exception("step_given_up", **_about(claim))
+            else:
+                return
+        self.in_flight.drop([claim])
 
     def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
         effects = self._persist(transition)
