@@ -56,15 +56,19 @@ class Around:
 @contextmanager
 def doubles() -> Iterator[Around]:
     """Run a double of each server."""
-    with servers.ollama_double() as ollama, servers.llm_double() as llm, servers.qdrant_double() as qdrant:
-        with OtlpReceiver() as receiver:
+    with (
+        servers.ollama_double() as ollama,
+        servers.llm_double() as llm,
+        servers.qdrant_double() as qdrant,
+        OtlpReceiver() as receiver,
+    ):
 
-            def services_of(run_id: str) -> dict[str, set[str]]:
-                spans = receiver.spans
-                traces = {span.trace_id for span in spans if span.attributes.get("citadel.run.id") == run_id}
-                return {t: {span.service for span in spans if span.trace_id == t} for t in traces}
+        def services_of(run_id: str) -> dict[str, set[str]]:
+            spans = receiver.spans
+            traces = {span.trace_id for span in spans if span.attributes.get("citadel.run.id") == run_id}
+            return {trace: {span.service for span in spans if span.trace_id == trace} for trace in traces}
 
-            yield Around(ollama=ollama, llm=llm, qdrant=qdrant, traces=receiver.endpoint, services_of=services_of)
+        yield Around(ollama=ollama, llm=llm, qdrant=qdrant, traces=receiver.endpoint, services_of=services_of)
 
 
 @contextmanager
@@ -159,7 +163,7 @@ def asked(around, api, collection):
 
 def test_a_question_finds_its_text_and_gets_an_answer(around, asked):
     output = asked(TEXTS[1])["output"]
-    assert [hit["id"] for hit in output["hits"]][0] == 1
+    assert output["hits"][0]["id"] == 1
     assert len(output["hits"]) == 2
     answer = output["answer"]
     assert answer["model"] == around.llm.model
