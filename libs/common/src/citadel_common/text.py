@@ -9,6 +9,7 @@ from typing import Any
 
 REPLACEMENT = "\ufffd"
 MESSAGE_LIMIT = 4000
+_NOTE = 40
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -34,7 +35,7 @@ def printable(text: str, limit: int = MESSAGE_LIMIT) -> str:
 
     Tab and newline stay. The rest could move a terminal's cursor, or not be stored at all.
     """
-    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    cut = text if len(text) <= limit else f"{text[: limit - _NOTE]}… ({len(text)} characters)"
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _joined(cut))
 
 

@@ -66,7 +66,7 @@ def wire(
         types: Step types beside those that Citadel ships.
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
-    llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
+    llm, vectors = LlmClients(settings.llm, metrics=metrics), VectorStore(settings.qdrant)
     catalog = PublishedCatalog.of(
         results, problem_of_endpoint=llm.endpoint_problem, default_model=settings.default_model
     )

@@ -131,7 +131,7 @@ class StepTransitions:
         """
         transactions = self._transactions
         definition = transactions.definitions.known(ref.run_id)
-        if definition is None or transactions.owner is None or ref.item != NO_ITEM:
+        if definition is None or transactions.owner is None or ref.item != NO_ITEM or _calls_of(output):
             return None
         step = definition.steps[ref.step_id]
         if not step.dependents or any(len(definition.steps[name].depends_on) > 1 for name in step.dependents):
@@ -156,7 +156,7 @@ class StepTransitions:
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return unchanged(tx)
-            counts = _request_counts(tx, ref, attempt, output)
+            counts = _request_counts(tx, ref, attempt, output) | _calls_of(output)
             has_data = scheduling.has_data(output)
             if not tx.finish(ref, attempt, status, output=body, has_data=has_data, counts=counts):
                 return unchanged(tx)
@@ -208,10 +208,10 @@ def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> st
     if asked is None:
         return None
     if asked > step.timeout:
-        return f"it asks to wait {asked:.4g} s, which is longer than the step's timeout of {step.timeout:g} s"
+        return f"it asks to wait {asked:.6g} s, which is longer than the step's timeout of {step.timeout:g} s"
     deadline = tx.run.deadline_at
     if deadline is not None and asked > deadline.timestamp() - time.time():
-        return f"it asks to wait {asked:.4g} s, which is longer than the run has left"
+        return f"it asks to wait {asked:.6g} s, which is longer than the run has left"
     return None
 
 
@@ -231,6 +231,12 @@ def _encoded(output: Any) -> tuple[Any, bytes]:
             return output, body
     output = storable_value(output)
     return output, orjson.dumps(output, option=_JSON)
+
+
+def _calls_of(output: Any) -> dict[str, int]:
+    """Return how many calls of an LLM an output names, for the event."""
+    calls = output.get("calls") if isinstance(output, dict) else None
+    return {"calls": calls} if type(calls) is int else {}
 
 
 def _request_counts(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Delays that LLM servers ask for, in headers and bodies of errors, as seconds.
 
-Sources: RFC 9110 (`Retry-After`); OpenAI's guide to rate limits (`x-ratelimit-reset-requests`: `1s`, `6m0s`, `120ms`) and
-its clients (`retry-after-ms`); Azure (`x-ms-retry-after-ms`); Anthropic (`anthropic-ratelimit-…-reset`: RFC 3339);
+Sources: RFC 9110 (`Retry-After`); OpenAI's guide to rate limits (`x-ratelimit-reset-requests`: `1s`, `6m0s`, `120ms`)
+and its clients (`retry-after-ms`); Azure (`x-ms-retry-after-ms`); Anthropic (`anthropic-ratelimit-…-reset`: RFC 3339);
 OpenRouter (`X-RateLimit-Reset`: milliseconds since the epoch); `google.rpc.RetryInfo` (`retryDelay`: `36.5s`).
 """
 
@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
 
 from citadel_contracts.errors import seconds_of_retry_after
 

@@ -1,7 +1,7 @@
 """Answers of LLM servers cut into JSON values: server-sent events, JSON lines, or one JSON document.
 
 What a server sends is told by its form, not by its content type or by what it was asked: servers and proxies mix them.
-Sources: server-sent events as in the HTML standard; llama.cpp's server (errors as a field `error:`); Ollama (JSON lines).
+Sources: server-sent events as in the HTML standard; llama.cpp's server (errors as a field `error:`); Ollama's lines.
 """
 
 import contextlib
@@ -116,7 +116,7 @@ class FrameReader:
         elif field := _FIELD.fullmatch(line):
             self._event = field[2] or b"" if field[1] == b"event" else self._event
         elif not line.startswith(b":"):
-            self.stray = (self.stray + b"\n" + line)[:_QUOTE * 4]
+            self.stray = (self.stray + b"\n" + line)[: _QUOTE * 4]
 
     def _take_data(self, data: bytes) -> Iterator[Frame]:
         """Yield data that are complete in one line at once; keep a line of several."""

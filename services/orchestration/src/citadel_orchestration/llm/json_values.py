@@ -11,7 +11,8 @@ import orjson
 from citadel_orchestration.llm import reasoning
 
 _LANDMARK = re.compile(
-    rf"(?P<value>[{{\[])|(?P<fence>```[^\n`]*\n?)|(?P<opening>{reasoning.OPENING.pattern})|(?P<closing>{reasoning.CLOSING.pattern})",
+    rf"(?P<opening>{reasoning.OPENING.pattern})|(?P<closing>{reasoning.CLOSING.pattern})"
+    r"|(?P<fence>```[^\n`{\[]*\n?)|(?P<value>[{\[])",
     re.IGNORECASE,
 )
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -59,8 +60,8 @@ def value_in(text: str, problems_of: Callable[[object], list[str]]) -> tuple[obj
 
 def _values(text: str) -> list[object]:
     """Return the different values of an answer, in their order."""
-    alone = _whole(text)
-    found = {}
+    alone = _whole(text) or _whole(reasoning.split(text)[1])
+    found: dict[str, object] = {}
     for value in alone or _standing_in(text):
         found.setdefault(_key(value), value)
         if len(found) == _MOST_VALUES:

@@ -19,7 +19,9 @@ MESSAGE_LIMIT = 300
 _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
-_NEVER_PASSING = frozenset({"insufficient_quota", "billing_not_active", "account_deactivated", "billing_hard_limit_reached"})
+_NEVER_PASSING = frozenset(
+    {"insufficient_quota", "billing_not_active", "account_deactivated", "billing_hard_limit_reached"}
+)
 _OF_THE_REQUEST = frozenset(
     {
         "invalid_request_error", "badrequesterror", "authentication_error", "permission_error", "not_found_error",
@@ -35,6 +37,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NESTED = 3
+_STATUS = re.compile("[45][0-9]{2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ def error_in(content: object, *, must: bool = False) -> ServerError | None:
     if isinstance(content, list) and content:
         content = content[0]
     if not isinstance(content, dict):
-        return ServerError(message=str(content)) if must else None
+        return ServerError(message=content) if must and isinstance(content, str) else None
     error = content.get("error") or _error_of_choice(content)
     if not error and (must or content.get("object") == "error" or content.get("type") == "error"):
         error = {name: value for name, value in content.items() if value} or None
@@ -96,13 +99,15 @@ def _error_of_choice(content: Mapping[str, Any]) -> object:
 def _read(error: object, content: object, depth: int = 0) -> ServerError:
     if isinstance(error, str):
         inner = _json(error) if depth < _NESTED and error.lstrip().startswith("{") else None
-        return _read(inner.get("error", inner), inner, depth + 1) if inner else ServerError(message=error, content=content)
+        return (
+            _read(inner.get("error", inner), inner, depth + 1) if inner else ServerError(message=error, content=content)
+        )
     if not isinstance(error, dict):
         return ServerError(message=str(error), content=content)
     words = error.get("message") or error.get("detail") or error.get("error") or error.get("msg")
     codes = [error.get("code"), error.get("type"), error.get("status")]
     named = next((code.lower() for code in codes if isinstance(code, str) and not code.isdigit()), "")
-    status = next((int(code) for code in codes if str(code).isdecimal() and 400 <= int(code) < 600), None)
+    status = next((int(str(code)) for code in codes if _STATUS.fullmatch(str(code))), None)
     param = error.get("param") or _place(error.get("detail"))
     text, inner = str(words or error), _json(words) if isinstance(words, str) and words.startswith("{") else None
     if inner and depth < _NESTED:
@@ -147,7 +152,9 @@ def failure(
     words = hide(error.message)[:MESSAGE_LIMIT] or "no reason given"
     text = f"{where} answered {status}{_of_redirect(status)}: {words}"
     if error.means_too_long and status != HTTPStatus.TOO_MANY_REQUESTS:
-        return PayloadTooLarge(f"query: it does not fit the model's context; shorten it or ask for fewer tokens: {text}")
+        return PayloadTooLarge(
+            f"query: it does not fit the model's context; shorten it or ask for fewer tokens: {text}"
+        )
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if not passing or error.code in _NEVER_PASSING:
         return LlmRefused(text)

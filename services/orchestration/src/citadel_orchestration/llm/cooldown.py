@@ -1,4 +1,4 @@
-"""Gate of an endpoint: closed for as long as its server has asked to be left alone."""
+"""Cool-down of an endpoint: how long its server has asked to be left alone."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import LlmUnavailable
 
 LONGEST = 900.0
-"""Seconds that a gate stays closed at most: then one call finds out."""
+"""Seconds that a cool-down lasts at most: then one call finds out."""
 
 
-class Gate:
+class Cooldown:
     """Lets calls pass, or makes them wait; belongs to one event loop.
 
     Args:
@@ -22,22 +22,22 @@ class Gate:
     def __init__(self, where: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._where = where
         self._clock = clock
-        self._opens_at = 0.0
+        self._ends_at = 0.0
 
     @property
     def remaining(self) -> float:
-        """Seconds until it opens; 0 if it is open."""
-        return max(0.0, self._opens_at - self._clock())
+        """Seconds until it ends; 0 if there is none."""
+        return max(0.0, self._ends_at - self._clock())
 
-    def close(self, seconds: float) -> None:
-        """Let no call pass for so many seconds; a gate that stays closed for longer is left as it is."""
-        self._opens_at = max(self._opens_at, self._clock() + min(seconds, LONGEST))
+    def begin(self, seconds: float) -> None:
+        """Let no call pass for so many seconds; a cool-down that lasts longer stays as it is."""
+        self._ends_at = max(self._ends_at, self._clock() + min(seconds, LONGEST))
 
-    async def passed(self, deadline: Deadline) -> None:
-        """Return once the gate is open.
+    async def over(self, deadline: Deadline) -> None:
+        """Return once it has ended.
 
         Raises:
-            LlmUnavailable: It opens after the deadline; at once.
+            LlmUnavailable: It ends after the deadline; at once.
         """
         while (left := self.remaining) > 0:
             if left > deadline.remaining:
