@@ -23,6 +23,7 @@ class OllamaBackend:
 
     kind = "ollama"
     accepts_empty = False
+    cuts = True
 
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)

@@ -33,6 +33,7 @@ class OpenAIBackend:
 
     kind = "openai"
     accepts_empty = False
+    cuts = False
 
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)
