@@ -5,11 +5,11 @@ Sources: the documentation of OpenAI, Cohere, Voyage, Jina, NVIDIA NIM, Google, 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 InputType = Literal["query", "document"]
-Truncate = Literal["end", "start", "none"]
-"""How a text that is too long for the model is treated: cut at its end, cut at its start, or refused."""
+Truncate = bool | Literal["start"]
+"""Treatment of a text that is too long for the model: cut at its end, refused, or cut at its start."""
 _QUERY = ("query", "search_query", "retrieval_query", "question_answering", "fact_verification", "code_query")
 _DOCUMENT = ("document", "passage", "search_document", "retrieval_document", "retrieval_passage", "code_passage")
 _NEUTRAL = ("classification", "clustering", "semantic_similarity", "text_matching", "separation", "similarity")
@@ -20,9 +20,9 @@ INPUT_TYPES: dict[str, InputType | None] = {
 }
 """By their spelling in lower case with underscores. Those that are neither query nor document add no prefix."""
 _TRUNCATE: dict[str, Truncate] = {
-    **dict.fromkeys(("end", "right", "auto", "true", "longest_first", "only_first"), "end"),
+    **dict.fromkeys(("end", "right", "auto", "true", "longest_first", "only_first"), True),
     **dict.fromkeys(("start", "left"), "start"),
-    **dict.fromkeys(("none", "disabled", "false", "do_not_truncate"), "none"),
+    **dict.fromkeys(("none", "disabled", "false", "do_not_truncate"), False),
 }
 
 
@@ -46,14 +46,18 @@ def truncate_of(value: Any) -> Any:
     Raises:
         ValueError: The spelling is not known.
     """
-    if isinstance(value, bool):
-        return "end" if value else "none"
     if not isinstance(value, str):
         return value
-    found = _TRUNCATE.get(_plain(value))
-    if found is None:
+    name = _plain(value)
+    if name not in _TRUNCATE:
         raise ValueError("must be true or false, or one of END, START, NONE")
-    return found
+    return _TRUNCATE[name]
+
+
+def _not_zero(limit: int) -> int:
+    if limit == 0:
+        raise ValueError("must be -1 for the model's own limit, or at least 1")
+    return limit
 
 
 def _plain(value: str) -> str:
@@ -62,5 +66,5 @@ def _plain(value: str) -> str:
 
 AnyInputType = Annotated[InputType | None, BeforeValidator(input_type_of)]
 AnyTruncate = Annotated[Truncate | None, BeforeValidator(truncate_of)]
-TokenLimit = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+TokenLimit = Annotated[int, Field(ge=-1, le=2**31 - 1), AfterValidator(_not_zero)]
 """Tokens to which a text is cut; -1 for as many as the model reads."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from pydantic import Field
 
 from citadel_contracts.base import Lane, OrDefault, Payload, Queue, TaskSpec
-from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, TokenLimit, Truncate
+from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, TokenLimit
 
 EncodingFormat = Literal["float", "base64"]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
@@ -26,9 +26,11 @@ class GenerateEmbedding(Payload):
         dimensions: Length of the vectors; None for the model's own.
         input_type: Adds the model's query or document prefix; spellings of other servers count.
         encoding_format: `float` (lists) or `base64` (little-endian float32).
-        truncate: Treatment of texts that the model cannot read whole; None for `end`. The result tells which were cut.
-        truncate_prompt_tokens: Tokens to which texts are cut, where the model's tokenizer is at hand; -1 for the
-            model's own limit.
+        truncate: Whether a text that is too long for the model is cut, and said to be, or refused; None leaves it to
+            the backend's protocol: Ollama and the local model cut, servers of OpenAI's protocol refuse. `start` cuts
+            its beginning, where the model's tokenizer is at hand.
+        truncate_prompt_tokens: Tokens to which texts are cut, where the model's tokenizer is at hand; -1 for as many
+            as the model reads.
     """
 
     text: Texts
@@ -191,7 +193,6 @@ __all__ = [
     "InputType",
     "ItemError",
     "Texts",
-    "Truncate",
     "WarmCounts",
     "WarmEmbeddingCache",
     "WarmEmbeddingCacheResult",

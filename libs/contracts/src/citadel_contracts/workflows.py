@@ -8,6 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from pydantic import Field
 
 from citadel_contracts.base import Lane, OrDefault, Payload, Queue, TaskSpec
+from citadel_contracts.dialects import AnyTruncate, TokenLimit
 from citadel_contracts.embeddings import Dimensions, InputType
 from citadel_contracts.errors import ErrorData
 
@@ -114,6 +115,8 @@ class EmbedPart(Payload):
     input_type: InputType | None = None
     options: dict[str, Any] | None = None
     cache_enabled: OrDefault[bool] = True
+    truncate: AnyTruncate = None
+    truncate_prompt_tokens: TokenLimit | None = None
 
 
 class EmbedStep(Payload):

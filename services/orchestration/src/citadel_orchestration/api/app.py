@@ -59,8 +59,10 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
+    app.state.routes = []
     for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
+        app.state.routes += module.router.routes
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
     served = Middleware(
         FastPath(app, busiest),

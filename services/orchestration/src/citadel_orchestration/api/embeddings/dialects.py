@@ -104,7 +104,7 @@ def _agreed(name: str, value: Any, said: Any) -> Any:
     if said is None or said == value:
         return value
     if name in _SIDES:  # a side says where to cut, not whether
-        return "none" if said == "none" else value
+        return said and value
     raise InvalidInput.at(name, f"contradicts {_SAME[name]!r}, which is {said!r}")
 
 

@@ -84,6 +84,8 @@ def _openai(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
     # OpenAI has no 422: a request that is not valid is a 400 there. A text that a backend refuses keeps its status.
     status = HTTPStatus.BAD_REQUEST if error.code == InvalidInput.code else status
     body = orjson.dumps({"error": _openai_error(error, status)})
+    # OpenAI's clients repeat every 5xx and 409 unless this header says that it is in vain.
+    headers["x-should-retry"] = "true" if error.retryable else "false"
     return Response(body, status, headers, media_type="application/json")
 
 

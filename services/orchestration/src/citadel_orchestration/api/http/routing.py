@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from citadel_orchestration.api.http.paths import HEAD_KEY
 
@@ -63,8 +63,8 @@ class FastPath:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Return the methods of all routes with the request's path."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    """Return the methods of all routes with the request's path; `app.state.routes` lists the routes."""
+    routes: list[APIRoute] = request.app.state.routes
     fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     found = {method for route in fitting for method in route.methods or ()}
     return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
