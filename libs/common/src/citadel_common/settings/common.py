@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from citadel_common.settings.sources import PREFIX, FileEnvSource, with_password
 
 EX_CONFIG = 78
+BASE_URL = "Base URL, such as https://host/v1 or http://gpu1:11434; a bare host gets /v1, any path is taken as given"
 REDIS_SCHEMES = ("redis://", "rediss://", "sentinel://", "unix://", "redis+socket://")
 
 
@@ -209,7 +210,7 @@ def load(settings: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        _refuse(f"{where.rstrip('_')}: {first['msg']}")
+        _refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
     except SettingsError as error:
         _refuse(str(error))
 

@@ -1,24 +1,13 @@
 """Settings of the LLM endpoints."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 
-from citadel_common.settings.common import Fragment
+from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_contracts.base_urls import http_url
 
 Style = Literal["openai", "ollama"]
-
-
-def _base_url(url: str) -> str:
-    """Return the URL without a trailing slash; parts that a base URL cannot have are refused."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must start with http:// or https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must have no user, query or fragment; a key belongs in api_key")
-    _ = parts.port  # raises ValueError for a port that is not a number
-    return url.rstrip("/")
 
 
 def _header_safe(key: SecretStr) -> SecretStr:
@@ -28,14 +17,13 @@ def _header_safe(key: SecretStr) -> SecretStr:
     return key
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
 
 
 class EndpointSettings(Fragment):
     """One LLM endpoint."""
 
-    url: BaseUrl = Field(description="Base URL, such as http://gpu1:11434 or https://host/v1")
+    url: Annotated[str, AfterValidator(http_url)] = Field(repr=False, description=BASE_URL)
     style: Style = Field("openai", description="Protocol: /v1/chat/completions, or Ollama's /api/chat")
     model: str = Field(min_length=1, description="Model when a question names none")
     api_key: ApiKey | None = Field(None, description="Bearer token")

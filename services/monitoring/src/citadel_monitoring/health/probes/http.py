@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
+
+from citadel_contracts.base_urls import ollama_base, openai_base
 
 REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 UNKNOWN = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
@@ -33,11 +36,6 @@ class Server:
     api_key: SecretStr | None = None
     ca_file: Path | None = None
     direct: bool = False
-
-    @property
-    def base(self) -> str:
-        """The URL without a trailing slash or `/v1`."""
-        return self.url.rstrip("/").removesuffix("/v1")
 
     def client(self, header: str, key_format: str, *, timeout: float) -> httpx.AsyncClient:
         """Return a client that follows no redirects; `header` carries the key in the given format."""
@@ -89,15 +87,17 @@ async def qdrant(server: Server, timeout: float) -> str | None:
 async def ollama(server: Server, timeout: float) -> str | None:
     """Return the problem of an Ollama server; None if it returns its version."""
     async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
-        return _problem_of(await _status(client, f"{server.base}/api/version"), "/api/version")
+        url = ollama_base(server.url).route("/api/version")
+        return _problem_of(await _status(client, url), urlsplit(url).path)
 
 
 @_reporting_errors
 async def openai(server: Server, timeout: float) -> str | None:
     """Return the problem of a server of OpenAI's protocol; None if it lists its models, or has no such route."""
     async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
-        status = await _status(client, f"{server.base}/v1/models")
-        return None if status in UNKNOWN else _problem_of(status, "/v1/models")
+        url = openai_base(server.url).route("/models")
+        status = await _status(client, url)
+        return None if status in UNKNOWN else _problem_of(status, urlsplit(url).path)
 
 
 PROBES: dict[str, Probe] = {"ollama": ollama, "openai": openai}
