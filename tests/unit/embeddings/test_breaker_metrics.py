@@ -24,6 +24,7 @@ class FailingProtocol:
 
     kind = "fake"
     accepts_empty = False
+    cuts = False
     error: type[BaseException] | None = None
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:

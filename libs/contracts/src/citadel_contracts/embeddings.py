@@ -26,6 +26,8 @@ class GenerateEmbedding(Payload):
         dimensions: Length of the vectors; None for the model's own.
         input_type: Adds the model's query or document prefix.
         encoding_format: `float` (lists) or `base64` (little-endian float32).
+        truncate: Whether a text that is too long for the model is cut, and said to be, or refused; None leaves it to
+            the backend's protocol: Ollama and the local model cut, servers of OpenAI's protocol refuse.
     """
 
     text: Texts
@@ -35,6 +37,7 @@ class GenerateEmbedding(Payload):
     dimensions: Dimensions | None = None
     input_type: InputType | None = None
     encoding_format: EncodingFormat = "float"
+    truncate: bool | None = None
 
 
 class ItemError(TypedDict):

@@ -33,6 +33,7 @@ class OpenAIBackend:
 
     kind = "openai"
     accepts_empty = False
+    cuts = False
 
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)
@@ -108,7 +109,7 @@ def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> Cita
     if status == HTTPStatus.NOT_FOUND:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if _is_too_long(status, content):
-        return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
+        return TextTooLong(f"the text is longer than the model's context length ({call.model}): {message}")
     if status in BAD_INPUT:
         return TextRejected(f"the backend refuses the text: {message}")
     return server_failure(response, message)

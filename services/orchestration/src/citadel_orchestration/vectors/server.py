@@ -15,6 +15,7 @@ from qdrant_client.http.exceptions import ApiException
 from citadel_common.deadline import cancelled_once
 from citadel_common.errors import VectorStoreUnavailable
 from citadel_common.outages import Outage
+from citadel_common.outbound import Route, client_options, route_to
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
@@ -34,7 +35,8 @@ class ServerConnection:
     """Pooled connections to one URL; they belong to the event loop that first uses them."""
 
     def __init__(self, settings: QdrantSettings) -> None:
-        self._url = settings.url or ""
+        route = _route(settings)
+        self._url = route.url
         limits = httpx.Limits(
             max_connections=settings.connections,
             max_keepalive_connections=settings.connections,
@@ -42,14 +44,17 @@ class ServerConnection:
         )
         self._client = AsyncQdrantClient(
             url=self._url,
-            headers=_headers(settings),
+            headers=route.headers,
             timeout=math.ceil(settings.timeout),
             prefer_grpc=False,
             check_compatibility=False,
             limits=limits,
+            **client_options(route, settings),
+        )
+        self._probe = httpx.AsyncClient(
+            timeout=settings.timeout, headers=route.headers, **client_options(route, settings)
         )
         self._timeout = settings.timeout
-        self._probe = httpx.AsyncClient(timeout=settings.timeout)
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
         """See `Connection`."""
@@ -62,7 +67,7 @@ class ServerConnection:
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
-        """Ask `/readyz`, which needs no key."""
+        """Ask `/readyz`."""
         try:
             async with asyncio.timeout(timeout):
                 response = await cancelled_once(self._probe.get(f"{self._url}/readyz"))
@@ -93,10 +98,9 @@ class ServerConnection:
         return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")
 
 
-def _headers(settings: QdrantSettings) -> dict[str, str]:
-    if settings.api_key is None:
-        return {}
-    parts = urlsplit(settings.url or "")
-    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        log.warning("qdrant_api_key_unencrypted", host=parts.hostname)
-    return {"api-key": settings.api_key.get_secret_value()}
+def _route(settings: QdrantSettings) -> Route:
+    url, key = settings.url or "", settings.api_key
+    host = urlsplit(url).hostname or ""
+    if key is not None and not url.startswith("https:") and not is_loopback(host):
+        log.warning("qdrant_api_key_unencrypted", host=host)
+    return route_to(url, settings, key=("api-key", key.get_secret_value()) if key else None)

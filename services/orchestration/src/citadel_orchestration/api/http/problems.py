@@ -66,6 +66,8 @@ def _openai(error: ErrorData, status: int, headers: dict[str, str]) -> Response:
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     param = None if error.field is None else place_of(error.field, error.index)
     body = error.model_dump() | {"type": kind, "param": param}
+    # OpenAI's clients repeat every 5xx and 409 unless this header says that it is in vain.
+    headers["x-should-retry"] = "true" if error.retryable else "false"
     return Response(orjson.dumps({"error": body}), status, headers, media_type="application/json")
 
 
