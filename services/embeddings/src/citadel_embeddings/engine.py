@@ -235,7 +235,9 @@ def _uncut(plan: _Plan, result: TextResult) -> TextResult:
     """Return the result; an error if its text was cut, perhaps for another caller, and this caller forbids that."""
     if plan.batch_key.cut or result.stored is None or not result.stored.truncated:
         return result
-    return TextResult.failed(TextTooLong(f"the text is longer than {plan.model!r} can see; `truncate` cuts it"))
+    return TextResult.failed(
+        TextTooLong(f"the text is longer than the model's context length ({plan.model}); `truncate` cuts it")
+    )
 
 
 def _sources(plan: _Plan, results: Results, computed: set[tuple[bool, str]]) -> Iterator[Source]:

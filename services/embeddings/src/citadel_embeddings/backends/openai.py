@@ -109,7 +109,7 @@ def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> Cita
     if status == HTTPStatus.NOT_FOUND:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if _is_too_long(status, content):
-        return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
+        return TextTooLong(f"the text is longer than the model's context length ({call.model}): {message}")
     if status in BAD_INPUT:
         return TextRejected(f"the backend refuses the text: {message}")
     return server_failure(response, message)
