@@ -48,6 +48,12 @@ for (const [name, create] of Object.entries(providers)) {
     assert.ok(usage.tokens >= 0);
   });
 
+  test(`${name}: a query gets its prefix by a header`, async () => {
+    const headers = { "Citadel-Input-Type": "query" };
+    const { embedding } = await embed({ model: model(MODEL), value: "who", headers });
+    await assertVectors([embedding], ["search_query: who"]);
+  });
+
   test(`${name}: calls in parallel keep the order of a long list`, async () => {
     const values = Array.from({ length: 2500 }, (_, index) => `value ${index}`);
     const { embeddings } = await embedMany({ model: model(MODEL), values });

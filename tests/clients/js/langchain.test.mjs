@@ -32,6 +32,12 @@ test("batches keep their order", async () => {
   await assertVectors([0, 511, 512, 1299].map((n) => found[n]), [0, 511, 512, 1299].map((n) => texts[n]));
 });
 
+test("a query gets its prefix by a header", async () => {
+  const configuration = { baseURL: citadel.main, defaultHeaders: { "Citadel-Input-Type": "query" } };
+  const embeddings = new OpenAIEmbeddings({ configuration, apiKey: citadel.key, model: MODEL });
+  await assertVectors([await embeddings.embedQuery("who")], ["search_query: who"]);
+});
+
 test("dimensions pass", async () => {
   const embeddings = new OpenAIEmbeddings({ ...connection, model: MODEL, dimensions: 64 });
   assert.equal((await embeddings.embedQuery("short")).length, 64);
