@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import openai
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +76,9 @@ class Citadel:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A call that fails: what a client is given, and after how many seconds it shall give up."""
+    """A call: what a client is given, and after how many seconds it shall give up; `name` is the fault's."""
 
+    name: str = ""
     url: str
     key: str
     model: str = MODEL
@@ -147,6 +149,19 @@ FAULTS: dict[str, Callable[[Citadel], Call]] = {
         client_timeout,
     )
 }
+OPENAI_ERRORS = {
+    "wrong_key": (openai.AuthenticationError, "unauthorized"),
+    "forbidden": (openai.PermissionDeniedError, "forbidden"),
+    "unknown_model": (openai.NotFoundError, "model_not_found"),
+    "too_long": (openai.BadRequestError, "text_too_long"),
+    "body_too_large": (openai.APIStatusError, "body_too_large"),
+    "rate_limited": (openai.RateLimitError, "rate_limited"),
+    "unavailable": (openai.InternalServerError, "backend_unavailable"),
+    "failing": (openai.InternalServerError, "backend_failed"),
+    "server_timeout": (openai.InternalServerError, "backend_timed_out"),
+    "client_timeout": (openai.APITimeoutError, None),
+}
+"""Class and code of each fault for clients that are built on the `openai` package."""
 
 
 @cache

@@ -7,21 +7,9 @@ import numpy as np
 import openai
 import pytest
 
-from tests.clients.support import LOCAL_MODEL, MODEL, TEXTS, Call, Citadel, documented
+from tests.clients.support import LOCAL_MODEL, MODEL, OPENAI_ERRORS, TEXTS, Call, Citadel, documented
 
-ERRORS = {
-    "wrong_key": (openai.AuthenticationError, "unauthorized"),
-    "forbidden": (openai.PermissionDeniedError, "forbidden"),
-    "unknown_model": (openai.NotFoundError, "model_not_found"),
-    "too_long": (openai.BadRequestError, "text_too_long"),
-    "body_too_large": (openai.APIStatusError, "body_too_large"),
-    "rate_limited": (openai.RateLimitError, "rate_limited"),
-    "unavailable": (openai.InternalServerError, "backend_unavailable"),
-    "failing": (openai.InternalServerError, "backend_failed"),
-    "server_timeout": (openai.InternalServerError, "backend_timed_out"),
-    "client_timeout": (openai.APITimeoutError, None),
-}
-each_fault = pytest.mark.parametrize("fault", ERRORS, indirect=True)
+each_fault = pytest.mark.parametrize("fault", OPENAI_ERRORS, indirect=True)
 
 
 @pytest.fixture
@@ -91,21 +79,21 @@ def test_the_base_url_may_end_in_a_slash(citadel: Citadel, form: str) -> None:
 
 
 @each_fault
-def test_each_error_has_its_class_and_code(fault: Call, request: pytest.FixtureRequest) -> None:
-    expected, code = ERRORS[request.node.callspec.params["fault"]]
+def test_each_error_has_its_class_and_code(fault: Call) -> None:
+    expected, code = OPENAI_ERRORS[fault.name]
     with pytest.raises(expected) as caught:
         failing(fault).embeddings.create(input=list(fault.texts), model=fault.model)
-    assert getattr(caught.value, "code", None) == code
+    assert caught.value.code == code
 
 
 @each_fault
-def test_each_error_has_its_class_when_awaited(fault: Call, request: pytest.FixtureRequest) -> None:
+def test_each_error_has_its_class_when_awaited(fault: Call) -> None:
     async def call() -> None:
         options = {"base_url": fault.url, "api_key": fault.key, "timeout": fault.timeout, "max_retries": 0}
         async with openai.AsyncOpenAI(**options) as client:
             await client.embeddings.create(input=list(fault.texts), model=fault.model)
 
-    with pytest.raises(ERRORS[request.node.callspec.params["fault"]][0]):
+    with pytest.raises(OPENAI_ERRORS[fault.name][0]):
         asyncio.run(call())
 
 

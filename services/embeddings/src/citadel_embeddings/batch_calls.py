@@ -80,8 +80,8 @@ class BatchCaller:
                 self._raise_if_over(batch, attempts, error)
                 if slot is not None and _blame(error) == "texts":
                     batch = replace(batch, avoid=batch.avoid | {slot.url})
-            # random, or calls and controls keep step with a server that fails now and then
-            await asyncio.sleep(RETRY_PAUSE * attempts.failed * random.random())
+            # else calls and controls keep step with a server that fails now and then
+            await asyncio.sleep(attempts.failed * random.uniform(0.0, RETRY_PAUSE))  # noqa: S311  (only spreads calls)
             slot = None
 
     def _raise_if_over(self, batch: Batch, attempts: "_Attempts", error: CitadelError) -> None:

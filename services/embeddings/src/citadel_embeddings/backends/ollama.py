@@ -98,7 +98,7 @@ def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     if status == HTTPStatus.NOT_FOUND and "model" in message:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if any(sign in message.lower() for sign in TOO_LONG):
-        return TextTooLong(f"the text is longer than {call.model!r} can see")
+        return TextTooLong(f"the text is longer than the model's context length ({call.model})")
     if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:
         return TextRejected(f"the backend refuses the text: {message}")
     return server_failure(response, message)

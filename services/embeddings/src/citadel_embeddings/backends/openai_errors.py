@@ -88,9 +88,9 @@ def failure(answer: Answer, content: dict[str, Any], call: EmbedCall) -> Citadel
 
 
 def _too_long(content: dict[str, Any], message: str, call: EmbedCall) -> TextTooLong:
-    error = TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
-    told = content["error"] if isinstance(content.get("error"), dict) else {}
-    limit, tokens = told.get("n_ctx"), told.get("n_prompt_tokens")
+    error = TextTooLong(f"the text is longer than the model's context length ({call.model}): {message}")
+    details = content["error"] if isinstance(content.get("error"), dict) else {}
+    limit, tokens = details.get("n_ctx"), details.get("n_prompt_tokens")
     if isinstance(limit, int) and isinstance(tokens, int):
         error.limit, error.tokens = limit, tokens
         return error
