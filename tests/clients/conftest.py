@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -47,5 +48,5 @@ def citadel(server: Citadel) -> Citadel:
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, server: Citadel) -> Iterator[Call]:
     """A call that fails in the way that the parameter names."""
-    yield FAULTS[request.param](server)
+    yield replace(FAULTS[request.param](server), name=request.param)
     server.recover()

@@ -12,11 +12,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import openai
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/clients.md"
-EXAMPLE = ("http://127.0.0.1:8080/v1", "YOUR-KEY")
+ADDRESS = re.compile(r"http://127\.0\.0\.1:8080(?:/v1)?")
+KEY = "YOUR-KEY"
 """Address and key in the documentation's snippets."""
 MODEL = "nomic-embed-text"
 STRICT_MODEL = "bge-m3"
@@ -75,8 +77,9 @@ class Citadel:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A call that fails: what a client is given, and after how many seconds it shall give up."""
+    """A call: what a client is given, and after how many seconds it shall give up; `name` is the fault's."""
 
+    name: str = ""
     url: str
     key: str
     model: str = MODEL
@@ -147,6 +150,19 @@ FAULTS: dict[str, Callable[[Citadel], Call]] = {
         client_timeout,
     )
 }
+OPENAI_ERRORS = {
+    "wrong_key": (openai.AuthenticationError, "unauthorized"),
+    "forbidden": (openai.PermissionDeniedError, "forbidden"),
+    "unknown_model": (openai.NotFoundError, "model_not_found"),
+    "too_long": (openai.BadRequestError, "text_too_long"),
+    "body_too_large": (openai.APIStatusError, "body_too_large"),
+    "rate_limited": (openai.RateLimitError, "rate_limited"),
+    "unavailable": (openai.InternalServerError, "backend_unavailable"),
+    "failing": (openai.InternalServerError, "backend_failed"),
+    "server_timeout": (openai.InternalServerError, "backend_timed_out"),
+    "client_timeout": (openai.APITimeoutError, None),
+}
+"""Class and code of each fault for clients that are built on the `openai` package."""
 
 
 @cache
@@ -161,8 +177,9 @@ def blocks(language: str) -> dict[str, str]:
 def snippet(title: str, url: str, key: str, language: str = "python") -> str:
     """Return a section's snippet for a server and a key."""
     text = blocks(language)[title]
-    assert all(part in text for part in EXAMPLE), f"the snippet of {title} names neither address nor key"
-    return text.replace(EXAMPLE[0], url).replace(EXAMPLE[1], key)
+    assert KEY in text, f"the snippet of {title} names no key"
+    assert ADDRESS.search(text), f"the snippet of {title} names no address"
+    return ADDRESS.sub(url, text).replace(KEY, key)
 
 
 def documented(title: str, url: str, key: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A gateway in front of a server: routes below a path of its own, and credentials that it demands."""
 
+import ssl
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.doubles.base.server import ServerThread
+from tests.support.private_ca import Certificate, PrivateAuthority
 
 Message = MutableMapping[str, Any]
 HOP_BY_HOP = {b"connection", b"content-length", b"transfer-encoding", b"host"}
@@ -78,11 +80,31 @@ async def _answer(
 
 
 @contextmanager
-def gateway(target: str, **options: Any) -> Iterator[tuple[str, Gateway]]:
-    """Run a gateway in a thread; yield its URL, path included, and itself."""
+def gateway(
+    target: str,
+    *,
+    certificate: Certificate | None = None,
+    clients: PrivateAuthority | None = None,
+    host: str = "127.0.0.1",
+    **options: Any,
+) -> Iterator[tuple[str, Gateway]]:
+    """Run a gateway in a thread; yield its URL, path included, and itself.
+
+    Args:
+        target: Base URL of the server behind it.
+        certificate: Speaks TLS with this certificate.
+        clients: Demands a certificate that this authority has signed.
+        host: Name under which the URL speaks of it.
+        options: Fields of Gateway.
+    """
     app = Gateway(target=target, **options)
-    server = ServerThread(app)  # type: ignore[arg-type]
+    tls: dict[str, Any] = {}
+    if certificate is not None:
+        tls = {"ssl_certfile": str(certificate.file), "ssl_keyfile": str(certificate.key)}
+    if clients is not None:
+        tls |= {"ssl_ca_certs": str(clients.file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    server = ServerThread(app, **tls)  # type: ignore[arg-type]
     try:
-        yield server.url + app.mount, app
+        yield f"http{'s' if tls else ''}://{host}:{server.port}{app.mount}", app
     finally:
         server.stop()

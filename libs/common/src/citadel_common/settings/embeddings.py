@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_common.settings.common import BASE_URL
+from citadel_common.settings.server import ApiKey, ServerSettings
 from citadel_contracts.base_urls import http_url
 
 
@@ -27,14 +28,14 @@ def _usable(urls: list[str]) -> list[str]:
 Listed = Annotated[list[str], BeforeValidator(_split)]
 
 
-class BackendSettings(Fragment):
+class BackendSettings(ServerSettings):
     """One embedding backend: one server, or several that serve the same models."""
 
     kind: Literal["ollama", "openai", "local"] = Field(description="Protocol; `local` runs in this process")
     urls: Annotated[Listed, AfterValidator(_usable)] = Field(
         default_factory=list, repr=False, description=f"{BASE_URL}; several are separated by commas"
     )
-    api_key: SecretStr | None = Field(None, description="Bearer token (`openai`)")
+    api_key: ApiKey | None = Field(None, description="Bearer token")
     models: Listed = Field(default_factory=list, description="Models it has; empty: it is asked")
     timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
     connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
@@ -54,4 +55,5 @@ class BackendSettings(Fragment):
     def _has_urls(self) -> "BackendSettings":
         if self.kind != "local" and not self.urls:
             raise ValueError(f"a backend of kind {self.kind!r} needs urls")
+        self.check_authorization(self.urls, self.api_key)
         return self

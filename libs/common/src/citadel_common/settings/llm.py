@@ -2,32 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_common.settings.server import ApiKey, ServerSettings
 from citadel_contracts.base_urls import http_url
 
 Style = Literal["openai", "ollama"]
 
 
-def _header_safe(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value()
-    if not (value and value.isascii() and value.isprintable()):
-        raise ValueError("must be printable ASCII")
-    return key
-
-
-ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
-
-
-class EndpointSettings(Fragment):
+class EndpointSettings(ServerSettings):
     """One LLM endpoint."""
 
     url: Annotated[str, AfterValidator(http_url)] = Field(repr=False, description=BASE_URL)
     style: Style = Field("openai", description="Protocol: /v1/chat/completions, or Ollama's /api/chat")
     model: str = Field(min_length=1, description="Model when a question names none")
     api_key: ApiKey | None = Field(None, description="Bearer token")
-    ca_file: FilePath | None = Field(None, description="Certificates to trust (PEM); default: the public ones")
     timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
     connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
     stream: bool = Field(True, description="Whether answers are streamed, so that a hung server is noticed early")
@@ -49,6 +39,11 @@ class EndpointSettings(Fragment):
     max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
     max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
     max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")
+
+    @model_validator(mode="after")
+    def _authorizes_once(self) -> "EndpointSettings":
+        self.check_authorization([self.url], self.api_key)
+        return self
 
 
 class LlmSettings(Fragment):

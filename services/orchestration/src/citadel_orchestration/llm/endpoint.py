@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +15,7 @@ import structlog
 from citadel_common.deadline import Deadline, cancelled_once
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmUnavailable, PayloadTooLarge
 from citadel_common.outages import Outage, Outages
+from citadel_common.outbound import Route, client_options, is_distrusted, reason, route_to
 from citadel_common.settings.llm import EndpointSettings
 from citadel_common.telemetry import Metrics, names, tracing
 from citadel_orchestration.llm.adaptation import MOST_PER_QUESTION, Adaptation, Adaptations, adapted
@@ -54,7 +54,8 @@ class Endpoint:
         self._adaptations = Adaptations()
         self._server = outages.server(f"llm {name}", patience=settings.patience)
         self._metrics = metrics
-        self._http = _http_client(settings)
+        self._route = _route(self._style.url(settings.url), settings)
+        self._http = _http_client(self._route, settings)
 
     async def ask(self, question: Question, deadline: Deadline, accepted: Callable[[], None]) -> Answer:
         """Return the model's answer; see `LlmClients.ask`."""
@@ -145,7 +146,7 @@ class Endpoint:
             async with asyncio.timeout(limit):
                 return await cancelled_once(self._exchange(request, accepted))
         except CitadelError as error:
-            error.args = (self._without_key(error.message),)
+            error.args = (self._route.hidden(error.message),)
             raise
         except TimeoutError:
             raise LlmUnavailable(f"{self._where} did not finish within {limit:.3g} s") from None
@@ -166,25 +167,24 @@ class Endpoint:
 
     async def _exchange(self, request: "_Request", accepted: Callable[[], None]) -> Answer:
         transcript = Transcript(self._settings.max_output_bytes)
-        url = self._style.url(self._settings.url)
-        async with self._opened(url, request.encoded) as response:
+        async with self._opened(request.encoded) as response:
             if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response)
             accepted()
             self._server.answers()
             await self._read(response, transcript, streamed=request.settings.stream)
-        transcript.check_end(self._where, hide=self._without_key)
+        transcript.check_end(self._where, hide=self._route.hidden)
         return self._answer(request, transcript)
 
     @contextlib.asynccontextmanager
-    async def _opened(self, url: str, body: bytes) -> AsyncIterator[httpx.Response]:
+    async def _opened(self, body: bytes) -> AsyncIterator[httpx.Response]:
         """Open a call.
 
         Raises:
             Outage: The server cannot be reached, or went away before it said anything.
         """
         async with contextlib.AsyncExitStack() as stack:
-            call = self._http.stream("POST", url, content=body, headers=tracing.carrier())
+            call = self._http.stream("POST", self._route.url, content=body, headers=tracing.carrier())
             try:
                 response = await stack.enter_async_context(call)
             except (
@@ -194,7 +194,8 @@ class Endpoint:
                 httpx.WriteError,
                 httpx.RemoteProtocolError,
             ) as error:
-                raise Outage(self._failure(error)) from None
+                failed = self._failure(error)
+                raise (failed if is_distrusted(error) else Outage(failed)) from None
             yield response
 
     async def _read(self, response: httpx.Response, transcript: Transcript, *, streamed: bool) -> None:
@@ -214,7 +215,7 @@ class Endpoint:
         is_whole = transcript.is_whole or (reader.count == 1 and not streamed)
         if transcript.finish_reason is None and not is_whole:
             stray = f", with {described(reader.stray)}" if reader.stray else ""
-            raise LlmUnavailable(self._without_key(f"{self._where} cut its answer off{stray}"))
+            raise LlmUnavailable(self._route.hidden(f"{self._where} cut its answer off{stray}"))
 
     def _piece(self, frame: Frame) -> Piece:
         content = frame.content
@@ -222,7 +223,7 @@ class Endpoint:
         if frame.is_error and error is None:
             error = read_body(frame.data)
         if error is not None:
-            raise failure_inside(self._where, error, hide=self._without_key)
+            raise failure_inside(self._where, error, hide=self._route.hidden)
         if content is None:
             raise BadLlmOutput(
                 f"{self._where} answered with something that is not a JSON object: {described(frame.data)}"
@@ -251,7 +252,7 @@ class Endpoint:
                 if len(body) > _ERROR_BODY:
                     break
         status, reason = response.status_code, read_body(bytes(body[:_ERROR_BODY]))
-        error = failure(self._where, status, reason, response.headers, hide=self._without_key)
+        error = failure(self._where, status, reason, response.headers, hide=self._route.hidden)
         if status in _AWAY and isinstance(error, LlmUnavailable) and error.retry_after is None:
             return Outage(error)
         return _Refused(error, status, reason)
@@ -259,15 +260,11 @@ class Endpoint:
     def _failure(self, error: httpx.HTTPError) -> LlmUnavailable:
         if isinstance(error, httpx.ReadTimeout):
             return LlmUnavailable(f"{self._where} was silent for {self._settings.idle_timeout:.3g} s")
-        reason = self._without_key(str(error)) or type(error).__name__
+        cause = self._route.hidden(reason(error))
+        where = self._where + self._route.by
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            return LlmUnavailable(f"{self._where} does not answer: {reason}")
-        return LlmUnavailable(f"{self._where} hung up: {reason}")
-
-    def _without_key(self, text: str) -> str:
-        """Return the text without the API key, which some servers repeat in their errors."""
-        key = self._settings.api_key
-        return text.replace(key.get_secret_value(), "***") if key else text
+            return LlmUnavailable(f"{where} does not answer: {cause}")
+        return LlmUnavailable(f"{where} hung up: {cause}")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -303,17 +300,17 @@ class _Request:
     dropped: tuple[str, ...]
 
 
-def _http_client(settings: EndpointSettings) -> httpx.AsyncClient:
-    """Return a client that ignores proxy settings of the environment and follows no redirects."""
+def _route(url: str, settings: EndpointSettings) -> Route:
+    key = settings.api_key
+    return route_to(url, settings, key=("authorization", f"Bearer {key.get_secret_value()}") if key else None)
+
+
+def _http_client(route: Route, settings: EndpointSettings) -> httpx.AsyncClient:
     silence = settings.idle_timeout if settings.stream else None  # the call's own timeout bounds it
     headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "citadel"}
-    if settings.api_key is not None:
-        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
     return httpx.AsyncClient(
-        headers=headers,
-        verify=ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else True,
-        trust_env=False,
-        follow_redirects=False,
+        headers=headers | route.headers,
         timeout=httpx.Timeout(silence, connect=settings.connect_timeout),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.max_concurrency),
+        **client_options(route, settings),
     )
