@@ -122,6 +122,9 @@ def test_each_error_has_its_class_and_code(fault: Call) -> None:
     with pytest.raises(expected) as caught:
         failing(fault).embeddings.create(input=list(fault.texts), model=fault.model)
     assert caught.value.code == code
+    if code is not None:
+        assert caught.value.request_id
+        assert caught.value.body["trace_id"]
 
 
 @each_fault

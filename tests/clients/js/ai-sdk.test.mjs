@@ -20,6 +20,7 @@ const ERRORS = {
   wrongKey: [401, false, "unauthorized"],
   forbidden: [403, false, "forbidden"],
   unknownModel: [404, false, "model_not_found"],
+  emptyText: [400, false, "invalid_input"],
   tooLong: [400, false, "text_too_long"],
   bodyTooLarge: [413, false, "body_too_large"],
   rateLimited: [429, true, "rate_limited"],

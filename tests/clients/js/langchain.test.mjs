@@ -9,6 +9,7 @@ const ERRORS = {
   wrongKey: { status: 401, lc_error_code: "MODEL_AUTHENTICATION" },
   forbidden: { status: 403 },
   unknownModel: { status: 404, lc_error_code: "MODEL_NOT_FOUND" },
+  emptyText: { status: 400 },
   tooLong: { status: 400 },
   bodyTooLarge: { status: 413 },
   rateLimited: { status: 429, lc_error_code: "MODEL_RATE_LIMIT" },

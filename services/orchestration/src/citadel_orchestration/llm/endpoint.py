@@ -15,9 +15,10 @@ import structlog
 from citadel_common.deadline import Deadline, cancelled_once
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmUnavailable, PayloadTooLarge
 from citadel_common.outages import Outage, Outages
-from citadel_common.outbound import Route, client_options, is_distrusted, reason, route_to
+from citadel_common.outbound import Route, client_options, reason, route_to
 from citadel_common.settings.llm import EndpointSettings
 from citadel_common.telemetry import Metrics, names, tracing
+from citadel_contracts.outbound import is_untrusted
 from citadel_orchestration.llm.adaptation import MOST_PER_QUESTION, Adaptation, Adaptations, adapted
 from citadel_orchestration.llm.answers import Transcript, finish_kind
 from citadel_orchestration.llm.answers import name as name_of
@@ -195,7 +196,7 @@ class Endpoint:
                 httpx.RemoteProtocolError,
             ) as error:
                 failed = self._failure(error)
-                raise (failed if is_distrusted(error) else Outage(failed)) from None
+                raise (failed if is_untrusted(error) else Outage(failed)) from None
             yield response
 
     async def _read(self, response: httpx.Response, transcript: Transcript, *, streamed: bool) -> None:
