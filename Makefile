@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-real chaos lint format bench lock migrate docs sync-client check-installs clean \
+.PHONY: help setup demo dev test test-real test-clients chaos lint format bench lock migrate docs sync-client check-installs clean \
 	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
@@ -24,6 +24,9 @@ test: setup ## Run all tests (ARGS=... goes to pytest)
 
 test-real: setup ## Test with the real servers that CITADEL_REAL_... name (see CONTRIBUTING.md; ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m real $(ARGS)
+
+test-clients: setup ## Test with clients of others (openai, LangChain, ...) in an environment of their own (ARGS=... goes to pytest)
+	@ARGS="$(ARGS)" ./scripts/test-clients
 
 chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
@@ -86,4 +89,4 @@ check-installs: setup ## Install each package alone from its own lock and import
 	@./scripts/check-installs
 
 clean: ## Remove what the commands made, the data under .citadel included
-	rm -rf .venv .venv-* .citadel bench-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* tests/clients/js/node_modules .citadel bench-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -39,6 +39,9 @@ __all__ = [
     "worker",
 ]
 
+collect_ignore = ["clients"]
+"""They run in an environment of their own: `make test-clients`."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, None, None]:

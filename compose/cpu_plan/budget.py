@@ -80,7 +80,7 @@ CONTAINERS = (
     Container(service="exporter", group="house", limit=0.25),
     Container(service="maintenance", group="house", limit=0.5, per_core=4, concurrency="CITADEL_TASKS_MAINTENANCE"),
     Container(service="beat", group="house", limit=0.25),
-    Container(service="ollama-pull", group="house", limit=0.5),
+    Container(service="ollama-models", group="house", limit=0.5),
     Container(service="redis", group="redis", limit=1.0),
     Container(service="redis-cache", group="redis", limit=1.0),
     Container(service="postgres", group="record", limit=1.5, grows=True),

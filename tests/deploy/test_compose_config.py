@@ -64,7 +64,7 @@ def test_compose_reads_the_files_and_every_container_is_limited(overrides, profi
         assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"]), name
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
     assert ("grafana" in services) == bool(profiles)
-    for override, own in (("ollama", {"ollama", "ollama-pull"}), ("qdrant", {"qdrant"}), ("postgres", {"postgres"})):
+    for override, own in (("ollama", {"ollama", "ollama-models"}), ("qdrant", {"qdrant"}), ("postgres", {"postgres"})):
         assert own.isdisjoint(services) == (f"external/{override}" in overrides)
 
 

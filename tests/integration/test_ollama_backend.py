@@ -92,6 +92,13 @@ class TestOverlongTexts:
         result = plain.call(TASK, texts)
         assert (result["cache_hits"], result["truncated"]) == (2, [1])
 
+    def test_a_caller_who_forbids_cutting_gets_an_error_even_where_a_cut_vector_is_cached(self, plain):
+        texts = ["short", "word " * 3000]
+        assert plain.call(TASK, texts, truncate=True)["truncated"] == [1]
+        refused = plain.call(TASK, texts, truncate=False)
+        assert [(error["index"], error["code"]) for error in refused["errors"]] == [(1, "text_too_long")]
+        assert plain.call(TASK, texts)["truncated"] == [1]
+
 
 class TestBadAnswers:
     @pytest.mark.parametrize("mode", ["garbage_json", "empty_answer", "missing", "extra", "disconnect", "html502"])

@@ -17,7 +17,7 @@ from tests.support.worker import WorkerProcess, environment
 MAIN = "EMBEDDINGS__BACKENDS__main__"
 WRONG = {
     "WORKER__CONCURENCY": ("3", "CITADEL_WORKER__CONCURENCY: "),
-    f"{MAIN}URLS": ("localhost:11434", "CITADEL_EMBEDDINGS__BACKENDS__MAIN: "),
+    f"{MAIN}URLS": ("localhost:11434", "CITADEL_EMBEDDINGS__BACKENDS__MAIN__URLS: URL 1 of 1 has no scheme"),
     "WORKER__VISIBILITY_TIMEOUT": ("100", "worker.visibility_timeout must exceed"),
     "BROKER_URL_FILE": ("/does/not/exist", "CITADEL_BROKER_URL_FILE: cannot read /does/not/exist"),
 }

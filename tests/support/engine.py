@@ -52,6 +52,7 @@ class FakeBackend:
 
     kind = "fake"
     accepts_empty = False
+    cuts = False
 
     def __init__(self) -> None:
         self.computed: Counter[tuple[str, int | None]] = Counter()

@@ -78,13 +78,20 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class ServerThread:
-    """A double in a thread of this process; it listens when the constructor returns."""
+    """A double in a thread of this process; it listens when the constructor returns.
 
-    def __init__(self, app: Double, host: str = "127.0.0.1", port: int = 0) -> None:
+    Args:
+        app: The double.
+        host: Address to listen on.
+        port: Port; 0 lets the system choose.
+        options: Options of uvicorn, such as those of TLS.
+    """
+
+    def __init__(self, app: Double, host: str = "127.0.0.1", port: int = 0, **options: Any) -> None:
         listener = _listen(host, port)
         self.port: int = listener.getsockname()[1]
         up = threading.Event()
-        self._server = _server(app, KEEP_ALIVE_S, up.set, log_config=None)
+        self._server = _server(app, KEEP_ALIVE_S, up.set, log_config=None, **options)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
         self._thread.start()
         up.wait()

@@ -209,7 +209,11 @@ class TestMisses:
         np.testing.assert_array_equal(np.float32(plain.data[0].embedding), vector_of("by openai"))
 
     def test_the_openai_client_lists_models(self, openai_client: openai.OpenAI) -> None:
-        assert [model.id for model in openai_client.models.list()] == ["all-minilm", "nomic-embed-text"]
+        assert [model.id for model in openai_client.models.list()] == [
+            "BAAI/bge-small:v1",
+            "all-minilm",
+            "nomic-embed-text",
+        ]
 
     def test_the_openai_client_raises_its_own_errors(self, openai_client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError, match="available"):

@@ -133,6 +133,7 @@ def test_the_openai_route_tells_each_in_openais_form(failing: Failing) -> None:
         assert error.items() >= (named | expected | {"retryable": KINDS[code].retryable}).items(), code
         assert error["errors"] == [{"pointer": f"/input/{BAD}", "detail": f"as told: {code}"}]
         assert error["trace_id"]
+        assert answer.headers["x-should-retry"] == ("true" if KINDS[code].retryable else "false")
 
 
 def test_the_sdk_raises_each_with_its_data(failing: Failing) -> None:

@@ -10,6 +10,7 @@ from citadel_common.errors import InvalidInput
 from citadel_orchestration.llm.question import Message, Question, Usage
 from tests.doubles.llm.requests import expected_answer
 from tests.integration.llm.asking import MODEL, ask, opened, question, soon
+from tests.support.gateway import gateway
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -54,6 +55,22 @@ def test_words_come_through_unchanged(server, way, text):
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
 def test_a_base_url_may_end_in_v1(server, way, suffix):
     assert ask(server.url + suffix, **way).text == expected_answer("How are you?")
+
+
+@pytest.mark.parametrize(
+    ("style", "mount", "route"),
+    [
+        ("openai", "/v1beta/openai", "/chat/completions"),
+        ("openai", "/openai/deployments/x", "/chat/completions?api-version=2"),
+        ("ollama", "/team/ollama", "/api/chat"),
+    ],
+)
+def test_a_base_url_with_a_path_of_its_own_is_taken_as_given(server, style, mount, route):
+    target = server.url + "/v1" * (style == "openai")
+    with gateway(target, mount=mount) as (url, calls):
+        for given in (url + route.removeprefix("/chat/completions"), url + route):
+            assert ask(given, style=style).text == expected_answer("How are you?")
+    assert calls.calls == [f"POST {mount}{route}"] * 2
 
 
 @pytest.mark.parametrize("mode", ["no_stream", "comments", "no_done"])

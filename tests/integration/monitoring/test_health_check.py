@@ -19,6 +19,7 @@ from tests.integration.monitoring.watched import (
     problems,
     silent_port,
 )
+from tests.support.gateway import gateway
 from tests.support.planted import POSTGRES_PASSWORD
 from tests.support.polling import eventually
 
@@ -57,6 +58,27 @@ class TestHealthyServers:
             llm={"endpoints": {"main": endpoint(watched.llm.url + ending, style=style)}},
             embeddings={"backends": {"main": backend(watched.ollama.url + ending, kind=style)}},
         )
+        assert problems(report) == {}
+
+    @pytest.mark.parametrize(
+        ("style", "mount", "query", "asked"),
+        [
+            ("openai", "/v1beta/openai", "", "/v1beta/openai/models"),
+            ("openai", "/openai/deployments/x", "?api-version=2", "/openai/deployments/x/models?api-version=2"),
+            ("ollama", "/team/ollama", "", "/team/ollama/api/version"),
+        ],
+    )
+    def test_a_base_url_with_a_path_of_its_own_is_asked_as_given(self, watched, style, mount, query, asked):
+        base = "/v1" * (style == "openai")
+        with (
+            gateway(watched.llm.url + base, mount=mount) as (llm, llm_calls),
+            gateway(watched.ollama.url + base, mount=mount) as (backends, backend_calls),
+        ):
+            report = watched.check(
+                llm={"endpoints": {"main": endpoint(llm + query, style=style)}},
+                embeddings={"backends": {"main": backend(backends + query, kind=style)}},
+            )
+        assert (llm_calls.calls, backend_calls.calls) == ([f"GET {asked}"], [f"GET {asked}"])
         assert problems(report) == {}
 
     def test_a_local_model_is_not_checked_as_a_server(self, watched):

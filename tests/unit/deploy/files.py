@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "compose"
 LAYERS = ("stores", "services", "models", "observability")
-JOBS = {"migrate", "ollama-pull"}
+JOBS = {"migrate", "ollama-models"}
 OWN = {"migrate", "api", "embeddings", "orchestration", "monitoring", "exporter", "maintenance", "beat"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}")
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from citadel_common.breaker import FAILURES, FIRST_PAUSE
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, TextRejected
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry.prometheus import PrometheusMetrics
 from citadel_contracts import Lane
 from citadel_embeddings.backends.base import EmbedCall, EmbedReply
-from citadel_embeddings.endpoints.breaker import FAILURES, FIRST_PAUSE
 from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.items import Batch, BatchKey, Item
 from tests.support.virtual_time import CLOCK, run_virtually
@@ -24,6 +24,7 @@ class FailingProtocol:
 
     kind = "fake"
     accepts_empty = False
+    cuts = False
     error: type[BaseException] | None = None
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:

@@ -21,7 +21,7 @@ from citadel_monitoring.settings import MonitoringSettings
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.settings import ApiSettings, EngineSettings, OrchestrationSettings
 from tests.support.documented import is_documented
-from tests.unit.k8s.rendering import CITADEL, VALUES, rendered
+from tests.unit.k8s.rendering import CITADEL, ROOT, VALUES, rendered
 
 SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_embeddings": EmbeddingsSettings,
@@ -142,3 +142,14 @@ def test_urls_lead_to_services_of_the_chart() -> None:
         for url in urls:
             host, port = re.fullmatch(r"\w+://(?:\w+@)?([\w-]+):(\d+).*", url).groups()
             assert services[host] == int(port)
+
+
+def test_ollama_loads_models_of_files_and_of_the_internet_before_it_serves() -> None:
+    """The script itself runs in tests/deploy, with a real Ollama."""
+    script = (ROOT / "compose" / "load-models").read_text()
+    for name, arguments in (("default", ["", "nomic-embed-text"]), ("offline", ["/models"])):
+        (init,) = dict(rendered(name).pods())["ollama"]["spec"]["initContainers"]
+        assert init["command"][2].endswith(script)
+        assert init["command"][4:] == arguments
+        mounts = {mount["mountPath"] for mount in init["volumeMounts"]}
+        assert ("/models" in mounts) == (name == "offline")

@@ -1,4 +1,4 @@
-"""Monitors, rules and dashboards of the chart are those of the stack in compose/, with the same names."""
+"""Files, monitors, rules and dashboards of the chart are those of the stack in compose/, with the same names."""
 
 import json
 import re
@@ -13,6 +13,7 @@ STACK = ROOT / "compose" / "observability"
 COPIES = [
     *((path, CHART / "files/rules" / path.name) for path in sorted((STACK / "prometheus/rules").glob("*.yml"))),
     *((path, CHART / "files/dashboards" / path.name) for path in sorted((STACK / "grafana/dashboards").glob("*.json"))),
+    (ROOT / "compose" / "load-models", CHART / "files/ollama/load-models"),
 ]
 
 
@@ -21,7 +22,7 @@ def test_the_charts_copies_are_those_of_the_stack(original, copy) -> None:
     assert copy.read_bytes() == original.read_bytes(), "run scripts/chart"
 
 
-def test_the_chart_has_no_further_rules_and_dashboards() -> None:
+def test_the_chart_has_no_further_copies() -> None:
     copies = {copy for _, copy in COPIES}
     assert {path for path in (CHART / "files").rglob("*") if path.is_file()} == copies
 

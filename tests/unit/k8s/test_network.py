@@ -70,6 +70,10 @@ def test_everybody_may_ask_for_names_and_only_a_bundled_ollama_fetches() -> None
     assert components == {name for name, _ in rendered("default").pods()} - {"broker", "cache", "postgres", "qdrant"}
 
 
+def test_an_ollama_that_pulls_no_model_reaches_nothing_outside() -> None:
+    assert "ollama" not in {name for name, _ in Policies(rendered("offline")).out_of()}
+
+
 def test_ports_of_external_servers_are_those_of_their_urls() -> None:
     out = Policies(rendered("external")).out_of()
     assert {port for name, port in out if name == "orchestration"} == {DNS, 6380, 6379, 5433, 5434, 6333, 8000}

@@ -14,7 +14,7 @@ TEMPO = {
     "distributor": {"receivers": {"otlp": {"protocols": {"grpc": {"endpoint": ANY}, "http": {"endpoint": ANY}}}}},
     "storage": {"trace": {"backend": ANY, "wal": {"path": ANY}, "local": {"path": ANY}}},
     "backend_scheduler": {"provider": {"compaction": {"compaction": {"block_retention": ANY}}}},
-    "backend_worker": {"compaction": {"block_retention": ANY}},
+    "backend_worker": {"finish_on_shutdown_timeout": ANY, "compaction": {"block_retention": ANY}},
     "metrics_generator": {
         "metrics_ingestion_time_range_slack": ANY,
         "registry": {"external_labels": ANY},

@@ -1,7 +1,7 @@
 {{- /*
 A server for trials: Service and StatefulSet; takes a map: root, component, port, uid, values (image, resources,
-storage), mount, args or command, probe, and optionally env, init (a command that runs first), secret (the key of the
-Secret that is mounted as a file), run (a directory for sockets).
+storage), mount, args or command, probe, and optionally env, init (a command that runs first), initFiles (a volume that
+it reads at /models), secret (the key of the Secret that is mounted as a file), run (a directory for sockets).
 */ -}}
 {{- define "citadel.server" -}}
 {{- $root := .root -}}
@@ -68,8 +68,12 @@ tolerations:
 {{- with .init }}
 initContainers:
   - name: prepare
-    command: {{ toJson . }}
+    command:
+      {{- toYaml . | nindent 6 }}
     {{- include "citadel.serverContainer" $ | nindent 4 }}
+      {{- if $.initFiles }}
+      - {name: files, mountPath: /models, readOnly: true}
+      {{- end }}
 {{- end }}
 containers:
   - name: {{ .component }}
@@ -92,6 +96,10 @@ volumes:
   {{- end }}
   {{- if not .values.storage }}
   - {name: data, emptyDir: {}}
+  {{- end }}
+  {{- with .initFiles }}
+  - name: files
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .secret }}
   - name: secret

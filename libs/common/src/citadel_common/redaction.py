@@ -1,12 +1,19 @@
 """Secrets in settings and URLs, which must never be logged or shown."""
 
+<<<<<<< HEAD
 import re
+=======
+import os
+>>>>>>> main
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
+
+from citadel_contracts import outbound
+from citadel_contracts.outbound import PROXY_VARIABLES
 
 SHORTEST = 6
 """Characters of the shortest secret that is hidden: shorter ones occur in other words, and lines would be garbled."""
@@ -15,13 +22,19 @@ _PAIRS = re.compile(r"(?:^|\s)(?:ssl)?password\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """Return the secrets in settings at any depth: keys, and the passwords in URLs, as written and decoded."""
-    return frozenset(part for value in _values(settings) for part in _parts(value) if len(part) >= SHORTEST)
+    """Return the secrets in settings at any depth, and in the URLs of the environment's proxies.
+
+    They are keys, and the passwords in URLs: as written, decoded, and as a header carries them.
+    """
+    values = (*_values(settings), *(os.environ.get(name, "") for name in PROXY_VARIABLES))
+    return frozenset(part for value in values for part in _parts(value) if len(part) >= SHORTEST)
 
 
 def _values(value: Any) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
+    elif isinstance(value, str) and "://" in value:
+        yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _values(getattr(value, name))
@@ -34,12 +47,18 @@ def _values(value: Any) -> Iterator[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
+<<<<<<< HEAD
     if "://" in secret:
         yield from passwords_of(secret)
     elif pairs := _PAIRS.findall(secret):
         yield from (re.sub(r"\\(.)", r"\1", quoted or bare) for quoted, bare in pairs)
     else:
         yield secret
+=======
+    if "://" not in secret:
+        return iter((secret,))
+    return iter((*passwords_of(secret), *basic_credentials(secret)))
+>>>>>>> main
 
 
 def servers_of(url: str) -> list[str]:
@@ -55,6 +74,13 @@ def passwords_of(url: str) -> Iterator[str]:
             password = parts.password or ""
             named = (value for name, value in parse_qsl(parts.query) if name.endswith("password"))
             yield from {password, unquote(password), *named} - {""}
+
+
+def basic_credentials(url: str) -> Iterator[str]:
+    """Yield user and password of an HTTP URL in the form of the `Authorization` header."""
+    with suppress(ValueError):
+        authorization = outbound.without_credentials(url)[1] if url.startswith("http") else None
+        yield from [authorization.removeprefix("Basic ")] if authorization else []
 
 
 def without_credentials(url: str) -> str:

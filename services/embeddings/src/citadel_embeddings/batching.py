@@ -166,7 +166,7 @@ class BatchCaller:
             middle = len(items) // 2
             halves = (replace(batch, items=half) for half in (items[:middle], items[middle:]))
             await asyncio.gather(*(self.run(half) for half in halves))
-        elif isinstance(error, TextTooLong) and not batch.truncate:
+        elif isinstance(error, TextTooLong) and batch.key.cut and not batch.truncate:
             await self.run(replace(batch, truncate=True, attempt=1))
         elif batch.attempt < ATTEMPTS and not isinstance(error, TextTooLong | ServerFailed):
             await self.run(replace(batch, attempt=batch.attempt + 1))

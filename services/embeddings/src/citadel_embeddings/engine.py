@@ -17,12 +17,14 @@ from citadel_common.embeddings import requests
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Vector
-from citadel_common.errors import CitadelError
+from citadel_common.errors import CitadelError, InvalidInput
 from citadel_common.settings.common import LimitSettings
 from citadel_common.telemetry import Metrics, names, spans, tracing
 from citadel_contracts import Lane
+from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import BatchRequest, GenerateEmbedding, InputType, Texts
 from citadel_contracts.workflows import EmbedPart
+from citadel_embeddings.backends.base import TextTooLong
 from citadel_embeddings.items import BatchKey, Source, TextResult
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.single_flight import SingleFlight
@@ -42,6 +44,8 @@ class EmbedRequest:
     cache_enabled: bool = True
     dimensions: int | None = None
     input_type: InputType | None = None
+    truncate: Truncate | None = None
+    truncate_prompt_tokens: int | None = None
 
     @classmethod
     def of(
@@ -55,7 +59,14 @@ class EmbedRequest:
             cache_enabled=asked.cache_enabled,
             dimensions=asked.dimensions,
             input_type=asked.input_type,
+            truncate=asked.truncate,
+            truncate_prompt_tokens=asked.truncate_prompt_tokens,
         )
+
+    @property
+    def cuts(self) -> bool | None:
+        """Whether texts that are too long are cut; None leaves it to the backend's protocol."""
+        return self.truncate_prompt_tokens is not None or None if self.truncate is None else bool(self.truncate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +186,18 @@ class EmbeddingEngine:
             model = await self.registry.resolve(request.model, patience)
             requests.check_not_empty(request.text, texts, model.info)
             dimensions = requests.check_dimensions(request.dimensions, model.info)
+            prefix = requests.prefix_of(model.info, request.input_type)
+            wanted = requests.token_limit(
+                texts, model.info, prefix, truncate=request.truncate, limit=request.truncate_prompt_tokens
+            )
+            if wanted is not None:
+                raise InvalidInput.at("truncate_prompt_tokens", f"the tokenizer of {model.info.name!r} is not at hand")
         except CitadelError as error:
             return error
-        prefix = requests.prefix_of(model.info, request.input_type)
         space = KeySpace(identity=model.info.identity, dimensions=dimensions, prefix=prefix, options=request.options)
         return _Plan(
             model=model.info.name,
-            batch_key=_batch_key(model, dimensions, request.options),
+            batch_key=_batch_key(model, dimensions, request),
             cached=request.cache_enabled,
             keys=space.keys(texts),
             prefixed=[prefix + text for text in texts] if prefix else texts,
@@ -212,7 +228,16 @@ class EmbeddingEngine:
 
 def _response(plan: _Plan, results: Results) -> EmbedResponse:
     tokens = sum(results[key].tokens for key in set(plan.keys))
-    return EmbedResponse(model=plan.model, results=[results[key] for key in plan.keys], tokens=tokens)
+    return EmbedResponse(model=plan.model, results=[_uncut(plan, results[key]) for key in plan.keys], tokens=tokens)
+
+
+def _uncut(plan: _Plan, result: TextResult) -> TextResult:
+    """Return the result; an error if its text was cut, perhaps for another caller, and this caller forbids that."""
+    if plan.batch_key.cut or result.stored is None or not result.stored.truncated:
+        return result
+    return TextResult.failed(
+        TextTooLong(f"the text is longer than the model's context length ({plan.model}); `truncate` cuts it")
+    )
 
 
 def _sources(plan: _Plan, results: Results, computed: set[tuple[bool, str]]) -> Iterator[Source]:
@@ -229,13 +254,15 @@ def _sources(plan: _Plan, results: Results, computed: set[tuple[bool, str]]) -> 
         computed.add(once)
 
 
-def _batch_key(model: ServedModel, dimensions: int | None, options: Mapping[str, Any] | None) -> BatchKey:
-    merged = model.pinned_options | dict(options or {})
+def _batch_key(model: ServedModel, dimensions: int | None, request: EmbedRequest) -> BatchKey:
+    merged = model.pinned_options | dict(request.options or {})
     return BatchKey(
         backend=model.info.backend,
         model=model.info.name,
         dimensions=dimensions,
         own_dimensions=model.info.dimensions,
         max_tokens=model.info.max_tokens,
+        matryoshka=model.info.matryoshka,
+        cut=model.cuts if request.cuts is None else request.cuts,
         options=orjson.dumps(merged, option=orjson.OPT_SORT_KEYS),
     )

@@ -50,7 +50,18 @@ class TextResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchKey:
-    """The properties that texts must share to travel in one backend call; `options` is canonical JSON."""
+    """The properties that texts must share to travel in one backend call.
+
+    Attributes:
+        backend: Name of the backend.
+        model: Name of the model.
+        dimensions: Length asked for; None for the model's own.
+        own_dimensions: The model's own length; None if it is not known.
+        max_tokens: The model's context; None if it is not known.
+        options: Backend options as canonical JSON.
+        matryoshka: Whether its vectors may be shortened.
+        cut: Whether texts that are too long are cut; otherwise they are refused.
+    """
 
     backend: str
     model: str
@@ -58,6 +69,8 @@ class BatchKey:
     own_dimensions: int | None
     max_tokens: int | None
     options: bytes
+    matryoshka: bool = False
+    cut: bool = False
 
     @property
     def vector_size(self) -> int | None:

@@ -30,11 +30,12 @@ RETRY_PAUSE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model, its profile, and the options that every call to it carries."""
+    """A model, its profile, the options that every call to it carries, and whether its backend cuts long texts."""
 
     info: ModelInfo
     profile: ModelProfile
     pinned_options: dict[str, Any]
+    cuts: bool
 
 
 @dataclass
@@ -170,7 +171,7 @@ class ModelRegistry:
             document_prefix=profile.document_prefix,
         )
         pinned = profile.options if state.settings.kind == "ollama" else {}
-        return ServedModel(info=info, profile=profile, pinned_options=pinned)
+        return ServedModel(info=info, profile=profile, pinned_options=pinned, cuts=state.backend.cuts)
 
     async def _publish(self) -> None:
         """Publish the catalog, once some backend has answered: an empty one would refuse every model."""

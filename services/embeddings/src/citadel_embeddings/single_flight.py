@@ -67,7 +67,7 @@ class SingleFlight:
         joined: set[str] = set()
         loop = asyncio.get_running_loop()
         for key, text in texts.items():
-            name = key if cached else f"uncached:{key}"
+            name = f"{key}:{cached}:{batch_key.cut}"
             item = self._under_way.get(name)
             if item is None:
                 item = Item(key, text, lane, deadline, loop.create_future(), since=self._clock())

@@ -112,12 +112,12 @@ class OrchestrationService:
 
     def interrupt(self) -> None:
         """Hand running steps back: the grace of a stop is over."""
-        self._stopping.set()
+        self._stop_steps()
         self._engine.hand_back()
 
     def close(self) -> None:
         """Let running steps end within the grace, hand the others back, close all connections."""
-        self._stopping.set()
+        self._stop_steps()
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
             time.sleep(0.05)
@@ -127,6 +127,14 @@ class OrchestrationService:
         self._engine.close()
         self._loop.close(self._aclose)
         self._wiring.database.close()
+
+    def _stop_steps(self) -> None:
+        """Let no further step begin, and hand back those that wait for a server to come back."""
+        self._stopping.set()
+        self._loop.submit(self._end_waits())
+
+    async def _end_waits(self) -> None:
+        self._wiring.outages.stop()
 
     async def _open(self, owner: str) -> None:
         settings = self._settings

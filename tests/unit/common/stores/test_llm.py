@@ -35,7 +35,7 @@ def test_endpoints_are_read_from_variables(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "url",
-    ["gpu1:11434", "ftp://gpu1", "http://", "http://me:pw@gpu1", "http://gpu1/?a=1", "http://gpu1/#a", "http://a:b"],
+    ["gpu1:11434", "ftp://gpu1", "http://", "http://me:pw@", "http://gpu1/ ?a=1", "http://gpu1/#a", "http://a:b"],
 )
 def test_a_bad_url(url):
     with pytest.raises(ValidationError, match="url"):

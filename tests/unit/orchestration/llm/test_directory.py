@@ -68,6 +68,46 @@ def test_no_text_is_an_endpoint_by_chance(text):
         assert LlmClients(SETTINGS).endpoint_problem(text) is not None
 
 
+AZURE = "https://x.azure.example/openai/deployments/gpt"
+GUARDED = LlmSettings(
+    endpoints={
+        "azure": EndpointSettings(url=f"{AZURE}?api-version=1", model="m"),
+        "gemini": EndpointSettings(url="https://g.example/v1beta/openai/", model="m"),
+        "ollama": EndpointSettings(url="https://me:geheim@gw.example/ollama/api/chat", style="ollama", model="m"),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        (AZURE, "azure"),
+        (f"{AZURE}/chat/completions?api-version=1", "azure"),
+        ("https://g.example/v1beta/openai", "gemini"),
+        ("https://g.example/v1beta/openai/chat/completions", "gemini"),
+        ("https://gw.example/ollama", "ollama"),
+        ("https://GW.example:443/ollama/api/generate", "ollama"),
+    ],
+)
+def test_urls_find_an_endpoint_with_a_path_of_its_own(wanted, name):
+    assert EndpointDirectory(GUARDED).find(wanted) == name
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        f"{AZURE}?api-version=2",
+        "https://g.example/v1beta",
+        "https://g.example/v1/chat/completions",
+        "https://me:falsch@gw.example/ollama",
+    ],
+)
+def test_urls_of_other_paths_find_none_and_no_credentials_are_repeated(wanted):
+    with pytest.raises(InvalidInput, match="configured: azure, gemini, ollama") as refused:
+        EndpointDirectory(GUARDED).find(wanted)
+    assert "falsch" not in str(refused.value)
+
+
 def test_a_single_endpoint_is_the_default():
     assert EndpointDirectory(LlmSettings(endpoints={"gpu": ENDPOINTS["gpu"]})).find(None) == "gpu"
 

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from citadel_common.settings.common import Fragment
+from citadel_common.settings.common import BASE_URL
+from citadel_common.settings.server import ApiKey, ServerSettings
+from citadel_contracts.base_urls import http_url
 
 
 def _split(value: object) -> object:
@@ -12,15 +14,28 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _usable(urls: list[str]) -> list[str]:
+    """Return the URLs as they are called; the first bad one is named by its place, for it may hold a password."""
+    usable = []
+    for place, url in enumerate(urls, 1):
+        try:
+            usable.append(http_url(url))
+        except ValueError as error:
+            raise ValueError(f"URL {place} of {len(urls)} {error}") from None
+    return usable
+
+
 Listed = Annotated[list[str], BeforeValidator(_split)]
 
 
-class BackendSettings(Fragment):
+class BackendSettings(ServerSettings):
     """One embedding backend: one server, or several that serve the same models."""
 
     kind: Literal["ollama", "openai", "local"] = Field(description="Protocol; `local` runs in this process")
-    urls: Listed = Field(default_factory=list, description="Base URLs, such as http://gpu1:11434 or https://host/v1")
-    api_key: SecretStr | None = Field(None, description="Bearer token (`openai`)")
+    urls: Annotated[Listed, AfterValidator(_usable)] = Field(
+        default_factory=list, repr=False, description=f"{BASE_URL}; several are separated by commas"
+    )
+    api_key: ApiKey | None = Field(None, description="Bearer token")
     models: Listed = Field(default_factory=list, description="Models it has; empty: it is asked")
     timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
     connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
@@ -40,7 +55,5 @@ class BackendSettings(Fragment):
     def _has_urls(self) -> "BackendSettings":
         if self.kind != "local" and not self.urls:
             raise ValueError(f"a backend of kind {self.kind!r} needs urls")
-        for url in self.urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"urls: {url!r} must start with http:// or https://")
+        self.check_authorization(self.urls, self.api_key)
         return self

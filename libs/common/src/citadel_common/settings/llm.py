@@ -1,45 +1,23 @@
 """Settings of the LLM endpoints."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from citadel_common.settings.common import Fragment
+from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_common.settings.server import ApiKey, ServerSettings
+from citadel_contracts.base_urls import http_url
 
 Style = Literal["openai", "ollama"]
 
 
-def _base_url(url: str) -> str:
-    """Return the URL without a trailing slash; parts that a base URL cannot have are refused."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must start with http:// or https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must have no user, query or fragment; a key belongs in api_key")
-    _ = parts.port  # raises ValueError for a port that is not a number
-    return url.rstrip("/")
-
-
-def _header_safe(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value()
-    if not (value and value.isascii() and value.isprintable()):
-        raise ValueError("must be printable ASCII")
-    return key
-
-
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
-
-
-class EndpointSettings(Fragment):
+class EndpointSettings(ServerSettings):
     """One LLM endpoint."""
 
-    url: BaseUrl = Field(description="Base URL, such as http://gpu1:11434 or https://host/v1")
+    url: Annotated[str, AfterValidator(http_url)] = Field(repr=False, description=BASE_URL)
     style: Style = Field("openai", description="Protocol: /v1/chat/completions, or Ollama's /api/chat")
     model: str = Field(min_length=1, description="Model when a question names none")
     api_key: ApiKey | None = Field(None, description="Bearer token")
-    ca_file: FilePath | None = Field(None, description="Certificates to trust (PEM); default: the public ones")
     timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
     connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
     stream: bool = Field(True, description="Whether answers are streamed, so that a hung server is noticed early")
@@ -58,6 +36,11 @@ class EndpointSettings(Fragment):
     max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
     max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
     max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")
+
+    @model_validator(mode="after")
+    def _authorizes_once(self) -> "EndpointSettings":
+        self.check_authorization([self.url], self.api_key)
+        return self
 
 
 class LlmSettings(Fragment):

@@ -84,9 +84,24 @@ BREAKERS_OPEN = Metric(
     name="citadel_breakers_open",
     kind="gauge",
     help="Breakers that are open or half open now: for an embedding backend one per URL and model, until a call"
-    " succeeds; for postgresql one per process of the API",
+    " succeeds; for postgresql one per process of the API; for qdrant and LLM endpoints one per orchestration worker",
     unit="breakers",
     labels=("backend",),
+)
+CALLS_HELD = Metric(
+    name="citadel_calls_held",
+    kind="gauge",
+    help="Calls that wait now for an outside server (qdrant, an LLM endpoint) to come back",
+    unit="calls",
+    labels=("server",),
+)
+HOLDS = _counter(
+    "citadel_call_holds_total",
+    "Waits of calls for an outside server to come back; outcome: resumed (the call was made), given_up (the patience or"
+    " the deadline was over), handed_back (the worker stopped), abandoned (cancelled)",
+    "server",
+    "outcome",
+    unit="waits",
 )
 TEXTS = _counter(
     "citadel_texts_total",

@@ -74,12 +74,18 @@ class BackendModel:
 class Backend(Protocol):
     """A protocol of embedding servers, or a model in this process.
 
+    Attributes:
+        kind: Name of the protocol.
+        accepts_empty: Whether it has a vector for an empty text.
+        cuts: Whether it cuts texts that are too long unless a request says otherwise.
+
     `embed` raises TextRejected or TextTooLong for a text, UnknownModel for the model, BackendRefused for wrong
     settings, and BackendUnavailable for a failure that may pass.
     """
 
     kind: str
     accepts_empty: bool
+    cuts: bool
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
         """Embed the texts of a call within `timeout` seconds."""

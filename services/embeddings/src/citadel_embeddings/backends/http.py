@@ -5,23 +5,24 @@ much time for a call to a nearby server as all the rest of a task, this one a te
 """
 
 import asyncio
-import functools
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import h11
 import httpx
 import orjson
 
 from citadel_common.errors import BackendRefused, BackendUnavailable
+from citadel_common.outbound import Route, client_options, reason, route_to
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_contracts.errors import seconds_of_retry_after
 from citadel_embeddings.backends.base import ServerFailed, TimedOut
 
+HEADERS = {"content-type": "application/json"}
 READ_SIZE = 1 << 18
 MESSAGE_LIMIT = 300
 """Characters of a server's message that an error repeats."""
@@ -56,16 +57,21 @@ class Connections:
         self._connect_timeout = connect_timeout
         self._idle: dict[tuple[str, int], list[_Connection]] = defaultdict(list)
 
-    async def request(self, method: str, url: str, content: bytes) -> Answer:
+    async def request(self, method: str, route: Route, content: bytes) -> Answer:
         """Send one request and return the answer; the caller bounds the time.
 
         Raises:
             ConnectionError: The connection could not be opened.
             HungUp: The connection brought no answer.
         """
-        parts = urlsplit(url)
+        parts = urlsplit(route.url)
         host = (parts.hostname or "", parts.port or 80)
-        headers = [("host", parts.netloc.rpartition("@")[2]), ("content-length", str(len(content))), *self._headers]
+        headers = [
+            ("host", parts.netloc),
+            ("content-length", str(len(content))),
+            *self._headers,
+            *route.headers.items(),
+        ]
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         connection = await self._connect(host)
         try:
@@ -79,7 +85,7 @@ class Connections:
             connection.close()
             raise
         self._put_back(host, connection)
-        return Answer(url=url, status_code=status, content=body, retry_after=retry_after)
+        return Answer(url=route.url, status_code=status, content=body, retry_after=retry_after)
 
     async def _connect(self, host: tuple[str, int]) -> "_Connection":
         idle = self._idle[host]
@@ -159,12 +165,10 @@ class HttpClient:
     """Client of one backend: posts and gets JSON, with a timeout for every call and without retries."""
 
     def __init__(self, settings: BackendSettings) -> None:
-        headers = {"content-type": "application/json"}
-        if settings.api_key is not None:
-            headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-        self._headers, self._keep = headers, 4 * settings.max_concurrency
-        self._connect_timeout = settings.connect_timeout
-        self._near = Connections(headers, keep=self._keep, connect_timeout=settings.connect_timeout)
+        self._settings, self._keep = settings, 4 * settings.max_concurrency
+        self._near = Connections(HEADERS, keep=self._keep, connect_timeout=settings.connect_timeout)
+        self._far: dict[tuple[str | None, str], httpx.AsyncClient] = {}
+        self._routes: dict[str, Route] = {}
 
     async def post(self, url: str, body: dict[str, Any], *, timeout: float) -> Answer:
         """Post a JSON body and return the answer, whatever its status.
@@ -181,42 +185,53 @@ class HttpClient:
         return await self._send("GET", url, b"", timeout)
 
     async def _send(self, method: str, url: str, content: bytes, timeout: float) -> Answer:
-        send = self._near.request if _is_near(url) else self._send_far
+        route = self._route(url)
+        send = self._near.request if route.is_plain else self._send_far
         try:
             async with asyncio.timeout(timeout):
-                return await send(method, url, content)
+                answer = await send(method, route, content)
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise BackendUnavailable(f"{host_of(url)} does not answer: {_reason(error)}") from None
+            raise BackendUnavailable(f"{route.place} does not answer: {reason(error)}") from None
         except TimeoutError:
-            raise TimedOut(f"{host_of(url)} did not answer within {timeout:.3g} s") from None
+            raise TimedOut(f"{route.place} did not answer within {timeout:.3g} s") from None
         except (HungUp, httpx.HTTPError) as error:
-            raise ServerFailed(f"{host_of(url)} hung up: {_reason(error)}") from None
+            raise ServerFailed(f"{route.place} hung up: {reason(error)}") from None
+        return answer if answer.status_code == HTTPStatus.OK else _without_secrets(answer, route)
 
-    @functools.cached_property
-    def _far(self) -> httpx.AsyncClient:
-        """The general client, made at its first use: it loads the certificates of all authorities."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._keep)
-        return httpx.AsyncClient(headers=self._headers, limits=limits)
+    def _route(self, url: str) -> Route:
+        if url not in self._routes:
+            key = self._settings.api_key
+            header = ("authorization", f"Bearer {key.get_secret_value()}") if key else None
+            self._routes[url] = route_to(url, self._settings, key=header)
+        return self._routes[url]
 
-    async def _send_far(self, method: str, url: str, content: bytes) -> Answer:
-        limits = httpx.Timeout(None, connect=self._connect_timeout)
-        response = await self._far.request(method, url, content=content, timeout=limits)
+    def _client(self, route: Route) -> httpx.AsyncClient:
+        """Return the general client of a route, made at its first use: it loads the certificates of authorities."""
+        way = (route.proxy, urlsplit(route.url).scheme)
+        if way not in self._far:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._keep)
+            self._far[way] = httpx.AsyncClient(headers=HEADERS, limits=limits, **client_options(route, self._settings))
+        return self._far[way]
+
+    async def _send_far(self, method: str, route: Route, content: bytes) -> Answer:
+        limits = httpx.Timeout(None, connect=self._settings.connect_timeout)
+        client = self._client(route)
+        response = await client.request(method, route.url, content=content, headers=route.headers, timeout=limits)
         retry_after = response.headers.get("retry-after")
-        return Answer(url=url, status_code=response.status_code, content=response.content, retry_after=retry_after)
+        return Answer(
+            url=route.url, status_code=response.status_code, content=response.content, retry_after=retry_after
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
         self._near.close()
-        if "_far" in self.__dict__:
-            await self._far.aclose()
+        for client in self._far.values():
+            await client.aclose()
 
 
-@functools.cache
-def _is_near(url: str) -> bool:
-    """Return whether a URL is reached without TLS and without a proxy."""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    return parts.scheme == "http" and (not {"http", "all"} & proxies.keys() or bool(proxy_bypass(parts.hostname or "")))
+def _without_secrets(answer: Answer, route: Route) -> Answer:
+    """Return an error without secrets, which some servers repeat in it."""
+    return replace(answer, content=route.hidden(answer.content.decode("utf-8", "replace")).encode())
 
 
 def json_of(response: Answer) -> dict[str, Any]:
@@ -259,7 +274,3 @@ def server_failure(response: Answer, message: str) -> BackendUnavailable | Backe
 def host_of(url: str) -> str:
     """Return host and port of a URL, for messages."""
     return httpx.URL(url).netloc.decode("ascii", "replace")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

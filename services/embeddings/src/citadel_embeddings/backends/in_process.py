@@ -22,6 +22,7 @@ class LocalBackend:
 
     kind = "local"
     accepts_empty = True
+    cuts = True
 
     def __init__(self, *, cache_dir: Path, threads: int) -> None:
         self._cache_dir = cache_dir

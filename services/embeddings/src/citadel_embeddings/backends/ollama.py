@@ -6,6 +6,7 @@ from typing import Any
 
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
+from citadel_contracts.base_urls import ollama_base
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
@@ -22,6 +23,7 @@ class OllamaBackend:
 
     kind = "ollama"
     accepts_empty = False
+    cuts = True
 
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)
@@ -44,7 +46,7 @@ class OllamaBackend:
             body["options"] = options
         if self._keep_alive is not None:
             body["keep_alive"] = self._keep_alive
-        response = await self._http.post(f"{url.rstrip('/')}/api/embed", body, timeout=timeout)
+        response = await self._http.post(ollama_base(url).route("/api/embed"), body, timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
             raise _failure(response, str(content.get("error", "")), call)
@@ -55,7 +57,7 @@ class OllamaBackend:
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """Return the pulled models; the version of a model is the start of its digest."""
-        response = await self._http.get(f"{url.rstrip('/')}/api/tags", timeout=timeout)
+        response = await self._http.get(ollama_base(url).route("/api/tags"), timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
             raise server_failure(response, str(content.get("error", "")))
@@ -95,7 +97,7 @@ def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     if status == HTTPStatus.NOT_FOUND and "model" in message:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if status == HTTPStatus.BAD_REQUEST and "context length" in message:
-        return TextTooLong(f"the text is longer than {call.model!r} can see")
+        return TextTooLong(f"the text is longer than the model's context length ({call.model})")
     if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:
         return TextRejected(f"the backend refuses the text: {message}")
     return server_failure(response, message)

@@ -10,6 +10,7 @@ import numpy as np
 
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
+from citadel_contracts.base_urls import openai_base
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
 from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
@@ -28,10 +29,11 @@ TOO_LONG = (
 
 
 class OpenAIBackend:
-    """One or several servers of the OpenAI protocol; a base URL may end in `/v1` or not."""
+    """One or several servers of the OpenAI protocol."""
 
     kind = "openai"
     accepts_empty = False
+    cuts = False
 
     def __init__(self, settings: BackendSettings) -> None:
         self._http = HttpClient(settings)
@@ -42,15 +44,15 @@ class OpenAIBackend:
         if call.dimensions is not None:
             body["dimensions"] = call.dimensions
         body |= call.options
-        response = await self._http.post(f"{_base(url)}/embeddings", body, timeout=timeout)
+        response = await self._http.post(openai_base(url).route("/embeddings"), body, timeout=timeout)
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
             raise _failure(response, content, call)
         return _reply(content, len(call.texts))
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
-        """Return the models that `/v1/models` lists; None if the server has no such route."""
-        response = await self._http.get(f"{_base(url)}/models", timeout=timeout)
+        """Return the models that `/models` lists; None if the server has no such route."""
+        response = await self._http.get(openai_base(url).route("/models"), timeout=timeout)
         if response.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             return None
         content = json_of(response)
@@ -61,11 +63,6 @@ class OpenAIBackend:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
-
-
-def _base(url: str) -> str:
-    stem = url.rstrip("/")
-    return stem if stem.endswith("/v1") else f"{stem}/v1"
 
 
 def _reply(content: dict[str, Any], count: int) -> EmbedReply:
@@ -112,7 +109,7 @@ def _failure(response: Answer, content: dict[str, Any], call: EmbedCall) -> Cita
     if status == HTTPStatus.NOT_FOUND:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
     if _is_too_long(status, content):
-        return TextTooLong(f"the text is longer than {call.model!r} can see: {message}")
+        return TextTooLong(f"the text is longer than the model's context length ({call.model}): {message}")
     if status in BAD_INPUT:
         return TextRejected(f"the backend refuses the text: {message}")
     return server_failure(response, message)

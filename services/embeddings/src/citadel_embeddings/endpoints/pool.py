@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from citadel_common.breaker import Breaker, State
 from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import Metrics, names
 from citadel_embeddings.backends.base import Backend
-from citadel_embeddings.endpoints.breaker import Breaker, State
 from citadel_embeddings.endpoints.call import call_backend
 from citadel_embeddings.endpoints.limiter import AdaptiveLimit
 from citadel_embeddings.items import Batch, TextResult

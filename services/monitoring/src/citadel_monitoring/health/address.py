@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from citadel_common.redaction import passwords_of, servers_of, without_credentials
 from citadel_common.settings.redis_url import redis_address
+from citadel_contracts import outbound
 
 POSTGRES_PORT = 5432
 UNREADABLE = "an unreadable URL"
@@ -52,9 +53,8 @@ class Address:
 def of_http(url: str) -> Address:
     """Return the address in an `http://` or `https://` URL."""
     parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Address(shown=shown, host=parts.hostname or "", port=port, secrets=_secrets(url))
+    return Address(shown=outbound.shown(url), host=parts.hostname or "", port=port, secrets=_secrets(url))
 
 
 def of_redis(url: SecretStr) -> Address:

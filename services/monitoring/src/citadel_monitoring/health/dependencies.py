@@ -5,8 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
+from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.settings.llm import EndpointSettings
 from citadel_monitoring.health import address
 from citadel_monitoring.health.address import Address
@@ -77,14 +76,19 @@ def _postgres(settings: MonitoringSettings) -> Dependency:
 def _qdrant(settings: MonitoringSettings) -> Iterator[Dependency]:
     if settings.qdrant.url is None:
         return
-    server = http.Server(url=settings.qdrant.url, api_key=settings.qdrant.api_key)
+    key = settings.qdrant.api_key
+    server = http.Server(
+        url=settings.qdrant.url,
+        settings=settings.qdrant,
+        key=("api-key", key.get_secret_value()) if key else None,
+    )
     yield _of_http("qdrant", "Qdrant", server, http.qdrant, required=True)
 
 
 def _embeddings(settings: MonitoringSettings) -> Iterator[Dependency]:
     for name, backend in settings.embeddings.backends.items():
         for url in backend.urls if backend.kind != "local" else ():
-            server = http.Server(url=url, api_key=backend.api_key)
+            server = _with_bearer(url, backend)
             place = address.of_http(url).shown.partition("://")[2]
             yield _of_http(
                 f"embeddings/{name}/{place}",
@@ -98,28 +102,27 @@ def _embeddings(settings: MonitoringSettings) -> Iterator[Dependency]:
 
 def _llm(settings: MonitoringSettings) -> Iterator[Dependency]:
     for name, endpoint in settings.llm.endpoints.items():
-        server = _llm_server(endpoint)
+        server = _with_bearer(endpoint.url, endpoint)
         yield _of_http(f"llm/{name}", f"the LLM endpoint {name!r}", server, http.PROBES[endpoint.style])
 
 
-def _llm_server(endpoint: EndpointSettings) -> http.Server:
-    return http.Server(url=endpoint.url, api_key=endpoint.api_key, ca_file=endpoint.ca_file, direct=True)
+def _with_bearer(url: str, settings: BackendSettings | EndpointSettings) -> http.Server:
+    key = settings.api_key
+    header = ("authorization", f"Bearer {key.get_secret_value()}") if key else None
+    return http.Server(url=url, settings=settings, key=header)
 
 
 def _of_http(
     name: str, label: str, server: http.Server, probe: http.Probe, *, group: str = "", required: bool = False
 ) -> Dependency:
-    where = address.of_http(server.url)
+    where, route = address.of_http(server.url), server.route()
+    connects = address.of_http(route.proxy) if route.proxy else where
     return Dependency(
         name=name,
         label=f"{label} at {where.shown}",
-        address=where,
+        address=connects,
         probe=functools.partial(probe, server),
         group=group or name,
         required=required,
-        secrets=(*where.secrets, *_revealed(server.api_key)),
+        secrets=(*where.secrets, *route.secrets),
     )
-
-
-def _revealed(secret: SecretStr | None) -> tuple[str, ...]:
-    return (secret.get_secret_value(),) if secret else ()

@@ -1,11 +1,14 @@
 """The configured LLM endpoints of a process, by name or URL; no others are called."""
 
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidInput
+from citadel_common.redaction import without_credentials
 from citadel_common.settings.llm import EndpointSettings, LlmSettings
+from citadel_contracts.base_urls import BASES, http_url
 from citadel_orchestration.llm.endpoint import Endpoint
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question
 
@@ -17,6 +20,8 @@ _ROUTES = frozenset(
     }
 )  # fmt: skip
 """Paths below the base URL with which users name the endpoint itself."""
+_UNUSUAL = re.compile(r"[\\%@#\s]|/\.\.")
+"""Parts of a URL that could lead somewhere else than it seems; a workflow's URL has none of them."""
 
 
 class _Address(NamedTuple):
@@ -24,6 +29,7 @@ class _Address(NamedTuple):
     host: str
     port: int
     path: str
+    query: str
 
 
 class EndpointDirectory:
@@ -34,7 +40,8 @@ class EndpointDirectory:
         self._default = settings.default_endpoint
         if self._default is None and len(self._endpoints) == 1:
             self._default = next(iter(self._endpoints))
-        self._addresses = {name: _address(endpoint.url) for name, endpoint in self._endpoints.items()}
+        bases = {name: BASES[each.style](each.url) for name, each in self._endpoints.items()}
+        self._addresses = {name: _address(base.route("")) for name, base in bases.items()}
 
     def __getitem__(self, name: str) -> EndpointSettings:
         """Return the settings of an endpoint, by its exact name."""
@@ -61,12 +68,12 @@ class EndpointDirectory:
         if wanted is None:
             return f"name one of {names}; there is no default"
         kind = "is not the URL of a configured LLM endpoint" if "/" in wanted else "is not a configured LLM endpoint"
-        return f"{wanted[:200]!r} {kind}; configured: {names}"
+        return f"{without_credentials(wanted)[:200]!r} {kind}; configured: {names}"
 
     def _lookup(self, wanted: str | None) -> str | None:
         if wanted is None or wanted in self._endpoints:
             return wanted or self._default
-        address = _address(wanted)
+        address = None if _UNUSUAL.search(wanted) else _address(wanted)
         if address is None:
             return None
         names = [name for name, base in self._addresses.items() if base is not None and _means(address, base)]
@@ -74,21 +81,17 @@ class EndpointDirectory:
 
 
 def _address(url: str) -> _Address | None:
-    """Return the parts of a URL that name its target; None for an unusual URL."""
-    if any(sign in url for sign in "\\%@?# \t\r\n") or "/.." in url:
-        return None
+    """Return the parts of a URL that name its target; None if it is not usable."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        parts = urlsplit(http_url(url))
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not parts.hostname:
-        return None
-    return _Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+    port = parts.port or _PORTS[parts.scheme]
+    return _Address(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"), parts.query)
 
 
 def _means(address: _Address, base: _Address) -> bool:
-    if address[:3] != base[:3]:
+    if address[:3] != base[:3] or address.query not in {"", base.query}:
         return False
     stem = base.path.removesuffix("/v1")
     below = (root for root in (base.path, stem) if address.path.startswith(root))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from opentelemetry.trace import Span
 
 from citadel_common.deadline import Deadline, cancelled_once
 from citadel_common.errors import BadLlmOutput, CitadelError, InvalidInput, LlmRefused, LlmUnavailable, PayloadTooLarge
+from citadel_common.outbound import Route, client_options, reason, route_to
 from citadel_common.settings.llm import EndpointSettings
 from citadel_common.telemetry import spans, tracing
 from citadel_orchestration.llm.answers import Transcript, error_in, lines, refusal
@@ -74,7 +74,8 @@ class Endpoint:
         self._style = STYLES[settings.style]
         self._where = f"LLM endpoint {name!r}"
         self._slots = asyncio.Semaphore(settings.max_concurrency)
-        self._http = _http_client(settings)
+        self._route = _route(self._style.url(settings.url), settings)
+        self._http = _http_client(self._route, settings)
 
     async def ask(self, question: Question, deadline: Deadline) -> Answer:
         """Return the model's answer; see `LlmClients.ask`."""
@@ -91,7 +92,7 @@ class Endpoint:
                 async with asyncio.timeout(limit):
                     return await cancelled_once(self._exchange(question, body))
             except CitadelError as error:
-                error.args = (self._without_key(error.message),)
+                error.args = (self._route.hidden(error.message),)
                 raise
             except TimeoutError:
                 raise LlmUnavailable(f"{self._where} did not finish within {limit:.3g} s") from None
@@ -123,9 +124,7 @@ class Endpoint:
 
     async def _exchange(self, question: Question, body: bytes) -> Answer:
         transcript = Transcript(self._settings.max_output_bytes)
-        async with self._http.stream(
-            "POST", self._style.url(self._settings.url), content=body, headers=tracing.carrier()
-        ) as response:
+        async with self._http.stream("POST", self._route.url, content=body, headers=tracing.carrier()) as response:
             if response.status_code != httpx.codes.OK:
                 raise await self._refusal(response)
             kind = response.headers.get("content-type", "")
@@ -186,15 +185,11 @@ class Endpoint:
     def _failure(self, error: httpx.HTTPError) -> LlmUnavailable:
         if isinstance(error, httpx.ReadTimeout):
             return LlmUnavailable(f"{self._where} was silent for {self._settings.idle_timeout:.3g} s")
-        reason = self._without_key(str(error)) or type(error).__name__
+        cause = self._route.hidden(reason(error))
+        where = self._where + self._route.by
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            return LlmUnavailable(f"{self._where} does not answer: {reason}")
-        return LlmUnavailable(f"{self._where} hung up: {reason}")
-
-    def _without_key(self, text: str) -> str:
-        """Return the text without the API key, which some servers repeat in their errors."""
-        key = self._settings.api_key
-        return text.replace(key.get_secret_value(), "***") if key else text
+            return LlmUnavailable(f"{where} does not answer: {cause}")
+        return LlmUnavailable(f"{where} hung up: {cause}")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -210,17 +205,17 @@ async def _drain(stream: AsyncIterator[bytes]) -> None:
                     return
 
 
-def _http_client(settings: EndpointSettings) -> httpx.AsyncClient:
-    """Return a client that ignores proxy settings of the environment and follows no redirects."""
+def _route(url: str, settings: EndpointSettings) -> Route:
+    key = settings.api_key
+    return route_to(url, settings, key=("authorization", f"Bearer {key.get_secret_value()}") if key else None)
+
+
+def _http_client(route: Route, settings: EndpointSettings) -> httpx.AsyncClient:
     silence = settings.idle_timeout if settings.stream else None  # the call's own timeout bounds it
     headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "citadel"}
-    if settings.api_key is not None:
-        headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
     return httpx.AsyncClient(
-        headers=headers,
-        verify=ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else True,
-        trust_env=False,
-        follow_redirects=False,
+        headers=headers | route.headers,
         timeout=httpx.Timeout(silence, connect=settings.connect_timeout),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.max_concurrency),
+        **client_options(route, settings),
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from citadel_common.errors import LlmRefused
 from citadel_common.settings.llm import EndpointSettings
+from citadel_contracts.base_urls import ollama_base, openai_base
 from citadel_orchestration.llm.question import Piece, Question, Usage
 
 STREAM_TYPE = "text/event-stream"
@@ -41,12 +42,11 @@ class ChatStyle(Protocol):
 
 
 class OpenAIStyle:
-    """Requests and answers of OpenAI's protocol; a base URL may end in `/v1` or not."""
+    """Requests and answers of OpenAI's protocol."""
 
     def url(self, base: str) -> str:
         """Return the URL of questions."""
-        stem = base if base.endswith("/v1") else f"{base}/v1"
-        return f"{stem}/chat/completions"
+        return openai_base(base).route("/chat/completions")
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
         """Return the body of a request."""
@@ -125,7 +125,7 @@ class OllamaStyle:
 
     def url(self, base: str) -> str:
         """Return the URL of questions."""
-        return f"{base.removesuffix('/v1')}/api/chat"
+        return ollama_base(base).route("/api/chat")
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
         """Return the body of a request."""

@@ -14,6 +14,8 @@ from qdrant_client.http.exceptions import ApiException
 
 from citadel_common.deadline import cancelled_once
 from citadel_common.errors import VectorStoreUnavailable
+from citadel_common.outages import Outage
+from citadel_common.outbound import Route, client_options, route_to
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
@@ -23,13 +25,18 @@ log = structlog.get_logger(__name__)
 
 # Qdrant closes a connection that was idle for five seconds; one must not be used when that is near.
 _KEEP_ALIVE = 2.0
+_PROBE = 2.0
+"""Seconds that a server gets to say that it is ready, after it has not answered a call."""
+# The client asserts that an answer has a result, and reads its JSON by recursion.
+_FAILURES = (ApiException, QdrantException, ValueError, TypeError, AssertionError, RecursionError)
 
 
 class ServerConnection:
     """Pooled connections to one URL; they belong to the event loop that first uses them."""
 
     def __init__(self, settings: QdrantSettings) -> None:
-        self._url = settings.url or ""
+        route = _route(settings)
+        self._url = route.url
         limits = httpx.Limits(
             max_connections=settings.connections,
             max_keepalive_connections=settings.connections,
@@ -37,13 +44,17 @@ class ServerConnection:
         )
         self._client = AsyncQdrantClient(
             url=self._url,
-            headers=_headers(settings),
+            headers=route.headers,
             timeout=math.ceil(settings.timeout),
             prefer_grpc=False,
             check_compatibility=False,
             limits=limits,
+            **client_options(route, settings),
         )
-        self._probe = httpx.AsyncClient(timeout=settings.timeout)
+        self._probe = httpx.AsyncClient(
+            timeout=settings.timeout, headers=route.headers, **client_options(route, settings)
+        )
+        self._timeout = settings.timeout
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
         """See `Connection`."""
@@ -51,12 +62,12 @@ class ServerConnection:
             async with asyncio.timeout(timeout):
                 return await cancelled_once(getattr(self._client, method)(**in_collection(collection, arguments)))
         except TimeoutError:
-            raise self._silent(timeout) from None
-        except (ApiException, QdrantException, ValueError) as error:
+            raise await self._not_in_time(timeout) from None
+        except _FAILURES as error:
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
-        """Ask `/readyz`, which needs no key."""
+        """Ask `/readyz`."""
         try:
             async with asyncio.timeout(timeout):
                 response = await cancelled_once(self._probe.get(f"{self._url}/readyz"))
@@ -72,14 +83,24 @@ class ServerConnection:
         await self._probe.aclose()
         await self._client.close()
 
+    async def _not_in_time(self, timeout: float) -> VectorStoreUnavailable | Outage:
+        """Return the error of a call that was not answered in time: the server is away, or this call is slow."""
+        error = self._silent(timeout)
+        if timeout < self._timeout:
+            return error  # the caller's deadline, and no time is left to find out
+        try:
+            await self.ready(timeout=min(timeout, _PROBE))
+        except VectorStoreUnavailable:
+            return Outage(error)
+        return error
+
     def _silent(self, timeout: float) -> VectorStoreUnavailable:
         return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")
 
 
-def _headers(settings: QdrantSettings) -> dict[str, str]:
-    if settings.api_key is None:
-        return {}
-    parts = urlsplit(settings.url or "")
-    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-        log.warning("qdrant_api_key_unencrypted", host=parts.hostname)
-    return {"api-key": settings.api_key.get_secret_value()}
+def _route(settings: QdrantSettings) -> Route:
+    url, key = settings.url or "", settings.api_key
+    host = urlsplit(url).hostname or ""
+    if key is not None and not url.startswith("https:") and not is_loopback(host):
+        log.warning("qdrant_api_key_unencrypted", host=host)
+    return route_to(url, settings, key=("api-key", key.get_secret_value()) if key else None)

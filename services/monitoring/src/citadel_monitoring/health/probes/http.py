@@ -4,15 +4,17 @@ Only the status of an answer counts; its body is not read.
 """
 
 import functools
-import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
-from pydantic import SecretStr
+
+from citadel_common.outbound import Route, client_options, reason, route_to
+from citadel_common.settings.server import ServerSettings
+from citadel_contracts.base_urls import ollama_base, openai_base
 
 REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 UNKNOWN = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
@@ -24,33 +26,28 @@ class Server:
 
     Attributes:
         url: Base URL.
-        api_key: Key, sent in the protocol's header.
-        ca_file: Certificates to trust (PEM); None for the public ones.
-        direct: Whether to ignore the environment's proxies.
+        settings: How it is reached.
+        key: Name and value of the header that carries the API key.
     """
 
     url: str
-    api_key: SecretStr | None = None
-    ca_file: Path | None = None
-    direct: bool = False
+    settings: ServerSettings
+    key: tuple[str, str] | None = None
 
-    @property
-    def base(self) -> str:
-        """The URL without a trailing slash or `/v1`."""
-        return self.url.rstrip("/").removesuffix("/v1")
+    def route(self, url: str = "") -> Route:
+        """Return the way to a URL of the server."""
+        return route_to(url or self.url, self.settings, key=self.key)
 
-    def client(self, header: str, key_format: str, *, timeout: float) -> httpx.AsyncClient:
-        """Return a client that follows no redirects; `header` carries the key in the given format."""
-        headers = {"user-agent": "citadel-monitoring"}
-        if self.api_key is not None:
-            headers[header] = key_format.format(self.api_key.get_secret_value())
-        return httpx.AsyncClient(
-            headers=headers,
-            verify=_trusted(self.ca_file),
-            trust_env=not self.direct,
-            follow_redirects=False,
-            timeout=timeout,
-        )
+    async def status(self, url: str, timeout: float) -> int:
+        """Return the status with which the server answers at one of its URLs; no redirect is followed."""
+        route = self.route(url)
+        headers = {"user-agent": "citadel-monitoring"} | route.headers
+        options = client_options(route, self.settings)
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=timeout, **options) as client,
+            client.stream("GET", route.url) as response,
+        ):
+            return response.status_code
 
 
 Probe = Callable[[Server, float], Coroutine[Any, Any, str | None]]
@@ -64,9 +61,9 @@ def _reporting_errors(ask: Probe) -> Probe:
         try:
             return await ask(server, timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return f"is not reachable: {_reason(error)}"
+            return f"is not reachable: {reason(error)}"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return f"does not answer as HTTP does: {_reason(error)}"
+            return f"does not answer as HTTP does: {reason(error)}"
 
     return asked
 
@@ -77,36 +74,30 @@ async def qdrant(server: Server, timeout: float) -> str | None:
 
     `/readyz` needs no key, so the probe also asks for the list of collections, which needs one.
     """
-    async with server.client("api-key", "{}", timeout=timeout) as client:
-        problem = _problem_of(await _status(client, f"{server.url}/readyz"), "/readyz")
-        if problem is not None:
-            return problem
-        status = await _status(client, f"{server.url}/collections")
-        return _problem_of(status, "/collections") if status in REFUSALS else None
+    problem = _problem_of(await server.status(f"{server.url}/readyz", timeout), "/readyz")
+    if problem is not None:
+        return problem
+    status = await server.status(f"{server.url}/collections", timeout)
+    return _problem_of(status, "/collections") if status in REFUSALS else None
 
 
 @_reporting_errors
 async def ollama(server: Server, timeout: float) -> str | None:
     """Return the problem of an Ollama server; None if it returns its version."""
-    async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
-        return _problem_of(await _status(client, f"{server.base}/api/version"), "/api/version")
+    url = ollama_base(server.url).route("/api/version")
+    return _problem_of(await server.status(url, timeout), urlsplit(url).path)
 
 
 @_reporting_errors
 async def openai(server: Server, timeout: float) -> str | None:
     """Return the problem of a server of OpenAI's protocol; None if it lists its models, or has no such route."""
-    async with server.client("authorization", "Bearer {}", timeout=timeout) as client:
-        status = await _status(client, f"{server.base}/v1/models")
-        return None if status in UNKNOWN else _problem_of(status, "/v1/models")
+    url = openai_base(server.url).route("/models")
+    status = await server.status(url, timeout)
+    return None if status in UNKNOWN else _problem_of(status, urlsplit(url).path)
 
 
 PROBES: dict[str, Probe] = {"ollama": ollama, "openai": openai}
 """Probes by the protocols' names in settings."""
-
-
-async def _status(client: httpx.AsyncClient, url: str) -> int:
-    async with client.stream("GET", url) as response:
-        return response.status_code
 
 
 def _problem_of(status: int, path: str) -> str | None:
@@ -114,13 +105,3 @@ def _problem_of(status: int, path: str) -> str | None:
     if status in REFUSALS:
         return f"refuses the credentials: {path} answers {status}; check its API key"
     return None if status // 100 == 2 else f"answers {path} with status {status}"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-@functools.cache
-def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """Return the trusted certificates, loaded once: loading takes longer than most answers."""
-    return ssl.create_default_context(cafile=str(ca_file)) if ca_file else httpx.create_ssl_context()

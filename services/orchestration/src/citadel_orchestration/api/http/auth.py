@@ -22,9 +22,11 @@ class Auth:
 
     Args:
         keys: API keys; with none, only clients on this machine are served.
+        origins: Origins whose pages may call without a key too.
     """
 
-    def __init__(self, keys: tuple[ApiKey, ...]) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...], origins: tuple[str, ...] = ()) -> None:
+        self._origins = frozenset(origins)
         self._keys = [(key, bytes.fromhex(key.hash)) for key in keys]
 
     def check(self, scope: Any) -> str:
@@ -37,7 +39,7 @@ class Auth:
         if scope["path"] in OPEN_PATHS:
             return ""
         if not self._keys:
-            return _local_client(scope)
+            return _local_client(scope, self._origins)
         key = self._presented_key(scope)
         needed = _needed_scope(scope["path"], scope["method"])
         if needed not in key.scopes:
@@ -64,7 +66,7 @@ def _needed_scope(path: str, method: str) -> Scope:
     return "read" if method in _READ_METHODS else "submit"
 
 
-def _local_client(scope: Any) -> str:
+def _local_client(scope: Any, origins: frozenset[str]) -> str:
     """Return the client's address.
 
     Raises:
@@ -75,7 +77,7 @@ def _local_client(scope: Any) -> str:
         raise Forbidden(f"no API keys are configured, so only clients on this machine are served; {_REMEDY}")
     for name in (b"host", b"origin"):
         value = header_of(scope, name).decode("latin-1")
-        if value and not _is_on_this_machine(value):
+        if value and not _is_on_this_machine(value) and not (name == b"origin" and value in origins):
             raise Forbidden(f"no API keys are configured, so the {name.decode()} must be a loopback one; {_REMEDY}")
     return host
 

@@ -16,7 +16,7 @@ State = Literal["closed", "open", "half_open"]
 
 @dataclass
 class Breaker:
-    """State of one (URL, model); times in seconds on the monotonic clock.
+    """State of one server, or of one model of it; times in seconds on the monotonic clock.
 
     Attributes:
         clock: The clock.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel_embeddings.endpoints.breaker import FAILURES, FIRST_PAUSE, Breaker
+from citadel_common.breaker import FAILURES, FIRST_PAUSE, Breaker
 
 
 @dataclass
