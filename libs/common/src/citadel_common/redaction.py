@@ -1,10 +1,7 @@
 """Secrets in settings and URLs, which must never be logged or shown."""
 
-<<<<<<< HEAD
-import re
-=======
 import os
->>>>>>> main
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -47,18 +44,12 @@ def _values(value: Any) -> Iterator[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
-<<<<<<< HEAD
     if "://" in secret:
-        yield from passwords_of(secret)
+        yield from (*passwords_of(secret), *basic_credentials(secret))
     elif pairs := _PAIRS.findall(secret):
         yield from (re.sub(r"\\(.)", r"\1", quoted or bare) for quoted, bare in pairs)
     else:
         yield secret
-=======
-    if "://" not in secret:
-        return iter((secret,))
-    return iter((*passwords_of(secret), *basic_credentials(secret)))
->>>>>>> main
 
 
 def servers_of(url: str) -> list[str]:

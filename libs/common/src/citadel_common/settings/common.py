@@ -19,11 +19,7 @@ from citadel_common.settings.sources import PREFIX, FileEnvSource, with_password
 from citadel_contracts.outbound import check_environment
 
 EX_CONFIG = 78
-<<<<<<< HEAD
-=======
 BASE_URL = "Base URL, such as https://host/v1 or http://gpu1:11434; a bare host gets /v1, any path is taken as given"
-REDIS_SCHEMES = ("redis://", "rediss://", "sentinel://", "unix://", "redis+socket://")
->>>>>>> main
 
 
 class Fragment(BaseModel):
@@ -217,15 +213,9 @@ def load(settings: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-<<<<<<< HEAD
-        refuse(f"{where.rstrip('_')}: {first['msg']}")
-    except SettingsError as error:
-        refuse(str(error))
-=======
-        _refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
+        refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
     except (SettingsError, ValueError) as error:
-        _refuse(str(error))
->>>>>>> main
+        refuse(str(error))
 
 
 class WrongSetting(Exception):

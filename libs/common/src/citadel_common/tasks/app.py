@@ -9,6 +9,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from citadel_common.delivery import serializer, transport
 from citadel_common.delivery.queues import SENT_AT_HEADER
@@ -110,6 +112,8 @@ def _sentinels(address: RedisAddress, stores: StoreSettings) -> dict[str, Any]:
     if not address.is_sentinel:
         return {}
     limits = {name: value for name, value in timeouts(address, stores).items() if name.startswith("socket_")}
+    # Without a retry of its own, redis-py tries a dead sentinel ten times before the next one.
+    limits["retry"] = Retry(NoBackoff(), 1)
     return {
         "master_name": master_of(address, stores),
         "sentinel_kwargs": limits | sentinel_arguments(address, stores),
