@@ -15,6 +15,7 @@ from tests.support.required import lacking
 Style = Literal["ollama", "openai"]
 EMBEDDING_MODEL = "all-minilm"
 LLM_MODEL = "tiny-llm"
+LLM_CONTEXT = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def openai_real() -> Iterator[Server]:
 @contextmanager
 def llm_double() -> Iterator[Server]:
     """Run a double of an LLM server with OpenAI's protocol."""
-    with LlmProcess(models=(LLM_MODEL,)) as process:
+    with LlmProcess(models=(LLM_MODEL,), context_tokens=LLM_CONTEXT) as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=LLM_MODEL)
 
 
@@ -93,6 +94,22 @@ def llm_double() -> Iterator[Server]:
 def llm_real() -> Iterator[Server]:
     """Return the LLM server (llama-server) that CITADEL_REAL_LLM names."""
     yield Server(url=address("CITADEL_REAL_LLM"), style="openai", model=LLM_MODEL, is_real=True)
+
+
+@contextmanager
+def ollama_llm_double() -> Iterator[Server]:
+    """Run a double of an Ollama with a model that chats."""
+    with LlmProcess(models=(LLM_MODEL,), context_tokens=LLM_CONTEXT) as process:
+        yield Server(url=process.url, style="ollama", model=LLM_MODEL)
+
+
+@contextmanager
+def ollama_llm_real() -> Iterator[Server]:
+    """Return the Ollama that CITADEL_REAL_OLLAMA names, if CITADEL_REAL_OLLAMA_LLM names a model there that chats."""
+    url, model = address("CITADEL_REAL_OLLAMA"), os.environ.get("CITADEL_REAL_OLLAMA_LLM")
+    if not model:
+        pytest.skip("CITADEL_REAL_OLLAMA_LLM names no model")
+    yield Server(url=url, style="ollama", model=model, is_real=True)
 
 
 @contextmanager

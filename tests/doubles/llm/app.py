@@ -15,12 +15,21 @@ from tests.doubles.llm.answers import CREATED, Words
 from tests.doubles.llm.behaviour import FRUITFUL, LlmBehaviour
 from tests.doubles.llm.recording import LlmRecording
 from tests.doubles.llm.replies import Reply
-from tests.doubles.llm.requests import ChatRequest, healthy_text, read_chat
+from tests.doubles.llm.requests import ChatRequest, healthy_text, prompt_tokens, read_chat
 from tests.doubles.llm.settings import LlmSettings
 
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
 TEMPORARY_REDIRECT = 307
 BAD_JSON = 'Sure! Here it is: {"answer": '
+
+
+def too_long(request: ChatRequest, most: int) -> Answer:
+    """Return llama-server's refusal of a question that is too long; Ollama quotes it as a string."""
+    tokens = prompt_tokens(request)
+    words = f"request ({tokens} tokens) exceeds the available context size ({most} tokens), try increasing it"
+    numbers = {"n_prompt_tokens": tokens, "n_ctx": most}
+    error = {"error": {"code": 400, "message": words, "type": "exceed_context_size_error", **numbers}}
+    return json_answer(error if request.openai else {"error": orjson.dumps(error).decode()}, 400)
 
 
 def raw(wanted: Mapping[str, Any]) -> Answer:
@@ -76,10 +85,18 @@ class LlmDouble(Double):
             return Answer(status=refusal.status, headers=((b"location", caller.path.encode()),))
         return super().error(refusal, caller)
 
+    async def route(self, caller: Caller) -> Answer:
+        """Return the answer of the request's route; llama-server has words of its own for an unknown one."""
+        if caller.path.startswith("/v1/") and not any(path == caller.path for _, path in self.routes):
+            return json_answer({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}, 404)
+        return await super().route(caller)
+
     async def _chat(self, caller: Caller) -> Answer:
         key = self._authorise(caller)
         request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
         self.recording.count_received(request)
+        if 0 < self.settings.context_tokens < prompt_tokens(request):
+            return too_long(request, self.settings.context_tokens)
         scripted = self._next_scripted()
         if "raw" in scripted:
             return raw(scripted["raw"])
@@ -87,11 +104,7 @@ class LlmDouble(Double):
         await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
         if mode not in FRUITFUL:
             await caller.end(self._refusal(mode, key) or mode)
-        words = Words(
-            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
-            finish_reason=scripted.get("finish_reason", "stop"),
-            usage=mode != "no_usage",
-        )
+        words = self._words(request, scripted, mode).cut(request.most_tokens)
         return Reply(
             request=request,
             words=words,
@@ -100,6 +113,13 @@ class LlmDouble(Double):
             word_s=self.settings.word_ms / 1000,
             sent=lambda: self.recording.count_answered(request),
         ).answer()
+
+    def _words(self, request: ChatRequest, scripted: Mapping[str, Any], mode: str) -> Words:
+        return Words(
+            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
+            finish_reason=scripted.get("finish_reason", "stop"),
+            usage=mode != "no_usage",
+        )
 
     def _authorise(self, caller: Caller) -> str:
         header = caller.header(b"authorization").decode("latin-1")
