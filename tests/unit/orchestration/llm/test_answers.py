@@ -117,12 +117,12 @@ def test_the_reasons_to_finish_have_two_names(word, kind):
         },
     ],
 )
-def test_reasoning_is_told_from_the_answer(message):
+def test_reasoning_is_no_part_of_the_text(message):
     answer = answer_to(whole(**message))
     assert (answer.text, answer.reasoning) == ("a", "hm")
 
 
-def test_reasoning_of_streams_is_told_from_the_answer():
+def test_reasoning_of_streams_is_no_part_of_the_text():
     body = sse(chunk({"reasoning_content": "h"}), chunk({"reasoning_content": "m"}), chunk({"content": "a"}, "stop"))
     assert (answer_to(body).text, answer_to(body).reasoning) == ("a", "hm")
     lines = '{"message": {"thinking": "hm", "content": ""}}\n{"message": {"content": "a"}, "done": true}'
