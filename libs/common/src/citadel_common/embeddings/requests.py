@@ -8,6 +8,7 @@ import orjson
 from citadel_common.embeddings.catalog import Catalog
 from citadel_common.errors import InvalidInput, UnknownModel
 from citadel_common.settings.common import LimitSettings
+from citadel_contracts import json_text
 from citadel_contracts.api import ModelInfo
 from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import InputType, Texts
@@ -87,11 +88,12 @@ def check_options(options: Mapping[str, Any] | None, *, field: str = "options") 
     """Refuse options that cannot be sent to a backend.
 
     Raises:
-        InvalidInput: They hold an integer beyond 64 bits.
+        InvalidInput: They hold a number that JSON or 64 bits cannot hold, or half of a surrogate pair.
     """
     try:
+        json_text.check(options)
         orjson.dumps(options)
-    except TypeError as error:
+    except (TypeError, json_text.UnusableValue) as error:
         raise InvalidInput.at(field, f"cannot be sent to a backend: {error}") from None
 
 
