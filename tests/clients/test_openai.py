@@ -60,6 +60,19 @@ def test_a_list_of_thousands_keeps_its_order(client: openai.OpenAI, citadel: Cit
     np.testing.assert_array_equal([found[0], found[-1]], citadel.vectors([texts[0], texts[-1]]))
 
 
+def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
+    listed = list(client.models.list())
+    assert {model.id for model in listed} >= {MODEL, LOCAL_MODEL}
+    for model in listed:
+        assert client.models.retrieve(model.id) == model
+
+
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("library/unknown:latest")
+    assert caught.value.code == "model_not_found"
+
+
 def test_headers_of_the_client_are_accepted(client: openai.OpenAI) -> None:
     headers = {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1", "X-Stainless-Custom": "1", "User-Agent": ""}
     assert client.with_options(default_headers=headers).embeddings.create(input="a", model=MODEL, user="u").data
@@ -71,10 +84,17 @@ def test_a_server_without_keys_takes_any(citadel: Citadel, key: str) -> None:
     assert client.embeddings.create(input="a", model=MODEL).data
 
 
-@pytest.mark.parametrize("form", ["{}/", "{}"])
-def test_the_base_url_may_end_in_a_slash(citadel: Citadel, form: str) -> None:
-    client = openai.OpenAI(base_url=form.format(citadel.main), api_key=citadel.key)
+@pytest.mark.parametrize("spelling", ["{}/v1", "{}/v1/", "{}", "{}/"])
+def test_the_base_url_may_lack_v1_and_end_in_a_slash(citadel: Citadel, spelling: str) -> None:
+    url = spelling.format(citadel.main.removesuffix("/v1"))
+    client = openai.OpenAI(base_url=url, api_key=citadel.key)
     assert client.embeddings.create(input="a", model=MODEL).data
+    assert client.models.list().data
+
+
+def test_the_scheme_of_the_key_may_be_in_lower_case(citadel: Citadel) -> None:
+    headers = {"Authorization": f"bearer {citadel.key}"}
+    client = openai.OpenAI(base_url=citadel.main, api_key="ignored", default_headers=headers)
     assert client.models.list().data
 
 

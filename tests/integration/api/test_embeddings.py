@@ -42,7 +42,7 @@ BACKEND_ERRORS = [
 TEXT_ERRORS = [
     ("too_long400", 400, "text_too_long"),
     ("runner400", 422, "text_rejected"),
-    ("error500", 502, "backend_failed"),
+    ("error500", 422, "text_rejected"),
     ("zero", 502, "bad_vector"),
 ]
 

@@ -168,9 +168,12 @@ class WorkersResponse(Reply):
 
 
 class ComponentHealth(Reply):
-    """One dependency; `detail` describes its problem in a sentence without credentials."""
+    """One dependency; `detail` describes its problem in a sentence without credentials.
 
-    status: Literal["up", "down"]
+    `unknown` is a dependency that is configured and has not been checked yet, or not lately.
+    """
+
+    status: Literal["up", "down", "unknown"]
     required: bool
     latency_ms: float | None = None
     detail: str | None = None

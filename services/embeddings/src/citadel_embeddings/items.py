@@ -92,6 +92,7 @@ class Item:
         claimed: Whether this process holds the claim on its key: its vector is stored, then the claim released.
         result: The result, from when it is known; `answer` passes it on.
         queued: Whether it waits for a batch.
+        crashes: Calls with it during which a server ended.
         callers: Spans of its callers, where they are exported.
     """
 
@@ -104,6 +105,7 @@ class Item:
     claimed: bool = False
     result: TextResult | None = None
     queued: bool = False
+    crashes: int = 0
     callers: list[Span] = field(default_factory=list)
 
     @property
@@ -134,8 +136,9 @@ class Batch:
         key: What they share.
         items: At least one.
         truncate: Whether the backend may cut texts that are too long.
-        avoid: URLs that answered these texts with unusable vectors.
+        avoid: URLs that failed at these texts or answered them with unusable vectors.
         attempt: How often a single text has been tried, this attempt included.
+        spare_until: Time on the monotonic clock until which the last URL alive is not risked for these texts.
     """
 
     key: BatchKey
@@ -143,6 +146,7 @@ class Batch:
     truncate: bool = False
     avoid: frozenset[str] = frozenset()
     attempt: int = 1
+    spare_until: float = 0.0
 
     @property
     def tokens(self) -> int:

@@ -14,7 +14,8 @@ from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import Backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
-from citadel_embeddings.batching import BatchCaller, Batcher, Budget
+from citadel_embeddings.batch_calls import BatchCaller
+from citadel_embeddings.batching import Batcher, Budget
 from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.models import ModelRegistry

@@ -77,7 +77,8 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
 
 def _with_cors(app: Any, origins: tuple[str, ...]) -> Any:
     """Return the application for browsers that show pages of these origins; a preflight needs no key."""
-    every, exposed = ["*"], ["Location", "Retry-After", "X-Request-Id", "Traceresponse", IGNORED_HEADER]
+    every = ["*"]
+    exposed = ["Location", "Retry-After", "X-Should-Retry", "X-Request-Id", "Traceresponse", IGNORED_HEADER]
     return CORSMiddleware(app, allow_origins=origins, allow_methods=every, allow_headers=every, expose_headers=exposed)
 
 

@@ -18,7 +18,7 @@ from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.operations.broker import BrokerInspector
-from citadel_orchestration.api.operations.health import Health, probes
+from citadel_orchestration.api.operations.health import Health, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
@@ -170,7 +170,7 @@ class Services:
             inspector=inspector,
             postgres=self._ping_postgres,
         )
-        yield from (inspector, history, Health(dependencies, history.health))
+        yield from (inspector, history, Health(dependencies, history.health, configured(settings)))
 
     async def _ping_postgres(self) -> None:
         """Make a round trip to PostgreSQL, shared by concurrent callers.

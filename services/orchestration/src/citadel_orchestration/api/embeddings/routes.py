@@ -33,6 +33,7 @@ from citadel_contracts.api import (
 from citadel_orchestration.api.embeddings.dialects import ignored_header, understand
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.tasks.routes import accept_task
 from citadel_orchestration.engine.catalog import PublishedCatalog
@@ -56,6 +57,8 @@ async def create_embeddings(request: Request) -> Response:
     Fields that are not known here are ignored, and the header `Citadel-Ignored-Fields` names them.
     """
     body = await read_body(request, EmbeddingsRequest, explain=_explain)
+    if deployment := request.scope.get(DEPLOYMENT_KEY):
+        body = body.model_copy(update={"model": deployment})
     body, ignored = understand(body, service_of(request, ApiSettings).api.unknown_fields)
     answer = await service_of(request, EmbeddingsService).respond(body)
     return json_response(answer, headers=ignored_header(ignored))

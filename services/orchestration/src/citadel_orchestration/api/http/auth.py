@@ -47,10 +47,10 @@ class Auth:
         return key.name
 
     def _presented_key(self, scope: Any) -> ApiKey:
-        kind, _, secret = header_of(scope, b"authorization").partition(b" ")
-        if kind.lower() != b"bearer" or not secret:
+        secret = _presented_secret(scope)
+        if not secret:
             raise Unauthorized
-        digest = hashlib.sha256(secret.strip()).digest()
+        digest = hashlib.sha256(secret).digest()
         # Compares all keys, so that the time does not depend on which key matches.
         found = [key for key, known in self._keys if hmac.compare_digest(digest, known)]
         if not found:
@@ -58,6 +58,13 @@ class Auth:
             error.challenge += ', error="invalid_token"'
             raise error
         return found[0]
+
+
+def _presented_secret(scope: Any) -> bytes:
+    """Return the bearer token, else the value of `api-key`, the header of Azure OpenAI's clients; empty for neither."""
+    kind, _, token = header_of(scope, b"authorization").partition(b" ")
+    secret = token.strip() if kind.lower() == b"bearer" else b""
+    return secret or header_of(scope, b"api-key").strip()
 
 
 def _needed_scope(path: str, method: str) -> Scope:

@@ -1,4 +1,4 @@
-"""Spellings of a request's path and method: base path, slashes, routes without `/v1`, and HEAD as GET without a body.
+"""Spellings of a request's path and method: base path, slashes, routes without `/v1`, Azure's, and HEAD as GET.
 
 A redirect would drop the body of a POST in many clients, so other spellings are served in place.
 """
@@ -8,9 +8,13 @@ from typing import Any
 
 HEAD_KEY = "citadel.head"
 """Key of the ASGI scope that is set for HEAD."""
+DEPLOYMENT_KEY = "citadel.deployment"
+"""Key of the ASGI scope for the deployment that a path of Azure's form names, which is the model here."""
 _SLASHES = re.compile(r"/{2,}")
 _WITHOUT_VERSION = re.compile(r"^/(?:embeddings|models)(?:/|$)")
 """OpenAI's routes as clients ask for them whose base URL lacks `/v1`."""
+_AZURE = re.compile(r"^/openai(?:/deployments/(?P<deployment>.+?))?(?:/v1)?(?P<route>/(?:embeddings|models)(?:/.*)?)$")
+"""Paths of Azure OpenAI's form; source: its REST reference, `2024-10-21` and `v1`."""
 
 
 class Paths:
@@ -25,10 +29,14 @@ class Paths:
 
     def normalised(self, scope: Any) -> Any:
         """Return the ASGI scope with the route's own path, and GET for HEAD; the same scope if nothing changes."""
-        path, method = self._path(scope["path"]), scope["method"]
-        if path == scope["path"] and method != "HEAD":
-            return scope
-        return scope | {"path": path, "method": "GET", HEAD_KEY: True} if method == "HEAD" else scope | {"path": path}
+        path, changes = self._path(scope["path"]), {}
+        if path.startswith("/openai/") and (azure := _AZURE.match(path)):
+            path, changes[DEPLOYMENT_KEY] = f"/v1{azure['route']}", azure["deployment"]
+        if path != scope["path"]:
+            changes["path"] = path
+        if scope["method"] == "HEAD":
+            changes |= {"method": "GET", HEAD_KEY: True}
+        return scope | changes if changes else scope
 
     def _path(self, path: str) -> str:
         if "//" in path:

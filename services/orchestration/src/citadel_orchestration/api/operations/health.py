@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +25,10 @@ FRESH = 1.0
 STORES = ("broker", "results", "postgres")
 """Dependencies without which no request can be accepted."""
 VERSION = version("citadel-orchestration")
+
+UNCHECKED = ComponentHealth(
+    status="unknown", required=False, detail="not checked yet, or not lately: a monitoring worker does that"
+)
 
 HealthReader = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
 
@@ -72,16 +76,18 @@ class Health:
     Args:
         probes: Probes by name of the dependency.
         monitored: Reads the health of dependencies that have no probe here.
+        configured: Names of the dependencies that the monitoring worker checks, as far as this process knows them.
     """
 
-    def __init__(self, probes: Mapping[str, Probe], monitored: HealthReader) -> None:
+    def __init__(self, probes: Mapping[str, Probe], monitored: HealthReader, configured: Iterable[str] = ()) -> None:
+        self._unchecked = dict.fromkeys(configured, UNCHECKED)
         self._probes = {name: CachedProbe(probe) for name, probe in probes.items()}
         self._monitored = monitored
 
     async def report(self) -> HealthResponse:
         """Return the state of all dependencies: `down` if a required one is, `degraded` if an optional one is."""
         components = await self._ask(tuple(self._probes))
-        components |= {name: found for name, found in (await self._monitored()).items() if name not in components}
+        components = {**self._unchecked, **await self._monitored(), **components}
         down = [component for component in components.values() if component.status == "down"]
         status: Literal["ok", "degraded", "down"] = "ok"
         if down:
@@ -143,6 +149,11 @@ def probes(
             ask=lambda: _check_models(results), required=True, failing="the results store does not answer"
         ),
     }
+
+
+def configured(settings: EngineSettings) -> list[str]:
+    """Return the names of the dependencies that the monitoring worker checks and this process knows of."""
+    return ["qdrant", *(f"llm/{name}" for name in settings.llm.endpoints)]
 
 
 def _store(client: "Redis", url: str, *, required: bool) -> Probe:
