@@ -13,6 +13,8 @@ from citadel_contracts.api import ModelInfo
 from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import InputType, Texts
 
+LONGEST_NAME = 200
+"""Characters of a model's name in an error."""
 SPECIAL_TOKENS = 2
 """Tokens that a model adds to each text."""
 
@@ -64,7 +66,7 @@ def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInf
     model = catalog.find(name)
     if model is None and not catalog.open:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel.at(field, f"no backend has {name!r}; available: {known}")
+        raise UnknownModel.at(field, f"no backend has {name[:LONGEST_NAME]!r}; available: {known}")
     return model
 
 
