@@ -162,12 +162,12 @@ class TestTasks:
         assert pointer is None or answer.json()["error"]["errors"][0]["pointer"] == f"/options{pointer}"
 
     @pytest.mark.parametrize("number", [10**22, -(10**22), float("inf"), float("nan")])
-    def test_a_plain_celery_client_is_told_the_place_too(self, stack: Stack, number: float) -> None:
+    def test_a_plain_celery_client_gets_the_place_too(self, stack: Stack, number: float) -> None:
         definition = {"context": {"x": [{"n": number}]}, "steps": [WAIT]}
         with PlainClient(stack.redis.url) as client:
             sent = client.publish("execute_workflow", [definition], queue="orchestration")
-            told = str(sent.get(timeout=60, propagate=False))
-            assert "/context/x/0/n: a number must be finite, and an integer fit into 64 bits" in told
+            reason = str(sent.get(timeout=60, propagate=False))
+            assert "/context/x/0/n: a number must be finite, and an integer fit into 64 bits" in reason
             options = client.error("generate_embedding", "text", options={"n": [number]})
             assert options.startswith("InvalidInput: options: cannot be sent to a backend: /n/0: ")
 

@@ -52,7 +52,7 @@ def loads(text: bytes) -> Any:
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise NotJson(_told(str(error))) from None
+        raise NotJson(_reason(str(error))) from None
     if may_hold_extremes(text):
         check(value)
     return value
@@ -93,7 +93,7 @@ def _numbers(value: Any) -> Iterator[tuple[Path, int | float]]:
             yield path, found
 
 
-def _told(problem: str) -> str:
+def _reason(problem: str) -> str:
     if problem.startswith("recursion limit exceeded"):
         return problem.replace("recursion limit exceeded", f"more than {MOST_LEVELS} levels of lists and objects")
     return problem
