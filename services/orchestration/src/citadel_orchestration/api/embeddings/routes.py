@@ -31,11 +31,12 @@ from citadel_contracts.api import (
     ModelInfo,
     TaskAccepted,
 )
-from citadel_orchestration.api.embeddings.dialects import ignored_header, understand
+from citadel_orchestration.api.embeddings.dialects import INPUT_TYPE_HEADER, ignored_header, understand, with_input_type
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.http.trace import header_of
 from citadel_orchestration.api.tasks.routes import accept_task
 from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.settings import ApiSettings
@@ -61,6 +62,7 @@ async def create_embeddings(request: Request) -> Response:
     if deployment := request.scope.get(DEPLOYMENT_KEY):
         body = body.model_copy(update={"model": deployment})
     body, ignored = understand(body, service_of(request, ApiSettings).api.unknown_fields)
+    body = with_input_type(body, header_of(request.scope, INPUT_TYPE_HEADER.encode()).decode("latin-1"))
     answer = await service_of(request, EmbeddingsService).respond(body)
     return json_response(answer, headers=ignored_header(ignored))
 
