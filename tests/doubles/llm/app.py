@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import orjson
+
 from tests.doubles.base.answers import Answer, json_answer, read_json
 from tests.doubles.base.application import Double
 from tests.doubles.base.caller import Caller
@@ -21,8 +23,26 @@ TEMPORARY_REDIRECT = 307
 BAD_JSON = 'Sure! Here it is: {"answer": '
 
 
+def raw(wanted: Mapping[str, Any]) -> Answer:
+    """Return an answer as a script has it, such as no server of these protocols should send.
+
+    Args:
+        wanted: `body` (bytes as Latin-1, or JSON), and where needed `status`, `headers`, `content_type`.
+    """
+    body = wanted.get("body", "")
+    return Answer(
+        body.encode("latin-1") if isinstance(body, str) else orjson.dumps(body),
+        status=wanted.get("status", 200),
+        content_type=wanted.get("content_type", "application/json").encode(),
+        headers=tuple((name.encode(), value.encode()) for name, value in wanted.get("headers", {}).items()),
+    )
+
+
 class LlmDouble(Double):
-    """An LLM server; `/_double/script` takes its next answers."""
+    """An LLM server; `/_double/script` takes its next answers.
+
+    A scripted answer is a text, an object with `text`, `finish_reason` or `mode`, or `{"raw": …}` (see `raw`).
+    """
 
     BEHAVIOUR = LlmBehaviour
     MAIN: ClassVar = frozenset({OPENAI, OLLAMA})
@@ -61,6 +81,8 @@ class LlmDouble(Double):
         request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
         self.recording.count_received(request)
         scripted = self._next_scripted()
+        if "raw" in scripted:
+            return raw(scripted["raw"])
         mode = scripted.get("mode") or self._next_mode(request)
         await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
         if mode not in FRUITFUL:

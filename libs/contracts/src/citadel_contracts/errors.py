@@ -125,6 +125,7 @@ class ErrorData(_Sparse):
         retry_after: Seconds after which to try again, where that is known.
         errors: The bad fields, each by its JSON pointer.
         trace_id: Id of the trace in which the error happened.
+        calls: Calls of an LLM that the step has made so far, in all its attempts.
     """
 
     code: str = INTERNAL
@@ -135,6 +136,7 @@ class ErrorData(_Sparse):
     retry_after: float | None = None
     errors: tuple[FieldError, ...] = ()
     trace_id: str | None = None
+    calls: int | None = None
 
     @property
     def status(self) -> int:
