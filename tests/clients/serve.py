@@ -41,7 +41,7 @@ KEYS = [
     for name, secret, scopes in (("all", BEARER, ["read", "submit"]), ("reader", READER, ["read"]))
 ]
 APIS = {
-    "main": {"KEYS": json.dumps(KEYS)},
+    "main": {"KEYS": json.dumps(KEYS), "CORS_ORIGINS": json.dumps([ORIGIN])},
     "keyless": {"MAX_BODY_BYTES": "100000"},
     "limited": {"RATE_PER_MINUTE": "1"},
 }

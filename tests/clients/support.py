@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/clients.md"
-EXAMPLE = ("http://127.0.0.1:8080/v1", "YOUR-KEY")
+ADDRESS = re.compile(r"http://127\.0\.0\.1:8080(?:/v1)?")
+KEY = "YOUR-KEY"
 """Address and key in the documentation's snippets."""
 MODEL = "nomic-embed-text"
 STRICT_MODEL = "bge-m3"
@@ -98,6 +99,10 @@ def unknown_model(citadel: Citadel) -> Call:
     return Call(url=citadel.main, key=citadel.key, model="unknown")
 
 
+def empty_text(citadel: Citadel) -> Call:
+    return Call(url=citadel.main, key=citadel.key, model=STRICT_MODEL, texts=("fine", ""))
+
+
 def too_long(citadel: Citadel) -> Call:
     return Call(url=citadel.main, key=citadel.key, model=STRICT_MODEL, texts=("fine", "[[too_long400]]"))
 
@@ -140,6 +145,7 @@ FAULTS: dict[str, Callable[[Citadel], Call]] = {
         wrong_key,
         forbidden,
         unknown_model,
+        empty_text,
         too_long,
         body_too_large,
         rate_limited,
@@ -153,6 +159,7 @@ OPENAI_ERRORS = {
     "wrong_key": (openai.AuthenticationError, "unauthorized"),
     "forbidden": (openai.PermissionDeniedError, "forbidden"),
     "unknown_model": (openai.NotFoundError, "model_not_found"),
+    "empty_text": (openai.BadRequestError, "invalid_input"),
     "too_long": (openai.BadRequestError, "text_too_long"),
     "body_too_large": (openai.APIStatusError, "body_too_large"),
     "rate_limited": (openai.RateLimitError, "rate_limited"),
@@ -176,8 +183,9 @@ def blocks(language: str) -> dict[str, str]:
 def snippet(title: str, url: str, key: str, language: str = "python") -> str:
     """Return a section's snippet for a server and a key."""
     text = blocks(language)[title]
-    assert all(part in text for part in EXAMPLE), f"the snippet of {title} names neither address nor key"
-    return text.replace(EXAMPLE[0], url).replace(EXAMPLE[1], key)
+    assert KEY in text, f"the snippet of {title} names no key"
+    assert ADDRESS.search(text), f"the snippet of {title} names no address"
+    return ADDRESS.sub(url, text).replace(KEY, key)
 
 
 def documented(title: str, url: str, key: str) -> dict[str, Any]:

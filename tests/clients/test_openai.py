@@ -50,6 +50,24 @@ def test_a_query_gets_its_prefix_by_an_extra_field(client: openai.OpenAI, citade
     np.testing.assert_array_equal(vectors_of(query), citadel.vectors("search_query: who"))
 
 
+@pytest.mark.parametrize(
+    ("spelling", "body", "text"),
+    [
+        ("query", {}, "search_query: who"),
+        ("Passage", {}, "search_document: who"),
+        ("query", {"input_type": "document"}, "search_document: who"),
+        ("query", {"task": "search_document"}, "search_document: who"),
+        ("", {}, "who"),
+    ],
+)
+def test_a_header_says_what_the_texts_are_unless_the_body_does(
+    client: openai.OpenAI, citadel: Citadel, spelling: str, body: dict[str, str], text: str
+) -> None:
+    headers = {"Citadel-Input-Type": spelling}
+    answer = client.embeddings.create(input="who", model=MODEL, extra_headers=headers, extra_body=body)
+    np.testing.assert_array_equal(vectors_of(answer), citadel.vectors([text]))
+
+
 def test_a_vector_is_shortened_on_request(client: openai.OpenAI) -> None:
     assert len(client.embeddings.create(input="short", model=MODEL, dimensions=64).data[0].embedding) == 64
 
@@ -58,6 +76,19 @@ def test_a_list_of_thousands_keeps_its_order(client: openai.OpenAI, citadel: Cit
     texts = [f"text {number}" for number in range(2000)]
     found = vectors_of(client.embeddings.create(input=texts, model=MODEL))
     np.testing.assert_array_equal([found[0], found[-1]], citadel.vectors([texts[0], texts[-1]]))
+
+
+def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
+    listed = list(client.models.list())
+    assert {model.id for model in listed} >= {MODEL, LOCAL_MODEL}
+    for model in listed:
+        assert client.models.retrieve(model.id) == model
+
+
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("library/unknown:latest")
+    assert caught.value.code == "model_not_found"
 
 
 def test_headers_of_the_client_are_accepted(client: openai.OpenAI) -> None:
@@ -71,10 +102,17 @@ def test_a_server_without_keys_takes_any(citadel: Citadel, key: str) -> None:
     assert client.embeddings.create(input="a", model=MODEL).data
 
 
-@pytest.mark.parametrize("form", ["{}/", "{}"])
-def test_the_base_url_may_end_in_a_slash(citadel: Citadel, form: str) -> None:
-    client = openai.OpenAI(base_url=form.format(citadel.main), api_key=citadel.key)
+@pytest.mark.parametrize("spelling", ["{}/v1", "{}/v1/", "{}", "{}/"])
+def test_the_base_url_may_lack_v1_and_end_in_a_slash(citadel: Citadel, spelling: str) -> None:
+    url = spelling.format(citadel.main.removesuffix("/v1"))
+    client = openai.OpenAI(base_url=url, api_key=citadel.key)
     assert client.embeddings.create(input="a", model=MODEL).data
+    assert client.models.list().data
+
+
+def test_the_scheme_of_the_key_may_be_in_lower_case(citadel: Citadel) -> None:
+    headers = {"Authorization": f"bearer {citadel.key}"}
+    client = openai.OpenAI(base_url=citadel.main, api_key="ignored", default_headers=headers)
     assert client.models.list().data
 
 
@@ -84,6 +122,9 @@ def test_each_error_has_its_class_and_code(fault: Call) -> None:
     with pytest.raises(expected) as caught:
         failing(fault).embeddings.create(input=list(fault.texts), model=fault.model)
     assert caught.value.code == code
+    if code is not None:
+        assert caught.value.request_id
+        assert caught.value.body["trace_id"]
 
 
 @each_fault

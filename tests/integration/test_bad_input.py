@@ -44,11 +44,11 @@ CASES = {
     "a model that cannot be shortened": (
         GENERATE, [TEXT], {"model": "bge-m3", "dimensions": 64}, "dimensions: 'bge-m3' gives 1024 dimensions and",
     ),
-    "unknown input type": (GENERATE, [TEXT], {"input_type": "x"}, "input_type: input should be 'query' or 'document'"),
+    "unknown input type": (GENERATE, [TEXT], {"input_type": "x"}, "input_type: must be one of query, search_query"),
     "unknown encoding": (GENERATE, [TEXT], {"encoding_format": "hex"}, "encoding_format: input should be 'float' or"),
     "unknown field": (GENERATE, [TEXT], {"modle": "x"}, "modle: is not a known field"),
     "given twice": (GENERATE, [TEXT], {"text": TEXT}, "text: is given both by position and by name"),
-    "too many arguments": (GENERATE, [TEXT] * 9, {}, "takes at most 8 arguments (text, model, options"),
+    "too many arguments": (GENERATE, [TEXT] * 10, {}, "takes at most 9 arguments (text, model, options"),
     "lone surrogate": (GENERATE, [[TEXT, SURROGATE]], {}, "text[1]: is not valid Unicode: it holds a lone"),
     "lone surrogate as a field": (GENERATE, [TEXT], {SURROGATE: 1}, "input should be a valid string, unable to"),
     "several at once": (GENERATE, [5], {"model": 1}, "; model: input should be a valid string"),

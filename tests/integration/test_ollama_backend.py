@@ -41,7 +41,8 @@ class TestBadTexts:
         texts = [f"good {n}" for n in range(20)] + [f"bad [[{marker}]]"]
         result = plain.call(TASK, texts)
         assert_good_but(result, texts, bad=(20,))
-        assert result["errors"][0]["code"] == "backend_failed"
+        assert result["errors"][0]["code"] == "text_rejected"
+        assert "fails at this text, while it answers others" in result["errors"][0]["message"]
 
     def test_a_text_that_hangs_the_server_fails_alone(self, plain):
         texts = ["good", "bad [[hang]]", "good too", "and this"]
@@ -153,7 +154,7 @@ class TestOutages:
     @pytest.mark.parametrize("mode", ["dead", "hang", "error500", "busy503"])
     def test_a_caller_with_a_deadline_gets_a_clear_error_in_time(self, plain, double, mode):
         double.behaviour(mode, routes="embed")
-        task = plain.publish(TASK, ["a"], headers={"citadel_deadline": time.time() + 0.7})
+        task = plain.publish(TASK, [mode], headers={"citadel_deadline": time.time() + 0.7})
         assert error_of(task).startswith(("BackendUnavailable: ", "ServerFailed: ", "DeadlineExceeded: "))
 
     def test_an_expired_task_is_not_run(self, plain, double):

@@ -8,6 +8,8 @@ A text's first word says what the backend makes of it:
     missing         one vector fewer than there are texts
     lost N          the first N requests with it find nobody listening
     failing N       the first N requests with it fail in the server
+    busy N          the server says to the first N requests with it that it is busy
+    crash S         the server ends, and returns after S seconds
 """
 
 import asyncio
@@ -24,7 +26,8 @@ from citadel_common.settings.common import LimitSettings
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
-from citadel_embeddings.batching import BatchCaller, Batcher, Budget
+from citadel_embeddings.batch_calls import BatchCaller
+from citadel_embeddings.batching import Batcher, Budget
 from citadel_embeddings.endpoints.pool import EndpointPool
 from citadel_embeddings.engine import EmbeddingEngine
 from citadel_embeddings.models import ModelRegistry
@@ -57,27 +60,42 @@ class FakeBackend:
     def __init__(self) -> None:
         self.computed: Counter[tuple[str, int | None]] = Counter()
         self.calls: list[list[str]] = []
+        self.failing = False
+        self.down_until: dict[str, float] = {}
+        self.crashes: list[str] = []
         self._seen: Counter[str] = Counter()
 
     async def embed(self, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:
         """Embed, with the flaws that the texts ask for."""
-        del url, timeout
+        del timeout
         self.calls.append(list(call.texts))
+        self._raise_if_down(url)
         await asyncio.sleep(SECONDS)
+        self._raise_if_down(url, ServerFailed)
         kinds = [text.split()[0] for text in call.texts]
         for text, kind in zip(call.texts, kinds, strict=True):
-            self._fail(text, kind)
+            self._fail(url, text, kind)
         self.computed.update((text, call.dimensions) for text in call.texts)
         rows = [_row(text, kind, call.dimensions) for text, kind in zip(call.texts, kinds, strict=True)]
         return EmbedReply(rows=rows[:-1] if "missing" in kinds else rows, tokens=len(rows))
 
-    def _fail(self, text: str, kind: str) -> None:
+    def _raise_if_down(self, url: str, error: type[BackendUnavailable] = BackendUnavailable) -> None:
+        if self.failing:
+            raise ServerFailed
+        if CLOCK.monotonic() < self.down_until.get(url, 0.0):
+            raise error
+
+    def _fail(self, url: str, text: str, kind: str) -> None:
         if kind == "rejected":
             raise TextRejected
-        if kind in {"lost", "failing"}:
+        if kind == "crash":
+            self.crashes.append(url)
+            self.down_until[url] = CLOCK.monotonic() + float(text.split()[1])
+            raise ServerFailed("hung up")
+        if kind in {"lost", "failing", "busy"}:
             self._seen[text] += 1
             if self._seen[text] <= int(text.split()[1]):
-                raise BackendUnavailable if kind == "lost" else ServerFailed
+                raise {"lost": BackendUnavailable(), "failing": ServerFailed(), "busy": ServerFailed.busy("busy")}[kind]
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """List the one model."""
@@ -163,7 +181,9 @@ class World:
         )
         cache: Any = self.cache
         store: Any = _NoStore()
-        pool = EndpointPool("fake", self.backend, settings, patience=patience, metrics=metrics, clock=CLOCK.monotonic)
+        self.pool = pool = EndpointPool(
+            "fake", self.backend, settings, patience=patience, metrics=metrics, clock=CLOCK.monotonic
+        )
         caller = BatchCaller(pool, cache, clock=CLOCK.monotonic)
         self._batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
         self._single_flight = SingleFlight(cache, {"fake": self._batcher}, clock=CLOCK.monotonic)

@@ -1,7 +1,7 @@
 // The `openai` package for JavaScript, with its defaults.
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import OpenAI from "openai";
+import OpenAI, { AzureOpenAI } from "openai";
 import {
   FAULTS,
   LOCAL_MODEL,
@@ -18,6 +18,7 @@ const ERRORS = {
   wrongKey: [OpenAI.AuthenticationError, "unauthorized"],
   forbidden: [OpenAI.PermissionDeniedError, "forbidden"],
   unknownModel: [OpenAI.NotFoundError, "model_not_found"],
+  emptyText: [OpenAI.BadRequestError, "invalid_input"],
   tooLong: [OpenAI.BadRequestError, "text_too_long"],
   bodyTooLarge: [OpenAI.APIError, "body_too_large"],
   rateLimited: [OpenAI.RateLimitError, "rate_limited"],
@@ -60,11 +61,50 @@ test("many calls at once get their own vectors", async () => {
   await assertVectors(answers.map((answer) => answer.data[0].embedding), texts);
 });
 
-test("models are listed", async () => {
+test("models are listed and retrieved", async () => {
   const names = [];
-  for await (const model of client.models.list()) names.push(model.id);
+  for await (const model of client.models.list()) {
+    names.push(model.id);
+    assert.deepEqual(await client.models.retrieve(model.id), model);
+  }
   assert.ok(names.includes(MODEL) && names.includes(LOCAL_MODEL));
+  await assert.rejects(client.models.retrieve("library/unknown:latest"), OpenAI.NotFoundError);
 });
+
+test("Azure's client names the model as a deployment", async () => {
+  const endpoint = citadel.main.replace("/v1", "");
+  const azure = new AzureOpenAI({ endpoint, apiKey: citadel.key, apiVersion: "2024-10-21" });
+  const answer = await azure.embeddings.create({ model: LOCAL_MODEL, input: TEXTS });
+  await assertVectors(answer.data.map((item) => item.embedding), TEXTS, LOCAL_MODEL);
+});
+
+for (const [origin, allowed] of [[citadel.origin, true], ["https://other.example", false]])
+  test(`a page of ${origin} ${allowed ? "may" : "may not"} send what the client sends in a browser`, async () => {
+    const asked = {};
+    const browser = new OpenAI({
+      baseURL: citadel.main,
+      apiKey: citadel.key,
+      dangerouslyAllowBrowser: true,
+      maxRetries: 0,
+      fetch: async (url, init) => {
+        const names = [...new Headers(init.headers).keys()].join(",");
+        const ask = { "access-control-request-method": init.method, "access-control-request-headers": names };
+        asked.preflight = await fetch(url, { method: "OPTIONS", headers: { origin, ...ask } });
+        asked.names = names.split(",");
+        init.headers.set("origin", origin);
+        return (asked.answer = await fetch(url, init));
+      },
+    });
+    await assert.rejects(browser.embeddings.create({ model: "unknown", input: "a" }), OpenAI.NotFoundError);
+    const { preflight, answer, names } = asked;
+    assert.equal(preflight.ok, allowed);
+    const shown = [preflight, answer].map((each) => each.headers.get("access-control-allow-origin"));
+    assert.deepEqual(shown, allowed ? [origin, origin] : [null, null]);
+    if (!allowed) return;
+    const taken = preflight.headers.get("access-control-allow-headers").toLowerCase().split(/,\s*/);
+    assert.deepEqual(names.filter((name) => !taken.includes(name)), []);
+    assert.match(answer.headers.get("access-control-expose-headers").toLowerCase(), /retry-after.*x-should-retry/);
+  });
 
 for (const [fault, [expected, code]] of Object.entries(ERRORS))
   test(`${fault} has its class and code`, async () => {
@@ -73,6 +113,7 @@ for (const [fault, [expected, code]] of Object.entries(ERRORS))
     await assert.rejects(failing.embeddings.create({ model, input: texts }), (error) => {
       assert.ok(error instanceof expected, `${error.constructor.name}: ${error.message}`);
       assert.equal(error.code, code);
+      if (code) assert.ok(error.requestID);
       return true;
     });
   });

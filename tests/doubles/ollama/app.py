@@ -61,6 +61,7 @@ class OllamaDouble(Double):
         """Put a behaviour in force; markers and the mode `loading` begin anew."""
         super().set_behaviour(behaviour)
         self.embedder.begin_anew()
+        self.embedder.pull(self.switch.behaviour.digest_salt)
 
     def reset(self) -> None:
         """Become healthy, count from 0 and unload the models."""
@@ -84,11 +85,11 @@ class OllamaDouble(Double):
 
     async def _tags(self, _caller: Caller) -> Answer:
         installed = self.embedder.installed.values()
-        return json_answer({"models": [tag(spec, self.settings.digest_salt) for spec in installed]})
+        return json_answer({"models": [tag(spec) for spec in installed]})
 
     async def _ps(self, _caller: Caller) -> Answer:
         specs = [self.embedder.installed[name] for name in self.embedder.loader.loaded]
-        return json_answer({"models": [running(spec, self.settings.digest_salt) for spec in specs]})
+        return json_answer({"models": [running(spec) for spec in specs]})
 
     async def _show(self, caller: Caller) -> Answer:
         data = read_json(await caller.body())

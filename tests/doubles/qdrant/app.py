@@ -29,8 +29,9 @@ class QdrantDouble(Double):
 
     def __init__(self, settings: QdrantSettings | None = None) -> None:
         super().__init__(Recording())
-        self._key = (settings or QdrantSettings()).api_key.encode()
-        self._engine = QdrantEngine()
+        settings = settings or QdrantSettings()
+        self._key = settings.api_key.encode()
+        self._engine = QdrantEngine(settings.storage)
         self._requests: Counter[str] = Counter()
 
     def reset(self) -> None:

@@ -18,8 +18,8 @@ Route = Callable[[str, Json], Any]
 class QdrantEngine:
     """Answers `(method, path, body)` with the value of `result` in Qdrant's envelope."""
 
-    def __init__(self) -> None:
-        self._client = QdrantClient(":memory:")
+    def __init__(self, storage: str = "") -> None:
+        self._client = QdrantClient(path=storage) if storage else QdrantClient(":memory:")
         self._routes: list[tuple[str, re.Pattern[str], Route]] = [
             (method, re.compile(path), route)
             for method, path, route in (

@@ -30,6 +30,7 @@ MODEL = ModelInfo(
     name="nomic-embed-text", identity="nomic-embed-text@1", backend="fake", dimensions=DIMENSIONS, matryoshka=True
 )
 STIFF = ModelInfo(name="all-minilm", identity="all-minilm@1", backend="fake", dimensions=4)
+SLASHED = ModelInfo(name="BAAI/bge-small:v1", identity="BAAI/bge-small:v1@1", backend="fake", dimensions=4)
 
 
 def vector_of(text: str) -> Vector:
@@ -39,11 +40,11 @@ def vector_of(text: str) -> Vector:
 
 
 def publish_catalog(settings: CommonSettings) -> None:
-    """Publish a catalog of two models that rules out others."""
+    """Publish a catalog of three models that rules out others."""
 
     async def publish() -> None:
         async with connect_async(settings.results, settings.stores) as client:
-            await catalog.publish(client, [MODEL, STIFF], is_open=False)
+            await catalog.publish(client, [MODEL, STIFF, SLASHED], is_open=False)
 
     asyncio.run(publish())
 

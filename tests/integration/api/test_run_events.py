@@ -123,6 +123,16 @@ def test_json_is_the_list_of_the_events_so_far(stack: Stack) -> None:
     assert later == events[2:]
 
 
+def test_head_tells_the_headers_of_a_stream_and_does_not_run_it(stack: Stack) -> None:
+    path = stack.submit(WAIT)
+    stack.waiting(path)
+    for slash in ("", "/"):
+        answer = stack.http.head(f"{path}/events{slash}")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+
+
 def test_a_quiet_stream_sends_keep_alives(stack: Stack) -> None:
     path = stack.submit(WAIT)
     with stack.http.stream("GET", f"{path}/events") as answer:

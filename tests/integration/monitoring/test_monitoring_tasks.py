@@ -37,6 +37,7 @@ def worker(servers, settings):
     """Yield a monitoring worker on an empty Redis."""
     servers.broker.flush()
     with ServiceProcess("citadel_monitoring", settings) as process:
+        eventually(lambda: kept(servers, "health"))  # the check at the start
         yield process
 
 
@@ -75,6 +76,19 @@ def test_system_health_check_returns_the_documented_keys(watched, client):
     assert (status["status"], status["overall_health"]) == ("ok", True)
     assert_now(status["timestamp"])
     assert_now(result["timestamp"])
+
+
+def test_a_worker_checks_at_its_start_and_again_while_something_is_down(watched, settings):
+    """Servers that start at the same time are not up yet, and the next periodic check is minutes away."""
+    with watched.broker.client() as store:
+        store.delete(key_of("health"))
+    watched.qdrant.kill()
+    with ServiceProcess("citadel_monitoring", settings):
+        [first] = eventually(lambda: kept(watched, "health"))
+        watched.qdrant.restart_same_port()
+        again = eventually(lambda: (found := kept(watched, "health"))[1:] and found)
+    assert first["health_status"]["services"]["qdrant"]["status"] == "down"
+    assert {"up", "down"} == {entry["health_status"]["services"]["qdrant"]["status"] for entry in again}
 
 
 def test_a_service_that_is_down_is_reported_and_logged(watched, client, worker):

@@ -20,7 +20,7 @@ POINTS = [Point(id=1, vector=[1.0, 0.0])]
 
 @pytest.fixture
 def settings(qdrant):
-    return QdrantSettings(url=qdrant.url)
+    return QdrantSettings(url=qdrant.url, patience=0)
 
 
 def search(store):
@@ -54,7 +54,7 @@ def test_a_silent_server_is_given_up(qdrant, with_store, mode):
     qdrant.behaviour(mode, delay_ms=60_000)
 
     with pytest.raises(VectorStoreUnavailable, match=r"within 0\.2 s"):
-        with_store(search, QdrantSettings(url=qdrant.url, timeout=0.2))
+        with_store(search, QdrantSettings(url=qdrant.url, timeout=0.2, patience=0))
     with pytest.raises(VectorStoreUnavailable, match=r"within 0\.2 s"):
         with_store(lambda store: store.health(), QdrantSettings(url=qdrant.url, timeout=0.2))
 
@@ -78,7 +78,7 @@ def test_a_store_recovers_with_its_server(qdrant, with_store):
 
 
 def test_a_server_that_is_not_there_is_unavailable(with_store):
-    nowhere = QdrantSettings(url=f"http://127.0.0.1:{free_port()}")
+    nowhere = QdrantSettings(url=f"http://127.0.0.1:{free_port()}", patience=0)
 
     with pytest.raises(VectorStoreUnavailable, match="CITADEL_QDRANT__URL"):
         with_store(search, nowhere)

@@ -171,6 +171,15 @@ def test_a_requeue_that_conflicts_is_a_conflict(talk, double):
         talk(double, lambda client: client.dead_letters.requeue("a"))
 
 
+def test_a_component_that_is_not_checked_yet_is_printed(citadel, double):
+    unchecked = {"status": "unknown", "required": False, "detail": "not checked yet"}
+    double.script.append(answer({"status": "ok", "version": "1", "components": {"qdrant": unchecked}}))
+    code, out, _ = citadel("health")
+    assert code == 0
+    assert "unknown" in out
+    assert "not checked yet" in out
+
+
 def test_health_history_is_printed(citadel, double):
     services = {"qdrant": {"status": "down"}, "broker": {"status": "up"}}
     entry = {"at": AT, "health_status": {"status": "down", "services": services}}

@@ -85,7 +85,7 @@ def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], st
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    message = detail["msg"]
+    message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return "is not a known field"
     if detail["type"] == "missing":

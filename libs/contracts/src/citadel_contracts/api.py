@@ -4,14 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from citadel_contracts.embeddings import (
-    Dimensions,
-    EncodingFormat,
-    GenerateEmbedding,
-    InputType,
-    Texts,
-    WarmEmbeddingCache,
-)
+from citadel_contracts.base import OrDefault
+from citadel_contracts.dialects import AnyInputType, AnyTruncate, TokenLimit
+from citadel_contracts.embeddings import Dimensions, EncodingFormat, GenerateEmbedding, Texts, WarmEmbeddingCache
 from citadel_contracts.errors import ErrorData, FieldError
 
 HistoryKind = Literal["health", "metrics"]
@@ -32,16 +27,23 @@ class Reply(BaseModel):
 
 
 class EmbeddingsRequest(Body):
-    """`POST /v1/embeddings`: OpenAI's body plus `input_type`, `options` and `cache_enabled`."""
+    """`POST /v1/embeddings`: OpenAI's body and what other servers add to it; see `GenerateEmbedding`.
+
+    Clients and gateways send fields of their own here, so unknown ones are kept apart (`model_extra`) and not refused.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     input: Texts
     model: str | None = None
-    encoding_format: EncodingFormat = "float"
+    encoding_format: OrDefault[EncodingFormat] = "float"
     dimensions: Dimensions | None = None
-    user: str | None = None
-    input_type: InputType | None = None
+    user: Any = None
+    input_type: AnyInputType = None
+    truncate: AnyTruncate = None
+    truncate_prompt_tokens: TokenLimit | None = None
     options: dict[str, Any] | None = None
-    cache_enabled: bool = True
+    cache_enabled: OrDefault[bool] = True
 
 
 class EmbeddingItem(Reply):
@@ -166,9 +168,12 @@ class WorkersResponse(Reply):
 
 
 class ComponentHealth(Reply):
-    """One dependency; `detail` describes its problem in a sentence without credentials."""
+    """One dependency; `detail` describes its problem in a sentence without credentials.
 
-    status: Literal["up", "down"]
+    `unknown` is a dependency that is configured and has not been checked yet, or not lately.
+    """
+
+    status: Literal["up", "down", "unknown"]
     required: bool
     latency_ms: float | None = None
     detail: str | None = None
@@ -261,8 +266,8 @@ class DeadLetterSelection(Body):
     error: str | None = None
     since: str | None = None
     until: str | None = None
-    all: bool = False
-    limit: int = Field(100, ge=1, le=MOST_DEAD_LETTERS)
+    all: OrDefault[bool] = False
+    limit: OrDefault[int] = Field(100, ge=1, le=MOST_DEAD_LETTERS)
     cursor: str | None = None
 
 

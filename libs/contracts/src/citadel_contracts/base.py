@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic_core import PydanticUseDefault
+
+T = TypeVar("T")
 
 
 class Queue(StrEnum):
@@ -22,6 +25,28 @@ class Lane(IntEnum):
     INTERACTIVE = 0
     STANDARD = 3
     BATCH = 6
+
+
+def _default_for_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticUseDefault
+    return value
+
+
+OrDefault = Annotated[T, BeforeValidator(_default_for_null)]
+"""A field with a default that is not null: null means absent, as in the bodies of many clients and gateways."""
+
+
+class NullIsAbsent(BaseModel):
+    """Base of what users write: null means absent for each field that has a default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in given.items() if value is not None or name not in optional}
 
 
 class Payload(BaseModel):

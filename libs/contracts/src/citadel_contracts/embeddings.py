@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from pydantic import Field
 
-from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
+from citadel_contracts.base import Lane, OrDefault, Payload, Queue, TaskSpec
+from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, TokenLimit
 
-InputType = Literal["query", "document"]
 EncodingFormat = Literal["float", "base64"]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
 Texts = str | list[str]
@@ -24,20 +24,24 @@ class GenerateEmbedding(Payload):
         options: Backend model options (Ollama's `options`).
         cache_enabled: Whether the cache is read and written.
         dimensions: Length of the vectors; None for the model's own.
-        input_type: Adds the model's query or document prefix.
+        input_type: Adds the model's query or document prefix; spellings of other servers count.
         encoding_format: `float` (lists) or `base64` (little-endian float32).
         truncate: Whether a text that is too long for the model is cut, and said to be, or refused; None leaves it to
-            the backend's protocol: Ollama and the local model cut, servers of OpenAI's protocol refuse.
+            the backend's protocol: Ollama and the local model cut, servers of OpenAI's protocol refuse. `start` cuts
+            its beginning, where the model's tokenizer is at hand.
+        truncate_prompt_tokens: Tokens to which texts are cut, where the model's tokenizer is at hand; -1 for as many
+            as the model reads.
     """
 
     text: Texts
     model: str | None = None
     options: dict[str, Any] | None = None
-    cache_enabled: bool = True
+    cache_enabled: OrDefault[bool] = True
     dimensions: Dimensions | None = None
-    input_type: InputType | None = None
-    encoding_format: EncodingFormat = "float"
-    truncate: bool | None = None
+    input_type: AnyInputType = None
+    encoding_format: OrDefault[EncodingFormat] = "float"
+    truncate: AnyTruncate = None
+    truncate_prompt_tokens: TokenLimit | None = None
 
 
 class ItemError(TypedDict):
@@ -84,7 +88,7 @@ class BatchGenerateEmbeddings(Payload):
     """Arguments of `batch_generate_embeddings`; `batch_size` requests are processed per chunk."""
 
     batch_data: list[BatchRequest]
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+    batch_size: OrDefault[Annotated[int, Field(ge=1, le=10_000)]] = 100
 
 
 class FailedRequest(TypedDict):
@@ -171,3 +175,25 @@ WARM_EMBEDDING_CACHE = TaskSpec(
     lane=Lane.BATCH,
     track_started=True,
 )
+
+__all__ = [
+    "BATCH_GENERATE_EMBEDDINGS",
+    "GENERATE_EMBEDDING",
+    "WARM_EMBEDDING_CACHE",
+    "BatchGenerateEmbeddings",
+    "BatchGenerateEmbeddingsResult",
+    "BatchItem",
+    "BatchProgress",
+    "BatchRequest",
+    "Dimensions",
+    "EncodingFormat",
+    "FailedRequest",
+    "GenerateEmbedding",
+    "GenerateEmbeddingResult",
+    "InputType",
+    "ItemError",
+    "Texts",
+    "WarmCounts",
+    "WarmEmbeddingCache",
+    "WarmEmbeddingCacheResult",
+]

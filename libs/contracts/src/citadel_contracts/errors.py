@@ -58,6 +58,7 @@ KINDS: Mapping[str, ErrorKind] = {
     "backend_failed": ErrorKind(502, retryable=True),
     "backend_unavailable": ErrorKind(503, retryable=True, retry_after=5),
     "backend_timed_out": ErrorKind(504, retryable=True, retry_after=5),
+    "model_changed": ErrorKind(503, retryable=True),
     # LLM endpoints
     "bad_llm_output": ErrorKind(502, retryable=True),
     "llm_refused": ErrorKind(502),

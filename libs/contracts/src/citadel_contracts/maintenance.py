@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from citadel_contracts.base import Payload, Queue, TaskSpec
+from citadel_contracts.base import OrDefault, Payload, Queue, TaskSpec
 
 SOFT_LIMIT = 1500.0
 HARD_LIMIT = 1800.0
@@ -23,7 +23,7 @@ class Maintenance(Payload):
     """
 
     time_limit: TimeLimit | None = None
-    dry_run: bool = False
+    dry_run: OrDefault[bool] = False
 
 
 class CleanupExpiredCache(Maintenance):

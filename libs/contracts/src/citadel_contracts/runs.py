@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from citadel_contracts.api import Body, Reply
+from citadel_contracts.base import OrDefault
 from citadel_contracts.embeddings import BatchRequest, EncodingFormat
 from citadel_contracts.errors import ErrorData
 
@@ -106,7 +107,7 @@ class EmbeddingBatchHead(Body):
     """The part of a batch that holds for all its requests."""
 
     model: str | None = None
-    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+    labels: OrDefault[Annotated[dict[LabelName, LabelValue], Field(max_length=64)]] = Field(default_factory=dict)
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -138,7 +139,7 @@ class SearchRequest(Body):
     text: str | None = None
     embedding: list[float] | None = None
     model: str | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    limit: OrDefault[Annotated[int, Field(ge=1, le=1000)]] = 10
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
 

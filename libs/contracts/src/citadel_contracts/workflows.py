@@ -7,7 +7,8 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from pydantic import Field
 
-from citadel_contracts.base import Lane, Payload, Queue, TaskSpec
+from citadel_contracts.base import Lane, OrDefault, Payload, Queue, TaskSpec
+from citadel_contracts.dialects import AnyTruncate, TokenLimit
 from citadel_contracts.embeddings import Dimensions, InputType
 from citadel_contracts.errors import ErrorData
 
@@ -71,7 +72,7 @@ class VectorSimilaritySearch(Payload):
 
     embedding: list[float] | None = None
     collection: str
-    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    limit: OrDefault[Annotated[int, Field(ge=1, le=1000)]] = 10
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
     text: str | None = None
@@ -102,7 +103,7 @@ class RunStep(Payload):
 
     run_id: str
     step_id: str
-    item: int = -1
+    item: OrDefault[int] = -1
 
 
 class EmbedPart(Payload):
@@ -113,7 +114,9 @@ class EmbedPart(Payload):
     dimensions: Dimensions | None = None
     input_type: InputType | None = None
     options: dict[str, Any] | None = None
-    cache_enabled: bool = True
+    cache_enabled: OrDefault[bool] = True
+    truncate: AnyTruncate = None
+    truncate_prompt_tokens: TokenLimit | None = None
 
 
 class EmbedStep(Payload):

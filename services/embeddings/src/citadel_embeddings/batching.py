@@ -1,31 +1,27 @@
-"""Batches the texts of many requests into backend calls, and sees each batch through.
+"""Batches the texts of many requests into backend calls.
 
 Texts that can share a call wait in one queue. When an endpoint has room they leave together, the most urgent first, at
 most a budget of texts and tokens at a time. While the backend is busy they wait a few milliseconds for company; an idle
-backend gets its texts at once. A failing call goes to another URL; a batch that keeps failing is halved until the bad
-text stands alone, so that it never fails its neighbours.
+backend gets its texts at once. `batch_calls` sees each batch through.
 """
 
 import asyncio
 import functools
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from citadel_common.embeddings.cache import EmbeddingCache
-from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, TextRejected, UnknownModel
+from citadel_common.errors import BackendUnavailable, CitadelError
 from citadel_contracts import Lane
-from citadel_embeddings.backends.base import ServerFailed, TextTooLong, TimedOut
+from citadel_embeddings.backends.base import ModelChanged
+from citadel_embeddings.batch_calls import BatchCaller
 from citadel_embeddings.endpoints.pool import EndpointPool, Slot
-from citadel_embeddings.items import Batch, BatchKey, Item, TextResult, fail_if_crashed
+from citadel_embeddings.items import Batch, BatchKey, Item, fail_if_crashed
 
 SMALLEST_SHARE = 8
 """Texts below which a batch is not split further to use all slots, and up to which it waits for company: the fixed cost
 of a call would dominate."""
-ATTEMPTS = 3
-"""Failing answers to the same texts, over all URLs, before the batch is halved or its one text given up."""
 
 
 class PriorityQueue:
@@ -70,121 +66,6 @@ class PriorityQueue:
         """Take an item out."""
         item.queued = False
         self._count -= 1
-
-
-class BatchCaller:
-    """Sends batches to the endpoints of one backend.
-
-    Args:
-        pool: The endpoints.
-        cache: Where vectors are stored and claims released.
-        clock: The monotonic clock.
-    """
-
-    def __init__(
-        self, pool: EndpointPool, cache: EmbeddingCache, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._pool = pool
-        self._cache = cache
-        self._clock = clock
-
-    async def run(self, batch: Batch, slot: Slot | None = None) -> None:
-        """Answer every item of a batch, whatever happens.
-
-        Args:
-            batch: The items.
-            slot: For the first call; without one the call waits for room.
-        """
-        try:
-            url, results = await self._with_failover(batch, slot)
-        except (TextRejected, ServerFailed) as error:
-            await self._narrow_down(batch, error)
-        except CitadelError as error:
-            await self.fail(batch.items, error)
-        else:
-            await self._finish(replace(batch, avoid=batch.avoid | {url}), results)
-
-    async def fail(self, items: Sequence[Item], error: CitadelError) -> None:
-        """Answer items with an error."""
-        for item in items:
-            item.result = TextResult.failed(error)
-        await self._settle(items)
-
-    async def _with_failover(self, batch: Batch, slot: Slot | None) -> tuple[str, list[TextResult]]:
-        """Call endpoints until one answers, the failures are too many, or the last caller gives up."""
-        failed = unknown = 0
-        while True:
-            try:
-                return await self._call(batch, slot)
-            except DeadlineExceeded:
-                if batch.deadline.remaining <= 0:  # else a caller with more time has joined meanwhile
-                    raise
-            except ServerFailed as error:
-                failed += 1
-                too_much = isinstance(error, TimedOut) and len(batch.items) > 1
-                if failed >= ATTEMPTS or too_much:
-                    raise
-            except BackendUnavailable:
-                if batch.deadline.remaining <= 0 or self._pool.is_given_up(batch.key.model, batch.since):
-                    raise
-            except UnknownModel:
-                unknown += 1
-                if unknown >= len(self._pool.urls):
-                    raise
-            slot = None
-
-    async def _call(self, batch: Batch, slot: Slot | None) -> tuple[str, list[TextResult]]:
-        """Make one call, and return the URL with the results."""
-        deadline = batch.deadline
-        if deadline.remaining <= 0:
-            if slot is not None:
-                self._pool.release(slot)
-            raise DeadlineExceeded("no backend embedded the text before the deadline")
-        slot = slot or await self._pool.acquire(batch.key.model, deadline, since=batch.since, avoid=batch.avoid)
-        return slot.url, await self._pool.embed(slot, batch, deadline)
-
-    async def _finish(self, batch: Batch, results: Sequence[TextResult]) -> None:
-        """Answer the items that have a vector, and try the others again."""
-        good, bad = [], []
-        for item, result in zip(batch.items, results, strict=True):
-            if result.error is None:
-                item.result = result
-                good.append(item)
-            else:
-                bad.append(item)
-        await self._settle(good)
-        if bad:
-            problem = next(result.error for result in results if result.error is not None)
-            await self._narrow_down(replace(batch, items=bad), problem)
-
-    async def _narrow_down(self, batch: Batch, error: CitadelError) -> None:
-        """Halve the batch. A single text is cut if it is too long, else tried again, else given up."""
-        items = batch.items
-        for item in items:
-            item.since = self._clock()  # a server took the call: the wait for one begins anew
-        if len(items) > 1:
-            middle = len(items) // 2
-            halves = (replace(batch, items=half) for half in (items[:middle], items[middle:]))
-            await asyncio.gather(*(self.run(half) for half in halves))
-        elif isinstance(error, TextTooLong) and batch.key.cut and not batch.truncate:
-            await self.run(replace(batch, truncate=True, attempt=1))
-        elif batch.attempt < ATTEMPTS and not isinstance(error, TextTooLong | ServerFailed):
-            await self.run(replace(batch, attempt=batch.attempt + 1))
-        else:
-            await self.fail(items, error)
-
-    async def _settle(self, items: Sequence[Item]) -> None:
-        """Store vectors and release claims, then answer."""
-        # in this order: a caller who asks again right away finds the vector, and no other process finds a free claim
-        results = {item.key: item.result for item in items if item.claimed and item.result is not None}
-        good = {key: result.stored for key, result in results.items() if result.stored is not None}
-        failed = [key for key, result in results.items() if result.stored is None]
-        if good:
-            await self._cache.put_many(good)
-        if failed:
-            await self._cache.release_many(failed)
-        for item in items:
-            item.answer()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +124,7 @@ class Batcher:
                     continue
                 if self._pool.calls_in_flight:
                     await self._linger(group)
-                self._start(key, self._take(group, self._pool.most_calls(slot)), slot)
+                self._start(key, self._take(key, group, self._pool.most_calls(slot)), slot)
                 await asyncio.sleep(0)  # the call adds its tokens to the endpoint's before the next one is chosen
         finally:
             group.dispatcher = None
@@ -252,13 +133,17 @@ class Batcher:
     async def _acquire(self, key: BatchKey, group: _Group, head: Item) -> Slot | None:
         """Return a slot for the first item; None after failing the items that waited too long for one."""
         try:
-            return await self._pool.acquire(key.model, head.deadline, since=head.since)
+            return await self._pool.acquire(key.model, head.deadline, since=head.since, version=key.version)
         except BackendUnavailable as error:
-            late = [item for item in group.queue if self._is_late(key, item)]
-            for item in late:
-                group.queue.remove(item)
-            await self._caller.fail(late, error)
-            return None
+            await self._fail(group, [item for item in group.queue if self._is_late(key, item)], error)
+        except ModelChanged as error:
+            await self._fail(group, list(group.queue), error)
+        return None
+
+    async def _fail(self, group: _Group, items: Sequence[Item], error: CitadelError) -> None:
+        for item in items:
+            group.queue.remove(item)
+        await self._caller.fail(items, error)
 
     def _is_late(self, key: BatchKey, item: Item) -> bool:
         return item.deadline.remaining <= 0 or self._pool.is_given_up(key.model, item.since)
@@ -274,18 +159,24 @@ class Batcher:
         except TimeoutError:
             return
 
-    def _take(self, group: _Group, slots: int) -> list[Item]:
-        """Take the next items within the budget, so that all slots together could empty the queue."""
+    def _take(self, key: BatchKey, group: _Group, slots: int) -> list[Item]:
+        """Take the next items within the budget, so that all slots together could empty the queue.
+
+        A text that a server will refuse as too long travels alone.
+        """
         share = max(SMALLEST_SHARE, math.ceil(len(group.queue) / slots))
         most = min(self._budget.texts, share)
         items: list[Item] = []
         tokens = 0
         while len(items) < most and (item := group.queue.peek()) is not None:
             tokens += item.tokens
-            if items and tokens > self._budget.tokens:
+            alone = self._pool.is_overlong(key.model, item.tokens)
+            if items and (alone or tokens > self._budget.tokens):
                 break
             group.queue.remove(item)
             items.append(item)
+            if alone:
+                break
         return items
 
     def _start(self, key: BatchKey, items: list[Item], slot: Slot) -> None:

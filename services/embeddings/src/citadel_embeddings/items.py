@@ -30,12 +30,14 @@ class TextResult:
         stored: The vector, and whether its text was cut; None where there is an error.
         error: Why there is no vector.
         tokens: Tokens that a backend counted: an even share of its call.
+        may_be_kept: Whether it is known that the vector is of the version of the model that its key names.
         source: Where the vector came from; `shared` if another request or another process had it computed.
     """
 
     stored: Stored | None = None
     error: CitadelError | None = None
     tokens: int = 0
+    may_be_kept: bool = True
     source: Source = "backend"
 
     @classmethod
@@ -55,6 +57,7 @@ class BatchKey:
     Attributes:
         backend: Name of the backend.
         model: Name of the model.
+        version: Version of the model; None if its servers name none.
         dimensions: Length asked for; None for the model's own.
         own_dimensions: The model's own length; None if it is not known.
         max_tokens: The model's context; None if it is not known.
@@ -69,6 +72,7 @@ class BatchKey:
     own_dimensions: int | None
     max_tokens: int | None
     options: bytes
+    version: str | None = None
     matryoshka: bool = False
     cut: bool = False
 
@@ -92,6 +96,7 @@ class Item:
         claimed: Whether this process holds the claim on its key: its vector is stored, then the claim released.
         result: The result, from when it is known; `answer` passes it on.
         queued: Whether it waits for a batch.
+        crashes: Calls with it during which a server ended.
         callers: Spans of its callers, where they are exported.
     """
 
@@ -104,6 +109,7 @@ class Item:
     claimed: bool = False
     result: TextResult | None = None
     queued: bool = False
+    crashes: int = 0
     callers: list[Span] = field(default_factory=list)
 
     @property
@@ -134,8 +140,9 @@ class Batch:
         key: What they share.
         items: At least one.
         truncate: Whether the backend may cut texts that are too long.
-        avoid: URLs that answered these texts with unusable vectors.
+        avoid: URLs that failed at these texts or answered them with unusable vectors.
         attempt: How often a single text has been tried, this attempt included.
+        spare_until: Time on the monotonic clock until which the last URL alive is not risked for these texts.
     """
 
     key: BatchKey
@@ -143,6 +150,7 @@ class Batch:
     truncate: bool = False
     avoid: frozenset[str] = frozenset()
     attempt: int = 1
+    spare_until: float = 0.0
 
     @property
     def tokens(self) -> int:

@@ -1,5 +1,7 @@
 """Handlers of the monitoring queue's tasks: check or measure, record the result, return it."""
 
+import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from celery import Celery
 
 log = structlog.get_logger(__name__)
+SETTLING = 120.0
+"""Seconds after the start in which servers that are down may still be starting."""
+RECHECK = 10.0
+"""Seconds between the checks meanwhile."""
 
 
 class MonitoringTasks:
@@ -42,6 +48,19 @@ class MonitoringTasks:
     def system_health_check(self, payload: SystemHealthCheck, context: TaskContext) -> SystemHealthCheckResult:
         """Check every service that the settings name."""
         del payload, context  # a check has a deadline of its own, far below a task's
+        return self._check()
+
+    def check_until_up(self, stopping: threading.Event) -> None:
+        """Check right after the start, and again while servers that start at the same time are not up yet.
+
+        The first periodic check may be minutes away.
+        """
+        settled = time.monotonic() + SETTLING
+        while self._check()["health_status"]["status"] != "ok" and time.monotonic() < settled:
+            if stopping.wait(RECHECK):
+                return
+
+    def _check(self) -> SystemHealthCheckResult:
         status = self._reporter.report()
         _log_problems(status)
         result: SystemHealthCheckResult = {"success": True, "health_status": status, "timestamp": utc_now()}

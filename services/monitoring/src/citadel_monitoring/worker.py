@@ -1,5 +1,7 @@
 """The monitoring worker process."""
 
+import threading
+
 from citadel_common.history import History
 from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.common import load
@@ -26,14 +28,18 @@ def _service(settings: MonitoringSettings) -> Service:
     # itself while nobody waits for it.
     loop = LoopThread("checks")
     results = connect(settings.results, settings.stores)
+    stopping = threading.Event()
 
     def start(runtime: TaskRuntime) -> None:
         fragment = settings.monitoring
         machine = Machine(fragment)
         history = History(results, max_entries=fragment.history_entries, ttl=fragment.history_ttl)
-        MonitoringTasks(HealthReporter(settings, machine, loop), machine, history).register(runtime.app)
+        tasks = MonitoringTasks(HealthReporter(settings, machine, loop), machine, history)
+        tasks.register(runtime.app)
+        threading.Thread(target=tasks.check_until_up, args=(stopping,), name="first-check", daemon=True).start()
 
     def close() -> None:
+        stopping.set()
         loop.close()
         results.close()
 

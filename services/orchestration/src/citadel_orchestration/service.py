@@ -13,6 +13,7 @@ import uvloop
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.loop_thread import LoopThread
+from citadel_common.settings.common import WrongSetting, refuse
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
@@ -34,6 +35,13 @@ from citadel_orchestration.wiring import wire
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
 """Seconds that clients get to open, and to close."""
+
+
+def _migrate(settings: OrchestrationSettings) -> None:
+    try:
+        migrate_patiently(settings)
+    except WrongSetting as error:
+        refuse(str(error))
 
 
 class OrchestrationService:
@@ -61,7 +69,7 @@ class OrchestrationService:
     def start(self, runtime: TaskRuntime) -> None:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
         settings, owner = self._settings, runtime.identity.id
-        migrate_patiently(settings.postgres_dsn)
+        _migrate(settings)
         self._loop.call(self._open(owner), Deadline.after(CLOSING))
         parts = self._wiring
         parts.database.open()
@@ -104,12 +112,12 @@ class OrchestrationService:
 
     def interrupt(self) -> None:
         """Hand running steps back: the grace of a stop is over."""
-        self._stopping.set()
+        self._stop_steps()
         self._engine.hand_back()
 
     def close(self) -> None:
         """Let running steps end within the grace, hand the others back, close all connections."""
-        self._stopping.set()
+        self._stop_steps()
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
             time.sleep(0.05)
@@ -119,6 +127,14 @@ class OrchestrationService:
         self._engine.close()
         self._loop.close(self._aclose)
         self._wiring.database.close()
+
+    def _stop_steps(self) -> None:
+        """Let no further step begin, and hand back those that wait for a server to come back."""
+        self._stopping.set()
+        self._loop.submit(self._end_waits())
+
+    async def _end_waits(self) -> None:
+        self._wiring.outages.stop()
 
     async def _open(self, owner: str) -> None:
         settings = self._settings

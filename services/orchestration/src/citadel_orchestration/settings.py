@@ -2,7 +2,7 @@
 
 import functools
 import ipaddress
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,9 @@ from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.definition.models import DefinitionLimits
 
 Scope = Literal["read", "submit", "admin"]
+UnknownFields = Literal["ignore", "refuse"]
+_BASE_PATH = r"^(/[A-Za-z0-9._~-]+)*$"
+_ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+)$"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -47,6 +50,15 @@ class ApiFragment(Fragment):
         default_factory=lambda: min(2, available_cpus()), ge=1, description="Server processes; default: up to two"
     )
     keys: tuple[ApiKey, ...] = Field((), description="API keys; with none, only loopback clients are served")
+    base_path: str = Field(
+        "", pattern=_BASE_PATH, description="Path before all routes behind a proxy, such as `/citadel`; it may strip it"
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+        (), description="Origins whose pages may call the API from a browser; `*` for all, which needs keys"
+    )
+    unknown_fields: UnknownFields = Field(
+        "ignore", description="`/v1/embeddings`: ignore unknown fields and name them in a header, or `refuse` them"
+    )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Bytes in one request body")
     max_batch_bytes: int = Field(512 * 2**20, ge=1, description="Bytes in one batch that is streamed in as NDJSON")
     max_uploads: int = Field(4, ge=1, description="Batches being taken in at once, per process")
@@ -59,6 +71,18 @@ class ApiFragment(Fragment):
     hot_cache_ttl: float = Field(60.0, gt=0, description="Seconds a vector is kept there before Redis is asked again")
     keep_alive: int = Field(75, ge=0, description="Seconds an idle connection is kept open")
     graceful_timeout: int = Field(65, ge=1, description="Seconds requests in flight get at SIGTERM")
+
+    @model_validator(mode="after")
+    def _base_path_is_not_v1(self) -> "ApiFragment":
+        if self.base_path == "/v1":
+            raise ValueError("base_path comes before the /v1 of the routes: leave it empty, or name another path")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_for_any_origin(self) -> "ApiFragment":
+        if not self.keys and "*" in self.cors_origins:
+            raise ValueError("without API keys any page could call the API: list the origins, or set CITADEL_API__KEYS")
+        return self
 
     @model_validator(mode="after")
     def _keys_beyond_loopback(self) -> "ApiFragment":

@@ -9,19 +9,20 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import Vector, from_base64
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, from_data
 from citadel_contracts import Lane
+from citadel_contracts.base import NullIsAbsent
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart
 
 Output = dict[str, Any]
 
 
-class Parameters(BaseModel):
+class Parameters(NullIsAbsent):
     """Base of step parameters, after their expressions are evaluated: strict, closed, immutable."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")

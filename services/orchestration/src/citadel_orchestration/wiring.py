@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from citadel_common.outages import Outages
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.engine.catalog import PublishedCatalog
@@ -28,6 +29,7 @@ class Wiring:
         database: Pool of connections; its owner opens and closes it.
         llm: Clients of the LLM endpoints. The API uses them for checks of definitions only.
         vectors: Client of Qdrant. The API never calls it.
+        outages: Outages of the servers that steps call.
         catalog: Models and collections; its owner starts and stops it.
         definitions: Parsed definitions of recorded runs.
         submissions: Checks definitions and makes runs of them.
@@ -38,6 +40,7 @@ class Wiring:
     database: Database
     llm: LlmClients
     vectors: VectorStore
+    outages: Outages
     catalog: PublishedCatalog
     definitions: Definitions
     submissions: Submissions
@@ -66,7 +69,8 @@ def wire(
         types: Step types beside those that Citadel ships.
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
-    llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant)
+    outages = Outages(metrics)
+    llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant, outages)
     catalog = PublishedCatalog.of(
         results, problem_of_endpoint=llm.endpoint_problem, default_model=settings.default_model
     )
@@ -80,6 +84,7 @@ def wire(
         database=database,
         llm=llm,
         vectors=vectors,
+        outages=outages,
         catalog=catalog,
         definitions=definitions,
         submissions=Submissions(types=known_types.public, catalog=catalog, limits=limits),

@@ -9,7 +9,11 @@ from citadel_common.embeddings.catalog import Catalog
 from citadel_common.errors import InvalidInput, UnknownModel
 from citadel_common.settings.common import LimitSettings
 from citadel_contracts.api import ModelInfo
+from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import InputType, Texts
+
+SPECIAL_TOKENS = 2
+"""Tokens that a model adds to each text."""
 
 
 def as_list(text: Texts) -> list[str]:
@@ -96,6 +100,33 @@ def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
     if input_type is None:
         return ""
     return model.query_prefix if input_type == "query" else model.document_prefix
+
+
+def token_limit(
+    texts: Sequence[str], model: ModelInfo, prefix: str, *, truncate: Truncate | None, limit: int | None
+) -> int | None:
+    """Return the tokens to which some text has to be cut by the model's own tokenizer; None if there is none to cut.
+
+    A text that is longer than the model's context is not meant: backends cut those at their end.
+
+    Args:
+        texts: The texts.
+        model: Their model.
+        prefix: Its prefix for them.
+        truncate: Treatment of long texts.
+        limit: Tokens that the request allows, special tokens included; -1 or None for as many as the model reads.
+
+    Raises:
+        InvalidInput: The beginning is to be cut off, and the model's context is not known.
+    """
+    own, wanted = model.max_tokens, None if limit is None or limit < 0 else limit
+    if truncate is False or (truncate != "start" and (wanted is None or wanted >= (own or wanted + 1))):
+        return None
+    if wanted is None and own is None:
+        raise InvalidInput.at("truncate", f"the context of {model.name!r} is not known: name `truncate_prompt_tokens`")
+    most = min(tokens for tokens in (own, wanted) if tokens is not None)
+    room = most - SPECIAL_TOKENS - len(prefix.encode())  # a token stands for at least one byte
+    return most if any(len(text) * 4 > room and len(text.encode()) > room for text in texts) else None
 
 
 def index_in(text: Texts, index: int) -> int | None:

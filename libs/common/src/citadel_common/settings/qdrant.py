@@ -22,6 +22,11 @@ class QdrantSettings(ServerSettings):
     )
     api_key: ApiKey | None = Field(None, description="API key of the server")
     timeout: float = Field(10.0, gt=0, description="Seconds one call may take, connecting included")
+    patience: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds one call waits for a server that is away to come back, as after a restart; 0: none",
+    )
     connections: int = Field(32, ge=1, description="Connections to the server at most, per process")
 
     @field_validator("url")

@@ -146,7 +146,7 @@ RUNS = _counter("citadel_runs_ended_total", "Runs ended; outcome: their state", 
 RUN_SECONDS = _seconds("citadel_run_seconds", "From a run's acceptance to its end", "kind")
 SPANS = _counter(
     "citadel_spans_total",
-    "Spans given to the exporter; outcome: exported, failed, dropped (queue full)",
+    "Spans given to the exporter; outcome: exported, failed (rejected ones included), dropped (queue full)",
     "outcome",
     unit="spans",
 )

@@ -24,6 +24,8 @@ from citadel_embeddings.backends.base import ServerFailed, TimedOut
 
 HEADERS = {"content-type": "application/json"}
 READ_SIZE = 1 << 18
+PAUSE = 1.0
+"""Seconds for a server that asks for a pause without a length."""
 MESSAGE_LIMIT = 300
 """Characters of a server's message that an error repeats."""
 
@@ -36,6 +38,10 @@ class Answer:
     status_code: int
     content: bytes
     retry_after: str | None = None
+
+
+SPEAKING = frozenset({401, 403, 429, 503})
+"""Statuses that say enough without a body; proxies send them too."""
 
 
 class HungUp(Exception):
@@ -239,12 +245,15 @@ def json_of(response: Answer) -> dict[str, Any]:
 
     Raises:
         ServerFailed: The body is not a JSON object; it may be the error page of a proxy.
+        CitadelError: The same for a status that says more.
     """
     try:
         content = orjson.loads(response.content)
     except orjson.JSONDecodeError:
         content = _lenient_json(response.content)
     if not isinstance(content, dict):
+        if response.status_code in SPEAKING:
+            raise server_failure(response, "without a JSON object")
         raise ServerFailed(f"{host_of(response.url)} answered {response.status_code} without a JSON object")
     return content
 
@@ -262,13 +271,16 @@ def count_of(value: object) -> int:
 
 
 def server_failure(response: Answer, message: str) -> BackendUnavailable | BackendRefused:
-    """Return the error of a status that is not about the texts."""
+    """Return the error of a status that does not speak of the texts, though they may be its reason."""
     where = f"{host_of(response.url)} answered {response.status_code}: {message[:MESSAGE_LIMIT]}"
+    delay = seconds_of_retry_after(response.retry_after)
     if response.status_code in (401, 403):
         return BackendRefused(where)
-    if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
-        return ServerFailed(where)
-    return BackendUnavailable(where, retry_after=seconds_of_retry_after(response.retry_after))
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return BackendUnavailable(where, retry_after=delay or PAUSE)
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return ServerFailed.busy(where) if delay is None else BackendUnavailable(where, retry_after=delay)
+    return ServerFailed(where)
 
 
 def host_of(url: str) -> str:

@@ -14,8 +14,14 @@ VERSION_LENGTH = 12
 """Characters of a digest that tell versions of a model apart."""
 SPECIAL_TOKENS = 2
 """Tokens that the model adds to each text."""
+LOADED_NS = 20_000_000
+"""Nanoseconds of `load_duration` from which the model may have been loaded: a loaded one takes one or two million, the
+start of its runner a hundred million and more."""
 DEFAULT_BATCH = 2048
 """Ollama's `num_batch`, unless an option or a smaller context says otherwise."""
+
+TOO_LONG = ("context length", "context size", "too large to process", "input is too long")
+"""Parts of the messages with which Ollama and its runners refuse texts that are too long, with 400 or 500."""
 
 
 class OllamaBackend:
@@ -35,11 +41,8 @@ class OllamaBackend:
 
         Ollama cuts silently if `truncate` is set, so it is set only if that is wanted or cannot happen.
         """
-        body: dict[str, Any] = {
-            "model": call.model,
-            "input": list(call.texts),
-            "truncate": call.truncate or _all_fit(call),
-        }
+        fit = _all_fit(call)
+        body: dict[str, Any] = {"model": call.model, "input": list(call.texts), "truncate": call.truncate or fit}
         if call.dimensions is not None:
             body["dimensions"] = call.dimensions
         if options := self._options | dict(call.options):
@@ -53,7 +56,13 @@ class OllamaBackend:
         rows = content.get("embeddings")
         if not isinstance(rows, list):
             raise BackendUnavailable("the backend's answer has no `embeddings`")
-        return EmbedReply(rows=rows, tokens=count_of(content.get("prompt_eval_count")))
+        cut = [True] * len(call.texts) if call.truncate and not fit else None
+        return EmbedReply(
+            rows=rows,
+            tokens=count_of(content.get("prompt_eval_count")),
+            truncated=cut,
+            was_loaded=count_of(content.get("load_duration")) >= LOADED_NS,
+        )
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """Return the pulled models; the version of a model is the start of its digest."""
@@ -96,7 +105,7 @@ def _failure(response: Answer, message: str, call: EmbedCall) -> CitadelError:
     status = response.status_code
     if status == HTTPStatus.NOT_FOUND and "model" in message:
         return UnknownModel.at("model", f"{call.model!r} is not on the backend: {message}")
-    if status == HTTPStatus.BAD_REQUEST and "context length" in message:
+    if any(sign in message.lower() for sign in TOO_LONG):
         return TextTooLong(f"the text is longer than the model's context length ({call.model})")
     if status == HTTPStatus.BAD_REQUEST or "unsupported value: NaN" in message:
         return TextRejected(f"the backend refuses the text: {message}")

@@ -19,7 +19,9 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import Metrics, names
-from citadel_embeddings.backends.base import Backend
+from citadel_embeddings.backends.base import Backend, ModelChanged, ServerFailed, TextTooLong
+from citadel_embeddings.backends.versions import ModelVersions
+from citadel_embeddings.endpoints.blame import find_blame
 from citadel_embeddings.endpoints.call import call_backend
 from citadel_embeddings.endpoints.limiter import AdaptiveLimit
 from citadel_embeddings.items import Batch, TextResult
@@ -75,6 +77,7 @@ class EndpointPool:
         settings: URLs, concurrency, timeout, longest pause of a breaker.
         patience: Seconds that a text waits for a backend that is down.
         metrics: Where calls and breakers are counted.
+        versions: Versions of the models; None if the protocol names none.
         clock: The monotonic clock.
     """
 
@@ -86,6 +89,7 @@ class EndpointPool:
         *,
         patience: float,
         metrics: Metrics,
+        versions: ModelVersions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -97,8 +101,10 @@ class EndpointPool:
         first = float(min(settings.concurrency, most))
         self._endpoints = [Endpoint(url, AdaptiveLimit(first, most), defaultdict(new_breaker)) for url in settings.urls]
         self._metrics = metrics
+        self._versions = versions
         self._clock = clock
         self._changed = asyncio.Event()
+        self._limits: dict[str, int] = {}
         self._set_open_gauge()
 
     @property
@@ -110,6 +116,11 @@ class EndpointPool:
     def calls_in_flight(self) -> int:
         """Calls under way."""
         return sum(endpoint.limit.in_flight for endpoint in self._endpoints)
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may run at once now, as the URLs' limits have adapted."""
+        return sum(int(endpoint.limit.value) for endpoint in self._endpoints)
 
     def most_calls(self, slot: Slot) -> int:
         """Return how many calls for the model of a slot may run at once now, the slot's own included."""
@@ -128,14 +139,27 @@ class EndpointPool:
         return self._clock() - max(down_since, since) >= self._patience
 
     async def acquire(
-        self, model: str, deadline: Deadline, *, since: float, avoid: frozenset[str] = frozenset()
+        self,
+        model: str,
+        deadline: Deadline,
+        *,
+        since: float,
+        version: str | None = None,
+        avoid: frozenset[str] = frozenset(),
+        spare_until: float = 0.0,
     ) -> Slot:
         """Wait until a URL has room for a call, and take it; URLs in `avoid` only if there is no other.
 
+        Until `spare_until` the last of several URLs that is alive is left to others. URLs with another version of the
+        model than `version` take no call.
+
         Raises:
+            ModelChanged: No URL has that version any more.
             BackendUnavailable: None had room until the deadline, or the backend is given up.
         """
-        while (endpoint := self._best(model, avoid)) is None:
+        while (endpoint := self._best(model, version, avoid, spare_until)) is None:
+            if not any(self._has(endpoint, model, version) for endpoint in self._endpoints):
+                raise ModelChanged(f"no server has {model!r} in version {version!r} any more; try again")
             if deadline.remaining <= 0 or self.is_given_up(model, since):
                 reason = self._down_because(model) or "all servers are busy"
                 raise BackendUnavailable(f"no backend takes {model!r}: {reason}")
@@ -155,7 +179,17 @@ class EndpointPool:
     async def embed(self, slot: Slot, batch: Batch, deadline: Deadline) -> list[TextResult]:
         """Call the slot's URL and give the slot back; see `call_backend`."""
         with self._judged(slot, batch):
-            return await call_backend(self._backend, slot.url, batch, deadline, timeout=self._timeout)
+            try:
+                return await call_backend(
+                    self._backend, slot.url, batch, deadline, timeout=self._timeout, versions=self._versions
+                )
+            except ServerFailed as error:
+                error.blame = await find_blame(self._backend, slot.url, batch.key, timeout=self._timeout)
+                raise
+
+    def is_overlong(self, model: str, tokens: int) -> bool:
+        """Return whether a text of so many tokens is over the limit that a server has told."""
+        return tokens > self._limits.get(model, tokens)
 
     @contextmanager
     def _judged(self, slot: Slot, batch: Batch) -> Iterator[None]:
@@ -191,8 +225,12 @@ class EndpointPool:
             slot.endpoint.limit.abandoned()
             slot.breaker.abandoned()
             return
-        if not error.retryable and not isinstance(error, UnknownModel):
-            slot.endpoint.limit.abandoned()
+        if isinstance(error, TextTooLong) and error.limit is not None:
+            self._limits[slot.model] = error.limit
+        is_sound = isinstance(error, ModelChanged) or (isinstance(error, ServerFailed) and error.blame == "texts")
+        if is_sound or (not error.retryable and not isinstance(error, UnknownModel)):
+            is_busy = isinstance(error, ServerFailed) and error.is_busy
+            (slot.endpoint.limit.failed if is_busy else slot.endpoint.limit.abandoned)()
             self._is_alive(slot)
             return
         slot.endpoint.limit.failed()
@@ -212,11 +250,20 @@ class EndpointPool:
             self._count_change("closed")
             log.info("breaker_closed", backend=self._name, url=slot.url, model=slot.model)
 
-    def _best(self, model: str, avoid: frozenset[str]) -> Endpoint | None:
-        usable = (e for e in self._endpoints if e.takes(model))
+    def _has(self, endpoint: Endpoint, model: str, version: str | None) -> bool:
+        return self._versions is None or self._versions.may_serve(endpoint.url, model, version)
+
+    def _best(self, model: str, version: str | None, avoid: frozenset[str], spare_until: float) -> Endpoint | None:
+        spared = self._last_alive(model) if spare_until and self._clock() < spare_until else None
+        usable = (e for e in self._endpoints if e.takes(model) and e is not spared and self._has(e, model, version))
         return min(
             usable, key=lambda e: (e.url in avoid, e.breakers[model].failures, e.outstanding_tokens), default=None
         )
+
+    def _last_alive(self, model: str) -> Endpoint | None:
+        """Return the only one of several URLs that does not fail; None if there are others or none."""
+        alive = [endpoint for endpoint in self._endpoints if endpoint.breakers[model].failures == 0]
+        return alive[0] if len(alive) == 1 and len(self._endpoints) > 1 else None
 
     def _down_because(self, model: str) -> str | None:
         """Return the last error if no URL takes calls for this model; None if one does."""

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import NULL_METRICS, Metrics
@@ -16,9 +17,11 @@ from citadel_orchestration.api.batches import routes as batches
 from citadel_orchestration.api.collections import routes as collections
 from citadel_orchestration.api.dead_letters import routes as dead_letters
 from citadel_orchestration.api.embeddings import routes as embeddings
+from citadel_orchestration.api.embeddings.dialects import IGNORED_HEADER
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.middleware import Middleware
+from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import on_error
 from citadel_orchestration.api.http.rate_limit import RateLimit
 from citadel_orchestration.api.http.routing import FastPath, RawRoute
@@ -43,29 +46,40 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         metrics: Metrics of the process.
         types: Step types beside those that Citadel ships; the workers must have them too.
     """
-    redis = RedisClients.of(settings)
+    redis, api = RedisClients.of(settings), settings.api
     app = FastAPI(
         title="Citadel",
         version=VERSION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": api.base_path}] if api.base_path else None,
         lifespan=_lifespan(lambda: Services(settings, redis, metrics, types=types), settings.api, metrics),
         responses={"default": {"model": Problem, "description": "A problem document (RFC 9457)"}},
     )
     for handled in (CitadelError, HTTPException, Exception):
         app.add_exception_handler(handled, on_error)
+    app.state.routes = []
     for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
-    api = settings.api
+        app.state.routes += module.router.routes
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
-    return Middleware(
+    served = Middleware(
         FastPath(app, busiest),
-        auth=Auth(api.keys),
+        paths=Paths(api.base_path),
+        auth=Auth(api.keys, api.cors_origins),
         rate_limit=RateLimit(redis.results, api.rate_per_minute),
         body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
         metrics=metrics,
     )
+    return _with_cors(served, api.cors_origins) if api.cors_origins else served
+
+
+def _with_cors(app: Any, origins: tuple[str, ...]) -> Any:
+    """Return the application for browsers that show pages of these origins; a preflight needs no key."""
+    every = ["*"]
+    exposed = ["Location", "Retry-After", "X-Should-Retry", "X-Request-Id", "Traceresponse", IGNORED_HEADER]
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=every, allow_headers=every, expose_headers=exposed)
 
 
 def _lifespan(build: Callable[[], Services], api: ApiFragment, metrics: Metrics) -> Any:

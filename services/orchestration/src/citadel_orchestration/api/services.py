@@ -10,6 +10,7 @@ import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import StoreUnavailable
+from citadel_common.settings.common import WrongSetting
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import Metrics
@@ -18,7 +19,7 @@ from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.operations.broker import BrokerInspector
-from citadel_orchestration.api.operations.health import Health, probes
+from citadel_orchestration.api.operations.health import Health, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
@@ -86,7 +87,7 @@ class Services:
         self._producer.conf.result_backend = "disabled://"
         self._publisher = Publisher(self._producer, settings)
         self._results = ResultListener(redis.results)
-        self._notifier = RunNotifier(settings.postgres_dsn)
+        self._notifier = RunNotifier(settings.postgres_dsn, settings.direct_dsn)
         self._dead_letters = DeadLetterService(self._producer, settings)
         self.by_class = {type(service): service for service in self._build()}
 
@@ -114,9 +115,9 @@ class Services:
 
     def _migrate(self) -> None:
         try:
-            migrate_patiently(self._settings.postgres_dsn)
-        except StoreUnavailable as error:
-            log.warning("database_not_migrated", error=error.message)
+            migrate_patiently(self._settings)
+        except (StoreUnavailable, WrongSetting) as error:
+            log.error("database_not_migrated", problem=str(error))
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
@@ -170,7 +171,7 @@ class Services:
             inspector=inspector,
             postgres=self._ping_postgres,
         )
-        yield from (inspector, history, Health(dependencies, history.health))
+        yield from (inspector, history, Health(dependencies, history.health, configured(settings)))
 
     async def _ping_postgres(self) -> None:
         """Make a round trip to PostgreSQL, shared by concurrent callers.

@@ -123,8 +123,8 @@ def load(raw: dict[str, Any], types: StepTypes) -> Definition:
         raw=raw,
         workflow_id=raw.get("workflow_id"),
         idempotency_key=raw.get("idempotency_key"),
-        labels=raw.get("labels", {}),
-        context=raw.get("context", {}),
+        labels=raw.get("labels") or {},
+        context=raw.get("context") or {},
         deadline=_seconds(raw.get("deadline"), None),
         concurrency=_concurrency(raw.get("concurrency")),
         output=Template.of(raw["output"]) if raw.get("output") is not None else None,
@@ -160,7 +160,7 @@ def _step(
     dependents: tuple[str, ...],
 ) -> Step:
     type_ = _type(written["type"], types)
-    parameters = _parameters(type_, written.get("parameters", {}))
+    parameters = _parameters(type_, written.get("parameters") or {})
     when = Condition.of(written["when"]) if written.get("when") is not None else None
     for_each = _for_each(written.get("for_each"))
     uses = parameters.uses | (when.expression.uses if when else Uses()) | (for_each.items.uses if for_each else Uses())
@@ -173,8 +173,8 @@ def _step(
         dependents=dependents,
         when=when,
         for_each=for_each,
-        on_error=written.get("on_error", "fail"),
-        timeout=_seconds(written.get("timeout", defaults.get("timeout")), models.DEFAULT_TIMEOUT),
+        on_error=written.get("on_error") or "fail",
+        timeout=_seconds(written.get("timeout") or defaults.get("timeout"), models.DEFAULT_TIMEOUT),
         retry=_retry(written.get("retry") or {}, defaults.get("retry") or {}),
         references=References.of(uses),
     )
@@ -212,7 +212,7 @@ def _retry(own: Mapping[str, Any], default: Mapping[str, Any]) -> RetryPolicy:
 
 
 def _concurrency(written: Mapping[str, Any] | None) -> Concurrency | None:
-    return Concurrency(key=written["key"], limit=written.get("limit", 1)) if written is not None else None
+    return Concurrency(key=written["key"], limit=written.get("limit") or 1) if written is not None else None
 
 
 def _seconds(written: Any, default: Any) -> Any:

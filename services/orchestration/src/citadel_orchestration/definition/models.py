@@ -6,9 +6,10 @@ The models say which fields there are, and of what types; `parse` checks how the
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from citadel_common.durations import NUMBER, parse_duration
+from citadel_contracts.base import NullIsAbsent
 
 STEP_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$"
@@ -84,7 +85,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 OnError = Literal["fail", "continue"]
 
 
-class Written(BaseModel):
+class Written(NullIsAbsent):
     """Base of what users write: closed, immutable, nothing coerced."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -64,6 +64,6 @@ class _Check:
             message = f"sub-workflows may be nested {self._limits.max_nesting} deep at most"
             self._problems.add(where, "nested_too_deep", message)
             return
-        context = step.parameters.get(step.type.nested.context, {})
+        context = step.parameters.get(step.type.nested.context) or {}
         given = frozenset(context) if isinstance(context, dict) else None
         self.definition(step.nested, where, given, depth + 1)

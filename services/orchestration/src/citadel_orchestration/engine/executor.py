@@ -16,6 +16,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
+from citadel_common.tasks.failure_policy import HandBack
 from citadel_common.telemetry import messages, tracing
 from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
@@ -229,6 +230,9 @@ class Executor:
             output = task.result()
         except asyncio.CancelledError:
             return  # cancelled: the step is no longer this worker's, or was handed back
+        except HandBack:
+            self._record(claim, functools.partial(self.transitions.hand_back, claim.ref, claim.attempt))
+            return
         self._record(claim, functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output))
 
     def _guard(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from citadel_common.errors import InvalidInput
-from citadel_contracts.embeddings import Dimensions, InputType, Texts
+from citadel_contracts.dialects import AnyInputType, AnyTruncate, TokenLimit
+from citadel_contracts.embeddings import Dimensions, Texts
 from citadel_contracts.workflows import EmbeddedPart, EmbedPart
 from citadel_orchestration.definition.template import text_count
 from citadel_orchestration.step_types import (
@@ -30,9 +31,13 @@ class EmbeddingParameters(Parameters):
     text: Texts = Field(description="One text or a list")
     model: str | None = Field(None, min_length=1, description="Model; default: the configured one")
     dimensions: Dimensions | None = Field(None, description="Length of the vectors; default: the model's own")
-    input_type: InputType | None = Field(None, description="Adds the model's query or document prefix")
+    input_type: AnyInputType = Field(None, description="Adds the model's query or document prefix")
     options: dict[str, Any] | None = Field(None, description="Backend model options")
     cache_enabled: bool = Field(True, description="Whether the cache is read and written")
+    truncate: AnyTruncate = Field(None, description="Cut texts that are too long, refuse them, or cut their `start`")
+    truncate_prompt_tokens: TokenLimit | None = Field(
+        None, description="Tokens to which texts are cut; -1: all it reads"
+    )
 
 
 class EmbeddingStep(StepType[EmbeddingParameters]):
@@ -84,6 +89,8 @@ class EmbeddingStep(StepType[EmbeddingParameters]):
             input_type=parameters.input_type,
             options=parameters.options,
             cache_enabled=parameters.cache_enabled,
+            truncate=parameters.truncate,
+            truncate_prompt_tokens=parameters.truncate_prompt_tokens,
         )
         return Embed(requests=[request], echo={"form": "embedding" if single else "embeddings"})
 

@@ -67,4 +67,6 @@ def _part(request: BatchRequest) -> EmbedPart:
         input_type=request.input_type,
         options=request.options,
         cache_enabled=request.cache_enabled,
+        truncate=request.truncate,
+        truncate_prompt_tokens=request.truncate_prompt_tokens,
     )

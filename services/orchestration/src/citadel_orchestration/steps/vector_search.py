@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from citadel_common.errors import VectorStoreRefused
-from citadel_contracts.embeddings import Dimensions, InputType
+from citadel_contracts.dialects import AnyInputType
+from citadel_contracts.embeddings import Dimensions
 from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.definition.template import holds_expression, text_count
 from citadel_orchestration.step_types import (
@@ -35,7 +36,7 @@ class VectorSearchParameters(Parameters):
     text: str | None = Field(None, description="The text to look for")
     model: str | None = Field(None, min_length=1, description="Model of the text's vector; default: the configured one")
     dimensions: Dimensions | None = Field(None, description="Length of the text's vector; default: the model's own")
-    input_type: InputType | None = Field("query", description="Adds the model's query or document prefix to the text")
+    input_type: AnyInputType = Field("query", description="Adds the model's query or document prefix to the text")
     limit: int = Field(10, ge=1, le=1000, description="Hits at most")
     filter: dict[str, Any] | None = Field(
         None, description="Qdrant's filter, or a mapping of payload keys to the values they must have"

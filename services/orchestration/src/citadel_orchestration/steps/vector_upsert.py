@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from citadel_contracts.embeddings import Dimensions, InputType
+from citadel_contracts.dialects import AnyInputType
+from citadel_contracts.embeddings import Dimensions
 from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.definition.template import text_count
 from citadel_orchestration.step_types import (
@@ -48,7 +49,7 @@ class VectorUpsertParameters(Parameters):
         None, min_length=1, description="Model of the texts' vectors; default: the configured one"
     )
     dimensions: Dimensions | None = Field(None, description="Length of the texts' vectors; default: the model's own")
-    input_type: InputType | None = Field("document", description="Adds the model's query or document prefix to texts")
+    input_type: AnyInputType = Field("document", description="Adds the model's query or document prefix to texts")
     vector_name: str | None = Field(None, min_length=1, description="Which of a point's vectors; default: the unnamed")
 
 

@@ -10,6 +10,7 @@ class Connection(Protocol):
         """Call a method of the client, for a collection if one is named, and return its answer.
 
         Raises:
+            Outage: The store is away, with a VectorStoreUnavailable; it took nothing, or only what may be repeated.
             VectorStoreUnavailable: The store fails, or does not answer within `timeout` seconds; a retry may help.
             VectorStoreRefused: The store refuses the call.
             NotFound: There is no such collection.

@@ -2,20 +2,29 @@
 
 import json
 import re
+import ssl
 from http import HTTPStatus
 from typing import Any
 
+import httpx
 from pydantic import ValidationError
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from pydantic_core import PydanticSerializationError
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
+from citadel_common.outages import Outage
 
 LONGEST = 500
 """Characters of the store's message that an error quotes."""
 
 _DIMENSIONS = re.compile(r"expected dim: (\d+), got (\d+)")
 _SHAPES = re.compile(r"shapes \(\d+,(\d+)\) and \((\d+),\) not aligned")
+_LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Errors of a connection that a wait does not mend."""
+_UNSENT = (ValidationError, PydanticSerializationError, TypeError)
+"""Errors of arguments that the client cannot write as a request."""
+_AWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -33,21 +42,30 @@ def no_collection(collection: str) -> NotFound:
     return NotFound.at("collection", f"there is no {collection!r} in the vector store")
 
 
-def from_server(error: Exception, collection: str) -> CitadelError:
-    """Return the error for a failed call to a server."""
+def from_server(error: Exception, collection: str) -> CitadelError | Outage:
+    """Return the error for a failed call to a server; an Outage if the server is away."""
     if isinstance(error, UnexpectedResponse):
         return _from_status(error.status_code or 0, _words(error.content), collection)
     if isinstance(error, ResourceExhaustedResponse):
-        return VectorStoreUnavailable("the vector store limits the rate of calls; try again later")
-    source = getattr(error, "source", None)
-    if isinstance(error, json.JSONDecodeError) or isinstance(source, ValidationError):
-        return VectorStoreUnavailable("the vector store's answer cannot be read; is CITADEL_QDRANT__URL a Qdrant?")
-    if isinstance(error, ApiException | QdrantException):
         return VectorStoreUnavailable(
-            f"the vector store does not answer ({type(source or error).__name__}); "
+            "the vector store limits the rate of calls; try again later", retry_after=max(0, error.retry_after_s)
+        )
+    source = getattr(error, "source", None)
+    if isinstance(source, httpx.TransportError):
+        unavailable = VectorStoreUnavailable(
+            f"the vector store does not answer ({type(source).__name__}); "
             "check that Qdrant runs and that CITADEL_QDRANT__URL is right"
         )
-    return VectorStoreRefused(f"the request cannot be sent to the vector store: {error}"[:LONGEST])
+        return unavailable if isinstance(source, _LASTING) or _is_distrusted(source) else Outage(unavailable)
+    if isinstance(error, _UNSENT):
+        return VectorStoreRefused(f"the request cannot be sent to the vector store: {error}"[:LONGEST])
+    return VectorStoreUnavailable("the vector store's answer cannot be read; is CITADEL_QDRANT__URL a Qdrant?")
+
+
+def _is_distrusted(error: BaseException) -> bool:
+    """Return whether a connection failed because the server's certificate is not trusted."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError) or (cause is not None and _is_distrusted(cause))
 
 
 def from_embedded(error: Exception, collection: str) -> CitadelError:
@@ -60,7 +78,9 @@ def from_embedded(error: Exception, collection: str) -> CitadelError:
     return _refusal(words, collection)
 
 
-def _from_status(status: int, words: str, collection: str) -> CitadelError:
+def _from_status(status: int, words: str, collection: str) -> CitadelError | Outage:
+    if status in _AWAY:
+        return Outage(VectorStoreUnavailable(f"the vector store fails with status {status}: {words}"))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
         return VectorStoreUnavailable(f"the vector store fails with status {status}: {words}")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:

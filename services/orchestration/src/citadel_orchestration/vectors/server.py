@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from citadel_common.deadline import cancelled_once
 from citadel_common.errors import VectorStoreUnavailable
+from citadel_common.outages import Outage
 from citadel_common.outbound import Route, client_options, route_to
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.settings import is_loopback
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 # Qdrant closes a connection that was idle for five seconds; one must not be used when that is near.
 _KEEP_ALIVE = 2.0
+_PROBE = 2.0
+"""Seconds that a server gets to say that it is ready, after it has not answered a call."""
+# The client asserts that an answer has a result, and reads its JSON by recursion.
+_FAILURES = (ApiException, QdrantException, ValueError, TypeError, AssertionError, RecursionError)
 
 
 class ServerConnection:
@@ -49,6 +54,7 @@ class ServerConnection:
         self._probe = httpx.AsyncClient(
             timeout=settings.timeout, headers=route.headers, **client_options(route, settings)
         )
+        self._timeout = settings.timeout
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
         """See `Connection`."""
@@ -56,8 +62,8 @@ class ServerConnection:
             async with asyncio.timeout(timeout):
                 return await cancelled_once(getattr(self._client, method)(**in_collection(collection, arguments)))
         except TimeoutError:
-            raise self._silent(timeout) from None
-        except (ApiException, QdrantException, ValueError) as error:
+            raise await self._not_in_time(timeout) from None
+        except _FAILURES as error:
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
@@ -76,6 +82,17 @@ class ServerConnection:
         """Close the connections."""
         await self._probe.aclose()
         await self._client.close()
+
+    async def _not_in_time(self, timeout: float) -> VectorStoreUnavailable | Outage:
+        """Return the error of a call that was not answered in time: the server is away, or this call is slow."""
+        error = self._silent(timeout)
+        if timeout < self._timeout:
+            return error  # the caller's deadline, and no time is left to find out
+        try:
+            await self.ready(timeout=min(timeout, _PROBE))
+        except VectorStoreUnavailable:
+            return Outage(error)
+        return error
 
     def _silent(self, timeout: float) -> VectorStoreUnavailable:
         return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")

@@ -9,6 +9,7 @@ import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
+from citadel_common.outages import Outages
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_common.telemetry import spans, tracing
 from citadel_orchestration.vectors.connection import Connection
@@ -31,15 +32,21 @@ _LISTED_AT_ONCE = 8
 class VectorStore:
     """Client of a Qdrant server or the embedded engine; belongs to the event loop that first uses it.
 
-    Every call to the store ends within the settings' timeout and by the given deadline. All methods raise
-    VectorStoreUnavailable for errors that a retry may help.
+    Every call to the store ends within the settings' timeout and by the given deadline. While a server is away, calls
+    wait for it, for the settings' patience at most. All methods raise VectorStoreUnavailable for errors that a retry
+    may help.
+
+    Args:
+        settings: Which store, and its limits.
+        outages: Those of the process.
 
     Attributes:
         changed: Set whenever this store has created a collection.
     """
 
-    def __init__(self, settings: QdrantSettings) -> None:
+    def __init__(self, settings: QdrantSettings, outages: Outages | None = None) -> None:
         self._settings = settings
+        self._server = (outages or Outages()).server("qdrant", patience=settings.patience)
         self._opening = asyncio.Lock()
         self._connection: Connection | None = None
         self.changed = asyncio.Event()
@@ -163,9 +170,15 @@ class VectorStore:
         return read_filter(conditions)
 
     async def _call(self, method: str, collection: str, deadline: Deadline | None, **arguments: Any) -> Any:
+        _check_name(collection)
         connection = await self._open()
-        with tracing.span(spans.VECTOR_STORE, f"{method} {collection}", self._about(method, collection)):
-            return await connection.call(method, collection=collection, timeout=self._timeout(deadline), **arguments)
+
+        async def attempt() -> Any:
+            with tracing.span(spans.VECTOR_STORE, f"{method} {collection}", self._about(method, collection)):
+                timeout = self._timeout(deadline)
+                return await connection.call(method, collection=collection, timeout=timeout, **arguments)
+
+        return await self._server.call(attempt, deadline)
 
     def _about(self, method: str, collection: str) -> tracing.Attributes | None:
         if not tracing.is_on():
@@ -213,6 +226,12 @@ class VectorStore:
             return {}
         named = vectors if isinstance(vectors, dict) else {"": vectors}
         return {name: params.size for name, params in named.items()}
+
+
+def _check_name(collection: str) -> None:
+    """Refuse names that the client takes for directories; all others are the server's to refuse."""
+    if collection in {".", ".."}:
+        raise VectorStoreRefused.at("collection", f"{collection!r} cannot name a collection")
 
 
 def _connect(settings: QdrantSettings) -> Connection:

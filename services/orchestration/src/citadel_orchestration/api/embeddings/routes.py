@@ -1,6 +1,8 @@
 """Routes of embeddings: OpenAI's two, tasks, and the cache."""
 
 import asyncio
+from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter
@@ -17,7 +19,7 @@ from citadel_common.embeddings.requests import (
     check_texts,
     find_model,
 )
-from citadel_common.errors import CitadelError, InvalidInput
+from citadel_common.errors import CitadelError, InvalidInput, UnknownModel
 from citadel_contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
 from citadel_contracts.api import (
     CacheStats,
@@ -25,11 +27,15 @@ from citadel_contracts.api import (
     EmbeddingsRequest,
     EmbeddingsResponse,
     EmbeddingTaskRequest,
+    ModelInfo,
     TaskAccepted,
 )
+from citadel_orchestration.api.embeddings.dialects import INPUT_TYPE_HEADER, ignored_header, understand, with_input_type
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.http.trace import header_of
 from citadel_orchestration.api.tasks.routes import accept_task
 from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.settings import ApiSettings
@@ -47,9 +53,17 @@ _TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(
     summary="Embed texts",
 )
 async def create_embeddings(request: Request) -> Response:
-    """Return the vectors of one text or a list, in order. OpenAI-compatible."""
+    """Return the vectors of one text or a list, in order. OpenAI-compatible.
+
+    Fields that are not known here are ignored, and the header `Citadel-Ignored-Fields` names them.
+    """
     body = await read_body(request, EmbeddingsRequest, explain=_explain)
-    return json_response(await service_of(request, EmbeddingsService).respond(body))
+    if deployment := request.scope.get(DEPLOYMENT_KEY):
+        body = body.model_copy(update={"model": deployment})
+    body, ignored = understand(body, service_of(request, ApiSettings).api.unknown_fields)
+    body = with_input_type(body, header_of(request.scope, INPUT_TYPE_HEADER.encode()).decode("latin-1"))
+    answer = await service_of(request, EmbeddingsService).respond(body)
+    return json_response(answer, headers=ignored_header(ignored))
 
 
 @router.post(
@@ -72,11 +86,25 @@ async def create_embedding_task(request: Request) -> Response:
 async def list_models(request: Request) -> Response:
     """List the models of the live backends; `citadel` has the details. OpenAI-compatible."""
     catalog = service_of(request, PublishedCatalog).models.latest
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": model.model_dump()}
-        for name, model in sorted(catalog.models.items())
-    ]
+    data = [_described(name, model) for name, model in sorted(catalog.models.items())]
     return json_response(orjson.dumps({"object": "list", "data": data}))
+
+
+@router.get(
+    "/v1/models/{model:path}",
+    tags=["operations", "embeddings"],
+    openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
+    summary="One embedding model",
+)
+async def show_model(request: Request) -> Response:
+    """Show one model of the list; its id may hold `/` and `:`, encoded or not. OpenAI-compatible."""
+    name = request.path_params["model"]
+    catalog = service_of(request, PublishedCatalog).models.latest
+    model = catalog.find(name) or catalog.find(unquote(name))  # some gateways encode twice
+    if model is None:
+        known = ", ".join(sorted(catalog.models)) or "none"
+        raise UnknownModel.at("model", f"no backend lists {name!r}; available: {known}")
+    return json_response(orjson.dumps(_described(model.name, model)))
 
 
 @router.post(
@@ -108,6 +136,12 @@ async def show_cache(request: Request) -> Response:
     answered = counts["hits"] + counts["misses"]
     rate = round(counts["hits"] / answered, 4) if answered else 0.0
     return json_response(CacheStats(available=available, hit_rate=rate, **counts))
+
+
+def _described(name: str, model: ModelInfo) -> dict[str, Any]:
+    """Return a model in OpenAI's form."""
+    details = model.model_dump()
+    return {"id": name, "object": "model", "created": 0, "owned_by": model.backend, "citadel": details}
 
 
 def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Catalog) -> str:

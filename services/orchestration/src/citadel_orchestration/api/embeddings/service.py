@@ -16,6 +16,7 @@ from citadel_common.embeddings.requests import (
     find_model,
     index_in,
     prefix_of,
+    token_limit,
 )
 from citadel_common.errors import CitadelError, from_data
 from citadel_common.published import PublishedReader
@@ -49,6 +50,11 @@ class ValidRequest:
     texts: list[str]
     model: str
     keys: list[str] | None
+
+    @property
+    def refuses_cut(self) -> bool:
+        """Whether the vector of a text that was cut is not wanted; the worker answers with the error."""
+        return self.body.truncate is False
 
     @property
     def memory_keys(self) -> list[str]:
@@ -132,7 +138,7 @@ class EmbeddingsService:
             return ValidRequest(body=body, texts=texts, model=name, keys=None)
         dimensions = check_dimensions(body.dimensions, model)
         check_not_empty(body.input, texts, model, field="input")
-        keys = _keys(body, texts, model, dimensions) if body.cache_enabled else None
+        keys = _keys(body, texts, model, dimensions) if body.cache_enabled and not _is_cut(body, texts, model) else None
         return ValidRequest(body=body, texts=texts, model=model.name, keys=keys)
 
     async def _cached(self, request: ValidRequest) -> list[EncodedVector | None]:
@@ -140,17 +146,21 @@ class EmbeddingsService:
         if request.keys is None:
             return [None] * len(request.texts)
         names = request.memory_keys
-        vectors = [self._memory.get(name) for name in names]
+        vectors = [self._from_memory(name, request) for name in names]
         unknown = [position for position, vector in enumerate(vectors) if vector is None]
         self._cache.count_hits(len(vectors) - len(unknown))
         if unknown:
             found = await self._cache.get_many([request.keys[position] for position in unknown])
             for position, stored in zip(unknown, found, strict=True):
-                if stored is not None:
+                if stored is not None and not (stored.truncated and request.refuses_cut):
                     vector = EncodedVector(encode(stored.vector, request.body.encoding_format), stored.truncated)
                     vectors[position] = vector
                     self._memory.put(names[position], vector)
         return vectors
+
+    def _from_memory(self, name: str, request: ValidRequest) -> EncodedVector | None:
+        vector = self._memory.get(name)
+        return None if vector is not None and vector.truncated and request.refuses_cut else vector
 
     async def _compute(self, request: ValidRequest, texts: MissingTexts) -> GenerateEmbeddingResult:
         body = request.body
@@ -163,6 +173,8 @@ class EmbeddingsService:
             "input_type": body.input_type,
             "encoding_format": "base64",
         }
+        # A worker of an older version refuses the message of a task with fields that it does not know.
+        arguments |= body.model_dump(include={"truncate", "truncate_prompt_tokens"}, exclude_none=True)
         try:
             result: GenerateEmbeddingResult = await self._tasks.call(
                 GENERATE_EMBEDDING, arguments, lane=Lane.INTERACTIVE
@@ -177,6 +189,15 @@ class EmbeddingsService:
         names = request.memory_keys
         for position, vector in vectors.items():
             self._memory.put(names[position], vector)
+
+
+def _is_cut(body: EmbeddingsRequest, texts: Sequence[str], model: ModelInfo) -> bool:
+    """Return whether the worker may have to cut a text first, so that its key is not known here."""
+    if body.truncate_prompt_tokens is None and body.truncate != "start":
+        return False
+    prefix = prefix_of(model, body.input_type)
+    limit = token_limit(texts, model, prefix, truncate=body.truncate, limit=body.truncate_prompt_tokens)
+    return limit is not None
 
 
 def _keys(body: EmbeddingsRequest, texts: Sequence[str], model: ModelInfo, dimensions: int | None) -> list[str]:

@@ -22,9 +22,11 @@ class Auth:
 
     Args:
         keys: API keys; with none, only clients on this machine are served.
+        origins: Origins whose pages may call without a key too.
     """
 
-    def __init__(self, keys: tuple[ApiKey, ...]) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...], origins: tuple[str, ...] = ()) -> None:
+        self._origins = frozenset(origins)
         self._keys = [(key, bytes.fromhex(key.hash)) for key in keys]
 
     def check(self, scope: Any) -> str:
@@ -37,7 +39,7 @@ class Auth:
         if scope["path"] in OPEN_PATHS:
             return ""
         if not self._keys:
-            return _local_client(scope)
+            return _local_client(scope, self._origins)
         key = self._presented_key(scope)
         needed = _needed_scope(scope["path"], scope["method"])
         if needed not in key.scopes:
@@ -45,10 +47,10 @@ class Auth:
         return key.name
 
     def _presented_key(self, scope: Any) -> ApiKey:
-        kind, _, secret = header_of(scope, b"authorization").partition(b" ")
-        if kind.lower() != b"bearer" or not secret:
+        secret = _presented_secret(scope)
+        if not secret:
             raise Unauthorized
-        digest = hashlib.sha256(secret.strip()).digest()
+        digest = hashlib.sha256(secret).digest()
         # Compares all keys, so that the time does not depend on which key matches.
         found = [key for key, known in self._keys if hmac.compare_digest(digest, known)]
         if not found:
@@ -58,13 +60,20 @@ class Auth:
         return found[0]
 
 
+def _presented_secret(scope: Any) -> bytes:
+    """Return the bearer token, else the value of `api-key`, the header of Azure OpenAI's clients; empty for neither."""
+    kind, _, token = header_of(scope, b"authorization").partition(b" ")
+    secret = token.strip() if kind.lower() == b"bearer" else b""
+    return secret or header_of(scope, b"api-key").strip()
+
+
 def _needed_scope(path: str, method: str) -> Scope:
     if any(path == admin or path.startswith(f"{admin}/") for admin in ADMIN_PATHS):
         return "admin"
     return "read" if method in _READ_METHODS else "submit"
 
 
-def _local_client(scope: Any) -> str:
+def _local_client(scope: Any, origins: frozenset[str]) -> str:
     """Return the client's address.
 
     Raises:
@@ -75,7 +84,7 @@ def _local_client(scope: Any) -> str:
         raise Forbidden(f"no API keys are configured, so only clients on this machine are served; {_REMEDY}")
     for name in (b"host", b"origin"):
         value = header_of(scope, name).decode("latin-1")
-        if value and not _is_on_this_machine(value):
+        if value and not _is_on_this_machine(value) and not (name == b"origin" and value in origins):
             raise Forbidden(f"no API keys are configured, so the {name.decode()} must be a loopback one; {_REMEDY}")
     return host
 

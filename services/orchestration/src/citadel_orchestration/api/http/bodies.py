@@ -1,6 +1,6 @@
 """Bodies: requests are read and validated, each bad field named; responses are JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -13,6 +13,7 @@ from citadel_common.validation import bad_fields, invalid_input
 from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
+_NO_HEADERS: Mapping[str, str] = {}
 Explain = Callable[[CitadelError, bytes], CitadelError]
 
 
@@ -61,10 +62,16 @@ def documented(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def json_response(body: BaseModel | bytes, status: int = 200, *, location: str | None = None) -> Response:
-    """Return a JSON response; `location` is the path of what the request has created."""
+def json_response(
+    body: BaseModel | bytes,
+    status: int = 200,
+    *,
+    location: str | None = None,
+    headers: Mapping[str, str] = _NO_HEADERS,
+) -> Response:
+    """Return a JSON response; `location` is the path of what the request has created, below the base path."""
     content = body if isinstance(body, bytes) else body.model_dump_json()
-    headers = {"location": location} if location else None
+    headers = dict(headers) | ({"location": location} if location else {})
     return Response(content, status, headers, media_type="application/json")
 
 

@@ -12,6 +12,7 @@ from citadel_common.errors import CitadelError
 from citadel_common.telemetry import Metrics, names, tracing
 from citadel_orchestration.api.http.auth import OPEN_PATHS, Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
+from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import response_to, unforeseen
 from citadel_orchestration.api.http.rate_limit import RateLimit
 from citadel_orchestration.api.http.trace import SCOPE_KEY, Trace, note_end, path_of, traced
@@ -21,13 +22,17 @@ _stdlib_log = logging.getLogger(__name__)
 
 
 class ResponseSender:
-    """Sender of one response: adds headers, remembers the status and whether the response has begun."""
+    """Sender of one response: adds headers, remembers the status and whether the response has begun.
 
-    __slots__ = ("_headers", "_send", "begun", "status")
+    A `Location` gets the base path, by which clients reach what was created.
+    """
 
-    def __init__(self, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
+    __slots__ = ("_base", "_headers", "_send", "begun", "status")
+
+    def __init__(self, send: Any, headers: list[tuple[bytes, bytes]], base: bytes) -> None:
         self._send = send
         self._headers = headers
+        self._base = base
         self.begun = False
         self.status = 500
 
@@ -36,8 +41,11 @@ class ResponseSender:
         if message["type"] == "http.response.start":
             self.begun = True
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._headers]
+            message["headers"] = [*map(self._outside, message.get("headers", ())), *self._headers]
         await self._send(message)
+
+    def _outside(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        return (header[0], self._base + header[1]) if header[0] == b"location" and self._base else header
 
 
 class Middleware:
@@ -45,14 +53,18 @@ class Middleware:
 
     Args:
         app: The ASGI application.
+        paths: Spellings of paths.
         auth: Checks API keys.
         rate_limit: Counts requests per caller.
         body_limit: Refuses large bodies.
         metrics: Counts and times requests.
     """
 
-    def __init__(self, app: Any, *, auth: Auth, rate_limit: RateLimit, body_limit: BodyLimit, metrics: Metrics) -> None:
+    def __init__(
+        self, app: Any, *, paths: Paths, auth: Auth, rate_limit: RateLimit, body_limit: BodyLimit, metrics: Metrics
+    ) -> None:
         self._app = app
+        self._paths = paths
         self._auth = auth
         self._rate_limit = rate_limit
         self._body_limit = body_limit
@@ -63,13 +75,14 @@ class Middleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = self._paths.normalised(scope)
         with traced(scope) as trace:
             await self._serve(scope, receive, send, trace)
 
     async def _serve(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
         scope[SCOPE_KEY] = trace.trace_id
         logs.bind(trace_id=trace.trace_id)
-        sender, started = ResponseSender(send, trace.headers), time.perf_counter()
+        sender, started = ResponseSender(send, trace.headers, self._paths.base.encode()), time.perf_counter()
         try:
             await self._respond(scope, receive, sender)
         finally:

@@ -6,19 +6,32 @@ from typing import Any, TypeVar
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Match
+
+from citadel_orchestration.api.http.paths import HEAD_KEY
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 S = TypeVar("S")
 
 
 class RawRoute(APIRoute):
-    """Route whose endpoint is `(request) -> Response`: no dependency solving, no serialisation."""
+    """Route whose endpoint is `(request) -> Response`: no dependency solving, no serialisation.
+
+    HEAD reaches it as GET. Its response to HEAD is made, but a stream is not begun; the server sends no body.
+    """
 
     def get_route_handler(self) -> Endpoint:
-        """Return the endpoint itself."""
+        """Return the endpoint, which for HEAD answers with headers alone instead of a stream."""
         endpoint: Endpoint = self.endpoint
-        return endpoint
+
+        async def respond(request: Request) -> Response:
+            response = await endpoint(request)
+            if HEAD_KEY in request.scope and isinstance(response, StreamingResponse):
+                return Response(None, response.status_code, response.headers)
+            return response
+
+        return respond
 
 
 class FastPath:
@@ -29,12 +42,13 @@ class FastPath:
 
     Args:
         app: The FastAPI application.
-        routes: The busiest routes; they have no path parameters.
+        routes: The busiest routes; those with path parameters are left to FastAPI.
     """
 
     def __init__(self, app: FastAPI, routes: Iterable[RawRoute]) -> None:
         self._app = app
-        self._routes = {(method, route.path): route for route in routes for method in route.methods or ()}
+        fixed = [route for route in routes if not route.param_convertors]
+        self._routes = {(method, route.path): route for route in fixed for method in route.methods or ()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
@@ -46,6 +60,14 @@ class FastPath:
         scope["app"], scope["route"] = self._app, route
         response = await route.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes with the request's path; `app.state.routes` lists the routes."""
+    routes: list[APIRoute] = request.app.state.routes
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    found = {method for route in fitting for method in route.methods or ()}
+    return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
 
 
 def service_of(request: Request, kind: type[S]) -> S:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from citadel_common.embeddings import catalog
 from citadel_common.errors import CitadelError
+from citadel_common.stores.postgres_target import shown
 from citadel_common.stores.redis import redacted
 from citadel_contracts import Queue
 from citadel_contracts.api import ComponentHealth, HealthResponse
@@ -25,6 +26,10 @@ FRESH = 1.0
 STORES = ("broker", "results", "postgres")
 """Dependencies without which no request can be accepted."""
 VERSION = version("citadel-orchestration")
+
+UNCHECKED = ComponentHealth(
+    status="unknown", required=False, detail="not checked yet, or not lately: a monitoring worker does that"
+)
 
 HealthReader = Callable[[], Awaitable[Mapping[str, ComponentHealth]]]
 
@@ -72,16 +77,18 @@ class Health:
     Args:
         probes: Probes by name of the dependency.
         monitored: Reads the health of dependencies that have no probe here.
+        configured: Names of the dependencies that the monitoring worker checks, as far as this process knows them.
     """
 
-    def __init__(self, probes: Mapping[str, Probe], monitored: HealthReader) -> None:
+    def __init__(self, probes: Mapping[str, Probe], monitored: HealthReader, configured: Iterable[str] = ()) -> None:
+        self._unchecked = dict.fromkeys(configured, UNCHECKED)
         self._probes = {name: CachedProbe(probe) for name, probe in probes.items()}
         self._monitored = monitored
 
     async def report(self) -> HealthResponse:
         """Return the state of all dependencies: `down` if a required one is, `degraded` if an optional one is."""
         components = await self._ask(tuple(self._probes))
-        components |= {name: found for name, found in (await self._monitored()).items() if name not in components}
+        components = {**self._unchecked, **await self._monitored(), **components}
         down = [component for component in components.values() if component.status == "down"]
         status: Literal["ok", "degraded", "down"] = "ok"
         if down:
@@ -134,7 +141,7 @@ def probes(
         "broker": _store(broker, redacted(settings.broker_url), required=True),
         "results": _store(results, redacted(settings.results), required=True),
         "cache": _store(cache, redacted(settings.cache_store), required=False),
-        "postgres": Probe(ask=postgres, required=True, failing=f"{redacted(settings.postgres_dsn)} does not answer"),
+        "postgres": Probe(ask=postgres, required=True, failing=f"{shown(settings.postgres_dsn)} does not answer"),
         "embedding_workers": _workers(inspector, Queue.EMBEDDINGS, required=True),
         "orchestration_workers": _workers(inspector, Queue.ORCHESTRATION, required=True),
         "monitoring_workers": _workers(inspector, Queue.MONITORING, required=False),
@@ -143,6 +150,11 @@ def probes(
             ask=lambda: _check_models(results), required=True, failing="the results store does not answer"
         ),
     }
+
+
+def configured(settings: EngineSettings) -> list[str]:
+    """Return the names of the dependencies that the monitoring worker checks and this process knows of."""
+    return ["qdrant", *(f"llm/{name}" for name in settings.llm.endpoints)]
 
 
 def _store(client: "Redis", url: str, *, required: bool) -> Probe:

@@ -19,7 +19,7 @@ Origin = tuple[int, str]
 
 def check_parameters(step: Draft, catalog: Catalog, problems: Problems) -> None:
     """Report what does not fit the model, and what the type itself finds wrong."""
-    if step.type is None or not isinstance(step.raw.get("parameters", {}), dict):
+    if step.type is None or not isinstance(step.raw.get("parameters"), dict | None):
         return
     where = (*step.path, "parameters")
     found = 0
