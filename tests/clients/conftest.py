@@ -33,7 +33,8 @@ def server() -> Iterator[Citadel]:
     """The server; its logs hold no secret and no text in the end."""
     with serving() as process:
         line = process.stdout.readline()
-        assert line, f"the server did not start: exit code {process.wait(STOP_S)}"
+        if not line:
+            pytest.exit(f"the server did not start, see above: exit code {process.wait(STOP_S)}", 1)
         yield Citadel(**json.loads(line))
         process.stdin.close()
         assert process.wait(STOP_S) == 0, "a process wrote a secret or a text; it is named above"

@@ -99,6 +99,10 @@ def unknown_model(citadel: Citadel) -> Call:
     return Call(url=citadel.main, key=citadel.key, model="unknown")
 
 
+def empty_text(citadel: Citadel) -> Call:
+    return Call(url=citadel.main, key=citadel.key, model=STRICT_MODEL, texts=("fine", ""))
+
+
 def too_long(citadel: Citadel) -> Call:
     return Call(url=citadel.main, key=citadel.key, model=STRICT_MODEL, texts=("fine", "[[too_long400]]"))
 
@@ -141,6 +145,7 @@ FAULTS: dict[str, Callable[[Citadel], Call]] = {
         wrong_key,
         forbidden,
         unknown_model,
+        empty_text,
         too_long,
         body_too_large,
         rate_limited,
@@ -154,6 +159,7 @@ OPENAI_ERRORS = {
     "wrong_key": (openai.AuthenticationError, "unauthorized"),
     "forbidden": (openai.PermissionDeniedError, "forbidden"),
     "unknown_model": (openai.NotFoundError, "model_not_found"),
+    "empty_text": (openai.BadRequestError, "invalid_input"),
     "too_long": (openai.BadRequestError, "text_too_long"),
     "body_too_large": (openai.APIStatusError, "body_too_large"),
     "rate_limited": (openai.RateLimitError, "rate_limited"),

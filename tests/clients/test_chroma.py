@@ -32,6 +32,14 @@ def test_a_list_of_thousands_keeps_its_order(citadel: Citadel) -> None:
     np.testing.assert_array_equal([found[0], found[-1]], citadel.vectors([texts[0], texts[-1]]))
 
 
+def test_a_query_gets_its_prefix_by_a_header(citadel: Citadel) -> None:
+    headers = {"Citadel-Input-Type": "query"}
+    embed = OpenAIEmbeddingFunction(
+        api_key=citadel.key, api_base=citadel.main, model_name=MODEL, default_headers=headers
+    )
+    np.testing.assert_array_equal(embed(["who"]), citadel.vectors(["search_query: who"]))
+
+
 @pytest.mark.parametrize("fault", OPENAI_ERRORS, indirect=True)
 def test_each_error_has_openais_class(fault: Call) -> None:
     embed = OpenAIEmbeddingFunction(api_key=fault.key, api_base=fault.url, model_name=fault.model)

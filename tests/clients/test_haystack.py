@@ -43,6 +43,13 @@ def test_a_prefix_and_dimensions_are_the_embedders_own_options(citadel: Citadel)
     assert len(embedder.run("who")["embedding"]) == 64
 
 
+def test_a_query_gets_its_prefix_by_a_header(citadel: Citadel) -> None:
+    headers = {"headers": {"Citadel-Input-Type": "query"}}
+    embedder = OpenAITextEmbedder(**options(Call(url=citadel.main, key=citadel.key)), http_client_kwargs=headers)
+    found = np.float32([embedder.run("who")["embedding"]])
+    np.testing.assert_array_equal(found, citadel.vectors(["search_query: who"]))
+
+
 @pytest.mark.parametrize("fault", OPENAI_ERRORS, indirect=True)
 def test_each_error_has_openais_class(fault: Call) -> None:
     expected, code = OPENAI_ERRORS[fault.name]

@@ -15,6 +15,7 @@ ERRORS = {
     # litellm has no class for a 403 or 413 of this provider: the general one carries the status
     "forbidden": (litellm.APIError, 403),
     "unknown_model": (litellm.NotFoundError, 404),
+    "empty_text": (litellm.BadRequestError, 400),
     "too_long": (litellm.ContextWindowExceededError, 400),
     "body_too_large": (litellm.APIError, 413),
     "rate_limited": (litellm.RateLimitError, 429),
@@ -70,6 +71,13 @@ def test_each_provider_that_speaks_openais_protocol_works(
     embed: Callable[..., Any], citadel: Citadel, provider: str
 ) -> None:
     np.testing.assert_array_equal(embed(model=f"{provider}/{MODEL}"), citadel.vectors(TEXTS))
+
+
+@pytest.mark.parametrize("provider", ["openai", "litellm_proxy"])
+def test_models_are_listed(citadel: Citadel, provider: str) -> None:
+    place = {"custom_llm_provider": provider, "api_base": citadel.main, "api_key": citadel.key}
+    found = litellm.get_valid_models(check_provider_endpoint=True, **place)
+    assert {name.removeprefix("litellm_proxy/") for name in found} == {MODEL, STRICT_MODEL, LOCAL_MODEL}
 
 
 def test_a_trailing_slash_does_no_harm(embed: Callable[..., Any], citadel: Citadel) -> None:

@@ -50,6 +50,24 @@ def test_a_query_gets_its_prefix_by_an_extra_field(client: openai.OpenAI, citade
     np.testing.assert_array_equal(vectors_of(query), citadel.vectors("search_query: who"))
 
 
+@pytest.mark.parametrize(
+    ("spelling", "body", "text"),
+    [
+        ("query", {}, "search_query: who"),
+        ("Passage", {}, "search_document: who"),
+        ("query", {"input_type": "document"}, "search_document: who"),
+        ("query", {"task": "search_document"}, "search_document: who"),
+        ("", {}, "who"),
+    ],
+)
+def test_a_header_says_what_the_texts_are_unless_the_body_does(
+    client: openai.OpenAI, citadel: Citadel, spelling: str, body: dict[str, str], text: str
+) -> None:
+    headers = {"Citadel-Input-Type": spelling}
+    answer = client.embeddings.create(input="who", model=MODEL, extra_headers=headers, extra_body=body)
+    np.testing.assert_array_equal(vectors_of(answer), citadel.vectors([text]))
+
+
 def test_a_vector_is_shortened_on_request(client: openai.OpenAI) -> None:
     assert len(client.embeddings.create(input="short", model=MODEL, dimensions=64).data[0].embedding) == 64
 
@@ -104,6 +122,9 @@ def test_each_error_has_its_class_and_code(fault: Call) -> None:
     with pytest.raises(expected) as caught:
         failing(fault).embeddings.create(input=list(fault.texts), model=fault.model)
     assert caught.value.code == code
+    if code is not None:
+        assert caught.value.request_id
+        assert caught.value.body["trace_id"]
 
 
 @each_fault

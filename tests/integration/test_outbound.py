@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from citadel_client import Citadel, CitadelApiError
+from citadel_client.options import NEVER
 from citadel_common.outbound import public_context
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.settings.qdrant import QdrantSettings
@@ -194,3 +196,40 @@ class TestPrivateAuthorities:
             assert health(name, url, **settings) is None
             with pytest.raises(Exception, match=r"does not answer|hung up"):
                 use(name, url, ca_file=str(authority.file))
+
+
+class TestTheSdk:
+    """The client, whose server may be behind the same gateways; 404 is the answer of the server behind them."""
+
+    def ask(self, url):
+        with Citadel(url, retry=NEVER, timeout=10) as citadel, pytest.raises(CitadelApiError) as answered:
+            citadel.queues()
+        return answered.value
+
+    def test_credentials_of_the_url_are_sent(self, servers):
+        with gateway(servers["ollama"], credentials=f"me:{PASSWORD}", mount="/gw") as (url, calls):
+            assert self.ask(url.replace("://", f"://me:{QUOTED}@")).status == 404
+        assert calls.calls == ["GET /gw/v1/queues"]
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["absolute form", "CONNECT"])
+    def test_proxies_are_used_and_exempt_networks_are_not(self, servers, authority, certificate, monkeypatch, tls):
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        with (
+            gateway(servers["ollama"], host=HOST, certificate=certificate if tls else None) as (url, _),
+            ForwardProxy(credentials=f"me:{PROXY_PASSWORD}") as proxy,
+        ):
+            monkeypatch.setenv("HTTPS_PROXY" if tls else "HTTP_PROXY", f"http://me:{PROXY_PASSWORD}@{proxy.place}")
+            assert self.ask(url).status == 404
+            assert len(proxy.requests) == 1
+            monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,*.test")
+            assert self.ask(url).status is None
+            assert len(proxy.requests) == 1
+
+    def test_an_unknown_authority_and_a_proxy_that_refuses_are_named(self, servers, certificate, monkeypatch):
+        with gateway(servers["ollama"], certificate=certificate) as (url, _):
+            assert "name its authority's certificate in SSL_CERT_FILE" in str(self.ask(url))
+        with ForwardProxy(credentials="other:words") as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PROXY_PASSWORD}@{proxy.place}")
+            said = str(self.ask(f"https://{HOST}"))
+        assert "the proxy does not lead to" in said
+        assert PROXY_PASSWORD not in said

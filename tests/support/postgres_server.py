@@ -37,6 +37,12 @@ def migrate(dsn: str) -> None:
     migrate.migrate(dsn)
 
 
+def programs() -> Programs:
+    """Return the programs of the version that CITADEL_TEST_POSTGRES_BIN names, else those that are found."""
+    named = os.environ.get("CITADEL_TEST_POSTGRES_BIN")
+    return Programs.of(Path(named)) if named else Programs.find()
+
+
 class PostgresProcess:
     """A running server; its data survive `kill`, `stop` and `restart`, not the end of the block."""
 
@@ -45,7 +51,7 @@ class PostgresProcess:
         self._settings = settings
         self._numbers = itertools.count(1)
         self._dir = tempfile.TemporaryDirectory(prefix="citadel-postgres-")
-        self._cluster = Cluster(Path(self._dir.name) / "data", Programs.find())
+        self._cluster = Cluster(Path(self._dir.name) / "data", programs())
         self._cluster.create(PASSWORD)
         self._log = (Path(self._dir.name) / "log").open("ab")
         for _ in range(START_ATTEMPTS):

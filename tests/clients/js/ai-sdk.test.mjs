@@ -20,6 +20,7 @@ const ERRORS = {
   wrongKey: [401, false, "unauthorized"],
   forbidden: [403, false, "forbidden"],
   unknownModel: [404, false, "model_not_found"],
+  emptyText: [400, false, "invalid_input"],
   tooLong: [400, false, "text_too_long"],
   bodyTooLarge: [413, false, "body_too_large"],
   rateLimited: [429, true, "rate_limited"],
@@ -46,6 +47,12 @@ for (const [name, create] of Object.entries(providers)) {
     const { embedding, usage } = await embed({ model: model(MODEL), value: TEXTS[1] });
     await assertVectors([embedding], [TEXTS[1]]);
     assert.ok(usage.tokens >= 0);
+  });
+
+  test(`${name}: a query gets its prefix by a header`, async () => {
+    const headers = { "Citadel-Input-Type": "query" };
+    const { embedding } = await embed({ model: model(MODEL), value: "who", headers });
+    await assertVectors([embedding], ["search_query: who"]);
   });
 
   test(`${name}: calls in parallel keep the order of a long list`, async () => {

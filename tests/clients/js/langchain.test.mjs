@@ -9,6 +9,7 @@ const ERRORS = {
   wrongKey: { status: 401, lc_error_code: "MODEL_AUTHENTICATION" },
   forbidden: { status: 403 },
   unknownModel: { status: 404, lc_error_code: "MODEL_NOT_FOUND" },
+  emptyText: { status: 400 },
   tooLong: { status: 400 },
   bodyTooLarge: { status: 413 },
   rateLimited: { status: 429, lc_error_code: "MODEL_RATE_LIMIT" },
@@ -30,6 +31,12 @@ test("batches keep their order", async () => {
   const texts = Array.from({ length: 1300 }, (_, index) => `text ${index}`);
   const found = await embeddings.embedDocuments(texts);
   await assertVectors([0, 511, 512, 1299].map((n) => found[n]), [0, 511, 512, 1299].map((n) => texts[n]));
+});
+
+test("a query gets its prefix by a header", async () => {
+  const configuration = { baseURL: citadel.main, defaultHeaders: { "Citadel-Input-Type": "query" } };
+  const embeddings = new OpenAIEmbeddings({ configuration, apiKey: citadel.key, model: MODEL });
+  await assertVectors([await embeddings.embedQuery("who")], ["search_query: who"]);
 });
 
 test("dimensions pass", async () => {

@@ -18,6 +18,7 @@ const ERRORS = {
   wrongKey: [OpenAI.AuthenticationError, "unauthorized"],
   forbidden: [OpenAI.PermissionDeniedError, "forbidden"],
   unknownModel: [OpenAI.NotFoundError, "model_not_found"],
+  emptyText: [OpenAI.BadRequestError, "invalid_input"],
   tooLong: [OpenAI.BadRequestError, "text_too_long"],
   bodyTooLarge: [OpenAI.APIError, "body_too_large"],
   rateLimited: [OpenAI.RateLimitError, "rate_limited"],
@@ -112,6 +113,7 @@ for (const [fault, [expected, code]] of Object.entries(ERRORS))
     await assert.rejects(failing.embeddings.create({ model, input: texts }), (error) => {
       assert.ok(error instanceof expected, `${error.constructor.name}: ${error.message}`);
       assert.equal(error.code, code);
+      if (code) assert.ok(error.requestID);
       return true;
     });
   });

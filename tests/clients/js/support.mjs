@@ -58,6 +58,7 @@ export const FAULTS = {
   wrongKey: async () => call({ key: "wrong" }),
   forbidden: async () => call({ key: citadel.reader_key }),
   unknownModel: async () => call({ model: "unknown" }),
+  emptyText: async () => call({ model: "bge-m3", texts: ["fine", ""] }),
   tooLong: async () => call({ model: "bge-m3", texts: ["fine", "[[too_long400]]"] }),
   bodyTooLarge: async () => call({ url: citadel.keyless, texts: ["long ".repeat(40_000)] }),
   rateLimited: async () => {

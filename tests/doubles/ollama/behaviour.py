@@ -47,22 +47,24 @@ class OllamaBehaviour(Behaviour):
     REFUSALS: ClassVar = REFUSALS
     DELAYS_MS: ClassVar = {"slow": 1000.0, "loading": 500.0}
 
-    # "embed" or "all" (the catalogue and health routes too); None is the mode's own default
+    # "embed", "side" (the catalogue and health routes) or "all"; None is the mode's own default
     routes: str | None = None
+    # another version of every model, as a pull replaces them; None is that of the settings
+    digest_salt: str | None = None
     # text that marks an input, and what it does to it
     markers: Mapping[str, str] = field(default_factory=lambda: DEFAULT_MARKERS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         Markers(self.markers)  # refuses unknown actions
-        if self.routes not in {None, "embed", "all"}:
-            raise ValueError("routes is embed or all")
+        if self.routes not in {None, "embed", "side", "all"}:
+            raise ValueError("routes is embed, side or all")
 
     def touches(self, model: str) -> bool:
         """Return True if requests for a model are touched."""
-        return not self.only_models or model in map(canonical, self.only_models)
+        return self.routes != "side" and (not self.only_models or model in map(canonical, self.only_models))
 
     def side_mode(self, mode: str) -> str:
         """Return the mode of the side routes while embedding requests have this one."""
         routes = self.routes or ("all" if mode == "dead" else "embed")
-        return mode if routes == "all" else "ok"
+        return "ok" if routes == "embed" else mode

@@ -1,6 +1,7 @@
 """One embedding request, from its texts to its answer."""
 
 import time
+from dataclasses import replace
 
 from tests.doubles.base.answers import Answer
 from tests.doubles.base.behaviour import Switch
@@ -10,7 +11,7 @@ from tests.doubles.ollama.behaviour import FRUITFUL_MODES
 from tests.doubles.ollama.computation import Computation, compute
 from tests.doubles.ollama.loader import Loader
 from tests.doubles.ollama.markers import Markers
-from tests.doubles.ollama.models import KNOWN, canonical
+from tests.doubles.ollama.models import KNOWN, ModelSpec, canonical
 from tests.doubles.ollama.pacing import Slot, Slots
 from tests.doubles.ollama.recording import OllamaRecording
 from tests.doubles.ollama.requests import EmbedRequest
@@ -22,13 +23,23 @@ class Embedder:
     """Installed models, and the slots in which they run."""
 
     def __init__(self, settings: OllamaSettings, switch: Switch, recording: OllamaRecording) -> None:
-        self.installed = {canonical(name): KNOWN[canonical(name)] for name in settings.models}
+        self.installed: dict[str, ModelSpec] = {}
         self.loader = Loader(settings.max_queue)
         self._settings = settings
         self._slots = Slots(settings.slots)
         self._switch = switch
         self._recording = recording
         self.begin_anew()
+        self.pull(None)
+
+    def pull(self, salt: str | None) -> None:
+        """Install the models in the version of a salt, by default the settings'; unload those that are replaced."""
+        salt = self._settings.digest_salt if salt is None else salt
+        for name in map(canonical, self._settings.models):
+            spec = replace(KNOWN[name], salt=salt)
+            if self.installed.get(name) != spec:
+                self.installed[name] = spec
+                self.loader.unload(name)
 
     def begin_anew(self) -> None:
         """Take up the markers of a new behaviour, and unload each model once more where it says so."""

@@ -17,7 +17,7 @@ MODIFIED_AT = "2026-08-01T12:00:00.000000000Z"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """One model; `context` is in tokens, `size` in bytes."""
+    """One model; `context` is in tokens, `size` in bytes; another `salt` is another version of it."""
 
     name: str
     dimensions: int
@@ -25,6 +25,7 @@ class ModelSpec:
     family: str
     parameters: str
     size: int
+    salt: str = ""
 
     def token_limit(self, options: Mapping[str, Any]) -> int:
         """Return how many tokens of a text are read; `num_ctx` and `num_batch` move it as in Ollama."""
@@ -32,9 +33,10 @@ class ModelSpec:
         num_batch = int(options.get("num_batch") or min(DEFAULT_NUM_BATCH, num_ctx))
         return min(num_ctx, num_batch)
 
-    def digest(self, salt: str = "") -> str:
-        """Return the model's identity as the catalogue shows it, 64 hexadecimal digits."""
-        return hashlib.sha256(f"{self.name}{salt}".encode()).hexdigest()
+    @property
+    def digest(self) -> str:
+        """The model's identity as the catalogue shows it, 64 hexadecimal digits."""
+        return hashlib.sha256(f"{self.name}{self.salt}".encode()).hexdigest()
 
 
 def _spec(name: str, dimensions: int, context: int, family: str, parameters: str, size: int) -> ModelSpec:
@@ -82,7 +84,7 @@ def details(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def tag(spec: ModelSpec, salt: str) -> dict[str, Any]:
+def tag(spec: ModelSpec) -> dict[str, Any]:
     """Return one entry of `GET /api/tags`."""
     name = f"{spec.name}:latest"
     return {
@@ -90,14 +92,14 @@ def tag(spec: ModelSpec, salt: str) -> dict[str, Any]:
         "model": name,
         "modified_at": MODIFIED_AT,
         "size": spec.size,
-        "digest": spec.digest(salt),
+        "digest": spec.digest,
         "details": details(spec),
     }
 
 
-def running(spec: ModelSpec, salt: str) -> dict[str, Any]:
+def running(spec: ModelSpec) -> dict[str, Any]:
     """Return one entry of `GET /api/ps`."""
-    entry = tag(spec, salt)
+    entry = tag(spec)
     del entry["modified_at"]
     context = min(spec.context, DEFAULT_NUM_CTX)
     return entry | {"expires_at": "2318-11-22T12:00:00Z", "size_vram": 0, "context_length": context}

@@ -17,9 +17,10 @@ class OllamaSettings:
     max_queue: int = flag(0, "requests that may wait for a load before the busy 503 (Ollama: 512)")
     models: tuple[str, ...] = flag(DEFAULT_INSTALLED, "installed models, separated by commas")
     api_key: str = flag("", "key demanded as a bearer token; empty demands none")
-    digest_salt: str = flag("", "changes the models' digests, as a new version of them would")
+    digest_salt: str = flag("", "changes the models' digests and vectors, as a new version of them would")
     track_texts: int = flag(20_000, "distinct texts counted one by one")
     version: str = flag("0.32.6", "version to report")
+    manners: str = flag("ollama", "whose manners its /v1 routes have: ollama or llama (llama-server)")
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.models if canonical(name) not in KNOWN]

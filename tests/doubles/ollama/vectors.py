@@ -5,7 +5,7 @@ over model and text; all blocks have the same length, so the whole has length 1 
 The bank keeps every block as JSON and as bytes too: answering is joining, not encoding numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
@@ -61,7 +61,7 @@ def _bank(dimensions: int) -> _Bank:
 
 
 def _choice(spec: ModelSpec, text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=spec.dimensions // BLOCK, key=spec.name.encode()).digest()
+    return blake2b(text.encode(), digest_size=spec.dimensions // BLOCK, key=f"{spec.name}{spec.salt}".encode()).digest()
 
 
 def _full_bytes(spec: ModelSpec, text: str) -> bytes:
@@ -84,9 +84,9 @@ def vector(spec: ModelSpec, text: str, dimensions: int | None = None) -> Vector:
     return shorter
 
 
-def expected_vector(model: str, text: str, dimensions: int | None = None) -> Vector:
+def expected_vector(model: str, text: str, dimensions: int | None = None, *, salt: str = "") -> Vector:
     """Return what a healthy double answers for a text that is not overlong."""
-    return vector(KNOWN[canonical(model)], text, dimensions)
+    return vector(replace(KNOWN[canonical(model)], salt=salt), text, dimensions)
 
 
 def _flawed(healthy: Vector, flaw: Flaw) -> Vector:

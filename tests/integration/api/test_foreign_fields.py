@@ -115,6 +115,15 @@ def test_a_strict_server_refuses_unknown_fields_with_near_names(start_api: Start
         assert embed(http, NULLS | {"truncate_prompt_tokens": -1}).status_code == 200
 
 
+def test_an_input_type_in_the_header_is_checked_where_it_counts(http: httpx.Client) -> None:
+    headers = {"citadel-input-type": "quarry"}
+    answer = http.post("/v1/embeddings", json={"input": "hello"}, headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_input", "citadel-input-type")
+    body = {"input": "hello", "input_type": "query"}
+    assert http.post("/v1/embeddings", json=body, headers=headers).status_code == 200
+
+
 @pytest.mark.usefixtures("worker")
 class TestMisses:
     def test_input_types_and_truncation_reach_the_worker(self, http: httpx.Client) -> None:

@@ -61,7 +61,7 @@ def test_the_migrate_command_may_be_run_again(empty: str) -> None:
 def test_a_database_of_another_encoding_is_refused_with_what_to_do(postgres_server: PostgresProcess) -> None:
     with created(postgres_server, "ascii", "SQL_ASCII") as dsn:
         done = command(dsn)
-        assert done.returncode == 1
+        assert done.returncode == 78
         assert "encoding is SQL_ASCII; create it with ENCODING 'UTF8'" in done.stderr
         with psycopg.connect(dsn) as connection:
             assert connection.execute("SELECT to_regclass('runs')").fetchone() == (None,)

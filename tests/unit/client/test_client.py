@@ -57,10 +57,25 @@ def test_key_and_url_come_from_the_environment(monkeypatch):
     assert double.requests[0].headers["authorization"] == "Bearer k"
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
-def test_an_invalid_url_is_refused_at_once(url):
-    with pytest.raises(ValueError, match="not the URL of a server"):
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", "http://me:geheim@", "http://a b"])
+def test_an_invalid_url_is_refused_at_once_and_not_repeated(url):
+    with pytest.raises(ValueError, match="the server's URL") as refused:
         Citadel(url)
+    assert "geheim" not in str(refused.value)
+
+
+def test_credentials_of_the_url_are_sent_and_not_shown():
+    double = Double(httpx.Response(200, json={"queues": []}))
+    with Citadel("https://me:p%40ss@Gateway/team/", transport=httpx.MockTransport(double.handle)) as citadel:
+        citadel.queues()
+        assert citadel.base_url == "https://gateway/team"
+    assert double.requests[0].url == "https://gateway/team/v1/queues"
+    assert double.requests[0].headers["authorization"] == "Basic bWU6cEBzcw=="
+
+
+def test_a_key_and_credentials_of_the_url_exclude_each_other():
+    with pytest.raises(ValueError, match="exclude each other"):
+        Citadel("http://me:geheim@gateway", api_key="k")
 
 
 def test_queues_workers_models_and_cache_are_read(talk):

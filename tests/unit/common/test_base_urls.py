@@ -63,7 +63,7 @@ def test_ollamas_routes_lie_below_the_path_of_a_proxy(url, route):
         ("https://bücher.example/ü?q=ö", "https://xn--bcher-kva.example/%C3%BC?q=%C3%B6"),
         ("http://ollama_1.internal.", "http://ollama_1.internal."),
         ("http://[FE80:0:0::1]:80", "http://[fe80::1]:80"),
-        ("http://me:p@ss:w%2Frd@host", "http://me:p@ss:w%2Frd@host"),
+        ("http://me:p@ss:w%2Frdä@host", "http://me:p%40ss:w%2Frd%C3%A4@host"),
         ("http://host/a%2Fb/{c}", "http://host/a%2Fb/%7Bc%7D"),
     ],
 )

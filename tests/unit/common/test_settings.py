@@ -108,7 +108,7 @@ def test_a_wrong_setting_is_named_in_one_line(env, capsys, name, value, named):
 def test_secrets_are_not_shown(env, capsys):
     env(BROKER_URL="amqp://user:geheim@host")
     assert "geheim" not in refusal(capsys)
-    env(BROKER_URL="redis://user:geheim@host/0?x=geheim")
+    env(BROKER_URL="redis://user:geheim@host/0?client_name=geheim")
     settings = load(CommonSettings)
     assert "geheim" not in repr(settings)
     assert redacted(settings.broker_url) == "redis://host/0"

@@ -1,8 +1,8 @@
 """Where the server is, how long a call may take, and when it is retried."""
 
-import ipaddress
 import os
 import random
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -10,6 +10,8 @@ from typing import TypedDict
 import httpx
 
 from citadel_client.errors import CallTimedOut, CitadelApiError
+from citadel_contracts.base_urls import http_url
+from citadel_contracts.outbound import check_environment, proxy_of, trust, without_credentials
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_S = 120.0
@@ -56,51 +58,83 @@ class CallOptions:
     """Options of every call of a client.
 
     Attributes:
-        base_url: URL of the server, without a slash at its end.
+        base_url: URL of the server, without credentials and without a slash at its end.
+        authorization: `Authorization` that the URL's credentials make, if it has any.
         timeout: Seconds for a call, its retries included.
         retry: When a failed call is retried.
     """
 
     base_url: str
+    authorization: str | None = field(default=None, repr=False)
     timeout: float = DEFAULT_TIMEOUT_S
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     @classmethod
     def of(cls, base_url: str | None, timeout: float, retry: RetryPolicy | None) -> "CallOptions":
-        """Return the options; the URL is the argument, else CITADEL_API_URL, else that of `citadel dev`."""
-        url = base_url or os.environ.get("CITADEL_API_URL") or DEFAULT_URL
-        return cls(base_url=url.rstrip("/"), timeout=timeout, retry=retry or RetryPolicy())
+        """Return the options; the URL is the argument, else CITADEL_API_URL, else that of `citadel dev`.
+
+        Raises:
+            ValueError: The URL is not that of a web server.
+        """
+        try:
+            url = http_url(base_url or os.environ.get("CITADEL_API_URL") or DEFAULT_URL)
+        except ValueError as error:
+            raise ValueError(f"the server's URL {error}") from None
+        bare, authorization = without_credentials(url)
+        return cls(base_url=bare, authorization=authorization, timeout=timeout, retry=retry or RetryPolicy())
 
 
-class HttpOptions(TypedDict):
+class NetworkOptions(TypedDict):
+    """Arguments of httpx's clients: certificates and proxy."""
+
+    trust_env: bool
+    verify: ssl.SSLContext
+    proxy: httpx.Proxy | None
+
+
+class HttpOptions(NetworkOptions):
     """Arguments of httpx's clients."""
 
     base_url: str
     headers: dict[str, str]
-    trust_env: bool
 
 
-def http_options(base_url: str, api_key: str | None) -> HttpOptions:
+def http_options(options: CallOptions, api_key: str | None, *, has_transport: bool = False) -> HttpOptions:
     """Return the arguments of an httpx client; the key is the argument, else CITADEL_API_KEY.
 
+    Args:
+        options: The server.
+        api_key: Bearer key.
+        has_transport: Whether the client has a transport of its own, which a proxy would replace.
+
     Raises:
-        ValueError: The URL is not that of a web server.
+        ValueError: Both a key and the URL say who calls, or a variable of the environment cannot be used.
     """
-    url = httpx.URL(base_url)
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"{base_url!r} is not the URL of a server; it looks like http://127.0.0.1:8080")
     headers = {"Accept": "application/json, application/problem+json"}
-    if key := api_key or os.environ.get("CITADEL_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
-    # A proxy of the environment cannot reach a server that listens on this machine's loopback only.
-    return {"base_url": base_url, "headers": headers, "trust_env": not _is_loopback(url.host)}
+    key = api_key or os.environ.get("CITADEL_API_KEY")
+    if key and options.authorization:
+        raise ValueError("an API key and a user in the server's URL exclude each other: give one")
+    if authorization := f"Bearer {key}" if key else options.authorization:
+        headers["Authorization"] = authorization
+    return {"base_url": options.base_url, "headers": headers, **network_options(options.base_url, direct=has_transport)}
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def network_options(url: str, *, direct: bool = False) -> NetworkOptions:
+    """Return certificates and proxy of calls to a URL, as the environment wants them; `direct` goes past the proxy."""
+    check_environment(os.environ)
+    proxy = None if direct else proxy_of(url, os.environ)
+    return {"trust_env": False, "verify": _context(url), "proxy": _proxy(proxy) if proxy else None}
+
+
+def _proxy(url: str) -> httpx.Proxy:
+    return httpx.Proxy(url, ssl_context=_context(url) if url.startswith("https:") else None)
+
+
+def _context(url: str) -> ssl.SSLContext:
+    """Return the certificates for a URL; none without TLS, for loading them takes longer than most calls."""
+    if not url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return trust(httpx.create_ssl_context(trust_env=False), os.environ)
 
 
 class Polling:

@@ -15,6 +15,7 @@ from citadel_client.errors import (
 )
 from citadel_contracts.api import Problem
 from citadel_contracts.errors import ErrorData, FieldError, pointer_of, seconds_of_retry_after
+from citadel_contracts.outbound import is_untrusted
 
 
 def from_response(response: httpx.Response) -> CitadelApiError:
@@ -82,6 +83,12 @@ def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiErro
     """Return the error of a request that got no answer."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return CallTimedOut()
+    if is_untrusted(error):
+        return ServerUnreachable(
+            f"the certificate of {base_url} is not trusted: name its authority's certificate in SSL_CERT_FILE"
+        )
+    if isinstance(error, httpx.ProxyError):
+        return ServerUnreachable(f"the proxy does not lead to {base_url}: {error}")
     reason = "refused the connection" if isinstance(error, httpx.ConnectError) else "broke off"
     if isinstance(error, httpx.ConnectTimeout):
         reason = "did not accept the connection in time"

@@ -3,10 +3,9 @@
 import functools
 import os
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -91,10 +90,7 @@ def client_options(route: Route, settings: ServerSettings) -> dict[str, Any]:
 def _httpx_proxy(url: str | None) -> httpx.Proxy | None:
     if url is None:
         return None
-    bare, _ = outbound.without_credentials(url)
-    parts = urlsplit(url)
-    auth = (unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
-    return httpx.Proxy(bare, auth=auth, ssl_context=public_context() if bare.startswith("https:") else None)
+    return httpx.Proxy(url, ssl_context=public_context() if url.startswith("https:") else None)
 
 
 @functools.cache
@@ -123,13 +119,6 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext:
 
 def reason(error: BaseException) -> str:
     """Return why a connection failed; an unknown authority comes with the remedy."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return f"{error}; name the authority's certificate in CA_FILE of the server or in SSL_CERT_FILE"
-    return str(error) or type(error).__name__
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    words = str(error) or type(error).__name__
+    remedy = "; name the authority's certificate in CA_FILE of the server or in SSL_CERT_FILE"
+    return words + remedy * outbound.is_untrusted(error)

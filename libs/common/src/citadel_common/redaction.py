@@ -1,10 +1,11 @@
 """Secrets in settings and URLs, which must never be logged or shown."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -13,6 +14,8 @@ from citadel_contracts.outbound import PROXY_VARIABLES
 
 SHORTEST = 6
 """Characters of the shortest secret that is hidden: shorter ones occur in other words, and lines would be garbled."""
+_PAIRS = re.compile(r"(?:^|\s)(?:ssl)?password\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))")
+"""Passwords in PostgreSQL's `key=value` pairs."""
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
@@ -41,22 +44,27 @@ def _values(value: Any) -> Iterator[str]:
 
 
 def _parts(secret: str) -> Iterator[str]:
-    if "://" not in secret:
-        return iter((secret,))
-    return iter((*passwords_of(secret), *basic_credentials(secret)))
+    if "://" in secret:
+        yield from (*passwords_of(secret), *basic_credentials(secret))
+    elif pairs := _PAIRS.findall(secret):
+        yield from (re.sub(r"\\(.)", r"\1", quoted or bare) for quoted, bare in pairs)
+    else:
+        yield secret
 
 
 def servers_of(url: str) -> list[str]:
     """Return the URLs of the single servers: a URL of sentinels names several, separated by semicolons."""
-    return url.split(";") if url.startswith("sentinel://") else [url]
+    return url.split(";") if url.startswith("sentinel") else [url]
 
 
 def passwords_of(url: str) -> Iterator[str]:
     """Yield the passwords in a URL, as written and decoded; none if it cannot be parsed."""
     for server in servers_of(url):
         with suppress(ValueError):
-            password = urlsplit(server if "://" in server else f"//{server}").password or ""
-            yield from {password, unquote(password)} - {""}
+            parts = urlsplit(server if "://" in server else f"//{server}")
+            password = parts.password or ""
+            named = (value for name, value in parse_qsl(parts.query) if name.endswith("password"))
+            yield from {password, unquote(password), *named} - {""}
 
 
 def basic_credentials(url: str) -> Iterator[str]:

@@ -82,6 +82,7 @@ def http_url(text: str) -> str:
     if parts.fragment or text.endswith("#"):
         raise ValueError("has a fragment (#), which no server sees; write the # of a password as %23")
     user, at, _ = parts.netloc.rpartition("@")
+    user = quote(user, safe=_KEPT.replace("@", ""))
     port = "" if parts.port is None else f":{parts.port}"
     path, query = (quote(part, safe=_KEPT) for part in (parts.path.rstrip("/"), parts.query))
     return parts._replace(netloc=f"{user}{at}{_host(parts)}{port}", path=path, query=query).geturl()

@@ -87,6 +87,14 @@ def trust(context: ssl.SSLContext, environment: Environment) -> ssl.SSLContext:
     return context
 
 
+def is_untrusted(error: BaseException) -> bool:
+    """Return whether a call failed because no trusted authority has signed the server's certificate."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
 def without_credentials(url: str) -> tuple[str, str | None]:
     """Return a URL without its user and password, and the `Authorization` that they make, if any."""
     parts = urlsplit(url)

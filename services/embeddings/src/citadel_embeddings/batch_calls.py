@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, TextRejected, UnknownModel
-from citadel_embeddings.backends.base import Blame, ServerFailed, TextTooLong, TimedOut
+from citadel_embeddings.backends.base import Blame, ModelChanged, ServerFailed, TextTooLong, TimedOut
 from citadel_embeddings.endpoints.pool import EndpointPool, Slot
 from citadel_embeddings.items import Batch, Item, TextResult
 
@@ -76,6 +76,9 @@ class BatchCaller:
             try:
                 slot = slot or await self._acquire(batch)
                 return slot.url, await self._call(batch, slot)
+            except ModelChanged:
+                if slot is None:
+                    raise
             except (BackendUnavailable, DeadlineExceeded, UnknownModel) as error:
                 self._raise_if_over(batch, attempts, error)
                 if slot is not None and _blame(error) == "texts":
@@ -109,7 +112,12 @@ class BatchCaller:
         if deadline.remaining <= 0:
             raise DeadlineExceeded("no backend embedded the text before the deadline")
         return await self._pool.acquire(
-            batch.key.model, deadline, since=batch.since, avoid=batch.avoid, spare_until=batch.spare_until
+            batch.key.model,
+            deadline,
+            since=batch.since,
+            version=batch.key.version,
+            avoid=batch.avoid,
+            spare_until=batch.spare_until,
         )
 
     async def _call(self, batch: Batch, slot: Slot) -> list[TextResult]:
@@ -182,8 +190,10 @@ class BatchCaller:
         """Store vectors and release claims, then answer."""
         # in this order: a caller who asks again right away finds the vector, and no other process finds a free claim
         results = {item.key: item.result for item in items if item.claimed and item.result is not None}
-        good = {key: result.stored for key, result in results.items() if result.stored is not None}
-        failed = [key for key, result in results.items() if result.stored is None]
+        good = {
+            key: result.stored for key, result in results.items() if result.stored is not None and result.may_be_kept
+        }
+        failed = [key for key in results if key not in good]
         if good:
             await self._cache.put_many(good)
         if failed:

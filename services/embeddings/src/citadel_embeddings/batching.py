@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from citadel_common.errors import BackendUnavailable
+from citadel_common.errors import BackendUnavailable, CitadelError
 from citadel_contracts import Lane
+from citadel_embeddings.backends.base import ModelChanged
 from citadel_embeddings.batch_calls import BatchCaller
 from citadel_embeddings.endpoints.pool import EndpointPool, Slot
 from citadel_embeddings.items import Batch, BatchKey, Item, fail_if_crashed
@@ -132,13 +133,17 @@ class Batcher:
     async def _acquire(self, key: BatchKey, group: _Group, head: Item) -> Slot | None:
         """Return a slot for the first item; None after failing the items that waited too long for one."""
         try:
-            return await self._pool.acquire(key.model, head.deadline, since=head.since)
+            return await self._pool.acquire(key.model, head.deadline, since=head.since, version=key.version)
         except BackendUnavailable as error:
-            late = [item for item in group.queue if self._is_late(key, item)]
-            for item in late:
-                group.queue.remove(item)
-            await self._caller.fail(late, error)
-            return None
+            await self._fail(group, [item for item in group.queue if self._is_late(key, item)], error)
+        except ModelChanged as error:
+            await self._fail(group, list(group.queue), error)
+        return None
+
+    async def _fail(self, group: _Group, items: Sequence[Item], error: CitadelError) -> None:
+        for item in items:
+            group.queue.remove(item)
+        await self._caller.fail(items, error)
 
     def _is_late(self, key: BatchKey, item: Item) -> bool:
         return item.deadline.remaining <= 0 or self._pool.is_given_up(key.model, item.since)

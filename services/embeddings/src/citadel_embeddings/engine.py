@@ -24,13 +24,15 @@ from citadel_contracts import Lane
 from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import BatchRequest, GenerateEmbedding, InputType, Texts
 from citadel_contracts.workflows import EmbedPart
-from citadel_embeddings.backends.base import TextTooLong
+from citadel_embeddings.backends.base import ModelChanged, TextTooLong
 from citadel_embeddings.items import BatchKey, Source, TextResult
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.single_flight import SingleFlight
 
 Results = Mapping[str, TextResult]
 """By cache key."""
+MODEL_CHANGES = 2
+"""Times that a request begins anew because its model has changed meanwhile."""
 _CACHE = {spans.DB_SYSTEM: "redis", spans.DB_OPERATION: "MGET"}
 
 
@@ -120,6 +122,11 @@ class _Plan:
     prefixed: list[str]
 
     @property
+    def group(self) -> tuple[BatchKey, bool]:
+        """What requests must share for their results to be the same."""
+        return self.batch_key, self.cached
+
+    @property
     def texts(self) -> dict[str, str]:
         """Each distinct text by its key."""
         return dict(zip(self.keys, self.prefixed, strict=True))
@@ -163,21 +170,34 @@ class EmbeddingEngine:
         """Return the response to each request, or the error of a request that is wrong; all texts travel together."""
         patience = deadline.earliest(self._patience)
         plans = [await self._plan(request, patience) for request in embed_requests]
+        found = await self._find_all(plans, lane, deadline)
+        for _ in range(MODEL_CHANGES):
+            changed = [index for index, plan in enumerate(plans) if _is_changed(plan, found)]
+            if not changed:
+                break
+            await self.registry.refresh()
+            for index in changed:
+                plans[index] = await self._plan(embed_requests[index], patience)
+            for group, results in (await self._find_all([plans[index] for index in changed], lane, deadline)).items():
+                found[group] = {**found.get(group, {}), **results}
+        self._count([(plan, found[plan.group]) for plan in plans if isinstance(plan, _Plan)])
+        return [_response(plan, found[plan.group]) if isinstance(plan, _Plan) else plan for plan in plans]
+
+    async def _find_all(
+        self, plans: Sequence[_Plan | CitadelError], lane: Lane, deadline: Deadline
+    ) -> dict[tuple[BatchKey, bool], Results]:
+        """Return the results of all texts, which travel together."""
         wanted: dict[tuple[BatchKey, bool], dict[str, str]] = {}
         for plan in plans:
             if isinstance(plan, _Plan):
-                wanted.setdefault((plan.batch_key, plan.cached), {}).update(plan.texts)
+                wanted.setdefault(plan.group, {}).update(plan.texts)
         groups = await asyncio.gather(
             *(
                 self._find(batch_key, texts, cached=cached, lane=lane, deadline=deadline)
                 for (batch_key, cached), texts in wanted.items()
             )
         )
-        found = dict(zip(wanted, groups, strict=True))
-        self._count([(plan, found[plan.batch_key, plan.cached]) for plan in plans if isinstance(plan, _Plan)])
-        return [
-            _response(plan, found[plan.batch_key, plan.cached]) if isinstance(plan, _Plan) else plan for plan in plans
-        ]
+        return dict(zip(wanted, groups, strict=True))
 
     async def _plan(self, request: EmbedRequest, patience: Deadline) -> _Plan | CitadelError:
         try:
@@ -226,6 +246,11 @@ class EmbeddingEngine:
             self._metrics.count(names.TEXTS, texts, source=source)
 
 
+def _is_changed(plan: _Plan | CitadelError, found: Mapping[tuple[BatchKey, bool], Results]) -> bool:
+    """Return whether the model has got another version, and the texts other keys, since the request was planned."""
+    return isinstance(plan, _Plan) and any(isinstance(found[plan.group][key].error, ModelChanged) for key in plan.keys)
+
+
 def _response(plan: _Plan, results: Results) -> EmbedResponse:
     tokens = sum(results[key].tokens for key in set(plan.keys))
     return EmbedResponse(model=plan.model, results=[_uncut(plan, results[key]) for key in plan.keys], tokens=tokens)
@@ -262,6 +287,7 @@ def _batch_key(model: ServedModel, dimensions: int | None, request: EmbedRequest
         dimensions=dimensions,
         own_dimensions=model.info.dimensions,
         max_tokens=model.info.max_tokens,
+        version=model.version,
         matryoshka=model.info.matryoshka,
         cut=model.cuts if request.cuts is None else request.cuts,
         options=orjson.dumps(merged, option=orjson.OPT_SORT_KEYS),

@@ -30,12 +30,14 @@ class TextResult:
         stored: The vector, and whether its text was cut; None where there is an error.
         error: Why there is no vector.
         tokens: Tokens that a backend counted: an even share of its call.
+        may_be_kept: Whether it is known that the vector is of the version of the model that its key names.
         source: Where the vector came from; `shared` if another request or another process had it computed.
     """
 
     stored: Stored | None = None
     error: CitadelError | None = None
     tokens: int = 0
+    may_be_kept: bool = True
     source: Source = "backend"
 
     @classmethod
@@ -55,6 +57,7 @@ class BatchKey:
     Attributes:
         backend: Name of the backend.
         model: Name of the model.
+        version: Version of the model; None if its servers name none.
         dimensions: Length asked for; None for the model's own.
         own_dimensions: The model's own length; None if it is not known.
         max_tokens: The model's context; None if it is not known.
@@ -69,6 +72,7 @@ class BatchKey:
     own_dimensions: int | None
     max_tokens: int | None
     options: bytes
+    version: str | None = None
     matryoshka: bool = False
     cut: bool = False
 

@@ -1,11 +1,14 @@
 """Registry of the models that the backends have; it asks them regularly, and publishes the answer for the API."""
 
 import asyncio
+import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 
 from citadel_common.deadline import Deadline
@@ -15,6 +18,7 @@ from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.api import ModelInfo
 from citadel_embeddings.backends.base import Backend, BackendModel
+from citadel_embeddings.backends.versions import LIST_TIMEOUT, ModelVersions
 from citadel_embeddings.profiles import UNKNOWN, ModelProfile
 from citadel_embeddings.settings import EmbeddingsFragment
 
@@ -22,20 +26,27 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 log = structlog.get_logger(__name__)
-LIST_TIMEOUT = 5.0
-"""Seconds that a server may take to list its models."""
 RETRY_PAUSE = 0.25
 """Seconds between questions while a request waits for the first answer of a backend."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model, its profile, the options that every call to it carries, and whether its backend cuts long texts."""
+    """A model that a backend has.
+
+    Attributes:
+        info: What the catalogue says of it.
+        profile: Its profile.
+        pinned_options: Options that every call to it carries.
+        cuts: Whether its backend cuts texts that are too long.
+        version: Its version; None if its servers name none.
+    """
 
     info: ModelInfo
     profile: ModelProfile
     pinned_options: dict[str, Any]
     cuts: bool
+    version: str | None
 
 
 @dataclass
@@ -66,14 +77,23 @@ class ModelRegistry:
         fragment: Settings of the backends, and profiles.
         backends: By name.
         store: Client of the Redis that holds the catalog.
+        versions: What each URL has, by the names of backends that name versions.
     """
 
-    def __init__(self, *, fragment: EmbeddingsFragment, backends: dict[str, Backend], store: "Redis") -> None:
+    def __init__(
+        self,
+        *,
+        fragment: EmbeddingsFragment,
+        backends: dict[str, Backend],
+        store: "Redis",
+        versions: Mapping[str, ModelVersions] | None = None,
+    ) -> None:
         self._fragment = fragment
         self._store = store
+        self._versions = versions or {}
         self._states = [_BackendState(name, fragment.backends[name], backend) for name, backend in backends.items()]
         self._models: dict[str, ServedModel] = {}
-        self._refreshing = asyncio.Lock()
+        self._round: asyncio.Task[None] | None = None
 
     @property
     def known(self) -> list[ServedModel]:
@@ -115,18 +135,22 @@ class ModelRegistry:
         return None if state is None else self._served(state, BackendModel(name=name))
 
     async def refresh(self) -> None:
-        """Ask every backend once and publish the answer; concurrent callers share one round."""
-        if self._refreshing.locked():
-            async with self._refreshing:
-                return
-        async with self._refreshing:
-            await asyncio.gather(*(self._ask(state) for state in self._states))
-            found: dict[str, ServedModel] = {}
-            for state in self._states:
-                for model in state.listed or []:
-                    found.setdefault(model.name, self._served(state, model))
-            self._models = found
-            await self._publish()
+        """Ask every backend once and publish the answer; concurrent callers share one round.
+
+        A caller that is cancelled leaves the round to the others.
+        """
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_task(self._refresh())
+        await asyncio.shield(self._round)
+
+    async def _refresh(self) -> None:
+        await asyncio.gather(*(self._ask(state) for state in self._states))
+        found: dict[str, ServedModel] = {}
+        for state in self._states:
+            for model in state.listed or []:
+                found.setdefault(model.name, self._served(state, model))
+        self._models = found
+        await self._publish()
 
     async def keep_fresh(self) -> None:
         """Refresh for ever."""
@@ -142,7 +166,7 @@ class ModelRegistry:
         answers = await asyncio.gather(*(self._list(state, url) for url in urls))
         lists = [answer for answer in answers if answer is not None]
         if lists:
-            state.listed = _merged(lists)
+            state.listed = _merged(lists, state.listed or [])
 
     async def _list(self, state: _BackendState, url: str) -> Sequence[BackendModel] | None:
         try:
@@ -155,13 +179,15 @@ class ModelRegistry:
             log.warning("backend_not_listed", backend=state.name, error=type(error).__name__)
             return None
         state.is_open = models is None
+        if state.name in self._versions:
+            self._versions[state.name].record(url, models or [])
         return models or []
 
     def _served(self, state: _BackendState, model: BackendModel) -> ServedModel:
         profile = self._fragment.profile(model.name) or UNKNOWN
         info = ModelInfo(
             name=model.name,
-            identity=re.sub(r"[^\w.@/-]", "_", f"{model.name}@{model.version or state.settings.kind}"),
+            identity=_identity(state.settings, model, profile),
             backend=state.name,
             dimensions=model.dimensions or profile.dimensions,
             max_tokens=model.max_tokens or profile.max_tokens,
@@ -171,7 +197,9 @@ class ModelRegistry:
             document_prefix=profile.document_prefix,
         )
         pinned = profile.options if state.settings.kind == "ollama" else {}
-        return ServedModel(info=info, profile=profile, pinned_options=pinned, cuts=state.backend.cuts)
+        return ServedModel(
+            info=info, profile=profile, pinned_options=pinned, cuts=state.backend.cuts, version=model.version
+        )
 
     async def _publish(self) -> None:
         """Publish the catalog, once some backend has answered: an empty one would refuse every model."""
@@ -184,11 +212,32 @@ class ModelRegistry:
             log.warning("catalog_not_published", error=type(error).__name__)
 
 
-def _merged(lists: list[Sequence[BackendModel]]) -> list[BackendModel]:
-    """Return the union of the models of several servers; log models whose versions differ."""
-    found: dict[str, BackendModel] = {}
+def _merged(lists: list[Sequence[BackendModel]], before: Sequence[BackendModel]) -> list[BackendModel]:
+    """Return each model of several servers once, in the version that most of them have; log where versions differ.
+
+    Where two versions are as common, the one from before stays, or the first server's counts.
+    """
+    current = {model.name: model.version for model in before}
+    found: dict[str, list[BackendModel]] = {}
     for model in (model for models in lists for model in models):
-        first = found.setdefault(model.name, model)
-        if first.version != model.version:
-            log.warning("model_versions_differ", model=model.name, versions=[first.version, model.version])
-    return list(found.values())
+        found.setdefault(model.name, []).append(model)
+    return [_commonest(models, current.get(name)) for name, models in found.items()]
+
+
+def _commonest(models: Sequence[BackendModel], current: str | None) -> BackendModel:
+    counts = Counter(model.version for model in models)
+    if len(counts) > 1:
+        log.warning("model_versions_differ", model=models[0].name, versions=[str(version) for version in counts])
+    return max(models, key=lambda model: (counts[model.version], model.version == current))
+
+
+def _identity(settings: BackendSettings, model: BackendModel, profile: ModelProfile) -> str:
+    """Return the name under which vectors are cached: whatever may change the vector of a text is in it."""
+    version = model.version or settings.kind
+    version = f"{version}-{settings.revision}" if settings.revision else version
+    pinned = profile.options if settings.kind == "ollama" else {}
+    fixed = {"options": pinned, "max_tokens": model.max_tokens or profile.max_tokens}
+    if any(fixed.values()):
+        canonical = orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)
+        version = f"{version}-{hashlib.blake2b(canonical, digest_size=4).hexdigest()}"
+    return re.sub(r"[^\w.@/-]", "_", f"{model.name}@{version}")

@@ -14,6 +14,7 @@ from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import Backend
 from citadel_embeddings.backends.in_process import URL as LOCAL_URL
+from citadel_embeddings.backends.versions import ModelVersions
 from citadel_embeddings.batch_calls import BatchCaller
 from citadel_embeddings.batching import Batcher, Budget
 from citadel_embeddings.endpoints.pool import EndpointPool
@@ -63,13 +64,16 @@ class EmbeddingService:
         store = connect_async(settings.results, settings.stores)
         broker = connect_async(settings.broker_url, settings.stores)
         backends = {name: _open_backend(entry, settings.embeddings) for name, entry in self._entries}
-        batchers = {name: self._batcher(name, entry, backends[name], cache) for name, entry in self._entries}
+        versions = {name: ModelVersions(backends[name]) for name, entry in self._entries if entry.kind == "ollama"}
+        batchers = {
+            name: self._batcher(name, entry, backends[name], cache, versions.get(name)) for name, entry in self._entries
+        }
         single_flight = SingleFlight(cache, batchers)
         closed_first = [single_flight.aclose, *(batcher.aclose for batcher in batchers.values())]
         closed_last = [cache.aclose, store.aclose, broker.aclose, *(backend.aclose for backend in backends.values())]
         for close in closed_last + closed_first:  # the stack runs from its end
             self._closers.push_async_callback(close)
-        registry = ModelRegistry(fragment=settings.embeddings, backends=backends, store=store)
+        registry = ModelRegistry(fragment=settings.embeddings, backends=backends, store=store, versions=versions)
         await registry.refresh()
         self._refresher = asyncio.create_task(registry.keep_fresh())
         engine = EmbeddingEngine(
@@ -82,11 +86,13 @@ class EmbeddingService:
         )
         return engine, StepVectors(engine, broker, default_model=settings.default_model)
 
-    def _batcher(self, name: str, entry: BackendSettings, backend: Backend, cache: EmbeddingCache) -> Batcher:
+    def _batcher(
+        self, name: str, entry: BackendSettings, backend: Backend, cache: EmbeddingCache, versions: ModelVersions | None
+    ) -> Batcher:
         fragment = self._settings.embeddings
         if entry.kind == "local":
             entry = entry.model_copy(update={"urls": [LOCAL_URL], "concurrency": 1, "max_concurrency": 1})
-        pool = EndpointPool(name, backend, entry, patience=fragment.patience, metrics=self._metrics)
+        pool = EndpointPool(name, backend, entry, patience=fragment.patience, metrics=self._metrics, versions=versions)
         budget = Budget(texts=entry.max_batch_texts, tokens=entry.max_batch_tokens, linger=fragment.linger)
         return Batcher(BatchCaller(pool, cache), pool, budget)
 

@@ -13,6 +13,7 @@ import uvloop
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.loop_thread import LoopThread
+from citadel_common.settings.common import WrongSetting, refuse
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
@@ -34,6 +35,13 @@ from citadel_orchestration.wiring import wire
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
 """Seconds that clients get to open, and to close."""
+
+
+def _migrate(settings: OrchestrationSettings) -> None:
+    try:
+        migrate_patiently(settings)
+    except WrongSetting as error:
+        refuse(str(error))
 
 
 class OrchestrationService:
@@ -61,7 +69,7 @@ class OrchestrationService:
     def start(self, runtime: TaskRuntime) -> None:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
         settings, owner = self._settings, runtime.identity.id
-        migrate_patiently(settings.postgres_dsn)
+        _migrate(settings)
         self._loop.call(self._open(owner), Deadline.after(CLOSING))
         parts = self._wiring
         parts.database.open()

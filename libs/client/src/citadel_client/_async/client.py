@@ -48,7 +48,7 @@ class AsyncCitadel:
         transport: Replaces the network, for tests.
 
     Raises:
-        ValueError: `base_url` is not the URL of a server.
+        ValueError: `base_url`, or a proxy of the environment, cannot be used.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class AsyncCitadel:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         options = CallOptions.of(base_url, timeout, retry)
-        http = httpx.AsyncClient(transport=transport, **http_options(options.base_url, api_key))
+        has_transport = transport is not None
+        http = httpx.AsyncClient(transport=transport, **http_options(options, api_key, has_transport=has_transport))
         self._connection = AsyncConnection(http, options)
         self.workflows = AsyncWorkflows(self._connection)
         self.runs = AsyncRuns(self._connection)

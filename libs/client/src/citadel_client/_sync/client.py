@@ -49,7 +49,7 @@ class Citadel:
         transport: Replaces the network, for tests.
 
     Raises:
-        ValueError: `base_url` is not the URL of a server.
+        ValueError: `base_url`, or a proxy of the environment, cannot be used.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class Citadel:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         options = CallOptions.of(base_url, timeout, retry)
-        http = httpx.Client(transport=transport, **http_options(options.base_url, api_key))
+        has_transport = transport is not None
+        http = httpx.Client(transport=transport, **http_options(options, api_key, has_transport=has_transport))
         self._connection = Connection(http, options)
         self.workflows = Workflows(self._connection)
         self.runs = Runs(self._connection)

@@ -45,8 +45,17 @@ class Programs:
         """
         for folder in _folders():
             if all(os.access(folder / program, os.X_OK) for program in ("postgres", "initdb")):
-                return cls(folder=folder, major=_major(folder / "postgres"))
+                return cls.of(folder)
         raise NoPostgres
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return the programs in a directory.
+
+        Raises:
+            StartFailed: They do not run.
+        """
+        return cls(folder=folder, major=_major(folder / "postgres"))
 
 
 def _folders() -> list[Path]:

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from kombu import Connection
 
 from citadel_common.delivery.worker_registry import WorkerRegistry, held_message_keys
 from citadel_common.telemetry import Metrics, names
@@ -92,8 +91,7 @@ class Reclaimer:
         tags = [tag.decode() for tag in held]
         if not tags:
             return 0
-        options: dict[str, Any] = dict(self._app.conf.broker_transport_options) | keys | {"dead_holder": worker_id}
-        with Connection(self._app.conf.broker_url, transport_options=options) as connection:
+        with self._app.connection_for_write(transport_options=keys | {"dead_holder": worker_id}) as connection:
             channel = connection.default_channel
             # kombu moves each message in one transaction, so two peers that reclaim at once restore it once
             for tag in tags:

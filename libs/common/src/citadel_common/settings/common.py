@@ -14,12 +14,12 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from citadel_common.settings.redis_url import redis_address
 from citadel_common.settings.sources import PREFIX, FileEnvSource, with_password
 from citadel_contracts.outbound import check_environment
 
 EX_CONFIG = 78
 BASE_URL = "Base URL, such as https://host/v1 or http://gpu1:11434; a bare host gets /v1, any path is taken as given"
-REDIS_SCHEMES = ("redis://", "rediss://", "sentinel://", "unix://", "redis+socket://")
 
 
 class Fragment(BaseModel):
@@ -29,8 +29,7 @@ class Fragment(BaseModel):
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(REDIS_SCHEMES):
-        raise ValueError(f"must start with one of {', '.join(REDIS_SCHEMES)}")
+    redis_address(url.get_secret_value())
     return url
 
 
@@ -44,6 +43,8 @@ class StoreSettings(Fragment):
     connect_timeout: float = Field(2.0, gt=0, description="Seconds a connection may take to open")
     health_check_interval: float = Field(30.0, ge=1, description="Seconds of idleness before a ping")
     sentinel_master: str | None = Field(None, description="Master's name when a URL is `sentinel://`")
+    sentinel_username: str | None = Field(None, description="User of the sentinels themselves")
+    sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels themselves")
 
 
 class CacheSettings(Fragment):
@@ -212,12 +213,25 @@ def load(settings: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        _refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
+        refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
     except (SettingsError, ValueError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
-def _refuse(line: str) -> NoReturn:
+class WrongSetting(Exception):
+    """A setting with which the process cannot work, as a server's answer shows.
+
+    Args:
+        name: The variable.
+        problem: What is wrong, and what to do; without secrets.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+
+
+def refuse(line: str) -> NoReturn:
+    """End the process because of a wrong setting, with one line that names it."""
     print(f"citadel: wrong setting: {line}", file=sys.stderr)  # noqa: T201  (logging is not set up yet)
     sys.exit(EX_CONFIG)
 

@@ -37,6 +37,12 @@ class BackendSettings(ServerSettings):
     )
     api_key: ApiKey | None = Field(None, description="Bearer token")
     models: Listed = Field(default_factory=list, description="Models it has; empty: it is asked")
+    revision: str = Field(
+        "",
+        pattern=r"^[\w.-]{0,64}$",
+        description="Version of its models, part of every cache key; change it when a server that names no versions "
+        "(`openai`) gets another model under the same name",
+    )
     timeout: float = Field(120.0, gt=0, description="Seconds one call may take")
     connect_timeout: float = Field(3.0, gt=0, description="Seconds a connection may take to open")
     max_batch_texts: int = Field(32, ge=1, description="Texts in one call")

@@ -6,15 +6,16 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, SecretStr
 
 from citadel_common.settings.common import CommonSettings, Fragment
+from citadel_common.settings.postgres_dsn import parameters_of
+from citadel_common.settings.sources import with_password
 
 
-def _postgres_url(dsn: SecretStr) -> SecretStr:
-    if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
-        raise ValueError("must start with postgresql://")
+def _postgres_dsn(dsn: SecretStr) -> SecretStr:
+    parameters_of(dsn.get_secret_value())
     return dsn
 
 
-PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres_url)]
+PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres_dsn)]
 DEFAULT_DSN = SecretStr("postgresql://citadel@127.0.0.1:5432/citadel")
 
 
@@ -24,6 +25,15 @@ class PostgresSettings(Fragment):
     pool_size: int = Field(10, ge=2, description="Connections per process")
     timeout: float = Field(10.0, gt=0, description="Seconds a statement may take, or a connection be waited for")
     connect_timeout: float = Field(3.0, ge=1, description="Seconds a connection may take to open")
+    search_path: str | None = Field(
+        None, min_length=1, description="Schemas of Citadel's objects, as `citadel`; default: the role's, or the DSN's"
+    )
+    direct_dsn: PostgresDsn | None = Field(
+        None, description="DSN past a connection pooler, on which the API listens for changed runs; default: it polls"
+    )
+    migration_dsn: PostgresDsn | None = Field(
+        None, description="DSN of the tables' owner, who migrates; default: the role that runs also migrates"
+    )
 
 
 class StoredSettings(CommonSettings):
@@ -32,5 +42,15 @@ class StoredSettings(CommonSettings):
     passwords: ClassVar[Mapping[str, str]] = {**CommonSettings.passwords, "postgres_password": "postgres_dsn"}
 
     postgres_dsn: PostgresDsn = Field(DEFAULT_DSN, description="Record of runs (PostgreSQL ≥ 14)")
-    postgres_password: SecretStr | None = Field(None, description="Its password, where the DSN has none")
+    postgres_password: SecretStr | None = Field(
+        None, description="Its password, where the DSN has none; that of `CITADEL_POSTGRES__DIRECT_DSN` too"
+    )
     postgres: PostgresSettings = PostgresSettings()
+
+    @property
+    def direct_dsn(self) -> SecretStr | None:
+        """Return the DSN past a connection pooler, with its password; None if there is none."""
+        direct, password = self.postgres.direct_dsn, self.postgres_password
+        if direct is None or password is None:
+            return direct
+        return SecretStr(with_password(direct.get_secret_value(), password.get_secret_value()))

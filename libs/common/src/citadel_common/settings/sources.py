@@ -1,6 +1,7 @@
 """Sources of settings: variables, files that variables name, and a directory of secrets, in this order."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
@@ -15,6 +16,8 @@ FILE_SUFFIX = "_file"
 SECRETS_DIR = "CITADEL_SECRETS_DIR"
 MOUNTED_SECRETS = Path("/run/secrets")
 """Looked into unless `CITADEL_SECRETS_DIR` names another directory; it need not be there."""
+_PASSWORD_PAIR = re.compile(r"(^|\s)password\s*=")
+_PASSWORD_PARAMETER = re.compile(r"[?&]password=")
 
 
 class FileEnvSource(EnvSettingsSource):
@@ -63,16 +66,26 @@ def names_a_field(model: type[BaseModel], path: str) -> bool:
     return bool(rest) and any(names_a_field(kind, rest) for kind in get_args(field.annotation) if _is_model(kind))
 
 
-def with_password(url: str, password: str) -> str:
-    """Return the URL, or each of those that `;` separates, with the password if it has none."""
-    return ";".join(_part_with_password(part, quote(password, safe="")) for part in url.split(";"))
+def with_password(address: str, password: str) -> str:
+    """Return the URL, each of sentinels' URLs, or PostgreSQL's `key=value` pairs, with the password if it has none."""
+    if "://" not in address:
+        return _pairs_with_password(address, password)
+    parts = address.split(";") if address.startswith("sentinel") else [address]
+    return ";".join(_part_with_password(part, quote(password, safe="")) for part in parts)
+
+
+def _pairs_with_password(pairs: str, password: str) -> str:
+    if not pairs or _PASSWORD_PAIR.search(pairs):
+        return pairs
+    escaped = password.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{pairs} password='{escaped}'"
 
 
 def _part_with_password(url: str, password: str) -> str:
     scheme, separator, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     user, at, host = place.rpartition("@")
-    if not separator or ":" in user:
+    if not separator or ":" in user or _PASSWORD_PARAMETER.search(url):
         return url
     return f"{scheme}://{user}:{password}@{host if at else place}{slash}{path}"
 

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: a bounded pool, a timeout on each statement, JSON by orjson."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import orjson
@@ -13,14 +13,16 @@ from pydantic import SecretStr
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
 from citadel_common.settings.postgres import PostgresSettings
-from citadel_common.stores.postgres_watch import PostgresWatch, bounded
+from citadel_common.stores.db import PostgresConnection, connection_class
+from citadel_common.stores.postgres_target import PostgresTarget
+from citadel_common.stores.postgres_watch import PostgresWatch
 from citadel_common.telemetry import NULL_METRICS, Metrics, spans, tracing
 from citadel_common.telemetry.spans import TRANSACTION
 
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]
-FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""Exceptions of a database that is down, restarting or slow; the same transaction may succeed later."""
+FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
+"""Exceptions of a database that is down, restarting, slow or a standby; the same transaction may succeed later."""
 
 GRACE = 2.0
 """Seconds that the server's own timeouts may be late before the client stops waiting."""
@@ -40,9 +42,9 @@ def one(cursor: Cursor) -> Row:
     return row
 
 
-def _about(dsn: SecretStr) -> tracing.Attributes:
+def _about(target: PostgresTarget) -> tracing.Attributes:
     """Return the span attributes of the database: its address, without the user."""
-    parts = psycopg.conninfo.conninfo_to_dict(dsn.get_secret_value())
+    parts = psycopg.conninfo.conninfo_to_dict(target.conninfo)
     port = str(parts.get("port", ""))
     return {
         spans.DB_SYSTEM: "postgresql",
@@ -51,6 +53,17 @@ def _about(dsn: SecretStr) -> tracing.Attributes:
         spans.SERVER_ADDRESS: parts.get("host"),
         spans.SERVER_PORT: int(port) if port.isdecimal() else None,
     }
+
+
+def target_of(dsn: SecretStr, settings: PostgresSettings, name: str) -> PostgresTarget:
+    """Return the database as the settings say it is used."""
+    return PostgresTarget.of(
+        dsn,
+        name=name,
+        search_path=settings.search_path,
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+    )
 
 
 class Database:
@@ -73,31 +86,23 @@ class Database:
         watched: bool = False,
         metrics: Metrics = NULL_METRICS,
     ) -> None:
-        self._watch = PostgresWatch(dsn, name=name, metrics=metrics) if watched else None
+        self._watch = PostgresWatch(target_of(dsn, settings, f"{name}-watch"), metrics=metrics) if watched else None
         self._timeout = settings.timeout
-        self._about = _about(dsn)
+        target = target_of(dsn, settings, name)
+        self._about = _about(target)
         set_json_dumps(orjson.dumps)
         set_json_loads(orjson.loads)
-        milliseconds = int(settings.timeout * 1000)
         self._pool = ConnectionPool(
-            dsn.get_secret_value(),
+            target.conninfo,
             min_size=1,
             max_size=settings.pool_size,
             timeout=settings.timeout,
             max_lifetime=3600,
             reconnect_timeout=0,
             reconnect_failed=lambda _: self._suspect(),
-            connection_class=bounded(settings.timeout + GRACE),
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": max(1, int(settings.connect_timeout)),
-                "application_name": f"citadel-{name}",
-                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-                "keepalives_idle": 10,
-                "keepalives_interval": 3,
-                "keepalives_count": 3,
-                "tcp_user_timeout": milliseconds,
-            },
+            connection_class=connection_class(settings.timeout + GRACE),
+            configure=lambda connection: connection.prepare_session(target),
+            kwargs={"autocommit": True},
             open=False,
         )
 
@@ -160,25 +165,29 @@ class Database:
             with ExitStack() as attempt:
                 connection = self._taken(attempt, deadline)
                 try:
-                    return connection.execute(statement.encode(), values).fetchall()
+                    with connection.begin() if connection.pooled else nullcontext():
+                        return connection.execute(statement.encode(), values).fetchall()
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    connection.close()
+                    raise
                 except psycopg.OperationalError:
                     if not connection.closed:
                         raise
         raise psycopg.OperationalError("no connection is usable")
 
-    def _begin(self, stack: ExitStack) -> "psycopg.Connection[Any]":
+    def _begin(self, stack: ExitStack) -> PostgresConnection:
         """Begin a transaction; connections that a restart of PostgreSQL has broken are discarded."""
         deadline = Deadline.after(self._timeout)
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
                 connection = self._taken(attempt, deadline)
                 with suppress(psycopg.OperationalError):
-                    attempt.enter_context(connection.transaction())
+                    attempt.enter_context(connection.begin())
                     stack.push(attempt.pop_all())
                     return connection
         raise psycopg.OperationalError("no connection is usable")
 
-    def _taken(self, attempt: ExitStack, deadline: Deadline) -> "psycopg.Connection[Any]":
+    def _taken(self, attempt: ExitStack, deadline: Deadline) -> PostgresConnection:
         """Take a connection of the pool; a caller that waits learns soon that the server is down."""
         while True:
             patience = max(0.0, deadline.remaining)

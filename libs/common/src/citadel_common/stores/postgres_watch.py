@@ -5,14 +5,12 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
-from pydantic import SecretStr
 
 from citadel_common.errors import StoreUnavailable
-from citadel_common.stores.redis import redacted
+from citadel_common.stores.db import PostgresConnection, open_connection
+from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 
 PATIENCE = 2.0
@@ -23,47 +21,21 @@ MOMENT = 0.25
 """Seconds that the request which triggers a probe waits for its success; other requests do not wait."""
 
 
-class BoundedConnection(psycopg.Connection[Any]):
-    """A connection on which no call waits longer than `patience` seconds, whatever the server does.
-
-    The server's statement timeout ends statements. This timeout ends the wait for a server that hangs as a whole, and
-    closes the connection.
-    """
-
-    patience = 60.0
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Perform a psycopg call within `patience` seconds."""
-        try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
-        except psycopg.OperationalError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()
-            raise
-
-
-def bounded(patience: float) -> type[BoundedConnection]:
-    """Return a connection class whose calls wait at most that many seconds."""
-    return type("BoundedConnection", (BoundedConnection,), {"patience": patience})
-
-
 class PostgresWatch:
     """Knows whether the server is down, and lets requests fail at once while it is; thread-safe.
 
     Args:
-        dsn: Address of the server.
-        name: Application name that the server shows.
+        target: The server.
         metrics: Shows whether requests are refused.
     """
 
-    def __init__(self, dsn: SecretStr, *, name: str, metrics: Metrics = NULL_METRICS) -> None:
-        self._dsn = dsn
-        self._name = name
+    def __init__(self, target: PostgresTarget, *, metrics: Metrics = NULL_METRICS) -> None:
+        self._target = target
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres-watch")
         self._lock = threading.Lock()
         self._probe: Future[None] | None = None
         self._probed_at = float("-inf")
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: PostgresConnection | None = None
         self._problem: str | None = None
         self._metrics = metrics
         self._tell()
@@ -115,7 +87,7 @@ class PostgresWatch:
         try:
             self._round_trip()
         except psycopg.Error as error:
-            self._problem = f"{redacted(self._dsn)} {_what(error)}"
+            self._problem = f"{self._target.shown} {_what(error)}"
             raise StoreUnavailable(self._problem) from None
         else:
             self._problem = None
@@ -138,14 +110,7 @@ class PostgresWatch:
                     raise
             else:
                 return
-        found = bounded(PATIENCE).connect(
-            self._dsn.get_secret_value(),
-            autocommit=True,
-            connect_timeout=int(PATIENCE),
-            application_name=f"citadel-{self._name}-watch",
-        )
-        found.execute("SELECT 1")
-        self._connection = found
+        self._connection = open_connection(self._target, patience=PATIENCE)
 
 
 def _has_timed_out(error: psycopg.Error) -> bool:

@@ -1,7 +1,6 @@
-"""Redis clients with timeouts, sync and async; `sentinel://` and TLS URLs work."""
+"""Redis clients with timeouts, sync and async, for every kind of address that `settings.redis_url` reads."""
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio as aioredis
@@ -14,6 +13,7 @@ from redis.sentinel import Sentinel
 
 from citadel_common.redaction import without_credentials
 from citadel_common.settings.common import StoreSettings
+from citadel_common.settings.redis_url import RedisAddress, redis_address
 
 ERRORS: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 """Exceptions of a store that is down, slow or refusing."""
@@ -21,67 +21,82 @@ ERRORS: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 
 def connect(url: SecretStr, settings: StoreSettings) -> "redis.Redis":
     """Return a client; its connections open at first use."""
-    options = _options(settings) | {"retry": Retry(NoBackoff(), 1)}
-    address = url.get_secret_value()
-    if address.startswith("sentinel://"):
-        sentinel: Any = Sentinel(_sentinels(address), sentinel_kwargs=_sentinel_options(options), **options)  # type: ignore[no-untyped-call]
-        master: redis.Redis = sentinel.master_for(_master(settings), **options, **_auth(address))
+    address = redis_address(url.get_secret_value())
+    options = _options(address, settings) | {"retry": Retry(NoBackoff(), 1)}
+    if address.is_sentinel:
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            address.servers, sentinel_kwargs=_of_sentinels(options, address, settings), **options
+        )
+        master: redis.Redis = sentinel.master_for(master_of(address, settings), **options)
         return master
-    return redis.Redis.from_url(_plain(address), **options)
+    return redis.Redis(**_place(address), **options)
 
 
 def connect_async(
     url: SecretStr, settings: StoreSettings, *, timeout: float | None = None, max_connections: int = 64
 ) -> "aioredis.Redis":
     """Return an asyncio client; it belongs to the loop that first uses it."""
-    options = _options(settings) | {"retry": AsyncRetry(NoBackoff(), 1), "max_connections": max_connections}
+    address = redis_address(url.get_secret_value())
+    options = _options(address, settings) | {"retry": AsyncRetry(NoBackoff(), 1), "max_connections": max_connections}
     if timeout is not None:
         options |= {
             "socket_timeout": timeout,
-            "socket_connect_timeout": min(timeout, settings.connect_timeout),
+            "socket_connect_timeout": min(timeout, options["socket_connect_timeout"]),
         }
-    address = url.get_secret_value()
-    if address.startswith("sentinel://"):
-        sentinel: Any = AsyncSentinel(_sentinels(address), sentinel_kwargs=_sentinel_options(options), **options)  # type: ignore[no-untyped-call]
-        master: aioredis.Redis = sentinel.master_for(_master(settings), **options, **_auth(address))
+    if address.is_sentinel:
+        sentinel: Any = AsyncSentinel(  # type: ignore[no-untyped-call]
+            address.servers, sentinel_kwargs=_of_sentinels(options, address, settings), **options
+        )
+        master: aioredis.Redis = sentinel.master_for(master_of(address, settings), **options)
         return master
-    return aioredis.Redis.from_url(_plain(address), **options)
+    return aioredis.Redis(**_place(address), **options)
 
 
-def redacted(url: SecretStr) -> str:
-    """Return scheme, host, port and path of a URL, without user and password."""
-    return without_credentials(url.get_secret_value())
+def master_of(address: RedisAddress, settings: StoreSettings) -> str:
+    """Return the name under which the sentinels know the master."""
+    return address.master or settings.sentinel_master or "mymaster"
 
 
-def _options(settings: StoreSettings) -> dict[str, Any]:
+def sentinel_arguments(address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
+    """Return the arguments of the sentinels' own clients: their credentials differ, TLS is the master's."""
+    own = {"username": settings.sentinel_username, "password": settings.sentinel_password}
+    plain = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in own.items()}
+    return {name: value for name, value in plain.items() if value} | _tls(address)
+
+
+def timeouts(address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
+    """Return the arguments about time; those of the URL come first."""
     return {
         "socket_timeout": settings.timeout,
         "socket_connect_timeout": settings.connect_timeout,
         "socket_keepalive": True,
         "health_check_interval": settings.health_check_interval,
+        **address.options,
     }
 
 
-def _sentinel_options(options: dict[str, Any]) -> dict[str, Any]:
+def redacted(url: SecretStr) -> str:
+    """Return the address in a URL for messages, without credentials."""
+    return without_credentials(url.get_secret_value())
+
+
+def _options(address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
+    credentials = {"username": address.username, "password": address.password, "db": address.database}
+    return timeouts(address, settings) | credentials | _tls(address)
+
+
+def _tls(address: RedisAddress) -> dict[str, Any]:
+    return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
+def _place(address: RedisAddress) -> dict[str, Any]:
+    if address.path:
+        return {"unix_socket_path": address.path}
+    host, port = address.servers[0]
+    return {"host": host, "port": port}
+
+
+def _of_sentinels(options: dict[str, Any], address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
     """Return the options of the sentinels' own connections: redis-py tries a dead one ten times before the next."""
-    return {name: value for name, value in options.items() if name == "retry" or name.startswith("socket_")}
-
-
-def _plain(address: str) -> str:
-    return address.replace("redis+socket://", "unix://", 1)
-
-
-def _sentinels(address: str) -> list[tuple[str, int]]:
-    hosts = (part.rpartition("@")[2].split("/")[0] for part in address.replace("sentinel://", "").split(";"))
-    pairs = (host.partition(":") for host in hosts)
-    return [(name, int(port or 26379)) for name, _, port in pairs]
-
-
-def _auth(address: str) -> dict[str, Any]:
-    first = urlsplit(address.split(";", maxsplit=1)[0])
-    user, password = (unquote(part) if part else None for part in (first.username, first.password))
-    return {"username": user, "password": password, "db": int(first.path.strip("/") or 0)}
-
-
-def _master(settings: StoreSettings) -> str:
-    return settings.sentinel_master or "mymaster"
+    inherited = {name: value for name, value in options.items() if name == "retry" or name.startswith("socket_")}
+    return inherited | sentinel_arguments(address, settings)

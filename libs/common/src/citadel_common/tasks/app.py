@@ -1,6 +1,5 @@
 """The factory of Celery apps: one configuration for every producer and worker."""
 
-import ssl
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,10 +9,14 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from citadel_common.delivery import serializer, transport
 from citadel_common.delivery.queues import SENT_AT_HEADER
-from citadel_common.settings.common import CommonSettings
+from citadel_common.settings.common import CommonSettings, StoreSettings
+from citadel_common.settings.redis_url import RedisAddress, redis_address
+from citadel_common.stores.redis import master_of, sentinel_arguments, timeouts
 from citadel_common.tasks import result_backend
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
@@ -78,37 +81,43 @@ def _kombu_queue(name: Queue) -> KombuQueue:
 
 def _connections(settings: CommonSettings, transport_options: dict[str, Any]) -> dict[str, Any]:
     stores = settings.stores
-    redis_options: dict[str, Any] = {
-        "socket_timeout": stores.timeout,
-        "socket_connect_timeout": stores.connect_timeout,
-        "socket_keepalive": True,
-        "health_check_interval": stores.health_check_interval,
-        "visibility_timeout": settings.worker.visibility_timeout,
-    }
-    if stores.sentinel_master:
-        redis_options["master_name"] = stores.sentinel_master
-    broker_url, result_url = settings.broker_url.get_secret_value(), settings.results.get_secret_value()
+    broker, results = (redis_address(url.get_secret_value()) for url in (settings.broker_url, settings.results))
+    limits = timeouts(results, stores)
+    visibility = {"visibility_timeout": settings.worker.visibility_timeout}
+    # Lanes are polled from the highest to the lowest; across queues, in the order of the contracts.
+    broker_options = visibility | {"queue_order_strategy": "priority"} | transport_options
     return {
-        "broker_url": broker_url,
-        "broker_use_ssl": _tls(broker_url),
-        # Lanes are polled from the highest to the lowest; across queues, in the order of the contracts.
-        "broker_transport_options": redis_options | {"queue_order_strategy": "priority"} | transport_options,
+        "broker_url": broker.celery_url,
+        "broker_use_ssl": broker.tls,
+        "broker_transport_options": timeouts(broker, stores) | _sentinels(broker, stores) | broker_options,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": stores.connect_timeout,
-        "result_backend": result_url,
-        "redis_backend_use_ssl": _tls(result_url),
-        "result_backend_transport_options": redis_options | {"retry_policy": {"timeout": stores.timeout}},
-        "redis_socket_timeout": stores.timeout,
-        "redis_socket_connect_timeout": stores.connect_timeout,
-        "redis_socket_keepalive": True,
-        "redis_backend_health_check_interval": stores.health_check_interval,
+        "result_backend": results.celery_url,
+        "redis_backend_use_ssl": results.tls,
+        "result_backend_transport_options": limits
+        | _sentinels(results, stores)
+        | visibility
+        | {"retry_policy": {"timeout": stores.timeout}},
+        "redis_socket_timeout": limits["socket_timeout"],
+        "redis_socket_connect_timeout": limits["socket_connect_timeout"],
+        "redis_socket_keepalive": limits["socket_keepalive"] and not results.path,
+        "redis_backend_health_check_interval": limits["health_check_interval"],
+        "redis_client_name": limits.get("client_name"),
         "redis_retry_on_timeout": False,
     }
 
 
-def _tls(url: str) -> dict[str, Any] | None:
-    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None
+def _sentinels(address: RedisAddress, stores: StoreSettings) -> dict[str, Any]:
+    if not address.is_sentinel:
+        return {}
+    limits = {name: value for name, value in timeouts(address, stores).items() if name.startswith("socket_")}
+    # Without a retry of its own, redis-py tries a dead sentinel ten times before the next one.
+    limits["retry"] = Retry(NoBackoff(), 1)
+    return {
+        "master_name": master_of(address, stores),
+        "sentinel_kwargs": limits | sentinel_arguments(address, stores),
+    }
 
 
 def _messages() -> dict[str, Any]:

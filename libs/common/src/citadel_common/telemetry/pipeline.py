@@ -4,7 +4,6 @@ A receiver that is dead, hangs or refuses costs spans, never time: one thread se
 and spans that find the queue full are dropped.
 """
 
-import importlib
 import importlib.metadata
 import math
 import os
@@ -12,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from opentelemetry.sdk.resources import Resource
@@ -22,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from citadel_common.settings.common import TelemetrySettings
 from citadel_common.telemetry import names, tracing
 from citadel_common.telemetry.metrics import NULL_METRICS, Metrics
+from citadel_common.telemetry.receiver import Exporter, span_exporter
 from citadel_common.telemetry.recording import Recorder
 from citadel_common.telemetry.tracing import Tracing
 
@@ -32,10 +32,6 @@ SLOW = 2.0
 """Seconds of one export after which the receiver counts as failing."""
 QUEUE, BATCH, DELAY = 8192, 512, 1000
 """Most spans that wait, spans per request, and milliseconds between requests; `OTEL_BSP_*` overrides them."""
-EXPORTERS = {
-    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
-}
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -47,7 +43,7 @@ class CountedExporter(SpanExporter):
         is_well: Whether the last export succeeded.
     """
 
-    def __init__(self, exporter: SpanExporter, metrics: Metrics) -> None:
+    def __init__(self, exporter: Exporter, metrics: Metrics) -> None:
         self._exporter = exporter
         self._metrics = metrics
         self._since = math.inf
@@ -65,12 +61,14 @@ class CountedExporter(SpanExporter):
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
-            result = self._exporter.export(spans)
+            result = self._exporter.spans.export(spans)
         except Exception as error:  # noqa: BLE001  (a receiver may answer anything)
             log.debug("export_crashed", error=type(error).__name__)
         self._since = math.inf
         is_exported = result is SpanExportResult.SUCCESS
-        self._metrics.count(names.SPANS, len(spans), outcome="exported" if is_exported else "failed")
+        rejected = min(self._exporter.take_rejected(), len(spans)) if is_exported else len(spans)
+        self._metrics.count(names.SPANS, len(spans) - rejected, outcome="exported")
+        self._metrics.count(names.SPANS, rejected, outcome="failed")
         self._tell(is_exported)
         return result
 
@@ -82,7 +80,7 @@ class CountedExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Close the exporter, even in the middle of an attempt."""
-        self._exporter.shutdown()
+        self._exporter.spans.shutdown()
 
 
 class DroppingProcessor(BatchSpanProcessor):
@@ -143,7 +141,7 @@ def process_telemetry(settings: TelemetrySettings, *, service: str, serves_metri
 
 def start_tracing(service: str, metrics: Metrics = NULL_METRICS) -> TracerProvider | None:
     """Begin to export spans, if the environment names a receiver."""
-    exporter = _exporter()
+    exporter = span_exporter()
     if exporter is None:
         return None
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
@@ -161,25 +159,6 @@ def stop_tracing(provider: TracerProvider) -> None:
     end = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
     end.start()
     end.join(FLUSH)
-
-
-def _exporter() -> SpanExporter | None:
-    environment = os.environ
-    off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    if off or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() == "none":
-        return None
-    if not _either("ENDPOINT"):
-        return None
-    protocol = _either("PROTOCOL") or "http/protobuf"
-    if protocol not in EXPORTERS:
-        log.error("traces_off", reason=f"OTEL_EXPORTER_OTLP_PROTOCOL must be one of {', '.join(EXPORTERS)}")
-        return None
-    return cast("SpanExporter", importlib.import_module(EXPORTERS[protocol]).OTLPSpanExporter())
-
-
-def _either(name: str) -> str:
-    """Return the variable for traces, or else that for all signals."""
-    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
 
 
 def _resource(service: str) -> Resource:

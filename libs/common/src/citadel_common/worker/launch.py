@@ -17,6 +17,7 @@ from citadel_common import logs
 from citadel_common.delivery.worker_registry import WorkerIdentity, held_message_keys
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
@@ -51,6 +52,7 @@ class Service:
 def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics: Metrics = NULL_METRICS) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     logs.configure(settings.log, service=queue.value, secrets=secrets_of(settings))
+    refuse_unusable(settings)
     signals.setup_logging.connect(_keep_logging, weak=False)
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)

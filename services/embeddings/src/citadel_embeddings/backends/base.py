@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from citadel_common.errors import BackendUnavailable, InvalidInput, TextRejected
+from citadel_common.errors import BackendUnavailable, CitadelError, InvalidInput, TextRejected
 
 Blame = Literal["server", "texts", "crash"]
 """Reason of a failure: the server fails at every text, at these texts only, or ended while it had these texts."""
@@ -21,6 +21,12 @@ class TextTooLong(TextRejected):
     code = "text_too_long"
     limit: int | None = None
     tokens: int | None = None
+
+
+class ModelChanged(CitadelError):
+    """No server has the version of the model any more whose vectors were asked for."""
+
+    code = "model_changed"
 
 
 class ServerFailed(BackendUnavailable):
@@ -91,11 +97,13 @@ class EmbedReply:
         rows: One vector per text, in order, unless the server made a mistake.
         tokens: Tokens of all texts together, counted by the backend.
         truncated: For each text whether it was cut; None if none was.
+        was_loaded: Whether the model may have been loaded for this answer, perhaps in another version than before.
     """
 
     rows: Sequence[object]
     tokens: int = 0
     truncated: Sequence[bool] | None = None
+    was_loaded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ VERSION_LENGTH = 12
 """Characters of a digest that tell versions of a model apart."""
 SPECIAL_TOKENS = 2
 """Tokens that the model adds to each text."""
+LOADED_NS = 20_000_000
+"""Nanoseconds of `load_duration` from which the model may have been loaded: a loaded one takes one or two million, the
+start of its runner a hundred million and more."""
 DEFAULT_BATCH = 2048
 """Ollama's `num_batch`, unless an option or a smaller context says otherwise."""
 
@@ -54,7 +57,12 @@ class OllamaBackend:
         if not isinstance(rows, list):
             raise BackendUnavailable("the backend's answer has no `embeddings`")
         cut = [True] * len(call.texts) if call.truncate and not fit else None
-        return EmbedReply(rows=rows, tokens=count_of(content.get("prompt_eval_count")), truncated=cut)
+        return EmbedReply(
+            rows=rows,
+            tokens=count_of(content.get("prompt_eval_count")),
+            truncated=cut,
+            was_loaded=count_of(content.get("load_duration")) >= LOADED_NS,
+        )
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """Return the pulled models; the version of a model is the start of its digest."""

@@ -5,6 +5,7 @@ Where a server cannot do what was asked, it is done here: texts are cut, vectors
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,11 +20,13 @@ from citadel_embeddings.backends.base import (
     Backend,
     EmbedCall,
     EmbedReply,
+    ModelChanged,
     ServerFailed,
     TextTooLong,
     TimedOut,
     dimensions_refused,
 )
+from citadel_embeddings.backends.versions import ModelVersions
 from citadel_embeddings.endpoints.cutting import embed_beginning
 from citadel_embeddings.items import Batch, BatchKey, Item, TextResult
 
@@ -32,7 +35,13 @@ MOST_LINKS = 64
 
 
 async def call_backend(
-    backend: Backend, url: str, batch: Batch, deadline: Deadline, *, timeout: float
+    backend: Backend,
+    url: str,
+    batch: Batch,
+    deadline: Deadline,
+    *,
+    timeout: float,
+    versions: ModelVersions | None = None,
 ) -> list[TextResult]:
     """Return one result per item; an unusable vector is a BadVector among them.
 
@@ -42,8 +51,10 @@ async def call_backend(
         batch: The texts.
         deadline: When nobody waits any more.
         timeout: Seconds that the server may take.
+        versions: Versions of the models; None if the protocol names none.
 
     Raises:
+        ModelChanged: The server has another version of the model than the texts' keys name.
         DeadlineExceeded: The time was up before the server had all of its own; that says nothing about it.
         ServerFailed: Nothing of the answer to several texts is usable, which speaks against the server.
         InvalidInput: The model's vectors cannot have the length that was asked for.
@@ -67,7 +78,24 @@ async def call_backend(
                 raise DeadlineExceeded from None
             raise
         span.set_attribute(spans.TOKENS, reply.tokens)
-    return _results(batch, reply)
+    results = _results(batch, reply)
+    if versions is None or batch.key.version is None:
+        return results
+    return await _of_version(versions, url, batch.key, results, was_loaded=reply.was_loaded)
+
+
+async def _of_version(
+    versions: ModelVersions, url: str, key: BatchKey, results: list[TextResult], *, was_loaded: bool
+) -> list[TextResult]:
+    """Return the results if they are of the version that the key names; without an answer they are not kept.
+
+    Raises:
+        ModelChanged: They are of another version.
+    """
+    same = await versions.served(url, key.model, key.version or "", was_loaded=was_loaded)
+    if same is False:
+        raise ModelChanged(f"{key.model!r} is no longer in version {key.version!r}")
+    return results if same else [replace(result, may_be_kept=False) for result in results]
 
 
 async def _embed(backend: Backend, url: str, call: EmbedCall, *, timeout: float) -> EmbedReply:

@@ -19,7 +19,8 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import Metrics, names
-from citadel_embeddings.backends.base import Backend, ServerFailed, TextTooLong
+from citadel_embeddings.backends.base import Backend, ModelChanged, ServerFailed, TextTooLong
+from citadel_embeddings.backends.versions import ModelVersions
 from citadel_embeddings.endpoints.blame import find_blame
 from citadel_embeddings.endpoints.call import call_backend
 from citadel_embeddings.endpoints.limiter import AdaptiveLimit
@@ -76,6 +77,7 @@ class EndpointPool:
         settings: URLs, concurrency, timeout, longest pause of a breaker.
         patience: Seconds that a text waits for a backend that is down.
         metrics: Where calls and breakers are counted.
+        versions: Versions of the models; None if the protocol names none.
         clock: The monotonic clock.
     """
 
@@ -87,6 +89,7 @@ class EndpointPool:
         *,
         patience: float,
         metrics: Metrics,
+        versions: ModelVersions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
@@ -98,6 +101,7 @@ class EndpointPool:
         first = float(min(settings.concurrency, most))
         self._endpoints = [Endpoint(url, AdaptiveLimit(first, most), defaultdict(new_breaker)) for url in settings.urls]
         self._metrics = metrics
+        self._versions = versions
         self._clock = clock
         self._changed = asyncio.Event()
         self._limits: dict[str, int] = {}
@@ -140,17 +144,22 @@ class EndpointPool:
         deadline: Deadline,
         *,
         since: float,
+        version: str | None = None,
         avoid: frozenset[str] = frozenset(),
         spare_until: float = 0.0,
     ) -> Slot:
         """Wait until a URL has room for a call, and take it; URLs in `avoid` only if there is no other.
 
-        Until `spare_until` the last of several URLs that is alive is left to others.
+        Until `spare_until` the last of several URLs that is alive is left to others. URLs with another version of the
+        model than `version` take no call.
 
         Raises:
+            ModelChanged: No URL has that version any more.
             BackendUnavailable: None had room until the deadline, or the backend is given up.
         """
-        while (endpoint := self._best(model, avoid, spare_until)) is None:
+        while (endpoint := self._best(model, version, avoid, spare_until)) is None:
+            if not any(self._has(endpoint, model, version) for endpoint in self._endpoints):
+                raise ModelChanged(f"no server has {model!r} in version {version!r} any more; try again")
             if deadline.remaining <= 0 or self.is_given_up(model, since):
                 reason = self._down_because(model) or "all servers are busy"
                 raise BackendUnavailable(f"no backend takes {model!r}: {reason}")
@@ -171,7 +180,9 @@ class EndpointPool:
         """Call the slot's URL and give the slot back; see `call_backend`."""
         with self._judged(slot, batch):
             try:
-                return await call_backend(self._backend, slot.url, batch, deadline, timeout=self._timeout)
+                return await call_backend(
+                    self._backend, slot.url, batch, deadline, timeout=self._timeout, versions=self._versions
+                )
             except ServerFailed as error:
                 error.blame = await find_blame(self._backend, slot.url, batch.key, timeout=self._timeout)
                 raise
@@ -216,8 +227,8 @@ class EndpointPool:
             return
         if isinstance(error, TextTooLong) and error.limit is not None:
             self._limits[slot.model] = error.limit
-        at_texts = isinstance(error, ServerFailed) and error.blame == "texts"
-        if at_texts or (not error.retryable and not isinstance(error, UnknownModel)):
+        is_sound = isinstance(error, ModelChanged) or (isinstance(error, ServerFailed) and error.blame == "texts")
+        if is_sound or (not error.retryable and not isinstance(error, UnknownModel)):
             is_busy = isinstance(error, ServerFailed) and error.is_busy
             (slot.endpoint.limit.failed if is_busy else slot.endpoint.limit.abandoned)()
             self._is_alive(slot)
@@ -239,9 +250,12 @@ class EndpointPool:
             self._count_change("closed")
             log.info("breaker_closed", backend=self._name, url=slot.url, model=slot.model)
 
-    def _best(self, model: str, avoid: frozenset[str], spare_until: float) -> Endpoint | None:
+    def _has(self, endpoint: Endpoint, model: str, version: str | None) -> bool:
+        return self._versions is None or self._versions.may_serve(endpoint.url, model, version)
+
+    def _best(self, model: str, version: str | None, avoid: frozenset[str], spare_until: float) -> Endpoint | None:
         spared = self._last_alive(model) if spare_until and self._clock() < spare_until else None
-        usable = (e for e in self._endpoints if e.takes(model) and e is not spared)
+        usable = (e for e in self._endpoints if e.takes(model) and e is not spared and self._has(e, model, version))
         return min(
             usable, key=lambda e: (e.url in avoid, e.breakers[model].failures, e.outstanding_tokens), default=None
         )

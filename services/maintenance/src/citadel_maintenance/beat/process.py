@@ -13,6 +13,7 @@ from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
 from citadel_common.stores.redis import connect
+from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import NULL_SUPERVISOR, Supervisor, supervisor_of
 from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_maintenance.beat.ledger import Ledger
@@ -34,6 +35,7 @@ def main() -> None:
     """Run one candidate; exit with status 78 if a setting is wrong."""
     settings = load(BeatSettings)
     logs.configure(settings.log, service="beat", secrets=secrets_of(settings))
+    refuse_unusable(settings, uses_cache=False)
     with process_telemetry(settings.telemetry, service="beat"):
         _run(settings)
 

@@ -10,11 +10,16 @@ import psycopg
 from pydantic import SecretStr
 
 from citadel_common.settings.postgres import PostgresSettings
+from citadel_common.stores.db import PostgresConnection, open_connection
+from citadel_common.stores.postgres import GRACE
+from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_contracts.runs import FINISHED, UNFINISHED
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.metrics import Sample
 from citadel_monitoring.exporter.sources import Samples
 
+# Only an index scan stops at a LIMIT whatever the statistics say, so the planner may use no other.
+INDEXED = {"enable_seqscan": "off", "enable_bitmapscan": "off"}
 MOST_UNFINISHED = 100_000
 MOST_FINISHED = 10_000
 MOST_OVERDUE = 10_000
@@ -81,10 +86,16 @@ class DatabaseReader:
         self, dsn: SecretStr, settings: PostgresSettings, *, timeout: float, most_finished: int = MOST_FINISHED
     ) -> None:
         self._most_finished = most_finished
-        self._dsn = dsn
-        self._settings = settings
-        self._milliseconds = max(1, int(timeout * 1000))
-        self._connection: psycopg.Connection[Any] | None = None
+        self._patience = timeout + GRACE
+        self._target = PostgresTarget.of(
+            dsn,
+            name="exporter",
+            search_path=settings.search_path,
+            timeout=timeout,
+            connect_timeout=settings.connect_timeout,
+            settings=INDEXED,
+        )
+        self._connection: PostgresConnection | None = None
 
     def read(self) -> Samples:
         """Return runs and steps by state, and how far the sweeper is behind.
@@ -94,29 +105,14 @@ class DatabaseReader:
         """
         connection = self._connection
         if connection is None or connection.closed:
-            connection = self._connection = self._connect()
+            connection = self._connection = open_connection(self._target, patience=self._patience)
+            connection.prepare_threshold = None
         try:
-            with connection.cursor() as cursor:
+            with connection.begin(), connection.cursor() as cursor:
                 return [*_runs(cursor, self._most_finished), *_steps(cursor)]
         except BaseException:
             connection.close()
             raise
-
-    def _connect(self) -> "psycopg.Connection[Any]":
-        # Only an index scan stops at a LIMIT whatever the statistics say, so the planner may use no other.
-        return psycopg.connect(
-            self._dsn.get_secret_value(),
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=max(1, int(self._settings.connect_timeout)),
-            application_name="citadel-exporter",
-            options=f"-c statement_timeout={self._milliseconds} -c lock_timeout={self._milliseconds}"
-            " -c enable_seqscan=off -c enable_bitmapscan=off",
-            keepalives_idle=10,
-            keepalives_interval=3,
-            keepalives_count=3,
-            tcp_user_timeout=self._milliseconds,
-        )
 
 
 def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ import structlog
 from citadel_common import logs
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
+from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import supervisor_of
 from citadel_common.telemetry.cgroup import CgroupCollector
 from citadel_monitoring.exporter.collector import PlatformCollector, sources_of
@@ -25,6 +26,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load(ExporterSettings)
     logs.configure(settings.log, service="exporter", secrets=secrets_of(settings))
+    refuse_unusable(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

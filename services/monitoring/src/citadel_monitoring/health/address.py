@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from citadel_common.redaction import passwords_of, servers_of, without_credentials
+from citadel_common.settings.redis_url import redis_address
 from citadel_contracts import outbound
 
-REDIS_PORT = 6379
-SENTINEL_PORT = 26379
 POSTGRES_PORT = 5432
 UNREADABLE = "an unreadable URL"
 
@@ -61,12 +60,12 @@ def of_http(url: str) -> Address:
 def of_redis(url: SecretStr) -> Address:
     """Return the address in a URL of a Redis, or of the first of its sentinels."""
     written = url.get_secret_value()
-    first = urlsplit(servers_of(written)[0])
+    found = redis_address(written)
     shown, secrets = without_credentials(written), _secrets(written)
-    if first.scheme in ("unix", "redis+socket"):
-        return Address(shown=shown, path=unquote(first.path), secrets=secrets)
-    default = SENTINEL_PORT if first.scheme == "sentinel" else REDIS_PORT
-    return Address(shown=shown, host=first.hostname or "localhost", port=first.port or default, secrets=secrets)
+    if found.path:
+        return Address(shown=shown, path=found.path, secrets=secrets)
+    host, port = found.servers[0]
+    return Address(shown=shown, host=host, port=port, secrets=secrets)
 
 
 def of_postgres(dsn: SecretStr) -> Address:

@@ -10,6 +10,7 @@ import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import StoreUnavailable
+from citadel_common.settings.common import WrongSetting
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.app import create_app
 from citadel_common.telemetry import Metrics
@@ -86,7 +87,7 @@ class Services:
         self._producer.conf.result_backend = "disabled://"
         self._publisher = Publisher(self._producer, settings)
         self._results = ResultListener(redis.results)
-        self._notifier = RunNotifier(settings.postgres_dsn)
+        self._notifier = RunNotifier(settings.postgres_dsn, settings.direct_dsn)
         self._dead_letters = DeadLetterService(self._producer, settings)
         self.by_class = {type(service): service for service in self._build()}
 
@@ -114,9 +115,9 @@ class Services:
 
     def _migrate(self) -> None:
         try:
-            migrate_patiently(self._settings.postgres_dsn)
-        except StoreUnavailable as error:
-            log.warning("database_not_migrated", error=error.message)
+            migrate_patiently(self._settings)
+        except (StoreUnavailable, WrongSetting) as error:
+            log.error("database_not_migrated", problem=str(error))
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api

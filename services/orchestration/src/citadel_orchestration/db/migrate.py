@@ -1,78 +1,169 @@
 """Versioned migrations: SQL files, applied in order, each once, also when several processes start at once.
 
-A migration only adds tables, columns and functions: an older version keeps working during a rolling update.
+A migration only adds tables, columns and functions: an older version keeps working during a rolling update. The role
+that runs may own nothing: then the owner migrates before it starts.
 """
 
 import importlib.resources
 import importlib.resources.abc
 import time
+from collections.abc import Callable
 
 import psycopg
 import structlog
+from psycopg import sql
 from pydantic import SecretStr
 
 from citadel_common.errors import StoreUnavailable
+from citadel_common.settings.common import WrongSetting, refuse
+from citadel_common.settings.postgres import StoredSettings
+from citadel_common.stores.db import PostgresConnection, open_connection
+from citadel_common.stores.postgres_refusals import refusal_of, unsupported
+from citadel_common.stores.postgres_target import PostgresTarget
+from citadel_orchestration.db import schema
 
 log = structlog.get_logger(__name__)
 LOCK = 0x0C17ADE1
 """Advisory lock; processes that start at once migrate one after the other."""
 PACKAGE = "citadel_orchestration.db"
+PATIENCE = 3600.0
+"""Seconds that one statement of a migration may take."""
+RUN_DSN, OWNER_DSN = "CITADEL_POSTGRES_DSN", "CITADEL_POSTGRES__MIGRATION_DSN"
+AS_OWNER = f"run `python -m citadel_orchestration.migrate` with the tables' owner in {OWNER_DSN}"
 
 
-def migrate(dsn: str, *, connect_timeout: int = 10) -> list[str]:
+def migrate(dsn: str, *, search_path: str | None = None, grant_to: str | None = None) -> list[str]:
     """Bring the database to the newest version; return the names of the migrations applied.
+
+    Args:
+        dsn: Address of PostgreSQL, with a role that may create tables.
+        search_path: Schemas; the first one is created if it is missing.
+        grant_to: Role that gets what a running Citadel needs.
 
     Raises:
         psycopg.Error: The database does not answer, or refuses.
-        StoreUnavailable: Its encoding is not UTF-8.
+        WrongSetting: Citadel cannot use the database, or another program's tables are in the way.
     """
-    with psycopg.connect(dsn, connect_timeout=connect_timeout, autocommit=True) as connection:
-        _check_encoding(connection)
-        with connection.transaction():
+    target = PostgresTarget.of(SecretStr(dsn), name="migrate", search_path=search_path, connect_timeout=10)
+    with open_connection(target, patience=PATIENCE) as connection:
+        _check(connection)
+        with connection.begin():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-            applied = [name for name in _missing(connection) if _apply(connection, name)]
+            schema.make(connection, target)
+            applied = [name for name in _missing(connection, schema.MIGRATIONS) if _apply(connection, name)]
+            if grant_to is not None:
+                schema.grant(connection, grant_to)
         for name in applied:
             log.info("migration_applied", name=name)
         return applied
 
 
-def migrate_patiently(dsn: SecretStr, *, patience: float = 120.0) -> None:
-    """Wait for PostgreSQL, for `patience` seconds at most, and bring it to the newest version.
+def ensure_migrated(settings: StoredSettings) -> None:
+    """Check that the database is new enough and that the role may use it; migrate if it must and may.
 
     Raises:
-        StoreUnavailable: It did not come up in time, or its encoding is not UTF-8.
+        psycopg.Error: The database does not answer.
+        WrongSetting: It can be used only after somebody has changed something.
     """
+    postgres = settings.postgres
+    target = PostgresTarget.of(settings.postgres_dsn, name="start", search_path=postgres.search_path, timeout=60)
+    if _is_behind(target):
+        owner = postgres.migration_dsn or settings.postgres_dsn
+        try:
+            migrate(owner.get_secret_value(), search_path=postgres.search_path)
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+            name = RUN_DSN if postgres.migration_dsn is None else OWNER_DSN
+            reason = f"the database needs a migration that this role may not make ({error.diag.message_primary})"
+            raise WrongSetting(name, f"{reason}; {AS_OWNER}") from None
+    _check_role(target)
+
+
+def _is_behind(target: PostgresTarget) -> bool:
+    with open_connection(target, patience=PATIENCE) as connection:
+        _check(connection)
+        with connection.begin():
+            found = schema.of(connection, target)
+            return found is None or bool(_missing(connection, found))
+
+
+def _check_role(target: PostgresTarget) -> None:
+    with open_connection(target, patience=PATIENCE) as connection, connection.begin():
+        lacking = schema.lacking_rights(connection)
+    if lacking:
+        reason = f"the role may not read and write {', '.join(lacking)}"
+        raise WrongSetting(RUN_DSN, f"{reason}; {AS_OWNER} and the option --grant-to ROLE")
+
+
+def _check(connection: PostgresConnection) -> None:
+    if problem := unsupported(connection):
+        raise WrongSetting(RUN_DSN, problem)
+
+
+def migrate_patiently(settings: StoredSettings, *, patience: float = 120.0) -> None:
+    """Wait for PostgreSQL, for `patience` seconds at most, and see that it is at the newest version.
+
+    Raises:
+        StoreUnavailable: It did not come up in time.
+        WrongSetting: It can be used only after somebody has changed something.
+    """
+    _patiently(lambda: ensure_migrated(settings), patience, RUN_DSN)
+
+
+def refuse_unusable_schema(settings: StoredSettings) -> None:
+    """End the process with status 78 if the database answers and cannot be used; migrate it if it must and may."""
+    try:
+        _patiently(lambda: ensure_migrated(settings), 0.0, RUN_DSN)
+    except WrongSetting as error:
+        refuse(str(error))
+    except StoreUnavailable:
+        pass  # the server waits for it
+
+
+def migrate_as_owner(settings: StoredSettings, *, patience: float, grant_to: str | None = None) -> None:
+    """Wait for PostgreSQL, for `patience` seconds at most, and migrate it as the owner that the settings name.
+
+    Raises:
+        StoreUnavailable: It did not come up in time.
+        WrongSetting: A setting cannot work.
+        psycopg.Error: PostgreSQL refuses a statement.
+    """
+    owner, path = settings.postgres.migration_dsn, settings.postgres.search_path
+    dsn = (owner or settings.postgres_dsn).get_secret_value()
+    name = OWNER_DSN if owner else RUN_DSN
+    _patiently(lambda: migrate(dsn, search_path=path, grant_to=grant_to), patience, name)
+
+
+def _patiently(attempt: Callable[[], object], patience: float, name: str) -> None:
+    """Try until PostgreSQL answers; `name` is the setting of its address."""
     end, pause = time.monotonic() + patience, 0.2
     while True:
         try:
-            migrate(dsn.get_secret_value())
-        except psycopg.OperationalError as error:
-            if time.monotonic() > end:
-                raise StoreUnavailable(f"PostgreSQL does not answer; check CITADEL_POSTGRES_DSN: {error}") from None
-            log.warning("waiting_for_postgres", error=str(error).strip())
+            attempt()
+        except psycopg.Error as error:
+            _give_up_if_useless(error, name, is_late=time.monotonic() > end)
+            log.warning("waiting_for_postgres", error=type(error).__name__)
         else:
             return
         time.sleep(pause)
         pause = min(3.0, pause * 2)
 
 
-def _check_encoding(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise StoreUnavailable(
-            f"the database's encoding is {encoding}; create it with ENCODING 'UTF8' TEMPLATE template0"
-        )
+def _give_up_if_useless(error: psycopg.Error, name: str, *, is_late: bool) -> None:
+    if problem := refusal_of(error):
+        raise WrongSetting(name, problem) from None
+    if not isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
+        raise error
+    if is_late:
+        raise StoreUnavailable(f"PostgreSQL does not answer; check {name}: {error}") from None
 
 
-def _missing(connection: "psycopg.Connection[tuple[object, ...]]") -> list[str]:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    done = {name for (name,) in connection.execute("SELECT name FROM migrations")}
+def _missing(connection: PostgresConnection, migrations: sql.Identifier) -> list[str]:
+    statement = sql.SQL("SELECT name FROM {}").format(migrations)
+    done = {name for (name,) in connection.execute(statement)}
     return [name for name in available() if name not in done]
 
 
-def _apply(connection: "psycopg.Connection[tuple[object, ...]]", name: str) -> bool:
+def _apply(connection: PostgresConnection, name: str) -> bool:
     connection.execute(_folder().joinpath(name).read_bytes())
     connection.execute("INSERT INTO migrations (name) VALUES (%s)", [name])
     return True

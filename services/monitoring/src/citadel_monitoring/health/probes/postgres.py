@@ -7,6 +7,7 @@ import psycopg
 from psycopg import pq
 from pydantic import SecretStr
 
+from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_monitoring.health.address import UNREADABLE
 
 _CREDENTIALS = ("authentication failed", "no password supplied", "pg_hba.conf", "role ")
@@ -16,17 +17,13 @@ async def select_one(dsn: SecretStr, timeout: float) -> str | None:
     """Return the problem of PostgreSQL; None if it answers.
 
     Args:
-        dsn: URL of the server.
+        dsn: Address of the server.
         timeout: Seconds the connection may take to open; the caller bounds the whole.
     """
     try:
-        connection = await psycopg.AsyncConnection.connect(
-            dsn.get_secret_value(),
-            autocommit=True,
-            connect_timeout=max(1, math.ceil(timeout)),
-            application_name="citadel-monitoring-check",
-        )
-    except psycopg.ProgrammingError:
+        target = PostgresTarget.of(dsn, name="monitoring-check", connect_timeout=math.ceil(timeout))
+        connection = await psycopg.AsyncConnection.connect(target.conninfo, autocommit=True)
+    except (ValueError, psycopg.ProgrammingError):
         return f"has {UNREADABLE}"
     except (psycopg.Error, OSError) as error:
         return _refused(str(error))

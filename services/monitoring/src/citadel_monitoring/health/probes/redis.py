@@ -35,7 +35,7 @@ async def ping(url: SecretStr, settings: StoreSettings, timeout: float) -> str |
     except ERRORS as error:
         return _unreachable(str(error))
     finally:
-        await _close(client)
+        await close(client)
     return None
 
 
@@ -43,7 +43,7 @@ def _unreachable(reason: str) -> str:
     return f"is not reachable: {reason}" if "connecting to" in reason else f"does not answer PING: {reason}"
 
 
-async def _close(client: "redis.asyncio.Redis") -> None:
+async def close(client: "redis.asyncio.Redis") -> None:
     """Close its connections, including those to sentinels."""
     manager = getattr(client.connection_pool, "sentinel_manager", None)
     for opened in [client, *getattr(manager, "sentinels", ())]:

@@ -19,6 +19,8 @@ from citadel_contracts.dialects import InputType, input_type_of
 from citadel_orchestration.settings import UnknownFields
 
 IGNORED_HEADER = "citadel-ignored-fields"
+INPUT_TYPE_HEADER = "citadel-input-type"
+"""Request header for clients that can add headers to a request, and no fields."""
 MOST_NAMED = 20
 """Fields that the header names."""
 LONGEST_NAME = 64
@@ -63,6 +65,20 @@ def understand(body: EmbeddingsRequest, unknown: UnknownFields) -> Understood:
         if (value := _value_of(name, foreign[name])) is not None:
             changes[field] = _agreed(name, value, changes.get(field, getattr(body, field)))
     return Understood(body.model_copy(update=changes), ignored)
+
+
+def with_input_type(body: EmbeddingsRequest, spelling: str) -> EmbeddingsRequest:
+    """Return the request with the input type of its header, unless the body names one.
+
+    Raises:
+        InvalidInput: The spelling is not known.
+    """
+    if not spelling or "input_type" in body.model_fields_set:
+        return body
+    try:
+        return body.model_copy(update={"input_type": input_type_of(spelling)})
+    except ValueError as error:
+        raise InvalidInput.at(INPUT_TYPE_HEADER, str(error)) from None
 
 
 def ignored_header(names: Collection[str]) -> Mapping[str, str]:

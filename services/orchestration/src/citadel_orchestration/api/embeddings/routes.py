@@ -13,6 +13,7 @@ from starlette.responses import Response
 from citadel_common.embeddings.cache import CACHE_ERRORS, EmbeddingCache
 from citadel_common.embeddings.catalog import Catalog
 from citadel_common.embeddings.requests import (
+    LONGEST_NAME,
     check_dimensions,
     check_not_empty,
     check_options,
@@ -30,11 +31,12 @@ from citadel_contracts.api import (
     ModelInfo,
     TaskAccepted,
 )
-from citadel_orchestration.api.embeddings.dialects import ignored_header, understand
+from citadel_orchestration.api.embeddings.dialects import INPUT_TYPE_HEADER, ignored_header, understand, with_input_type
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.http.trace import header_of
 from citadel_orchestration.api.tasks.routes import accept_task
 from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.settings import ApiSettings
@@ -60,6 +62,7 @@ async def create_embeddings(request: Request) -> Response:
     if deployment := request.scope.get(DEPLOYMENT_KEY):
         body = body.model_copy(update={"model": deployment})
     body, ignored = understand(body, service_of(request, ApiSettings).api.unknown_fields)
+    body = with_input_type(body, header_of(request.scope, INPUT_TYPE_HEADER.encode()).decode("latin-1"))
     answer = await service_of(request, EmbeddingsService).respond(body)
     return json_response(answer, headers=ignored_header(ignored))
 
@@ -101,7 +104,7 @@ async def show_model(request: Request) -> Response:
     model = catalog.find(name) or catalog.find(unquote(name))  # some gateways encode twice
     if model is None:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel.at("model", f"no backend lists {name!r}; available: {known}")
+        raise UnknownModel.at("model", f"no backend lists {name[:LONGEST_NAME]!r}; available: {known}")
     return json_response(orjson.dumps(_described(model.name, model)))
 
 

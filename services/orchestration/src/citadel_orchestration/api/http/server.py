@@ -18,9 +18,11 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
 from citadel_common.redaction import secrets_of
+from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.telemetry import Metrics
 from citadel_common.telemetry.pipeline import process_telemetry
+from citadel_orchestration.db.migrate import refuse_unusable_schema
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
 CreateApp = Callable[[ApiSettings, Metrics], Any]
@@ -99,6 +101,8 @@ def serve(settings: ApiSettings, create_app: CreateApp) -> None:
     if problem:
         print(f"citadel: {problem}", file=sys.stderr)  # noqa: T201  (a person reads this line, not the log)
         sys.exit(1)
+    refuse_unusable(settings)
+    refuse_unusable_schema(settings)
     logging.captureWarnings(capture=True)
     with _metrics_directory(settings.api.workers):
         ApiServer(settings, create_app).run()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from citadel_common.embeddings import catalog
 from citadel_common.errors import CitadelError
+from citadel_common.stores.postgres_target import shown
 from citadel_common.stores.redis import redacted
 from citadel_contracts import Queue
 from citadel_contracts.api import ComponentHealth, HealthResponse
@@ -140,7 +141,7 @@ def probes(
         "broker": _store(broker, redacted(settings.broker_url), required=True),
         "results": _store(results, redacted(settings.results), required=True),
         "cache": _store(cache, redacted(settings.cache_store), required=False),
-        "postgres": Probe(ask=postgres, required=True, failing=f"{redacted(settings.postgres_dsn)} does not answer"),
+        "postgres": Probe(ask=postgres, required=True, failing=f"{shown(settings.postgres_dsn)} does not answer"),
         "embedding_workers": _workers(inspector, Queue.EMBEDDINGS, required=True),
         "orchestration_workers": _workers(inspector, Queue.ORCHESTRATION, required=True),
         "monitoring_workers": _workers(inspector, Queue.MONITORING, required=False),

@@ -13,6 +13,8 @@ import psycopg
 import structlog
 from pydantic import SecretStr
 
+from citadel_common.stores.db import is_pooled
+from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_orchestration.api.http.errors import Stopping
 from citadel_orchestration.db.transaction import LISTEN
 
@@ -20,17 +22,22 @@ log = structlog.get_logger(__name__)
 POLL_INTERVAL = 2.0
 """Seconds after which a follower wakes up without a notification."""
 RECONNECT_DELAY = 1.0
+POOLED = "a connection pooler forgets who listens: set CITADEL_POSTGRES__DIRECT_DSN to PostgreSQL's own address"
 
 
 class RunNotifier:
     """One listening connection per process; belongs to one event loop.
 
+    A connection pooler forgets who listens. Behind one, `direct` must lead past it; else followers poll.
+
     Args:
-        dsn: Where PostgreSQL is.
+        dsn: Address of PostgreSQL.
+        direct: Its address past a connection pooler; None if there is none.
     """
 
-    def __init__(self, dsn: SecretStr) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: SecretStr, direct: SecretStr | None = None) -> None:
+        self._target = PostgresTarget.of(direct or dsn, name="api-notifications")
+        self._is_direct = direct is not None
         self._followers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
         self._shutting_down = False
@@ -81,10 +88,10 @@ class RunNotifier:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(
-                    self._dsn.get_secret_value(), autocommit=True, connect_timeout=3
-                )
-                async with connection:
+                async with await psycopg.AsyncConnection.connect(self._target.conninfo, autocommit=True) as connection:
+                    if not self._is_direct and await is_pooled(connection):
+                        log.warning("run_notifications_polled", every=POLL_INTERVAL, instead=POOLED)
+                        return
                     await connection.execute(LISTEN)
                     async for notice in connection.notifies():
                         self._wake(notice.payload)

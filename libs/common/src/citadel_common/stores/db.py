@@ -1,0 +1,120 @@
+"""Connections to PostgreSQL, direct or by a connection pooler.
+
+The settings of a target are made by SQL and never at the start-up of a connection, since connection poolers refuse
+those. A pooler in transaction mode gives each transaction another server connection, so there each transaction makes
+its settings itself; a connection to the server keeps them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from citadel_common.stores.postgres_target import PostgresTarget
+
+REFUSED = (
+    psycopg.errors.CantChangeRuntimeParam,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.UndefinedObject,
+)
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+
+
+class SettingRefused(psycopg.OperationalError):
+    """The server refuses a setting of its own that the DSN's `options` or the search path make."""
+
+
+class PostgresConnection(psycopg.Connection[Any]):
+    """A connection on which no call waits longer than `patience` seconds, whatever the server does.
+
+    The server's statement timeout ends statements. This timeout ends the wait for a server that hangs as a whole, and
+    closes the connection.
+
+    Attributes:
+        pooled: Whether a connection pooler stands before the server; known after `prepare_session`.
+    """
+
+    patience: ClassVar[float] = 60.0
+    pooled = False
+    _begin_statements = b"BEGIN"
+
+    def prepare_session(self, target: PostgresTarget) -> None:
+        """Find out whether a pooler stands before the server, and make the settings of the session if there is none.
+
+        Raises:
+            psycopg.Error: The server does not answer, or knows a setting not.
+        """
+        # A pooler answers in its own name, so its number of the process is not the server's. set_config(…, true) lasts
+        # for this one statement there, and leaves nothing behind on a server connection that others get next.
+        pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
+        statement = f"SELECT {pooled}, {target.assignments(local=pooled)}"
+        try:
+            [(self.pooled, *_)] = self.execute(statement.encode(), prepare=False).fetchall()
+        except REFUSED as error:
+            raise SettingRefused(f"PostgreSQL refuses a setting of `options`: {error.diag.message_primary}") from None
+        if self.pooled:
+            # A statement prepared on one server connection is not there on the next.
+            self.prepare_threshold = None
+            self._begin_statements = f"{BEGIN} SELECT {target.assignments(local='true')}".encode()
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Run the block in a transaction with the settings of the target; committed at its end."""
+        try:
+            with self._begun() if self.pooled else self.transaction():
+                yield
+        except psycopg.errors.ReadOnlySqlTransaction:
+            self.close()  # the server is a standby now; the next connection finds the new primary
+            raise
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        self.execute(self._begin_statements, prepare=False)  # one message, so one round trip
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Perform a psycopg call within `patience` seconds."""
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+
+def connection_class(patience: float) -> type[PostgresConnection]:
+    """Return a connection class whose calls wait at most that many seconds."""
+    return type("PostgresConnection", (PostgresConnection,), {"patience": patience})
+
+
+def open_connection(target: PostgresTarget, *, patience: float) -> PostgresConnection:
+    """Open a connection in autocommit mode, on which no call waits longer than `patience` seconds.
+
+    Raises:
+        psycopg.Error: The server does not answer, or refuses.
+    """
+    connection = connection_class(patience).connect(target.conninfo, autocommit=True)
+    try:
+        connection.prepare_session(target)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def is_pooled(connection: "psycopg.AsyncConnection[Any]") -> bool:
+    """Return whether a connection pooler stands before the server: it answers in its own name.
+
+    Raises:
+        psycopg.Error: The server does not answer.
+    """
+    row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+    return row is None or row[0] != connection.info.backend_pid
