@@ -55,10 +55,10 @@ def test_named_vectors_and_a_metric_are_chosen_by_the_request(stack: Stack) -> N
     found = search(stack, "places", embedding=[0.0, 1.0], vector_name="title", score_threshold=2.0).json()["hits"]
     assert [(hit["id"], hit["score"], hit["metric"]) for hit in found] == [(2, 1.0, "manhattan")]
     unnamed = search(stack, "places", embedding=[0.0, 1.0])
-    assert unnamed.status_code == 400
+    assert unnamed.status_code == 422
     assert "has no unnamed vector; " in unnamed.json()["detail"]
     other = stack.http.post("/v1/collections/places/points", json=wanted | {"distance": "dot"})
-    assert (other.status_code, "has manhattan, not dot" in other.json()["detail"]) == (400, True)
+    assert (other.status_code, "has manhattan, not dot" in other.json()["detail"]) == (422, True)
 
 
 def test_a_thousand_vectors_are_stored_at_once(stack: Stack) -> None:
