@@ -15,7 +15,6 @@ from tests.support.required import lacking
 Style = Literal["ollama", "openai"]
 EMBEDDING_MODEL = "all-minilm"
 LLM_MODEL = "tiny-llm"
-LLM_CONTEXT = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +71,8 @@ def ollama_real() -> Iterator[Server]:
 
 @contextmanager
 def openai_double() -> Iterator[Server]:
-    """Run a double of an embedding server with OpenAI's protocol."""
-    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,)) as process:
+    """Run a double of a llama-server that embeds."""
+    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,), manners="llama") as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=EMBEDDING_MODEL)
 
 
@@ -85,8 +84,8 @@ def openai_real() -> Iterator[Server]:
 
 @contextmanager
 def llm_double() -> Iterator[Server]:
-    """Run a double of an LLM server with OpenAI's protocol."""
-    with LlmProcess(models=(LLM_MODEL,), context_tokens=LLM_CONTEXT) as process:
+    """Run a double of a llama-server that answers."""
+    with LlmProcess(models=(LLM_MODEL,), any_model="yes", context=1024) as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=LLM_MODEL)
 
 
@@ -99,7 +98,7 @@ def llm_real() -> Iterator[Server]:
 @contextmanager
 def ollama_llm_double() -> Iterator[Server]:
     """Run a double of an Ollama with a model that chats."""
-    with LlmProcess(models=(LLM_MODEL,), context_tokens=LLM_CONTEXT) as process:
+    with LlmProcess(models=(LLM_MODEL,), context=1024) as process:
         yield Server(url=process.url, style="ollama", model=LLM_MODEL)
 
 

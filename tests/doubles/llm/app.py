@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import orjson
 
-from tests.doubles.base.answers import Answer, json_answer, read_json
+from tests.doubles.base.answers import Answer, json_answer, llama_error, read_json
 from tests.doubles.base.application import Double
 from tests.doubles.base.caller import Caller
-from tests.doubles.base.refusals import HangUpError, Refusal, refuse
+from tests.doubles.base.refusals import HangUpError, Refusal, RefusalError, refuse
 from tests.doubles.llm.answers import CREATED, Words
 from tests.doubles.llm.behaviour import FRUITFUL, LlmBehaviour
 from tests.doubles.llm.recording import LlmRecording
@@ -21,15 +21,6 @@ from tests.doubles.llm.settings import LlmSettings
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
 TEMPORARY_REDIRECT = 307
 BAD_JSON = 'Sure! Here it is: {"answer": '
-
-
-def too_long(request: ChatRequest, most: int) -> Answer:
-    """Return llama-server's refusal of a question that is too long; Ollama quotes it as a string."""
-    tokens = prompt_tokens(request)
-    words = f"request ({tokens} tokens) exceeds the available context size ({most} tokens), try increasing it"
-    numbers = {"n_prompt_tokens": tokens, "n_ctx": most}
-    error = {"error": {"code": 400, "message": words, "type": "exceed_context_size_error", **numbers}}
-    return json_answer(error if request.openai else {"error": orjson.dumps(error).decode()}, 400)
 
 
 def raw(wanted: Mapping[str, Any]) -> Answer:
@@ -83,6 +74,8 @@ class LlmDouble(Double):
         """Return an error, or the redirect to the caller's own path."""
         if refusal.status == TEMPORARY_REDIRECT:
             return Answer(status=refusal.status, headers=((b"location", caller.path.encode()),))
+        if self.settings.any_model == "yes" and caller.path.startswith("/v1/") and not refusal.html:
+            return llama_error(refusal)
         return super().error(refusal, caller)
 
     async def route(self, caller: Caller) -> Answer:
@@ -93,10 +86,13 @@ class LlmDouble(Double):
 
     async def _chat(self, caller: Caller) -> Answer:
         key = self._authorise(caller)
-        request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
+        any_model = self.settings.any_model == "yes"
+        body, models = await caller.body(), () if any_model else self.settings.models
+        request = read_chat(body, models, openai=caller.path == OPENAI)
+        if any_model:
+            request = replace(request, model=self.settings.models[0])
+        self._check_context(request)
         self.recording.count_received(request)
-        if 0 < self.settings.context_tokens < prompt_tokens(request):
-            return too_long(request, self.settings.context_tokens)
         scripted = self._next_scripted()
         if "raw" in scripted:
             return raw(scripted["raw"])
@@ -120,6 +116,13 @@ class LlmDouble(Double):
             finish_reason=scripted.get("finish_reason", "stop"),
             usage=mode != "no_usage",
         )
+
+    def _check_context(self, request: ChatRequest) -> None:
+        """Refuse a question that is too long, in the words of llama-server."""
+        tokens, limit = prompt_tokens(request), self.settings.context
+        if limit and tokens > limit:
+            words = f"request ({tokens} tokens) exceeds the available context size ({limit} tokens), try increasing it"
+            raise RefusalError(Refusal(status=400, message=words, code="exceed_context_size_error"))
 
     def _authorise(self, caller: Caller) -> str:
         header = caller.header(b"authorization").decode("latin-1")

@@ -13,5 +13,6 @@ class LlmSettings:
     api_key: str = flag("", "key demanded as a bearer token; empty demands none")
     request_ms: float = flag(0.0, "milliseconds until the first word")
     word_ms: float = flag(0.0, "milliseconds each word takes")
-    context_tokens: int = flag(0, "tokens that a question may have, as llama-server counts and refuses them; 0: any")
     track_prompts: int = flag(20_000, "distinct prompts counted one by one")
+    context: int = flag(0, "tokens of a question at most, as llama-server counts and refuses; 0: any number")
+    any_model: str = flag("no", "yes: the first model answers whatever the request calls it, as in llama-server")
