@@ -13,6 +13,7 @@ from starlette.responses import Response
 from citadel_common.embeddings.cache import CACHE_ERRORS, EmbeddingCache
 from citadel_common.embeddings.catalog import Catalog
 from citadel_common.embeddings.requests import (
+    LONGEST_NAME,
     check_dimensions,
     check_not_empty,
     check_options,
@@ -103,7 +104,7 @@ async def show_model(request: Request) -> Response:
     model = catalog.find(name) or catalog.find(unquote(name))  # some gateways encode twice
     if model is None:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel.at("model", f"no backend lists {name!r}; available: {known}")
+        raise UnknownModel.at("model", f"no backend lists {name[:LONGEST_NAME]!r}; available: {known}")
     return json_response(orjson.dumps(_described(model.name, model)))
 
 
