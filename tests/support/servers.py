@@ -71,8 +71,8 @@ def ollama_real() -> Iterator[Server]:
 
 @contextmanager
 def openai_double() -> Iterator[Server]:
-    """Run a double of an embedding server with OpenAI's protocol."""
-    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,)) as process:
+    """Run a double of a llama-server that embeds."""
+    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,), manners="llama") as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=EMBEDDING_MODEL)
 
 
@@ -84,8 +84,8 @@ def openai_real() -> Iterator[Server]:
 
 @contextmanager
 def llm_double() -> Iterator[Server]:
-    """Run a double of an LLM server with OpenAI's protocol."""
-    with LlmProcess(models=(LLM_MODEL,)) as process:
+    """Run a double of a llama-server that answers."""
+    with LlmProcess(models=(LLM_MODEL,), any_model="yes", context=1024) as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=LLM_MODEL)
 
 

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import orjson
 
-from tests.doubles.base.answers import Answer, json_answer, read_json
+from tests.doubles.base.answers import Answer, json_answer, llama_error, read_json
 from tests.doubles.base.application import Double
 from tests.doubles.base.caller import Caller
-from tests.doubles.base.refusals import HangUpError, Refusal, refuse
+from tests.doubles.base.refusals import HangUpError, Refusal, RefusalError, refuse
 from tests.doubles.llm.answers import CREATED, Words
 from tests.doubles.llm.behaviour import FRUITFUL, LlmBehaviour
 from tests.doubles.llm.recording import LlmRecording
 from tests.doubles.llm.replies import Reply
-from tests.doubles.llm.requests import ChatRequest, healthy_text, read_chat
+from tests.doubles.llm.requests import ChatRequest, healthy_text, prompt_tokens, read_chat
 from tests.doubles.llm.settings import LlmSettings
 
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
@@ -74,11 +74,16 @@ class LlmDouble(Double):
         """Return an error, or the redirect to the caller's own path."""
         if refusal.status == TEMPORARY_REDIRECT:
             return Answer(status=refusal.status, headers=((b"location", caller.path.encode()),))
+        if self.settings.any_model == "yes" and caller.path.startswith("/v1/") and not refusal.html:
+            return llama_error(refusal)
         return super().error(refusal, caller)
 
     async def _chat(self, caller: Caller) -> Answer:
         key = self._authorise(caller)
-        request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
+        any_model = self.settings.any_model == "yes"
+        body, models = await caller.body(), () if any_model else self.settings.models
+        request = read_chat(body, models, openai=caller.path == OPENAI)
+        self._check_context(request)
         self.recording.count_received(request)
         scripted = self._next_scripted()
         if "raw" in scripted:
@@ -100,6 +105,13 @@ class LlmDouble(Double):
             word_s=self.settings.word_ms / 1000,
             sent=lambda: self.recording.count_answered(request),
         ).answer()
+
+    def _check_context(self, request: ChatRequest) -> None:
+        """Refuse a question that is too long, in the words of llama-server."""
+        tokens, limit = prompt_tokens(request), self.settings.context
+        if limit and tokens > limit:
+            words = f"request ({tokens} tokens) exceeds the available context size ({limit} tokens), try increasing it"
+            raise RefusalError(Refusal(status=400, message=words, code="exceed_context_size_error"))
 
     def _authorise(self, caller: Caller) -> str:
         header = caller.header(b"authorization").decode("latin-1")

@@ -41,12 +41,15 @@ class ChatRequest:
 
 
 def read_chat(body: bytes, installed: Sequence[str], *, openai: bool) -> ChatRequest:
-    """Return the question of a `POST /v1/chat/completions` or `/api/chat`, or refuse as the servers do."""
+    """Return the question of a `POST /v1/chat/completions` or `/api/chat`, or refuse as the servers do.
+
+    Without a list of models any name is one.
+    """
     data = read_json(body)
     model = str(data.get("model") or "")
     if not model:
         raise refuse(400, "model is required")
-    if model.removesuffix(":latest") not in installed:
+    if installed and model.removesuffix(":latest") not in installed:
         raise model_missing(model)
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):

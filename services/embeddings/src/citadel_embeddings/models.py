@@ -95,7 +95,7 @@ class ModelRegistry:
         self._versions = versions or {}
         self._states = [_BackendState(name, fragment.backends[name], backend) for name, backend in backends.items()]
         self._models: dict[str, ServedModel] = {}
-        self._refreshing = asyncio.Lock()
+        self._round: asyncio.Task[None] | None = None
 
     @property
     def known(self) -> list[ServedModel]:
@@ -137,18 +137,22 @@ class ModelRegistry:
         return None if state is None else self._served(state, BackendModel(name=name))
 
     async def refresh(self) -> None:
-        """Ask every backend once and publish the answer; concurrent callers share one round."""
-        if self._refreshing.locked():
-            async with self._refreshing:
-                return
-        async with self._refreshing:
-            await asyncio.gather(*(self._ask(state) for state in self._states))
-            found: dict[str, ServedModel] = {}
-            for state in self._states:
-                for model in state.listed or []:
-                    found.setdefault(model.name, self._served(state, model))
-            self._models = found
-            await self._publish()
+        """Ask every backend once and publish the answer; concurrent callers share one round.
+
+        A caller that is cancelled leaves the round to the others.
+        """
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_task(self._refresh())
+        await asyncio.shield(self._round)
+
+    async def _refresh(self) -> None:
+        await asyncio.gather(*(self._ask(state) for state in self._states))
+        found: dict[str, ServedModel] = {}
+        for state in self._states:
+            for model in state.listed or []:
+                found.setdefault(model.name, self._served(state, model))
+        self._models = found
+        await self._publish()
 
     async def keep_fresh(self) -> None:
         """Refresh for ever."""
