@@ -99,7 +99,7 @@ def test_servers_that_repeat_what_they_were_sent_are_not_quoted(server: TracedSe
 
 def test_a_dead_letter_is_quoted_to_operators_and_not_in_logs(server: TracedServer) -> None:
     server.http.headers["x-request-id"] = TEXT
-    accepted = server.http.post("/v1/embeddings/tasks", json={"text": f"{TEXT} dead [[error500]]"})
+    accepted = server.http.post("/v1/embeddings/tasks", json={"text": f"{TEXT} dead [[busy503]]"})
     path = f"/v1/dead-letters/{accepted.json()['task_id']}"
     dead_letter = eventually(lambda: (answer := server.http.get(path)).status_code == 200 and answer.json())
     assert TEXT in json.dumps(dead_letter)

@@ -7,7 +7,7 @@ from typing import Final
 from tests.doubles.ollama.vectors import FLAW_MODES, Flaw
 
 # refusals end the whole request, as in Ollama; flaws touch the one vector; hang and dead the connection
-REFUSALS: Final = frozenset({"nan", "runner400", "runner400_once", "too_long400", "error500"})
+REFUSALS: Final = frozenset({"nan", "runner400", "runner400_once", "too_long400", "error500", "busy503"})
 CONNECTION: Final = frozenset({"hang", "dead"})
 FLAWS: Final = FLAW_MODES - {Flaw.NAN.value}
 DEFAULT_MARKERS: Final[Mapping[str, str]] = {
