@@ -1,5 +1,6 @@
 """Token ids at `/v1/embeddings`, from the client to the built-in model and to servers that tokenize, and back."""
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,15 @@ from tests.doubles.process import OllamaProcess
 from tests.integration.api.servers import Api, RedisServer, until
 from tests.support.planted import CREDENTIALS
 from tests.support.postgres_server import PostgresProcess
-from tests.support.worker import WorkerProcess
+from tests.support.required import lacking
+from tests.support.worker import BACKEND, WorkerProcess
 
 LOCAL = "all-minilm"
 SENTENCE = "the quick brown fox jumps over the lazy dog"
 CL100K = [[9906, 1917], [32, 893, 374, 12459, 3691, 13], [791, 4062, 14198, 39935, 35308, 927, 279, 16053, 5679, 13]]
 """Ids of OpenAI's vocabulary, which LangChain sends unless it is told not to: "Hello world" and two sentences."""
 WORKER = {
-    "EMBEDDINGS__BACKENDS__ollama__MODELS": "nomic-embed-text",
+    f"{BACKEND}MODELS": "nomic-embed-text",
     "EMBEDDINGS__BACKENDS__builtin__KIND": "local",
     "EMBEDDINGS__BACKENDS__gateway__KIND": "openai",
     "EMBEDDINGS__BACKENDS__gateway__MODELS": "bge-m3",
@@ -65,7 +67,8 @@ def served(
 @pytest.fixture(scope="module")
 def word_pieces() -> Any:
     """The built-in model's tokenizer."""
-    pytest.importorskip("tokenizers")
+    if importlib.util.find_spec("tokenizers") is None or importlib.util.find_spec("ctranslate2") is None:
+        lacking("the built-in model's packages are not installed")
     from citadel_embeddings.backends.local.tokens import WordPieces
     from citadel_embeddings.backends.local.weights import TOKENIZER
 

@@ -110,7 +110,7 @@ def test_texts_are_cut_by_the_servers_tokens(server, model):
     assert len(model.pieces.encode(found[0], special=True)) == 12
 
 
-def test_a_gateway_that_does_not_tokenize_is_told_from_one_that_fails(model):
+def test_a_gateway_that_does_not_tokenize_is_not_one_that_fails(model):
     def asked(answer: Answer) -> Callable[[str, Any], Answer]:
         return lambda _path, _body: answer
 
