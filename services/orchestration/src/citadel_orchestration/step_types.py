@@ -40,8 +40,8 @@ class Catalog(Protocol):
     def model_dimensions(self, model: str | None) -> int | None:
         """Return the length of an embedding model's vectors; None as a name means the default model."""
 
-    def collection_dimensions(self, collection: str) -> int | None:
-        """Return the length of the vectors in a collection."""
+    def collection_vectors(self, collection: str) -> Mapping[str, int] | None:
+        """Return the lengths of the vectors in a collection by name; unnamed ones have the name ""."""
 
 
 @dataclass(kw_only=True)
@@ -211,12 +211,14 @@ class WrittenVector(NamedTuple):
     Attributes:
         path: Where it, or its text, stands below `parameters`.
         collection: Name of the collection, or an expression.
+        name: Which of the collection's vectors, or an expression; None for the unnamed ones.
         vector: A list of numbers, or an expression; None where it is made from a text.
         model: With what a text is embedded.
     """
 
     path: tuple[str | int, ...]
     collection: Any
+    name: Any
     vector: Any
     model: EmbeddingModel | None = None
 

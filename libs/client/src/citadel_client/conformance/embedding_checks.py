@@ -169,7 +169,7 @@ class EmbeddingChecks:
         elif not _is_one(found, vector):
             yield Finding(check="base64", result="another vector", grade="bad")
         else:
-            is_text = isinstance(reply.body["data"][0]["embedding"], str)
+            is_text = self._wire.is_base64(reply)
             yield noted("base64", "honoured" if is_text else "ignored", is_good=is_text)
         reply = self._ask(TOKENS, "token arrays")
         is_taken = len(self._vectors(reply)) == 1

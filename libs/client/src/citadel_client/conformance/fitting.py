@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 
 from citadel_client.conformance.detection import Subject, bare
@@ -27,7 +28,7 @@ def _of_backend(subject: Subject, findings: Mapping[str, Finding], name: str, si
     yield f"{prefix}URLS={subject.server.pasted}"
     yield from _key(subject, prefix)
     if findings["models"].result != "listed":
-        yield f"{prefix}MODELS={subject.model}"
+        yield f"{prefix}MODELS={shlex.quote(subject.model)}"
     if _result(findings, "large batch").startswith("refused"):
         yield f"{prefix}MAX_BATCH_TEXTS=8"
     if subject.wire.style == "openai":
@@ -37,14 +38,14 @@ def _of_backend(subject: Subject, findings: Mapping[str, Finding], name: str, si
     if limit := _token_limit(subject, findings):
         profile["max_tokens"] = limit
     yield "# Not needed for a model that Citadel knows."
-    yield f"CITADEL_EMBEDDINGS__PROFILES='{json.dumps({bare(subject.model): profile})}'"
+    yield f"CITADEL_EMBEDDINGS__PROFILES={shlex.quote(json.dumps({bare(subject.model): profile}))}"
 
 
 def _of_endpoint(subject: Subject, findings: Mapping[str, Finding], name: str) -> Iterator[str]:
     prefix = f"CITADEL_LLM__ENDPOINTS__{name}__"
     yield f"{prefix}URL={subject.server.pasted}"
     yield f"{prefix}STYLE={subject.wire.style}"
-    yield f"{prefix}MODEL={subject.model}"
+    yield f"{prefix}MODEL={shlex.quote(subject.model)}"
     yield from _key(subject, prefix)
     if _result(findings, "stream") not in {"in pieces", ""}:
         yield f"{prefix}STREAM=false"

@@ -55,6 +55,9 @@ class Wire(Protocol):
     def vectors(self, reply: Reply) -> list[Vector | None]:
         """Return the vectors in the order of the texts; None for one that cannot be read."""
 
+    def is_base64(self, reply: Reply) -> bool:
+        """Return whether the vectors came in base64."""
+
     def embed_tokens(self, reply: Reply) -> object:
         """Return the count of tokens."""
 
@@ -76,9 +79,14 @@ def _vector(value: Any) -> Vector | None:
         if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(float)
         vector = np.array(value, dtype=float)
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, binascii.Error):
         return None
     return vector if vector.ndim == 1 and vector.size and bool(np.isfinite(vector).all()) else None
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether a value can be a model's name, which is printed into lines of settings."""
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -106,6 +114,7 @@ class OpenAIWire:
                 "max_tokens": item.get("max_model_len") or _mapping(item.get("meta")).get("n_ctx"),
             }
             for item in _items(_mapping(reply.body).get("data"))
+            if _is_name(item.get("id"))
         ]
 
     def embed_url(self, url: str) -> str:
@@ -120,6 +129,10 @@ class OpenAIWire:
             index = item.get("index", position)
             rows[index if isinstance(index, int) else position] = _vector(item.get("embedding"))
         return [rows.get(position) for position in range(len(items))]
+
+    def is_base64(self, reply: Reply) -> bool:
+        """Return whether the vectors came in base64."""
+        return any(isinstance(item.get("embedding"), str) for item in _items(_mapping(reply.body).get("data")))
 
     def embed_tokens(self, reply: Reply) -> object:
         """Return the count of tokens."""
@@ -186,6 +199,7 @@ class OllamaWire:
                 "max_tokens": _mapping(item.get("details")).get("context_length"),
             }
             for item in _items(_mapping(reply.body).get("models"))
+            if _is_name(item.get("name"))
         ]
 
     def embed_url(self, url: str) -> str:
@@ -196,6 +210,11 @@ class OllamaWire:
         """Return the vectors."""
         rows = _mapping(reply.body).get("embeddings")
         return [_vector(row) for row in rows] if isinstance(rows, list) else []
+
+    def is_base64(self, reply: Reply) -> bool:
+        """Return False: the protocol has no base64."""
+        del reply
+        return False
 
     def embed_tokens(self, reply: Reply) -> object:
         """Return the count of tokens."""

@@ -6,7 +6,7 @@ import time
 from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 
@@ -18,6 +18,8 @@ from citadel_contracts.outbound import is_untrusted, shown, without_credentials
 MOST_CALLS = 80
 LONGEST = 32 * 2**20
 """Bytes of an answer."""
+SHORTEST = 6
+"""Characters of the shortest value of a query that may be a key."""
 WORDS = 160
 """Characters of a server's words that are shown."""
 
@@ -61,7 +63,7 @@ class Reply:
         """The server's own words about an error."""
         error = self.body.get("error", self.body.get("message", "")) if isinstance(self.body, dict) else self.text
         said = error.get("message", "") if isinstance(error, dict) else error
-        return " ".join(str(said).split())[:WORDS]
+        return " ".join("".join(sign if sign.isprintable() else " " for sign in str(said)).split())[:WORDS]
 
     @property
     def error_form(self) -> str:
@@ -90,7 +92,7 @@ class Server:
             raise ValueError("an API key and a user in the URL exclude each other: give one")
         self.key = key
         self._headers = {"authorization": authorization} if authorization else {}
-        self._secrets = [text for text in (_secret(key[1] if key else ""), *_passwords(authorization, url)) if text]
+        self._secrets = [text for text in (_secret(key[1] if key else ""), *_secrets_of(authorization, url)) if text]
         self._timeout = timeout
         limits = httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT_S, timeout))
         self._http = httpx.Client(timeout=limits, headers={"user-agent": "citadel-check"}, **network_options(self.url))
@@ -185,9 +187,11 @@ def _secret(value: str) -> str:
     return value.rpartition(" ")[2]
 
 
-def _passwords(authorization: str | None, url: str) -> list[str]:
+def _secrets_of(authorization: str | None, url: str) -> list[str]:
+    """Return the password of a URL in each form, and the values of its query but for a version."""
+    parts = urlsplit(url.strip())
+    values = [value for name, value in parse_qsl(parts.query) if name != "api-version" and len(value) >= SHORTEST]
     if authorization is None:
-        return []
-    encoded = _secret(authorization)
-    written = urlsplit(url.strip()).password or ""
-    return [encoded, b64decode(encoded).decode().partition(":")[2], written, unquote(written)]
+        return values
+    encoded, written = _secret(authorization), parts.password or ""
+    return [*values, encoded, b64decode(encoded).decode().partition(":")[2], written, unquote(written)]

@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
 from citadel_common.outages import Outage
+from citadel_orchestration.vectors.spaces import wrong_dimension
 
 LONGEST = 500
 """Characters of the store's message that an error quotes."""
@@ -26,15 +27,6 @@ _UNSENT = (ValidationError, PydanticSerializationError, TypeError)
 """Errors of arguments that the client cannot write as a request."""
 _AWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-
-
-def wrong_dimension(collection: str, expected: int, got: int) -> VectorStoreRefused:
-    """Return the error for a vector of the wrong length."""
-    return VectorStoreRefused.at(
-        "collection",
-        f"{collection!r} holds vectors of {expected} dimensions, not {got}: "
-        "use the model it was filled with, or another collection",
-    )
 
 
 def no_collection(collection: str) -> NotFound:
