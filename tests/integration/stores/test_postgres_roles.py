@@ -33,19 +33,18 @@ HOSTILE = {
     "client_encoding": "LATIN1",
     "bytea_output": "escape",
     "extra_float_digits": "0",
-    "statement_timeout": "1ms",
-    "lock_timeout": "1ms",
+    "statement_timeout": "2s",
+    "lock_timeout": "2s",
     "lc_numeric": "C",
 }
 
 
 @pytest.fixture
 def database(role_server):
-    """The owner's DSN of an empty database."""
+    """The owner's DSN of an empty database, which ends with the server."""
     name = f"db_{uuid.uuid4().hex}"
     role_server.execute(f"CREATE DATABASE {name}")
-    yield role_server.dsn_of(name)
-    role_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return role_server.dsn_of(name)
 
 
 @contextlib.contextmanager
