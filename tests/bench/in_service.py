@@ -65,7 +65,7 @@ class Unknown:
         """Return None."""
         del model
 
-    def collection_dimensions(self, collection: str) -> int | None:
+    def collection_vectors(self, collection: str) -> dict[str, int] | None:
         """Return None."""
         del collection
 

@@ -1,4 +1,7 @@
-"""Work of every kind that the API accepts, and what has to become of it."""
+"""Work of every kind that the API accepts, and what has to become of it.
+
+Much of it goes to the double, whose vectors are known; each run asks every server that the stack has.
+"""
 
 import uuid
 from dataclasses import dataclass, field
@@ -7,10 +10,17 @@ from typing import Any
 import numpy as np
 
 from citadel_client import Citadel, Run, TaskHandle
-from tests.deploy.stack import LONG
+from tests.deploy.stack import EMBEDDING_MODEL, LONG
 from tests.doubles.ollama.vectors import expected_vector
 
 MODEL = "nomic-embed-text"
+"""The double's."""
+COLLECTION = "docs"
+DOCUMENTS = (
+    "Tables of comma separated values are read and written with csv.",
+    "The arguments of a command line are parsed by argparse.",
+    "With zlib, data take less space on the disk.",
+)
 TEXTS = 400
 RUNS = 12
 
@@ -25,22 +35,38 @@ class Load:
     tasks: dict[str, TaskHandle[Any]] = field(default_factory=dict)
 
 
+def store_documents(citadel: Citadel) -> None:
+    """Embed the documents with the real model and store them in Qdrant."""
+    points = [{"id": number, "text": text, "payload": {"text": text}} for number, text in enumerate(DOCUMENTS)]
+    citadel.collections.store(COLLECTION, points, model=EMBEDDING_MODEL)
+
+
 def accepted(citadel: Citadel) -> Load:
     """Submit a batch, runs of several steps, and tasks."""
     texts = [f"load {uuid.uuid4()}" for _ in range(TEXTS)]
     load = Load(batch=citadel.batches.submit(texts, model=MODEL), texts=texts)
     for number in range(RUNS):
-        load.runs.append(citadel.workflows.submit(workflow(f"question {number} {uuid.uuid4()}")))
+        load.runs.append(citadel.workflows.submit(workflow(f"question {number} {uuid.uuid4()}", wait="2s")))
         text = f"task {uuid.uuid4()}"
         load.tasks[text] = citadel.submit(text, model=MODEL)
     return load
 
 
-def workflow(question: str) -> dict[str, Any]:
-    wait = {"step_id": "wait", "type": "wait", "parameters": {"duration": "2s"}}
-    embed = {"step_id": "q", "type": "embedding", "parameters": {"text": question, "model": MODEL}}
-    llm = {"step_id": "answer", "type": "llm_query", "parameters": {"query": question}}
-    return {"workflow_id": "load", "steps": [embed, wait, llm], "defaults": {"retry": {"max_attempts": 8}}}
+def workflow(question: str, *, wait: str = "0s") -> dict[str, Any]:
+    """Return a workflow that finds documents and asks the LLM about them."""
+    find = {"collection": COLLECTION, "text": "${{ context.question }}", "model": EMBEDDING_MODEL, "limit": 2}
+    ask = {"query": "${{ context.question }} ${{ steps.found.output.hits }}"}
+    return {
+        "workflow_id": "load",
+        "context": {"question": question},
+        "steps": [
+            {"step_id": "found", "type": "vector_search", "parameters": find},
+            {"step_id": "wait", "type": "wait", "parameters": {"duration": wait}},
+            {"step_id": "answer", "type": "llm_query", "parameters": ask},
+        ],
+        "defaults": {"retry": {"max_attempts": 8}},
+        "output": {"hits": "${{ steps.found.output.hits }}", "answer": "${{ steps.answer.output }}"},
+    }
 
 
 def assert_all_done(load: Load) -> None:

@@ -1,30 +1,38 @@
 """The chart's pods run: rendered as for a cluster, started on Docker with the same restrictions, secrets and probes."""
 
+import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.deploy.engine import BUILD_SECONDS, docker, program, require_engine
 from tests.deploy.pods import Pods
-from tests.deploy.stack import build, images
+from tests.deploy.stack import EMBEDDING_MODEL, build, images, model_files, require_images
 from tests.support.polling import eventually
-from tests.unit.k8s.rendering import render
+from tests.unit.k8s.rendering import render, values_of
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(BUILD_SECONDS)]
 STORES = ("broker", "cache", "postgres")
+SERVERS = ("qdrant", "ollama")
 OWN = ("api", "embeddings", "orchestration", "monitoring", "maintenance", "beat", "exporter")
 PATIENCE = 300.0
 
 
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
-    """Run the default rendering: two Redis servers, PostgreSQL, the migration, then all of Citadel's processes."""
+    """Run a rendering with all that is bundled and no Internet: the stores and servers, then Citadel's processes."""
     require_engine()
     tag = images()["CITADEL_TAG"]
+    rendered = render(values_of("offline") | {"image": {"tag": tag}})
+    require_images(*(rendered.container(server)["image"] for server in (*STORES, *SERVERS)))
     build(tag)
-    made = Pods(render({"image": {"tag": tag}}), f"citadel-chart-{os.getpid()}", tmp_path_factory.mktemp("pods"))
+    claims = {"models": model_files()}
+    made = Pods(rendered, f"citadel-chart-{os.getpid()}", tmp_path_factory.mktemp("pods"), claims)
     try:
+        for server in SERVERS:
+            made.start(server)
         for store in STORES:
             made.start(store, user=_user(store))
         for store in STORES:
@@ -67,6 +75,19 @@ def test_the_generated_keys_are_accepted_for_their_scopes(pods: Pods) -> None:
     assert not may(pods.secret["metrics_key"], runs)
     assert may(pods.secret["api_key"], runs)
     assert not may("another", metrics)
+
+
+def test_texts_are_found_by_meaning_with_a_model_of_a_file(pods: Pods) -> None:
+    eventually(lambda: pods.probe("api", "readiness"), PATIENCE)
+
+    def post(path: str, **body: object) -> Any:
+        url, key = f"http://127.0.0.1:8080/v1/collections/docs/{path}", f"Bearer {pods.secret['api_key']}"
+        arguments = (url, key, json.dumps({"model": EMBEDDING_MODEL} | body))
+        return json.loads(pods.exec("api", "python", "-c", program("post"), *arguments))
+
+    texts = ("The cat sleeps on the sofa.", "Interest rates rose in March.")
+    post("points", points=[{"id": number, "text": text} for number, text in enumerate(texts)])
+    assert [hit["id"] for hit in post("search", text="money", limit=1)["hits"]] == [1]
 
 
 def test_every_worker_is_at_its_queue(pods: Pods) -> None:

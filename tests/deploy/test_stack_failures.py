@@ -7,13 +7,13 @@ import pytest
 from citadel_client import Citadel
 from citadel_client.errors import CitadelApiError
 from tests.deploy.load import MODEL, accepted, assert_all_done
-from tests.deploy.stack import LONG, OWN, STORES, Stack
+from tests.deploy.stack import DOUBLE, LONG, OWN, SERVERS, STORES, Stack
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("service", [*STORES, "ollama", "llm", "qdrant", "otel-collector", *OWN])
+@pytest.mark.parametrize("service", [*STORES, *SERVERS, DOUBLE, *OWN])
 def test_runs_and_batches_survive_the_kill_of_a_container(stack: Stack, service: str):
     stack.wait_healthy()
     (victim, *_) = stack.containers(service)

@@ -97,6 +97,9 @@ class FakeBackend:
             if self._seen[text] <= int(text.split()[1]):
                 raise {"lost": BackendUnavailable(), "failing": ServerFailed(), "busy": ServerFailed.busy("busy")}[kind]
 
+    def tokenizer(self, url: str, model: str) -> None:
+        """Have none."""
+
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """List the one model."""
         del url, timeout
@@ -186,11 +189,11 @@ class World:
         )
         caller = BatchCaller(pool, cache, clock=CLOCK.monotonic)
         self._batcher = Batcher(caller, pool, Budget(texts=batch, tokens=16384, linger=0.004))
-        self._single_flight = SingleFlight(cache, {"fake": self._batcher}, clock=CLOCK.monotonic)
+        self.single_flight = SingleFlight(cache, {"fake": self._batcher}, clock=CLOCK.monotonic)
         self.engine = EmbeddingEngine(
             registry=ModelRegistry(fragment=fragment, backends={"fake": self.backend}, store=store),
             cache=cache,
-            single_flight=self._single_flight,
+            single_flight=self.single_flight,
             limits=LimitSettings(),
             patience=patience,
             metrics=metrics,
@@ -199,4 +202,4 @@ class World:
     async def aclose(self) -> None:
         """Close the parts in the order of the service."""
         await self._batcher.aclose()
-        await self._single_flight.aclose()
+        await self.single_flight.aclose()

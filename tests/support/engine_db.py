@@ -37,7 +37,7 @@ class NothingKnown:
         """Return None: it is not known."""
         del model
 
-    def collection_dimensions(self, collection: str) -> int | None:
+    def collection_vectors(self, collection: str) -> dict[str, int] | None:
         """Return None: it is not known."""
         del collection
 

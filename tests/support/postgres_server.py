@@ -135,12 +135,14 @@ class PostgresProcess:
         """Let it accept connections and answer nothing, on those that are open too, for a while."""
         pids = [self.pid, *self._backends()]
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):  # a connection that has just been closed
+                os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End it and forget its data."""

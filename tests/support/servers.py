@@ -71,8 +71,8 @@ def ollama_real() -> Iterator[Server]:
 
 @contextmanager
 def openai_double() -> Iterator[Server]:
-    """Run a double of an embedding server with OpenAI's protocol."""
-    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,)) as process:
+    """Run a double of a llama-server that embeds."""
+    with OllamaProcess(slots=4, models=(EMBEDDING_MODEL,), manners="llama") as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=EMBEDDING_MODEL)
 
 
@@ -84,8 +84,8 @@ def openai_real() -> Iterator[Server]:
 
 @contextmanager
 def llm_double() -> Iterator[Server]:
-    """Run a double of an LLM server with OpenAI's protocol."""
-    with LlmProcess(models=(LLM_MODEL,)) as process:
+    """Run a double of a llama-server that answers."""
+    with LlmProcess(models=(LLM_MODEL,), any_model="yes", context=1024) as process:
         yield Server(url=f"{process.url}/v1", style="openai", model=LLM_MODEL)
 
 
@@ -93,6 +93,22 @@ def llm_double() -> Iterator[Server]:
 def llm_real() -> Iterator[Server]:
     """Return the LLM server (llama-server) that CITADEL_REAL_LLM names."""
     yield Server(url=address("CITADEL_REAL_LLM"), style="openai", model=LLM_MODEL, is_real=True)
+
+
+@contextmanager
+def ollama_llm_double() -> Iterator[Server]:
+    """Run a double of an Ollama with a model that chats."""
+    with LlmProcess(models=(LLM_MODEL,), context=1024) as process:
+        yield Server(url=process.url, style="ollama", model=LLM_MODEL)
+
+
+@contextmanager
+def ollama_llm_real() -> Iterator[Server]:
+    """Return the Ollama that CITADEL_REAL_OLLAMA names, if CITADEL_REAL_OLLAMA_LLM names a model there that chats."""
+    url, model = address("CITADEL_REAL_OLLAMA"), os.environ.get("CITADEL_REAL_OLLAMA_LLM")
+    if not model:
+        pytest.skip("CITADEL_REAL_OLLAMA_LLM names no model")
+    yield Server(url=url, style="ollama", model=model, is_real=True)
 
 
 @contextmanager

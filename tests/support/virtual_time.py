@@ -21,9 +21,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.step = 0.0
 
     def monotonic(self) -> float:
-        """Return the time."""
+        """Return the time; each look takes `step` seconds, as work does."""
+        self.now += self.step
         return self.now
 
 

@@ -87,6 +87,9 @@ spec:
         - {name: secrets, mountPath: /etc/citadel/secrets, readOnly: true}
         - {name: tmp, mountPath: /tmp}
         - {name: run, mountPath: /run/citadel}
+        {{- if $root.Values.certificates }}
+        - {name: certificates, mountPath: /etc/citadel/certificates, readOnly: true}
+        {{- end }}
   volumes:
     - name: secrets
       secret:
@@ -100,6 +103,10 @@ spec:
           {{- end }}
     - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
     - {name: run, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+    {{- with $root.Values.certificates }}
+    - name: certificates
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
 {{- end }}
 
 {{- /* A hook runs before the upgrade, so its account must already exist: the default account always does. */ -}}

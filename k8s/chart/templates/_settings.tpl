@@ -94,9 +94,11 @@ CITADEL_EXPORTER__PORT: "9808"
 {{- if has "cache" $calls }}{{ $keys = append $keys "citadel_cache_password" }}{{ end -}}
 {{- if has "postgres" $calls }}{{ $keys = append $keys "citadel_postgres_password" }}{{ end -}}
 {{- if and (eq $process.kind "migrate") $values.postgres.migrationDsn }}{{ $keys = append $keys "citadel_postgres__migration_password" }}{{ end -}}
-{{- if has "qdrant" $calls }}{{ $keys = append $keys "citadel_qdrant__api_key" }}{{ end -}}
-{{- if has "backends" $calls }}{{ range $name, $_ := $values.backends }}{{ $keys = append $keys (printf "citadel_embeddings__backends__%s__api_key" $name) }}{{ end }}{{ end -}}
-{{- if has "llm" $calls }}{{ range $name, $_ := $values.llm.endpoints }}{{ $keys = append $keys (printf "citadel_llm__endpoints__%s__api_key" $name) }}{{ end }}{{ end -}}
+{{- $servers := list -}}
+{{- if has "qdrant" $calls }}{{ $servers = append $servers "citadel_qdrant" }}{{ end -}}
+{{- if has "backends" $calls }}{{ range $name, $_ := $values.backends }}{{ $servers = append $servers (printf "citadel_embeddings__backends__%s" $name) }}{{ end }}{{ end -}}
+{{- if has "llm" $calls }}{{ range $name, $_ := $values.llm.endpoints }}{{ $servers = append $servers (printf "citadel_llm__endpoints__%s" $name) }}{{ end }}{{ end -}}
+{{- range $server := $servers }}{{ range list "api_key" "headers" "proxy" }}{{ $keys = append $keys (printf "%s__%s" $server .) }}{{ end }}{{ end -}}
 {{- if eq $process.kind "api" }}{{ $keys = append $keys "citadel_api__keys" }}{{ end -}}
 {{- toYaml $keys -}}
 {{- end }}

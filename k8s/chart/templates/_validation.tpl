@@ -106,7 +106,7 @@
 {{- $where := index . 0 -}}{{- $problems := list -}}
 {{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_POSTGRES__SEARCH_PATH" "postgres.searchPath" "CITADEL_POSTGRES__DIRECT_DSN" "postgres.directDsn" "CITADEL_POSTGRES__MIGRATION_DSN" "postgres.migrationDsn" "CITADEL_POSTGRES__GRANT_TO" "postgres.grantTo" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
 {{- $fixed := list "CITADEL_SECRETS_DIR" "CITADEL_WORKER__HEALTH_FILE" "CITADEL_BEAT__HEALTH_FILE" "CITADEL_API__HOST" "CITADEL_API__PORT" "CITADEL_EXPORTER__HOST" "CITADEL_EXPORTER__PORT" "CITADEL_TELEMETRY__METRICS_HOST" "CITADEL_TELEMETRY__METRICS_PORT" -}}
-{{- range $name, $_ := index . 1 -}}
+{{- range $name, $value := index . 1 -}}
 {{- if hasKey $keys $name -}}
 {{- $problems = append $problems (printf "%s has %s: set %s instead, because other resources depend on it" $where $name (index $keys $name)) -}}
 {{- else if has $name $fixed -}}
@@ -117,8 +117,10 @@
 {{- $problems = append $problems (printf "%s has %s: set llm.endpoints instead, so that every process and policy knows of it" $where $name) -}}
 {{- else if regexMatch "^OTEL_.*_HEADERS$" $name -}}
 {{- $problems = append $problems (printf "%s has %s, which may hold a secret: send spans to a collector of yours, which adds headers" $where $name) -}}
-{{- else if regexMatch "(_PASSWORD|_API_KEY|__KEYS)$" $name -}}
+{{- else if regexMatch "(_PASSWORD|_API_KEY|__KEYS|__PROXY)$|__HEADERS(__|$)" $name -}}
 {{- $problems = append $problems (printf "%s has %s, a secret: put it into the Secret as %s" $where $name (lower $name)) -}}
+{{- else if and (regexMatch "_PROXY$" $name) (contains "@" (toString $value)) -}}
+{{- $problems = append $problems (printf "%s has %s with a password: put the proxy into the Secret, as the __proxy of each server" $where $name) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $problems -}}

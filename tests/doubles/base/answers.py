@@ -109,6 +109,14 @@ def _openai_error(refusal: Refusal) -> dict[str, str | None]:
     }
 
 
+def llama_error(refusal: Refusal) -> Answer:
+    """Return an error in the form of llama-server."""
+    kinds = {401: "authentication_error", 404: "not_found_error", 500: "server_error", 503: "unavailable_error"}
+    kind = refusal.code or kinds.get(refusal.status, "invalid_request_error")
+    error = {"code": refusal.status, "message": refusal.message, "type": kind}
+    return replace(json_answer({"error": error}, refusal.status), headers=retry_after(refusal))
+
+
 def read_json(body: bytes) -> dict[str, Any]:
     """Return a request's JSON object, or refuse as Ollama does."""
     if not body:

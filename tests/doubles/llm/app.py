@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from tests.doubles.base.answers import Answer, json_answer, read_json
+import orjson
+
+from tests.doubles.base.answers import Answer, json_answer, llama_error, read_json
 from tests.doubles.base.application import Double
 from tests.doubles.base.caller import Caller
-from tests.doubles.base.refusals import HangUpError, Refusal, refuse
+from tests.doubles.base.refusals import HangUpError, Refusal, RefusalError, refuse
 from tests.doubles.llm.answers import CREATED, Words
 from tests.doubles.llm.behaviour import FRUITFUL, LlmBehaviour
 from tests.doubles.llm.recording import LlmRecording
 from tests.doubles.llm.replies import Reply
-from tests.doubles.llm.requests import ChatRequest, healthy_text, read_chat
+from tests.doubles.llm.requests import ChatRequest, healthy_text, prompt_tokens, read_chat
 from tests.doubles.llm.settings import LlmSettings
 
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
@@ -21,8 +23,26 @@ TEMPORARY_REDIRECT = 307
 BAD_JSON = 'Sure! Here it is: {"answer": '
 
 
+def raw(wanted: Mapping[str, Any]) -> Answer:
+    """Return an answer as a script has it, such as no server of these protocols should send.
+
+    Args:
+        wanted: `body` (bytes as Latin-1, or JSON), and where needed `status`, `headers`, `content_type`.
+    """
+    body = wanted.get("body", "")
+    return Answer(
+        body.encode("latin-1") if isinstance(body, str) else orjson.dumps(body),
+        status=wanted.get("status", 200),
+        content_type=wanted.get("content_type", "application/json").encode(),
+        headers=tuple((name.encode(), value.encode()) for name, value in wanted.get("headers", {}).items()),
+    )
+
+
 class LlmDouble(Double):
-    """An LLM server; `/_double/script` takes its next answers."""
+    """An LLM server; `/_double/script` takes its next answers.
+
+    A scripted answer is a text, an object with `text`, `finish_reason` or `mode`, or `{"raw": …}` (see `raw`).
+    """
 
     BEHAVIOUR = LlmBehaviour
     MAIN: ClassVar = frozenset({OPENAI, OLLAMA})
@@ -54,22 +74,33 @@ class LlmDouble(Double):
         """Return an error, or the redirect to the caller's own path."""
         if refusal.status == TEMPORARY_REDIRECT:
             return Answer(status=refusal.status, headers=((b"location", caller.path.encode()),))
+        if self.settings.any_model == "yes" and caller.path.startswith("/v1/") and not refusal.html:
+            return llama_error(refusal)
         return super().error(refusal, caller)
+
+    async def route(self, caller: Caller) -> Answer:
+        """Return the answer of the request's route; llama-server has words of its own for an unknown one."""
+        if caller.path.startswith("/v1/") and not any(path == caller.path for _, path in self.routes):
+            return json_answer({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}, 404)
+        return await super().route(caller)
 
     async def _chat(self, caller: Caller) -> Answer:
         key = self._authorise(caller)
-        request = read_chat(await caller.body(), self.settings.models, openai=caller.path == OPENAI)
+        any_model = self.settings.any_model == "yes"
+        body, models = await caller.body(), () if any_model else self.settings.models
+        request = read_chat(body, models, openai=caller.path == OPENAI)
+        if any_model:
+            request = replace(request, model=self.settings.models[0])
+        self._check_context(request)
         self.recording.count_received(request)
         scripted = self._next_scripted()
+        if "raw" in scripted:
+            return raw(scripted["raw"])
         mode = scripted.get("mode") or self._next_mode(request)
         await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
         if mode not in FRUITFUL:
             await caller.end(self._refusal(mode, key) or mode)
-        words = Words(
-            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
-            finish_reason=scripted.get("finish_reason", "stop"),
-            usage=mode != "no_usage",
-        )
+        words = self._words(request, scripted, mode).cut(request.most_tokens)
         return Reply(
             request=request,
             words=words,
@@ -78,6 +109,20 @@ class LlmDouble(Double):
             word_s=self.settings.word_ms / 1000,
             sent=lambda: self.recording.count_answered(request),
         ).answer()
+
+    def _words(self, request: ChatRequest, scripted: Mapping[str, Any], mode: str) -> Words:
+        return Words(
+            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
+            finish_reason=scripted.get("finish_reason", "stop"),
+            usage=mode != "no_usage",
+        )
+
+    def _check_context(self, request: ChatRequest) -> None:
+        """Refuse a question that is too long, in the words of llama-server."""
+        tokens, limit = prompt_tokens(request), self.settings.context
+        if limit and tokens > limit:
+            words = f"request ({tokens} tokens) exceeds the available context size ({limit} tokens), try increasing it"
+            raise RefusalError(Refusal(status=400, message=words, code="exceed_context_size_error"))
 
     def _authorise(self, caller: Caller) -> str:
         header = caller.header(b"authorization").decode("latin-1")

@@ -4,16 +4,16 @@ from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
-from tests.doubles.base.answers import Answer, halved, json_answer, read_json, text_answer, torn
+from tests.doubles.base.answers import Answer, halved, json_answer, llama_error, read_json, text_answer, torn
 from tests.doubles.base.application import Double
 from tests.doubles.base.behaviour import Behaviour
 from tests.doubles.base.caller import Caller
-from tests.doubles.base.refusals import COMMON, RefusalError, refuse
+from tests.doubles.base.refusals import COMMON, Refusal, RefusalError, refuse
 from tests.doubles.ollama.behaviour import OllamaBehaviour
 from tests.doubles.ollama.embedding import Embedder
-from tests.doubles.ollama.models import canonical, running, show, tag
+from tests.doubles.ollama.models import ModelSpec, canonical, running, show, tag
 from tests.doubles.ollama.recording import OllamaRecording
-from tests.doubles.ollama.requests import EmbedRequest, read_ollama, read_openai
+from tests.doubles.ollama.requests import EmbedRequest, read_llama, read_ollama, read_openai
 from tests.doubles.ollama.settings import OllamaSettings
 
 CREATED = 1785585600  # models.MODIFIED_AT
@@ -29,6 +29,7 @@ class OllamaDouble(Double):
         self.settings = settings or OllamaSettings()
         super().__init__(OllamaRecording(self.settings.track_texts))
         self.embedder = Embedder(self.settings, self.switch, self.recording)
+        self._is_llama = self.settings.manners == "llama"
         self._key = f"Bearer {self.settings.api_key}".encode()
         self.routes |= {
             ("GET", "/"): self._root,
@@ -51,6 +52,12 @@ class OllamaDouble(Double):
         await caller.sleep(await self.embedder.misbehave(mode, caller))
         return _spoiled(mode, await self.route(caller))
 
+    def error(self, refusal: Refusal, caller: Caller) -> Answer:
+        """Return an error in the form of the server whose manners the route has."""
+        if self._is_llama and caller.path.startswith("/v1/") and not refusal.html:
+            return llama_error(refusal)
+        return super().error(refusal, caller)
+
     def stats(self, caller: Caller) -> dict[str, Any]:
         """Return the record of requests; `text_counts=0` leaves out the counts by text."""
         query = parse_qs(caller.scope.get("query_string", b""))
@@ -72,7 +79,8 @@ class OllamaDouble(Double):
         return await self._embed(read_ollama(await caller.body(), self.embedder.installed), caller)
 
     async def _v1_embeddings(self, caller: Caller) -> Answer:
-        return await self._embed(read_openai(await caller.body(), self.embedder.installed), caller)
+        read = read_llama if self._is_llama else read_openai
+        return await self._embed(read(await caller.body(), self.embedder.installed), caller)
 
     async def _embed(self, request: EmbedRequest, caller: Caller) -> Answer:
         return _spoiled(*await self.embedder.embed(request, caller))
@@ -102,11 +110,15 @@ class OllamaDouble(Double):
         return json_answer(show(spec))
 
     async def _v1_models(self, _caller: Caller) -> Answer:
-        models = [
-            {"id": f"{name}:latest", "object": "model", "created": CREATED, "owned_by": "library"}
-            for name in self.embedder.installed
-        ]
+        models = [self._v1_model(name, spec) for name, spec in self.embedder.installed.items()]
         return json_answer({"object": "list", "data": models})
+
+    def _v1_model(self, name: str, spec: ModelSpec) -> dict[str, Any]:
+        entry = {"id": f"{name}:latest", "object": "model", "created": CREATED, "owned_by": "library"}
+        if self._is_llama:
+            sizes = {"n_ctx": spec.token_limit({}), "n_embd": spec.dimensions}
+            entry |= {"id": name, "owned_by": "llamacpp", "meta": sizes}
+        return entry
 
 
 def _spoiled(mode: str, answer: Answer) -> Answer:

@@ -37,7 +37,7 @@ def compute(request: EmbedRequest, markers: Markers, flaw: Flaw | None) -> Compu
     tokens = 0
     for text in request.texts:
         if len(text) > limit and not request.truncate:
-            return _ended(vectors, tokens, Refusal(status=400, message=TOO_LONG, code="context_length_exceeded"))
+            return _ended(vectors, tokens, _too_long(request, text))
         action = markers.action(text)
         if action is not None and action not in FLAWS:
             return _ended(vectors, tokens, REFUSALS.get(action, action))
@@ -45,6 +45,14 @@ def compute(request: EmbedRequest, markers: Markers, flaw: Flaw | None) -> Compu
         vectors.append(encode_vector(request, read, flaw if action is None else Flaw(action)))
         tokens += count_tokens(read)
     return Computation(vectors=vectors, tokens=tokens, run=len(vectors))
+
+
+def _too_long(request: EmbedRequest, text: str) -> Refusal:
+    if not request.llama:
+        return Refusal(status=400, message=TOO_LONG, code="context_length_exceeded")
+    limit = request.spec.token_limit(request.options)
+    remedy = f"increase the physical batch size (current batch size: {limit})"
+    return Refusal(status=500, message=f"input ({count_tokens(text)} tokens) is too large to process. {remedy}")
 
 
 def _ended(vectors: list[bytes], tokens: int, end: Refusal | str) -> Computation:

@@ -11,7 +11,10 @@ from tests.doubles.ollama.models import ModelSpec, canonical
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedRequest:
-    """One embedding request; `openai` is its form, `payload` the request without its input."""
+    """One embedding request.
+
+    `openai` is its form, `payload` the request without its input, and `llama` whether llama-server answers it.
+    """
 
     model: str
     spec: ModelSpec
@@ -23,6 +26,7 @@ class EmbedRequest:
     options: Mapping[str, Any]
     keep_alive: Any
     payload: Mapping[str, Any]
+    llama: bool = False
 
 
 def _typed(data: Mapping[str, Any], name: str, kind: type, go_kind: str) -> Any:
@@ -89,3 +93,46 @@ def read_openai(body: bytes, installed: Mapping[str, ModelSpec]) -> EmbedRequest
     if given is None or given == []:
         raise refuse(400, "invalid input")
     return _request(data, _texts(given), installed, openai=True, base64=encoding == "base64")
+
+
+def read_llama(body: bytes, installed: Mapping[str, ModelSpec]) -> EmbedRequest:
+    """Return the request of a `POST /v1/embeddings` to a llama-server.
+
+    It has one model, whatever the request calls it, ignores `dimensions`, takes token arrays, and calls an input of a
+    wrong type an error of its own.
+    """
+    data = read_json(body)
+    given = data.get("input")
+    if given in (None, []):
+        raise refuse(400, '"input" must not be empty')
+    texts = [_spelt(item) for item in (given if isinstance(given, list) and not _is_tokens(given) else [given])]
+    model = str(data.get("model") or next(iter(installed)))
+    return EmbedRequest(
+        model=model,
+        spec=next(iter(installed.values())),
+        texts=texts,
+        dimensions=None,
+        truncate=False,
+        openai=True,
+        base64=data.get("encoding_format") == "base64",
+        options={},
+        keep_alive=None,
+        payload={name: value for name, value in data.items() if name != "input"},
+        llama=True,
+    )
+
+
+def _is_tokens(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(token, int) for token in item)
+
+
+def _spelt(item: Any) -> str:
+    if isinstance(item, str):
+        return item
+    if _is_tokens(item):
+        return " ".join(map(str, item))
+    raise refuse(
+        500,
+        '"prompt" elements must be a string, a list of tokens, a JSON object containing a prompt string, '
+        "or a list of mixed strings & tokens.",
+    )

@@ -20,6 +20,7 @@ class OllamaSettings:
     digest_salt: str = flag("", "changes the models' digests and vectors, as a new version of them would")
     track_texts: int = flag(20_000, "distinct texts counted one by one")
     version: str = flag("0.32.6", "version to report")
+    manners: str = flag("ollama", "whose manners its /v1 routes have: ollama or llama (llama-server)")
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.models if canonical(name) not in KNOWN]

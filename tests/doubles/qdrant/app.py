@@ -11,7 +11,7 @@ from tests.doubles.base.recording import Recording
 from tests.doubles.base.refusals import Refusal, RefusalError
 from tests.doubles.qdrant.behaviour import QdrantBehaviour
 from tests.doubles.qdrant.engine import QdrantEngine
-from tests.doubles.qdrant.refusals import UNAUTHORIZED, missing
+from tests.doubles.qdrant.refusals import NO_KEY, UNAUTHORIZED, missing
 from tests.doubles.qdrant.settings import QdrantSettings
 
 VERSION = "1.18.2"
@@ -71,7 +71,7 @@ class QdrantDouble(Double):
         if caller.path in PROBES:
             return text_answer(PROBES[caller.path])
         if self._key and caller.header(b"api-key") != self._key:
-            raise RefusalError(UNAUTHORIZED)
+            raise RefusalError(UNAUTHORIZED if caller.header(b"api-key") else NO_KEY)
         if caller.path == "/":
             return json_answer({"title": "qdrant - vector search engine", "version": VERSION, "commit": "0" * 40})
         result = self._engine.answer(caller.method, caller.path, body)

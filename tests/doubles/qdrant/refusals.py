@@ -4,6 +4,7 @@ import re
 
 from tests.doubles.base.refusals import Refusal
 
+NO_KEY = Refusal(status=401, message="Must provide an API key or an Authorization bearer token")
 UNAUTHORIZED = Refusal(status=401, message="Invalid API key or JWT")
 
 

@@ -48,6 +48,19 @@ def test_hits_are_limited_by_filter_and_score(filled: Stack) -> None:
     assert [hit["id"] for hit in near.json()["hits"]] == [2]
 
 
+def test_named_vectors_and_a_metric_are_chosen_by_the_request(stack: Stack) -> None:
+    points = [{"id": 1, "embedding": [3.0, 4.0]}, {"id": 2, "embedding": [0.0, 0.0]}]
+    wanted = {"points": points, "vector_name": "title", "distance": "manhattan"}
+    assert stack.http.post("/v1/collections/places/points", json=wanted).status_code == 200
+    found = search(stack, "places", embedding=[0.0, 1.0], vector_name="title", score_threshold=2.0).json()["hits"]
+    assert [(hit["id"], hit["score"], hit["metric"]) for hit in found] == [(2, 1.0, "manhattan")]
+    unnamed = search(stack, "places", embedding=[0.0, 1.0])
+    assert unnamed.status_code == 422
+    assert "has no unnamed vector; " in unnamed.json()["detail"]
+    other = stack.http.post("/v1/collections/places/points", json=wanted | {"distance": "dot"})
+    assert (other.status_code, "has manhattan, not dot" in other.json()["detail"]) == (422, True)
+
+
 def test_a_thousand_vectors_are_stored_at_once(stack: Stack) -> None:
     """The body is far larger than a workflow's definition may be."""
     points = [{"id": number, "embedding": [1.0, number / 7] * 192} for number in range(1000)]

@@ -189,9 +189,8 @@ def test_refused_credentials_are_reported_and_not_shown(api_redis: RedisServer, 
     api = Api(environment, tmp_path / "log")
     try:
         with password_changed(dsn):
-            answer = eventually(
-                lambda: (found := web.get(f"{api.url}/readyz", timeout=60)).status_code == 503 and found
-            )
+            eventually(lambda: web.get(f"{api.url}/readyz", timeout=60).status_code == 503)
+            answer = web.get(f"{api.url}/readyz", timeout=60)
             assert "refuses the credentials" in answer.json()["detail"]
             assert PASSWORD not in answer.text + web.get(f"{api.url}/v1/health", timeout=60).text
     finally:

@@ -63,6 +63,54 @@ class TestSignals:
             db.commands.signal(run_id, "go", None)
 
 
+class TestDelaysThatServersAskFor:
+    QUICK = {"retry": {"max_attempts": 3, "delay": "1ms", "max_delay": "2ms"}}  # noqa: RUF012  (never changed)
+
+    def failed(self, db, seconds, **others):
+        run_id, claim = begin(db, ask("a", timeout="300s", **self.QUICK), **others)
+        db.transitions.fail(claim.ref, claim.attempt, LlmUnavailable("slow down", retry_after=seconds))
+        return run_id
+
+    def test_the_next_attempt_waits_as_long(self, db):
+        self.failed(db, 299)
+        [(left, data)] = db.rows(
+            "SELECT extract(epoch FROM due_at - now()), data FROM steps JOIN events USING (run_id)"
+            " WHERE type = 'step_retrying'"
+        )
+        assert 290 < left <= 299 * 1.1
+        assert data["delay_s"] >= 299
+
+    @pytest.mark.parametrize(
+        ("seconds", "others", "reason"),
+        [
+            (301, {}, "it asks to wait 301 s, which is longer than the step's timeout of 300 s"),
+            (86_400, {}, "it asks to wait 86400 s, which is longer than the step's timeout of 300 s"),
+            (90, {"deadline": "60s"}, "it asks to wait 90 s, which is longer than the run has left"),
+        ],
+    )
+    def test_a_delay_that_is_too_long_fails_the_step_at_once_and_says_so(self, db, seconds, others, reason):
+        run_id = self.failed(db, seconds, **others)
+        assert db.status(run_id) == "failed"
+        assert db.error(run_id)["message"] == f"slow down; {reason}"
+        assert db.error(run_id)["retry_after"] == seconds
+
+
+class TestOutputsThatCannotBeStored:
+    def test_text_is_replaced(self, db):
+        run_id, claim = begin(db, ask("a"))
+        succeed(db, claim, {"text\x00": ["\x00", "\ud800", "ok"]})
+        assert db.rows("SELECT output FROM runs WHERE run_id = %s", run_id)[0][0] == (
+            '{"text\ufffd":["\ufffd","\ufffd","ok"]}'.encode()
+        )
+
+    @pytest.mark.parametrize("value", [2**70, object()])
+    def test_what_is_no_json_fails_the_step(self, db, value):
+        run_id, claim = begin(db, ask("a"))
+        succeed(db, claim, {"text": value})
+        assert db.status(run_id) == "failed"
+        assert "the output cannot be written as JSON" in db.error(run_id)["message"]
+
+
 class TestConcurrencyKeys:
     STEPS = (ask("a"),)
     KEY = {"concurrency": {"key": "tenant", "limit": 2}}  # noqa: RUF012  (never changed)

@@ -12,8 +12,8 @@ MODEL = "tiny-llm"
 
 
 def llm_settings(url, **fields):
-    """Settings with one endpoint, `main`."""
-    return LlmSettings(endpoints={"main": EndpointSettings(**{"url": url, "model": MODEL, **fields})})
+    """Settings with one endpoint, `main`, whose outages are not waited out."""
+    return LlmSettings(endpoints={"main": EndpointSettings(**{"url": url, "model": MODEL, "patience": 0, **fields})})
 
 
 @contextlib.asynccontextmanager

@@ -41,6 +41,9 @@ def test_the_output_has_text_usage_and_model(server, way):
         "model": MODEL,
         "endpoint": "main",
         "finish_reason": "stop",
+        "reasoning": None,
+        "calls": 1,
+        "dropped_options": [],
     }
     assert output.keys() == LlmQuery.outputs
 

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -40,7 +41,7 @@ async def until(condition):
 
 async def dimensions(client):
     """Return the published length of the vectors in `docs`."""
-    return (await reader(client).refresh()).dimensions.get("docs")
+    return (await reader(client).refresh()).vectors.get("docs", {}).get("")
 
 
 def points(size):
@@ -55,8 +56,18 @@ def test_published_collections_are_read(with_redis):
 
     found = with_redis(work)
 
-    assert found.dimensions == {"docs": 5}
+    assert found.vectors == {"docs": {"": 5}}
     assert datetime.fromisoformat(found.published_at).tzinfo is not None
+
+
+def test_processes_of_older_versions_read_one_length_per_collection(with_redis):
+    async def work(store, client):
+        await store.upsert("docs", points(5))
+        await store.upsert("named", points(3), vector_name="title")
+        await CollectionPublisher(store, client).publish()
+        return orjson.loads(await client.get(KEY))["collections"]
+
+    assert with_redis(work) == {"docs": 5, "named": 3}
 
 
 def test_a_new_collection_is_published_without_waiting(with_redis):

@@ -42,7 +42,7 @@ def test_a_second_process_is_refused_with_advice(settings):
             await first.aclose()
             return await second.collections()
 
-    assert asyncio.run(work()) == {"docs": 2}
+    assert asyncio.run(work()) == {"docs": {"": 2}}
 
 
 def test_a_directory_that_cannot_be_is_unavailable(tmp_path):

@@ -136,7 +136,7 @@ def test_calls_that_are_cancelled_twice_take_no_connection_with_them(qdrant, wit
     with_store(lambda store: store.upsert("docs", POINTS))
 
     async def work(store):
-        await asyncio.to_thread(qdrant.behaviour, "hang")
+        await asyncio.to_thread(qdrant.behaviour, "hang", only_route="points/query")
         asked = asyncio.create_task(search(store))
         await asyncio.to_thread(eventually, lambda: QUERY in qdrant.stats()["requests"])
         asked.cancel()

@@ -106,3 +106,34 @@ def test_set_takes_json_or_strings():
 def test_set_refuses_values_without_a_key(pair):
     with pytest.raises(UsageError, match="key=value"):
         settings([pair])
+
+
+BEYOND = "12345678901234567890123"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"context": {"x": [{"n": %s}]}, "steps": []}',
+        "context:\n  x:\n  - n: %s\nsteps: []",
+        "\ufeffcontext: {x: [{n: %s}]}\nsteps: []",
+    ],
+)
+@pytest.mark.parametrize("number", [BEYOND, "-" + BEYOND, "1e999"])
+def test_a_number_that_cannot_be_kept_is_refused_with_its_place(read, text, number):
+    if number == "1e999" and "{" not in text[:1]:
+        number = ".inf"
+    with pytest.raises(UsageError, match=r"/context/x/0/n: is (an integer beyond 64 bits|not a finite number)"):
+        read(text % number)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775807", "-9223372036854775808", "0.12345678901234568", "-0.0"])
+def test_a_number_is_read_exactly(read, number):
+    for text in ('{"context": {"n": %s}}', "\ufeffcontext: {n: %s}", '\ufeff{"context": {"n": %s}}'):
+        assert repr(read(text % number).definition["context"]["n"]) == number
+
+
+def test_a_number_of_an_option_that_cannot_be_kept_is_refused():
+    assert settings([f'id="{BEYOND}"']) == {"id": BEYOND}
+    with pytest.raises(UsageError, match="send it as a string, in double quotes"):
+        settings([f"id={BEYOND}"])

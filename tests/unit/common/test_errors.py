@@ -15,18 +15,22 @@ from citadel_common.errors import (
     from_data,
     from_result,
 )
+from citadel_common.text import printable
 from citadel_contracts.errors import KINDS, ErrorData, FieldError
 
+shown = st.text(st.characters(exclude_categories=["Cs"])).map(printable)
+"""Text as errors hold it: without control characters."""
+named = shown.filter(bool)
 places = st.one_of(st.none(), st.integers(0, 1000))
 sparse = st.builds(
     ErrorData,
     code=st.sampled_from([*KINDS, "of_a_newer_version"]),
-    message=st.text(min_size=1),
-    field=st.one_of(st.none(), st.text(min_size=1)),
+    message=named,
+    field=st.one_of(st.none(), named),
     index=places,
     retryable=st.booleans(),
     retry_after=st.one_of(st.none(), st.floats(0, 1e6)),
-    errors=st.lists(st.builds(FieldError, pointer=st.text(), detail=st.text())).map(tuple),
+    errors=st.lists(st.builds(FieldError, pointer=shown, detail=shown)).map(tuple),
 )
 
 

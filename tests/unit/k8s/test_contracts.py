@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from citadel_common.settings.common import CommonSettings
+from citadel_common.settings.embeddings import BackendSettings
+from citadel_common.settings.llm import EndpointSettings
 from citadel_contracts import Queue
 from citadel_embeddings.settings import EmbeddingsSettings
 from citadel_maintenance.beat.settings import BeatSettings
@@ -21,7 +24,7 @@ from citadel_monitoring.settings import MonitoringSettings
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.settings import ApiSettings, EngineSettings, OrchestrationSettings
 from tests.support.documented import is_documented
-from tests.unit.k8s.rendering import CITADEL, ROOT, VALUES, rendered
+from tests.unit.k8s.rendering import CHART, CITADEL, ROOT, VALUES, render, rendered
 
 SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_embeddings": EmbeddingsSettings,
@@ -33,6 +36,7 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "citadel_maintenance": MaintenanceSettings,
     "citadel_maintenance.beat": BeatSettings,
 }
+CERTIFICATES = "/etc/citadel/certificates"
 KEYS = json.dumps([{"name": "a", "hash": "0" * 64, "scopes": ["read"]}])
 
 
@@ -56,6 +60,27 @@ def test_commands_are_modules_of_the_image(name: str) -> None:
         assert container["args"][:2] == ["python", "-m"]
         assert importlib.util.find_spec(module) is not None
         assert re.search(rf"/?[a-z-]*{module.split('.')[0].removeprefix('citadel_')}:", container["image"])
+
+
+@pytest.mark.parametrize(("key", "settings"), [("backend", BackendSettings), ("endpoint", EndpointSettings)])
+def test_every_setting_of_a_server_has_a_key_or_a_place_in_the_secret(key: str, settings: type[BaseModel]) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["$defs"][key]["properties"]
+    in_secret = {"api_key", "headers", "proxy"}
+    assert {re.sub("(?<!^)([A-Z])", r"_\1", name).lower() for name in schema} | in_secret == set(settings.model_fields)
+
+
+def test_a_server_is_set_up_from_the_secret_and_the_volume_of_certificates() -> None:
+    backend = {"kind": "openai", "urls": ["https://models"], "revision": "7", "caFile": f"{CERTIFICATES}/ca.pem"}
+    made = render({"backends": {"b": backend}, "certificates": {"configMap": {"name": "authorities"}}})
+    environment = made.environment("embeddings")
+    assert environment["CITADEL_EMBEDDINGS__BACKENDS__b__CA_FILE"] == f"{CERTIFICATES}/ca.pem"
+    assert environment["CITADEL_EMBEDDINGS__BACKENDS__b__REVISION"] == "7"
+    for process in ("api", "embeddings", "orchestration", "monitoring"):
+        mounts = {one["mountPath"]: one["name"] for one in made.container(process)["volumeMounts"]}
+        volume = next(
+            one for one in dict(made.pods())[process]["spec"]["volumes"] if one["name"] == mounts[CERTIFICATES]
+        )
+        assert volume["configMap"] == {"name": "authorities"}
 
 
 @pytest.mark.parametrize("name", VALUES)

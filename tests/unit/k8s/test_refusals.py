@@ -57,6 +57,8 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
         ({"settings": {"CITADEL_BROKER_URL": "redis://x"}}, "set broker.url instead"),
         ({"settings": {"CITADEL_API__PORT": 81}}, "remove it"),
         ({"settings": {"CITADEL_QDRANT__API_KEY": "x"}}, "put it into the Secret as citadel_qdrant__api_key"),
+        ({"settings": {"CITADEL_QDRANT__PROXY": "http://p"}}, "put it into the Secret as citadel_qdrant__proxy"),
+        ({"settings": {"HTTPS_PROXY": "http://me:secret@proxy"}}, "put the proxy into the Secret"),
         ({"settings": {"OTEL_EXPORTER_OTLP_HEADERS": "x"}}, "send spans to a collector of yours"),
         ({"api": {"settings": {"CITADEL_API__KEYS": "x"}}}, "put it into the Secret as citadel_api__keys"),
         ({"settings": {"CITADEL_EMBEDDINGS__BACKENDS__a__KIND": "ollama"}}, "set backends instead"),

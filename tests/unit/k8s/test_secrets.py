@@ -55,7 +55,7 @@ def test_the_guide_lists_every_key_of_an_existing_secret(name: str) -> None:
     for _, template in rendered(name).pods():
         for one in template["spec"]["volumes"]:
             for item in one.get("secret", {}).get("items", ()):
-                key = re.sub(r"(__(?:backends|endpoints)__)\w+(__api_key)", r"\1NAME\2", item["key"])
+                key = re.sub(r"(__(?:backends|endpoints)__)\w+(__(?:api_key|headers|proxy))", r"\1NAME\2", item["key"])
                 assert f"`{key}`" in guide
 
 

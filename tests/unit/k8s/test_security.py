@@ -69,12 +69,13 @@ def test_each_process_sees_only_secrets_of_servers_that_it_calls() -> None:
     assert secrets_of("default", "beat") == {"citadel_broker_password"}
     assert secrets_of("default", "migrate") == {"citadel_postgres_password"}
     assert secrets_of("default", "embeddings") == {"citadel_broker_password", "citadel_cache_password"}
+    kinds = ("api_key", "headers", "proxy")
     assert secrets_of("external", "orchestration") == {
         "citadel_broker_password",
         "citadel_result_password",
         "citadel_postgres_password",
-        "citadel_qdrant__api_key",
-        "citadel_llm__endpoints__main__api_key",
+        *(f"citadel_qdrant__{kind}" for kind in kinds),
+        *(f"citadel_llm__endpoints__main__{kind}" for kind in kinds),
     }
     assert "citadel_embeddings__backends__hosted__api_key" in secrets_of("external", "embeddings")
     holders = {name for name, _ in rendered("default").pods() if "citadel_api__keys" in _any_secrets(name)}

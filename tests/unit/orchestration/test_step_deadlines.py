@@ -13,7 +13,7 @@ from citadel_common.errors import (
     LlmUnavailable,
     StepTimedOut,
 )
-from citadel_orchestration.engine.executor import within_deadline
+from citadel_orchestration.engine.step_deadlines import within_deadline
 from citadel_orchestration.step_types import Execute, StepCall
 
 

@@ -62,13 +62,16 @@ class SearchOptions(TypedDict, total=False):
         model: Model of the text's vector; the server's default if left out.
         limit: Maximum number of hits.
         filter: Qdrant's filter, or payload keys and their values.
-        score_threshold: Lowest score of a hit.
+        score_threshold: Score that every hit is nearer than: above it by the metrics cosine and dot, below it by euclid
+            and manhattan.
+        vector_name: Which of a point's vectors; the unnamed one if left out.
     """
 
     model: str | None
     limit: int
     filter: Mapping[str, Any] | None
     score_threshold: float | None
+    vector_name: str | None
 
 
 class PlannedStep(Reply):

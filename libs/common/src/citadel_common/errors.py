@@ -7,6 +7,7 @@ gives it, `from_data` takes it.
 
 from typing import Any, Self
 
+from citadel_common.text import printable
 from citadel_contracts.errors import INTERNAL, KINDS, ErrorData, FieldError, place_of, pointer_of
 
 _CLASSES: dict[str, "type[CitadelError]"] = {}
@@ -15,12 +16,15 @@ _CLASSES: dict[str, "type[CitadelError]"] = {}
 class CitadelError(Exception):
     """Something went wrong inside Citadel.
 
+    Whatever a message quotes is made fit to be stored and shown, and cut; see `citadel_common.text`.
+
     Args:
         message: What is wrong, where, and what to do; the docstring's first line by default.
         field: Name or path of the argument at fault.
         index: Which item of a list in `field` is at fault.
         retry_after: Seconds after which to try again, where that is known.
         errors: The bad fields by their JSON pointers.
+        calls: Calls of an LLM that the step has made so far.
     """
 
     code: str = INTERNAL
@@ -35,12 +39,14 @@ class CitadelError(Exception):
         index: int | None = None,
         retry_after: float | None = None,
         errors: tuple[FieldError, ...] = (),
+        calls: int | None = None,
     ) -> None:
-        super().__init__(message or type(self).default_message())
-        self.field = field
+        super().__init__(printable(message) or type(self).default_message())
+        self.field = None if field is None else printable(field)
         self.index = index
         self.retry_after = retry_after
-        self.errors = errors
+        self.errors = tuple(_printable(bad) for bad in errors)
+        self.calls = calls
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Enter the class into the registry; its status and whether it is retryable follow from its code."""
@@ -65,6 +71,7 @@ class CitadelError(Exception):
             retryable=self.retryable,
             retry_after=self.retry_after,
             errors=self.errors,
+            calls=self.calls,
         )
 
     @classmethod
@@ -83,17 +90,29 @@ class CitadelError(Exception):
         known = self.field is not None and len(self.errors) == 1
         moved = type(self).at(field, self.errors[0].detail if known else self.message, index)
         moved.code, moved.status = self.code, self.status
-        moved.retryable, moved.retry_after = self.retryable, self.retry_after
+        moved.retryable, moved.retry_after, moved.calls = self.retryable, self.retry_after, self.calls
         return moved
 
 
 _CLASSES[INTERNAL] = CitadelError
 
 
+def _printable(bad: FieldError) -> FieldError:
+    shown = {"pointer": printable(bad.pointer), "detail": printable(bad.detail)}
+    return bad if (bad.pointer, bad.detail) == tuple(shown.values()) else bad.model_copy(update=shown)
+
+
 def from_data(data: ErrorData) -> CitadelError:
     """Return the error that came over the wire, of the class of its code where this process has that class."""
     kind = _CLASSES.get(data.code, CitadelError)
-    error = kind(data.message, field=data.field, index=data.index, retry_after=data.retry_after, errors=data.errors)
+    error = kind(
+        data.message,
+        field=data.field,
+        index=data.index,
+        retry_after=data.retry_after,
+        errors=data.errors,
+        calls=data.calls,
+    )
     error.code, error.status, error.retryable = data.code, data.status, data.retryable
     return error
 

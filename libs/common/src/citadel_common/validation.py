@@ -43,6 +43,8 @@ class BadField:
         return f"{self.name}: {self.problem}"
 
 
+LONGEST_PART = 200
+"""Characters of a field's name in an error."""
 SHOWN = 5
 """Most bad fields named in one message; the error's data have them all."""
 
@@ -80,8 +82,13 @@ def _name(path: Sequence[str | int]) -> str:
 
 def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+        path = tuple(_short(part) for part in detail["loc"] if part not in _UNION_TAGS)
         yield path, _sentence(detail)
+
+
+def _short(part: str | int) -> str | int:
+    """Return a part of a path as errors show it: clients send names of a megabyte."""
+    return part if isinstance(part, int) or len(part) <= LONGEST_PART else part[: LONGEST_PART - 1] + "…"
 
 
 def _sentence(detail: ErrorDetails) -> str:

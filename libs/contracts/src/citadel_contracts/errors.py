@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,22 @@ class _Sparse(BaseModel):
         return {name: value for name, value in handler(self).items() if value is not None and value != ()}
 
 
+LONGEST = 500
+"""Characters of a name, pointer or detail; clients send names of any length."""
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+Shown = Annotated[str, AfterValidator(_shown)]
+
+
 class FieldError(_Sparse):
     """One bad field; `code` names the kind of badness where there are many."""
 
-    pointer: str
-    detail: str
+    pointer: Shown
+    detail: Shown
     code: str | None = None
 
 
@@ -114,16 +125,18 @@ class ErrorData(_Sparse):
         retry_after: Seconds after which to try again, where that is known.
         errors: The bad fields, each by its JSON pointer.
         trace_id: Id of the trace in which the error happened.
+        calls: Calls of an LLM that the step has made so far, in all its attempts.
     """
 
     code: str = INTERNAL
     message: str = ""
-    field: str | None = None
+    field: Shown | None = None
     index: int | None = None
     retryable: bool = Field(default_factory=lambda given: kind_of(given.get("code", INTERNAL)).retryable)
     retry_after: float | None = None
     errors: tuple[FieldError, ...] = ()
     trace_id: str | None = None
+    calls: int | None = None
 
     @property
     def status(self) -> int:

@@ -117,6 +117,10 @@ class EmbeddingBatchRequest(EmbeddingBatchHead):
     requests: list[BatchRequest]
 
 
+Metric = Literal["cosine", "dot", "euclid", "manhattan"]
+"""By `cosine` and `dot` a greater score is nearer, by `euclid` and `manhattan` a smaller one."""
+
+
 class StorePoint(Body):
     """A point to store: with its vector, or with a text that is embedded."""
 
@@ -131,6 +135,8 @@ class StoreRequest(Body):
 
     points: Annotated[list[StorePoint], Field(min_length=1, max_length=1000)]
     model: str | None = None
+    vector_name: str | None = None
+    distance: Metric | None = None
 
 
 class SearchRequest(Body):
@@ -142,6 +148,7 @@ class SearchRequest(Body):
     limit: OrDefault[Annotated[int, Field(ge=1, le=1000)]] = 10
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
+    vector_name: str | None = None
 
 
 class StoreResponse(Reply):
@@ -152,15 +159,19 @@ class StoreResponse(Reply):
 
 
 class SearchHit(Reply):
-    """One point that was found."""
+    """One point that was found.
+
+    By the metrics `cosine` and `dot` a greater score is nearer, by `euclid` and `manhattan` a smaller one.
+    """
 
     id: str | int
     score: float
+    metric: str | None = None
     payload: dict[str, Any] | None = None
 
 
 class SearchResponse(Reply):
-    """The nearest points, best first."""
+    """The nearest points, nearest first."""
 
     hits: list[SearchHit]
 
@@ -189,6 +200,7 @@ __all__ = [
     "ItemCounts",
     "LabelName",
     "LabelValue",
+    "Metric",
     "RunAccepted",
     "RunError",
     "RunEvent",

@@ -77,6 +77,7 @@ class VectorSimilaritySearch(Payload):
     score_threshold: float | None = None
     text: str | None = None
     model: str | None = None
+    vector_name: str | None = None
 
 
 class UpsertVectors(Payload):
@@ -85,6 +86,8 @@ class UpsertVectors(Payload):
     collection: str
     points: list[dict[str, Any]]
     model: str | None = None
+    vector_name: str | None = None
+    distance: str | None = None
 
 
 class StepTaskResult(TypedDict):

@@ -17,7 +17,7 @@ from citadel_common.errors import BackendRefused, BackendUnavailable, CitadelErr
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.api import ModelInfo
-from citadel_embeddings.backends.base import Backend, BackendModel
+from citadel_embeddings.backends.base import Backend, BackendModel, Tokenizer
 from citadel_embeddings.backends.versions import LIST_TIMEOUT, ModelVersions
 from citadel_embeddings.profiles import UNKNOWN, ModelProfile
 from citadel_embeddings.settings import EmbeddingsFragment
@@ -40,6 +40,7 @@ class ServedModel:
         pinned_options: Options that every call to it carries.
         cuts: Whether its backend cuts texts that are too long.
         version: Its version; None if its servers name none.
+        tokenizers: One per server that may tokenize.
     """
 
     info: ModelInfo
@@ -47,6 +48,7 @@ class ServedModel:
     pinned_options: dict[str, Any]
     cuts: bool
     version: str | None
+    tokenizers: tuple[Tokenizer, ...] = ()
 
 
 @dataclass
@@ -93,7 +95,7 @@ class ModelRegistry:
         self._versions = versions or {}
         self._states = [_BackendState(name, fragment.backends[name], backend) for name, backend in backends.items()]
         self._models: dict[str, ServedModel] = {}
-        self._refreshing = asyncio.Lock()
+        self._round: asyncio.Task[None] | None = None
 
     @property
     def known(self) -> list[ServedModel]:
@@ -135,18 +137,22 @@ class ModelRegistry:
         return None if state is None else self._served(state, BackendModel(name=name))
 
     async def refresh(self) -> None:
-        """Ask every backend once and publish the answer; concurrent callers share one round."""
-        if self._refreshing.locked():
-            async with self._refreshing:
-                return
-        async with self._refreshing:
-            await asyncio.gather(*(self._ask(state) for state in self._states))
-            found: dict[str, ServedModel] = {}
-            for state in self._states:
-                for model in state.listed or []:
-                    found.setdefault(model.name, self._served(state, model))
-            self._models = found
-            await self._publish()
+        """Ask every backend once and publish the answer; concurrent callers share one round.
+
+        A caller that is cancelled leaves the round to the others.
+        """
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_task(self._refresh())
+        await asyncio.shield(self._round)
+
+    async def _refresh(self) -> None:
+        await asyncio.gather(*(self._ask(state) for state in self._states))
+        found: dict[str, ServedModel] = {}
+        for state in self._states:
+            for model in state.listed or []:
+                found.setdefault(model.name, self._served(state, model))
+        self._models = found
+        await self._publish()
 
     async def keep_fresh(self) -> None:
         """Refresh for ever."""
@@ -181,6 +187,8 @@ class ModelRegistry:
 
     def _served(self, state: _BackendState, model: BackendModel) -> ServedModel:
         profile = self._fragment.profile(model.name) or UNKNOWN
+        offered = (state.backend.tokenizer(url, model.name) for url in state.settings.urls or [""])
+        tokenizers = tuple(tokenizer for tokenizer in offered if tokenizer is not None)
         info = ModelInfo(
             name=model.name,
             identity=_identity(state.settings, model, profile),
@@ -191,10 +199,16 @@ class ModelRegistry:
             accepts_empty=state.backend.accepts_empty,
             query_prefix=profile.query_prefix,
             document_prefix=profile.document_prefix,
+            tokenizes=bool(tokenizers),
         )
         pinned = profile.options if state.settings.kind == "ollama" else {}
         return ServedModel(
-            info=info, profile=profile, pinned_options=pinned, cuts=state.backend.cuts, version=model.version
+            info=info,
+            profile=profile,
+            pinned_options=pinned,
+            cuts=state.backend.cuts,
+            version=model.version,
+            tokenizers=tokenizers,
         )
 
     async def _publish(self) -> None:

@@ -40,6 +40,11 @@ class SingleFlight:
         self._under_way: dict[str, Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def pending(self) -> int:
+        """Texts under way."""
+        return len(self._under_way)
+
     async def fetch(
         self, batch_key: BatchKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
     ) -> dict[str, TextResult]:

@@ -6,7 +6,7 @@ Ship it in `steps.registry`, or hand it to `worker.main` and the API's `create_a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import ConfigDict
@@ -40,8 +40,19 @@ class Catalog(Protocol):
     def model_dimensions(self, model: str | None) -> int | None:
         """Return the length of an embedding model's vectors; None as a name means the default model."""
 
-    def collection_dimensions(self, collection: str) -> int | None:
-        """Return the length of the vectors in a collection."""
+    def collection_vectors(self, collection: str) -> Mapping[str, int] | None:
+        """Return the lengths of the vectors in a collection by name; unnamed ones have the name ""."""
+
+
+@dataclass(kw_only=True)
+class CallCount:
+    """Calls of an LLM that a step has made, in all its attempts."""
+
+    made: int = 0
+
+    def add(self) -> None:
+        """Count a call."""
+        self.made += 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,7 @@ class StepCall:
         item: Index within a `for_each`; None outside.
         attempt: Fencing number of the execution.
         deadline: When it must have ended.
+        calls: Calls of an LLM so far: those of earlier attempts, to which the step adds its own.
     """
 
     run_id: str
@@ -61,6 +73,7 @@ class StepCall:
     item: int | None
     attempt: int
     deadline: Deadline
+    calls: CallCount = field(default_factory=CallCount)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,12 +211,14 @@ class WrittenVector(NamedTuple):
     Attributes:
         path: Where it, or its text, stands below `parameters`.
         collection: Name of the collection, or an expression.
+        name: Which of the collection's vectors, or an expression; None for the unnamed ones.
         vector: A list of numbers, or an expression; None where it is made from a text.
         model: With what a text is embedded.
     """
 
     path: tuple[str | int, ...]
     collection: Any
+    name: Any
     vector: Any
     model: EmbeddingModel | None = None
 

@@ -70,7 +70,7 @@ def wire(
     """
     database = Database(settings.postgres_dsn, settings.postgres, name=name, watched=owner is None, metrics=metrics)
     outages = Outages(metrics)
-    llm, vectors = LlmClients(settings.llm), VectorStore(settings.qdrant, outages)
+    llm, vectors = LlmClients(settings.llm, outages, metrics), VectorStore(settings.qdrant, outages)
     catalog = PublishedCatalog.of(
         results, problem_of_endpoint=llm.endpoint_problem, default_model=settings.default_model
     )

@@ -15,8 +15,8 @@ class World:
     def model_dimensions(self, model):
         return {None: 768, "nomic-embed-text": 768, "bge-m3": 1024}.get(model)
 
-    def collection_dimensions(self, collection):
-        return {"docs": 768}.get(collection)
+    def collection_vectors(self, collection):
+        return {"docs": {"": 768}}.get(collection)
 
 
 def parsed(raw, **settings):

@@ -5,9 +5,10 @@ import pytest
 from citadel_common.errors import BadLlmOutput, LlmRefused, LlmUnavailable
 from citadel_common.settings.llm import EndpointSettings
 from citadel_contracts.errors import seconds_of_retry_after
-from citadel_orchestration.llm.answers import Transcript, error_in, refusal
+from citadel_orchestration.llm.answers import Transcript
 from citadel_orchestration.llm.protocols import OllamaStyle, OpenAIStyle
 from citadel_orchestration.llm.question import Message, Piece, Question, Usage
+from citadel_orchestration.llm.refusals import error_in, failure, read_body
 
 SETTINGS = EndpointSettings(url="http://gpu1", model="llama")
 SCHEMA = {"type": "object"}
@@ -33,13 +34,6 @@ class TestOpenAI:
         }
 
     @pytest.mark.parametrize(
-        ("line", "payload"),
-        [(b"data: {}", b"{}"), (b"data:{}\r", b"{}"), (b": alive", None), (b"event: x", None), (b"", None)],
-    )
-    def test_only_data_lines_of_a_stream_are_read(self, line, payload):
-        assert self.style.payload(line) == payload
-
-    @pytest.mark.parametrize(
         "content",
         [{}, {"choices": []}, {"choices": [None]}, {"choices": 5}, {"choices": [{"delta": 7}]}, {"usage": [1]}],
     )
@@ -54,8 +48,11 @@ class TestOpenAI:
         assert self.style.piece({"choices": [{"delta": {"reasoning_content": "hm"}}]}).text == ""
 
     def test_a_model_that_declines_is_a_refusal(self):
+        transcript = Transcript(1000)
+        for words in ("I", " cannot"):
+            transcript.add(self.style.piece({"choices": [{"delta": {"content": None, "refusal": words}}]}))
         with pytest.raises(LlmRefused, match="the model declines: I cannot"):
-            self.style.piece({"choices": [{"message": {"content": None, "refusal": "I cannot"}}]})
+            transcript.check_end("it")
 
 
 class TestOllama:
@@ -92,7 +89,13 @@ class TestOllama:
 
 @pytest.mark.parametrize(
     ("counts", "usage"),
-    [((1, 2, 9), (1, 2, 9)), ((1, 2, None), (1, 2, 3)), (("1", -2, True), (0, 0, 0)), ((1.5, None, {}), (0, 0, 0))],
+    [
+        ((1, 2, 9), (1, 2, 9)),
+        ((1, 2, None), (1, 2, 3)),
+        (("1", -2, True), (0, 0, 0)),
+        ((1.5, None, {}), (0, 0, 0)),
+        ((10**30, 1, -(10**30)), (0, 1, 1)),
+    ],
 )
 def test_usage_reads_only_counts(counts, usage):
     found = Usage.of(*counts)
@@ -104,6 +107,11 @@ def test_a_transcript_is_bounded_in_bytes():
     assert not transcript.add(Piece(text="ééééé"))
     with pytest.raises(BadLlmOutput, match="10 bytes"):
         transcript.add(Piece(text="x"))
+
+
+def refusal(where, status, body, retry_after):
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return failure(where, status, read_body(body), headers)
 
 
 class TestRefusals:
@@ -150,5 +158,6 @@ class TestRefusals:
         assert seconds_of_retry_after(header) == seconds
 
     def test_errors_inside_an_answer_are_found(self):
-        assert error_in({"error": {"message": "m", "code": 5}}) == ("m", "5")
+        found = error_in({"error": {"message": "m", "code": 503, "type": "busy"}})
+        assert (found.message, found.status, found.code) == ("m", 503, "busy")
         assert error_in({"error": None, "choices": []}) is None

@@ -11,10 +11,10 @@ from citadel_contracts.workflows import EmbeddedPart
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFacts:
-    """Models and collections with their dimensions; the model None is the default one."""
+    """Models with their dimensions (None is the default one), collections with those of their vectors by name."""
 
     models: Mapping[str | None, int] = field(default_factory=dict)
-    collections: Mapping[str, int] = field(default_factory=dict)
+    collections: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def endpoint_problem(self, _name):
         return None
@@ -22,7 +22,7 @@ class KnownFacts:
     def model_dimensions(self, model):
         return self.models.get(model)
 
-    def collection_dimensions(self, collection):
+    def collection_vectors(self, collection):
         return self.collections.get(collection)
 
 

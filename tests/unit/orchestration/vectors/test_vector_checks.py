@@ -15,7 +15,9 @@ from tests.unit.orchestration.vectors.known import NOTHING, KnownFacts
 
 CONTEXT = dict.fromkeys(["question", "x", "model", "n", "price", "key", "null", "filter", "collection", "points"])
 Q = {"step_id": "q", "type": "embedding", "parameters": {"text": "a"}}
-KNOWN = KnownFacts(models={"small": 384, None: 768}, collections={"docs": 768})
+KNOWN = KnownFacts(
+    models={"small": 384, None: 768}, collections={"docs": {"": 768}, "books": {"title": 384, "body": 768}}
+)
 
 
 def problems(step_type, parameters, catalog=KNOWN):
@@ -55,6 +57,18 @@ def upsert(store):
         ({"text": "a", "collection": "docs", "model": "small"}, "/text", "384 dimensions, the collection `docs` 768"),
         ({"text": "a", "collection": "docs", "dimensions": 64}, "/text", "64 dimensions, the collection `docs` 768"),
         ({"embedding": [0.1, 0.2], "collection": "docs"}, "/embedding", "2 dimensions, the collection `docs` 768"),
+        (
+            {"text": "a", "collection": "books", "vector_name": "title"},
+            "/text",
+            "768 dimensions, the vector `title` of the collection `books` 384",
+        ),
+        (
+            {"text": "a", "collection": "books"},
+            "",
+            "no unnamed vector; name one with `vector_name`: it has `title` (384)",
+        ),
+        ({"text": "a", "collection": "books", "vector_name": "x"}, "", "has no vector named `x`"),
+        ({"text": "a", "collection": "docs", "vector_name": "x"}, "", "it has only the unnamed one"),
     ],
 )
 def test_a_search_that_cannot_work_is_seen_at_submission(search, raw, where, problem):

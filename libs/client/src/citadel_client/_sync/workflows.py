@@ -21,7 +21,7 @@ from citadel_client.models import (
 from citadel_client.operations import Operation, dump, path_of, post, query, read_as
 from citadel_client.options import GROUP
 from citadel_contracts.errors import FieldError
-from citadel_contracts.runs import RunAccepted, SearchHit, SearchResponse, StoreResponse
+from citadel_contracts.runs import Metric, RunAccepted, SearchHit, SearchResponse, StoreResponse
 
 
 class Workflows:
@@ -121,6 +121,8 @@ class Collections:
         points: Iterable[Point],
         *,
         model: str | None = None,
+        vector_name: str | None = None,
+        distance: Metric | None = None,
         group: int = GROUP,
         progress: Callable[[int], None] | None = None,
     ) -> StoreResponse:
@@ -130,6 +132,8 @@ class Collections:
             name: Name of the collection, which is created if it does not exist.
             points: `StorePoint` or its fields, read as they are needed.
             model: Model of the texts' vectors.
+            vector_name: Which of a point's vectors; None for the unnamed one.
+            distance: Metric of a collection that is created, cosine by default; an existing one must have it.
             group: Points per request, at most 1000.
             progress: Called after each request with the number of points stored.
 
@@ -137,8 +141,10 @@ class Collections:
             CitadelApiError: A group is refused; those before it are stored.
         """
         upserted, ids = 0, list[str | int]()
+        options = {"model": model or None, "vector_name": vector_name, "distance": distance}
+        given = {name: value for name, value in options.items() if value is not None}
         for encoded in groups(points, group):
-            body = dump({"points": encoded} | ({"model": model} if model else {}))
+            body = dump({"points": encoded} | given)
             reply = self._connection.call(post(path_of("collections", name, "points"), StoreResponse, body))
             upserted += reply.upserted
             ids += reply.ids
@@ -154,7 +160,7 @@ class Collections:
         embedding: Sequence[float] | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[SearchHit]:
-        """Return the points nearest to a text or a vector, best first.
+        """Return the points nearest to a text or a vector, nearest first.
 
         Raises:
             NotFound: There is no such collection.

@@ -7,7 +7,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from citadel_client.cli import batch, cache, collections, dead_letters, dev, embed, operations, runs, top, workflow
+from citadel_client.cli import (
+    backends,
+    batch,
+    cache,
+    collections,
+    dead_letters,
+    dev,
+    embed,
+    operations,
+    runs,
+    top,
+    workflow,
+)
 from citadel_client.cli.options import ExitCode, UsageError, describe, exit_code_of
 from citadel_client.demo import DemoFailed
 from citadel_client.dev import DevError
@@ -43,6 +55,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(collections.app, name="collections")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(backends.app, name="backends")
 app.command()(operations.health)
 app.command()(operations.models)
 app.command()(operations.queues)

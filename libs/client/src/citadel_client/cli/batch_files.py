@@ -11,6 +11,7 @@ import orjson
 
 from citadel_client import Embedded
 from citadel_client.cli.options import Encoding
+from citadel_contracts import json_text
 
 RequestId = str | int
 Embed = Callable[[Iterator[str]], Iterator[Embedded]]
@@ -39,15 +40,15 @@ def read(lines: Iterable[str]) -> Iterator[Request]:
     first = next(filled, None)
     if first is None:
         return
-    is_json = first[1].startswith("{") and _json_object(first[1]) is not None
+    is_json = first[1].startswith("{") and not isinstance(_json_object(first[1]), str)
     for number, line in chain([first], filled):
         yield _from_json(number, line) if is_json else Request(request_id=number, text=line)
 
 
 def _from_json(number: int, line: str) -> Request:
     found = _json_object(line)
-    if found is None:
-        return Request(request_id=number, problem="not a JSON object")
+    if isinstance(found, str):
+        return Request(request_id=number, problem=found)
     given = found.get("request_id")
     request_id = number if given is None else given
     if isinstance(request_id, bool) or not isinstance(request_id, str | int):
@@ -60,12 +61,15 @@ def _from_json(number: int, line: str) -> Request:
     return Request(request_id=request_id, text=text)
 
 
-def _json_object(line: str) -> "dict[str, object] | None":
+def _json_object(line: str) -> dict[str, object] | str:
+    """Return the object that a line holds, or the problem of a line that holds none."""
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) else None
+        found = json_text.loads(line.encode())
+    except json_text.NotJson:
+        return "not a JSON object"
+    except json_text.UnusableValue as error:
+        return str(error)
+    return found if isinstance(found, dict) else "not a JSON object"
 
 
 class RecordStream:

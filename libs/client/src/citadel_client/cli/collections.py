@@ -12,6 +12,7 @@ from citadel_client.cli.files import opened
 from citadel_client.cli.options import Json, Model, Timeout, Url, UsageError, connect, parse_json
 from citadel_client.options import GROUP
 from citadel_client.terminal import ProgressBar, print_json, print_table, say
+from citadel_contracts.runs import Metric
 
 app = typer.Typer(help="Collections of vectors: store, search.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="COLLECTION", help="Name of the collection.")]
@@ -23,15 +24,24 @@ Text = Annotated[str | None, typer.Argument(help="Text to search for.")]
 Vector = Annotated[str | None, typer.Option("--embedding", help="Vector to search for, as a JSON list.")]
 HitLimit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of hits.")]
 Filter = Annotated[str | None, typer.Option("--filter", help="JSON: payload keys and values, or a Qdrant filter.")]
-Threshold = Annotated[float | None, typer.Option("--score-threshold", help="Lowest score of a hit.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--score-threshold", help="Score that hits are nearer than; euclid and manhattan: a distance."),
+]
+VectorName = Annotated[str | None, typer.Option("--vector-name", help="Which of a point's vectors.")]
+Distance = Annotated[
+    Metric | None, typer.Option("--distance", help="Metric of a collection that is created; default: cosine.")
+]
 SHOWN = 100
 
 
 @app.command()
-def store(
+def store(  # noqa: PLR0913, PLR0917  (one per option of the command)
     name: Name,
     file: FileArgument,
     model: Model = None,
+    vector_name: VectorName = None,
+    distance: Distance = None,
     group: GroupSize = GROUP,
     url: Url = None,
     timeout: Timeout = 120.0,
@@ -42,7 +52,15 @@ def store(
     Memory does not grow with the file. Storing it again changes nothing.
     """
     with connect(url, timeout, RetryPolicy()) as citadel, opened(file) as lines, ProgressBar("storing", None) as bar:
-        stored = citadel.collections.store(name, _points(lines), model=model, group=group, progress=bar.update)
+        stored = citadel.collections.store(
+            name,
+            _points(lines),
+            model=model,
+            vector_name=vector_name,
+            distance=distance,
+            group=group,
+            progress=bar.update,
+        )
     if json_:
         print_json({"collection": name, "upserted": stored.upserted})
     else:
@@ -76,6 +94,7 @@ def search(  # noqa: PLR0913, PLR0917  (one per option of the command)
     limit: HitLimit = 10,
     filter_: Filter = None,
     score_threshold: Threshold = None,
+    vector_name: VectorName = None,
     url: Url = None,
     timeout: Timeout = 60.0,
     json_: Json = False,
@@ -94,11 +113,13 @@ def search(  # noqa: PLR0913, PLR0917  (one per option of the command)
             limit=limit,
             filter=conditions,
             score_threshold=score_threshold,
+            vector_name=vector_name,
         )
     if json_:
         print_json({"hits": [hit.model_dump() for hit in hits]})
         return
-    print_table(("score", "id", "payload"), [(f"{hit.score:.4f}", hit.id, _short(hit.payload)) for hit in hits])
+    rows = [(f"{hit.score:.4f}", hit.metric or "", hit.id, _short(hit.payload)) for hit in hits]
+    print_table(("score", "metric", "id", "payload"), rows)
 
 
 def _json(text: str, option: str, kind: type) -> Any:

@@ -1,16 +1,15 @@
 """Workflow definitions from YAML and JSON files, with the line of each JSON pointer."""
 
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 
 from citadel_client.cli.files import opened
 from citadel_client.cli.options import UsageError
+from citadel_contracts import json_text
 from citadel_contracts.errors import FieldError, path_of_pointer
 
 DATE_TAG = "tag:yaml.org,2002:timestamp"
@@ -92,11 +91,13 @@ def load(path: Path) -> Source:
     """
     name = "<stdin>" if str(path) == "-" else str(path)
     with opened(path) as file:
-        text = file.read()
+        text = file.read().removeprefix("\ufeff")
     try:
         definition, root = _parsed(text)
     except yaml.YAMLError as error:
         raise UsageError(_message(name, error)) from error
+    except json_text.UnusableValue as error:
+        raise UsageError(f"{name}: {error}") from None
     except RecursionError:
         raise UsageError(f"{name}: nested too deeply") from None
     if not isinstance(definition, dict) or root is None:
@@ -105,7 +106,11 @@ def load(path: Path) -> Source:
 
 
 def _parsed(text: str) -> tuple[Any, yaml.Node | None]:
-    """Return the value and its YAML nodes; the value of a JSON text is JSON's, where YAML differs (as in escapes)."""
+    """Return the value and its YAML nodes; the value of a JSON text is JSON's, where YAML differs (as in escapes).
+
+    Raises:
+        UnusableValue: A number cannot be sent as it is.
+    """
     loader = _Loader(text.replace("\t", " ") if text.lstrip().startswith("{") else text)
     try:
         root = loader.get_single_node()
@@ -113,8 +118,9 @@ def _parsed(text: str) -> tuple[Any, yaml.Node | None]:
     finally:
         loader.dispose()
     try:
-        return orjson.loads(text), root
-    except orjson.JSONDecodeError:
+        return json_text.loads(text.encode()), root
+    except json_text.NotJson:
+        json_text.check(made)
         return made, root
 
 
@@ -143,7 +149,8 @@ def settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return json_text.loads(text.encode())
+    except json_text.NotJson:
         return text
-    return text if isinstance(value, float) and not math.isfinite(value) else value
+    except json_text.UnusableValue as error:
+        raise UsageError(f"--set {text[:40]}: {error.detail}, in double quotes") from None

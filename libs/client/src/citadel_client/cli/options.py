@@ -3,11 +3,11 @@
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 
-import orjson
 import typer
 
 from citadel_client import Citadel, EmbedOptions, RetryPolicy
 from citadel_client.errors import CallTimedOut, CitadelApiError, ServerUnreachable
+from citadel_contracts import json_text
 
 Url = Annotated[
     str | None,
@@ -83,6 +83,8 @@ def parse_json(text: str | bytes, name: str) -> Any:
         UsageError: It is not JSON; the message calls it `name`.
     """
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return json_text.loads(text.encode() if isinstance(text, str) else text)
+    except json_text.NotJson as error:
         raise UsageError(f"{name} is not JSON: {error}") from error
+    except json_text.UnusableValue as error:
+        raise UsageError(f"{name}: {error}") from error

@@ -10,6 +10,8 @@ import orjson
 from kombu.serialization import register
 from kombu.utils import json as kombu_json
 
+from citadel_contracts import json_text
+
 
 def dumps(value: Any) -> str:
     """Return JSON text; NumPy arrays and orjson fragments are allowed, kombu encodes other types."""
@@ -21,11 +23,16 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value; kombu reads what strict JSON refuses (lone surrogates, NaN), and validation judges it."""
+    """Return the value; kombu reads what strict JSON refuses (lone surrogates, NaN), and validation judges it.
+
+    It also reads integers beyond 64 bits, which orjson would round without a word.
+    """
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return kombu_json.loads(text)
+    written = text if isinstance(text, bytes) else text.encode()
+    return kombu_json.loads(text) if json_text.may_hold_extremes(written) else value
 
 
 def install() -> None:

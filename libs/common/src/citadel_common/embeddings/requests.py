@@ -8,10 +8,15 @@ import orjson
 from citadel_common.embeddings.catalog import Catalog
 from citadel_common.errors import InvalidInput, UnknownModel
 from citadel_common.settings.common import LimitSettings
+from citadel_contracts import json_text
 from citadel_contracts.api import ModelInfo
 from citadel_contracts.dialects import Truncate
 from citadel_contracts.embeddings import InputType, Texts
 
+LONGEST_NAME = 200
+"""Characters of a model's name in an error."""
+SEND_TEXTS = "send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
+"""The way out for clients whose token ids mean nothing to a model."""
 SPECIAL_TOKENS = 2
 """Tokens that a model adds to each text."""
 
@@ -63,7 +68,7 @@ def find_model(name: str, catalog: Catalog, *, field: str = "model") -> ModelInf
     model = catalog.find(name)
     if model is None and not catalog.open:
         known = ", ".join(sorted(catalog.models)) or "none"
-        raise UnknownModel.at(field, f"no backend has {name!r}; available: {known}")
+        raise UnknownModel.at(field, f"no backend has {name[:LONGEST_NAME]!r}; available: {known}")
     return model
 
 
@@ -87,11 +92,12 @@ def check_options(options: Mapping[str, Any] | None, *, field: str = "options") 
     """Refuse options that cannot be sent to a backend.
 
     Raises:
-        InvalidInput: They hold an integer beyond 64 bits.
+        InvalidInput: They hold a number that JSON or 64 bits cannot hold, or half of a surrogate pair.
     """
     try:
+        json_text.check(options)
         orjson.dumps(options)
-    except TypeError as error:
+    except (TypeError, json_text.UnusableValue) as error:
         raise InvalidInput.at(field, f"cannot be sent to a backend: {error}") from None
 
 
@@ -100,6 +106,11 @@ def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
     if input_type is None:
         return ""
     return model.query_prefix if input_type == "query" else model.document_prefix
+
+
+def no_tokenizer(model: str, *, field: str = "text") -> InvalidInput:
+    """Return the error of token ids for a model whose tokenizer is not at hand."""
+    return InvalidInput.at(field, f"holds token ids, and the tokenizer of {model!r} is not at hand; {SEND_TEXTS}")
 
 
 def token_limit(

@@ -33,6 +33,9 @@ class EndpointSettings(ServerSettings):
     json_mode: Literal["schema", "object", "prompt"] = Field(
         "schema", description="How JSON is asked for: by the schema, as any object, or by the prompt alone"
     )
+    patience: float = Field(
+        60.0, ge=0, description="Seconds that a call waits, without using up attempts, while the server is away"
+    )
     max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
     max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
     max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")

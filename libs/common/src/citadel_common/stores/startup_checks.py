@@ -26,9 +26,9 @@ MODES = {
 }
 
 
-def refuse_unusable(settings: CommonSettings) -> None:
+def refuse_unusable(settings: CommonSettings, *, uses_cache: bool = True) -> None:
     """End the process with status 78 if one of its stores answers that it can never work with these settings."""
-    checks = dict(_checks(settings))
+    checks = {name: check for name, check in _checks(settings) if uses_cache or name != "CITADEL_CACHE_URL"}
     with ThreadPoolExecutor(len(checks), thread_name_prefix="startup-checks") as threads:
         for name, problem in zip(checks, threads.map(lambda check: check(), checks.values()), strict=True):
             if problem is not None:

@@ -134,6 +134,20 @@ REPUBLISHED = _counter(
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
 API_SECONDS = _seconds("citadel_api_seconds", "Duration of requests", "route")
+LLM_CALLS = _counter(
+    "citadel_llm_calls_total",
+    "Calls to LLM endpoints; outcome: ok, cancelled, or an error code",
+    "endpoint",
+    "outcome",
+    unit="calls",
+)
+LLM_TOKENS = _counter(
+    "citadel_llm_tokens_total",
+    "Tokens of answers, as the servers count them; kind: input, output",
+    "endpoint",
+    "kind",
+    unit="tokens",
+)
 STEPS = _counter(
     "citadel_step_attempts_total",
     "Attempts of workflow steps that ended; outcome: succeeded, skipped, failed, retried, cancelled, handed_back, lost",

@@ -35,7 +35,7 @@ def main() -> None:
     """Run one candidate; exit with status 78 if a setting is wrong."""
     settings = load(BeatSettings)
     logs.configure(settings.log, service="beat", secrets=secrets_of(settings))
-    refuse_unusable(settings)
+    refuse_unusable(settings, uses_cache=False)
     with process_telemetry(settings.telemetry, service="beat"):
         _run(settings)
 

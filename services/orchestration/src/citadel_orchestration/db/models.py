@@ -36,6 +36,7 @@ class StepClaim:
         depth: Number of runs that its run is nested in.
         run_deadline: When its run times out.
         trace: Trace context of its run.
+        calls: Calls of an LLM that the failed attempts have made.
     """
 
     ref: StepRef
@@ -47,6 +48,7 @@ class StepClaim:
     depth: int
     run_deadline: datetime | None
     trace: dict[str, str] | None = None
+    calls: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owne
     lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
     attempt_started_at = now()
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
-RETURNING attempt, tries
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
 """
 _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
@@ -63,7 +63,7 @@ UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(se
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status = 'running' AND (vectors_taken = %(taken)s
         OR split_part(coalesce(vectors_taken, ''), '/', 1) <> %(attempt)s::text)
-RETURNING attempt, tries
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
 """
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
@@ -155,12 +155,13 @@ class RunTransaction:
         row = self.cursor.fetchone()
         return None if row is None else self._claimed(ref, *row)
 
-    def _claimed(self, ref: StepRef, attempt: int, tries: int) -> StepClaim:
+    def _claimed(self, ref: StepRef, attempt: int, tries: int, calls: int) -> StepClaim:
         run = self.run
         return StepClaim(
             ref=ref,
             attempt=attempt,
             tries=tries,
+            calls=calls,
             workflow_id=run.workflow_id,
             kind=run.kind,
             lane=run.lane,

@@ -1,7 +1,7 @@
 """The catalog against which definitions are checked: models, collections and LLM endpoints."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -57,6 +57,6 @@ class PublishedCatalog:
         found = self.models.latest.find(model or self.default_model)
         return None if found is None else found.dimensions
 
-    def collection_dimensions(self, collection: str) -> int | None:
-        """Return the length of the vectors in a collection; None if it is not known."""
-        return self.collections.latest.dimensions.get(collection)
+    def collection_vectors(self, collection: str) -> Mapping[str, int] | None:
+        """Return the lengths of the vectors in a collection by name; None if it is not known."""
+        return self.collections.latest.vectors.get(collection)

@@ -12,8 +12,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, DeadlineExceeded, InvalidInput, StepTimedOut, StoreUnavailable
+from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
 from citadel_common.tasks.failure_policy import HandBack
@@ -27,10 +26,12 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
+from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
 from citadel_orchestration.engine.submission import Definitions, Submissions
 from citadel_orchestration.step_types import (
+    CallCount,
     Embed,
     Embedded,
     Execute,
@@ -45,7 +46,6 @@ from citadel_orchestration.step_types import (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-TIMER_S = 0.001
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between tries to record an outcome while PostgreSQL does not answer."""
 
@@ -214,6 +214,7 @@ class Executor:
             item=None if claim.ref.item == NO_ITEM else claim.ref.item,
             attempt=claim.attempt,
             deadline=deadline_of(claim, step),
+            calls=CallCount(made=claim.calls),
         )
         started = self.loop.submit(within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, task))
         self.in_flight.executes(claim, started)
@@ -253,12 +254,15 @@ class Executor:
                 self._fail(claim, _internal(error))
 
     def _fail(self, claim: StepClaim, error: CitadelError) -> None:
-        """Record a failure; if even that fails, leave the step to another worker."""
-        try:
-            self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, error))
-        except Exception:
-            log.exception("step_given_up", **_about(claim))
-            self.in_flight.drop([claim])
+        """Record a failure; if even that fails, record the plain fact, else leave the step to another worker."""
+        for failure in (error, CitadelError(f"the step failed ({error.code}), and its error could not be recorded")):
+            try:
+                self._record(claim, functools.partial(self.transitions.fail, claim.ref, claim.attempt, failure))
+            except Exception:
+                log.exception("step_given_up", **_about(claim))
+            else:
+                return
+        self.in_flight.drop([claim])
 
     def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
         effects = self._persist(transition)
@@ -289,40 +293,6 @@ def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
     except ValidationError as error:
         raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
     return found
-
-
-def deadline_of(claim: StepClaim, step: Step) -> Deadline:
-    """Return when the attempt must have ended: at the step's timeout, or at the run's deadline if that is earlier."""
-    deadline = Deadline.after(step.timeout)
-    if claim.run_deadline is None:
-        return deadline
-    run = Deadline.from_epoch(claim.run_deadline.timestamp())
-    return min(deadline, run, key=lambda d: d.at)
-
-
-async def within_deadline(effect: Execute, call: StepCall, timeout: float) -> Output:
-    """Run the coroutine of a step until its deadline.
-
-    Args:
-        effect: The step's.
-        call: The attempt.
-        timeout: Seconds of the step's timeout, for the message.
-
-    Raises:
-        StepTimedOut: The deadline has passed, whichever call noticed it first.
-    """
-    try:
-        async with asyncio.timeout(max(0.0, call.deadline.remaining)):
-            return await effect.run(call)
-    except TimeoutError:
-        cause = ""
-    except CitadelError as error:
-        # a timer of uvloop counts whole milliseconds, so a call's own may ring just before the deadline
-        late = call.deadline.remaining <= TIMER_S and (error.retryable or isinstance(error, DeadlineExceeded))
-        if not late:
-            raise
-        cause = f": {error.message}"
-    raise StepTimedOut(f"the step did not end within {timeout:g} s{cause}")
 
 
 def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:

@@ -5,19 +5,28 @@ a step needs no message to begin, and a worker that dies in between leaves a lea
 comes late, twice, or for a run that has ended changes nothing.
 """
 
+import random
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from citadel_common.backoff import full_jitter
-from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut
+from citadel_common.errors import CitadelError, InvalidInput, PayloadTooLarge, StepTimedOut, from_data
+from citadel_common.text import storable_value
 from citadel_orchestration.db import batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
+from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+
+_JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_JITTER = 0.1
+"""Part of a delay that a server asks for, by which it is made longer at random: others were told the same."""
 
 
 class StepTransitions:
@@ -40,8 +49,11 @@ class StepTransitions:
         return tx.effects
 
     def succeed(self, ref: StepRef, attempt: int, output: Any) -> Effects:
-        """Record a step's output and schedule what follows; an output that is too large fails the step."""
-        body = orjson.dumps(output, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+        """Record a step's output and schedule what follows; an output that cannot be stored fails the step."""
+        try:
+            output, body = _encoded(output)
+        except TypeError as error:
+            return self.fail(ref, attempt, InvalidInput(f"the output cannot be written as JSON: {error}"))
         if len(body) > self._max_output_bytes:
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
@@ -119,7 +131,7 @@ class StepTransitions:
         """
         transactions = self._transactions
         definition = transactions.definitions.known(ref.run_id)
-        if definition is None or transactions.owner is None or ref.item != NO_ITEM:
+        if definition is None or transactions.owner is None or ref.item != NO_ITEM or _calls_of(output):
             return None
         step = definition.steps[ref.step_id]
         if not step.dependents or any(len(definition.steps[name].depends_on) > 1 for name in step.dependents):
@@ -144,7 +156,7 @@ class StepTransitions:
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or tx.run.is_finished:
                 return unchanged(tx)
-            counts = _request_counts(tx, ref, attempt, output)
+            counts = _request_counts(tx, ref, attempt, output) | _calls_of(output)
             has_data = scheduling.has_data(output)
             if not tx.finish(ref, attempt, status, output=body, has_data=has_data, counts=counts):
                 return unchanged(tx)
@@ -153,8 +165,17 @@ class StepTransitions:
 
 
 def retry_or_fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
-    """Retry a step later, or end it as failed; return False if its attempt is over already."""
-    return (error.retryable and _retry(tx, ref, attempt, error)) or fail(tx, ref, attempt, error)
+    """Retry a step later, or end it as failed; return False if its attempt is over already.
+
+    A delay that the error asks for is kept, unless it is longer than the step or the run may take: then the step fails.
+    """
+    if not error.retryable:
+        return fail(tx, ref, attempt, error)
+    step = tx.definition.steps[ref.step_id]
+    too_long = _problem_of_delay(tx, step, error.retry_after)
+    if too_long is not None:
+        return fail(tx, ref, attempt, _with_words(error, too_long))
+    return _retry(tx, ref, attempt, error) or fail(tx, ref, attempt, error)
 
 
 def fail(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) -> bool:
@@ -172,12 +193,50 @@ def _retry(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) 
     tries = steps.tries(tx, ref, attempt)
     if tries is None or tries + 1 >= policy.max_attempts:
         return False
-    delay = full_jitter(tries, base=policy.delay, factor=policy.factor, cap=policy.max_delay)
+    asked = error.retry_after or 0.0
+    backoff = full_jitter(tries, base=policy.delay, factor=policy.factor, cap=policy.max_delay)
+    delay = max(backoff, asked * random.uniform(1.0, 1.0 + _JITTER))  # noqa: S311  (jitter needs no secrecy)
     steps.retry_later(tx, ref, attempt, error, delay=delay)
     tx.event(
         "step_retrying", ref.step_id, ref.item, error=error.data.model_dump(), delay_s=round(delay, 3), tries=tries + 1
     )
     return True
+
+
+def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> str | None:
+    """Return why a delay that a server asks for cannot be waited for; None if it can, or none is asked for."""
+    if asked is None:
+        return None
+    if asked > step.timeout:
+        return f"it asks to wait {asked:.6g} s, which is longer than the step's timeout of {step.timeout:g} s"
+    deadline = tx.run.deadline_at
+    if deadline is not None and asked > deadline.timestamp() - time.time():
+        return f"it asks to wait {asked:.6g} s, which is longer than the run has left"
+    return None
+
+
+def _with_words(error: CitadelError, words: str) -> CitadelError:
+    return from_data(error.data.model_copy(update={"message": f"{error.message}; {words}"}))
+
+
+def _encoded(output: Any) -> tuple[Any, bytes]:
+    """Return an output and its JSON; text that cannot be stored is replaced, as `citadel_common.text` says.
+
+    Raises:
+        TypeError: The output is not JSON.
+    """
+    with suppress(TypeError):  # half of a surrogate pair
+        body = orjson.dumps(output, option=_JSON)
+        if b"\\u0000" not in body:
+            return output, body
+    output = storable_value(output)
+    return output, orjson.dumps(output, option=_JSON)
+
+
+def _calls_of(output: Any) -> dict[str, int]:
+    """Return how many calls of an LLM an output names, for the event."""
+    calls = output.get("calls") if isinstance(output, dict) else None
+    return {"calls": calls} if type(calls) is int else {}
 
 
 def _request_counts(tx: RunTransaction, ref: StepRef, attempt: int, output: Any) -> dict[str, int]:

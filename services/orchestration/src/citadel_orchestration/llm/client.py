@@ -1,13 +1,16 @@
 """The configured LLM endpoints of a process, by name or URL; no others are called."""
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import InvalidInput
+from citadel_common.outages import Outages
 from citadel_common.redaction import without_credentials
 from citadel_common.settings.llm import EndpointSettings, LlmSettings
+from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_contracts.base_urls import BASES, http_url
 from citadel_orchestration.llm.endpoint import Endpoint
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question
@@ -99,33 +102,51 @@ def _means(address: _Address, base: _Address) -> bool:
 
 
 class LlmClients:
-    """Clients of the configured endpoints; belong to one event loop."""
+    """Clients of the configured endpoints; belong to one event loop.
 
-    def __init__(self, settings: LlmSettings) -> None:
+    Args:
+        settings: The endpoints.
+        outages: Where calls wait while a server is away; None for own ones.
+        metrics: Where calls are counted.
+    """
+
+    def __init__(self, settings: LlmSettings, outages: Outages | None = None, metrics: Metrics = NULL_METRICS) -> None:
         self._directory = EndpointDirectory(settings)
+        self._outages = outages or Outages(metrics)
+        self._metrics = metrics
         self._open: dict[str, Endpoint] = {}
 
     def endpoint_problem(self, name: str | None) -> str | None:
         """Return why an endpoint (a name, a configured URL, None for the default) cannot be used; None if it can."""
         return self._directory.problem(name)
 
-    async def ask(self, endpoint: str | None, question: Question, deadline: Deadline) -> Answer:
+    async def ask(
+        self,
+        endpoint: str | None,
+        question: Question,
+        deadline: Deadline,
+        accepted: Callable[[], None] = lambda: None,
+    ) -> Answer:
         """Return the model's answer; cancelling closes the connection at once.
 
-        The call waits while the endpoint has `max_concurrency` calls under way. Nothing is retried here.
+        The call waits while the endpoint has `max_concurrency` calls under way, while its server is away (for its
+        `patience`), and while the server has asked to be left alone. A question whose form the server refuses is put
+        differently, if the refusal says how. Nothing else is repeated here.
 
         Args:
             endpoint: A name, or a configured URL; None for the default.
             question: The question.
             deadline: When the call must have ended; the endpoint's own `timeout` may end it earlier.
+            accepted: Called when a server has accepted the question: from then on it may cost something.
 
         Raises:
             InvalidInput: There is no such endpoint, an option is reserved, or a value is not JSON.
-            PayloadTooLarge: The question is over the endpoint's limit.
+            PayloadTooLarge: The question is over the endpoint's limit, or does not fit the model's context.
             LlmUnavailable: The server cannot be reached, is too slow, breaks off or fails. Another attempt may
                 succeed, after `retry_after` seconds if that is set.
-            LlmRefused: The server refuses the model, the key or the options.
+            LlmRefused: The server refuses the model, the key or the options, or the model declines.
             BadLlmOutput: The answer cannot be read, or is too long.
+            HandBack: The server is away, and this process is stopping.
             DeadlineExceeded: The deadline passed before the call could begin.
         """
         name = self._directory.find(endpoint)
@@ -133,8 +154,8 @@ class LlmClients:
         if reserved:
             raise InvalidInput.at("options", f"{', '.join(reserved)} cannot be set here")
         if name not in self._open:
-            self._open[name] = Endpoint(name, self._directory[name])
-        return await self._open[name].ask(question, deadline)
+            self._open[name] = Endpoint(name, self._directory[name], self._outages, self._metrics)
+        return await self._open[name].ask(question, deadline, accepted)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -7,14 +7,12 @@ documentation and server code, August 2026.
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from citadel_common.errors import LlmRefused
 from citadel_common.settings.llm import EndpointSettings
 from citadel_contracts.base_urls import ollama_base, openai_base
 from citadel_orchestration.llm.question import Piece, Question, Usage
 
-STREAM_TYPE = "text/event-stream"
 _OPENAI_OPTIONS = {"num_predict": "max_tokens"}
-_DONE = b"[DONE]"
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 _OLLAMA_OPTIONS = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}
 _OLLAMA_FIELDS = frozenset({"keep_alive", "think"})
 
@@ -27,15 +25,6 @@ class ChatStyle(Protocol):
 
     def body(self, question: Question, settings: EndpointSettings) -> dict[str, Any]:
         """Return the body of a request."""
-
-    def is_stream(self, content_type: str) -> bool:
-        """Return True if an answer of that content type, to a request for a stream, is a stream."""
-
-    def payload(self, line: bytes) -> bytes | None:
-        """Return the data of a line of a stream; None for a line without data."""
-
-    def is_end(self, payload: bytes) -> bool:
-        """Return True if a payload marks the end of the stream and holds nothing else."""
 
     def piece(self, content: Mapping[str, Any]) -> Piece:
         """Return a part of a stream, or a whole answer."""
@@ -60,35 +49,20 @@ class OpenAIStyle:
             body["response_format"] = _response_format(question.schema, settings)
         return body
 
-    def is_stream(self, content_type: str) -> bool:
-        """Return True for server-sent events; servers that cannot stream answer in one piece, even when asked to."""
-        return content_type.startswith(STREAM_TYPE)
-
-    def payload(self, line: bytes) -> bytes | None:
-        """Return the data of a line of a stream; None for comments, other fields and blank lines."""
-        return line[5:].strip() if line.startswith(b"data:") else None
-
-    def is_end(self, payload: bytes) -> bool:
-        """Return True if a payload marks the end of the stream and holds nothing else."""
-        return payload == _DONE
-
     def piece(self, content: Mapping[str, Any]) -> Piece:
-        """Return a chunk of a stream, or a whole answer.
-
-        Raises:
-            LlmRefused: The model declines to answer.
-        """
+        """Return a chunk of a stream, or a whole answer."""
         choice = _first(content.get("choices"))
-        words = choice.get("delta") or choice.get("message") or {}
-        if not isinstance(words, dict):
-            words = {}
-        if words.get("refusal"):
-            raise LlmRefused(f"the model declines: {str(words['refusal'])[:300]}")
+        delta, message = choice.get("delta"), choice.get("message")
+        words = delta if isinstance(delta, dict) and delta else message if isinstance(message, dict) else {}
         return Piece(
-            text=_text(words.get("content")),
+            text=_text(words.get("content")) or _text(choice.get("text")),
+            reasoning=_reasoning(words),
+            refusal=_text(words.get("refusal")) or _refusal(words.get("content")),
+            tool_calls=_tool_calls(words),
             model=_string(content.get("model")),
             usage=_usage(content.get("usage")),
             finish_reason=_string(choice.get("finish_reason")),
+            is_whole=isinstance(message, dict) and words is message,
         )
 
 
@@ -104,10 +78,44 @@ def _first(choices: object) -> dict[str, Any]:
 
 
 def _text(content: object) -> str:
-    """Return a text, or the joined texts of a list of parts."""
+    """Return a text, or the joined texts of a list of parts, without those of reasoning."""
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+        return "".join(_text(part.get("text")) for part in content if _is_said(part))
     return content if isinstance(content, str) else ""
+
+
+def _is_said(part: object) -> bool:
+    return isinstance(part, dict) and not _is_reasoning(part)
+
+
+def _is_reasoning(part: Mapping[str, Any]) -> bool:
+    return str(part.get("type")).startswith(("thinking", "reasoning", "summary"))
+
+
+def _reasoning(words: Mapping[str, Any]) -> str:
+    """Return the reasoning beside a text: each server has a name of its own for it; some send it under two."""
+    for name in _REASONING:
+        if isinstance(words.get(name), str) and words[name]:
+            return str(words[name])
+    parts = words.get("content")
+    thoughts = (
+        [part for part in parts if isinstance(part, dict) and _is_reasoning(part)] if isinstance(parts, list) else []
+    )
+    return "".join(_text(part.get("thinking")) or _text(part.get("text")) for part in thoughts)
+
+
+def _refusal(content: object) -> str:
+    parts = content if isinstance(content, list) else []
+    return "".join(_text(part.get("refusal")) for part in parts if isinstance(part, dict))
+
+
+def _tool_calls(words: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the tools that the model wants to be called; a chunk with more arguments has none."""
+    calls = words.get("tool_calls")
+    wanted = [*(calls if isinstance(calls, list) else []), {"function": words.get("function_call")}]
+    functions = [call.get("function") for call in wanted if isinstance(call, dict)]
+    names = [function.get("name") for function in functions if isinstance(function, dict)]
+    return tuple(name for name in names if isinstance(name, str) and name)
 
 
 def _string(value: object) -> str | None:
@@ -143,29 +151,16 @@ class OllamaStyle:
             body["format"] = dict(question.schema) if settings.json_mode == "schema" else "json"
         return body
 
-    def is_stream(self, content_type: str) -> bool:
-        """Return True: a whole answer is one line of a stream, too."""
-        del content_type
-        return True
-
-    def payload(self, line: bytes) -> bytes | None:
-        """Return the data of a line."""
-        return line.strip() or None
-
-    def is_end(self, payload: bytes) -> bool:
-        """Return False: the last piece says itself that it is the last."""
-        del payload
-        return False
-
     def piece(self, content: Mapping[str, Any]) -> Piece:
         """Return a line of a stream, or a whole answer."""
-        message = content.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
-        model = content.get("model")
+        said = content.get("message")
+        message = said if isinstance(said, dict) else {}
         done = content.get("done") is True
         return Piece(
-            text=text if isinstance(text, str) else "",
-            model=model if isinstance(model, str) and model else None,
+            text=_text(message.get("content")) or _text(content.get("response")),
+            reasoning=_reasoning(message) or _text(content.get("thinking")),
+            tool_calls=_tool_calls(message),
+            model=_string(content.get("model")),
             usage=Usage.of(content.get("prompt_eval_count"), content.get("eval_count")) if done else None,
             finish_reason=str(content.get("done_reason") or "stop") if done else None,
             last=done,

@@ -17,6 +17,7 @@ RESERVED_OPTIONS = frozenset(
     }
 )  # fmt: skip
 """Fields of a request that options cannot set: Citadel sets them, or could not read what came back."""
+_MOST_TOKENS = 2**53
 _LONGEST_NUMBERS = 32
 _DEEPEST = 64
 _QUOTE_LIMIT = 4000
@@ -79,7 +80,7 @@ class Usage:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +92,10 @@ class Answer:
         endpoint: Name of the endpoint that was asked.
         model: Name of the model, as the server gives it.
         usage: Tokens of this call.
-        finish_reason: Why it ended: `stop`, `length`, …
+        finish_reason: Why it ended: `stop`, `length`, or the server's own word.
+        reasoning: What the model wrote before it answered.
+        tool_calls: Names of the tools that it wanted to be called.
+        dropped_options: Options that the server does not know, left out.
     """
 
     text: str
@@ -99,6 +103,9 @@ class Answer:
     model: str
     usage: Usage
     finish_reason: str
+    reasoning: str = ""
+    tool_calls: tuple[str, ...] = ()
+    dropped_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,17 +114,25 @@ class Piece:
 
     Attributes:
         text: Text to append.
+        reasoning: Reasoning to append.
+        refusal: Words of a model that declines, to append.
+        tool_calls: Names of tools that the model wants to be called.
         model: Name of the model.
         usage: Tokens of the whole call.
         finish_reason: Why the text has ended; None before its end.
         last: True if nothing comes after this part.
+        is_whole: True if it is the whole answer, and not a part to append.
     """
 
     text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[str, ...] = ()
     model: str | None = None
     usage: Usage | None = None
     finish_reason: str | None = None
     last: bool = False
+    is_whole: bool = False
 
 
 def conversation(

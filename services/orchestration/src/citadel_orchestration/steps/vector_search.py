@@ -41,13 +41,17 @@ class VectorSearchParameters(Parameters):
     filter: dict[str, Any] | None = Field(
         None, description="Qdrant's filter, or a mapping of payload keys to the values they must have"
     )
-    score_threshold: float | None = Field(None, allow_inf_nan=False, description="Score that a hit reaches at least")
+    score_threshold: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Score that hits are nearer than: above it by cosine and dot, below it by euclid and manhattan",
+    )
     vector_name: str | None = Field(None, min_length=1, description="Which of a point's vectors; default: the unnamed")
     with_payload: bool | list[str] = Field(True, description="Whether hits carry their payload, or which keys of it")
 
 
 class VectorSearch(StepType[VectorSearchParameters]):
-    """Output: `hits`, nearest first, each with `id`, `score` and `payload`."""
+    """Output: `hits`, nearest first, each with `id`, `score`, `metric` and `payload`."""
 
     name: ClassVar[str] = "vector_search"
     parameters = VectorSearchParameters

@@ -36,19 +36,16 @@ def require_source(embedding: object, text: object, *, where: str = "parameters"
 def written_vectors(
     holder: Mapping[str, Any], raw: Mapping[str, Any], path: tuple[str | int, ...] = ()
 ) -> Iterator[WrittenVector]:
-    """Yield the vector of an object with `embedding` or `text`, if it must fit the collection.
-
-    The lengths of vectors that have a name within their points are not known.
+    """Yield the vector of an object with `embedding` or `text`.
 
     Args:
         holder: The object.
         raw: The step's parameters, which name the collection and the model of texts.
         path: Where the object stands in them.
     """
-    if raw.get("vector_name") is not None:
-        return
+    collection, name = raw.get("collection"), raw.get("vector_name")
     if holder.get("embedding") is not None:
-        yield WrittenVector((*path, "embedding"), raw.get("collection"), holder["embedding"])
+        yield WrittenVector((*path, "embedding"), collection, name, holder["embedding"])
     elif isinstance(holder.get("text"), str):
         model = EmbeddingModel(raw.get("model"), raw.get("dimensions"))
-        yield WrittenVector((*path, "text"), raw.get("collection"), None, model)
+        yield WrittenVector((*path, "text"), collection, name, None, model)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from citadel_contracts.dialects import AnyInputType
 from citadel_contracts.embeddings import Dimensions
+from citadel_contracts.runs import Metric
 from citadel_contracts.workflows import EmbedPart
 from citadel_orchestration.definition.template import text_count
 from citadel_orchestration.step_types import (
@@ -51,6 +52,9 @@ class VectorUpsertParameters(Parameters):
     dimensions: Dimensions | None = Field(None, description="Length of the texts' vectors; default: the model's own")
     input_type: AnyInputType = Field("document", description="Adds the model's query or document prefix to texts")
     vector_name: str | None = Field(None, min_length=1, description="Which of a point's vectors; default: the unnamed")
+    distance: Metric | None = Field(
+        None, description="Metric of a collection that is created, default cosine; an existing one must have it"
+    )
 
 
 class VectorUpsert(StepType[VectorUpsertParameters]):
@@ -110,7 +114,11 @@ class VectorUpsert(StepType[VectorUpsertParameters]):
         async def upsert(call: StepCall) -> Output:
             points = list(_points(parameters, vectors))
             upserted = await self._store.upsert(
-                parameters.collection, points, vector_name=parameters.vector_name, deadline=call.deadline
+                parameters.collection,
+                points,
+                vector_name=parameters.vector_name,
+                distance=parameters.distance,
+                deadline=call.deadline,
             )
             return {"upserted": upserted, "ids": [point.id for point in points]}
 

@@ -37,11 +37,11 @@ class Collections:
     """The collections of the vector store.
 
     Attributes:
-        dimensions: Length of the vectors by collection; None if there are several lengths.
+        vectors: For each collection the lengths of its vectors by name; unnamed ones have the name "".
         published_at: Time of publication, as ISO 8601; None if nothing is published.
     """
 
-    dimensions: Mapping[str, int | None] = field(default_factory=dict)
+    vectors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     published_at: str | None = None
 
 
@@ -59,7 +59,7 @@ class CollectionPublisher:
     async def publish(self) -> None:
         """Replace the published catalogue; leave it as it is while the store does not answer."""
         try:
-            document = {"published_at": utc_now(), "collections": await self._store.collections()}
+            document = _document(await self._store.collections())
             await self._client.set(KEY, orjson.dumps(document), px=int(FRESH * 1000))
         except _FAILURES as error:
             log.warning("collections_not_published", error=type(error).__name__)
@@ -79,5 +79,12 @@ def reader(client: "Redis") -> PublishedReader[Collections]:
     return PublishedReader(client, KEY, _parse, EMPTY)
 
 
+def _document(vectors: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    lengths = {name: set(named.values()) for name, named in vectors.items()}
+    # read by processes of older versions, which know one length per collection
+    single = {name: min(found) if len(found) == 1 else None for name, found in lengths.items()}
+    return {"published_at": utc_now(), "collections": single, "vectors": vectors}
+
+
 def _parse(document: dict[str, Any]) -> Collections:
-    return Collections(dimensions=document["collections"], published_at=document["published_at"])
+    return Collections(vectors=document.get("vectors", {}), published_at=document["published_at"])

@@ -36,12 +36,15 @@ class Hit:
 
     Attributes:
         id: Id; UUIDs are in canonical form.
-        score: Similarity by the collection's distance; for cosine, 1 is the same direction.
+        score: How near it is by the metric; for cosine, 1 is the same direction.
+        metric: The vectors' metric. By `cosine` and `dot` a greater score is nearer, by `euclid` and `manhattan` a
+            smaller one.
         payload: JSON stored beside the vector, or the part asked for.
     """
 
     id: PointId
     score: float
+    metric: str
     payload: dict[str, Any]
 
 

@@ -1,8 +1,11 @@
 """The vector store: collections of points, searched by vector."""
 
 import asyncio
+import contextlib
+import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -12,19 +15,26 @@ from citadel_common.errors import Conflict, NotFound, VectorStoreRefused
 from citadel_common.outages import Outages
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_common.telemetry import spans, tracing
+from citadel_contracts.runs import Metric
 from citadel_orchestration.vectors.connection import Connection
 from citadel_orchestration.vectors.filters import read_filter
+from citadel_orchestration.vectors.payloads import check_numbers, check_points
 from citadel_orchestration.vectors.points import Hit, Point
+from citadel_orchestration.vectors.spaces import Collection, VectorSpace, read_collection, space_for
 
 if TYPE_CHECKING:
-    from qdrant_client.models import CollectionInfo, ScoredPoint, VectorParams
+    from qdrant_client.models import ScoredPoint, VectorParams
 
 log = structlog.get_logger(__name__)
 
-Distance = Literal["cosine", "dot", "euclid"]
 CHUNK_POINTS = 100
 CHUNK_FLOATS = 65_536
-"""Limits of one write: about a megabyte of JSON, far below a server's limit and quickly encoded."""
+CHUNK_BYTES = 4 * 2**20
+"""Limits of one write (points, numbers of their vectors, bytes of their payloads): far below a server's limit of 32 MB,
+and quickly encoded."""
+REMEMBERED = 10.0
+"""Seconds for which searches remember what a collection holds."""
+MOST_REMEMBERED = 1000
 
 _LISTED_AT_ONCE = 8
 
@@ -49,6 +59,7 @@ class VectorStore:
         self._server = (outages or Outages()).server("qdrant", patience=settings.patience)
         self._opening = asyncio.Lock()
         self._connection: Connection | None = None
+        self._known: dict[str, tuple[float, Collection]] = {}
         self.changed = asyncio.Event()
 
     async def search(
@@ -70,7 +81,8 @@ class VectorStore:
             vector: Vector of the collection's length.
             limit: Most points.
             conditions: Filter, in a form that `read_filter` reads.
-            score_threshold: Lowest score of a hit.
+            score_threshold: Score that every hit is nearer than: above it by cosine and dot, below it by euclid and
+                manhattan.
             vector_name: Which of a point's vectors; None for the unnamed one.
             with_payload: True for hits with their payload, or the keys of it that they have.
             deadline: When the call must have ended.
@@ -79,18 +91,25 @@ class VectorStore:
             NotFound: There is no such collection.
             VectorStoreRefused: The filter or the vector does not fit the collection.
         """
-        found = await self._call(
-            "query_points",
-            collection,
-            deadline,
-            query=list(vector),
-            using=vector_name,
-            query_filter=await self._filter(conditions),
-            limit=limit,
-            score_threshold=score_threshold,
-            with_payload=with_payload if isinstance(with_payload, bool) else list(with_payload),
-        )
-        return [_hit(point) for point in found.points]
+        check_numbers(vector, "embedding")
+        query_filter = await self._filter(conditions)
+        space = await self._space(collection, vector_name, len(vector), deadline)
+        try:
+            found = await self._call(
+                "query_points",
+                collection,
+                deadline,
+                query=list(vector),
+                using=vector_name,
+                query_filter=query_filter,
+                limit=limit,
+                score_threshold=score_threshold,
+                with_payload=with_payload if isinstance(with_payload, bool) else list(with_payload),
+            )
+        except (NotFound, VectorStoreRefused):
+            self._known.pop(collection, None)
+            raise
+        return [_hit(point, space.metric) for point in found.points if point.score != score_threshold]
 
     async def upsert(
         self,
@@ -99,19 +118,20 @@ class VectorStore:
         *,
         dimensions: int | None = None,
         vector_name: str | None = None,
-        distance: Distance = "cosine",
+        distance: Metric | None = None,
         deadline: Deadline | None = None,
     ) -> int:
         """Store points, in place of those with the same ids; create a missing collection.
 
-        Large lists are written in parts. After an error some points may be stored; repeating the call is safe.
+        Large lists are written in parts. After an error some points may be stored; repeating the call is safe. A point
+        is replaced as a whole: with its payload, and with those of its vectors that have other names.
 
         Args:
             collection: Name of the collection.
             points: Points with vectors of the same length; of two with the same id the last one is stored.
             dimensions: Length of the vectors; None takes that of the first one.
             vector_name: Which of a point's vectors; None for the unnamed one.
-            distance: Distance of a collection that is created.
+            distance: Metric of a collection that is created, cosine by default; an existing one must have it.
             deadline: When the call must have ended.
 
         Returns:
@@ -124,27 +144,26 @@ class VectorStore:
         if not distinct:
             return 0
         size = dimensions or len(distinct[0].vector)
-        _check_lengths(points, size)
-        await self._prepare(collection, size, vector_name, distance, deadline)
-        for chunk in _chunks(distinct, size):
+        check_points(points, size)
+        most = await self._prepare(collection, size, vector_name, distance, deadline)
+        for chunk in _chunks(distinct, size, most or CHUNK_POINTS):
             await self._call("upsert", collection, deadline, points=_structs(chunk, vector_name))
         return len(distinct)
 
-    async def collections(self, *, deadline: Deadline | None = None) -> dict[str, int | None]:
-        """Return the length of each collection's vectors; None for one with several lengths, or without vectors."""
+    async def collections(self, *, deadline: Deadline | None = None) -> dict[str, dict[str, int]]:
+        """Return the lengths of each collection's vectors by name; the unnamed ones have the name ""."""
         answer = await self._call("get_collections", "", deadline)
         limit = asyncio.Semaphore(_LISTED_AT_ONCE)
 
-        async def lengths(name: str) -> set[int]:
+        async def lengths(name: str) -> dict[str, int]:
             async with limit:
                 try:
-                    return set((await self._sizes(name, deadline)).values())
+                    return (await self._read(name, deadline)).lengths
                 except NotFound:
-                    return set()
+                    return {}
 
         names = [entry.name for entry in answer.collections]
-        found = await asyncio.gather(*map(lengths, names))
-        return {name: next(iter(sizes)) if len(sizes) == 1 else None for name, sizes in zip(names, found, strict=True)}
+        return dict(zip(names, await asyncio.gather(*map(lengths, names)), strict=True))
 
     async def health(self, *, deadline: Deadline | None = None) -> None:
         """Check that the store is ready; raise VectorStoreUnavailable if it is not."""
@@ -196,18 +215,25 @@ class VectorStore:
         return self._settings.timeout if deadline is None else deadline.timeout(self._settings.timeout)
 
     async def _prepare(
-        self, collection: str, size: int, vector_name: str | None, distance: Distance, deadline: Deadline | None
-    ) -> None:
-        """Create the collection, or check its vectors. If somebody else creates it meanwhile, the write checks it."""
+        self, collection: str, size: int, vector_name: str | None, distance: Metric | None, deadline: Deadline | None
+    ) -> int | None:
+        """Create the collection, or check its vectors; return how many points one write may have.
+
+        If somebody else creates it meanwhile, the write checks it.
+        """
         try:
-            sizes = await self._sizes(collection, deadline)
+            found = await self._read(collection, deadline)
         except NotFound:
-            await self._create(collection, size, vector_name, distance, deadline)
-        else:
-            _check_size(collection, sizes, size, vector_name)
+            self._known.pop(collection, None)
+            await self._create(collection, size, vector_name, distance or "cosine", deadline)
+            return None
+        space = space_for(collection, found, vector_name, size)
+        if distance not in (None, space.metric):
+            raise VectorStoreRefused.at("distance", f"{collection!r} has {space.metric}, not {distance}")
+        return found.most_points
 
     async def _create(
-        self, collection: str, size: int, vector_name: str | None, distance: Distance, deadline: Deadline | None
+        self, collection: str, size: int, vector_name: str | None, distance: Metric, deadline: Deadline | None
     ) -> None:
         try:
             await self._call(
@@ -218,14 +244,23 @@ class VectorStore:
         log.info("collection_created", collection=collection, dimensions=size, distance=distance)
         self.changed.set()
 
-    async def _sizes(self, collection: str, deadline: Deadline | None) -> dict[str, int]:
-        """Return the lengths of a collection's vectors by name; the unnamed one has the name ""."""
-        info: CollectionInfo = await self._call("get_collection", collection, deadline)
-        vectors = info.config.params.vectors
-        if vectors is None:
-            return {}
-        named = vectors if isinstance(vectors, dict) else {"": vectors}
-        return {name: params.size for name, params in named.items()}
+    async def _space(
+        self, collection: str, vector_name: str | None, size: int, deadline: Deadline | None
+    ) -> VectorSpace:
+        """Return where a vector is searched; what is remembered of the collection never refuses it."""
+        read_at, found = self._known.get(collection, (float("-inf"), None))
+        if found is not None and time.monotonic() - read_at < REMEMBERED:
+            with contextlib.suppress(VectorStoreRefused):
+                return space_for(collection, found, vector_name, size)
+        return space_for(collection, await self._read(collection, deadline), vector_name, size)
+
+    async def _read(self, collection: str, deadline: Deadline | None) -> Collection:
+        """Read what a collection holds, and remember it."""
+        found = read_collection(await self._call("get_collection", collection, deadline))
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        self._known[collection] = (time.monotonic(), found)
+        return found
 
 
 def _check_name(collection: str) -> None:
@@ -242,7 +277,7 @@ def _connect(settings: QdrantSettings) -> Connection:
     return EmbeddedConnection(settings.path) if settings.url is None else ServerConnection(settings)
 
 
-def _params(size: int, vector_name: str | None, distance: Distance) -> "VectorParams | dict[str, VectorParams]":
+def _params(size: int, vector_name: str | None, distance: Metric) -> "VectorParams | dict[str, VectorParams]":
     from qdrant_client.models import Distance as QdrantDistance
     from qdrant_client.models import VectorParams
 
@@ -263,31 +298,21 @@ def _structs(points: Sequence[Point], vector_name: str | None) -> list[Any]:
     ]
 
 
-def _chunks(points: Sequence[Point], size: int) -> Iterator[Sequence[Point]]:
-    step = max(1, min(CHUNK_POINTS, CHUNK_FLOATS // size))
-    return (points[start : start + step] for start in range(0, len(points), step))
+def _chunks(points: Sequence[Point], size: int, most: int) -> Iterator[Sequence[Point]]:
+    """Yield the points in parts that one write can have."""
+    step = max(1, min(CHUNK_POINTS, CHUNK_FLOATS // size, most))
+    chunk: list[Point] = []
+    room = CHUNK_BYTES
+    for point in points:
+        taken = len(json.dumps(point.payload))
+        if chunk and (len(chunk) == step or taken > room):
+            yield chunk
+            chunk, room = [], CHUNK_BYTES
+        chunk.append(point)
+        room -= taken
+    yield chunk
 
 
-def _check_lengths(points: Sequence[Point], size: int) -> None:
-    for index, point in enumerate(points):
-        if len(point.vector) != size:
-            raise VectorStoreRefused(
-                f"points[{index}]: its vector has {len(point.vector)} dimensions, where {size} are expected"
-            )
-
-
-def _check_size(collection: str, sizes: Mapping[str, int], size: int, vector_name: str | None) -> None:
-    from citadel_orchestration.vectors.failures import wrong_dimension
-
-    expected = sizes.get(vector_name or "")
-    if expected is None:
-        wanted = f"vector named {vector_name!r}" if vector_name else "unnamed vector"
-        names = ", ".join(repr(name) for name in sizes if name) or "only the unnamed one"
-        raise VectorStoreRefused.at("vector_name", f"{collection!r} has no {wanted}; it has {names}")
-    if expected != size:
-        raise wrong_dimension(collection, expected, size)
-
-
-def _hit(point: "ScoredPoint") -> Hit:
+def _hit(point: "ScoredPoint", metric: str) -> Hit:
     name = point.id if isinstance(point.id, int) else str(point.id)
-    return Hit(id=name, score=point.score, payload=point.payload or {})
+    return Hit(id=name, score=point.score, metric=metric, payload=point.payload or {})

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from citadel_orchestration.api.http.bodies import decoded
 from citadel_orchestration.api.http.errors import MalformedBody, UploadStalled
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -21,21 +21,23 @@ async def lines_of(request: Request, *, timeout: float) -> AsyncIterator[Any]:
 
     Raises:
         MalformedBody: A line is not JSON, or too long; the message names the line.
+        InvalidInput: A number cannot be kept as it is; the error has its place among the requests.
         UploadStalled: The client has sent nothing for `timeout` seconds.
     """
-    rest, number = b"", 0
+    rest, number, count = b"", 0, 0
     async for piece in _pieces(request, timeout):
         first, *others = piece.split(b"\n")
         rest += first
         for following in others:
             number += 1
             if rest.strip():
-                yield _decoded(rest, number)
+                yield decoded(rest, f"line {number}", above=("requests", count))
+                count += 1
             rest = following
         if len(rest) > MAX_LINE_BYTES:
             raise MalformedBody(f"line {number + 1} is longer than {MAX_LINE_BYTES} bytes")
     if rest.strip():
-        yield _decoded(rest, number + 1)
+        yield decoded(rest, f"line {number + 1}", above=("requests", count))
 
 
 async def _pieces(request: Request, timeout: float) -> AsyncIterator[bytes]:
@@ -50,10 +52,3 @@ async def _pieces(request: Request, timeout: float) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
         if not message.get("more_body"):
             return
-
-
-def _decoded(line: bytes, number: int) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"line {number} is not JSON in UTF-8: {error}") from None

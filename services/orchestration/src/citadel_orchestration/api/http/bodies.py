@@ -1,41 +1,57 @@
 """Bodies: requests are read and validated, each bad field named; responses are JSON."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from citadel_common.errors import CitadelError
-from citadel_common.validation import bad_fields, invalid_input
+from citadel_common.validation import BadField, bad_fields, invalid_input
+from citadel_contracts import json_text
 from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
+_CHARSET = re.compile(r"\bcharset\s*=\s*\"?([^\s\";]+)")
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _NO_HEADERS: Mapping[str, str] = {}
-Explain = Callable[[CitadelError, bytes], CitadelError]
 
 
-async def read_body(request: Request, model: type[M], *, explain: Explain = lambda error, _: error) -> M:
+async def read_body(request: Request, model: type[M]) -> M:
     """Return the body as an instance of `model`.
 
     Args:
         request: The request.
         model: The body's model.
-        explain: Returns the error to raise for an invalid body, given the error found and the body.
 
     Raises:
         UnsupportedMediaType: The body's declared type is not JSON.
         MalformedBody: The body is not JSON in UTF-8.
         InvalidInput: The body does not fit the model.
     """
+    return validated(await read_bytes(request), model)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """Return the body, not read yet.
+
+    Raises:
+        UnsupportedMediaType: The body's declared type is not JSON.
+    """
     _check_type(request.headers.get("content-type"))
-    body = await _read(request)
+    return await _read(request)
+
+
+def validated(body: bytes, model: type[M]) -> M:
+    """Return a body as an instance of `model`; raises as `read_body`."""
+    if json_text.may_hold_extremes(body):
+        decoded(body)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _problem_of(error, explain, body) from None
+        raise _problem_of(error) from None
 
 
 async def read_json(request: Request, *, default: Any = None) -> Any:
@@ -45,14 +61,30 @@ async def read_json(request: Request, *, default: Any = None) -> Any:
         UnsupportedMediaType: The body's declared type is not JSON.
         MalformedBody: The body is not JSON in UTF-8.
     """
-    _check_type(request.headers.get("content-type"))
-    body = await _read(request)
+    body = await read_bytes(request)
     if not body and default is not None:
         return default
+    return decoded(body)
+
+
+def decoded(text: bytes, what: str = "the body", *, above: tuple[str | int, ...] = ()) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        what: The text's name for messages.
+        above: Place of the value in what the client sent.
+
+    Raises:
+        MalformedBody: It is not JSON in UTF-8.
+        InvalidInput: A number in it cannot be kept as it is; the error has its place.
+    """
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"the body is not JSON in UTF-8: {error}") from None
+        return json_text.loads(text)
+    except json_text.NotJson as error:
+        raise MalformedBody(f"{what} is not JSON in UTF-8: {error}") from None
+    except json_text.UnusableValue as error:
+        raise invalid_input([BadField(path=(*above, *error.path), problem=error.detail)]) from None
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
@@ -89,9 +121,12 @@ def _inlined(schema: Any, shared: dict[str, Any]) -> Any:
 def _check_type(declared: str | None) -> None:
     if declared is None or declared == "application/json":
         return
-    kind = declared.partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    kind, _, parameters = declared.lower().partition(";")
+    kind, charset = kind.strip(), _CHARSET.search(parameters)
+    if kind and kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType(f"the body must be JSON: send Content-Type: application/json, not {kind[:80]}")
+    if charset and charset[1] not in _UTF_8:
+        raise UnsupportedMediaType(f"the body must be UTF-8, not {charset[1][:80]}: JSON has no other encoding")
 
 
 async def _read(request: Request) -> bytes:
@@ -103,11 +138,11 @@ async def _read(request: Request) -> bytes:
             raise ClientDisconnect
         chunks.append(message.get("body", b""))
         if not message.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return (chunks[0] if len(chunks) == 1 else b"".join(chunks)).removeprefix(json_text.BOM)
 
 
-def _problem_of(error: ValidationError, explain: Explain, body: bytes) -> CitadelError:
+def _problem_of(error: ValidationError) -> CitadelError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
-    return explain(invalid_input(bad_fields(error)), body)
+    return invalid_input(bad_fields(error))

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from citadel_orchestration.api.http.errors import BodyTooLarge
+from citadel_orchestration.api.http.errors import BodyTooLarge, UnsupportedMediaType
+from citadel_orchestration.api.http.trace import header_of
 
 STREAMED_PATH = "/v1/embeddings/batches"
+_PLAIN_ENCODINGS = frozenset({b"", b"identity"})
 _NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 
 
@@ -25,9 +27,13 @@ class BodyLimit:
 
         Raises:
             BodyTooLarge: The declared length exceeds the limit.
+            UnsupportedMediaType: The body is compressed, so that its length says nothing.
         """
         if scope["method"] == "GET":
             return receive
+        encoding = header_of(scope, b"content-encoding").strip().lower()
+        if encoding not in _PLAIN_ENCODINGS:
+            raise UnsupportedMediaType("a body must not be compressed: send it without Content-Encoding")
         limit = self._max_streamed_bytes if _is_streamed(scope) else self._max_bytes
         for name, value in scope["headers"]:
             # The server reads no more than was declared, so a declared length needs no counting.

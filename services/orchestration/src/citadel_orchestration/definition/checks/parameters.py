@@ -1,7 +1,7 @@
 """Parameters: they must fit their type's model, and vectors their collection, wherever values are known already."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -91,16 +91,23 @@ class VectorSpaces:
     def __init__(self, definition: DraftDefinition, catalog: Catalog) -> None:
         self._definition = definition
         self._of_model = functools.cache(catalog.model_dimensions)
-        self._of_collection = functools.cache(catalog.collection_dimensions)
+        self._of_collection = functools.cache(catalog.collection_vectors)
 
     def check(self, step: Draft, problems: Problems) -> None:
         """Report vectors of a wrong length."""
         for written in () if step.type is None else step.type.vectors(step.parameters):
-            collection = written.collection
-            expected = self._of_collection(collection) if _is_literal(collection) else None
-            origin = None if expected is None else self._origin(written)
+            collection, name = written.collection, written.name
+            known = self._of_collection(collection) if _is_literal(collection) else None
+            if not known or not (name is None or _is_literal(name)):
+                continue
+            expected = known.get(name or "")
+            if expected is None:
+                problems.add((*step.path, "parameters"), "unknown_vector", _no_such(collection, name, known))
+                return
+            origin = self._origin(written)
             if origin is not None and origin[0] != expected:
-                message = f"{origin[1]} has {origin[0]} dimensions, the collection `{collection}` {expected}"
+                whole = f"the vector `{name}` of the collection" if name else "the collection"
+                message = f"{origin[1]} has {origin[0]} dimensions, {whole} `{collection}` {expected}"
                 problems.add((*step.path, "parameters", *written.path), "dimension_mismatch", message)
 
     def _origin(self, written: WrittenVector) -> Origin | None:
@@ -129,6 +136,12 @@ class VectorSpaces:
             return None
         length = self._of_model(model)
         return None if length is None else (length, origin)
+
+
+def _no_such(collection: str, name: str | None, known: Mapping[str, int]) -> str:
+    wanted = f"vector named `{name}`" if name else "unnamed vector; name one with `vector_name`"
+    named = ", ".join(f"`{each}` ({size})" for each, size in known.items() if each) or "only the unnamed one"
+    return f"the collection `{collection}` has no {wanted}: it has {named}"
 
 
 def _is_literal(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The vector steps, from parameters to what a workflow sees."""
 
 import asyncio
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from citadel_orchestration.step_types import Embed, Embedded, StepCall
 from citadel_orchestration.steps.vector_search import VectorSearch, VectorSearchParameters
 from citadel_orchestration.steps.vector_upsert import VectorUpsert, VectorUpsertParameters
 
+DRINKS = f"drinks-{uuid4().hex[:10]}"
 VECTORS = {"tea": [1.0, 0.0], "coffee": [0.9, 0.1], "car": [0.0, 1.0]}
+
+
+@pytest.fixture(autouse=True)
+def _dropped(own):
+    """Drop the collection after each test."""
+    own.names.append(DRINKS)
 
 
 async def run(step, kind, given):
@@ -28,12 +36,12 @@ def _embedded(request):
 
 
 def upsert(store, points, **given):
-    given = {"collection": "drinks", "points": points, **given}
+    given = {"collection": DRINKS, "points": points, **given}
     return run(VectorUpsert(store), VectorUpsertParameters, given)
 
 
 def search(store, **given):
-    return run(VectorSearch(store), VectorSearchParameters, {"collection": "drinks", **given})
+    return run(VectorSearch(store), VectorSearchParameters, {"collection": DRINKS, **given})
 
 
 def test_texts_are_stored_and_found_by_text(with_store):
