@@ -1,11 +1,13 @@
 """An OTLP/HTTP receiver: takes real protobuf, keeps the spans, and can hang or refuse."""
 
+import gzip
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from tests.doubles.base.answers import Answer, json_answer, text_answer
@@ -63,14 +65,22 @@ class OtlpDouble(Double):
         return {trace: dict(counts) for trace, counts in found.items()}
 
     async def _export(self, caller: Caller) -> Answer:
+        kind = caller.header(b"content-type")
+        if kind != PROTOBUF:
+            return text_answer(b"415 unsupported media type, supported: [application/x-protobuf]", 415)
         body = await caller.body()
+        if caller.header(b"content-encoding") == b"gzip":
+            body = gzip.decompress(body)
         mode = self.switch.behaviour.mode
         if mode == "hanging":
             await caller.hang()
         if mode in {"ok", "searching"}:
             DISCLOSURES.search("spans", body)
-        if mode == "ok":
-            self._keep(body)
+        try:
+            if mode == "ok":
+                self._keep(body)
+        except DecodeError as error:
+            return text_answer(str(error).encode(), 400, PROTOBUF)
         answer = ExportTraceServiceResponse().SerializeToString()
         return text_answer(answer, 503 if mode == "refusing" else 200, PROTOBUF)
 
