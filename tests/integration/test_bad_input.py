@@ -48,7 +48,7 @@ CASES = {
     "unknown encoding": (GENERATE, [TEXT], {"encoding_format": "hex"}, "encoding_format: input should be 'float' or"),
     "unknown field": (GENERATE, [TEXT], {"modle": "x"}, "modle: is not a known field"),
     "given twice": (GENERATE, [TEXT], {"text": TEXT}, "text: is given both by position and by name"),
-    "too many arguments": (GENERATE, [TEXT] * 10, {}, "takes at most 9 arguments (text, model, options"),
+    "too many arguments": (GENERATE, [TEXT] * 11, {}, "takes at most 10 arguments (text, model, options"),
     "lone surrogate": (GENERATE, [[TEXT, SURROGATE]], {}, "text[1]: is not valid Unicode: it holds a lone"),
     "lone surrogate as a field": (GENERATE, [TEXT], {SURROGATE: 1}, "input should be a valid string, unable to"),
     "several at once": (GENERATE, [5], {"model": 1}, "; model: input should be a valid string"),

@@ -97,6 +97,9 @@ class FakeBackend:
             if self._seen[text] <= int(text.split()[1]):
                 raise {"lost": BackendUnavailable(), "failing": ServerFailed(), "busy": ServerFailed.busy("busy")}[kind]
 
+    def tokenizer(self, url: str, model: str) -> None:
+        """Have none."""
+
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel]:
         """List the one model."""
         del url, timeout

@@ -16,6 +16,7 @@ const ERRORS = {
   unavailable: { status: 503 },
   clientTimeout: { name: "TimeoutError" },
 };
+const MISTAKES = ["wrongKey", "forbidden", "unknownModel", "emptyText", "tooLong", "bodyTooLarge"];
 const connection = { configuration: { baseURL: citadel.main }, apiKey: citadel.key };
 
 afterEach(recover);
@@ -49,4 +50,14 @@ for (const [fault, expected] of Object.entries(ERRORS))
     const { url, key, model, texts, timeout } = await FAULTS[fault]();
     const options = { configuration: { baseURL: url }, apiKey: key, model, timeout, maxRetries: 0 };
     await assert.rejects(new OpenAIEmbeddings(options).embedDocuments(texts), expected);
+  });
+
+for (const fault of MISTAKES)
+  test(`${fault} is not repeated by default`, async () => {
+    const { url, key, model, texts } = await FAULTS[fault]();
+    let calls = 0;
+    const counted = (...given) => ((calls += 1), fetch(...given));
+    const embeddings = new OpenAIEmbeddings({ configuration: { baseURL: url, fetch: counted }, apiKey: key, model });
+    await assert.rejects(embeddings.embedDocuments(texts), ERRORS[fault]);
+    assert.equal(calls, 1);
   });

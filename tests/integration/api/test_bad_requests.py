@@ -30,7 +30,7 @@ OPENAI_CASES = [
     ),
     pytest.param({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", "invalid_input", id="encoding"),
     pytest.param({"input": "a", "input_type": "poem"}, 400, "input_type", "invalid_input", id="input type"),
-    pytest.param({"input": "a", "options": {"seed": 10**30}}, 400, "options", "invalid_input", id="huge integer"),
+    pytest.param({"input": "a", "options": {"seed": 10**30}}, 400, "options.seed", "invalid_input", id="huge integer"),
     pytest.param({"input": "a", "cache_enabled": "no"}, 400, "cache_enabled", "invalid_input", id="cache_enabled"),
 ]
 
@@ -44,7 +44,7 @@ TASK_CASES = [
     pytest.param({"text": "a", "model": "unknown"}, 404, "/model", id="unknown model"),
     pytest.param({"text": "a", "dimensions": -1}, 422, "/dimensions", id="dimensions"),
     pytest.param({"text": "a", "options": []}, 422, "/options", id="options"),
-    pytest.param({"text": "a", "options": {"n": -(10**30)}}, 422, "/options", id="huge integer"),
+    pytest.param({"text": "a", "options": {"n": -(10**30)}}, 422, "/options/n", id="huge integer"),
     pytest.param({"text": "a", "typo": 1}, 422, "/typo", id="unknown field"),
 ]
 

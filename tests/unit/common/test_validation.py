@@ -25,9 +25,9 @@ def test_any_arguments_are_a_payload_or_a_clear_error(model, args, kwargs):
         assert isinstance(parse_payload(model, args, kwargs), model)
 
 
-@given(st.integers(0, 9))
+@given(st.integers(0, 10))
 def test_positional_arguments_take_the_fields_in_order(count):
-    values = ["text", "model", {"a": 1}, False, 8, "query", "base64", "start", 7]
+    values = ["text", "model", {"a": 1}, False, 8, "query", "base64", "start", 7, [[1]]]
     payload = parse_payload(
         GenerateEmbedding, ["other", *values[1:count]] if count else [], {} if count else {"text": "other"}
     )

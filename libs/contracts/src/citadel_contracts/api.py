@@ -302,7 +302,7 @@ class DeadLettersDropped(Reply):
 
 
 class ModelInfo(Reply):
-    """One embedding model that a live backend has."""
+    """One embedding model that a live backend has; `tokenizes` says whether token ids may be sent to it."""
 
     name: str
     identity: str
@@ -313,6 +313,7 @@ class ModelInfo(Reply):
     accepts_empty: bool = False
     query_prefix: str = ""
     document_prefix: str = ""
+    tokenizes: bool = False
 
 
 class Problem(Reply):

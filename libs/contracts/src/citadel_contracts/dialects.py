@@ -68,3 +68,4 @@ AnyInputType = Annotated[InputType | None, BeforeValidator(input_type_of)]
 AnyTruncate = Annotated[Truncate | None, BeforeValidator(truncate_of)]
 TokenLimit = Annotated[int, Field(ge=-1, le=2**31 - 1), AfterValidator(_not_zero)]
 """Tokens to which a text is cut; -1 for as many as the model reads."""
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]

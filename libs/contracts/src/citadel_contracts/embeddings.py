@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from pydantic import Field
 
 from citadel_contracts.base import Lane, OrDefault, Payload, Queue, TaskSpec
-from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, TokenLimit
+from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, TokenId, TokenLimit
 
 EncodingFormat = Literal["float", "base64"]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
@@ -31,6 +31,8 @@ class GenerateEmbedding(Payload):
             its beginning, where the model's tokenizer is at hand.
         truncate_prompt_tokens: Tokens to which texts are cut, where the model's tokenizer is at hand; -1 for as many
             as the model reads.
+        tokens: Token ids of each text, of the model's own vocabulary, where its tokenizer is at hand; `text` holds as
+            many empty texts then.
     """
 
     text: Texts
@@ -42,6 +44,7 @@ class GenerateEmbedding(Payload):
     encoding_format: OrDefault[EncodingFormat] = "float"
     truncate: AnyTruncate = None
     truncate_prompt_tokens: TokenLimit | None = None
+    tokens: list[list[TokenId]] | None = None
 
 
 class ItemError(TypedDict):

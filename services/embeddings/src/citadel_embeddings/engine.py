@@ -17,7 +17,7 @@ from citadel_common.embeddings import requests
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.embeddings.keys import KeySpace
 from citadel_common.embeddings.vectors import Vector
-from citadel_common.errors import CitadelError, InvalidInput
+from citadel_common.errors import CitadelError
 from citadel_common.settings.common import LimitSettings
 from citadel_common.telemetry import Metrics, names, spans, tracing
 from citadel_contracts import Lane
@@ -28,6 +28,7 @@ from citadel_embeddings.backends.base import ModelChanged, TextTooLong
 from citadel_embeddings.items import BatchKey, Source, TextResult
 from citadel_embeddings.models import ModelRegistry, ServedModel
 from citadel_embeddings.single_flight import SingleFlight
+from citadel_embeddings.tokens import ModelTokens
 
 Results = Mapping[str, TextResult]
 """By cache key."""
@@ -48,6 +49,7 @@ class EmbedRequest:
     input_type: InputType | None = None
     truncate: Truncate | None = None
     truncate_prompt_tokens: int | None = None
+    tokens: Sequence[Sequence[int]] | None = None
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class EmbedRequest:
             input_type=asked.input_type,
             truncate=asked.truncate,
             truncate_prompt_tokens=asked.truncate_prompt_tokens,
+            tokens=None if isinstance(asked, EmbedPart) else asked.tokens,
         )
 
     @property
@@ -79,11 +82,13 @@ class EmbedResponse:
         model: Name of the model.
         results: results[i] belongs to text i.
         tokens: Tokens that backends counted for the distinct texts.
+        cut: Indices of texts that were shortened before.
     """
 
     model: str
     results: Sequence[TextResult]
     tokens: int = 0
+    cut: frozenset[int] = frozenset()
 
     @cached_property
     def vectors(self) -> list[Vector | None]:
@@ -98,7 +103,11 @@ class EmbedResponse:
     @property
     def truncated(self) -> list[int]:
         """Indices of the texts that were cut."""
-        return [index for index, result in enumerate(self.results) if result.stored and result.stored.truncated]
+        return [
+            index
+            for index, result in enumerate(self.results)
+            if index in self.cut or (result.stored and result.stored.truncated)
+        ]
 
     @property
     def cache_hits(self) -> int:
@@ -113,13 +122,14 @@ class EmbedResponse:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """A checked request: `keys[i]` and `prefixed[i]` belong to text i."""
+    """A checked request: `keys[i]` and `prefixed[i]` belong to text i; `cut` are the indices of shortened texts."""
 
     model: str
     batch_key: BatchKey
     cached: bool
     keys: list[str]
     prefixed: list[str]
+    cut: frozenset[int] = frozenset()
 
     @property
     def group(self) -> tuple[BatchKey, bool]:
@@ -201,17 +211,13 @@ class EmbeddingEngine:
 
     async def _plan(self, request: EmbedRequest, patience: Deadline) -> _Plan | CitadelError:
         try:
-            texts = requests.check_texts(request.text, self._limits)
             requests.check_options(request.options)
+            texts = requests.check_texts(request.text, self._limits)
             model = await self.registry.resolve(request.model, patience)
+            prefix = requests.prefix_of(model.info, request.input_type)
+            texts, cut = await self._readable(request, texts, model, prefix, patience)
             requests.check_not_empty(request.text, texts, model.info)
             dimensions = requests.check_dimensions(request.dimensions, model.info)
-            prefix = requests.prefix_of(model.info, request.input_type)
-            wanted = requests.token_limit(
-                texts, model.info, prefix, truncate=request.truncate, limit=request.truncate_prompt_tokens
-            )
-            if wanted is not None:
-                raise InvalidInput.at("truncate_prompt_tokens", f"the tokenizer of {model.info.name!r} is not at hand")
         except CitadelError as error:
             return error
         space = KeySpace(identity=model.info.identity, dimensions=dimensions, prefix=prefix, options=request.options)
@@ -221,7 +227,21 @@ class EmbeddingEngine:
             cached=request.cache_enabled,
             keys=space.keys(texts),
             prefixed=[prefix + text for text in texts] if prefix else texts,
+            cut=cut,
         )
+
+    async def _readable(
+        self, request: EmbedRequest, texts: list[str], model: ServedModel, prefix: str, patience: Deadline
+    ) -> tuple[list[str], frozenset[int]]:
+        """Return the texts of token ids, and texts as short as the request wants them, with the indices of these."""
+        tokens = ModelTokens(model=model.info.name, tokenizers=model.tokenizers, deadline=patience)
+        if request.tokens is not None:
+            texts = requests.check_texts(await tokens.texts_of(request.tokens, request.text), self._limits)
+        truncate, limit = request.truncate, request.truncate_prompt_tokens
+        most = requests.token_limit(texts, model.info, prefix, truncate=truncate, limit=limit)
+        if most is None:
+            return texts, frozenset()
+        return await tokens.cut(texts, prefix, most, start=truncate == "start")
 
     async def _find(
         self, batch_key: BatchKey, texts: dict[str, str], *, cached: bool, lane: Lane, deadline: Deadline
@@ -253,7 +273,8 @@ def _is_changed(plan: _Plan | CitadelError, found: Mapping[tuple[BatchKey, bool]
 
 def _response(plan: _Plan, results: Results) -> EmbedResponse:
     tokens = sum(results[key].tokens for key in set(plan.keys))
-    return EmbedResponse(model=plan.model, results=[_uncut(plan, results[key]) for key in plan.keys], tokens=tokens)
+    found = [_uncut(plan, results[key]) for key in plan.keys]
+    return EmbedResponse(model=plan.model, results=found, tokens=tokens, cut=plan.cut)
 
 
 def _uncut(plan: _Plan, result: TextResult) -> TextResult:

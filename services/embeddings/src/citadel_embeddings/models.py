@@ -17,7 +17,7 @@ from citadel_common.errors import BackendRefused, BackendUnavailable, CitadelErr
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.api import ModelInfo
-from citadel_embeddings.backends.base import Backend, BackendModel
+from citadel_embeddings.backends.base import Backend, BackendModel, Tokenizer
 from citadel_embeddings.backends.versions import LIST_TIMEOUT, ModelVersions
 from citadel_embeddings.profiles import UNKNOWN, ModelProfile
 from citadel_embeddings.settings import EmbeddingsFragment
@@ -40,6 +40,7 @@ class ServedModel:
         pinned_options: Options that every call to it carries.
         cuts: Whether its backend cuts texts that are too long.
         version: Its version; None if its servers name none.
+        tokenizers: One per server that may tokenize.
     """
 
     info: ModelInfo
@@ -47,6 +48,7 @@ class ServedModel:
     pinned_options: dict[str, Any]
     cuts: bool
     version: str | None
+    tokenizers: tuple[Tokenizer, ...] = ()
 
 
 @dataclass
@@ -185,6 +187,8 @@ class ModelRegistry:
 
     def _served(self, state: _BackendState, model: BackendModel) -> ServedModel:
         profile = self._fragment.profile(model.name) or UNKNOWN
+        offered = (state.backend.tokenizer(url, model.name) for url in state.settings.urls or [""])
+        tokenizers = tuple(tokenizer for tokenizer in offered if tokenizer is not None)
         info = ModelInfo(
             name=model.name,
             identity=_identity(state.settings, model, profile),
@@ -195,10 +199,16 @@ class ModelRegistry:
             accepts_empty=state.backend.accepts_empty,
             query_prefix=profile.query_prefix,
             document_prefix=profile.document_prefix,
+            tokenizes=bool(tokenizers),
         )
         pinned = profile.options if state.settings.kind == "ollama" else {}
         return ServedModel(
-            info=info, profile=profile, pinned_options=pinned, cuts=state.backend.cuts, version=model.version
+            info=info,
+            profile=profile,
+            pinned_options=pinned,
+            cuts=state.backend.cuts,
+            version=model.version,
+            tokenizers=tokenizers,
         )
 
     async def _publish(self) -> None:

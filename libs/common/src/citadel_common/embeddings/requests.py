@@ -15,6 +15,8 @@ from citadel_contracts.embeddings import InputType, Texts
 
 LONGEST_NAME = 200
 """Characters of a model's name in an error."""
+SEND_TEXTS = "send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
+"""The way out for clients whose token ids mean nothing to a model."""
 SPECIAL_TOKENS = 2
 """Tokens that a model adds to each text."""
 
@@ -104,6 +106,11 @@ def prefix_of(model: ModelInfo, input_type: InputType | None) -> str:
     if input_type is None:
         return ""
     return model.query_prefix if input_type == "query" else model.document_prefix
+
+
+def no_tokenizer(model: str, *, field: str = "text") -> InvalidInput:
+    """Return the error of token ids for a model whose tokenizer is not at hand."""
+    return InvalidInput.at(field, f"holds token ids, and the tokenizer of {model!r} is not at hand; {SEND_TEXTS}")
 
 
 def token_limit(

@@ -116,6 +116,27 @@ class BackendModel:
     max_tokens: int | None = None
 
 
+class NoTokenizer(Exception):
+    """The server does not tokenize for others."""
+
+
+class UnknownIds(Exception):
+    """The ids are not of this tokenizer's vocabulary."""
+
+
+class Tokenizer(Protocol):
+    """Tokenizer of one model, in this process or on a server.
+
+    Calls raise NoTokenizer where there is none, and BackendUnavailable or BackendRefused if a server does not answer.
+    """
+
+    async def encode(self, text: str, *, special: bool, timeout: float) -> list[int]:
+        """Return the tokens of a text; `special` adds those that the model wants around it."""
+
+    async def decode(self, ids: Sequence[int], *, timeout: float) -> str:
+        """Return the text of tokens; raises UnknownIds for ids beyond the vocabulary."""
+
+
 class Backend(Protocol):
     """A protocol of embedding servers, or a model in this process.
 
@@ -138,6 +159,9 @@ class Backend(Protocol):
 
     async def models(self, url: str, *, timeout: float) -> Sequence[BackendModel] | None:
         """Return the models at a URL; None if the server cannot list them."""
+
+    def tokenizer(self, url: str, model: str) -> Tokenizer | None:
+        """Return the tokenizer of a model at a URL; None if the protocol has none."""
 
     async def aclose(self) -> None:
         """Release connections or memory."""

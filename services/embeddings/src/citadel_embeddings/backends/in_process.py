@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from citadel_common.errors import BackendRefused, BackendUnavailable, TextRejected
-from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, Tokenizer
 from citadel_embeddings.backends.local import LocalModel, LocalModelUnavailable
+from citadel_embeddings.backends.local.tokens import WordPieces
 
 T = TypeVar("T")
 URL = "local"
@@ -52,6 +53,15 @@ class LocalBackend:
             )
         ]
 
+    def tokenizer(self, url: str, model: str) -> Tokenizer:
+        """Return the model's own tokenizer."""
+        del url, model
+        return LocalTokenizer(self)
+
+    async def tokenize(self, work: Callable[[WordPieces], T], timeout: float) -> T:
+        """Return what the tokenizer gives; it waits for computations under way."""
+        return await self._run(lambda: work(self._loaded().pieces), "tokenize", timeout)
+
     async def _run(self, work: Callable[[], T], action: str, timeout: float) -> T:
         try:
             async with asyncio.timeout(timeout):
@@ -71,3 +81,18 @@ class LocalBackend:
         self._executor.shutdown(wait=False, cancel_futures=True)
         if self._model is not None:
             self._model.close()
+
+
+class LocalTokenizer:
+    """Tokenizer of the built-in model."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._backend = backend
+
+    async def encode(self, text: str, *, special: bool, timeout: float) -> list[int]:
+        """Return the tokens of a text."""
+        return await self._backend.tokenize(lambda pieces: pieces.encode(text, special=special), timeout)
+
+    async def decode(self, ids: Sequence[int], *, timeout: float) -> str:
+        """Return the text of tokens."""
+        return await self._backend.tokenize(lambda pieces: pieces.decode(ids), timeout)

@@ -78,6 +78,9 @@ class OllamaBackend:
             for entry in content.get("models") or []
         ]
 
+    def tokenizer(self, url: str, model: str) -> None:
+        """Return None: Ollama has no route that tokenizes."""
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()

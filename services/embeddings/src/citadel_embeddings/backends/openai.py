@@ -15,7 +15,7 @@ import numpy as np
 
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_contracts.base_urls import openai_base
-from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed, Tokenizer
 from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 from citadel_embeddings.backends.openai_errors import (
     content_of,
@@ -25,6 +25,7 @@ from citadel_embeddings.backends.openai_errors import (
     is_about_length,
     message_of,
 )
+from citadel_embeddings.backends.tokenizers import ServerTokenizer
 
 MAY_BE_THE_FORM = frozenset({400, 415, 422, 500, 501})
 """Statuses with which servers answer fields that they do not know."""
@@ -107,6 +108,10 @@ class OpenAIBackend:
         if response.status_code != HTTPStatus.OK:
             raise server_failure(response, message_of(content))
         return [BackendModel(name=name) for name in _listed(content)]
+
+    def tokenizer(self, url: str, model: str) -> Tokenizer:
+        """Return the tokenizer that many servers have beside the protocol's routes."""
+        return ServerTokenizer(self._http, url, model)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -84,6 +84,11 @@ class LocalModel:
         )
         return cls(encoder, pieces)
 
+    @property
+    def pieces(self) -> WordPieces:
+        """The tokenizer."""
+        return self._pieces
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed texts; blocking.
 

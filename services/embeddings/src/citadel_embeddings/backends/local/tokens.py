@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from citadel_embeddings.backends.base import UnknownIds
+
 SEPARATOR = 102  # [SEP], which ends every sequence
+UNKNOWN = 100  # [UNK]
 LONGEST_WORD = 100  # word pieces of one word at most; BERT reads a longer word as one [UNK]
 
 WINDOW = 2048
@@ -67,6 +70,21 @@ class WordPieces:
         for i, piece in zip(short, self._read([stripped[i] for i in short], LAST_WINDOW), strict=True):
             pieces[i] = piece
         return pieces
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the ids of a whole text; `special` adds the first and the separator."""
+        return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; `[UNK]` stands for a word that the vocabulary lacks, and is read as one again.
+
+        Raises:
+            UnknownIds: The vocabulary lacks one of them, or one is special and stands for no text.
+        """
+        special = self._tokenizer.get_added_tokens_decoder().keys() - {UNKNOWN}
+        if any(id_ in special or not 0 <= id_ < self._tokenizer.get_vocab_size() for id_ in ids):
+            raise UnknownIds
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def _read(self, texts: list[str], window: int) -> list[Pieces]:
         encodings = self._tokenizer.encode_batch_fast([text[:window] for text in texts])

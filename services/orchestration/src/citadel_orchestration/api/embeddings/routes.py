@@ -6,7 +6,6 @@ from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,7 +19,7 @@ from citadel_common.embeddings.requests import (
     check_texts,
     find_model,
 )
-from citadel_common.errors import CitadelError, InvalidInput, UnknownModel
+from citadel_common.errors import UnknownModel
 from citadel_contracts import GENERATE_EMBEDDING, WARM_EMBEDDING_CACHE
 from citadel_contracts.api import (
     CacheStats,
@@ -33,6 +32,7 @@ from citadel_contracts.api import (
 )
 from citadel_orchestration.api.embeddings.dialects import INPUT_TYPE_HEADER, ignored_header, understand, with_input_type
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
+from citadel_orchestration.api.embeddings.token_input import read_request
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
@@ -43,7 +43,6 @@ from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute)
 _EMPTY = {"hits": 0, "misses": 0, "errors": 0, "entries": 0, "memory_bytes": 0, "memory_limit_bytes": 0, "evicted": 0}
-_TOKENS = "token ids are not supported, send texts (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
 
 
 @router.post(
@@ -58,12 +57,12 @@ async def create_embeddings(request: Request) -> Response:
 
     Fields that are not known here are ignored, and the header `Citadel-Ignored-Fields` names them.
     """
-    body = await read_body(request, EmbeddingsRequest, explain=_explain)
+    body, tokens = await read_request(request)
     if deployment := request.scope.get(DEPLOYMENT_KEY):
         body = body.model_copy(update={"model": deployment})
     body, ignored = understand(body, service_of(request, ApiSettings).api.unknown_fields)
     body = with_input_type(body, header_of(request.scope, INPUT_TYPE_HEADER.encode()).decode("latin-1"))
-    answer = await service_of(request, EmbeddingsService).respond(body)
+    answer = await service_of(request, EmbeddingsService).respond(body, tokens)
     return json_response(answer, headers=ignored_header(ignored))
 
 
@@ -159,19 +158,3 @@ def _check_task(body: EmbeddingTaskRequest, settings: ApiSettings, models: Catal
         check_dimensions(body.dimensions, model)
         check_not_empty(body.text, texts, model)
     return name
-
-
-def _explain(error: CitadelError, body: bytes) -> CitadelError:
-    """Explain token ids, which some OpenAI clients send; return other errors as they are."""
-    content = from_json(body)
-    return (
-        InvalidInput.at("input", _TOKENS) if isinstance(content, dict) and _are_tokens(content.get("input")) else error
-    )
-
-
-def _are_tokens(texts: object) -> bool:
-    """Return whether this is a list of token ids, or a list of such lists."""
-    if not isinstance(texts, list) or not texts:
-        return False
-    first = texts[0]
-    return _are_tokens(first) if isinstance(first, list) else isinstance(first, int) and not isinstance(first, bool)

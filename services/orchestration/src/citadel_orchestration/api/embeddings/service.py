@@ -15,6 +15,7 @@ from citadel_common.embeddings.requests import (
     check_texts,
     find_model,
     index_in,
+    no_tokenizer,
     prefix_of,
     token_limit,
 )
@@ -32,6 +33,7 @@ from citadel_orchestration.api.embeddings.responses import (
     encode_base64,
     openai_body,
 )
+from citadel_orchestration.api.embeddings.token_input import Tokens
 from citadel_orchestration.api.tasks.calls import TaskCaller
 
 
@@ -44,12 +46,14 @@ class ValidRequest:
         texts: Its texts, in order.
         model: Name of the model.
         keys: Cache keys of the texts; None if the cache is not to be used, or the model is not in the catalogue.
+        tokens: Token ids in place of the texts.
     """
 
     body: EmbeddingsRequest
     texts: list[str]
     model: str
     keys: list[str] | None
+    tokens: Tokens | None = None
 
     @property
     def refuses_cut(self) -> bool:
@@ -107,13 +111,17 @@ class EmbeddingsService:
         self._limits = limits
         self._default_model = default_model
 
-    async def respond(self, body: EmbeddingsRequest) -> bytes:
+    async def respond(self, body: EmbeddingsRequest, token_ids: Tokens | None = None) -> bytes:
         """Return the body of the response.
+
+        Args:
+            body: The request.
+            token_ids: Those of its texts, which are empty then.
 
         Raises:
             CitadelError: The request is not valid, or cannot be served now.
         """
-        request = self._validate(body)
+        request = self._validate(body, token_ids)
         vectors = await self._cached(request)
         missing = [position for position, vector in enumerate(vectors) if vector is None]
         hits, tokens = len(vectors) - len(missing), 0
@@ -128,15 +136,19 @@ class EmbeddingsService:
         complete = cast("list[EncodedVector]", vectors)
         return openai_body(complete, model=request.model, tokens=tokens, cache_hits=hits)
 
-    def _validate(self, body: EmbeddingsRequest) -> ValidRequest:
+    def _validate(self, body: EmbeddingsRequest, tokens: Tokens | None) -> ValidRequest:
         texts = check_texts(body.input, self._limits, field="input")
         if body.options:
             check_options(body.options)
         name = body.model or self._default_model
         model = find_model(name, self._models.latest)
         if model is None:
-            return ValidRequest(body=body, texts=texts, model=name, keys=None)
+            return ValidRequest(body=body, texts=texts, model=name, keys=None, tokens=tokens)
         dimensions = check_dimensions(body.dimensions, model)
+        if tokens is not None:
+            if not model.tokenizes:
+                raise no_tokenizer(model.name, field="input")
+            return ValidRequest(body=body, texts=texts, model=model.name, keys=None, tokens=tokens)
         check_not_empty(body.input, texts, model, field="input")
         keys = _keys(body, texts, model, dimensions) if body.cache_enabled and not _is_cut(body, texts, model) else None
         return ValidRequest(body=body, texts=texts, model=model.name, keys=keys)
@@ -175,6 +187,8 @@ class EmbeddingsService:
         }
         # A worker of an older version refuses the message of a task with fields that it does not know.
         arguments |= body.model_dump(include={"truncate", "truncate_prompt_tokens"}, exclude_none=True)
+        if request.tokens is not None:
+            arguments["tokens"] = request.tokens
         try:
             result: GenerateEmbeddingResult = await self._tasks.call(
                 GENERATE_EMBEDDING, arguments, lane=Lane.INTERACTIVE

@@ -1,7 +1,7 @@
 """Bodies: requests are read and validated, each bad field named; responses are JSON."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,30 +17,41 @@ M = TypeVar("M", bound=BaseModel)
 _CHARSET = re.compile(r"\bcharset\s*=\s*\"?([^\s\";]+)")
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _NO_HEADERS: Mapping[str, str] = {}
-Explain = Callable[[CitadelError, bytes], CitadelError]
 
 
-async def read_body(request: Request, model: type[M], *, explain: Explain = lambda error, _: error) -> M:
+async def read_body(request: Request, model: type[M]) -> M:
     """Return the body as an instance of `model`.
 
     Args:
         request: The request.
         model: The body's model.
-        explain: Returns the error to raise for an invalid body, given the error found and the body.
 
     Raises:
         UnsupportedMediaType: The body's declared type is not JSON.
         MalformedBody: The body is not JSON in UTF-8.
         InvalidInput: The body does not fit the model.
     """
+    return validated(await read_bytes(request), model)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """Return the body, not read yet.
+
+    Raises:
+        UnsupportedMediaType: The body's declared type is not JSON.
+    """
     _check_type(request.headers.get("content-type"))
-    body = await _read(request)
+    return await _read(request)
+
+
+def validated(body: bytes, model: type[M]) -> M:
+    """Return a body as an instance of `model`; raises as `read_body`."""
     if json_text.may_hold_extremes(body):
         decoded(body)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _problem_of(error, explain, body) from None
+        raise _problem_of(error) from None
 
 
 async def read_json(request: Request, *, default: Any = None) -> Any:
@@ -50,8 +61,7 @@ async def read_json(request: Request, *, default: Any = None) -> Any:
         UnsupportedMediaType: The body's declared type is not JSON.
         MalformedBody: The body is not JSON in UTF-8.
     """
-    _check_type(request.headers.get("content-type"))
-    body = await _read(request)
+    body = await read_bytes(request)
     if not body and default is not None:
         return default
     return decoded(body)
@@ -131,8 +141,8 @@ async def _read(request: Request) -> bytes:
             return (chunks[0] if len(chunks) == 1 else b"".join(chunks)).removeprefix(json_text.BOM)
 
 
-def _problem_of(error: ValidationError, explain: Explain, body: bytes) -> CitadelError:
+def _problem_of(error: ValidationError) -> CitadelError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
-    return explain(invalid_input(bad_fields(error)), body)
+    return invalid_input(bad_fields(error))
