@@ -102,3 +102,11 @@ def test_variables_change_the_published_address_and_port():
 def test_tracing_can_be_turned_off():
     found = read(CITADEL_OTLP_ENDPOINT="")["services"]["api"]["environment"]
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == ""
+
+
+def test_models_come_from_files_alone_where_nothing_is_to_be_pulled(tmp_path):
+    job = read(CITADEL_MODELS="", CITADEL_MODEL_FILES=str(tmp_path))["services"]["ollama-models"]
+    assert not job["command"]
+    assert (str(tmp_path), "/models", True) in {
+        (volume["source"], volume["target"], volume.get("read_only", False)) for volume in job["volumes"]
+    }

@@ -41,6 +41,19 @@ def llm_server(request):
         yield server
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        *double_or_real(servers.llm_double, servers.llm_real, "openai"),
+        *double_or_real(servers.ollama_llm_double, servers.ollama_llm_real, "ollama"),
+    ],
+)
+def chat_server(request):
+    """An LLM server of either protocol: llama-server, or Ollama with a model that chats."""
+    with request.param() as server:
+        yield server
+
+
 @pytest.fixture(scope="module", params=double_or_real(servers.qdrant_double, servers.qdrant_real))
 def qdrant_server(request):
     """Qdrant with an API key. Several tests share the real one: use collections of your own and delete them."""

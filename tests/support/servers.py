@@ -96,6 +96,22 @@ def llm_real() -> Iterator[Server]:
 
 
 @contextmanager
+def ollama_llm_double() -> Iterator[Server]:
+    """Run a double of an Ollama with a model that chats."""
+    with LlmProcess(models=(LLM_MODEL,), context=1024) as process:
+        yield Server(url=process.url, style="ollama", model=LLM_MODEL)
+
+
+@contextmanager
+def ollama_llm_real() -> Iterator[Server]:
+    """Return the Ollama that CITADEL_REAL_OLLAMA names, if CITADEL_REAL_OLLAMA_LLM names a model there that chats."""
+    url, model = address("CITADEL_REAL_OLLAMA"), os.environ.get("CITADEL_REAL_OLLAMA_LLM")
+    if not model:
+        pytest.skip("CITADEL_REAL_OLLAMA_LLM names no model")
+    yield Server(url=url, style="ollama", model=model, is_real=True)
+
+
+@contextmanager
 def qdrant_double() -> Iterator[Server]:
     """Run a double of Qdrant that demands a key."""
     with QdrantProcess(api_key=QDRANT_KEY) as process:

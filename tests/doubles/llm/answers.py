@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -27,6 +27,13 @@ class Words:
     def pieces(self) -> list[str]:
         """The text word by word."""
         return _WORDS.findall(self.text)
+
+    def cut(self, most: int | None) -> "Words":
+        """Return the words that fit a limit of tokens; a text that is cut says so."""
+        pieces = self.pieces
+        if most is None or len(pieces) <= most:
+            return self
+        return replace(self, text="".join(pieces[:most]), finish_reason="length")
 
 
 def _openai_usage(request: ChatRequest, words: Words) -> dict[str, int]:
@@ -57,6 +64,13 @@ def whole(request: ChatRequest, words: Words) -> bytes:
     message = {"role": "assistant", "content": words.text}
     body = _openai(request, [{"index": 0, "message": message, "finish_reason": words.finish_reason}], chunk=False)
     return orjson.dumps(body | ({"usage": _openai_usage(request, words)} if words.usage else {}))
+
+
+def stream_begin(request: ChatRequest) -> Iterator[bytes]:
+    """Return the pieces before the first word: OpenAI's protocol names the role, with no text."""
+    if request.openai:
+        delta = {"role": "assistant", "content": None}
+        yield _event(_openai(request, [{"index": 0, "delta": delta, "finish_reason": None}], chunk=True))
 
 
 def stream_piece(request: ChatRequest, text: str) -> bytes:

@@ -78,11 +78,19 @@ class LlmDouble(Double):
             return llama_error(refusal)
         return super().error(refusal, caller)
 
+    async def route(self, caller: Caller) -> Answer:
+        """Return the answer of the request's route; llama-server has words of its own for an unknown one."""
+        if caller.path.startswith("/v1/") and not any(path == caller.path for _, path in self.routes):
+            return json_answer({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}, 404)
+        return await super().route(caller)
+
     async def _chat(self, caller: Caller) -> Answer:
         key = self._authorise(caller)
         any_model = self.settings.any_model == "yes"
         body, models = await caller.body(), () if any_model else self.settings.models
         request = read_chat(body, models, openai=caller.path == OPENAI)
+        if any_model:
+            request = replace(request, model=self.settings.models[0])
         self._check_context(request)
         self.recording.count_received(request)
         scripted = self._next_scripted()
@@ -92,11 +100,7 @@ class LlmDouble(Double):
         await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
         if mode not in FRUITFUL:
             await caller.end(self._refusal(mode, key) or mode)
-        words = Words(
-            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
-            finish_reason=scripted.get("finish_reason", "stop"),
-            usage=mode != "no_usage",
-        )
+        words = self._words(request, scripted, mode).cut(request.most_tokens)
         return Reply(
             request=request,
             words=words,
@@ -105,6 +109,13 @@ class LlmDouble(Double):
             word_s=self.settings.word_ms / 1000,
             sent=lambda: self.recording.count_answered(request),
         ).answer()
+
+    def _words(self, request: ChatRequest, scripted: Mapping[str, Any], mode: str) -> Words:
+        return Words(
+            text=scripted.get("text", BAD_JSON if mode == "bad_json" else healthy_text(request)),
+            finish_reason=scripted.get("finish_reason", "stop"),
+            usage=mode != "no_usage",
+        )
 
     def _check_context(self, request: ChatRequest) -> None:
         """Refuse a question that is too long, in the words of llama-server."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tests.doubles.base.answers import Answer
 from tests.doubles.base.caller import Caller
 from tests.doubles.base.refusals import HangUpError
-from tests.doubles.llm.answers import Words, stream_end, stream_error, stream_piece, whole
+from tests.doubles.llm.answers import Words, stream_begin, stream_end, stream_error, stream_piece, whole
 from tests.doubles.llm.behaviour import CUT_SHORT
 from tests.doubles.llm.requests import ChatRequest
 
@@ -51,6 +51,8 @@ class Reply:
         await self._break_off()
 
     async def _stream(self) -> AsyncIterator[bytes]:
+        for piece in stream_begin(self.request) if self.mode != "garbage_json" else ():
+            yield piece
         for piece in self._words():
             await self.caller.sleep(self.word_s)
             yield piece

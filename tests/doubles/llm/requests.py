@@ -20,8 +20,8 @@ _SAY = re.compile(r"\[\[say (.*?)\]\]", re.DOTALL)
 class ChatRequest:
     """One question.
 
-    `prompt` is the last message of the user, `schema` the JSON Schema asked for, or True where any JSON will do, and
-    `openai` its form.
+    `prompt` is the last message of the user, `schema` the JSON Schema asked for, or True where any JSON will do,
+    `most_tokens` the length of its answer at most, and `openai` its form.
     """
 
     openai: bool
@@ -31,6 +31,7 @@ class ChatRequest:
     stream: bool
     usage_in_stream: bool
     schema: Mapping[str, Any] | bool
+    most_tokens: int | None
     payload: Mapping[str, Any]
 
     @property
@@ -63,8 +64,26 @@ def read_chat(body: bytes, installed: Sequence[str], *, openai: bool) -> ChatReq
         stream=bool(data.get("stream", not openai)),
         usage_in_stream=not openai or bool((data.get("stream_options") or {}).get("include_usage")),
         schema=_openai_schema(data) if openai else _ollama_schema(data),
+        most_tokens=_most_tokens(data) if openai else _num_predict(data.get("options") or {}),
         payload={name: value for name, value in data.items() if name != "messages"},
     )
+
+
+def _most_tokens(data: Mapping[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        found = data.get(name)
+        if isinstance(found, int) and found < -1:
+            raise refuse(400, f"Field '{name}': Value must be between -1 <= value <= 2147483647, but got {found}")
+        if isinstance(found, int) and found >= 0:
+            return found
+    return None
+
+
+def _num_predict(options: Mapping[str, Any]) -> int | None:
+    found = options.get("num_predict")
+    if found is not None and not isinstance(found, int):
+        raise refuse(500, 'option "num_predict" must be of type integer')
+    return None if found is None or found < 0 else found
 
 
 def _is_message(message: Any) -> bool:
@@ -82,7 +101,8 @@ def _openai_schema(data: Mapping[str, Any]) -> Mapping[str, Any] | bool:
 def _ollama_schema(data: Mapping[str, Any]) -> Mapping[str, Any] | bool:
     wanted = data.get("format")
     if wanted not in (None, "", "json") and not isinstance(wanted, dict):
-        raise refuse(400, 'invalid format: expected "json" or a JSON schema')
+        shown = orjson.dumps(wanted).decode()
+        raise refuse(500, f'invalid format: {shown!r}; expected "json" or a valid JSON Schema object')
     return wanted if isinstance(wanted, dict) else bool(wanted)
 
 

@@ -214,7 +214,7 @@ class Endpoint:
                 f"{self._where} answered with something that is not a JSON object: {described(reader.stray)}"
             )
         is_whole = transcript.is_whole or (reader.count == 1 and not streamed)
-        if transcript.finish_reason is None and not is_whole:
+        if transcript.finish_reason is None and not is_whole and not (transcript.is_empty and not reader.stray):
             stray = f", with {described(reader.stray)}" if reader.stray else ""
             raise LlmUnavailable(self._route.hidden(f"{self._where} cut its answer off{stray}"))
 

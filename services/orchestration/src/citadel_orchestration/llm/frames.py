@@ -20,6 +20,8 @@ _END = b"[DONE]"
 _FIELD = re.compile(rb"(event|id|retry)(?::[ ]?(.*))?", re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>\s*(.{1,200}?)\s*</title", re.IGNORECASE | re.DOTALL)
 _QUOTE = 200
+_LINE = 64
+"""Bytes that a line takes in memory beside its own."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -122,7 +124,8 @@ class FrameReader:
         """Yield data that are complete in one line at once; keep a line of several."""
         content = None if self._pending else _object(data)
         if content is not None or data == _END:
-            yield from self._dispatch()
+            if self._pending:
+                yield from self._dispatch()
             yield self._frame(content, data)
         else:
             self._keep(self._pending, data)
@@ -136,7 +139,7 @@ class FrameReader:
 
     def _keep(self, lines: list[bytes], line: bytes) -> None:
         lines.append(line)
-        self._size += len(line) + 1
+        self._size += len(line) + _LINE
         self._check(self._size)
 
     def _dispatch(self) -> Iterator[Frame]:
