@@ -133,7 +133,7 @@ class TestBasePath:
             command = [sys.executable, "-m", "citadel_client", *arguments]
             environment = os.environ | {"CITADEL_API_URL": f"{based.url}/citadel"}
             done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-            assert (done.stdout[:1] in b"{[", done.stderr) == (True, b""), arguments
+            assert done.stdout.startswith((b"{", b"[")), (arguments, done.stderr)
 
 
 class TestBrowsers:
