@@ -29,8 +29,8 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Citadel]:
-    """The server; its logs hold no secret and no text in the end."""
+def citadel() -> Iterator[Citadel]:
+    """The server, healthy; its logs hold no secret and no text in the end."""
     with serving() as process:
         line = process.stdout.readline()
         if not line:
@@ -40,14 +40,8 @@ def server() -> Iterator[Citadel]:
         assert process.wait(STOP_S) == 0, "a process wrote a secret or a text; it is named above"
 
 
-@pytest.fixture(scope="session")
-def citadel(server: Citadel) -> Citadel:
-    """The server, healthy."""
-    return server
-
-
 @pytest.fixture
-def fault(request: pytest.FixtureRequest, server: Citadel) -> Iterator[Call]:
+def fault(request: pytest.FixtureRequest, citadel: Citadel) -> Iterator[Call]:
     """A call that fails in the way that the parameter names."""
-    yield replace(FAULTS[request.param](server), name=request.param)
-    server.recover()
+    yield replace(FAULTS[request.param](citadel), name=request.param)
+    citadel.recover()

@@ -59,7 +59,7 @@ def test_each_error_has_openais_class(fault: Call) -> None:
 
 
 @pytest.mark.parametrize("fault", ["wrong_key", "too_long", "unavailable"], indirect=True)
-def test_documents_that_fail_raise_when_they_are_told_to(fault: Call) -> None:
+def test_documents_that_fail_raise_if_that_is_wanted(fault: Call) -> None:
     documents = [Document(content=text) for text in fault.texts]
     with pytest.raises(OPENAI_ERRORS[fault.name][0]):
         OpenAIDocumentEmbedder(**options(fault), progress_bar=False, raise_on_failure=True).run(documents)

@@ -56,7 +56,7 @@ def test_each_error_has_openais_class(fault: Call) -> None:
 
 
 class TestTokenIds:
-    """LangChain's default: ids of OpenAI's own tokenizer, which are no model's here."""
+    """LangChain's default: ids of OpenAI's own tokenizer, which no model here has."""
 
     @pytest.fixture(autouse=True)
     def offline(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +71,16 @@ class TestTokenIds:
         with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False") as caught:
             embeddings.embed_query(text)
         assert caught.value.code == "invalid_input"
+
+    def test_documents_are_refused_as_well(self, citadel: Citadel) -> None:
+        embeddings = OpenAIEmbeddings(base_url=citadel.main, api_key=citadel.key, model=LOCAL_MODEL)
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+            embeddings.embed_documents(["machine learning", "vector database", "write-only transport like write pipe"])
+
+    def test_ids_of_the_models_own_tokenizer_are_its_texts(self, citadel: Citadel) -> None:
+        """The client of LangChain's object sends them as it would send OpenAI's."""
+        client = OpenAIEmbeddings(base_url=citadel.main, api_key=citadel.key, model=LOCAL_MODEL).client
+        ids = [[101, 7592, 2088, 102], [101, 1037, 2158, 2003, 5983, 2833, 1012, 102]]
+        answer = client.create(input=ids, model=LOCAL_MODEL)
+        found = np.float32([item.embedding for item in answer.data])
+        np.testing.assert_array_equal(found, citadel.vectors(["hello world", TEXTS[0].lower()], LOCAL_MODEL))

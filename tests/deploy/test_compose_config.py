@@ -3,11 +3,12 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 
 import pytest
 
-from tests.deploy.engine import ROOT, SECONDS, require_engine
+from tests.deploy.engine import ROOT, SECONDS, require_engine, run
 
 pytestmark = pytest.mark.deploy
 OVERRIDES = ("gpu", "external/ollama", "external/llm", "external/qdrant", "external/postgres")
@@ -102,3 +103,24 @@ def test_variables_change_the_published_address_and_port():
 def test_tracing_can_be_turned_off():
     found = read(CITADEL_OTLP_ENDPOINT="")["services"]["api"]["environment"]
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == ""
+
+
+def test_the_guides_settings_for_a_host_without_the_internet_pull_nothing(tmp_path):
+    guide = (ROOT / "compose" / "README.md").read_text()
+    (settings,) = [block for block in re.findall(r"```sh\n(.*?)```", guide, re.DOTALL) if "CITADEL_MODELS=" in block]
+    (tmp_path / ".env").write_text(settings)
+    for name in ("compose.yaml", "compose"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = ["docker", "compose", "--project-directory", str(tmp_path), "config", "--format", "json"]
+    services = json.loads(run(*command, cwd=tmp_path))["services"]
+    assert not services["ollama-models"]["command"]
+    assert services["api"]["environment"]["CITADEL_DEFAULT_MODEL"] == "all-minilm"
+    assert services["api"]["environment"]["CITADEL_LLM__ENDPOINTS__ollama__MODEL"] == "llama3.2:3b"
+
+
+def test_models_come_from_files_alone_where_nothing_is_to_be_pulled(tmp_path):
+    job = read(CITADEL_MODELS="", CITADEL_MODEL_FILES=str(tmp_path))["services"]["ollama-models"]
+    assert not job["command"]
+    assert (str(tmp_path), "/models", True) in {
+        (volume["source"], volume["target"], volume.get("read_only", False)) for volume in job["volumes"]
+    }

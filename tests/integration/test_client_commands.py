@@ -147,6 +147,18 @@ def vectors(file: Path) -> list[list[float] | None]:
     return [json.loads(line).get("embedding") for line in file.read_text().splitlines()]
 
 
+def test_named_vectors_and_a_metric_are_options_of_the_command(citadel, tmp_path: Path) -> None:
+    file = tmp_path / "points.ndjson"
+    file.write_text('{"id": 1, "embedding": [3, 4]}\n{"id": 2, "embedding": [0, 1]}\n')
+    which = ("--vector-name", "place")
+    stored = citadel("collections", "store", "places", file, *which, "--distance", "manhattan", "--json")[1]
+    assert json.loads(stored)["upserted"] == 2
+    search = ("collections", "search", "places", "--embedding", "[0, 0]", *which)
+    hits = json.loads(citadel(*search, "--score-threshold", 5, "--json")[1])["hits"]
+    assert [(hit["id"], hit["score"], hit["metric"]) for hit in hits] == [(2, 1.0, "manhattan")]
+    assert "manhattan" in citadel(*search)[1]
+
+
 def test_collections_are_stored_and_searched(citadel, tmp_path: Path) -> None:
     file = tmp_path / "points"
     file.write_text("".join(json.dumps({"id": n, "text": f"doc {n}"}) + "\n" for n in range(5)))

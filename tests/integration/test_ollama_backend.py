@@ -28,6 +28,25 @@ def fresh(store, double):
     store.delete(*(store.keys("citadel:embedding:*") or ["none"]))
 
 
+def seen_until_now(store, monitor):
+    """Return the commands that Redis has performed: those of scripts, each with the number of its script's call."""
+    store.echo("all is seen")
+    found, call = [], 0
+    while "all is seen" not in (entry := monitor.next_command())["command"]:
+        if entry["client_type"] == "lua":
+            found.append((call, entry["command"]))
+        else:
+            call += 1
+    return found
+
+
+def scripts_with(seen, *parts):
+    """Return the calls of scripts with a command that has all those parts, apart from announcements."""
+    return {
+        call for call, command in seen if all(part in command for part in parts) and not command.startswith("PUBLISH")
+    }
+
+
 class TestBadTexts:
     @pytest.mark.parametrize("marker", ["nan", "runner400", "zero", "infinite", "null", "wrong_dimension"])
     def test_a_bad_text_never_fails_its_neighbours(self, plain, marker):
@@ -180,6 +199,18 @@ class TestOutages:
         assert dead_letter.error in error
         assert len(dead_letter.history) == 2
         assert {attempt["code"] for attempt in dead_letter.history} == {"backend_failed"}
+
+    def test_a_dead_letter_and_its_failed_result_are_stored_in_one_moment(self, plain, double, store):
+        """Whoever requeues the dead letter as soon as it is seen gets no late result of the old attempt."""
+        double.behaviour("dead")
+        with store.monitor() as monitor:
+            task = plain.send(TASK, "given up at once", model=MODEL)
+            error_of(task)
+            double.behaviour("ok")
+            plain.call(TASK, "the next one")
+            seen = seen_until_now(store, monitor)
+        assert len(scripts_with(seen, "HSET citadel:dead-letters ", task.id)) == 1
+        assert scripts_with(seen, "HSET citadel:dead-letters ", task.id) == scripts_with(seen, "FAILURE", task.id)
 
     def test_bad_input_is_not_retried(self, plain, double, dead_letters):
         plain.error(TASK, "[[nan]] once")

@@ -9,7 +9,9 @@ import pytest
 from tests.doubles.process import OllamaProcess
 from tests.support.assertions import MODEL, assert_good_but, assert_vectors
 from tests.support.celery_client import PlainClient
-from tests.support.worker import WorkerProcess
+from tests.support.gateway import gateway
+from tests.support.planted import planted
+from tests.support.worker import BACKEND, FAST, ServiceProcess, WorkerProcess, backend_settings
 
 TASK = "generate_embedding"
 KIND = {"EMBEDDINGS__BACKENDS__main__KIND": "openai"}
@@ -97,6 +99,29 @@ def test_a_wrong_key_is_an_error_that_does_not_repeat_it(redis_server, guarded):
         assert "BackendRefused: " in error
         assert "answered 401: Incorrect API key provided" in error
         assert "wrong-key" not in error + worker.output
+
+
+def test_credentials_of_the_url_are_sent_and_stay_out_of_logs_and_errors(redis_server, guarded):
+    url, secret = redis_server.database(3), planted("url")
+
+    def worker_with(backend):
+        settings = backend_settings(url, backend) | FAST | KIND | {f"{BACKEND}MODELS": MODEL}
+        del settings[f"{BACKEND}API_KEY"]  # a call has one authorization
+        return ServiceProcess("citadel_embeddings", settings)
+
+    with (
+        OllamaProcess(models=(MODEL,)) as server,
+        gateway(f"{server.url}/v1", mount="/gw", credentials=f"me:{secret}@") as (address, _),
+        PlainClient(url) as plain,
+    ):
+        right = address.replace("://", f"://me:{secret}%40@")
+        with worker_with(right) as worker:
+            assert_vectors(plain.call(TASK, ["a"]), ["a"])
+            assert secret not in worker.output
+        with worker_with(right.replace("%40", "-wrong")) as worker:
+            error = plain.error(TASK, "b")
+            assert "answered 401" in error
+            assert secret not in error + worker.output
 
 
 class Stub:

@@ -44,15 +44,24 @@ def programs() -> Programs:
 
 
 class PostgresProcess:
-    """A running server; its data survive `kill`, `stop` and `restart`, not the end of the block."""
+    """A running server; its data survive `kill`, `stop` and `restart`, not the end of the block.
 
-    def __init__(self, prepare: Callable[[str], Any] = migrate, *, settings: Sequence[str] = FAST) -> None:
+    Its role may create databases, and roles with `makes_roles`.
+    """
+
+    def __init__(
+        self, prepare: Callable[[str], Any] = migrate, *, settings: Sequence[str] = FAST, makes_roles: bool = False
+    ) -> None:
         self._prepare = prepare
         self._settings = settings
         self._numbers = itertools.count(1)
         self._dir = tempfile.TemporaryDirectory(prefix="citadel-postgres-")
         self._cluster = Cluster(Path(self._dir.name) / "data", programs())
         self._cluster.create(PASSWORD)
+        if makes_roles:
+            self._cluster.execute([f"ALTER ROLE {ROLE} CREATEROLE"])
+            with (self._cluster.directory / "pg_hba.conf").open("a") as access:
+                access.write("host all all 127.0.0.1/32 scram-sha-256\n")
         self._log = (Path(self._dir.name) / "log").open("ab")
         for _ in range(START_ATTEMPTS):
             self.port = free_port()
@@ -126,12 +135,14 @@ class PostgresProcess:
         """Let it accept connections and answer nothing, on those that are open too, for a while."""
         pids = [self.pid, *self._backends()]
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):  # a connection that has just been closed
+                os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End it and forget its data."""

@@ -16,6 +16,12 @@
 {{- end -}}
 {{- if has "postgres" $calls -}}
 {{- $_ := set $env "CITADEL_POSTGRES_DSN" (ternary (printf "postgresql://citadel@%s:5432/citadel" (include "citadel.name" (list $root "postgres"))) $values.postgres.dsn $values.postgres.bundled.enabled) -}}
+{{- with $values.postgres.searchPath }}{{ $_ := set $env "CITADEL_POSTGRES__SEARCH_PATH" . }}{{ end -}}
+{{- if eq $process.kind "api" }}{{ with $values.postgres.directDsn }}{{ $_ := set $env "CITADEL_POSTGRES__DIRECT_DSN" . }}{{ end }}{{ end -}}
+{{- if eq $process.kind "migrate" -}}
+{{- with $values.postgres.migrationDsn }}{{ $_ := set $env "CITADEL_POSTGRES__MIGRATION_DSN" . }}{{ end -}}
+{{- with $values.postgres.grantTo }}{{ $_ := set $env "CITADEL_POSTGRES__GRANT_TO" . }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- if has "qdrant" $calls -}}
 {{- $_ := set $env "CITADEL_QDRANT__URL" (ternary (printf "http://%s:6333" (include "citadel.name" (list $root "qdrant"))) $values.qdrant.url $values.qdrant.bundled.enabled) -}}
@@ -87,6 +93,7 @@ CITADEL_EXPORTER__PORT: "9808"
 {{- if and (has "broker" $calls) $values.broker.resultUrl }}{{ $keys = append $keys "citadel_result_password" }}{{ end -}}
 {{- if has "cache" $calls }}{{ $keys = append $keys "citadel_cache_password" }}{{ end -}}
 {{- if has "postgres" $calls }}{{ $keys = append $keys "citadel_postgres_password" }}{{ end -}}
+{{- if and (eq $process.kind "migrate") $values.postgres.migrationDsn }}{{ $keys = append $keys "citadel_postgres__migration_password" }}{{ end -}}
 {{- $servers := list -}}
 {{- if has "qdrant" $calls }}{{ $servers = append $servers "citadel_qdrant" }}{{ end -}}
 {{- if has "backends" $calls }}{{ range $name, $_ := $values.backends }}{{ $servers = append $servers (printf "citadel_embeddings__backends__%s" $name) }}{{ end }}{{ end -}}

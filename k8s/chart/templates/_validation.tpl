@@ -36,7 +36,7 @@
 {{- $problems = append $problems (printf "%s.%s is empty: give the URL of a server, or set %s.bundled.enabled=true for a trial" $store $key $store) -}}
 {{- end -}}
 {{- end -}}
-{{- $urls := dict "broker.url" .Values.broker.url "broker.resultUrl" .Values.broker.resultUrl "cache.url" .Values.cache.url "postgres.dsn" .Values.postgres.dsn "qdrant.url" .Values.qdrant.url -}}
+{{- $urls := dict "broker.url" .Values.broker.url "broker.resultUrl" .Values.broker.resultUrl "cache.url" .Values.cache.url "postgres.dsn" .Values.postgres.dsn "postgres.directDsn" .Values.postgres.directDsn "postgres.migrationDsn" .Values.postgres.migrationDsn "qdrant.url" .Values.qdrant.url -}}
 {{- range $where, $url := $urls -}}
 {{- if regexMatch "(^|;)[a-z]+://[^/@;]*:[^/@;]*@" $url -}}
 {{- $problems = append $problems (printf "%s holds a password: put it into the Secret (k8s/README.md lists its keys) and keep only the user name in the URL" $where) -}}
@@ -104,7 +104,7 @@
 {{- /* Settings that the chart must know, because other resources depend on them; and secrets. */ -}}
 {{- define "citadel.settingProblems" -}}
 {{- $where := index . 0 -}}{{- $problems := list -}}
-{{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
+{{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_POSTGRES__SEARCH_PATH" "postgres.searchPath" "CITADEL_POSTGRES__DIRECT_DSN" "postgres.directDsn" "CITADEL_POSTGRES__MIGRATION_DSN" "postgres.migrationDsn" "CITADEL_POSTGRES__GRANT_TO" "postgres.grantTo" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
 {{- $fixed := list "CITADEL_SECRETS_DIR" "CITADEL_WORKER__HEALTH_FILE" "CITADEL_BEAT__HEALTH_FILE" "CITADEL_API__HOST" "CITADEL_API__PORT" "CITADEL_EXPORTER__HOST" "CITADEL_EXPORTER__PORT" "CITADEL_TELEMETRY__METRICS_HOST" "CITADEL_TELEMETRY__METRICS_PORT" -}}
 {{- range $name, $value := index . 1 -}}
 {{- if hasKey $keys $name -}}

@@ -1,5 +1,6 @@
 """Health and readiness: responses name what is down, and requests fail fast while PostgreSQL is down."""
 
+import contextlib
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from citadel_common.history import key_of
@@ -183,16 +185,31 @@ def threads_of(api: Api) -> int:
 
 
 def test_refused_credentials_are_reported_and_not_shown(api_redis: RedisServer, dsn: str, tmp_path: Path) -> None:
-    wrong = dsn.replace(PASSWORD, "wrong-secret")
-    environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_POSTGRES_DSN": wrong, "CITADEL_API__WORKERS": "1"}
+    environment = {"CITADEL_BROKER_URL": api_redis.url, "CITADEL_POSTGRES_DSN": dsn, "CITADEL_API__WORKERS": "1"}
     api = Api(environment, tmp_path / "log")
     try:
-        answer = web.get(f"{api.url}/readyz", timeout=60)
-        assert answer.status_code == 503
-        assert "refuses the credentials" in answer.json()["detail"]
-        assert "wrong-secret" not in answer.text + web.get(f"{api.url}/v1/health", timeout=60).text
+        with password_changed(dsn):
+            eventually(lambda: web.get(f"{api.url}/readyz", timeout=60).status_code == 503)
+            answer = web.get(f"{api.url}/readyz", timeout=60)
+            assert "refuses the credentials" in answer.json()["detail"]
+            assert PASSWORD not in answer.text + web.get(f"{api.url}/v1/health", timeout=60).text
     finally:
         api.kill_all()
+
+
+@contextlib.contextmanager
+def password_changed(dsn: str) -> Iterator[None]:
+    """Give the role another password for a while, and end its connections."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER ROLE citadel PASSWORD 'another'")
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
+            )
+            yield
+        finally:
+            connection.execute(f"ALTER ROLE citadel PASSWORD '{PASSWORD}'".encode())
 
 
 def test_requests_waiting_for_a_connection_fail_when_an_outage_begins(

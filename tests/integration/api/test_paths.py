@@ -1,6 +1,9 @@
 """Spellings of paths and methods: slashes, `/v1`, base paths, HEAD, OPTIONS, browsers of other origins."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -124,6 +127,13 @@ class TestBasePath:
         with Citadel(f"{based.url}/citadel/") as citadel:
             assert len(citadel.embed(["hello"]).vectors) == 1
             assert citadel.submit("hello").status().status == "queued"
+
+    def test_the_command_works_below_it(self, based: Api) -> None:
+        for arguments in (("embed", "hello", "--json"), ("health", "--json"), ("queues", "--json")):
+            command = [sys.executable, "-m", "citadel_client", *arguments]
+            environment = os.environ | {"CITADEL_API_URL": f"{based.url}/citadel"}
+            done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+            assert done.stdout.startswith((b"{", b"[")), (arguments, done.stderr)
 
 
 class TestBrowsers:

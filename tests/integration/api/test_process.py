@@ -152,10 +152,13 @@ def test_the_api_starts_without_redis(start_api: StartApi, api_redis: RedisServe
 
 
 def test_secrets_appear_in_no_response_and_no_log(api_redis: RedisServer, tmp_path: Path) -> None:
-    """The store refuses the credentials."""
+    """The store refuses the credentials since the API has started."""
     url = f"redis://someone:opensesame@127.0.0.1:{api_redis.port}/0"
+    rights = {"commands": ["+@all"], "keys": ["*"], "channels": ["*"]}
+    api_redis.store.acl_setuser("someone", enabled=True, passwords=["+opensesame"], **rights)
     api = Api({"CITADEL_BROKER_URL": url, "CITADEL_API__WORKERS": "1"}, tmp_path / "log")
     try:
+        api_redis.store.acl_deluser("someone")
         with httpx.Client(base_url=api.url, timeout=60) as client:
             responses = [client.get(path).text for path in ("/v1/health", "/readyz", "/v1/queues", "/v1/tasks/x")]
             responses.append(client.post("/v1/embeddings/tasks", json={"text": "a"}).text)

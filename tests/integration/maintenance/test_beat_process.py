@@ -110,3 +110,9 @@ def test_the_password_of_redis_is_not_logged():
         beat.wait_for("slot_published")
         assert beat.terminate() == 0
         assert "geheim" not in beat.output
+
+
+def test_the_cache_may_have_a_password_that_a_candidate_does_not_know(own_redis):
+    address = own_redis.url.rpartition("@")[2]
+    with BeatProcess(own_redis.url, CACHE_URL=f"redis://:another@{address}") as beat, own_redis.client() as store:
+        eventually(lambda: beat.leads(store))

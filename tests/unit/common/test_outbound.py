@@ -138,8 +138,17 @@ def test_credentials_of_a_url_become_a_header_and_leave_the_url(url):
     assert "p@ss" not in repr(settings)
 
 
+def test_a_key_in_the_query_is_sent_and_hidden():
+    settings = EndpointSettings(url="https://host/v1?key=geheimes&api-version=2024-10-21", model="m")
+    route = route_to(settings.url, settings)
+    assert route.url == settings.url
+    assert route.hidden("geheimes of 2024-10-21") == "*** of 2024-10-21"
+    assert "geheimes" not in route.place
+    assert "geheimes" in secrets_of(settings)
+
+
 def test_a_proxy_of_the_settings_goes_before_the_environments(monkeypatch):
-    monkeypatch.setenv("ALL_PROXY", "http://me:environs@elsewhere")
+    monkeypatch.setenv("ALL_PROXY", "me:environs@elsewhere")
     urls = ["http://host", "http://127.0.0.1"]
     named = BackendSettings(kind="ollama", urls=urls, proxy="me:geheim@proxy:3128")
     assert {route_to(url, named).proxy for url in urls} == {"http://me:geheim@proxy:3128"}

@@ -69,7 +69,8 @@ def route_to(url: str, settings: ServerSettings, *, key: tuple[str, str] | None 
     headers |= {"authorization": authorization} if authorization else {}
     headers |= {name: value.get_secret_value() for name, value in settings.headers.items()}
     proxy = _proxy(bare, settings)
-    known = {*passwords_of(url), *passwords_of(proxy or ""), *(value.rpartition(" ")[2] for value in headers.values())}
+    known = {*passwords_of(url), *passwords_of(proxy or ""), *outbound.query_secrets(url)}
+    known |= {value.rpartition(" ")[2] for value in headers.values()}
     secrets = sorted((text for text in known if len(text) >= SHORTEST), key=len, reverse=True)
     return Route(url=bare, headers=headers, proxy=proxy, secrets=tuple(secrets))
 

@@ -23,7 +23,8 @@ def secrets_of(settings: BaseModel) -> frozenset[str]:
 
     They are keys, and the passwords in URLs: as written, decoded, and as a header carries them.
     """
-    values = (*_values(settings), *(os.environ.get(name, "") for name in PROXY_VARIABLES))
+    proxies = (os.environ.get(name, "") for name in PROXY_VARIABLES)
+    values = (*_values(settings), *(proxy if "://" in proxy else f"http://{proxy}" for proxy in proxies))
     return frozenset(part for value in values for part in _parts(value) if len(part) >= SHORTEST)
 
 
@@ -45,7 +46,7 @@ def _values(value: Any) -> Iterator[str]:
 
 def _parts(secret: str) -> Iterator[str]:
     if "://" in secret:
-        yield from (*passwords_of(secret), *basic_credentials(secret))
+        yield from (*passwords_of(secret), *basic_credentials(secret), *_queries(secret))
     elif pairs := _PAIRS.findall(secret):
         yield from (re.sub(r"\\(.)", r"\1", quoted or bare) for quoted, bare in pairs)
     else:
@@ -65,6 +66,11 @@ def passwords_of(url: str) -> Iterator[str]:
             password = parts.password or ""
             named = (value for name, value in parse_qsl(parts.query) if name.endswith("password"))
             yield from {password, unquote(password), *named} - {""}
+
+
+def _queries(url: str) -> Iterator[str]:
+    with suppress(ValueError):
+        yield from outbound.query_secrets(url) if url.startswith("http") else ()
 
 
 def basic_credentials(url: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from citadel_contracts.base_urls import SCHEMES, http_url
 
@@ -20,6 +20,9 @@ _PORTS = {"http": 80, "https": 443}
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 PROXY_VARIABLES = (*_PROXIES, *map(str.upper, _PROXIES))
 _SEPARATORS = re.compile(r"[\s,;|]+")
+
+SHORTEST_KEY = 6
+"""Characters of the shortest value of a query that may be a key."""
 
 Environment = Mapping[str, str]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -105,6 +108,12 @@ def without_credentials(url: str) -> tuple[str, str | None]:
     user, _, password = written.partition(":")
     pair = f"{unquote(user)}:{unquote(password)}".encode()
     return bare, f"Basic {base64.b64encode(pair).decode('ascii')}"
+
+
+def query_secrets(url: str) -> tuple[str, ...]:
+    """Return the values of a URL's query that may be keys: all but short ones and the version of an API."""
+    pairs = parse_qsl(urlsplit(url).query)
+    return tuple(value for name, value in pairs if name != "api-version" and len(value) >= SHORTEST_KEY)
 
 
 def shown(url: str) -> str:

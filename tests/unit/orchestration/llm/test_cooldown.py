@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import LlmUnavailable
+from citadel_common.errors import LlmRefused, LlmUnavailable
 from citadel_orchestration.llm.cooldown import LONGEST, Cooldown
 from tests.unit.orchestration.llm.answering import endpoint, question, response
 
@@ -59,3 +59,32 @@ def test_who_can_wait_is_answered_after_it():
 
     assert [answer.text for answer in asyncio.run(run())] == ["ok"] * 20
     assert calls[1] - calls[0] >= 0.2
+
+
+def test_every_call_is_counted_by_its_outcome():
+    counted = []
+
+    class Counting:
+        def count(self, metric, amount=1, **labels):
+            counted.append((metric.name, amount, labels))
+
+        def set(self, *_, **__):
+            """Do nothing."""
+
+    usage = '"usage": {"prompt_tokens": 3, "completion_tokens": 4}'
+    answers = [response("no", 400), response(OK[:-1] + f", {usage}}}")]
+
+    async def run():
+        asked = endpoint(lambda _: answers.pop(0))
+        asked._metrics = Counting()
+        with pytest.raises(LlmRefused):
+            await asked.ask(question(), Deadline.after(30), lambda: None)
+        await asked.ask(question(), Deadline.after(30), lambda: None)
+
+    asyncio.run(run())
+    assert [(name, labels.get("outcome", labels.get("kind")), amount) for name, amount, labels in counted] == [
+        ("citadel_llm_calls_total", "llm_refused", 1),
+        ("citadel_llm_calls_total", "ok", 1),
+        ("citadel_llm_tokens_total", "input", 3),
+        ("citadel_llm_tokens_total", "output", 4),
+    ]

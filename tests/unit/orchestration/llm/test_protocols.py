@@ -89,7 +89,13 @@ class TestOllama:
 
 @pytest.mark.parametrize(
     ("counts", "usage"),
-    [((1, 2, 9), (1, 2, 9)), ((1, 2, None), (1, 2, 3)), (("1", -2, True), (0, 0, 0)), ((1.5, None, {}), (0, 0, 0))],
+    [
+        ((1, 2, 9), (1, 2, 9)),
+        ((1, 2, None), (1, 2, 3)),
+        (("1", -2, True), (0, 0, 0)),
+        ((1.5, None, {}), (0, 0, 0)),
+        ((10**30, 1, -(10**30)), (0, 1, 1)),
+    ],
 )
 def test_usage_reads_only_counts(counts, usage):
     found = Usage.of(*counts)

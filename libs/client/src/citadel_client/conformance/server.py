@@ -6,20 +6,18 @@ import time
 from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from citadel_client.conformance.findings import Call
 from citadel_client.options import CONNECT_TIMEOUT_S, network_options
 from citadel_contracts.base_urls import http_url
-from citadel_contracts.outbound import is_untrusted, shown, without_credentials
+from citadel_contracts.outbound import is_untrusted, query_secrets, shown, without_credentials
 
 MOST_CALLS = 80
 LONGEST = 32 * 2**20
 """Bytes of an answer."""
-SHORTEST = 6
-"""Characters of the shortest value of a query that may be a key."""
 WORDS = 160
 """Characters of a server's words that are shown."""
 
@@ -189,9 +187,7 @@ def _secret(value: str) -> str:
 
 def _secrets_of(authorization: str | None, url: str) -> list[str]:
     """Return the password of a URL in each form, and the values of its query but for a version."""
-    parts = urlsplit(url.strip())
-    values = [value for name, value in parse_qsl(parts.query) if name != "api-version" and len(value) >= SHORTEST]
     if authorization is None:
-        return values
-    encoded, written = _secret(authorization), parts.password or ""
-    return [*values, encoded, b64decode(encoded).decode().partition(":")[2], written, unquote(written)]
+        return [*query_secrets(url)]
+    encoded, written = _secret(authorization), urlsplit(url.strip()).password or ""
+    return [*query_secrets(url), encoded, b64decode(encoded).decode().partition(":")[2], written, unquote(written)]

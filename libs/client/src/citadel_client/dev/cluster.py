@@ -122,7 +122,15 @@ class Cluster:
             StartFailed: A program fails.
         """
         self._remove_stale_lock()
-        self._execute([f"ALTER ROLE {ROLE} PASSWORD '{password}'"], self.directory)
+        self.execute([f"ALTER ROLE {ROLE} PASSWORD '{password}'"])
+
+    def execute(self, statements: Sequence[str]) -> None:
+        """Run statements, one line each, as superuser; the server must not run.
+
+        Raises:
+            StartFailed: A program fails.
+        """
+        self._execute(statements, self.directory)
 
     def check(self) -> None:
         """Check that the programs can serve the directory.

@@ -66,6 +66,11 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('HINCRBY', KEYS[4], ARGV[5], 1)
+if KEYS[5] then
+  redis.call('SET', KEYS[5], ARGV[6])
+  if ARGV[7] ~= '0' then redis.call('EXPIRE', KEYS[5], ARGV[7]) end
+  redis.call('PUBLISH', KEYS[5], ARGV[6])
+end
 """
 )
 _REMOVE = (
@@ -140,6 +145,21 @@ class DeadLetter:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedResult:
+    """The result of a task that becomes a dead letter.
+
+    Attributes:
+        key: Where the results store keeps it; also the channel on which it is announced.
+        body: As Celery encodes it.
+        seconds: How long it is kept; 0 for ever.
+    """
+
+    key: str | bytes
+    body: str | bytes
+    seconds: int
+
+
 def failure_of(error: CitadelError) -> dict[str, Any]:
     """Return the fields of a letter that tell its error."""
     return {"code": error.code, "error": error.message, "failure": error.data.model_dump()}
@@ -159,13 +179,18 @@ class DeadLetters:
         self._add: Any = client.register_script(_ADD)
         self._remove: Any = client.register_script(_REMOVE)
 
-    def add(self, dead_letter: DeadLetter) -> None:
-        """Store a dead letter, in place of one with the same id, and remove some that are past their time."""
+    def add(self, dead_letter: DeadLetter, result: FailedResult | None = None) -> None:
+        """Store a dead letter, in place of one with the same id, and remove some that are past their time.
+
+        The result of its task is stored with it: whoever sees the dead letter and requeues it finds that result, and
+        none comes later that the task run anew would seem to have.
+        """
         head = dead_letter.head
-        self._add(
-            keys=KEYS,
-            args=[dead_letter.id, strict_json(asdict(dead_letter)), head.to_json(), repr(dead_letter.at), head.kind],
-        )
+        args = [dead_letter.id, strict_json(asdict(dead_letter)), head.to_json(), repr(dead_letter.at), head.kind]
+        if result is None:
+            self._add(keys=KEYS, args=args)
+        else:
+            self._add(keys=[*KEYS, result.key], args=[*args, result.body, result.seconds])
         self.expire(EXPIRED_AT_ADD)
 
     def get(self, dead_letter_id: str) -> DeadLetter | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from citadel_common.settings.common import CommonSettings, Fragment
 from citadel_common.settings.postgres_dsn import parameters_of
@@ -16,6 +16,8 @@ def _postgres_dsn(dsn: SecretStr) -> SecretStr:
 
 
 PostgresDsn = Annotated[SecretStr, AfterValidator(_postgres_dsn)]
+OptionalDsn = Annotated[PostgresDsn | None, BeforeValidator(lambda value: value or None)]
+"""A DSN; an empty variable is as good as none."""
 DEFAULT_DSN = SecretStr("postgresql://citadel@127.0.0.1:5432/citadel")
 
 
@@ -26,13 +28,17 @@ class PostgresSettings(Fragment):
     timeout: float = Field(10.0, gt=0, description="Seconds a statement may take, or a connection be waited for")
     connect_timeout: float = Field(3.0, ge=1, description="Seconds a connection may take to open")
     search_path: str | None = Field(
-        None, min_length=1, description="Schemas of Citadel's objects, as `citadel`; default: the role's, or the DSN's"
+        None, description="Schemas of Citadel's objects, as `citadel`; default: the role's, or the DSN's"
     )
-    direct_dsn: PostgresDsn | None = Field(
+    direct_dsn: OptionalDsn = Field(
         None, description="DSN past a connection pooler, on which the API listens for changed runs; default: it polls"
     )
-    migration_dsn: PostgresDsn | None = Field(
+    migration_dsn: OptionalDsn = Field(
         None, description="DSN of the tables' owner, who migrates; default: the role that runs also migrates"
+    )
+    migration_password: SecretStr | None = Field(None, description="Its password, where that DSN has none")
+    grant_to: str | None = Field(
+        None, description="Role that a migration gives what a running Citadel needs; default: none"
     )
 
 
@@ -50,7 +56,15 @@ class StoredSettings(CommonSettings):
     @property
     def direct_dsn(self) -> SecretStr | None:
         """Return the DSN past a connection pooler, with its password; None if there is none."""
-        direct, password = self.postgres.direct_dsn, self.postgres_password
-        if direct is None or password is None:
-            return direct
-        return SecretStr(with_password(direct.get_secret_value(), password.get_secret_value()))
+        return _completed(self.postgres.direct_dsn, self.postgres_password)
+
+    @property
+    def migration_dsn(self) -> SecretStr | None:
+        """Return the DSN of the tables' owner, with its password; None if the role that runs is the owner."""
+        return _completed(self.postgres.migration_dsn, self.postgres.migration_password)
+
+
+def _completed(dsn: SecretStr | None, password: SecretStr | None) -> SecretStr | None:
+    if dsn is None or password is None:
+        return dsn
+    return SecretStr(with_password(dsn.get_secret_value(), password.get_secret_value()))

@@ -69,8 +69,6 @@ def _refusal(error: BaseException) -> str | None:
         return "Redis refuses the user or the password"
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return "Redis' certificate is not trusted: see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs"
-    if any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in chain):
-        return "Redis does not speak TLS on this port; without TLS the scheme is redis://"
     said = str(error).lower()
     if isinstance(error, redis.exceptions.ResponseError) and ("out of range" in said or "invalid db index" in said):
         return "Redis has no database of this number"

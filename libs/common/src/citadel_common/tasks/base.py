@@ -167,7 +167,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             raise Ignore
         if deliveries > runtime.settings.worker.max_deliveries:
             error = DeliveriesExhausted()
-            runtime.dead_letter(dead_letter_of(self, runtime, error, deliveries=deliveries))
+            dead_letter = dead_letter_of(self, runtime, error, deliveries=deliveries)
+            runtime.dead_letter_task(self.request, dead_letter, error)
             _count_end(runtime, self.name, error.code, seconds=0.0, dead_lettered=True)
             raise error
 

@@ -105,7 +105,7 @@ class FailurePolicy:
         """Dead-letter the task: a retry would meet the same defect, and its repair needs the arguments."""
         log.error("task_crashed", exc_info=error)
         known = CitadelError(f"internal error: {type(error).__name__}: {error}")
-        self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, known))
+        self._runtime.dead_letter_task(self._task.request, dead_letter_of(self._task, self._runtime, known), known)
         return Failure(outcome=known.code, to_raise=known, dead_lettered=True)
 
     def _retry(self, error: CitadelError) -> Failure:
@@ -113,7 +113,7 @@ class FailurePolicy:
             return Failure(outcome=error.code, to_raise=error)  # a caller waits, and decides about a retry
         retry, done = self._runtime.settings.worker.retry, self._task.request.retries or 0
         if done >= retry.max_retries:
-            self._runtime.dead_letter(dead_letter_of(self._task, self._runtime, error))
+            self._runtime.dead_letter_task(self._task.request, dead_letter_of(self._task, self._runtime, error), error)
             return Failure(outcome=error.code, to_raise=error, dead_lettered=True)
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
         log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))

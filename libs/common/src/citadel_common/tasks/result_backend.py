@@ -13,8 +13,11 @@ from typing import Any
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
 
+from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError
 
+_STORED = "citadel_result_stored"
+"""Attribute of a task's request."""
 _STORE = """
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
@@ -30,11 +33,31 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
+        if state == states.FAILURE and getattr(request, _STORED, False):
+            return result
         if state != states.SUCCESS:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def failed_result(self, request: Any, error: CitadelError) -> FailedResult | None:
+        """Return the result of a task that fails by an error, as `_store_result` would store it; None after a success.
+
+        It stands for the one that Celery stores at the task's end, once `has_failed` has said that it is stored.
+        """
+        if self._get_task_meta_for(request.id)["status"] == states.SUCCESS:
+            return None
+        state = states.FAILURE
+        meta = self._get_result_meta(
+            result=self.encode_result(error, state), state=state, traceback=None, request=request
+        )
+        body = self.encode(meta | {"task_id": request.id})
+        return FailedResult(key=self.get_key_for_task(request.id), body=body, seconds=int(self.expires or 0))
+
+    def has_failed(self, request: Any) -> None:
+        """Record that the failed result of a task is stored, so that it is not stored again."""
+        setattr(request, _STORED, True)
 
     def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
         """Return Celery's own form of an exception, and its data beside it, which other clients ignore."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
-from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, failure_of
+from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -69,16 +69,34 @@ class TaskRuntime:
         app.citadel = runtime
         return runtime
 
-    def dead_letter(self, dead_letter: DeadLetter) -> None:
-        """Store a dead letter; if the store is down, the dead letter is lost and the worker goes on."""
+    def dead_letter_task(self, request: Any, dead_letter: DeadLetter, error: CitadelError) -> None:
+        """Store a task's dead letter, and in the same moment its failed result."""
+        backend = self.app.backend
+        try:
+            result = backend.failed_result(request, error)
+        except ERRORS:
+            result = None
+        if self.dead_letter(dead_letter, result) and result is not None:
+            backend.has_failed(request)
+
+    def dead_letter(self, dead_letter: DeadLetter, result: FailedResult | None = None) -> bool:
+        """Store a dead letter, and the failed result of its task.
+
+        If the store is down, the dead letter is lost and the worker goes on.
+
+        Returns:
+            Whether they are stored.
+        """
         self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
         self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
         # the message may quote what it failed on: whoever may read the dead letter finds it there
         log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
         try:
-            self.dead_letters.add(dead_letter)
+            self.dead_letters.add(dead_letter, result)
         except ERRORS as error:
             log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
+            return False
+        return True
 
     def dead_letter_message(self, message: Any, error: CitadelError) -> None:
         """Dead-letter a message that cannot become a task, and fail the task if the message names one."""

@@ -6,6 +6,7 @@ much time for a call to a nearby server as all the rest of a task, this one a te
 
 import asyncio
 import json
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -24,6 +25,9 @@ from citadel_embeddings.backends.base import ServerFailed, TimedOut
 
 HEADERS = {"content-type": "application/json"}
 READ_SIZE = 1 << 18
+MOST_BYTES = 1 << 26
+"""Bytes of an answer; the largest sensible one has a thousand vectors of thousands of numbers."""
+TOO_MUCH = f"the answer is longer than {MOST_BYTES >> 20} MiB"
 PAUSE = 1.0
 """Seconds for a server that asks for a pause without a length."""
 MESSAGE_LIMIT = 300
@@ -143,16 +147,18 @@ class _Connection:
         """Send a request; return status, `Retry-After` and body of the answer."""
         events = (request, h11.Data(data=content), h11.EndOfMessage())
         self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
-        status, retry_after, body = 0, b"", bytearray()
+        status, headers, body = 0, dict[bytes, bytes](), bytearray()
         while not isinstance(event := await self._next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Response):
-                status = event.status_code
-                retry_after = dict(event.headers).get(b"retry-after", b"")
+                status, headers = event.status_code, dict(event.headers)
             elif isinstance(event, h11.Data):
                 body += event.data
+                if len(body) > MOST_BYTES:
+                    raise h11.RemoteProtocolError(TOO_MUCH)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        return status, retry_after.decode("latin-1") or None, bytes(body)
+        retry_after = headers.get(b"retry-after", b"").decode("latin-1") or None
+        return status, retry_after, _unpacked(bytes(body), headers.get(b"content-encoding", b""))
 
     async def _next_event(self) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -222,17 +228,41 @@ class HttpClient:
     async def _send_far(self, method: str, route: Route, content: bytes) -> Answer:
         limits = httpx.Timeout(None, connect=self._settings.connect_timeout)
         client = self._client(route)
-        response = await client.request(method, route.url, content=content, headers=route.headers, timeout=limits)
+        call = client.stream(method, route.url, content=content, headers=route.headers, timeout=limits)
+        body = bytearray()
+        async with call as response:
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > MOST_BYTES:
+                    raise HungUp(TOO_MUCH)
         retry_after = response.headers.get("retry-after")
-        return Answer(
-            url=route.url, status_code=response.status_code, content=response.content, retry_after=retry_after
-        )
+        return Answer(url=route.url, status_code=response.status_code, content=bytes(body), retry_after=retry_after)
 
     async def aclose(self) -> None:
         """Close the connections."""
         self._near.close()
         for client in self._far.values():
             await client.aclose()
+
+
+def _unpacked(body: bytes, encoding: bytes) -> bytes:
+    """Return a body that a server or its proxy has compressed, though it was not asked to.
+
+    Raises:
+        h11.RemoteProtocolError: It is damaged, too large, or compressed in another way.
+    """
+    if encoding.lower() in (b"", b"identity"):
+        return body
+    if encoding.lower() not in (b"gzip", b"x-gzip", b"deflate"):
+        raise h11.RemoteProtocolError(f"the answer is encoded as {encoding[:20].decode('latin-1')!r}")
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        unpacked = unpacker.decompress(body, MOST_BYTES)
+    except zlib.error:
+        raise h11.RemoteProtocolError("the compressed answer is damaged") from None
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise h11.RemoteProtocolError(TOO_MUCH if unpacker.unconsumed_tail else "the compressed answer breaks off")
+    return unpacked
 
 
 def _without_secrets(answer: Answer, route: Route) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 from citadel_common.errors import BackendUnavailable, CitadelError, TextRejected, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_contracts.base_urls import ollama_base
-from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, TextTooLong
+from citadel_embeddings.backends.base import BackendModel, EmbedCall, EmbedReply, ServerFailed, TextTooLong
 from citadel_embeddings.backends.http import Answer, HttpClient, count_of, json_of, server_failure
 
 VERSION_LENGTH = 12
@@ -70,12 +70,16 @@ class OllamaBackend:
         content = json_of(response)
         if response.status_code != HTTPStatus.OK:
             raise server_failure(response, str(content.get("error", "")))
+        entries = content.get("models")
+        entries = [] if entries is None else entries
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.get("name") for entry in entries):
+            raise ServerFailed("the backend's list of models has another form than Ollama's")
         return [
             BackendModel(
                 name=str(entry["name"]).removesuffix(":latest"),
                 version=str(entry.get("digest", "")).removeprefix("sha256:")[:VERSION_LENGTH] or None,
             )
-            for entry in content.get("models") or []
+            for entry in entries
         ]
 
     def tokenizer(self, url: str, model: str) -> None:

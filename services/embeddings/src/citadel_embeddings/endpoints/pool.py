@@ -19,6 +19,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded, UnknownModel
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.telemetry import Metrics, names
+from citadel_contracts.outbound import shown
 from citadel_embeddings.backends.base import Backend, ModelChanged, ServerFailed, TextTooLong
 from citadel_embeddings.backends.versions import ModelVersions
 from citadel_embeddings.endpoints.blame import find_blame
@@ -240,7 +241,7 @@ class EndpointPool:
             self._count_change(slot.breaker.state)
             # the kind and not the message: servers repeat what they were sent
             kind = type(error).__name__
-            log.warning("breaker_opened", backend=self._name, url=slot.url, model=slot.model, error=kind)
+            log.warning("breaker_opened", backend=self._name, url=shown(slot.url), model=slot.model, error=kind)
 
     def _is_alive(self, slot: Slot) -> None:
         """Close the breaker."""
@@ -248,7 +249,7 @@ class EndpointPool:
         slot.breaker.succeeded()
         if before != "closed":
             self._count_change("closed")
-            log.info("breaker_closed", backend=self._name, url=slot.url, model=slot.model)
+            log.info("breaker_closed", backend=self._name, url=shown(slot.url), model=slot.model)
 
     def _has(self, endpoint: Endpoint, model: str, version: str | None) -> bool:
         return self._versions is None or self._versions.may_serve(endpoint.url, model, version)

@@ -51,7 +51,7 @@ def migrate(dsn: str, *, search_path: str | None = None, grant_to: str | None = 
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             schema.make(connection, target)
             applied = [name for name in _missing(connection, schema.MIGRATIONS) if _apply(connection, name)]
-            if grant_to is not None:
+            if grant_to:
                 schema.grant(connection, grant_to)
         for name in applied:
             log.info("migration_applied", name=name)
@@ -68,9 +68,9 @@ def ensure_migrated(settings: StoredSettings) -> None:
     postgres = settings.postgres
     target = PostgresTarget.of(settings.postgres_dsn, name="start", search_path=postgres.search_path, timeout=60)
     if _is_behind(target):
-        owner = postgres.migration_dsn or settings.postgres_dsn
+        owner = settings.migration_dsn or settings.postgres_dsn
         try:
-            migrate(owner.get_secret_value(), search_path=postgres.search_path)
+            migrate(owner.get_secret_value(), search_path=postgres.search_path, grant_to=postgres.grant_to)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
             name = RUN_DSN if postgres.migration_dsn is None else OWNER_DSN
             reason = f"the database needs a migration that this role may not make ({error.diag.message_primary})"
@@ -127,10 +127,11 @@ def migrate_as_owner(settings: StoredSettings, *, patience: float, grant_to: str
         WrongSetting: A setting cannot work.
         psycopg.Error: PostgreSQL refuses a statement.
     """
-    owner, path = settings.postgres.migration_dsn, settings.postgres.search_path
+    owner, path = settings.migration_dsn, settings.postgres.search_path
+    role = grant_to or settings.postgres.grant_to
     dsn = (owner or settings.postgres_dsn).get_secret_value()
     name = OWNER_DSN if owner else RUN_DSN
-    _patiently(lambda: migrate(dsn, search_path=path, grant_to=grant_to), patience, name)
+    _patiently(lambda: migrate(dsn, search_path=path, grant_to=role), patience, name)
 
 
 def _patiently(attempt: Callable[[], object], patience: float, name: str) -> None:

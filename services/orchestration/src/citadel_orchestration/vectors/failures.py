@@ -14,12 +14,13 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
 from citadel_common.outages import Outage
+from citadel_common.text import printable
 from citadel_orchestration.vectors.spaces import wrong_dimension
 
 LONGEST = 500
 """Characters of the store's message that an error quotes."""
 
-_DIMENSIONS = re.compile(r"expected dim: (\d+), got (\d+)")
+_DIMENSIONS = re.compile(r"expected dim: (\d{1,9}), got (\d{1,9})")
 _SHAPES = re.compile(r"shapes \(\d+,(\d+)\) and \((\d+),\) not aligned")
 _LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 """Errors of a connection that a wait does not mend."""
@@ -91,9 +92,10 @@ def _refusal(words: str, collection: str) -> CitadelError:
 
 
 def _words(content: bytes) -> str:
-    """Return the message in a server's `{"status": {"error": …}}`, or all that it wrote."""
+    """Return the message in a server's `{"status": {"error": …}}`, or all that it wrote, as text that can be shown."""
     try:
         document: Any = json.loads(content)
-        return str(document["status"]["error"])[:LONGEST]
-    except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace")[:LONGEST]
+        words = str(document["status"]["error"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        words = content.decode(errors="replace")
+    return printable(words, LONGEST)
