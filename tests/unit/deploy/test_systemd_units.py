@@ -89,7 +89,8 @@ def test_units_read_the_hosts_settings_and_secrets():
     """Variables in the configuration file take precedence over those in a unit."""
     for unit in SERVICES:
         found = directives(unit)
-        assert found["Service.EnvironmentFile"] == ["-/etc/citadel/citadel.env"]
+        own = ["-/etc/citadel/migrate.env"] if unit == "citadel-migrate.service" else []
+        assert sorted(found["Service.EnvironmentFile"]) == ["-/etc/citadel/citadel.env", *own]
         assert "LoadCredential=citadel:/etc/citadel/credentials" in files(unit)[1].read_text(encoding="utf-8")
         assert environment(unit)["CITADEL_SECRETS_DIR"] == "%d"
         assert environment(unit)["CITADEL_LOG__FORMAT"] == "json"
