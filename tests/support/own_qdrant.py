@@ -63,7 +63,8 @@ class RealQdrantProcess:
             "STORAGE__SNAPSHOTS_PATH": str(self._directory / "snapshots"),
             "TELEMETRY_DISABLED": "true",
         }
-        environment = {**os.environ, **{f"QDRANT__{name}": value for name, value in settings.items()}}
+        marker = {"QDRANT_INIT_FILE_PATH": str(self._directory / "initialized")}
+        environment = {**os.environ, **marker, **{f"QDRANT__{name}": value for name, value in settings.items()}}
         with (self._directory / "log").open("ab") as log:
             self._child: subprocess.Popen[bytes] = spawn([self._program], output=log, env=environment)
         eventually(self._is_ready)

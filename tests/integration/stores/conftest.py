@@ -1,6 +1,7 @@
 """Fixtures of the stores' tests."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -10,10 +11,10 @@ import psycopg
 import pytest
 
 from citadel_orchestration.db.migrate import migrate
-from tests.support import servers
 from tests.support.fixtures import require_postgres
 from tests.support.pgbouncer import PgBouncerProcess
 from tests.support.postgres_server import PostgresProcess
+from tests.support.servers import double_or_real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,9 @@ def pooler_of_our_own(server: PostgresProcess) -> Iterator[PooledServer]:
 
 @contextlib.contextmanager
 def real_pooler(_: PostgresProcess) -> Iterator[PooledServer]:
-    address = servers.address("CITADEL_REAL_PGBOUNCER")
+    address = os.environ.get("CITADEL_REAL_PGBOUNCER", "").rstrip("/")
+    if not address:  # not a failure in CI: the other parameter is a real PgBouncer, too
+        pytest.skip("CITADEL_REAL_PGBOUNCER names no PgBouncer")
 
     @contextlib.contextmanager
     def database() -> Iterator[str]:
@@ -67,7 +70,7 @@ def real_pooler(_: PostgresProcess) -> Iterator[PooledServer]:
     yield PooledServer(database=database)
 
 
-@pytest.fixture(scope="module", params=servers.double_or_real(pooler_of_our_own, real_pooler))  # type: ignore[arg-type]
+@pytest.fixture(scope="module", params=double_or_real(pooler_of_our_own, real_pooler))  # type: ignore[arg-type]
 def pooled(request: pytest.FixtureRequest, postgres_server: PostgresProcess) -> Iterator[PooledServer]:
     """PostgreSQL behind a PgBouncer of the tests' own, or behind the real one that is named."""
     with request.param(postgres_server) as server:
