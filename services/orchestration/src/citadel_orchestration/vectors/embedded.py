@@ -10,8 +10,9 @@ from typing import Any
 from qdrant_client import QdrantClient
 
 from citadel_common.errors import VectorStoreUnavailable
+from citadel_common.outages import Outage
 from citadel_orchestration.vectors.connection import in_collection
-from citadel_orchestration.vectors.failures import from_embedded
+from citadel_orchestration.vectors.failures import from_embedded, from_opening, held
 
 LOCK = ".lock"
 """Lock file of the engine; a directory without it was never opened."""
@@ -26,7 +27,10 @@ class EmbeddedConnection:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qdrant")
 
     async def call(self, method: str, *, collection: str = "", timeout: float, **arguments: Any) -> Any:
-        """See `Connection`; a call that has begun is not stopped by a timeout."""
+        """See `Connection`; a call that has begun is not stopped by a timeout.
+
+        A directory that another process has open is an outage: a worker that ends still holds it for a while.
+        """
         work = partial(self._run, method, collection, arguments)
         try:
             async with asyncio.timeout(timeout):
@@ -38,7 +42,10 @@ class EmbeddedConnection:
 
     async def ready(self, *, timeout: float) -> None:
         """Open the directory."""
-        await self.call("get_collections", timeout=timeout)
+        try:
+            await self.call("get_collections", timeout=timeout)
+        except Outage as outage:
+            raise outage.error from outage
 
     async def aclose(self) -> None:
         """Close the directory after the call under way."""
@@ -58,7 +65,7 @@ class EmbeddedConnection:
         try:
             self._client = QdrantClient(path=str(self._path))
         except (RuntimeError, OSError, ValueError) as error:
-            raise VectorStoreUnavailable(f"the embedded vector store cannot open {self._path}: {error}") from error
+            raise from_opening(error, self._path) from error
         return self._client
 
     def _close(self) -> None:
@@ -73,15 +80,12 @@ def _require_free(lock: Path) -> None:
     The engine itself checks only after it has read everything, and then leaves its files open.
 
     Raises:
-        VectorStoreUnavailable: Another process has the directory open.
+        Outage: Another process has the directory open.
     """
     try:
         with lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise VectorStoreUnavailable(
-            f"the embedded vector store in {lock.parent} is open in another process, and one at a time may: "
-            "for more of them run a Qdrant server and set CITADEL_QDRANT__URL"
-        ) from None
+        raise held(lock.parent) from None
     except OSError:
         return  # not there yet, or the engine's to complain about

@@ -4,6 +4,7 @@ import json
 import re
 import ssl
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from citadel_orchestration.vectors.spaces import wrong_dimension
 LONGEST = 500
 """Characters of the store's message that an error quotes."""
 
+_HELD = "already accessed by another instance"
 _DIMENSIONS = re.compile(r"expected dim: (\d{1,9}), got (\d{1,9})")
 _SHAPES = re.compile(r"shapes \(\d+,(\d+)\) and \((\d+),\) not aligned")
 _LASTING = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
@@ -69,6 +71,23 @@ def from_embedded(error: Exception, collection: str) -> CitadelError:
     if words.startswith("Collection ") and words.endswith(" not found"):
         return no_collection(collection)
     return _refusal(words, collection)
+
+
+def from_opening(error: Exception, path: Path) -> CitadelError | Outage:
+    """Return the error for a directory that the embedded engine does not open; an Outage if another process has it."""
+    if _HELD in str(error):
+        return held(path)
+    return VectorStoreUnavailable(f"the embedded vector store cannot open {path}: {error}")
+
+
+def held(path: Path) -> Outage:
+    """Return the outage of a directory that another process has open."""
+    return Outage(
+        VectorStoreUnavailable(
+            f"the embedded vector store in {path} is open in another process, and one at a time may: "
+            "for more of them run a Qdrant server and set CITADEL_QDRANT__URL"
+        )
+    )
 
 
 def _from_status(status: int, words: str, collection: str) -> CitadelError | Outage:
