@@ -69,6 +69,25 @@ def test_json_values_that_cannot_be_stored_are_replaced_in_outputs(workers):
     assert output_of(workers, ask(response_schema=SCHEMA))["json"] == {"n": 1, "b\ufffd": "\ufffd"}
 
 
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ("1" + "0" * 30, "/x: is an integer beyond 64 bits"),
+        ("1e999", "/x: is not a finite number"),
+        ("NaN", "/x: is not a finite number"),
+        (r'{"\ud800": 1}', "/x: has a name that holds half of a surrogate pair"),
+        ("[" * 300 + "]" * 300, "is nested more than 200 levels deep"),
+        ("[" * 5000 + "]" * 5000, "more than 200 levels"),
+    ],
+)
+def test_json_values_that_cannot_be_kept_exactly_are_refused_with_their_place(workers, extra, problem):
+    workers.doubles.llm.script(*[f'{{"n": 1, "x": {extra}}}'] * 9)
+    state, error, _ = ended(workers, ask(response_schema=SCHEMA))
+    assert (state, error["code"], error["retryable"]) == ("failed", "bad_llm_output", False)
+    assert problem in error["message"]
+    assert requests(workers) == 3
+
+
 def test_answers_that_do_not_fit_are_not_asked_for_again_by_the_retries_of_the_step(workers):
     workers.doubles.llm.behaviour("bad_json")
     state, error, events = ended(workers, ask(response_schema=SCHEMA))

@@ -1,5 +1,7 @@
 """Transitions on a real PostgreSQL, one at a time."""
 
+import json
+
 import pytest
 
 from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound
@@ -61,6 +63,58 @@ class TestSignals:
         succeed(db, claim)
         with pytest.raises(Conflict):
             db.commands.signal(run_id, "go", None)
+
+
+def nested(levels, value=1):
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class TestValuesThatCannotBeKept:
+    @pytest.mark.parametrize(
+        ("value", "problem"),
+        [
+            (10**30, "/hits/0/n: is an integer beyond 64 bits"),
+            (float("nan"), "/hits/0/n: is not a finite number"),
+            (float("-inf"), "/hits/0/n: is not a finite number"),
+            (nested(240), "is nested more than 234 levels deep"),
+            (nested(5000), "is nested more than 234 levels deep"),
+            ({"\ud800": 10**30}, "/hits/0/n/\ufffd: is an integer beyond 64 bits"),
+        ],
+    )
+    def test_an_output_is_refused_with_the_place(self, db, value, problem):
+        run_id, claim = begin(db, ask("a"))
+        succeed(db, claim, {"hits": [{"n": value}]})
+        assert db.status(run_id) == "failed"
+        assert problem in db.error(run_id)["message"]
+        assert db.error(run_id)["code"] == "invalid_input"
+
+    def test_the_output_of_a_run_is_refused_too(self, db):
+        wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
+        run_id, claim = begin(db, wait, output=nested(60, "${{ steps.w.output }}"))
+        db.transitions.wait(claim.ref, claim.attempt, seconds=None, signal="go")
+        db.commands.signal(run_id, "go", nested(200))
+        assert db.status(run_id) == "failed"
+        assert "the run's output cannot be written as JSON: /0/0" in db.error(run_id)["message"]
+
+    def test_an_item_is_refused_too(self, db):
+        run_id, claim = begin(db, ask("a", for_each={"items": [1]}))
+        with pytest.raises(
+            InvalidInput, match=r"items\[1\] cannot be written as JSON: the value: is an integer"
+        ):
+            db.transitions.expand(claim.ref, claim.attempt, [1, 10**30], max_parallel=1)
+        assert db.status(run_id) == "running"
+
+    def test_the_payload_of_a_signal_goes_through_expressions_unchanged(self, db):
+        payload = {"n": 2**64 - 1, "deep": nested(198), "nul": "a\x00"}
+        wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
+        run_id, claim = begin(db, wait, output={"is": "${{ steps.w.output }}", "n": "${{ [steps.w.output.n] }}"})
+        db.transitions.wait(claim.ref, claim.attempt, seconds=None, signal="go")
+        db.commands.signal(run_id, "go", payload)
+        assert db.status(run_id) == "succeeded", db.error(run_id)
+        [(body,)] = db.rows("SELECT output FROM runs")
+        assert json.loads(body) == {"is": payload, "n": [2**64 - 1]}
 
 
 class TestDelaysThatServersAskFor:

@@ -6,7 +6,7 @@ object the last one counts; a byte order mark is skipped; a fraction has the pre
 """
 
 import math
-from collections.abc import Iterator
+import re
 from typing import Any
 
 from pydantic_core import from_json
@@ -18,6 +18,10 @@ MOST_LEVELS = 200
 """Levels of lists and objects, which the parser and all that writes the value again can walk."""
 BOM = b"\xef\xbb\xbf"
 _PLAIN = bytes.maketrans(b"123456789E", b"000000000e")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SHOWN = 6
+"""Names and indices of the place in a value that is nested too deeply, all of which would be longer than the reason."""
+_HALF = "holds half of a surrogate pair"
 _LONG_NUMBER, _LARGE_EXPONENT = b"0" * 19, b"e000"
 
 Path = tuple[str | int, ...]
@@ -58,17 +62,30 @@ def loads(text: bytes) -> Any:
     return value
 
 
-def check(value: Any) -> None:
-    """Check the numbers in a value, which is JSON already.
+def check(value: Any, *, levels: int | None = None) -> None:
+    """Check that a JSON value can be kept as it is.
+
+    Args:
+        value: The value.
+        levels: Levels of lists and objects that it may have; None for any number.
 
     Raises:
-        UnusableValue: An integer is beyond 64 bits, or a number is not finite.
+        UnusableValue: An integer is beyond 64 bits, a number is not finite, a text holds half of a surrogate pair, or
+            lists and objects are nested too deeply.
     """
-    for path, number in _numbers(value):
-        if isinstance(number, int) and not SMALLEST <= number <= LARGEST:
-            raise UnusableValue(path, "is an integer beyond 64 bits: send it as a string")
-        if isinstance(number, float) and not math.isfinite(number):
-            raise UnusableValue(path, "is not a finite number in double precision")
+    # a stack instead of recursion, so that depth is no limit; paths only of what has members, so that vectors are quick
+    stack: list[tuple[Path, Any]] = [((), [value])]
+    while stack:
+        path, found = stack.pop()
+        if levels is not None and len(path) > levels:
+            raise UnusableValue(path[1:_SHOWN], f"is nested more than {levels} levels deep")
+        for key, inner in found.items() if isinstance(found, dict) else enumerate(found):
+            if isinstance(inner, dict | list | tuple):
+                stack.append(((*path, key), inner))
+            elif (problem := _problem(inner)) is not None:
+                raise UnusableValue((*path, key)[1:], problem)
+            if isinstance(key, str) and _problem(key) is not None:
+                raise UnusableValue(path[1:], f"has a name that {_HALF}")
 
 
 def may_hold_extremes(text: bytes) -> bool:
@@ -80,17 +97,15 @@ def may_hold_extremes(text: bytes) -> bool:
     return _LONG_NUMBER in plain or _LARGE_EXPONENT in plain or b"NaN" in plain or b"Infinity" in plain
 
 
-def _numbers(value: Any) -> Iterator[tuple[Path, int | float]]:
-    """Yield all numbers with their places; a stack of its own instead of recursion, so that depth is no limit."""
-    stack: list[tuple[Path, Any]] = [((), value)]
-    while stack:
-        path, found = stack.pop()
-        if isinstance(found, dict):
-            stack.extend(((*path, key), inner) for key, inner in found.items())
-        elif isinstance(found, list):
-            stack.extend(((*path, index), inner) for index, inner in enumerate(found))
-        elif isinstance(found, int | float) and not isinstance(found, bool):
-            yield path, found
+def _problem(scalar: Any) -> str | None:
+    """Return why a text or number cannot be kept."""
+    if isinstance(scalar, float):
+        return None if math.isfinite(scalar) else "is not a finite number in double precision"
+    if isinstance(scalar, int):
+        return None if SMALLEST <= scalar <= LARGEST else "is an integer beyond 64 bits: send it as a string"
+    if isinstance(scalar, str) and not scalar.isascii() and _SURROGATES.search(scalar):
+        return _HALF
+    return None
 
 
 def _reason(problem: str) -> str:

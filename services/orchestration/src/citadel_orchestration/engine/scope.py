@@ -16,6 +16,7 @@ from citadel_orchestration.db.models import NO_ITEM, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.template import References
+from citadel_orchestration.engine.outputs import encoded
 
 
 def reads_nothing(references: References, ref: StepRef) -> bool:
@@ -101,7 +102,7 @@ def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | N
     Without an `output` in the definition it is that of the last step.
     """
     try:
-        return orjson.dumps(_value(tx, definition)), None
+        return encoded(_value(tx, definition), "the run's output"), None
     except CitadelError as error:
         return None, error
 

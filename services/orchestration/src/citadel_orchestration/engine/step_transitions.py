@@ -8,23 +8,21 @@ comes late, twice, or for a run that has ended changes nothing.
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from citadel_common.backoff import full_jitter
-from citadel_common.errors import CitadelError, InvalidInput, PayloadTooLarge, StepTimedOut, from_data
-from citadel_common.text import storable_value
+from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut, from_data
 from citadel_orchestration.db import batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import scheduling
+from citadel_orchestration.engine.outputs import encoded, encoded_output
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
 
-_JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _JITTER = 0.1
 """Part of a delay that a server asks for, by which it is made longer at random: others were told the same."""
 
@@ -51,9 +49,9 @@ class StepTransitions:
     def succeed(self, ref: StepRef, attempt: int, output: Any) -> Effects:
         """Record a step's output and schedule what follows; an output that cannot be stored fails the step."""
         try:
-            output, body = _encoded(output)
-        except TypeError as error:
-            return self.fail(ref, attempt, InvalidInput(f"the output cannot be written as JSON: {error}"))
+            output, body = encoded_output(output)
+        except CitadelError as error:
+            return self.fail(ref, attempt, error)
         if len(body) > self._max_output_bytes:
             limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
             return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
@@ -79,10 +77,11 @@ class StepTransitions:
         """Begin a `for_each`: insert a row per item, and claim the first ones."""
         if not items:
             return self.succeed(ref, attempt, [])
+        bodies = [encoded(item, f"for_each.items[{index}]") for index, item in enumerate(items)]
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or not steps.park(tx, ref, attempt, items_total=len(items)):
                 return unchanged(tx)
-            steps.insert_items(tx, ref, [orjson.dumps(item) for item in items])
+            steps.insert_items(tx, ref, bodies)
             tx.event("step_expanded", ref.step_id, items=len(items))
             scheduling.start_items(tx, ref.step_id, max_parallel)
         return tx.effects
@@ -217,20 +216,6 @@ def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> st
 
 def _with_words(error: CitadelError, words: str) -> CitadelError:
     return from_data(error.data.model_copy(update={"message": f"{error.message}; {words}"}))
-
-
-def _encoded(output: Any) -> tuple[Any, bytes]:
-    """Return an output and its JSON; text that cannot be stored is replaced, as `citadel_common.text` says.
-
-    Raises:
-        TypeError: The output is not JSON.
-    """
-    with suppress(TypeError):  # half of a surrogate pair
-        body = orjson.dumps(output, option=_JSON)
-        if b"\\u0000" not in body:
-            return output, body
-    output = storable_value(output)
-    return output, orjson.dumps(output, option=_JSON)
 
 
 def _calls_of(output: Any) -> dict[str, int]:

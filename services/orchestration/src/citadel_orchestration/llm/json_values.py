@@ -1,13 +1,11 @@
 """The JSON value in an answer, wherever it stands: alone, in a fence, in prose, after reasoning."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
 
-import orjson
-
+from citadel_common.text import printable
+from citadel_contracts import json_text
 from citadel_orchestration.llm import reasoning
 
 _LANDMARK = re.compile(
@@ -20,20 +18,16 @@ _BEGINS_OBJECT = re.compile(r'\{\s*"')
 _MOST_TOKENS = 1_000_000
 _MOST_VALUES = 100
 _FENCE = "```"
+_MOST_SHOWN = 500
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _integer(digits: str) -> int:
+    """Return an integer; one of more than 64 bits, which is refused anyway, is cut to where it still is one."""
+    return int(digits[:21])
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits} is not finite")
-    return number
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_int=_integer)
+"""Takes numbers that cannot be kept, so that they are refused with their place."""
 
 
 def value_in(text: str, problems_of: Callable[[object], list[str]]) -> tuple[object, list[str]]:
@@ -89,7 +83,9 @@ def _whole(text: str) -> list[object]:
 def _reason(text: str) -> str:
     try:
         _DECODER.decode(text.strip())
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        return f"it has more than {json_text.MOST_LEVELS} levels of lists and objects"
+    except ValueError as error:
         return str(error)
     return "there is no value after the reasoning"
 
@@ -155,9 +151,9 @@ class _Scan:
         return len(self._text) if _BEGINS_OBJECT.match(self._text, start) else start + 1
 
 
-def _unstorable(value: Any) -> list[str]:
+def _unstorable(value: object) -> list[str]:
     try:
-        orjson.dumps(value)
-    except TypeError as error:
-        return [f"it has something that cannot be kept exactly: {error}"]
+        json_text.check(value, levels=json_text.MOST_LEVELS)
+    except json_text.UnusableValue as error:
+        return [f"it has something that cannot be kept exactly: {printable(str(error), _MOST_SHOWN)}"]
     return []
