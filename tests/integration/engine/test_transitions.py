@@ -100,9 +100,7 @@ class TestValuesThatCannotBeKept:
 
     def test_an_item_is_refused_too(self, db):
         run_id, claim = begin(db, ask("a", for_each={"items": [1]}))
-        with pytest.raises(
-            InvalidInput, match=r"items\[1\] cannot be written as JSON: the value: is an integer"
-        ):
+        with pytest.raises(InvalidInput, match=r"items\[1\] cannot be written as JSON: the value: is an integer"):
             db.transitions.expand(claim.ref, claim.attempt, [1, 10**30], max_parallel=1)
         assert db.status(run_id) == "running"
 
