@@ -99,3 +99,15 @@ def test_a_later_attempt_goes_on_with_its_own_answer(engines, collection):
     eventually(lambda: engines.db.rows("SELECT 1 FROM steps WHERE tries = 1 AND status = 'running'"))
     answer(engines, run_id)
     assert engines.db.ended(run_id) == "succeeded"
+
+
+def test_the_delay_that_qdrant_asks_for_is_kept(engines, collection):
+    engines.doubles.qdrant.behaviour("rate429", only_route="points/query", for_requests=1)
+    retry = {"retry": {"max_attempts": 3, "delay": "1ms", "max_delay": "2ms"}}
+    parameters = {"collection": collection, "embedding": [1.0] + [0.0] * (DIMENSIONS - 1)}
+    run_id = engines.begin({"steps": [search(collection) | {"parameters": parameters} | retry]})
+    assert engines.db.ended(run_id) == "succeeded"
+    [(delay,)] = engines.db.rows(
+        "SELECT (data->>'delay_s')::float FROM events WHERE run_id = %s AND type = 'step_retrying'", run_id
+    )
+    assert delay >= 1.0

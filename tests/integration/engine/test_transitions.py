@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound
+from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound, VectorStoreUnavailable
 from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.engine.submission import new_run_id
@@ -118,13 +118,14 @@ class TestValuesThatCannotBeKept:
 class TestDelaysThatServersAskFor:
     QUICK = {"retry": {"max_attempts": 3, "delay": "1ms", "max_delay": "2ms"}}  # noqa: RUF012  (never changed)
 
-    def failed(self, db, seconds, **others):
+    def failed(self, db, seconds, kind=LlmUnavailable, **others):
         run_id, claim = begin(db, ask("a", timeout="300s", **self.QUICK), **others)
-        db.transitions.fail(claim.ref, claim.attempt, LlmUnavailable("slow down", retry_after=seconds))
+        db.transitions.fail(claim.ref, claim.attempt, kind("slow down", retry_after=seconds))
         return run_id
 
-    def test_the_next_attempt_waits_as_long(self, db):
-        self.failed(db, 299)
+    @pytest.mark.parametrize("kind", [LlmUnavailable, VectorStoreUnavailable])
+    def test_the_next_attempt_waits_as_long(self, db, kind):
+        self.failed(db, 299, kind)
         [(left, data)] = db.rows(
             "SELECT extract(epoch FROM due_at - now()), data FROM steps JOIN events USING (run_id)"
             " WHERE type = 'step_retrying'"

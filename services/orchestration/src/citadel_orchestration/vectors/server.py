@@ -17,6 +17,7 @@ from citadel_common.errors import VectorStoreUnavailable
 from citadel_common.outages import Outage
 from citadel_common.outbound import Route, client_options, route_to
 from citadel_common.settings.qdrant import QdrantSettings
+from citadel_contracts.errors import seconds_of_retry_after
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
 from citadel_orchestration.vectors.failures import from_server
@@ -49,6 +50,7 @@ class ServerConnection:
             prefer_grpc=False,
             check_compatibility=False,
             limits=limits,
+            event_hooks={"response": [_whole_seconds]},
             **client_options(route, settings),
         )
         self._probe = httpx.AsyncClient(
@@ -96,6 +98,13 @@ class ServerConnection:
 
     def _silent(self, timeout: float) -> VectorStoreUnavailable:
         return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")
+
+
+async def _whole_seconds(response: httpx.Response) -> None:
+    """Write a delay as whole seconds: Qdrant's client reads nothing else, but proxies also send fractions and dates."""
+    asked = seconds_of_retry_after(response.headers.pop("retry-after", None))
+    if asked is not None:
+        response.headers["retry-after"] = str(math.ceil(asked))
 
 
 def _route(settings: QdrantSettings) -> Route:
