@@ -1,5 +1,6 @@
 """A host with systemd, Redis and PostgreSQL: a container that boots."""
 
+import functools
 import json
 import os
 import re
@@ -122,7 +123,8 @@ def booted_host() -> Iterator[Host]:
     host = Host(f"citadel-host-test-{uuid.uuid4().hex[:8]}")
     docker("run", "--detach", f"--name={host.name}", *BOOT, f"--volume={ROOT}:/src:ro", IMAGE, *INIT)
     try:
-        eventually(lambda: host.succeeds("systemctl", "is-active", "redis-server", "postgresql@17-main"), LONG)
+        for unit in ("redis-server", "postgresql@17-main"):  # `is-active` succeeds for several if one of them is
+            eventually(functools.partial(host.succeeds, "systemctl", "is-active", unit), LONG)
         role = f"create role citadel login password '{PASSWORD}'"
         host.sh(f'su postgres -c "psql -qc \\"{role}\\" -c \\"create database citadel owner citadel\\""')
         yield host
