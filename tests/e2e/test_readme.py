@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.process import OllamaProcess
 from tests.support.dev_stack import Dev, dev
+from tests.support.required import program
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SECTION = README.partition("## A first request\n")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
 EXPORT = "set -a; . .citadel/env; set +a"
+OLLAMA = "http://gpu1:11434"
 ADDRESS = re.compile(r"(127\.0\.0\.1|localhost):8080")
 """The tests' server has another port, since one of the developer's own may listen on this one."""
 
@@ -27,9 +30,11 @@ class Project:
 
     directory: Path
     dev: Dev
+    ollama: OllamaProcess
 
     def run(self, language: str, text: str) -> None:
         text = ADDRESS.sub(self.dev.env["CITADEL_API_URL"].removeprefix("http://"), text)
+        text = text.replace(OLLAMA, self.ollama.url)
         if language == "yaml":
             (self.directory / text.split()[1]).write_text(text)
         elif language == "python":
@@ -37,6 +42,8 @@ class Project:
             assert self.shell(".venv/bin/python snippet.py")
         else:
             for command in text.replace("\\\n", "").splitlines():
+                if command.startswith("$ curl"):
+                    program("curl")
                 self.shell(command.removeprefix("$ "))
 
     def shell(self, command: str) -> str:
@@ -55,12 +62,12 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory, ollama: OllamaProcess) -> Iterator[Project]:
     directory = tmp_path_factory.mktemp("project")
     (directory / ".venv").symlink_to(sys.prefix)
     (directory / "texts.txt").write_text("gzip compresses files\nargparse parses arguments\ncsv reads tables\n")
     with dev(directory / ".citadel", "--port", "0") as stack:
-        yield Project(directory, stack)
+        yield Project(directory, stack, ollama)
 
 
 def test_the_env_file_is_sourced_so_that_programs_see_it():

@@ -38,7 +38,8 @@ def tls_binary() -> str:
 def serving(binary: str, *lines: str, answers: Callable[[int, Path], "redis.Redis"]) -> Iterator[tuple[int, Path]]:
     """Run a server with lines of its configuration, in which {port} and {folder} are filled; give both."""
     with tempfile.TemporaryDirectory(prefix="citadel-redis-") as name:
-        folder, port = Path(name), free_port()
+        # the bus of a cluster has the port 10,000 above
+        folder, port = Path(name), next(port for port in iter(free_port, None) if port <= 55_535)
         folder.chmod(0o755)
         configuration = [f"dir {folder}", 'save ""', *lines]
         (folder / "conf").write_text("\n".join(configuration).format(port=port, folder=folder) + "\n")

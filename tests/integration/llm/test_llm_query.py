@@ -82,7 +82,7 @@ def test_json_in_a_markdown_fence_is_read(server, text):
         ('{"city": "oslo", "people": 7}', "$.city: does not match"),
         ('{"city": "Oslo"}', "'people' is a required property"),
         ('{"city": "Oslo", "people": 7, "x": 1}', "'x' was unexpected"),
-        ("NaN", "it is not JSON"),
+        ("NaN", "cannot be kept exactly"),
     ],
 )
 def test_a_bad_answer_is_asked_again_with_what_was_wrong(server, way, bad, reason):

@@ -1,7 +1,6 @@
 """Payloads that others have stored, up to the output of the step that finds them."""
 
 import asyncio
-from dataclasses import asdict
 
 import httpx
 import pytest
@@ -28,7 +27,7 @@ def output(payload):
         finally:
             await store.aclose()
 
-    return encoded_output({"hits": [asdict(hit) for hit in asyncio.run(search())]})[0]
+    return encoded_output({"hits": [hit.document() for hit in asyncio.run(search())]})[0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`vector_search`: the points of a collection that are nearest to a vector, or to a text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -105,7 +104,7 @@ class VectorSearch(StepType[VectorSearchParameters]):
                 with_payload=parameters.with_payload,
                 deadline=call.deadline,
             )
-            return {"hits": [asdict(hit) for hit in hits]}
+            return {"hits": [hit.document() for hit in hits]}
 
         return Execute(run=search)
 

@@ -47,6 +47,10 @@ class Hit:
     metric: str
     payload: dict[str, Any]
 
+    def document(self) -> dict[str, Any]:
+        """Return the hit as it is in outputs; the payload, which may be nested deeply, is the same object."""
+        return {"id": self.id, "score": self.score, "metric": self.metric, "payload": self.payload}
+
 
 def point_id(
     collection: str,
