@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.disclosure import DISCLOSURES
 from tests.support.fixtures import (
+    bare_environment,
     dead_letters,
     double,
     fleet,
@@ -23,6 +24,7 @@ from tests.support.fixtures import (
 from tests.support.platform_fixtures import db, doubles, platform
 
 __all__ = [
+    "bare_environment",
     "db",
     "dead_letters",
     "double",

@@ -26,6 +26,7 @@ from tests.support.gateway import gateway
 from tests.support.planted import QDRANT_KEY, planted
 from tests.support.private_ca import PrivateAuthority
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
 MODEL = "all-minilm"
 HOST = "servers.test"
 """A name that only the proxy can resolve."""
@@ -55,17 +56,6 @@ def authority(tmp_path_factory):
 def certificate(authority):
     """Its certificate for the servers."""
     return authority.sign(HOST, "127.0.0.1")
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch):
-    """No proxies and certificates but those of a test."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    public_context.cache_clear()
-    yield
-    public_context.cache_clear()
 
 
 async def embed(kind, url, settings):

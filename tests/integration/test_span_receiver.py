@@ -13,7 +13,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from citadel_common.outbound import public_context
 from citadel_common.telemetry import names
 from citadel_common.telemetry.pipeline import CountedExporter
 from citadel_common.telemetry.receiver import span_exporter
@@ -23,6 +22,7 @@ from tests.support.gateway import gateway
 from tests.support.planted import planted
 from tests.support.private_ca import PrivateAuthority
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
 PASSWORD = planted("receiver")
 ANSWERS = 10_000
 
@@ -36,17 +36,6 @@ class Counts:
     def count(self, name, amount=1, **labels):
         assert name == names.SPANS
         self.spans[labels["outcome"]] += amount
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch):
-    """No proxies, certificates and receivers but those of a test."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    public_context.cache_clear()
-    yield
-    public_context.cache_clear()
 
 
 @pytest.fixture(scope="module")

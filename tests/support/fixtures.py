@@ -8,6 +8,7 @@ import redis
 from citadel_client.dev.cluster import Programs
 from citadel_client.dev.errors import NoPostgres
 from citadel_common.delivery.dead_letters import KEYS, DeadLetters
+from citadel_common.outbound import public_context
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import PlainClient
 from tests.support.fleet import Fleet, open_fleet
@@ -109,3 +110,14 @@ def fleet(redis_server: RedisProcess, double: OllamaProcess) -> Iterator[Fleet]:
     """Give a fleet for this test alone, on an empty Redis."""
     with open_fleet(redis_server, double) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave no proxies and certificates but those that a test names."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    public_context.cache_clear()
+    yield
+    public_context.cache_clear()

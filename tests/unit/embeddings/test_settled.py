@@ -90,3 +90,27 @@ def test_nothing_stays_under_way(callers, step, batch, urls):
 
 async def asked_again(world):
     return await world.engine.embed(EmbedRequest(text=["good again"], model=MODEL), Deadline.after(1000))
+
+
+class HeldCache(FakeCache):
+    """A cache whose claims another process holds, until it lets them go."""
+
+    held = True
+
+    async def claim_many(self, keys):
+        return [False] * len(keys) if self.held else await super().claim_many(keys)
+
+
+def test_a_text_that_another_process_never_computes_is_settled_at_its_deadline():
+    world = World(cache=HeldCache())
+
+    async def late():
+        request = EmbedRequest(text=["good late"], model=MODEL)
+        response = await world.engine.embed(request, Deadline.after(5))
+        await asyncio.sleep(30)
+        pending, world.cache.held = world.single_flight.pending, False
+        return response, pending, await world.engine.embed(request, Deadline.after(5))
+
+    response, pending, again = run_virtually(late())
+    assert (response.errors[0].code, pending) == ("deadline_exceeded", 0)
+    assert np.array_equal(again.vectors[0], vector_of("good late"))

@@ -4,6 +4,7 @@ A migration only adds tables, columns and functions: an older version keeps work
 that runs may own nothing: then the owner migrates before it starts.
 """
 
+import contextlib
 import importlib.resources
 import importlib.resources.abc
 import time
@@ -110,13 +111,15 @@ def migrate_patiently(settings: StoredSettings, *, patience: float = 120.0) -> N
 
 
 def refuse_unusable_schema(settings: StoredSettings) -> None:
-    """End the process with status 78 if the database answers and cannot be used; migrate it if it must and may."""
+    """End the process with status 78 if the database answers and cannot be used; migrate it if it must and may.
+
+    A database that does not answer is left to the server's own start, which waits for it.
+    """
     try:
-        _patiently(lambda: ensure_migrated(settings), 0.0, RUN_DSN)
+        with contextlib.suppress(StoreUnavailable):
+            _patiently(lambda: ensure_migrated(settings), 0.0, RUN_DSN)
     except WrongSetting as error:
         refuse(str(error))
-    except StoreUnavailable:
-        pass  # the server waits for it
 
 
 def migrate_as_owner(settings: StoredSettings, *, patience: float, grant_to: str | None = None) -> None:

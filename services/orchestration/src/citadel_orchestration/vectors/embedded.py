@@ -57,7 +57,7 @@ class EmbeddedConnection:
         try:
             return getattr(client, method)(**in_collection(collection, arguments))
         except (ValueError, TypeError, OSError, RuntimeError) as error:
-            # NotImplementedError is among them (a RuntimeError): the client's engine lacks some filters of the server
+            # RuntimeError includes what the engine raises for filters that only the server has
             raise from_embedded(error, collection) from error
 
     def _open(self) -> QdrantClient:
