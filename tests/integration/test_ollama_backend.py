@@ -28,11 +28,17 @@ def fresh(store, double):
     store.delete(*(store.keys("citadel:embedding:*") or ["none"]))
 
 
-def seen_until_now(store, monitor):
-    """Return the commands that Redis has performed: those of scripts, each with the number of its script's call."""
+def performed(store, monitor):
+    """Yield the commands that Redis has performed until now."""
     store.echo("all is seen")
-    found, call = [], 0
     while "all is seen" not in (entry := monitor.next_command())["command"]:
+        yield entry
+
+
+def seen_until_now(store, monitor):
+    """Return the commands of scripts that Redis has performed, each with the number of its script's call."""
+    found, call = [], 0
+    for entry in performed(store, monitor):
         if entry["client_type"] == "lua":
             found.append((call, entry["command"]))
         else:
@@ -211,6 +217,20 @@ class TestOutages:
             seen = seen_until_now(store, monitor)
         assert len(scripts_with(seen, "HSET citadel:dead-letters ", task.id)) == 1
         assert scripts_with(seen, "HSET citadel:dead-letters ", task.id) == scripts_with(seen, "FAILURE", task.id)
+
+    def test_a_task_is_marked_for_its_retry_before_the_retry_is_sent(self, plain, double, store):
+        """Else an attempt that ends at once has its result replaced, and the task seems to be retried for ever."""
+        double.behaviour("dead")
+        with store.monitor() as monitor:
+            task = plain.send(TASK, "retried at once", model=MODEL)
+            error_of(task)
+            double.behaviour("ok")
+            plain.call(TASK, "the next one")
+            seen = [entry["command"].replace("\\", "") for entry in performed(store, monitor)]
+        seen = [command for command in seen if task.id in command]
+        marked = next(n for n, command in enumerate(seen) if "RETRY" in command)
+        sent = next(n for n, command in enumerate(seen) if "PUSH" in command and '"retries": 1' in command)
+        assert marked < sent
 
     def test_bad_input_is_not_retried(self, plain, double, dead_letters):
         plain.error(TASK, "[[nan]] once")

@@ -119,6 +119,7 @@ class FailurePolicy:
         log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {}) | messages.attempt()
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
+        self._runtime.will_retry(self._task.request, error)
         self._release()
         try:
             self._task.retry(exc=error, countdown=delay, max_retries=retry.max_retries, headers=headers)

@@ -17,7 +17,7 @@ from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError
 
 _STORED = "citadel_result_stored"
-"""Attribute of a task's request."""
+"""Attribute of a task's request: the state whose result is stored before Celery stores it."""
 _STORE = """
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
@@ -33,7 +33,7 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        if state == states.FAILURE and getattr(request, _STORED, False):
+        if state == getattr(request, _STORED, None):
             return result
         if state != states.SUCCESS:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
@@ -57,7 +57,15 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
 
     def has_failed(self, request: Any) -> None:
         """Record that the failed result of a task is stored, so that it is not stored again."""
-        setattr(request, _STORED, True)
+        setattr(request, _STORED, states.FAILURE)
+
+    def will_retry(self, request: Any, error: CitadelError) -> None:
+        """Store that a task is to be retried, before its message is sent.
+
+        Celery does so after it, when the next attempt may have ended already, and would replace that one's result.
+        """
+        self.mark_as_retry(request.id, error, request=request)
+        setattr(request, _STORED, states.RETRY)
 
     def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
         """Return Celery's own form of an exception, and its data beside it, which other clients ignore."""

@@ -4,6 +4,7 @@ import base64
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ class TaskRuntime:
         )
         app.citadel = runtime
         return runtime
+
+    def will_retry(self, request: Any, error: CitadelError) -> None:
+        """Store that a task is to be retried; if the store is down, Celery tries again after the message is sent."""
+        with suppress(*ERRORS):
+            self.app.backend.will_retry(request, error)
 
     def dead_letter_task(self, request: Any, dead_letter: DeadLetter, error: CitadelError) -> None:
         """Store a task's dead letter, and in the same moment its failed result."""
