@@ -29,7 +29,7 @@ LONGEST_PAUSE = 4.0
 """Seconds between two looks for a server that is away."""
 RELEASES_PER_SECOND = 200
 """Waiting calls that go on per second once the server is back."""
-MARGIN = 0.25
+MARGIN = 0.08
 """Seconds before its deadline at which a call gives up, so that the caller hears of the outage itself."""
 
 

@@ -41,11 +41,12 @@ class ResponseSender:
         if message["type"] == "http.response.start":
             self.begun = True
             self.status = message["status"]
-            message["headers"] = [*map(self._outside, message.get("headers", ())), *self._headers]
+            headers = message.get("headers", ())
+            message["headers"] = [*(map(self._outside, headers) if self._base else headers), *self._headers]
         await self._send(message)
 
     def _outside(self, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-        return (header[0], self._base + header[1]) if header[0] == b"location" and self._base else header
+        return (header[0], self._base + header[1]) if header[0] == b"location" else header
 
 
 class Middleware:
@@ -64,7 +65,7 @@ class Middleware:
         self, app: Any, *, paths: Paths, auth: Auth, rate_limit: RateLimit, body_limit: BodyLimit, metrics: Metrics
     ) -> None:
         self._app = app
-        self._paths = paths
+        self._paths, self._base = paths, paths.base.encode()
         self._auth = auth
         self._rate_limit = rate_limit
         self._body_limit = body_limit
@@ -82,7 +83,7 @@ class Middleware:
     async def _serve(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
         scope[SCOPE_KEY] = trace.trace_id
         logs.bind(trace_id=trace.trace_id)
-        sender, started = ResponseSender(send, trace.headers, self._paths.base.encode()), time.perf_counter()
+        sender, started = ResponseSender(send, trace.headers, self._base), time.perf_counter()
         try:
             await self._respond(scope, receive, sender)
         finally:

@@ -44,4 +44,4 @@ class Paths:
         if self.base and (path == self.base or path.startswith(f"{self.base}/")):
             path = path[len(self.base) :]
         path = path.rstrip("/") or "/"
-        return f"/v1{path}" if _WITHOUT_VERSION.match(path) else path
+        return path if path.startswith("/v1/") or not _WITHOUT_VERSION.match(path) else f"/v1{path}"

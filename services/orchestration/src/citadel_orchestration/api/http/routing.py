@@ -24,6 +24,8 @@ class RawRoute(APIRoute):
     def get_route_handler(self) -> Endpoint:
         """Return the endpoint, which for HEAD answers with headers alone instead of a stream."""
         endpoint: Endpoint = self.endpoint
+        if "GET" not in (self.methods or ()):
+            return endpoint
 
         async def respond(request: Request) -> Response:
             response = await endpoint(request)
