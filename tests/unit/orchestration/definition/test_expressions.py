@@ -230,10 +230,10 @@ def test_time_steps_and_size_are_each_a_limit():
         value("${{ context.l.all(x, x >= 0) }}", scope, seconds=0.0)
     with pytest.raises(ExpressionFailed, match="more than 500 steps"):
         value("${{ context.l.all(x, x >= 0) }}", scope, steps=500)
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("${{ 'abcdef' + 'abcdef' }}", scope, size=10)
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("abc ${{ context.l }}", scope, size=10)
+    with pytest.raises(ExpressionFailed, match="more than 10 bytes"):
+        value("${{ 'abcdef' + 'abcdef' }}", scope, memory=10)
+    with pytest.raises(ExpressionFailed, match="more than 10 bytes"):
+        value("abc ${{ context.l }}", scope, memory=10)
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_time_steps_and_size_are_each_a_limit():
     ],
 )
 def test_the_size_that_functions_produce_counts_against_the_budget(text):
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("${{ " + text + " }}", {"context": {"l": [0] * 6}}, size=10)
+    with pytest.raises(ExpressionFailed, match="more than 10 bytes"):
+        value("${{ " + text + " }}", {"context": {"l": [0] * 6}}, memory=10)
 
 
 TOKENS = [

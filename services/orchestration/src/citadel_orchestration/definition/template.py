@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from citadel_common.errors import ExpressionFailed
+from citadel_contracts.json_text import UnusableValue
 from citadel_orchestration.definition.expressions.compiler import Expression, compiled
 from citadel_orchestration.definition.expressions.evaluation import (
     DEFAULT_BUDGET,
@@ -19,11 +20,15 @@ from citadel_orchestration.definition.expressions.evaluation import (
     Failed,
     Malformed,
     Meter,
+    text_bytes,
 )
 from citadel_orchestration.definition.expressions.syntax import CLOSE, OPEN, Source, Uses, split
+from citadel_orchestration.definition.sizes import json_size
 
 MAX_DEPTH = 100
 SHOWN = 200
+_WRITING = 4
+"""Bytes of memory for a byte of JSON while it is written as a text."""
 
 Fill = Callable[[Mapping[str, Any], Meter], Any]
 
@@ -267,12 +272,16 @@ def _value(expression: Expression, scope: Mapping[str, Any], meter: Meter) -> An
 
 def _inserted(expression: Expression, scope: Mapping[str, Any], meter: Meter) -> str:
     value = _value(expression, scope, meter)
-    text = value if isinstance(value, str) else _compact(expression, value)
     try:
-        meter.grow(len(text))
+        if isinstance(value, str):
+            meter.grow(text_bytes(len(value), value))
+            return value
+        meter.grow(_WRITING * json_size(value))  # before it is written: its parts may be shared
     except Exhausted as error:
         raise _Broken(expression.text, str(error)) from None
-    return text
+    except UnusableValue:
+        raise _Broken(expression.text, "the value has no JSON form") from None
+    return _compact(expression, value)
 
 
 def _compact(expression: Expression, value: Any) -> str:

@@ -1,0 +1,188 @@
+"""Sizes of values as JSON, measured before anything is written.
+
+Expressions share what they repeat: a list that names one text a thousand times takes little memory, and its JSON a
+thousand times the text. Each list, object and long text is therefore measured once, however often it occurs, and a
+value costs as much time as it has parts in memory.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from citadel_common.errors import PayloadTooLarge
+from citadel_common.text import storable
+from citadel_contracts.json_text import UnusableValue
+
+OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+MOST_LEVELS = 234
+"""Levels of lists and objects: 20 of the 254 that orjson writes are left for what a value is put into."""
+_SHORT = 64
+_PIECE = 2**16
+"""Characters or numbers that are written at once to be counted."""
+_PER_BYTE = 4
+"""Most bytes of JSON for a byte of an array: a float32 takes 16 characters at most, a float64 25."""
+_NUMBERS = frozenset({int, float})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizeLimit:
+    """The most bytes of JSON that a value may have.
+
+    Attributes:
+        bytes: The limit.
+        setting: Name of the setting that says so.
+    """
+
+    bytes: int
+    setting: str
+
+    def check(self, value: Any, what: str) -> int:
+        """Return an upper bound of a value's bytes as JSON, exact but for arrays.
+
+        Raises:
+            PayloadTooLarge: It has more bytes than the limit.
+            UnusableValue: It is nested too deeply.
+        """
+        size = json_size(value, exact=False)
+        if size > self.bytes:
+            self.check_bytes(json_size(value), what)
+        return size
+
+    def check_bytes(self, size: int, what: str) -> None:
+        """Compare a size that is known.
+
+        Raises:
+            PayloadTooLarge: It is over the limit.
+        """
+        if size > self.bytes:
+            message = f"{what} has {_written(size)} bytes as JSON; the limit ({self.setting}) is {self.bytes:,}"
+            raise PayloadTooLarge(message)
+
+
+def _written(size: int) -> str:
+    """Return a size for messages; that of a value which shares its parts may have hundreds of digits."""
+    return f"{size:,}" if size < 10**18 else "more than 10^18"
+
+
+def json_size(value: Any, *, exact: bool = True) -> int:
+    """Return the bytes of a value as compact JSON in UTF-8; what cannot be written at all counts as nothing.
+
+    Args:
+        value: The value. Lone surrogates count as the U+FFFD that replaces them.
+        exact: False takes an upper bound for arrays, which costs no time.
+
+    Raises:
+        UnusableValue: It is nested more than `MOST_LEVELS` deep.
+    """
+    return _Sizer(exact=exact).size(value, 0)
+
+
+class _Sizer:
+    """Measures one value; what was measured must live as long as this object."""
+
+    __slots__ = ("_exact", "_known")
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
+        self._known: dict[int, int] = {}
+
+    def size(self, value: Any, level: int) -> int:  # noqa: PLR0911  (one per kind of value, the commonest first)
+        if isinstance(value, str):
+            return _text(value) if len(value) <= _SHORT else self._once(value, level, lambda text, _: _text(text))
+        if value is None or value is True:
+            return 4
+        if value is False:
+            return 5
+        if isinstance(value, int | float):
+            return _scalar(value)
+        if isinstance(value, list | tuple):
+            return self._once(value, level, self._list)
+        if isinstance(value, Mapping):
+            return self._once(value, level, self._object)
+        if isinstance(value, np.ndarray):
+            return self._once(value, level, self._array)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._once(vars(value), level, self._object)
+        return _scalar(value)
+
+    def _once(self, value: Any, level: int, measure: Any) -> int:
+        known = self._known.get(id(value))
+        if known is None:
+            self._known[id(value)] = 0  # a value that holds itself ends here; orjson refuses it
+            known = self._known[id(value)] = measure(value, level)
+        return known
+
+    def _list(self, values: Sequence[Any], level: int) -> int:
+        _check(level)
+        if not values:
+            return 2
+        if type(values[0]) in _NUMBERS and set(map(type, values)) <= _NUMBERS and (size := _numbers(values)):
+            return size
+        total = len(values) + 1
+        for value in values:
+            total += self.size(value, level + 1)
+        return total
+
+    def _object(self, values: Mapping[Any, Any], level: int) -> int:
+        _check(level)
+        if not values:
+            return 2
+        total = 2 * len(values) + 1
+        for name, value in values.items():
+            total += _text(name) if isinstance(name, str) else _name(name)
+            total += self.size(value, level + 1)
+        return total
+
+    def _array(self, array: "np.ndarray[Any, Any]", level: int) -> int:
+        if not self._exact:
+            return _PER_BYTE * array.nbytes + 2
+        if array.ndim > 1:
+            return self._list(list(array), level)
+        return _numbers(array.tolist() if array.dtype == object else array) or 0
+
+
+def _check(level: int) -> None:
+    if level >= MOST_LEVELS:
+        raise UnusableValue((), f"is nested more than {MOST_LEVELS} levels deep")
+
+
+def _text(text: str) -> int:
+    """Return the bytes of a text in JSON; a long one is written piece by piece, for escapes can make it six times."""
+    total = 2
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        try:
+            total += len(orjson.dumps(piece)) - 2
+        except TypeError:  # half of a surrogate pair
+            total += len(orjson.dumps(storable(piece))) - 2
+    return total
+
+
+def _numbers(values: Any) -> int | None:
+    """Return the bytes of a list or array of numbers; None if it has one that orjson does not write."""
+    try:
+        sizes = [
+            len(orjson.dumps(values[start : start + _PIECE], option=OPTIONS)) - 1
+            for start in range(0, len(values), _PIECE)
+        ]
+    except TypeError:
+        return None
+    return sum(sizes) + 1 if sizes else 2
+
+
+def _scalar(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value, option=OPTIONS))
+    except TypeError:
+        return 0
+
+
+def _name(name: Any) -> int:
+    """Return the bytes of an object's name that is not a text."""
+    try:
+        return len(orjson.dumps({name: 0}, option=OPTIONS)) - len("{:0}")
+    except TypeError:
+        return 0
