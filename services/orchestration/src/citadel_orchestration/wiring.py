@@ -77,7 +77,12 @@ def wire(
     known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
     definitions = Definitions(known_types)
     transactions = RunTransactions(
-        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+        database=database,
+        definitions=definitions,
+        owner=owner,
+        lease=settings.workflows.lease,
+        metrics=metrics,
+        limits=settings.workflows.run_limits,
     )
     limits = settings.workflows.definition_limits
     return Wiring(

@@ -8,10 +8,15 @@ from citadel_common.stores.postgres import Cursor, one
 from citadel_orchestration.db.models import StepRef
 
 
-def context_of(cursor: Cursor, run_id: UUID) -> bytes:
-    """Return a run's context as submitted."""
-    cursor.execute("SELECT context FROM runs WHERE run_id = %s", [run_id])
-    return bytes(one(cursor)[0])
+def context_of(cursor: Cursor, run_id: UUID, *, most: int | None = None) -> tuple[int, bytes | None]:
+    """Return the bytes of a run's context as submitted, and the context; None if it has more than `most` bytes."""
+    cursor.execute(
+        "SELECT octet_length(context), CASE WHEN octet_length(context) <= coalesce(%s, 2147483647) THEN context END"
+        " FROM runs WHERE run_id = %s",
+        [most, run_id],
+    )
+    size, body = one(cursor)
+    return int(size), body
 
 
 def outputs_of(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> dict[str, dict[int, bytes]]:
@@ -27,14 +32,29 @@ def outputs_of(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> dict[st
     return found
 
 
-def input_of(cursor: Cursor, ref: StepRef) -> bytes | None:
-    """Return the stored item of a step of a `for_each`."""
+def item_of(cursor: Cursor, ref: StepRef) -> tuple[int, bytes | None]:
+    """Return the attempt of the `for_each` that an item belongs to, and the stored item."""
     cursor.execute(
-        "SELECT body FROM payloads WHERE run_id = %s AND step_id = %s AND item = %s AND kind = 'input'",
-        [ref.run_id, ref.step_id, ref.item],
+        "SELECT attempt, body FROM steps LEFT JOIN payloads ON payloads.run_id = steps.run_id"
+        " AND payloads.step_id = steps.step_id AND payloads.item = %s AND kind = 'input'"
+        " WHERE steps.run_id = %s AND steps.step_id = %s AND steps.item = -1",
+        [ref.item, ref.run_id, ref.step_id],
     )
-    row = cursor.fetchone()
-    return None if row is None else bytes(row[0])
+    attempt, body = one(cursor)
+    return int(attempt), body
+
+
+def states_and_sizes(
+    cursor: Cursor, run_id: UUID, step_ids: Sequence[str]
+) -> list[tuple[str, str, int | None, int]]:
+    """Return id, state, number of items and bytes of the stored outputs of steps; see `states_of`."""
+    cursor.execute(
+        "SELECT step_id, status, items_total, (SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM payloads"
+        " WHERE payloads.run_id = steps.run_id AND payloads.step_id = steps.step_id AND kind = 'output')"
+        " FROM steps WHERE run_id = %s AND item = -1 AND step_id = ANY(%s)",
+        [run_id, list(step_ids)],
+    )
+    return cursor.fetchall()
 
 
 def states_of(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> list[tuple[str, str, int | None]]:

@@ -22,6 +22,7 @@ from citadel_orchestration.db.models import (
 )
 from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 
 NO_COUNTS: Mapping[str, int] = {}
 CHANNEL = "citadel_runs"
@@ -97,6 +98,7 @@ class RunTransaction:
         cursor: Cursor of the transaction.
         run: The run; `save` writes its mutable columns.
         effects: What the caller has to do after the commit.
+        limits: Limits of what the run makes and reads.
     """
 
     def __init__(
@@ -107,9 +109,11 @@ class RunTransaction:
         owner: str | None,
         lease: float,
         definition_of: Callable[[UUID, Cursor], Definition],
+        limits: RunLimits = DEFAULT_RUN_LIMITS,
     ) -> None:
         self.cursor = cursor
         self.run = run
+        self.limits = limits
         self.effects = Effects(lane=run.lane)
         self._owner = owner
         self._lease = lease

@@ -20,6 +20,8 @@ OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 MOST_LEVELS = 234
 """Levels of lists and objects: 20 of the 254 that orjson writes are left for what a value is put into."""
 _SHORT = 64
+_SHOWN = 5
+"""Names and indices of a place that is too deep, all of which would be longer than the reason."""
 _PIECE = 2**16
 """Characters or numbers that are written at once to be counted."""
 _PER_BYTE = 4
@@ -62,6 +64,38 @@ class SizeLimit:
             raise PayloadTooLarge(message)
 
 
+def _limit(bytes_: int, setting: str) -> SizeLimit:
+    return SizeLimit(bytes=bytes_, setting=f"workflows.{setting}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunLimits:
+    """Limits of what a run makes and reads, each as JSON.
+
+    Attributes:
+        output: The output of one step.
+        run_output: The output of a run.
+        final_context: The context that a run leaves: its own with the outputs of all its steps.
+        context: The context that a sub-run is started with.
+        scope: What the expressions of one step, or of a run's output, read.
+        items: The items of one `for_each`.
+        parameters: The parameters of one step.
+        message: The texts of one step on their way to the embeddings workers.
+    """
+
+    output: SizeLimit = _limit(16 * 2**20, "max_output_bytes")
+    run_output: SizeLimit = _limit(16 * 2**20, "max_run_output_bytes")
+    final_context: SizeLimit = _limit(16 * 2**20, "max_final_context_bytes")
+    context: SizeLimit = _limit(16 * 2**20, "max_context_bytes")
+    scope: SizeLimit = _limit(32 * 2**20, "max_scope_bytes")
+    items: SizeLimit = _limit(16 * 2**20, "max_items_bytes")
+    parameters: SizeLimit = _limit(32 * 2**20, "max_parameters_bytes")
+    message: SizeLimit = _limit(16 * 2**20, "max_message_bytes")
+
+
+DEFAULT_RUN_LIMITS = RunLimits()
+
+
 def _written(size: int) -> str:
     """Return a size for messages; that of a value which shares its parts may have hundreds of digits."""
     return f"{size:,}" if size < 10**18 else "more than 10^18"
@@ -77,7 +111,31 @@ def json_size(value: Any, *, exact: bool = True) -> int:
     Raises:
         UnusableValue: It is nested more than `MOST_LEVELS` deep.
     """
-    return _Sizer(exact=exact).size(value, 0)
+    try:
+        return _Sizer(exact=exact).size(value, 0)
+    except _TooDeep:
+        raise UnusableValue(_deep_place(value), f"is nested more than {MOST_LEVELS} levels deep") from None
+
+
+class _TooDeep(Exception):  # noqa: N818  (said better by `json_size`)
+    """There are more levels than can be written."""
+
+
+def _deep_place(value: Any) -> tuple[str | int, ...]:
+    """Return the first names and indices of a place that is too deep; no part is looked at twice on one level."""
+    seen: dict[int, int] = {}
+    stack: list[tuple[tuple[str | int, ...], int, Any]] = [((), 0, value)]
+    while stack:
+        path, level, holder = stack.pop()
+        if level >= MOST_LEVELS:
+            return path
+        if seen.get(id(holder), -1) >= level:
+            continue
+        seen[id(holder)] = level
+        for key, inner in holder.items() if isinstance(holder, Mapping) else enumerate(holder):
+            if isinstance(inner, list | tuple | Mapping):
+                stack.append(((*path, key)[:_SHOWN], level + 1, inner))
+    return ()
 
 
 class _Sizer:
@@ -146,7 +204,7 @@ class _Sizer:
 
 def _check(level: int) -> None:
     if level >= MOST_LEVELS:
-        raise UnusableValue((), f"is nested more than {MOST_LEVELS} levels deep")
+        raise _TooDeep
 
 
 def _text(text: str) -> int:

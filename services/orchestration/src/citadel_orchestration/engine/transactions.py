@@ -9,6 +9,7 @@ from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import Effects
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import Definitions
 
@@ -23,6 +24,7 @@ class RunTransactions:
         owner: Name under which steps are leased; None for a process that executes none.
         lease: Seconds a lease lasts without renewal.
         metrics: Counts attempts and runs that end.
+        limits: Limits of what runs make and read.
     """
 
     database: Database
@@ -30,6 +32,7 @@ class RunTransactions:
     owner: str | None
     lease: float
     metrics: Metrics = NULL_METRICS
+    limits: RunLimits = DEFAULT_RUN_LIMITS
 
     @property
     def republish(self) -> float:
@@ -64,7 +67,7 @@ class RunTransactions:
         run = lock_run(cursor, run_id, skip_locked=skip_locked)
         if run is None:
             return None
-        return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get)
+        return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get, limits=self.limits)
 
     def report(self, effects: Effects, trace: traces.Trace | None) -> None:
         """Count what has ended, and make its spans; called after the commit."""
