@@ -98,7 +98,7 @@ class TaskService:
         if carrier is None:
             raise TaskNotFound(f"there is no task {task_id!r}, or its result has expired")
         state = "running" if _is_held(lease) else "queued"
-        return orjson.dumps({"task_id": task_id, "status": state, "trace_id": tracing.trace_id_in(carrier)})
+        return orjson.dumps({"task_id": task_id, "status": state} | _known(tracing.trace_id_in(carrier)))
 
     async def _read(self, task_id: str) -> tuple[bool, bytes | None, bytes | None, bytes | None]:
         pipe = self._results.pipeline(transaction=False)
@@ -139,14 +139,18 @@ def _status_of(task_id: str, trace: bytes | None, meta: dict[str, Any]) -> dict[
     """Return the status of a task by its result; while it is not final, `trace` may hold its trace context."""
     state = _STATES.get(meta["status"], "running")
     trace_id = meta.get("trace_id") or tracing.trace_id_in(orjson.loads(trace) if trace else None)
-    status: dict[str, Any] = {"task_id": task_id, "status": state, "trace_id": trace_id}
+    status: dict[str, Any] = {"task_id": task_id, "status": state} | _known(trace_id)
     if meta["status"] == "PROGRESS":
         status["progress"] = meta["result"]
     elif state == "succeeded":
         status["result"] = meta["result"]
     elif state in {"failed", "retrying"}:
-        status["error"] = {"trace_id": trace_id} | from_result(meta.get("result")).data.model_dump()
+        status["error"] = _known(trace_id) | from_result(meta.get("result")).data.model_dump()
     return status
+
+
+def _known(trace_id: str | None) -> dict[str, Any]:
+    return {} if trace_id is None else {"trace_id": trace_id}
 
 
 def _is_held(lease: bytes | None) -> bool:
