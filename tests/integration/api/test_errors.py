@@ -187,10 +187,10 @@ def test_runs_and_their_steps_keep_each(failing: Failing, runs: Runs) -> None:
         view = failure.run
         assert view.error is not None
         assert view.trace_id
-        told = data.model_dump() | {"trace_id": view.trace_id}
-        assert view.error.model_dump() == told | {"step_id": "s"}
+        expected = data.model_dump() | {"trace_id": view.trace_id}
+        assert view.error.model_dump() == expected | {"step_id": "s"}
         assert view.steps[0].error is not None
-        assert view.steps[0].error.model_dump() == told
+        assert view.steps[0].error.model_dump() == expected
 
 
 def test_events_of_a_run_keep_each_through_its_retry(failing: Failing, runs: Runs) -> None:
