@@ -23,7 +23,7 @@ _SMALL = 16
 """A piece may pass those that wait if it asks for this part of the whole or less."""
 
 
-class _NoRoom(Exception):  # noqa: N818  (not an error: the piece begins anew)
+class _NoRoom(Exception):
     """The piece needs so many bytes in all, which are not free now."""
 
     def __init__(self, size: int) -> None:
@@ -57,6 +57,62 @@ def take(size: int) -> None:
     piece.taken += size
     if piece.taken > piece.held + UNCOUNTED:
         piece.budget.hold_more(piece)
+
+
+class Held:
+    """Bytes that are held until `release`."""
+
+    __slots__ = ("_release", "_size")
+
+    def __init__(self, size: int, release: Callable[[int], None]) -> None:
+        self._size = size
+        self._release = release
+
+    def release(self) -> None:
+        """Give the bytes back, once."""
+        size, self._size = self._size, 0
+        if size:
+            self._release(size)
+
+
+class HeldMemory:
+    """Bytes that are held by what no thread waits for, such as calls that are under way; thread-safe.
+
+    Args:
+        size: The bytes; what needs more than that is let in alone.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+        self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free
+
+    def hold(self, size: int, later: Callable[[], object]) -> Held | None:
+        """Hold some bytes; without room, return None and call `later`, from any thread, when there may be room."""
+        size = 0 if size <= UNCOUNTED else min(size, self._size)
+        with self._lock:
+            if size > self._free:
+                self._waiting.append((size, later))
+                return None
+            self._free -= size
+        return Held(size, self._give_back)
+
+    def _give_back(self, size: int) -> None:
+        with self._lock:
+            self._free += size
+            room, woken = self._free, []
+            while self._waiting and self._waiting[0][0] <= room:
+                wanted, later = self._waiting.popleft()
+                room -= wanted
+                woken.append(later)
+        for later in woken:
+            later()
 
 
 class MemoryBudget:

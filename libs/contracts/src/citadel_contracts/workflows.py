@@ -29,7 +29,11 @@ class WorkflowStepResult(TypedDict):
 
 
 class ExecuteWorkflowResult(TypedDict):
-    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`."""
+    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`.
+
+    Of a run that made too much for a result, `result`, `final_context` and `output` are empty; `left_out` says so, and
+    `GET /v1/runs/{run_id}` leads to what they would be.
+    """
 
     success: bool
     workflow_id: str
@@ -41,6 +45,7 @@ class ExecuteWorkflowResult(TypedDict):
     run_id: NotRequired[str]
     status: NotRequired[str]
     output: NotRequired[Any]
+    left_out: NotRequired[str]
     error: NotRequired[str]
     failure: NotRequired[dict[str, Any]]
 

@@ -23,6 +23,7 @@ from citadel_orchestration.engine.answers import AnswerConsumer
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
+from citadel_orchestration.engine.step_inputs import SharedScopes, StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.task_results import TaskResultWriter
@@ -74,7 +75,8 @@ class OrchestrationService:
         parts = self._wiring
         parts.database.open()
         transitions = StepTransitions(parts.transactions, max_output_bytes=settings.workflows.max_output_bytes)
-        answer = TaskResultWriter(runtime.app, parts.database, parts.definitions)
+        limits = settings.workflows.run_limits
+        answer = TaskResultWriter(runtime.app, parts.database, parts.definitions, limits.final_context)
         self._engine = Engine(
             EngineParts(
                 database=parts.database,
@@ -86,6 +88,13 @@ class OrchestrationService:
                 loop=self._loop,
                 dispatcher=Dispatcher(runtime.app),
                 answer=answer,
+                inputs=StepInputs(
+                    database=parts.database,
+                    definitions=parts.definitions,
+                    limits=limits,
+                    shared=SharedScopes(settings.workflows.scope_cache_bytes),
+                ),
+                memory=settings.workflows.memory,
             ),
             max_in_flight=settings.workflows.max_in_flight,
             stopping=self._stopping,

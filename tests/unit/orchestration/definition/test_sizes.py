@@ -1,6 +1,6 @@
 """Sizes of values as JSON: what orjson writes, without writing it."""
 
-import datetime
+import datetime as dt
 import uuid
 
 import numpy as np
@@ -57,7 +57,7 @@ def test_the_size_of_a_long_text_is_exact_with_its_escapes_and_without_surrogate
 
 
 def test_whatever_orjson_writes_has_its_size():
-    value = {"at": datetime.datetime.now(datetime.UTC), "id": uuid.uuid4(), "matrix": np.ones((3, 4)), 1.5: np.int64(3)}
+    value = {"at": dt.datetime.now(dt.UTC), "id": uuid.uuid4(), "matrix": np.ones((3, 4)), 1.5: np.int64(3)}
     assert json_size(value) == len(orjson.dumps(value, option=OPTIONS))
 
 

@@ -44,9 +44,7 @@ def item_of(cursor: Cursor, ref: StepRef) -> tuple[int, bytes | None]:
     return int(attempt), body
 
 
-def states_and_sizes(
-    cursor: Cursor, run_id: UUID, step_ids: Sequence[str]
-) -> list[tuple[str, str, int | None, int]]:
+def states_and_sizes(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> list[tuple[str, str, int | None, int]]:
     """Return id, state, number of items and bytes of the stored outputs of steps; see `states_of`."""
     cursor.execute(
         "SELECT step_id, status, items_total, (SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM payloads"

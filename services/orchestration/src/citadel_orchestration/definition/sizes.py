@@ -64,10 +64,6 @@ class SizeLimit:
             raise PayloadTooLarge(message)
 
 
-def _limit(bytes_: int, setting: str) -> SizeLimit:
-    return SizeLimit(bytes=bytes_, setting=f"workflows.{setting}")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunLimits:
     """Limits of what a run makes and reads, each as JSON.
@@ -83,14 +79,14 @@ class RunLimits:
         message: The texts of one step on their way to the embeddings workers.
     """
 
-    output: SizeLimit = _limit(16 * 2**20, "max_output_bytes")
-    run_output: SizeLimit = _limit(16 * 2**20, "max_run_output_bytes")
-    final_context: SizeLimit = _limit(16 * 2**20, "max_final_context_bytes")
-    context: SizeLimit = _limit(16 * 2**20, "max_context_bytes")
-    scope: SizeLimit = _limit(32 * 2**20, "max_scope_bytes")
-    items: SizeLimit = _limit(16 * 2**20, "max_items_bytes")
-    parameters: SizeLimit = _limit(32 * 2**20, "max_parameters_bytes")
-    message: SizeLimit = _limit(16 * 2**20, "max_message_bytes")
+    output: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_output_bytes")
+    run_output: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_run_output_bytes")
+    final_context: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_final_context_bytes")
+    context: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_context_bytes")
+    scope: SizeLimit = SizeLimit(bytes=32 * 2**20, setting="workflows.max_scope_bytes")
+    items: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_items_bytes")
+    parameters: SizeLimit = SizeLimit(bytes=32 * 2**20, setting="workflows.max_parameters_bytes")
+    message: SizeLimit = SizeLimit(bytes=16 * 2**20, setting="workflows.max_message_bytes")
 
 
 DEFAULT_RUN_LIMITS = RunLimits()
@@ -117,7 +113,7 @@ def json_size(value: Any, *, exact: bool = True) -> int:
         raise UnusableValue(_deep_place(value), f"is nested more than {MOST_LEVELS} levels deep") from None
 
 
-class _TooDeep(Exception):  # noqa: N818  (said better by `json_size`)
+class _TooDeep(Exception):
     """There are more levels than can be written."""
 
 

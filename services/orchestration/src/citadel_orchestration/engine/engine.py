@@ -1,5 +1,6 @@
 """The engine of one worker: carries out what committed transitions ask for."""
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import structlog
 
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
+from citadel_common.memory import HeldMemory, MemoryBudget
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.engine.dispatch import Dispatcher
@@ -18,6 +20,7 @@ from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Definitions, Submissions
@@ -43,6 +46,8 @@ class EngineParts:
         loop: Runs the coroutines of steps.
         dispatcher: Sends texts to the embeddings workers.
         answer: Stores the Celery results of a run that has ended.
+        inputs: Reads what steps need; by default within the default limits.
+        memory: Bytes of memory that values may take at once.
     """
 
     database: Database
@@ -54,6 +59,8 @@ class EngineParts:
     loop: LoopThread
     dispatcher: Dispatcher
     answer: Callable[[EndedRun], None]
+    inputs: StepInputs | None = None
+    memory: int = 256 * 2**20
 
 
 class Engine:
@@ -75,17 +82,20 @@ class Engine:
         self._stopping = stopping
         self._here = threading.local()
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
+        executing = parts.memory // 4
+        self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
         self._executor = Executor(
-            database=parts.database,
+            inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),
             transitions=parts.transitions,
             sub_runs=parts.sub_runs,
-            definitions=parts.definitions,
             submissions=parts.submissions,
             dispatcher=parts.dispatcher,
             loop=parts.loop,
             threads=self._threads,
             in_flight=self.in_flight,
             stopping=stopping,
+            memory=self._memory,
+            executing=HeldMemory(executing),
             follow=self.follow,
         )
         self.take_answer = self._executor.take_answer
@@ -159,7 +169,7 @@ class Engine:
 
     def _after_end(self, ended: EndedRun) -> None:
         if ended.reply_to is not None:
-            self._later(self._answer, ended)
+            self._later(self._memory.run, functools.partial(self._answer, ended))
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
         if ended.concurrency_key is not None:
@@ -187,4 +197,4 @@ class Engine:
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""
-        self.follow(self._sub_runs.report(parent, run_id))
+        self.follow(self._memory.run(functools.partial(self._sub_runs.report, parent, run_id)))

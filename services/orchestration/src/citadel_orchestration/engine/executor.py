@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
-from citadel_common.stores.postgres import Database
+from citadel_common.memory import HeldMemory, MemoryBudget
 from citadel_common.tasks.failure_policy import HandBack
 from citadel_common.telemetry import messages, tracing
-from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -25,18 +23,18 @@ from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
-from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
+from citadel_orchestration.engine.scope import Scope
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
+from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
-from citadel_orchestration.engine.submission import Definitions, Submissions
+from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.step_types import (
     CallCount,
     Embed,
     Embedded,
     Execute,
     Output,
-    Parameters,
     StartRun,
     StepCall,
     StepEffect,
@@ -55,29 +53,31 @@ class Executor:
     """Executes the steps of one worker; thread-safe. No method waits for a step to end.
 
     Attributes:
-        database: Where runs are read.
+        inputs: Reads what steps need.
         transitions: Record what happens to steps.
         sub_runs: Starts sub-runs.
-        definitions: Parsed definitions by run.
         submissions: Check the definitions of sub-runs.
         dispatcher: Sends texts to the embeddings workers.
         loop: Runs the coroutines of steps.
         threads: Run what waits for PostgreSQL.
         in_flight: The steps.
         stopping: Set when the worker is to end: no further step begins.
+        memory: Memory for what is read, evaluated and recorded.
+        executing: Memory for the parameters of steps that execute.
         follow: Carries out what a committed transition asks for.
     """
 
-    database: Database
+    inputs: StepInputs
     transitions: StepTransitions
     sub_runs: SubRuns
-    definitions: Definitions
     submissions: Submissions
     dispatcher: Dispatcher
     loop: LoopThread
     threads: FairThreadPool
     in_flight: StepsInFlight
     stopping: threading.Event
+    memory: MemoryBudget
+    executing: HeldMemory
     follow: Callable[[Effects], None]
 
     def start(self, claim: StepClaim) -> None:
@@ -94,7 +94,7 @@ class Executor:
 
     def _take_answer(self, message: StepEmbedded) -> None:
         ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
-        type_ = self._persist(functools.partial(self._step, ref)).type
+        type_ = self._persist(functools.partial(self.inputs.step, ref)).type
         output, error = _answered(type_, message)
         if error is not None:
             end = functools.partial(self.transitions.fail, ref, message.attempt, error)
@@ -115,11 +115,16 @@ class Executor:
         self._guard(functools.partial(self._resume, message), claim)
 
     def _resume(self, message: StepEmbedded, claim: StepClaim) -> None:
-        step, scope = self._read(claim)
-        effect = step.type.begin(parameters_of(step, scope))
-        if not isinstance(effect, Embed) or effect.then is None:
-            raise CitadelError(f"step {step.step_id}: type {step.type.name!r} does not go on with its vectors")
-        self._carry_out(claim, step, effect.then([Embedded.of(part) for part in message.parts]))
+        def begin() -> Callable[[], None]:
+            step, scope = self.inputs.read(claim)
+            parameters, size = self.inputs.parameters(step, scope)
+            effect = step.type.begin(parameters)
+            if not isinstance(effect, Embed) or effect.then is None:
+                raise CitadelError(f"step {step.step_id}: type {step.type.name!r} does not go on with its vectors")
+            found = effect.then([Embedded.of(part) for part in message.parts])
+            return functools.partial(self._carry_out, claim, step, found, size)
+
+        self.memory.run(begin)()
 
     def _start(self, claim: StepClaim) -> None:
         """Evaluate what a claimed step needs, and carry out its effect."""
@@ -127,49 +132,36 @@ class Executor:
             self.transitions.hand_back(claim.ref, claim.attempt)
             self.in_flight.drop([claim])
             return
-        step, scope = self._read(claim)
-        if step.when is not None and claim.ref.item == NO_ITEM and not step.when.evaluate(scope):
-            self._record(claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt))
-        elif step.for_each is not None and claim.ref.item == NO_ITEM:
-            self._expand(claim, step, scope)
-        else:
-            self._carry_out(claim, step, step.type.begin(parameters_of(step, scope)))
+        self.memory.run(functools.partial(self._begin, claim))()
 
-    def _step(self, ref: StepRef) -> Step:
-        """Return a step; read the run's definition only if this process does not know it."""
-        known = self.definitions.known(ref.run_id)
-        if known is None:
-            with self.database.cursor() as cursor:
-                known = self.definitions.get(ref.run_id, cursor)
-        return known.steps[ref.step_id]
+    def _begin(self, claim: StepClaim) -> Callable[[], None]:
+        """Evaluate what a step needs; return what carries it out, which needs no scope any more."""
+        step, scope = self.inputs.read(claim)
+        whole = claim.ref.item == NO_ITEM
+        if step.when is not None and whole and not step.when.evaluate(scope.names):
+            return functools.partial(
+                self._record, claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt)
+            )
+        if step.for_each is not None and whole:
+            return functools.partial(self._ended, claim, self._expand(claim, step, scope))
+        parameters, size = self.inputs.parameters(step, scope)
+        return functools.partial(self._carry_out, claim, step, step.type.begin(parameters), size)
 
-    def _read(self, claim: StepClaim) -> tuple[Step, dict[str, Any]]:
-        """Return a step and the scope of its expressions."""
-        run_id = claim.ref.run_id
-        known = self.definitions.known(run_id)
-        if known is not None and reads_nothing(known.steps[claim.ref.step_id].references, claim.ref):
-            return known.steps[claim.ref.step_id], blank_scope(run_id, claim.workflow_id)
-        with self.database.cursor() as cursor:
-            step = self.definitions.get(run_id, cursor).steps[claim.ref.step_id]
-            return step, scope_of(cursor, claim.workflow_id, step.references, claim.ref)
-
-    def _expand(self, claim: StepClaim, step: Step, scope: dict[str, Any]) -> None:
+    def _expand(self, claim: StepClaim, step: Step, scope: Scope) -> Effects:
         """Begin a `for_each`."""
         items, max_parallel = step.for_each or (None, 1)
-        found = items.evaluate(scope) if items is not None else []
+        found = items.evaluate(scope.names) if items is not None else []
         if not isinstance(found, list):
             raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
         if len(found) > (most := self.submissions.limits.max_items):
             raise InvalidInput.at("for_each.items", f"holds {len(found)}, the limit (workflows.max_items) is {most}")
-        self._record(
-            claim,
-            functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
-        )
+        expand = functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel)
+        return self._persist(expand)
 
-    def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect) -> None:
+    def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect, size: int) -> None:
         match effect:
             case Execute():
-                self._execute(claim, step, effect)
+                self._execute(claim, step, effect, size)
             case Embed():
                 self._embed(claim, step, effect)
             case StartRun():
@@ -179,7 +171,7 @@ class Executor:
                 self._record(claim, functools.partial(wait, signal=signal))
 
     def _start_run(self, claim: StepClaim, effect: StartRun) -> None:
-        run = sub_run(self.submissions, claim, effect)
+        run = self.memory.run(functools.partial(sub_run, self.submissions, claim, effect))
 
         def transition() -> Effects:
             effects, begun = self.sub_runs.start(claim.ref, claim.attempt, run)
@@ -189,6 +181,7 @@ class Executor:
         self._record(claim, transition)
 
     def _embed(self, claim: StepClaim, step: Step, effect: Embed) -> None:
+        self.inputs.limits.message.check([effect.echo, *(part.texts for part in effect.requests)], "the texts to embed")
         deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
@@ -207,7 +200,11 @@ class Executor:
         self.in_flight.was_not_sent(claim)
         log.warning("texts_not_sent", error=error.message, **_about(claim))
 
-    def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
+    def _execute(self, claim: StepClaim, step: Step, effect: Execute, size: int) -> None:
+        """Run a coroutine, whose parameters are in memory until it ends; without room, begin anew when there is."""
+        held = self.executing.hold(size, lambda: self.threads.submit(claim.ref.run_id, self.start, claim))
+        if held is None:
+            return
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -216,7 +213,12 @@ class Executor:
             deadline=deadline_of(claim, step),
             calls=CallCount(made=claim.calls),
         )
-        started = self.loop.submit(within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, task))
+
+        def on_end(task: "asyncio.Task[Output]") -> None:
+            held.release()
+            self._on_end(claim, task)
+
+        started = self.loop.submit(within_deadline(effect, call, step.timeout), on_end)
         self.in_flight.executes(claim, started)
 
     def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
@@ -265,7 +267,9 @@ class Executor:
         self.in_flight.drop([claim])
 
     def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
-        effects = self._persist(transition)
+        self._ended(claim, self._persist(transition))
+
+    def _ended(self, claim: StepClaim, effects: Effects) -> None:
         self.in_flight.remove(claim)
         self.follow(effects)
 
@@ -274,25 +278,11 @@ class Executor:
         pause = FIRST_PAUSE
         while True:
             try:
-                return transition()
+                return self.memory.run(transition)
             except StoreUnavailable:
                 if self.stopping.wait(pause):
                     raise
                 pause = min(LONGEST_PAUSE, pause * 2)
-
-
-def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
-    """Evaluate and check a step's parameters.
-
-    Raises:
-        InvalidInput: They do not fit the type.
-    """
-    value = step.parameters.evaluate(scope)
-    try:
-        found: Parameters = step.type.parameters.model_validate(value)
-    except ValidationError as error:
-        raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
-    return found
 
 
 def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:

@@ -15,12 +15,12 @@ from citadel_common.errors import InvalidInput
 from citadel_common.memory import take
 from citadel_common.text import storable_value
 from citadel_contracts import json_text
-from citadel_orchestration.definition.sizes import MOST_LEVELS, OPTIONS, SizeLimit
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, MOST_LEVELS, OPTIONS, SizeLimit
 
 _ROOM = 254 - MOST_LEVELS
 
 
-def encoded_output(output: Any, limit: SizeLimit) -> tuple[Any, bytes]:
+def encoded_output(output: Any, limit: SizeLimit = DEFAULT_RUN_LIMITS.output) -> tuple[Any, bytes]:
     """Return a step's output with texts that can be stored, and its JSON.
 
     Raises:

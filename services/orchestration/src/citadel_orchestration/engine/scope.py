@@ -67,6 +67,15 @@ class Reader:
         self._limit.check_bytes(self.size, what)
         self._take(_AT_LEAST * size)
 
+    def expected(self, body: bytes, what: str) -> Any:
+        """Return the value of JSON that was read without asking for its size.
+
+        Raises:
+            PayloadTooLarge: With it, more was read than the limit.
+        """
+        self.expect(len(body), what)
+        return self.parsed(body)
+
     def parsed(self, body: bytes) -> Any:
         """Return the value of JSON that was expected."""
         self._take(max(0, memory_of(body) - _AT_LEAST * len(body)))

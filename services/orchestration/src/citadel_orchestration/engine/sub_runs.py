@@ -2,16 +2,18 @@
 
 import uuid
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from citadel_common.errors import InvalidInput, SubRunFailed
+from citadel_common.errors import InvalidInput, PayloadTooLarge, SubRunFailed
+from citadel_common.memory import take
 from citadel_orchestration.db import runs, steps
 from citadel_orchestration.db.models import Effects, EndedRun, NewRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine.run_commands import restart
-from citadel_orchestration.engine.scope import context_of
+from citadel_orchestration.engine.scope import Reader, context_of, memory_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
@@ -80,9 +82,11 @@ class SubRuns:
 
     def report(self, parent: ParentStep, run_id: UUID) -> Effects:
         """End the step that waited for a sub-run, as that ended."""
-        with self._transactions.database.cursor() as cursor:
-            outcome = runs.outcome_of(cursor, run_id)
-            context = context_of(cursor, run_id) if outcome.status == "succeeded" else {}
+        try:
+            outcome, context = self._end_of(run_id)
+        except PayloadTooLarge as too_large:
+            failure = PayloadTooLarge(f"the final context of the sub-run {run_id}: {too_large.message}")
+            return self._transitions.fail(parent.ref, parent.attempt, failure)
         if outcome.status == "succeeded":
             value = None if outcome.output is None else orjson.loads(outcome.output)
             output = {"output": value, "final_context": context, "run_id": str(run_id)}
@@ -90,6 +94,15 @@ class SubRuns:
         reason = (outcome.error or {}).get("message", outcome.status)
         error = SubRunFailed(f"the sub-run {run_id} {outcome.status}: {reason}")
         return self._transitions.fail(parent.ref, parent.attempt, error)
+
+    def _end_of(self, run_id: UUID) -> tuple[runs.RunOutcome, dict[str, Any]]:
+        """Return the outcome of a run and, if it has succeeded, its final context."""
+        with self._transactions.database.cursor() as cursor:
+            outcome = runs.outcome_of(cursor, run_id)
+            if outcome.status != "succeeded":
+                return outcome, {}
+            take(memory_of(outcome.output or b""))
+            return outcome, context_of(Reader(cursor, self._transactions.limits.final_context), run_id)
 
 
 def _continue(child: RunTransaction, attempt: int) -> Effects:

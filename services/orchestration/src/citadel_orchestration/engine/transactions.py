@@ -67,7 +67,9 @@ class RunTransactions:
         run = lock_run(cursor, run_id, skip_locked=skip_locked)
         if run is None:
             return None
-        return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get, limits=self.limits)
+        return RunTransaction(
+            cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get, limits=self.limits
+        )
 
     def report(self, effects: Effects, trace: traces.Trace | None) -> None:
         """Count what has ended, and make its spans; called after the commit."""

@@ -29,7 +29,7 @@ from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
-from citadel_orchestration.engine.scope import context_of, steps_of
+from citadel_orchestration.engine.scope import Reader, context_of, steps_of
 from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class RunService:
             parent_run_id=parent,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
-            final_context=context_of(cursor, run_id) if whole else None,
+            final_context=context_of(Reader(cursor), run_id) if whole else None,
         )
 
     def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
@@ -254,5 +254,5 @@ class RunService:
         found = views.steps_view(cursor, summary, definition, step_id)
         if summary.kind == "batch":  # all vectors would not fit into memory; /results streams them
             return StepOutput(**found[0].model_dump())
-        output = steps_of(cursor, run_id, [step_id])[step_id]["output"]
+        output = steps_of(Reader(cursor), run_id, [step_id])[step_id]["output"]
         return StepOutput(**found[0].model_dump(), output=output)
