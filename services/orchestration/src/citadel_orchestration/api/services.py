@@ -107,6 +107,7 @@ class Services:
         """Stop what `start` started and close all connections."""
         for part in (self._notifier, self._wiring.catalog, self._results):
             await part.stop()
+        await asyncio.to_thread(self._wiring.notifications.close)
         await asyncio.to_thread(self._wiring.database.close)
         for client in (self._publisher, self._dead_letters, self._producer):
             client.close()
