@@ -8,6 +8,7 @@ from uuid import UUID
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import Effects
+from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 from citadel_orchestration.engine import traces
@@ -25,6 +26,7 @@ class RunTransactions:
         lease: Seconds a lease lasts without renewal.
         metrics: Counts attempts and runs that end.
         limits: Limits of what runs make and read.
+        notifications: Wake the followers of runs that have changed; None where nobody follows runs.
     """
 
     database: Database
@@ -33,6 +35,7 @@ class RunTransactions:
     lease: float
     metrics: Metrics = NULL_METRICS
     limits: RunLimits = DEFAULT_RUN_LIMITS
+    notifications: RunNotifications | None = None
 
     @property
     def republish(self) -> float:
@@ -61,6 +64,8 @@ class RunTransactions:
                 tx.save()
         if tx is not None:
             self.report(tx.effects, tx.run.trace)
+            if tx.effects.applied:
+                self.changed(run_id)
 
     def lock(self, cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunTransaction | None:
         """Lock a run until the cursor's transaction ends; None where there is none, or it is to be skipped."""
@@ -70,6 +75,11 @@ class RunTransactions:
         return RunTransaction(
             cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get, limits=self.limits
         )
+
+    def changed(self, run_id: UUID) -> None:
+        """Wake the followers of a run; called after the commit."""
+        if self.notifications is not None:
+            self.notifications.changed(run_id)
 
     def report(self, effects: Effects, trace: traces.Trace | None) -> None:
         """Count what has ended, and make its spans; called after the commit."""
