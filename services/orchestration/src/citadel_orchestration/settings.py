@@ -64,6 +64,11 @@ class ApiFragment(Fragment):
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Bytes in one request body")
     max_batch_bytes: int = Field(512 * 2**20, ge=1, description="Bytes in one batch that is streamed in as NDJSON")
+    max_inline_bytes: int = Field(
+        2**20,
+        ge=1024,
+        description="Bytes of an output or a final context that a run's view has; larger ones have links",
+    )
     max_uploads: int = Field(4, ge=1, description="Batches being taken in at once, per process")
     upload_timeout: float = Field(30.0, gt=0, description="Seconds a batch that streams in may bring nothing")
     request_timeout: float = Field(60.0, gt=0, description="Seconds a synchronous request may wait for its result")

@@ -11,6 +11,7 @@ import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import StoreUnavailable
+from citadel_common.memory import MemoryBudget
 from citadel_common.settings.common import WrongSetting
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.app import create_app
@@ -141,6 +142,8 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
+            memory=MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory"),
+            most_inline=api.max_inline_bytes,
         )
         yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(

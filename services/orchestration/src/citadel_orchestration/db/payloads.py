@@ -72,3 +72,43 @@ def succeeded_steps(cursor: Cursor, run_id: UUID) -> list[tuple[str, datetime, b
         [run_id],
     )
     return cursor.fetchall()
+
+
+def run_output_size(cursor: Cursor, run_id: UUID) -> int | None:
+    """Return the bytes of a run's output; None if it has none."""
+    cursor.execute("SELECT octet_length(output) FROM runs WHERE run_id = %s", [run_id])
+    size: int | None = one(cursor)[0]
+    return size
+
+
+def output_sizes(cursor: Cursor, run_id: UUID, step_id: str) -> list[tuple[int, int]]:
+    """Return the items of a step (-1 for the step itself) that have outputs, and the bytes of these."""
+    cursor.execute(
+        "SELECT item, octet_length(body) FROM payloads WHERE run_id = %s AND step_id = %s AND kind = 'output'",
+        [run_id, step_id],
+    )
+    return cursor.fetchall()
+
+
+def bodies_of(cursor: Cursor, run_id: UUID, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+    """Return the stored outputs of steps and items."""
+    cursor.execute(
+        "SELECT step_id, item, body FROM unnest(%s::text[], %s::int[]) AS wanted (step_id, item)"
+        " JOIN payloads USING (step_id, item) WHERE run_id = %s AND kind = 'output'",
+        [[step_id for step_id, _ in places], [item for _, item in places], run_id],
+    )
+    return {(step_id, item): bytes(body) for step_id, item, body in cursor.fetchall()}
+
+
+def chunk_of(cursor: Cursor, run_id: UUID, step_id: str, item: int, start: int, size: int) -> bytes:
+    """Return a part of a stored output, from byte `start`; of the run's own where `step_id` is empty."""
+    if step_id:
+        cursor.execute(
+            "SELECT substring(body FROM %s FOR %s) FROM payloads"
+            " WHERE run_id = %s AND step_id = %s AND item = %s AND kind = 'output'",
+            [start + 1, size, run_id, step_id, item],
+        )
+    else:
+        cursor.execute("SELECT substring(output FROM %s FOR %s) FROM runs WHERE run_id = %s", [start + 1, size, run_id])
+    row = cursor.fetchone()
+    return b"" if row is None or row[0] is None else bytes(row[0])

@@ -25,7 +25,8 @@ from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 
 NO_COUNTS: Mapping[str, int] = {}
-_COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+_FIELDS = [name for name in RunRow.__dataclass_fields__ if name != "output"]
+_COLUMNS = ", ".join(_FIELDS)
 _LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
 WITH new_events AS (
@@ -34,7 +35,8 @@ WITH new_events AS (
     FROM unnest(%(seqs)s::bigint[], %(types)s::text[], %(step_ids)s::text[], %(items)s::int[], %(data)s::jsonb[])
         AS new (seq, type, step_id, item, data)
 )
-UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
+UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s,
+    output = CASE WHEN %(finished)s THEN coalesce(%(output)s, output) END,
     error = %(error)s, deadline_at = %(deadline_at)s,
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
@@ -292,4 +294,4 @@ def lock_run(cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunR
     """
     cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
     row = cursor.fetchone()
-    return None if row is None else RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))
+    return None if row is None else RunRow(**dict(zip(_FIELDS, row, strict=True)))

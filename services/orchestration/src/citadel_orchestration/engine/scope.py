@@ -81,6 +81,13 @@ class Reader:
         self._take(max(0, memory_of(body) - _AT_LEAST * len(body)))
         return orjson.loads(body)
 
+    def submitted_context(self, run_id: UUID) -> dict[str, Any]:
+        """Return a run's context as submitted."""
+        size, body = payloads.context_of(self.cursor, run_id, most=_AT_ONCE)
+        self.expect(size, "what is read, with the context,")
+        context: dict[str, Any] = self.parsed(body or payloads.context_of(self.cursor, run_id)[1] or b"{}")
+        return context
+
     def _take(self, size: int) -> None:
         self.memory += size
         take(size)
@@ -159,14 +166,21 @@ def context_of(reader: Reader, run_id: UUID, *, keys: frozenset[str] | None = No
 
 def context_after(reader: Reader, run_id: UUID, outputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the context as submitted, changed by the outputs of steps in the order in which they succeeded."""
-    size, body = payloads.context_of(reader.cursor, run_id, most=_AT_ONCE)
-    reader.expect(size, "what is read, with the context,")
-    context: dict[str, Any] = reader.parsed(body or payloads.context_of(reader.cursor, run_id)[1] or b"{}")
+    context = reader.submitted_context(run_id)
     for step_id, output in outputs.items():
         context[step_id] = output
-        if isinstance(output, dict) and isinstance(output.get("data"), dict):
-            context |= output["data"]
+        context |= _data(output)
     return context
+
+
+def data_of(reader: Reader, run_id: UUID, step_id: str) -> dict[str, Any]:
+    """Return the keys that a step's output puts into the context."""
+    return _data(steps_of(reader, run_id, [step_id])[step_id]["output"])
+
+
+def _data(output: Any) -> dict[str, Any]:
+    data = output.get("data") if isinstance(output, dict) else None
+    return data if isinstance(data, dict) else {}
 
 
 def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:

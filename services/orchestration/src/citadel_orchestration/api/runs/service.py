@@ -5,14 +5,15 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
 import structlog
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
+from citadel_common.errors import Conflict, DeadlineExceeded, NotFound, PayloadTooLarge, StoreUnavailable, from_data
+from citadel_common.memory import MemoryBudget
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
@@ -23,10 +24,12 @@ from citadel_contracts.runs import (
     RunView,
     StepOutput,
 )
+from citadel_orchestration.api.runs import large_values
 from citadel_orchestration.api.runs.notifier import RunNotifier
-from citadel_orchestration.db import runs, views
+from citadel_orchestration.db import payloads, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.sizes import SizeLimit
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import Reader, context_of, steps_of
@@ -87,6 +90,13 @@ class StepDispatcher:
                 return
 
 
+class StreamedJson(NamedTuple):
+    """A JSON text of known size."""
+
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunService:
     """Reads runs and changes them; belongs to one event loop.
@@ -98,6 +108,8 @@ class RunService:
         commands: Changes runs.
         dispatcher: Sends steps that are ready to the workers.
         notifier: Wakes followers of runs.
+        memory: Memory for what is read and for what commands evaluate.
+        most_inline: Bytes of an output or a final context that stands in an answer.
     """
 
     database: Database
@@ -106,6 +118,8 @@ class RunService:
     commands: RunCommands
     dispatcher: StepDispatcher
     notifier: RunNotifier
+    memory: MemoryBudget
+    most_inline: int
 
     async def submit(self, raw: Any) -> RunAccepted:
         """Check a definition, record a run of it, and start the run.
@@ -215,7 +229,7 @@ class RunService:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        effects = await asyncio.to_thread(command, self.commands, run_id)
+        effects = await asyncio.to_thread(self.memory.run, functools.partial(command, self.commands, run_id))
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
@@ -230,29 +244,89 @@ class RunService:
             with self.database.cursor() as cursor:
                 return read(cursor)
 
-        return await asyncio.to_thread(call)
+        return await asyncio.to_thread(self.memory.run, call)
 
     def _show(self, cursor: Cursor, run_id: UUID, *, outputs: bool) -> RunView:
         summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
         steps = views.steps_view(cursor, summary, definition)
-        output, parent = views.output_and_parent(cursor, run_id)
+        size, output, parent = views.output_and_parent(cursor, run_id, most=self.most_inline if outputs else 0)
+        large = size is not None and size > self.most_inline
         whole = outputs and summary.status in FINISHED and summary.kind != "batch"
+        context = self._final_context(cursor, run_id) if whole else None
         return RunView(
             **summary.model_dump(),
             parent_run_id=parent,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
-            final_context=context_of(Reader(cursor), run_id) if whole else None,
+            output_bytes=size,
+            output_url=f"/v1/runs/{run_id}/output" if large else None,
+            final_context=context,
+            final_context_url=f"/v1/runs/{run_id}/final_context" if whole and context is None else None,
         )
 
-    def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
-        summary = views.summary_of(cursor, run_id)
+    def _final_context(self, cursor: Cursor, run_id: UUID) -> dict[str, Any] | None:
+        """Return the context that a run leaves; None if it is too large for an answer."""
+        try:
+            return context_of(Reader(cursor, self._inline), run_id)
+        except PayloadTooLarge:
+            return None
+
+    @property
+    def _inline(self) -> SizeLimit:
+        return SizeLimit(bytes=self.most_inline, setting="api.max_inline_bytes")
+
+    async def output(self, run_id: UUID, step_id: str | None = None) -> StreamedJson:
+        """Return the output of a run, or of one of its steps.
+
+        Raises:
+            NotFound: There is no such run, or it has no such step.
+        """
+
+        def pieces(cursor: Cursor) -> list[large_values.Piece]:
+            if step_id is None:
+                views.summary_of(cursor, run_id)
+                return large_values.run_output(cursor, run_id)
+            self._known_step(cursor, run_id, step_id)
+            return large_values.step_output(cursor, run_id, step_id)
+
+        return self._streamed(run_id, await self._read(pieces))
+
+    async def final_context(self, run_id: UUID) -> StreamedJson:
+        """Return the context that a run leaves.
+
+        Raises:
+            NotFound: There is no such run.
+            Conflict: It has not ended.
+            PayloadTooLarge: The outputs with `data` are too large to be put together.
+        """
+
+        def pieces(cursor: Cursor) -> list[large_values.Piece]:
+            summary = views.summary_of(cursor, run_id)
+            if summary.status not in FINISHED:
+                raise Conflict(f"the run is {summary.status}; it has a final context when it has ended")
+            return large_values.final_context(Reader(cursor), run_id)
+
+        return self._streamed(run_id, await self._read(pieces))
+
+    def _streamed(self, run_id: UUID, pieces: list[large_values.Piece]) -> StreamedJson:
+        return StreamedJson(large_values.size_of(pieces), large_values.stream(self._read, run_id, pieces))
+
+    def _known_step(self, cursor: Cursor, run_id: UUID, step_id: str) -> Definition:
         definition = self.definitions.get(run_id, cursor)
         if step_id not in definition.steps:
             raise NotFound(f"the run has no step {step_id!r}")
+        return definition
+
+    def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
+        summary = views.summary_of(cursor, run_id)
+        definition = self._known_step(cursor, run_id, step_id)
         found = views.steps_view(cursor, summary, definition, step_id)
         if summary.kind == "batch":  # all vectors would not fit into memory; /results streams them
             return StepOutput(**found[0].model_dump())
+        [(_, _, _, size)] = payloads.states_and_sizes(cursor, run_id, [step_id])
+        if size > self.most_inline:
+            url = f"/v1/runs/{run_id}/steps/{step_id}/output"
+            return StepOutput(**found[0].model_dump(), output_bytes=size, output_url=url)
         output = steps_of(Reader(cursor), run_id, [step_id])[step_id]["output"]
-        return StepOutput(**found[0].model_dump(), output=output)
+        return StepOutput(**found[0].model_dump(), output=output, output_bytes=size)
