@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from citadel_common.errors import InvalidInput
-from tests.support.bombs import BOMBS, MANY, PAUSE, giving
+from tests.support.bombs import BOMBS, giving
 
 MOST_MEMORY = 450 * 2**20
 """Bytes of memory of the worker at its peak: less than the smallest limit that it is given anywhere."""
@@ -59,20 +59,3 @@ def test_many_of_the_same_at_once_wait_for_memory_instead_of_failing(workers):
     runs = [workers.begin(giving(large).definition) for _ in range(12)]
     assert {workers.db.ended(run_id) for run_id in runs} == {"succeeded"}
     assert peak_memory(workers.worker.pid) < MOST_MEMORY
-
-
-def test_items_share_what_they_read(workers):
-    step = {
-        "step_id": "each",
-        "type": "llm_query",
-        "for_each": {"items": MANY[:100], "max_parallel": 8},
-        "parameters": {"query": "${{ context.big.substring(0, 10) + string(item) }}"},
-    }
-    bytes_read = (
-        "SELECT coalesce(sum(blks_hit + blks_read), 0) FROM pg_stat_database WHERE datname = current_database()"
-    )
-    [(before,)] = workers.db.rows(bytes_read)
-    run_id = workers.begin({"context": {"big": "x" * 900_000}, "steps": [PAUSE, step], "output": 1})
-    assert workers.db.ended(run_id) == "succeeded"
-    [(after,)] = workers.db.rows(bytes_read)
-    print("blocks", after - before)

@@ -7,6 +7,7 @@ must therefore have no lasting effect before its last `take`. Nothing that holds
 block each other.
 """
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,22 @@ _STEP = 2**20
 """Bytes that are asked for at once, so that growth by small parts costs little."""
 _SMALL = 16
 """A piece may pass those that wait if it asks for this part of the whole or less."""
+
+
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""Parameters of glibc's `mallopt`; see mallopt(3)."""
+
+
+def return_what_is_freed() -> None:
+    """Let the allocator return large blocks to the system as soon as they are freed; only glibc needs that.
+
+    glibc raises its threshold for mapped blocks up to 32 MB by itself, and keeps a heap per thread: what one large
+    value has taken would stay with the process.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 2**18)
+        mallopt(_ARENA_MAX, 2)
 
 
 class _NoRoom(Exception):

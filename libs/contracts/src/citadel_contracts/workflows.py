@@ -185,6 +185,8 @@ class EmbeddedPart(Payload):
 
 EMBEDDED = "citadel:steps:embedded"
 """List in the broker's Redis: `StepEmbedded` as JSON, the oldest first."""
+MOST_ANSWER_BYTES = 32 * 2**20
+"""Bytes of the vectors in one answer, as base64; a thousand vectors of 4096 dimensions have 22 million."""
 
 
 class StepEmbedded(Payload):

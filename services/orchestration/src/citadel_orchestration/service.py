@@ -13,6 +13,7 @@ import uvloop
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.loop_thread import LoopThread
+from citadel_common.memory import return_what_is_freed
 from citadel_common.settings.common import WrongSetting, refuse
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
@@ -69,6 +70,7 @@ class OrchestrationService:
 
     def start(self, runtime: TaskRuntime) -> None:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
+        return_what_is_freed()
         settings, owner = self._settings, runtime.identity.id
         _migrate(settings)
         self._loop.call(self._open(owner), Deadline.after(CLOSING))

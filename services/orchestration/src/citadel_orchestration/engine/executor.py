@@ -5,6 +5,7 @@ import functools
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -202,7 +203,7 @@ class Executor:
 
     def _execute(self, claim: StepClaim, step: Step, effect: Execute, size: int) -> None:
         """Run a coroutine, whose parameters are in memory until it ends; without room, begin anew when there is."""
-        held = self.executing.hold(size, lambda: self.threads.submit(claim.ref.run_id, self.start, claim))
+        held = self.executing.hold(size, functools.partial(self._start_again, claim))
         if held is None:
             return
         call = StepCall(
@@ -220,6 +221,10 @@ class Executor:
 
         started = self.loop.submit(within_deadline(effect, call, step.timeout), on_end)
         self.in_flight.executes(claim, started)
+
+    def _start_again(self, claim: StepClaim) -> None:
+        with suppress(RuntimeError):  # the threads are ending: the step is handed back
+            self.threads.submit(claim.ref.run_id, self.start, claim)
 
     def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
         """Hand the end of a step from the loop's thread to one that may wait for PostgreSQL."""

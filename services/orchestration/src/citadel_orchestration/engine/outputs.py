@@ -18,6 +18,8 @@ from citadel_contracts import json_text
 from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, MOST_LEVELS, OPTIONS, SizeLimit
 
 _ROOM = 254 - MOST_LEVELS
+_STORING = 5
+"""Bytes of memory for a byte of JSON that is stored: itself, and twice the hexadecimal form that PostgreSQL is sent."""
 
 
 def encoded_output(output: Any, limit: SizeLimit = DEFAULT_RUN_LIMITS.output) -> tuple[Any, bytes]:
@@ -66,7 +68,7 @@ def encoded_items(items: Sequence[Any], limit: SizeLimit) -> list[bytes]:
 
 def _measure(value: Any, limit: SizeLimit, what: str) -> None:
     try:
-        take(limit.check(value, what))
+        take(_STORING * limit.check(value, what))
     except json_text.UnusableValue as error:
         raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
 
