@@ -80,6 +80,7 @@ class Services:
     ) -> None:
         self._settings = settings
         self._redis = redis
+        self._metrics = metrics
         self._wiring = wire(settings, redis.results, metrics, name="api", types=types)
         self._cache = EmbeddingCache(redis.cache, settings.cache, metrics, count_misses=False)
         self._producer = create_app(settings)
@@ -121,7 +122,9 @@ class Services:
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
-        backlog = BacklogLimit(self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
+        backlog = BacklogLimit(
+            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+        )
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -129,6 +132,8 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
+            admission=wiring.admission,
+            queues=backlog,
         )
         yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(
@@ -141,7 +146,7 @@ class Services:
             limits=settings.limits,
             default_model=settings.default_model,
         )
-        yield TaskService(wiring.database, self._publisher, backlog, self._redis.results, settings)
+        yield TaskService(wiring, self._publisher, backlog, self._redis.results, settings)
         yield BatchService(
             runs=runs,
             settings=settings.workflows,
