@@ -128,6 +128,7 @@ class OrchestrationService:
         self._engine.hand_back()
         self._engine.close()
         self._loop.close(self._aclose)
+        self._wiring.notifications.close()
         self._wiring.database.close()
 
     def _stop_steps(self) -> None:

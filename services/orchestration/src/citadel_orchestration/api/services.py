@@ -115,6 +115,7 @@ class Services:
         self._stopping.set()
         for part in (self._notifier, self._wiring.catalog, self._results):
             await part.stop()
+        await asyncio.to_thread(self._wiring.notifications.close)
         await asyncio.to_thread(self._wiring.database.close)
         for client in (self._publisher, self._dead_letters, self._producer):
             client.close()

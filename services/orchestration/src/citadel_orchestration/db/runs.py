@@ -11,7 +11,7 @@ from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
 from citadel_common.telemetry import tracing
 from citadel_orchestration.db.models import NewRun
-from citadel_orchestration.db.transaction import CHANNEL, RunTransaction
+from citadel_orchestration.db.transaction import RunTransaction
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""
@@ -35,7 +35,7 @@ WITH run AS (
 ), its_event AS (
     INSERT INTO events (run_id, seq, type, data) SELECT run_id, 1, 'run_submitted', '{}' FROM run
 )
-SELECT pg_notify(%(channel)s, run_id::text) FROM run
+SELECT run_id FROM run
 """
 
 
@@ -84,7 +84,7 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
         "parent_attempt": parent and parent.attempt,
     }
     ready = [] if held else list(run.roots)
-    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish, "channel": CHANNEL})
+    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish})
     if cursor.rowcount == 0:
         return _existing(cursor, run)
     return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=ready)
