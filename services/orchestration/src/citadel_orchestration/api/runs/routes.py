@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
 from citadel_contracts.runs import RunCommanded, RunEvent, RunList, RunStatus, RunView, StepOutput
+from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import json_response, read_json
 from citadel_orchestration.api.http.openapi import content, errors
 from citadel_orchestration.api.http.query import (
@@ -142,6 +143,7 @@ async def resume_run(request: Request) -> Response:
 )
 async def retry_run(request: Request) -> Response:
     """Continue at the step that failed; steps that succeeded do not run again. The deadline starts again."""
+    await service_of(request, RunService).admit(caller_of(request))
     definition = await service_of(request, RunService).definition(run_id_of(request))
     return await _command(request, lambda commands, run_id: commands.retry(run_id, deadline=definition.deadline))
 

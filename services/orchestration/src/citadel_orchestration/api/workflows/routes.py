@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from citadel_contracts.runs import RunAccepted
+from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import json_response, read_json
 from citadel_orchestration.api.http.openapi import DEFINITION, content, errors
 from citadel_orchestration.api.http.routing import RawRoute, service_of
@@ -33,7 +34,7 @@ _BODY: dict[str, Any] = {
 )
 async def submit_workflow(request: Request) -> Response:
     """Record a run, which survives the death of any process; the error for an invalid definition lists all problems."""
-    accepted = await service_of(request, RunService).submit(await read_json(request))
+    accepted = await service_of(request, RunService).submit(await read_json(request), caller_of(request))
     return json_response(accepted, 202, location=f"/v1/runs/{accepted.run_id}")
 
 
