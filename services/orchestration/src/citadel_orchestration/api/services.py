@@ -24,6 +24,7 @@ from citadel_orchestration.api.operations.broker import BrokerInspector
 from citadel_orchestration.api.operations.health import Health, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
+from citadel_orchestration.api.runs.outputs import RunOutputs
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
 from citadel_orchestration.api.tasks.calls import ResultListener, TaskCaller
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
@@ -85,6 +86,7 @@ class Services:
     ) -> None:
         self._settings = settings
         self._redis = redis
+        self._metrics = metrics
         self._wiring = wire(settings, redis.results, metrics, name="api", types=types)
         self._schema = SchemaVersion(self._wiring.database)
         self._stopping = threading.Event()
@@ -134,7 +136,11 @@ class Services:
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
-        backlog = BacklogLimit(self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
+        backlog = BacklogLimit(
+            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+        )
+        memory = MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory")
+        yield RunOutputs(database=wiring.database, definitions=wiring.definitions, memory=memory)
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -142,8 +148,10 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
-            memory=MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory"),
+            memory=memory,
             most_inline=api.max_inline_bytes,
+            admission=wiring.admission,
+            queues=backlog,
         )
         yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(
@@ -156,7 +164,7 @@ class Services:
             limits=settings.limits,
             default_model=settings.default_model,
         )
-        yield TaskService(wiring.database, self._publisher, backlog, self._redis.results, settings)
+        yield TaskService(wiring, self._publisher, backlog, self._redis.results, settings)
         yield BatchService(
             runs=runs,
             settings=settings.workflows,

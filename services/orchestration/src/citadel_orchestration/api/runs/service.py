@@ -5,16 +5,17 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import orjson
 import structlog
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import Conflict, DeadlineExceeded, NotFound, PayloadTooLarge, StoreUnavailable, from_data
+from citadel_common.errors import DeadlineExceeded, NotFound, PayloadTooLarge, StoreUnavailable, from_data
 from citadel_common.memory import MemoryBudget
 from citadel_common.stores.postgres import Cursor, Database
+from citadel_contracts import Queue
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
     FINISHED,
@@ -24,16 +25,17 @@ from citadel_contracts.runs import (
     RunView,
     StepOutput,
 )
-from citadel_orchestration.api.runs import large_values
 from citadel_orchestration.api.runs.notifier import RunNotifier
+from citadel_orchestration.api.tasks.publisher import BacklogLimit
 from citadel_orchestration.db import payloads, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.sizes import SizeLimit
 from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import Reader, context_of, steps_of
-from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Origin, Submissions, new_run_id
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -90,13 +92,6 @@ class StepDispatcher:
                 return
 
 
-class StreamedJson(NamedTuple):
-    """A JSON text of known size."""
-
-    size: int
-    chunks: AsyncIterator[bytes]
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunService:
     """Reads runs and changes them; belongs to one event loop.
@@ -110,6 +105,8 @@ class RunService:
         notifier: Wakes followers of runs.
         memory: Memory for what is read and for what commands evaluate.
         most_inline: Bytes of an output or a final context that stands in an answer.
+        admission: Refuses new runs while there are too many.
+        queues: Refuses new runs while too many messages wait.
     """
 
     database: Database
@@ -120,17 +117,34 @@ class RunService:
     notifier: RunNotifier
     memory: MemoryBudget
     most_inline: int
+    admission: RunAdmission
+    queues: BacklogLimit
 
-    async def submit(self, raw: Any) -> RunAccepted:
+    async def admit(self, caller: str) -> None:
+        """Check that a new run of a caller is taken.
+
+        Raises:
+            Overloaded: Too much waits in the queue or in the database.
+            StorageFull: Too many bytes are stored.
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        await self.queues.check_if_known(Queue.ORCHESTRATION)
+        await asyncio.to_thread(self.admission.check, caller)
+
+    async def submit(self, raw: Any, caller: str) -> RunAccepted:
         """Check a definition, record a run of it, and start the run.
 
         Raises:
             InvalidDefinition: The definition is not valid; the error lists all problems.
             Conflict: The idempotency key was used for another submission.
+            Overloaded: Too much waits already.
+            StorageFull: Too many bytes are stored.
             StoreUnavailable: The run may or may not be recorded; retrying is safe with an idempotency key.
         """
+        await self.admit(caller)
         definition = await asyncio.to_thread(self.submissions.check, raw)
-        return await self.start(self.submissions.run_of(definition, run_id=new_run_id()))
+        run = self.submissions.run_of(definition, run_id=new_run_id(), origin=Origin(caller=caller))
+        return await self.start(run)
 
     async def start(self, run: NewRun) -> RunAccepted:
         """Record a run and dispatch its first steps."""
@@ -275,42 +289,6 @@ class RunService:
     @property
     def _inline(self) -> SizeLimit:
         return SizeLimit(bytes=self.most_inline, setting="api.max_inline_bytes")
-
-    async def output(self, run_id: UUID, step_id: str | None = None) -> StreamedJson:
-        """Return the output of a run, or of one of its steps.
-
-        Raises:
-            NotFound: There is no such run, or it has no such step.
-        """
-
-        def pieces(cursor: Cursor) -> list[large_values.Piece]:
-            if step_id is None:
-                views.summary_of(cursor, run_id)
-                return large_values.run_output(cursor, run_id)
-            self._known_step(cursor, run_id, step_id)
-            return large_values.step_output(cursor, run_id, step_id)
-
-        return self._streamed(run_id, await self._read(pieces))
-
-    async def final_context(self, run_id: UUID) -> StreamedJson:
-        """Return the context that a run leaves.
-
-        Raises:
-            NotFound: There is no such run.
-            Conflict: It has not ended.
-            PayloadTooLarge: The outputs with `data` are too large to be put together.
-        """
-
-        def pieces(cursor: Cursor) -> list[large_values.Piece]:
-            summary = views.summary_of(cursor, run_id)
-            if summary.status not in FINISHED:
-                raise Conflict(f"the run is {summary.status}; it has a final context when it has ended")
-            return large_values.final_context(Reader(cursor), run_id)
-
-        return self._streamed(run_id, await self._read(pieces))
-
-    def _streamed(self, run_id: UUID, pieces: list[large_values.Piece]) -> StreamedJson:
-        return StreamedJson(large_values.size_of(pieces), large_values.stream(self._read, run_id, pieces))
 
     def _known_step(self, cursor: Cursor, run_id: UUID, step_id: str) -> Definition:
         definition = self.definitions.get(run_id, cursor)
