@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from citadel_common.errors import PayloadTooLarge
+from citadel_common.errors import InvalidInput, PayloadTooLarge
 from citadel_common.text import storable
 from citadel_contracts.json_text import UnusableValue
 
@@ -46,11 +46,14 @@ class SizeLimit:
 
         Raises:
             PayloadTooLarge: It has more bytes than the limit.
-            UnusableValue: It is nested too deeply.
+            InvalidInput: It is nested too deeply.
         """
-        size = json_size(value, exact=False)
-        if size > self.bytes:
-            self.check_bytes(json_size(value), what)
+        try:
+            size = json_size(value, exact=False)
+            if size > self.bytes:
+                self.check_bytes(json_size(value), what)
+        except UnusableValue as error:
+            raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
         return size
 
     def check_bytes(self, size: int, what: str) -> None:

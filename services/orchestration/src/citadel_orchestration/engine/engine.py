@@ -60,7 +60,7 @@ class EngineParts:
     dispatcher: Dispatcher
     answer: Callable[[EndedRun], None]
     inputs: StepInputs | None = None
-    memory: int = 256 * 2**20
+    memory: int = 192 * 2**20
 
 
 class Engine:

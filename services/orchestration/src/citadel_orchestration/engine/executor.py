@@ -164,7 +164,7 @@ class Executor:
             case Execute():
                 self._execute(claim, step, effect, size)
             case Embed():
-                self._embed(claim, step, effect)
+                self._embed(claim, step, effect, size)
             case StartRun():
                 self._start_run(claim, effect)
             case Wait(seconds=seconds, signal=signal):
@@ -181,8 +181,9 @@ class Executor:
 
         self._record(claim, transition)
 
-    def _embed(self, claim: StepClaim, step: Step, effect: Embed) -> None:
-        self.inputs.limits.message.check([effect.echo, *(part.texts for part in effect.requests)], "the texts to embed")
+    def _embed(self, claim: StepClaim, step: Step, effect: Embed, size: int) -> None:
+        if size > (limit := self.inputs.limits.message).bytes:
+            limit.check([effect.echo, *(part.texts for part in effect.requests)], "what is sent to be embedded")
         deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),

@@ -29,7 +29,7 @@ def encoded_output(output: Any, limit: SizeLimit = DEFAULT_RUN_LIMITS.output) ->
         InvalidInput: It is not JSON, or has something that cannot be kept exactly.
         PayloadTooLarge: Its JSON is over the limit.
     """
-    _measure(output, limit, "the output")
+    take(_STORING * limit.check(output, "the output"))
     with suppress(InvalidInput):  # half of a surrogate pair
         body = _encoded(output, "the output")
         if b"\\u0000" not in body:
@@ -51,7 +51,7 @@ def encoded(value: Any, limit: SizeLimit, what: str = "the output") -> bytes:
         InvalidInput: It is not JSON, or has something that cannot be kept exactly; the message says where.
         PayloadTooLarge: Its JSON is over the limit.
     """
-    _measure(value, limit, what)
+    take(_STORING * limit.check(value, what))
     return _encoded(value, what)
 
 
@@ -62,15 +62,8 @@ def encoded_items(items: Sequence[Any], limit: SizeLimit) -> list[bytes]:
         InvalidInput: An item is not JSON, or has something that cannot be kept exactly.
         PayloadTooLarge: They are over the limit.
     """
-    _measure(items, limit, "for_each.items")
+    take(_STORING * limit.check(items, "for_each.items"))
     return [_encoded(item, f"for_each.items[{index}]") for index, item in enumerate(items)]
-
-
-def _measure(value: Any, limit: SizeLimit, what: str) -> None:
-    try:
-        take(_STORING * limit.check(value, what))
-    except json_text.UnusableValue as error:
-        raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
 
 
 def _encoded(value: Any, what: str) -> bytes:

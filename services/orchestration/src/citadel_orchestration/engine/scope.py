@@ -13,7 +13,7 @@ import orjson
 from citadel_common.errors import CitadelError
 from citadel_common.memory import take
 from citadel_common.stores.postgres import Cursor
-from citadel_orchestration.db import payloads
+from citadel_orchestration.db import payloads, runs
 from citadel_orchestration.db.models import NO_ITEM, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Definition
@@ -78,8 +78,12 @@ class Reader:
 
     def parsed(self, body: bytes) -> Any:
         """Return the value of JSON that was expected."""
-        self._take(max(0, memory_of(body) - _AT_LEAST * len(body)))
+        self.count(body)
         return orjson.loads(body)
+
+    def count(self, body: bytes) -> None:
+        """Count what the value of JSON that was expected takes beyond that."""
+        self._take(max(0, memory_of(body) - _AT_LEAST * len(body)))
 
     def submitted_context(self, run_id: UUID) -> dict[str, Any]:
         """Return a run's context as submitted."""
@@ -181,6 +185,20 @@ def data_of(reader: Reader, run_id: UUID, step_id: str) -> dict[str, Any]:
 def _data(output: Any) -> dict[str, Any]:
     data = output.get("data") if isinstance(output, dict) else None
     return data if isinstance(data, dict) else {}
+
+
+def outcome_of(reader: Reader, run_id: UUID) -> runs.RunOutcome:
+    """Return the outcome of a run, whose output is counted before it is read.
+
+    Raises:
+        NotFound: The run was removed.
+        PayloadTooLarge: The output is over the reader's limit.
+    """
+    size = payloads.run_output_size(reader.cursor, run_id) or 0
+    reader.expect(size, "what is read, with the run's output,")
+    outcome = runs.outcome_of(reader.cursor, run_id)
+    reader.count(outcome.output or b"")
+    return outcome
 
 
 def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | None, CitadelError | None]:

@@ -8,11 +8,9 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from citadel_common.errors import InvalidInput
 from citadel_common.memory import take
 from citadel_common.stores.postgres import Database
 from citadel_common.validation import bad_fields, invalid_input
-from citadel_contracts.json_text import UnusableValue
 from citadel_orchestration.db import payloads
 from citadel_orchestration.db.models import NO_ITEM, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -101,10 +99,7 @@ class StepInputs:
         limit, where = self.limits.parameters, f"step {step.step_id}: parameters"
         value = step.parameters.evaluate(scope.names)
         copied = step.parameters.most_copied(scope.size)
-        try:
-            size = copied if copied is not None and copied <= limit.bytes // 2 else limit.check(value, where)
-        except UnusableValue as error:
-            raise InvalidInput(f"{where}: {error}") from None
+        size = copied if copied is not None and copied <= limit.bytes // 2 else limit.check(value, where)
         take(_VALIDATED * size)
         try:
             return step.type.parameters.model_validate(value), size

@@ -8,12 +8,11 @@ from uuid import UUID
 import orjson
 
 from citadel_common.errors import InvalidInput, PayloadTooLarge, SubRunFailed
-from citadel_common.memory import take
 from citadel_orchestration.db import runs, steps
 from citadel_orchestration.db.models import Effects, EndedRun, NewRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine.run_commands import restart
-from citadel_orchestration.engine.scope import Reader, context_of, memory_of
+from citadel_orchestration.engine.scope import Reader, context_of, outcome_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
@@ -99,11 +98,9 @@ class SubRuns:
     def _end_of(self, run_id: UUID) -> tuple[runs.RunOutcome, dict[str, Any]]:
         """Return the outcome of a run and, if it has succeeded, its final context."""
         with self._transactions.database.cursor() as cursor:
-            outcome = runs.outcome_of(cursor, run_id)
-            if outcome.status != "succeeded":
-                return outcome, {}
-            take(memory_of(outcome.output or b""))
-            return outcome, context_of(Reader(cursor, self._transactions.limits.final_context), run_id)
+            reader = Reader(cursor, self._transactions.limits.final_context)
+            outcome = outcome_of(reader, run_id)
+            return outcome, context_of(reader, run_id) if outcome.status == "succeeded" else {}
 
 
 def _continue(child: RunTransaction, attempt: int) -> Effects:

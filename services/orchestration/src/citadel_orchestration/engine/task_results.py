@@ -14,7 +14,7 @@ from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_contracts.workflows import ExecuteWorkflowResult
 from citadel_orchestration.db.models import EndedRun
-from citadel_orchestration.db.payloads import succeeded_steps
+from citadel_orchestration.db.payloads import run_output_size, succeeded_steps
 from citadel_orchestration.db.runs import BETWEEN_TASKS, RunOutcome, clear_reply_to, outcome_of
 from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, SizeLimit
 from citadel_orchestration.engine.scope import Reader, context_after, steps_of
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from citadel_orchestration.definition.definition import Definition
 
 log = structlog.get_logger(__name__)
+_READ = 8
+"""Bytes of memory for a byte of an output that is read, parsed and written again."""
 Succeeded = tuple[str, datetime, bool]
 """A step that has succeeded: its id, its end, and whether its output has keys for the context."""
 FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable)
@@ -70,6 +72,7 @@ class TaskResultWriter:
 
     def _result(self, run_id: "UUID", task_id: str) -> Any:
         with self._database.cursor() as cursor:
+            take(_READ * (run_output_size(cursor, run_id) or 0))
             outcome = outcome_of(cursor, run_id)
             if outcome.kind == "task":
                 return _single_result(task_id, outcome)
