@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from citadel_common.errors import InvalidInput
-from tests.support.bombs import BOMBS, giving
+from tests.support.bombs import BOMBS, NINE_MEGABYTES, giving, sub_run
 
 MOST_MEMORY = 450 * 2**20
 """Bytes of memory of the worker at its peak: less than the smallest limit that it is given anywhere."""
@@ -59,3 +59,11 @@ def test_many_of_the_same_at_once_wait_for_memory_instead_of_failing(workers):
     runs = [workers.begin(giving(large).definition) for _ in range(12)]
     assert {workers.db.ended(run_id) for run_id in runs} == {"succeeded"}
     assert peak_memory(workers.worker.pid) < MOST_MEMORY
+
+
+def test_a_celery_result_leaves_out_what_is_too_large(workers):
+    result = workers.execute({"steps": [sub_run("s", NINE_MEGABYTES)]})
+    assert (result["success"], result["status"], result["steps_executed"]) == (True, "succeeded", 1)
+    assert (result["final_context"], result["workflow_results"][0]["result"]) == ({}, None)
+    assert "output" not in result
+    assert "the limit (workflows.max_final_context_bytes) is 16,777,216" in result["left_out"]
