@@ -52,4 +52,4 @@ def test_vectors_that_are_too_many_for_an_answer_are_left_out_with_the_reason():
     assert (len(whole.parts[0].vectors), whole.parts[1].error.code) == (1000, "backend_unavailable")
     refused = StepEmbedded.model_validate_json(answer_of(step, [fits, over], None))
     assert [(part.vectors, part.error.code) for part in refused.parts] == [([], "payload_too_large")] * 2
-    assert "34,953,600 bytes as base64; an answer may have 33,554,432" in refused.parts[0].error.message
+    assert "34,956,800 bytes as base64; an answer may have 33,554,432" in refused.parts[0].error.message

@@ -116,7 +116,7 @@ def _size(response: EmbedResponse | CitadelError) -> int:
     """Return the bytes of the vectors as base64."""
     if isinstance(response, CitadelError):
         return 0
-    return sum(4 * (vector.nbytes // 3 + 1) for vector in response.vectors if vector is not None)
+    return sum(4 * ((vector.nbytes + 2) // 3) for vector in response.vectors if vector is not None)
 
 
 def _part(response: EmbedResponse | CitadelError) -> EmbeddedPart:
