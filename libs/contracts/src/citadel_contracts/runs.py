@@ -56,7 +56,7 @@ class StepView(Reply):
 
 
 class RunSummary(Reply):
-    """A run in a list; times are UTC."""
+    """A run in a list; times are UTC. `trace_id` finds its trace; None where its submission was not traced."""
 
     run_id: str
     workflow_id: str
@@ -68,6 +68,7 @@ class RunSummary(Reply):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     deadline_at: datetime | None = None
+    trace_id: str | None = None
 
 
 class RunView(RunSummary):

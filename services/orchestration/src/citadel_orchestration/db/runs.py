@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
+from citadel_common.telemetry import tracing
 from citadel_orchestration.db.models import NewRun
 from citadel_orchestration.db.transaction import CHANNEL, RunTransaction
 
@@ -49,7 +50,7 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """State, output (as JSON) and error of a run."""
+    """State, output (as JSON) and error of a run; the error names the run's trace."""
 
     kind: str
     workflow_id: str
@@ -166,8 +167,9 @@ def outcome_of(cursor: Cursor, run_id: UUID) -> RunOutcome:
     Raises:
         NotFound: The run was removed.
     """
-    cursor.execute("SELECT kind, workflow_id, status, output, error FROM runs WHERE run_id = %s", [run_id])
-    kind, workflow_id, status, output, error = one(cursor)
+    cursor.execute("SELECT kind, workflow_id, status, output, error, trace FROM runs WHERE run_id = %s", [run_id])
+    kind, workflow_id, status, output, error, trace = one(cursor)
+    error = error and {"trace_id": tracing.trace_id_in(trace)} | error
     return RunOutcome(kind=kind, workflow_id=workflow_id, status=status, output=output, error=error)
 
 

@@ -12,12 +12,14 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.errors import InvalidInput, NotFound
 from citadel_common.stores.postgres import Cursor, one
+from citadel_common.telemetry import tracing
 from citadel_contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_orchestration.db import batches
 from citadel_orchestration.definition.definition import Definition
 
 _SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
 _NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
+_TRACED_SUMMARY = f"{_SUMMARY}, trace"
 _STEPS = (
     "SELECT step_id, status, attempt, error, items_total, items_done, items_failed, started_at, finished_at"
     " FROM steps WHERE run_id = %s AND item = -1"
@@ -68,7 +70,7 @@ def list_runs(cursor: Cursor, filters: Filters) -> RunList:
     if filters.cursor is not None:
         add("(created_at, run_id) < (%s, %s)", *_position(filters.cursor))
     where = " AND ".join(conditions)
-    query = f"SELECT {_SUMMARY} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT %s"  # noqa: S608
+    query = f"SELECT {_TRACED_SUMMARY} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT %s"  # noqa: S608
     cursor.execute(query, [*values, filters.limit + 1])
     rows = [_summary(row) for row in cursor.fetchall()]
     page = rows[: filters.limit]
@@ -82,7 +84,7 @@ def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
     Raises:
         NotFound: There is no such run.
     """
-    cursor.execute(f"SELECT {_SUMMARY} FROM runs WHERE run_id = %s", [run_id])  # noqa: S608  (column names only)
+    cursor.execute(f"SELECT {_TRACED_SUMMARY} FROM runs WHERE run_id = %s", [run_id])  # noqa: S608  (column names only)
     row = cursor.fetchone()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
@@ -96,13 +98,14 @@ def output_and_parent(cursor: Cursor, run_id: UUID) -> tuple[bytes | None, str |
     return output, parent
 
 
-def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: str | None = None) -> list[StepView]:
+def steps_view(cursor: Cursor, run: RunSummary, definition: Definition, step_id: str | None = None) -> list[StepView]:
     """Return the steps of a run in order, or the one named `step_id`; the items of a batch are its requests."""
+    run_id = UUID(run.run_id)
     if step_id is None:
         cursor.execute(_STEPS + " ORDER BY position", [run_id])
     else:
         cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
-    found = [_step(row, definition) for row in cursor.fetchall()]
+    found = [_step(row, definition, run.trace_id) for row in cursor.fetchall()]
     if definition.steps.keys() == {batches.STEP} and found:
         return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
     return found
@@ -120,14 +123,14 @@ def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
     return None if total is None else ItemCounts(total=int(total), done=int(done), failed=int(failed))
 
 
-def _step(row: tuple[Any, ...], definition: Definition) -> StepView:
+def _step(row: tuple[Any, ...], definition: Definition, trace_id: str | None) -> StepView:
     step_id, status, attempt, error, total, done, failed, started_at, finished_at = row
     return StepView(
         step_id=step_id,
         type=definition.steps[step_id].type.name,
         status=status,
         attempt=attempt,
-        error=None if error is None else RunError(**error),
+        error=_error(error, trace_id),
         items=None if total is None else ItemCounts(total=total, done=done, failed=failed),
         started_at=started_at,
         finished_at=finished_at,
@@ -145,7 +148,15 @@ def events_after(cursor: Cursor, run_id: UUID, seq: int) -> list[RunEvent]:
 
 
 def _summary(row: tuple[Any, ...]) -> RunSummary:
-    return RunSummary(**dict(zip(_NAMES, row, strict=True)))
+    *columns, trace = row
+    trace_id = tracing.trace_id_in(trace)
+    fields = dict(zip(_NAMES, columns, strict=True))
+    return RunSummary(**fields | {"error": _error(fields["error"], trace_id), "trace_id": trace_id})
+
+
+def _error(error: dict[str, Any] | None, trace_id: str | None) -> RunError | None:
+    """Return the error of a run or step, which happened in the trace of its run."""
+    return None if error is None else RunError(**{"trace_id": trace_id} | error)
 
 
 def _cursor(last: RunSummary) -> str:
