@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from citadel_common.settings.common import CommonSettings, Fragment, OptionalText
 from citadel_common.settings.postgres_dsn import parameters_of
@@ -42,6 +42,27 @@ class PostgresSettings(Fragment):
     )
 
 
+class StorageSettings(Fragment):
+    """Bytes that Citadel may keep in PostgreSQL."""
+
+    max_bytes: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+        None,
+        ge=2**20,
+        description="Bytes that runs and tasks may hold, then new ones are refused; half of the disk; empty: no limit",
+    )
+    purge_from: float = Field(
+        0.9, gt=0, le=1, description="Share of that limit from which the oldest finished runs are removed before time"
+    )
+    purge_to: float = Field(0.8, gt=0, le=1, description="Share of that limit down to which they are removed")
+    min_age: float = Field(3600.0, ge=0, description="Seconds a finished run is kept in any case")
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "StorageSettings":
+        if self.purge_to > self.purge_from:
+            raise ValueError("purge_to must not be above purge_from")
+        return self
+
+
 class StoredSettings(CommonSettings):
     """Settings of every process that uses PostgreSQL."""
 
@@ -52,6 +73,7 @@ class StoredSettings(CommonSettings):
         None, description="Its password, where the DSN has none; that of `CITADEL_POSTGRES__DIRECT_DSN` too"
     )
     postgres: PostgresSettings = PostgresSettings()
+    storage: StorageSettings = StorageSettings()
 
     @property
     def direct_dsn(self) -> SecretStr | None:
