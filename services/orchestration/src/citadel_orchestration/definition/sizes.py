@@ -6,7 +6,7 @@ value costs as much time as it has parts in memory.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _PIECE = 2**16
 _PER_BYTE = 4
 """Most bytes of JSON for a byte of an array: a float32 takes 16 characters at most, a float64 25."""
 _NUMBERS = frozenset({int, float})
+_SCALARS = _NUMBERS | {str, bool, type(None)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +177,7 @@ class _Sizer:
         _check(level)
         if not values:
             return 2
-        if type(values[0]) in _NUMBERS and set(map(type, values)) <= _NUMBERS and (size := _numbers(values)):
+        if type(values[0]) in _SCALARS and (size := _flat(values, values)):
             return size
         total = len(values) + 1
         for value in values:
@@ -187,6 +188,8 @@ class _Sizer:
         _check(level)
         if not values:
             return 2
+        if size := _flat(values, values.values()):
+            return size
         total = 2 * len(values) + 1
         for name, value in values.items():
             total += _text(name) if isinstance(name, str) else _name(name)
@@ -208,14 +211,24 @@ def _check(level: int) -> None:
 
 def _text(text: str) -> int:
     """Return the bytes of a text in JSON; a long one is written piece by piece, for escapes can make it six times."""
-    total = 2
-    for start in range(0, len(text), _PIECE):
-        piece = text[start : start + _PIECE]
-        try:
-            total += len(orjson.dumps(piece)) - 2
-        except TypeError:  # half of a surrogate pair
-            total += len(orjson.dumps(storable(piece))) - 2
-    return total
+    if len(text) > _PIECE:
+        return 2 + sum(_text(text[start : start + _PIECE]) - 2 for start in range(0, len(text), _PIECE))
+    try:
+        return len(orjson.dumps(text))
+    except TypeError:  # half of a surrogate pair
+        return len(orjson.dumps(storable(text)))
+
+
+def _flat(whole: Any, parts: Collection[Any]) -> int | None:
+    """Return the bytes of a list or object of scalars, written at once if it is short; None for any other."""
+    kinds = set(map(type, parts))
+    if kinds <= _NUMBERS and whole is parts:
+        return _numbers(parts)
+    if not kinds <= _SCALARS or len(parts) > _PIECE:
+        return None
+    if str in kinds and sum(len(part) for part in parts if type(part) is str) > _PIECE:
+        return None
+    return _scalar(whole)
 
 
 def _numbers(values: Any) -> int | None:
