@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from citadel_common.errors import PayloadTooLarge
-from citadel_common.memory import UNCOUNTED, MemoryBudget, take
+from citadel_common.memory import UNCOUNTED, HeldMemory, MemoryBudget, take
 
 MIB = 2**20
 SIZE = 64 * MIB
@@ -118,3 +118,30 @@ def test_a_small_piece_passes_one_that_waits(budget):
         go.set()
         one.result(30)
         large.result(30)
+
+
+def test_held_memory_calls_back_who_found_no_room_in_their_order():
+    memory, called = HeldMemory(10 * MIB), []
+    first = memory.hold(8 * MIB, lambda: called.append("first"))
+    assert memory.hold(6 * MIB, lambda: called.append("second")) is None
+    assert memory.hold(9 * MIB, lambda: called.append("third")) is None
+    assert called == []
+    first.release()
+    assert called == ["second"]
+    memory.hold(6 * MIB, called.clear).release()
+    assert called == ["second", "third"]
+
+
+def test_what_is_held_is_given_back_once():
+    memory = HeldMemory(10 * MIB)
+    held = memory.hold(MIB, lambda: None)
+    held.release()
+    held.release()
+    assert memory.free == 10 * MIB
+
+
+def test_what_needs_more_than_there_is_is_let_in_alone():
+    memory = HeldMemory(10 * MIB)
+    assert memory.hold(100 * MIB, lambda: None) is not None
+    assert memory.hold(MIB, lambda: None) is None
+    assert memory.hold(UNCOUNTED, lambda: None) is not None
