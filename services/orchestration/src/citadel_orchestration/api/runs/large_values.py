@@ -89,7 +89,7 @@ async def stream(read: Read, run_id: UUID, pieces: Iterable[Piece]) -> AsyncIter
 
 
 def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yield parts that are read together; one that is larger than `CHUNK` comes alone."""
+    """Yield values that are read together; one that is larger than `CHUNK` comes alone."""
     batch: list[Piece] = []
     whole = 0
     for piece in pieces:
@@ -104,8 +104,10 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _part(cursor: Cursor, *, run_id: UUID, batch: list[Piece], start: int) -> bytes:
-    """Return a whole batch, or the next part of one that is a single large output."""
+    """Return a whole batch, or the next part of one that is a single large value."""
     first = batch[0]
+    if len(batch) == 1 and isinstance(first, bytes):
+        return first[start : start + CHUNK]
     if len(batch) == 1 and isinstance(first, StoredOutput):
         body = payloads.chunk_of(cursor, run_id, first.step_id, first.item, start, CHUNK)
         return _expected(body, min(CHUNK, first.size - start))
