@@ -8,8 +8,8 @@ import pytest
 from citadel_common.errors import InvalidInput
 from tests.support.bombs import BOMBS, NINE_MEGABYTES, giving, sub_run
 
-MOST_MEMORY = 450 * 2**20
-"""Bytes of memory of the worker at its peak: less than the smallest limit that it is given anywhere."""
+MOST_MEMORY = 512 * 2**20
+"""Bytes of memory of the worker at its peak; half of what the shipped stacks give it."""
 SMALL = giving("${{ context.l.map(i, i * 2) }}").definition
 
 
@@ -63,7 +63,7 @@ def test_many_of_the_same_at_once_wait_for_memory_instead_of_failing(workers):
 
 def test_a_celery_result_leaves_out_what_is_too_large(workers):
     result = workers.execute({"steps": [sub_run("s", NINE_MEGABYTES)]})
-    assert (result["success"], result["status"], result["steps_executed"]) == (True, "succeeded", 1)
+    assert (result["success"], result["status"], result["steps_executed"]) == (True, "succeeded", 1), result["failure"]
     assert (result["final_context"], result["workflow_results"][0]["result"]) == ({}, None)
     assert "output" not in result
     assert "the limit (workflows.max_final_context_bytes) is 16,777,216" in result["left_out"]

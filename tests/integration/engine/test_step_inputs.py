@@ -60,7 +60,7 @@ def test_the_items_of_a_step_read_their_scope_once(db, bytes_read):
 
 def test_a_scope_that_is_too_large_to_be_kept_is_read_for_each_item(db, bytes_read):
     inputs = inputs_of(db, shared=SharedScopes(1000))
-    assert queries(inputs, claims(db, 3)) == ["q0", "q1", "q2"]
+    assert [queries(inputs, [claim]) for claim in claims(db, 3)] == [["q0"], ["q1"], ["q2"]]
     assert len(bytes_read) == 3
 
 

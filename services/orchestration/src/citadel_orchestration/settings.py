@@ -122,7 +122,7 @@ class WorkflowSettings(Fragment):
     max_parameters_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes in the parameters of one step")
     max_message_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes of texts one step sends to be embedded")
     memory: int = Field(
-        192 * 2**20, ge=16 * 2**20, description="Bytes of memory that values may take at once in a process; more wait"
+        160 * 2**20, ge=16 * 2**20, description="Bytes of memory that values may take at once in a process; more wait"
     )
     scope_cache_bytes: int = Field(
         32 * 2**20, ge=0, description="Bytes of memory per worker for what the items of a for_each read together"

@@ -60,7 +60,7 @@ class EngineParts:
     dispatcher: Dispatcher
     answer: Callable[[EndedRun], None]
     inputs: StepInputs | None = None
-    memory: int = 192 * 2**20
+    memory: int = 160 * 2**20
 
 
 class Engine:
@@ -82,7 +82,7 @@ class Engine:
         self._stopping = stopping
         self._here = threading.local()
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
-        executing = parts.memory // 4
+        executing = parts.memory // 8
         self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
         self._executor = Executor(
             inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),

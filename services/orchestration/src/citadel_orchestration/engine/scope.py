@@ -24,6 +24,7 @@ from citadel_orchestration.engine.outputs import encoded
 _AT_LEAST = 4
 """Bytes of memory for a byte of JSON that is read and parsed; see `memory_of` for more."""
 
+_NULL = b"null"
 _AT_ONCE = 64 * 2**10
 """Bytes of a context that are read together with its size."""
 
@@ -207,15 +208,24 @@ def output_at_end(tx: RunTransaction, definition: Definition) -> tuple[bytes | N
     Without an `output` in the definition it is that of the last step.
     """
     try:
-        return encoded(_value(tx, definition), tx.limits.run_output, "the run's output"), None
+        if definition.output is None:
+            return _last_output(tx, definition), None
+        reader = Reader(tx.cursor, tx.limits.scope)
+        scope = scope_of(reader, tx.run.workflow_id, definition.output.references, tx.run.run_id)
+        return encoded(definition.output.evaluate(scope.names), tx.limits.run_output, "the run's output"), None
     except CitadelError as error:
         return None, error
 
 
-def _value(tx: RunTransaction, definition: Definition) -> Any:
-    last = next(reversed(definition.steps))
-    run_id, reader = tx.run.run_id, Reader(tx.cursor, tx.limits.scope)
-    if definition.output is None:
-        return None if tx.run.kind == "batch" else steps_of(reader, run_id, [last])[last]["output"]
-    scope = scope_of(reader, tx.run.workflow_id, definition.output.references, run_id)
-    return definition.output.evaluate(scope.names)
+def _last_output(tx: RunTransaction, definition: Definition) -> bytes:
+    """Return the output of the last step as it is stored; null for a batch, whose results are read one by one."""
+    last = next(reversed(definition.steps.values()))
+    if tx.run.kind == "batch":
+        return _NULL
+    reader = Reader(tx.cursor, tx.limits.run_output)
+    if last.for_each is not None:
+        output = steps_of(reader, tx.run.run_id, [last.step_id])[last.step_id]["output"]
+        return encoded(output, tx.limits.run_output, "the run's output")
+    [(_, _, _, size)] = payloads.states_and_sizes(tx.cursor, tx.run.run_id, [last.step_id])
+    reader.expect(size, "the run's output")
+    return payloads.outputs_of(tx.cursor, tx.run.run_id, [last.step_id]).get(last.step_id, {}).get(NO_ITEM, _NULL)

@@ -23,6 +23,8 @@ SHARED_BYTES = 32 * 2**20
 """Bytes of memory for scopes that are shared."""
 _VALIDATED = 2
 """Bytes of memory for a byte of parameters that are checked and made into a model."""
+_MUCH = 2**18
+"""Bytes of parameters from which they are measured, where they are mere copies of what was read."""
 _ENTRY = 1024
 """Bytes of memory of an empty entry."""
 _Key = tuple[UUID, str]
@@ -99,7 +101,7 @@ class StepInputs:
         limit, where = self.limits.parameters, f"step {step.step_id}: parameters"
         value = step.parameters.evaluate(scope.names)
         copied = step.parameters.most_copied(scope.size)
-        size = copied if copied is not None and copied <= limit.bytes // 2 else limit.check(value, where)
+        size = copied if copied is not None and copied <= _MUCH else limit.check(value, where)
         take(_VALIDATED * size)
         try:
             return step.type.parameters.model_validate(value), size
