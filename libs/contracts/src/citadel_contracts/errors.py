@@ -75,6 +75,7 @@ KINDS: Mapping[str, ErrorKind] = {
     "run_timed_out": ErrorKind(504),
     "worker_lost": ErrorKind(500),
     "sub_run_failed": ErrorKind(500),
+    "key_of_ancestor": ErrorKind(422),
 }
 """All codes of Citadel. They are stable; one of a newer version counts as `internal`."""
 
