@@ -150,7 +150,8 @@ class RunCommands:
         released: list[Effects] = []
         while len(released) < most and (head := self._next_in_line(key)) is not None:
             effects = self._admit(key, head)
-            released += [effects] * effects.applied
+            if effects.applied:
+                released.append(effects)
         return released
 
     def _next_in_line(self, key: str) -> UUID | None:
