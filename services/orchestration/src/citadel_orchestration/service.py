@@ -132,6 +132,7 @@ class OrchestrationService:
         self._engine.close()
         self._loop.close(self._aclose)
         self._release_slots()
+        self._wiring.notifications.close()
         self._wiring.database.close()
 
     def _release_slots(self) -> None:

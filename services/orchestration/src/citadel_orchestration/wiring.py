@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from citadel_common.outages import Outages
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
+from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.engine.catalog import PublishedCatalog
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Definitions, Submissions
@@ -27,6 +28,7 @@ class Wiring:
 
     Attributes:
         database: Pool of connections; its owner opens and closes it.
+        notifications: Wake the followers of runs; its owner closes it before the database.
         llm: Clients of the LLM endpoints. The API uses them for checks of definitions only.
         vectors: Client of Qdrant. The API never calls it.
         outages: Outages of the servers that steps call.
@@ -38,6 +40,7 @@ class Wiring:
     """
 
     database: Database
+    notifications: RunNotifications
     llm: LlmClients
     vectors: VectorStore
     outages: Outages
@@ -76,12 +79,19 @@ def wire(
     )
     known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
     definitions = Definitions(known_types)
+    notifications = RunNotifications(database)
     transactions = RunTransactions(
-        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+        database=database,
+        definitions=definitions,
+        owner=owner,
+        lease=settings.workflows.lease,
+        metrics=metrics,
+        notifications=notifications,
     )
     limits = settings.workflows.definition_limits
     return Wiring(
         database=database,
+        notifications=notifications,
         llm=llm,
         vectors=vectors,
         outages=outages,

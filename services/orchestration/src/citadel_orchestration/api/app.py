@@ -25,6 +25,7 @@ from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import on_error
 from citadel_orchestration.api.http.rate_limit import RateLimit
 from citadel_orchestration.api.http.routing import FastPath, RawRoute
+from citadel_orchestration.api.http.sampling import RouteSampling, warn_of_unknown
 from citadel_orchestration.api.http.worker import BEFORE_SHUTDOWN
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.api.operations.health import VERSION
@@ -63,6 +64,7 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
     for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
         app.state.routes += module.router.routes
+    warn_of_unknown(api.trace_ratios, _named(app.state.routes))
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
     served = Middleware(
         FastPath(app, busiest),
@@ -70,9 +72,15 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         auth=Auth(api.keys, api.cors_origins),
         rate_limit=RateLimit(redis.results, api.rate_per_minute),
         body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
+        sampling=RouteSampling(api.trace_ratios),
         metrics=metrics,
     )
     return _with_cors(served, api.cors_origins) if api.cors_origins else served
+
+
+def _named(routes: Iterable[Any]) -> set[str]:
+    """Return methods and paths, as `GET /v1/runs`."""
+    return {f"{method} {route.path}" for route in routes for method in route.methods}
 
 
 def _with_cors(app: Any, origins: tuple[str, ...]) -> Any:

@@ -9,8 +9,9 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
+from citadel_common.telemetry import tracing
 from citadel_orchestration.db.models import NewRun
-from citadel_orchestration.db.transaction import CHANNEL, RunTransaction
+from citadel_orchestration.db.transaction import RunTransaction
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""
@@ -32,7 +33,7 @@ WITH run AS (
 ), its_event AS (
     INSERT INTO events (run_id, seq, type, data) SELECT run_id, 1, 'run_submitted', '{}' FROM run
 )
-SELECT pg_notify(%(channel)s, run_id::text) FROM run
+SELECT run_id FROM run
 """
 
 
@@ -49,7 +50,7 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """State, output (as JSON) and error of a run."""
+    """State, output (as JSON) and error of a run; the error names the run's trace."""
 
     kind: str
     workflow_id: str
@@ -81,7 +82,7 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
         "parent_attempt": parent and parent.attempt,
     }
     ready = [] if held else list(run.roots)
-    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish, "channel": CHANNEL})
+    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish})
     if cursor.rowcount == 0:
         return _existing(cursor, run)
     return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=ready)
@@ -166,8 +167,9 @@ def outcome_of(cursor: Cursor, run_id: UUID) -> RunOutcome:
     Raises:
         NotFound: The run was removed.
     """
-    cursor.execute("SELECT kind, workflow_id, status, output, error FROM runs WHERE run_id = %s", [run_id])
-    kind, workflow_id, status, output, error = one(cursor)
+    cursor.execute("SELECT kind, workflow_id, status, output, error, trace FROM runs WHERE run_id = %s", [run_id])
+    kind, workflow_id, status, output, error, trace = one(cursor)
+    error = error and {"trace_id": tracing.trace_id_in(trace)} | error
     return RunOutcome(kind=kind, workflow_id=workflow_id, status=status, output=output, error=error)
 
 

@@ -67,6 +67,11 @@ def of(connection: PostgresConnection, target: PostgresTarget) -> sql.Identifier
     return sql.Identifier(current, "migrations") if current in columns else None
 
 
+def applied(connection: PostgresConnection, migrations: sql.Identifier) -> set[str]:
+    """Return the names of the migrations that the database has had."""
+    return {name for (name,) in connection.execute(sql.SQL("SELECT name FROM {}").format(migrations))}
+
+
 def grant(connection: PostgresConnection, role: str) -> None:
     """Give a role what a running Citadel needs, and no more.
 

@@ -84,7 +84,9 @@ async def live(_: Request) -> Response:
 
 @router.get("/readyz", tags=["probes"], summary="Readiness to accept requests")
 async def ready(request: Request) -> Response:
-    """Answer 200 when broker, results store and PostgreSQL answer; otherwise 503, and the body names what does not.
+    """Answer 200 when broker, results store and PostgreSQL can be used; otherwise 503, and the body says what is wrong.
+
+    A database that lacks a migration cannot be used; one that a newer version has migrated can.
 
     Workers and models do not count: requests accepted without them wait for them.
     """

@@ -23,6 +23,7 @@ from citadel_orchestration.api.http.query import (
     time_of,
 )
 from citadel_orchestration.api.http.routing import RawRoute, service_of
+from citadel_orchestration.api.http.trace import trace_id_of
 from citadel_orchestration.api.runs.service import Command, RunService
 from citadel_orchestration.db.views import Filters
 from citadel_orchestration.definition.graph import mermaid
@@ -92,7 +93,7 @@ async def follow_run(request: Request) -> Response:
         found = await runs.events(run_id, after)
         return json_response(orjson.dumps([event.model_dump(mode="json") for event in found]))
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    stream = _server_sent(runs.follow(run_id, after))
+    stream = _server_sent(runs.follow(run_id, after), trace_id_of(request.scope))
     return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
@@ -143,13 +144,13 @@ async def _command(request: Request, command: Command) -> Response:
     return json_response(orjson.dumps({"run_id": str(run_id), "status": status}), 202)
 
 
-async def _server_sent(events: AsyncIterator[list[RunEvent]]) -> AsyncIterator[bytes]:
+async def _server_sent(events: AsyncIterator[list[RunEvent]], trace_id: str | None) -> AsyncIterator[bytes]:
     try:
         async for found in events:
             yield b"".join(map(_message, found)) or b": alive\n\n"
         yield b"event: end\ndata: {}\n\n"
     except CitadelError as error:
-        yield b"event: error\ndata: " + orjson.dumps(error.data.model_dump()) + b"\n\n"
+        yield b"event: error\ndata: " + orjson.dumps(error.data.model_dump() | {"trace_id": trace_id}) + b"\n\n"
 
 
 def _wants_json(accept: str) -> bool:

@@ -235,7 +235,7 @@ class RunService:
     def _show(self, cursor: Cursor, run_id: UUID, *, outputs: bool) -> RunView:
         summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
-        steps = views.steps_view(cursor, run_id, definition)
+        steps = views.steps_view(cursor, summary, definition)
         output, parent = views.output_and_parent(cursor, run_id)
         whole = outputs and summary.status in FINISHED and summary.kind != "batch"
         return RunView(
@@ -251,7 +251,7 @@ class RunService:
         definition = self.definitions.get(run_id, cursor)
         if step_id not in definition.steps:
             raise NotFound(f"the run has no step {step_id!r}")
-        found = views.steps_view(cursor, run_id, definition, step_id)
+        found = views.steps_view(cursor, summary, definition, step_id)
         if summary.kind == "batch":  # all vectors would not fit into memory; /results streams them
             return StepOutput(**found[0].model_dump())
         output = steps_of(cursor, run_id, [step_id])[step_id]["output"]
