@@ -151,14 +151,14 @@ class Execute:
     """Effect: run a coroutine on the worker's event loop; its result is the step's output.
 
     Attributes:
-        resource: What the coroutine uses; it begins once the step has a slot there. An error of it with a
-            `retry_after` lets nothing begin there for so long.
+        uses: Returns the resource that the coroutine uses: it begins once the step has a slot there, and its error
+            with a `retry_after` lets nothing begin there for so long.
         run: Called once per attempt. The coroutine must end by the call's deadline, and at once when cancelled. It
             fails by a CitadelError, whose `retryable` says whether another attempt can succeed.
     """
 
     run: Callable[[StepCall], Coroutine[Any, Any, Output]]
-    resource: Resource | None = None
+    uses: Callable[[], Resource | None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,10 +215,11 @@ class Executor:
     def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
         """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one."""
         slot: Slot | None = None
-        if effect.resource is not None:
-            slot = self._persist(functools.partial(self.admission.enter, claim, effect.resource))
+        resource = effect.uses()
+        if resource is not None:
+            slot = self._persist(functools.partial(self.admission.enter, claim, resource))
             if slot is None:
-                self._queue(claim, effect.resource)
+                self._queue(claim, resource)
                 return
         self._begin(claim, step, effect, slot)
 

@@ -94,7 +94,9 @@ class LlmQuery(StepType[LlmQueryParameters]):
 
     def begin(self, parameters: LlmQueryParameters) -> StepEffect:
         """Ask the LLM."""
-        return Execute(run=lambda call: self._ask(parameters, call), resource=self._llm.resource(parameters.endpoint))
+        return Execute(
+            run=lambda call: self._ask(parameters, call), uses=lambda: self._llm.resource(parameters.endpoint)
+        )
 
     async def _ask(self, parameters: LlmQueryParameters, call: StepCall) -> Output:
         """Ask; with a schema, ask again while the answer does not fit it.
