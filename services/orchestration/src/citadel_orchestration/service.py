@@ -110,7 +110,9 @@ class OrchestrationService:
             ),
             interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
+            runtime.app
+        )
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()

@@ -9,6 +9,7 @@ from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
 from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.engine.catalog import PublishedCatalog
+from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Definitions, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
@@ -37,6 +38,7 @@ class Wiring:
         submissions: Checks definitions and makes runs of them.
         transactions: Opens transactions on runs.
         commands: Submits, cancels, pauses, resumes, signals and retries runs.
+        admission: Refuses new runs while there are too many.
     """
 
     database: Database
@@ -49,6 +51,7 @@ class Wiring:
     submissions: Submissions
     transactions: RunTransactions
     commands: RunCommands
+    admission: RunAdmission
 
 
 def wire(
@@ -100,4 +103,5 @@ def wire(
         submissions=Submissions(types=known_types.public, catalog=catalog, limits=limits),
         transactions=transactions,
         commands=RunCommands(transactions),
+        admission=RunAdmission(database, settings, metrics),
     )

@@ -19,11 +19,13 @@ _SUBMIT = """
 WITH run AS (
     INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
         concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition,
-        context, steps_total, unfinished, last_event, trace, deadline_at)
+        context, steps_total, unfinished, last_event, trace, caller, deadline_at)
     VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s,
         %(fingerprint)s, %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s,
         %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s,
-        %(total)s, 1, %(trace)s, now() + make_interval(secs => %(deadline)s))
+        %(total)s, 1, %(trace)s,
+        coalesce(%(caller)s::text, (SELECT caller FROM runs WHERE run_id = %(parent_run_id)s)),
+        now() + make_interval(secs => %(deadline)s))
     ON CONFLICT DO NOTHING RETURNING run_id
 ), its_steps AS (
     INSERT INTO steps (run_id, step_id, item, position, status, lease_until)
@@ -146,6 +148,11 @@ def _add_reply_to(cursor: Cursor, run_id: UUID, task_id: str) -> None:
 def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str) -> None:
     """Note that the tasks in `reply_to` have their results; a task added meanwhile keeps the run unanswered."""
     cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s AND reply_to = %s", [run_id, reply_to])
+
+
+def exists(cursor: Cursor, run_id: UUID) -> bool:
+    """Return whether a run is recorded."""
+    return cursor.execute("SELECT FROM runs WHERE run_id = %s", [run_id]).fetchone() is not None
 
 
 def definition_of(cursor: Cursor, run_id: UUID) -> bytes:
