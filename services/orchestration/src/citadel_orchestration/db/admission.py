@@ -35,7 +35,7 @@ RETURNING number
 """
 _RENEW = """
 UPDATE slots SET lease_until = now() + make_interval(secs => %s) WHERE owner = %s AND token = ANY(%s::uuid[])
-RETURNING number
+RETURNING token
 """
 _FREE = "UPDATE slots SET token = NULL, owner = NULL, lease_until = NULL WHERE {} RETURNING number"
 _RELEASE = _FREE.format("token = ANY(%s::uuid[])")
@@ -123,9 +123,10 @@ class Slots:
         """Free the slots of processes that are gone; return their number."""
         return len(self.database.rows(_RELEASE_EXPIRED, []))
 
-    def renew(self, tokens: Sequence[UUID]) -> None:
-        """Extend the leases of slots."""
-        self.database.rows(_RENEW, [self.lease, self.owner, list(tokens)])
+    def renew(self, tokens: Sequence[UUID]) -> set[UUID]:
+        """Extend the leases of slots; return those that are still this process's."""
+        rows = self.database.rows(_RENEW, [self.lease, self.owner, list(tokens)])
+        return {token for (token,) in rows}
 
     def cool_down(self, resource: str, seconds: float) -> None:
         """Let nothing start at a resource for so many seconds; a cool-down that lasts longer stays as it is."""

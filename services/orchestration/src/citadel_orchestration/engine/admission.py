@@ -89,7 +89,7 @@ class Admission:
         try:
             if cool_down > 0:
                 self._slots.cool_down(slot.resource.name, min(cool_down, LONGEST_COOLDOWN))
-            elif self._host.room and self._serve(slot):
+            elif self._host.room and self._is_held(slot) and self._serve(slot):
                 return
             self._release(slot)
             self.admit(slot.resource)  # a step may have queued since the look
@@ -129,7 +129,9 @@ class Admission:
         with self._lock:
             tokens = list(self._held)
         if tokens:
-            self._slots.renew(tokens)
+            lost = set(tokens) - self._slots.renew(tokens)
+            with self._lock:
+                self._held -= lost
 
     def release_expired(self) -> None:
         """Free the slots of workers that are gone."""
@@ -171,6 +173,10 @@ class Admission:
     def _release(self, slot: Slot) -> None:
         self._slots.release(slot.token)
         self._forget(slot)
+
+    def _is_held(self, slot: Slot) -> bool:
+        with self._lock:
+            return slot.token in self._held
 
     def _forget(self, slot: Slot) -> None:
         with self._lock:
