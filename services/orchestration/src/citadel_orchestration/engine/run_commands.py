@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from citadel_common.errors import CitadelError, Conflict, NotFound, RunTimedOut, StoreUnavailable
-from citadel_orchestration.db import concurrency_keys, runs, steps
+from citadel_orchestration.db import admission, concurrency_keys, runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
@@ -89,6 +89,7 @@ class RunCommands:
             if tx.run.status == "paused":
                 return unchanged(tx)
             tx.run.status = "paused"
+            admission.unqueue(tx)
             tx.event("run_paused")
             tx.effects.changed_line = tx.run.concurrency_key
         return tx.effects
