@@ -133,6 +133,12 @@ REPUBLISHED = _counter(
     unit="tasks",
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+API_REFUSED = _counter(
+    "citadel_api_refused_total",
+    "Requests refused and connections closed by a limit; reason: an error code, slow_reader, or pipeline",
+    "reason",
+    unit="requests",
+)
 API_SECONDS = _seconds("citadel_api_seconds", "Duration of requests", "route")
 LLM_CALLS = _counter(
     "citadel_llm_calls_total",
