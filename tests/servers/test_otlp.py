@@ -4,19 +4,32 @@ import uuid
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN_ID,
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
 
+from citadel_common.telemetry import tracing
 from citadel_common.telemetry.pipeline import CountedExporter
 from citadel_common.telemetry.receiver import span_exporter
+from citadel_common.telemetry.spans import REQUEST
 from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.doubles.otlp.spans import spans_of
 from tests.support.polling import eventually
 from tests.support.servers import address, double_or_real
+from tests.support.spans_in_memory import spans_in_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +134,19 @@ def test_the_spans_of_a_run_are_found_as_they_were_sent(receiver, monkeypatch):
     assert (call.kind, call.parent_id, call.failed) == ("CLIENT", root.span_id, True)
     assert (sent.kind, sent.parent_id, sent.links) == ("PRODUCER", root.span_id, (call.span_id,))
     assert (root.began, root.ended) == (spans[0].start_time, spans[0].end_time)
+
+
+def test_a_span_made_after_the_fact_is_the_root_of_its_trace(receiver, monkeypatch):
+    run_id, now = str(uuid.uuid4()), datetime.now(UTC)
+    own = SpanContext(uuid.uuid4().int, 7, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    trace = SpanContext(own.trace_id, INVALID_SPAN_ID, is_remote=False, trace_flags=own.trace_flags)
+    with spans_in_memory() as memory:
+        about = {"citadel.run.id": run_id}
+        tracing.emit(REQUEST, "GET /late", about, context=own, parent=trace, during=(now, now), error="503")
+        assert export(monkeypatch, receiver, memory.get_finished_spans()) == {"exported": 1}
+    (found,) = eventually(lambda: receiver.spans_of_run(run_id), timeout=60)
+    assert (found.trace_id, found.span_id, found.parent_id) == (f"{own.trace_id:032x}", f"{7:016x}", "")
+    assert (found.name, found.failed) == ("GET /late", True)
 
 
 def test_compressed_spans_are_taken(receiver, monkeypatch):

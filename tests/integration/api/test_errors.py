@@ -152,7 +152,8 @@ def test_the_sdk_raises_each_with_its_data(failing: Failing) -> None:
 def test_the_state_of_a_task_tells_each(failing: Failing, tasks: Tasks) -> None:
     for code, (status, _) in tasks.items():
         assert status.error is not None
-        assert status.error.model_dump() == failing.data(code).model_dump()
+        assert status.trace_id
+        assert status.error.model_dump() == failing.data(code).model_dump() | {"trace_id": status.trace_id}
 
 
 def test_the_sdk_tells_why_a_task_failed(failing: Failing, tasks: Tasks) -> None:
@@ -172,7 +173,8 @@ def test_a_celery_client_without_citadel_gets_class_and_message(failing: Failing
 def test_dead_letters_and_their_attempts_keep_each_that_was_retried(failing: Failing, tasks: Tasks) -> None:
     for code in (code for code in tasks if KINDS[code].retryable):
         dead_letter = failing.citadel.dead_letters.get(tasks[code][0].task_id)
-        assert dead_letter.failure == failing.data(code)
+        assert dead_letter.trace_id
+        assert dead_letter.failure == failing.data(code).model_copy(update={"trace_id": dead_letter.trace_id})
         assert (dead_letter.code, dead_letter.error) == (code, dead_letter.failure.message)
         known = {"field": "text", "index": BAD, "retryable": True, "retry_after": RETRY_AFTER}
         assert [attempt.items() >= (known | {"code": code}).items() for attempt in dead_letter.history] == [True, True]
@@ -184,9 +186,11 @@ def test_runs_and_their_steps_keep_each(failing: Failing, runs: Runs) -> None:
         assert facts_of(failure) == expected_facts(data)
         view = failure.run
         assert view.error is not None
-        assert view.error.model_dump() == data.model_dump() | {"step_id": "s"}
+        assert view.trace_id
+        expected = data.model_dump() | {"trace_id": view.trace_id}
+        assert view.error.model_dump() == expected | {"step_id": "s"}
         assert view.steps[0].error is not None
-        assert view.steps[0].error.model_dump() == data.model_dump()
+        assert view.steps[0].error.model_dump() == expected
 
 
 def test_events_of_a_run_keep_each_through_its_retry(failing: Failing, runs: Runs) -> None:

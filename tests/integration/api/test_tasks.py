@@ -26,7 +26,8 @@ def test_an_accepted_task_is_queued_and_then_succeeds(
     assert answer.status_code == 202
     assert location == f"/v1/tasks/{accepted['task_id']}"
     assert (accepted["status"], accepted["queue"]) == ("queued", "embeddings")
-    assert status_of(http, location) == {"task_id": accepted["task_id"], "status": "queued"}
+    known = {"task_id": accepted["task_id"], "status": "queued", "trace_id": answer.headers["x-request-id"]}
+    assert status_of(http, location) == known
     [message] = map(orjson.loads, api_redis.store.lrange("embeddings\x06\x163", 0, -1))
     assert b'"two"' in b64decode(message["body"])
     assert "two" not in str(message["headers"])
@@ -61,9 +62,10 @@ def test_warming_the_cache_shows_progress(http: httpx.Client, api_redis: RedisSe
 
 
 def test_a_failed_task_shows_its_error(http: httpx.Client, worker: Program) -> None:
-    location = http.post("/v1/embeddings/tasks", json={"text": "fail BadVector"}).headers["location"]
+    answer = http.post("/v1/embeddings/tasks", json={"text": "fail BadVector"})
+    location, trace_id = answer.headers["location"], answer.headers["x-request-id"]
     until(lambda: status_of(http, location)["status"] == "failed", "the task's failure")
-    error = {"code": "bad_vector", "message": "as told: BadVector", "retryable": False}
+    error = {"code": "bad_vector", "message": "as told: BadVector", "retryable": False, "trace_id": trace_id}
     assert status_of(http, location)["error"] == error
 
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from citadel_orchestration.db.migrate import available, migrate
+from citadel_orchestration.db.migrate import migrate
+from citadel_orchestration.db.migration_files import available
 from tests.support.postgres_server import PostgresProcess
 
 

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from citadel_common.settings.common import EX_CONFIG, WrongSetting
 from citadel_common.settings.postgres import StoredSettings
-from citadel_orchestration.db import migrate as migrations
-from citadel_orchestration.db.migrate import available, ensure_migrated, migrate
+from citadel_orchestration.db import migration_runner
+from citadel_orchestration.db.migrate import ensure_migrated, migrate
+from citadel_orchestration.db.migration_files import available
 from tests.support.engine_db import EngineDatabase
 from tests.support.planted import POSTGRES_PASSWORD, TEXT
 
@@ -108,7 +109,7 @@ def test_a_process_with_the_owners_dsn_migrates_and_grants(database):
 
 def test_an_older_schema_is_refused_where_the_role_may_not_migrate(database, monkeypatch):
     with role(database) as (name, dsn), monkeypatch.context() as older:
-        older.setattr(migrations, "available", lambda: available()[:-1])
+        older.setattr(migration_runner, "available", lambda: available()[:-1])
         migrate(database, grant_to=name)
         older.undo()
         with pytest.raises(WrongSetting, match="CITADEL_POSTGRES_DSN: the database needs a migration") as refused:
@@ -118,7 +119,7 @@ def test_an_older_schema_is_refused_where_the_role_may_not_migrate(database, mon
 
 def test_a_newer_schema_is_used(database, monkeypatch):
     migrate(database)
-    monkeypatch.setattr(migrations, "available", lambda: available()[:-1])
+    monkeypatch.setattr(migration_runner, "available", lambda: available()[:-1])
     ensure_migrated(settings(database))
 
 

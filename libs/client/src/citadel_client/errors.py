@@ -164,7 +164,7 @@ class RunFailed(CitadelApiError):
         reason = f": {step}{error.message}" if error else ""
         message = f"run {run.run_id} {run.status}{reason}"
         facts = {} if error is None else facts_of(error)
-        super().__init__(message, **{"code": run.status} | facts)
+        super().__init__(message, **{"code": run.status} | facts | {"trace_id": run.trace_id})
         self.run = run
 
 

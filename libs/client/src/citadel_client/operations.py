@@ -142,7 +142,8 @@ def result_of(status: TaskStatus, read: Callable[[dict[str, Any]], T]) -> T | No
     if status.status in {"failed", "revoked"}:
         failure = status.error
         message = failure.message if failure else f"the task was {status.status}"
-        raise TaskFailed(message, **({"code": status.status} if failure is None else facts_of(failure)))
+        facts = {"code": status.status} if failure is None else facts_of(failure)
+        raise TaskFailed(message, **facts | {"trace_id": status.trace_id})
     if status.status != "succeeded":
         return None
     try:

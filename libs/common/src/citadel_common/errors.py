@@ -185,6 +185,12 @@ class Overloaded(CitadelError):
     code = "overloaded"
 
 
+class StorageFull(CitadelError):
+    """A store is full: it takes nothing new until something was removed."""
+
+    code = "storage_full"
+
+
 class UndecodableMessage(CitadelError):
     """A message on the queue could not be decoded."""
 
@@ -261,6 +267,12 @@ class StepTimedOut(CitadelError):
     """The step did not finish within its timeout."""
 
     code = "step_timed_out"
+
+
+class StartTimedOut(CitadelError):
+    """The step waited for its start for longer than its start timeout; no attempt was made meanwhile."""
+
+    code = "start_timed_out"
 
 
 class RunTimedOut(CitadelError):

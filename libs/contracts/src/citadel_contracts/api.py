@@ -102,13 +102,17 @@ class TaskFailure(ErrorData):
 
 
 class TaskStatus(Reply):
-    """`GET /v1/tasks/{id}`: `progress` while it runs, then `result` or `error`."""
+    """`GET /v1/tasks/{id}`: `progress` while it runs, then `result` or `error`.
+
+    `trace_id` finds its trace; None where the request that began it was not traced.
+    """
 
     task_id: str
     status: TaskState
     progress: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: TaskFailure | None = None
+    trace_id: str | None = None
 
 
 class CacheStats(Reply):

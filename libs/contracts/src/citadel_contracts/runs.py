@@ -28,6 +28,13 @@ class RunAccepted(Reply):
     status: RunStatus
 
 
+class RunCommanded(Reply):
+    """Answer of a command, such as cancel: the run and its status after it."""
+
+    run_id: str
+    status: RunStatus
+
+
 class RunError(ErrorData):
     """The error of a failed run or step."""
 
@@ -35,15 +42,21 @@ class RunError(ErrorData):
 
 
 class ItemCounts(Reply):
-    """Items of a `for_each`."""
+    """Items of a `for_each`; `waiting` ones wait for a slot of the resource that they use."""
 
     total: int
     done: int
     failed: int
+    waiting: int = 0
 
 
 class StepView(Reply):
-    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`."""
+    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`.
+
+    `attempt` counts the attempts that have begun, without waits. `waiting_for` says what a waiting step waits for: a
+    resource such as `llm:main`, `signal:NAME`, `sub_run`, `retry` or `time`. For a `for_each` it is what its items
+    wait for, if any does.
+    """
 
     step_id: str
     type: str
@@ -51,12 +64,14 @@ class StepView(Reply):
     attempt: int
     error: RunError | None = None
     items: ItemCounts | None = None
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
 
 class RunSummary(Reply):
-    """A run in a list; times are UTC."""
+    """A run in a list; times are UTC. `trace_id` finds its trace; None where its submission was not traced."""
 
     run_id: str
     workflow_id: str
@@ -68,6 +83,7 @@ class RunSummary(Reply):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     deadline_at: datetime | None = None
+    trace_id: str | None = None
 
 
 class RunView(RunSummary):
@@ -202,6 +218,7 @@ __all__ = [
     "LabelValue",
     "Metric",
     "RunAccepted",
+    "RunCommanded",
     "RunError",
     "RunEvent",
     "RunList",

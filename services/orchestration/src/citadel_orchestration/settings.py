@@ -16,6 +16,7 @@ Scope = Literal["read", "submit", "admin"]
 UnknownFields = Literal["ignore", "refuse"]
 Keyless = Literal["off", "loopback"]
 _BASE_PATH = r"^(/[A-Za-z0-9._~-]+)*$"
+_ROUTE = r"^[A-Z]+ /\S*$"
 _ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+)$"
 
 
@@ -99,6 +100,10 @@ class ApiFragment(Fragment):
     max_waiting: int = Field(512, ge=1, description="Synchronous requests waiting for results, per process")
     max_backlog: int = Field(10_000, ge=1, description="Ready messages per queue beyond which requests are refused")
     rate_per_minute: int | None = Field(None, ge=1, description="Requests per key (or client) and minute; none: off")
+    trace_ratios: dict[Annotated[str, Field(pattern=_ROUTE)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict,
+        description='Share of requests that begin a trace, by route: {"GET /v1/health": 0.1}; see telemetry.md',
+    )
     hot_cache_bytes: int = Field(64 * 2**20, ge=0, description="Memory per process for vectors in use; 0: off")
     hot_cache_ttl: float = Field(60.0, gt=0, description="Seconds a vector is kept there before Redis is asked again")
     keep_alive: int = Field(75, ge=0, description="Seconds an idle connection is kept open")
@@ -139,6 +144,10 @@ class WorkflowSettings(Fragment):
     batch_chunk: int = Field(64, ge=1, description="Requests in one chunk of a batch")
     batch_parallel: int = Field(16, ge=1, description="Chunks of one batch at once")
     max_batch_requests: int = Field(50_000, ge=1, description="Requests in one batch")
+    max_backlog: int = Field(10_000, ge=1, description="Steps that wait for a worker, beyond which runs are refused")
+    max_backlog_per_caller: int | None = Field(
+        None, ge=1, description="Those of one API key (or client) beyond which its runs are refused; none: no limit"
+    )
 
     @property
     def definition_limits(self) -> DefinitionLimits:

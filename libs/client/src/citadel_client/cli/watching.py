@@ -142,8 +142,10 @@ def _indented(value: object) -> str:
 
 
 def outcome(view: RunView) -> str:
-    """Return a line with a run's status, duration and error."""
+    """Return a line with a run's status, duration, error and trace id."""
     began = view.started_at or view.created_at
     seconds = f" in {(view.finished_at - began).total_seconds():.2f} s" if view.finished_at else ""
     step = f"{view.error.step_id}: " if view.error and view.error.step_id else ""
-    return f"run {view.run_id} {view.status}{seconds}{f': {step}{view.error.message}' if view.error else ''}"
+    error = f": {step}{view.error.message}" if view.error else ""
+    trace = f" (trace {view.trace_id})" if view.trace_id else ""
+    return f"run {view.run_id} {view.status}{seconds}{error}{trace}"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_common.settings.common import BASE_URL, Fragment, OptionalText
 from citadel_common.settings.server import ApiKey, ServerSettings
 from citadel_contracts.base_urls import http_url
 
@@ -36,7 +36,9 @@ class EndpointSettings(ServerSettings):
     patience: float = Field(
         60.0, ge=0, description="Seconds that a call waits, without using up attempts, while the server is away"
     )
-    max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
+    max_concurrency: int = Field(
+        8, ge=1, le=10_000, description="Steps at once that call it, in all workers together; further ones wait"
+    )
     max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
     max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")
 
@@ -50,7 +52,7 @@ class LlmSettings(Fragment):
     """The LLM endpoints that workflows may name."""
 
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Endpoints by name")
-    default_endpoint: str | None = Field(None, description="Endpoint when none is named; default: the only one")
+    default_endpoint: OptionalText = Field(None, description="Endpoint when none is named; default: the only one")
 
     @model_validator(mode="after")
     def _names_are_names(self) -> "LlmSettings":

@@ -23,6 +23,7 @@ from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
+from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
 from citadel_common.validation import parse_payload
@@ -99,12 +100,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         runtime = runtime_of(self.app)
         queue = runtime.identity.queue
         logs.bind(task_id=self.request.id, task=self.name, queue=queue)
+        carrier = {name: self.header(name) for name in tracing.FIELDS}
+        setattr(self.request, TRACE_ID, tracing.trace_id_in(carrier))
         if not tracing.is_on() or self.spec.part_by_part:
             return self._run(args, kwargs, runtime)
-        carrier = {name: self.header(name) for name in tracing.FIELDS}
         before = self.header(messages.ATTEMPT_HEADER)
         about = {"message_id": self.request.id, "task": self.name, "before": before}
         with messages.processing(queue, carrier, **about, passes=_CONTROL):
+            setattr(self.request, TRACE_ID, tracing.trace_id_in(tracing.carrier()))
             return self._run(args, kwargs, runtime)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:

@@ -16,6 +16,8 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError
 
+TRACE_ID = "citadel_trace_id"
+"""Attribute of a task's request: the id of its trace, which its result carries."""
 _STORED = "citadel_result_stored"
 """Attribute of a task's request: the state whose result is stored before Celery stores it."""
 _STORE = """
@@ -66,6 +68,16 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         """
         self.mark_as_retry(request.id, error, request=request)
         setattr(request, _STORED, states.RETRY)
+
+    def _get_result_meta(self, result: Any, state: str, traceback: Any, request: Any, **kwargs: Any) -> Any:
+        """Return Celery's own form of a result, with the trace id beside it and in its error."""
+        meta = super()._get_result_meta(result, state, traceback, request, **kwargs)
+        trace_id = getattr(request, TRACE_ID, None)
+        if trace_id is None:
+            return meta
+        if isinstance(result, dict) and state != states.SUCCESS and "error" in result:
+            meta["result"] = result | {"error": result["error"] | {"trace_id": trace_id}}
+        return meta | {"trace_id": trace_id}
 
     def prepare_exception(self, exc: Any, serializer: str | None = None) -> Any:
         """Return Celery's own form of an exception, and its data beside it, which other clients ignore."""

@@ -95,7 +95,8 @@ class Recorder:
     ) -> SpanContext:
         if above.is_valid and self._follows_parents:
             return SpanContext(above.trace_id, span_id, False, above.trace_flags, above.trace_state)
-        trace_id = above.trace_id if above.is_valid else self._ids.generate_trace_id()
+        # A parent without a span id names the trace of a root that is made after the fact.
+        trace_id = above.trace_id or self._ids.generate_trace_id()
         found = self._sampler.should_sample(parent, trace_id, name, kind, attributes)
         flags = _SAMPLED if found.decision is Decision.RECORD_AND_SAMPLE else _NOT_SAMPLED
         return SpanContext(trace_id, span_id, False, flags, found.trace_state)

@@ -135,7 +135,7 @@ def emit(
         target: The last part of its name.
         attributes: Its attributes.
         context: Its own context, which has the span id.
-        parent: Context of its parent.
+        parent: Context of its parent; for a root, one with the trace id alone.
         during: Its start and its end.
         links: Linked spans.
         error: Its `error.type`, if it failed.
@@ -220,6 +220,12 @@ def context_of(written: Any) -> Context:
 def span_context_of(written: Any) -> SpanContext:
     """Return the span context of a carrier; an invalid one if it has none."""
     return trace.get_current_span(context_of(written)).get_span_context()
+
+
+def trace_id_in(written: Any) -> str | None:
+    """Return the trace id of a carrier, in hex; None if it has none."""
+    context = span_context_of(written)
+    return f"{context.trace_id:032x}" if context.is_valid else None
 
 
 def sibling(of: SpanContext, *identity: object) -> SpanContext:

@@ -23,17 +23,21 @@ from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.connections import STATE_KEY, Connections
 from citadel_orchestration.api.http.middleware import Middleware
+from citadel_orchestration.api.http.openapi import with_whole_document
 from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import on_error
 from citadel_orchestration.api.http.rate_limit import RateLimit
 from citadel_orchestration.api.http.routing import FastPath, RawRoute
+from citadel_orchestration.api.http.sampling import RouteSampling, warn_of_unknown
 from citadel_orchestration.api.http.worker import BEFORE_SHUTDOWN
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.api.operations.health import VERSION
 from citadel_orchestration.api.runs import routes as runs
+from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.api.services import RedisClients, Services
 from citadel_orchestration.api.tasks import routes as tasks
 from citadel_orchestration.api.workflows import routes as workflows
+from citadel_orchestration.definition.json_schema import json_schema
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 from citadel_orchestration.step_types import StepType
 
@@ -65,6 +69,8 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
     for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
         app.state.routes += module.router.routes
+    with_whole_document(app, lambda: _definitions_of(app))
+    warn_of_unknown(api.trace_ratios, _named(app.state.routes))
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
     served = Middleware(
         FastPath(app, busiest),
@@ -72,9 +78,21 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         auth=Auth(api.keys, api.cors_origins),
         rate_limit=RateLimit(redis.results, api.rate_per_minute, processes=api.workers, metrics=metrics),
         body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
+        sampling=RouteSampling(api.trace_ratios),
         metrics=metrics,
     )
     return _with_cors(served, api.cors_origins) if api.cors_origins else served
+
+
+def _definitions_of(app: FastAPI) -> dict[str, Any]:
+    """Return the JSON Schema of the definitions that the process takes."""
+    runs_service: RunService = app.state.services[RunService]
+    return json_schema(runs_service.submissions.types.public)
+
+
+def _named(routes: Iterable[Any]) -> set[str]:
+    """Return methods and paths, as `GET /v1/runs`."""
+    return {f"{method} {route.path}" for route in routes for method in route.methods}
 
 
 def _with_cors(app: Any, origins: tuple[str, ...]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import psycopg
 import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
@@ -28,6 +29,7 @@ from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
 from citadel_orchestration.api.tasks.service import TaskService
 from citadel_orchestration.api.workflows.planning import PlanService
 from citadel_orchestration.db.migrate import migrate_patiently
+from citadel_orchestration.db.schema_version import SchemaVersion
 from citadel_orchestration.settings import ApiSettings
 from citadel_orchestration.step_types import StepType
 from citadel_orchestration.wiring import wire
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 log = structlog.get_logger(__name__)
+MIGRATION_PAUSE = 30.0
+"""Seconds until a database that could not be migrated is tried again; `/readyz` says so meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,10 @@ class Services:
     ) -> None:
         self._settings = settings
         self._redis = redis
+        self._metrics = metrics
         self._wiring = wire(settings, redis.results, metrics, name="api", types=types)
+        self._schema = SchemaVersion(self._wiring.database)
+        self._stopping = threading.Event()
         self._cache = EmbeddingCache(redis.cache, settings.cache, metrics, count_misses=False)
         self._producer = create_app(settings)
         # Celery would subscribe to the result of every task that it publishes; `ResultListener` subscribes once.
@@ -105,8 +112,10 @@ class Services:
 
     async def stop(self) -> None:
         """Stop what `start` started and close all connections."""
+        self._stopping.set()
         for part in (self._notifier, self._wiring.catalog, self._results):
             await part.stop()
+        await asyncio.to_thread(self._wiring.notifications.close)
         await asyncio.to_thread(self._wiring.database.close)
         for client in (self._publisher, self._dead_letters, self._producer):
             client.close()
@@ -114,14 +123,20 @@ class Services:
         await self._redis.aclose()
 
     def _migrate(self) -> None:
-        try:
-            migrate_patiently(self._settings)
-        except (StoreUnavailable, WrongSetting) as error:
-            log.error("database_not_migrated", problem=str(error))
+        while not self._stopping.is_set():
+            try:
+                migrate_patiently(self._settings)
+            except (StoreUnavailable, WrongSetting, psycopg.Error) as error:
+                log.error("database_not_migrated", problem=str(error))
+                self._stopping.wait(MIGRATION_PAUSE)
+            else:
+                return
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
-        backlog = BacklogLimit(self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
+        backlog = BacklogLimit(
+            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+        )
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -129,6 +144,8 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
+            admission=wiring.admission,
+            queues=backlog,
         )
         yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(
@@ -141,7 +158,7 @@ class Services:
             limits=settings.limits,
             default_model=settings.default_model,
         )
-        yield TaskService(wiring.database, self._publisher, backlog, self._redis.results, settings)
+        yield TaskService(wiring, self._publisher, backlog, self._redis.results, settings)
         yield BatchService(
             runs=runs,
             settings=settings.workflows,
@@ -174,9 +191,10 @@ class Services:
         yield from (inspector, history, Health(dependencies, history.health, configured(settings)))
 
     async def _ping_postgres(self) -> None:
-        """Make a round trip to PostgreSQL, shared by concurrent callers.
+        """Make a round trip to PostgreSQL, shared by concurrent callers, and see that its schema is new enough.
 
         Raises:
-            StoreUnavailable: PostgreSQL has not answered within a few seconds.
+            StoreUnavailable: PostgreSQL has not answered within a few seconds, or lacks a migration.
         """
         await asyncio.shield(asyncio.wrap_future(self._wiring.database.watch.check()))
+        await asyncio.to_thread(self._schema.check)

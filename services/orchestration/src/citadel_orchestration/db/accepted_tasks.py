@@ -85,8 +85,8 @@ def hasten(cursor: Cursor) -> None:
     )
 
 
-def exists(cursor: Cursor, task_id: UUID) -> bool:
-    """Return True if a task was accepted and is not known to have ended."""
-    cursor.execute("SELECT EXISTS (SELECT 1 FROM accepted_tasks WHERE task_id = %s)", [task_id])
-    [(found,)] = cursor.fetchall()
-    return bool(found)
+def trace_of(cursor: Cursor, task_id: UUID) -> dict[str, str] | None:
+    """Return the trace context of a task that was accepted and is not known to have ended; None without one."""
+    cursor.execute("SELECT trace FROM accepted_tasks WHERE task_id = %s", [task_id])
+    row = cursor.fetchone()
+    return None if row is None else row[0] or {}

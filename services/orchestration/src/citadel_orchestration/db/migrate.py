@@ -1,18 +1,15 @@
-"""Versioned migrations: SQL files, applied in order, each once, also when several processes start at once.
+"""Versioned migrations at the start of a process, or by a command: the database becomes new enough, or says why not.
 
 A migration only adds tables, columns and functions: an older version keeps working during a rolling update. The role
 that runs may own nothing: then the owner migrates before it starts.
 """
 
 import contextlib
-import importlib.resources
-import importlib.resources.abc
 import time
 from collections.abc import Callable
 
 import psycopg
 import structlog
-from psycopg import sql
 from pydantic import SecretStr
 
 from citadel_common.errors import StoreUnavailable
@@ -22,56 +19,53 @@ from citadel_common.stores.db import PostgresConnection, open_connection
 from citadel_common.stores.postgres_refusals import refusal_of, unsupported
 from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_orchestration.db import schema
+from citadel_orchestration.db.migration_runner import PATIENCE, SETTINGS, MigrationRunner, missing
 
 log = structlog.get_logger(__name__)
-LOCK = 0x0C17ADE1
-"""Advisory lock; processes that start at once migrate one after the other."""
-PACKAGE = "citadel_orchestration.db"
-PATIENCE = 3600.0
-"""Seconds that one statement of a migration may take."""
+LOCK_PATIENCE = 600.0
+"""Seconds that a migration waits for another process that migrates, and for locks on tables."""
 RUN_DSN, OWNER_DSN = "CITADEL_POSTGRES_DSN", "CITADEL_POSTGRES__MIGRATION_DSN"
 AS_OWNER = f"run `python -m citadel_orchestration.migrate` with the tables' owner in {OWNER_DSN}"
 
 
-def migrate(dsn: str, *, search_path: str | None = None, grant_to: str | None = None) -> list[str]:
+def migrate(
+    dsn: str, *, search_path: str | None = None, grant_to: str | None = None, patience: float = LOCK_PATIENCE
+) -> list[str]:
     """Bring the database to the newest version; return the names of the migrations applied.
 
     Args:
         dsn: Address of PostgreSQL, with a role that may create tables.
         search_path: Schemas; the first one is created if it is missing.
         grant_to: Role that gets what a running Citadel needs.
+        patience: Seconds to wait for another process that migrates, and for the locks of each migration.
 
     Raises:
+        StoreUnavailable: The patience is over; what has been applied stays applied.
         psycopg.Error: The database does not answer, or refuses.
         WrongSetting: Citadel cannot use the database, or another program's tables are in the way.
     """
-    target = PostgresTarget.of(SecretStr(dsn), name="migrate", search_path=search_path, connect_timeout=10)
+    target = PostgresTarget.of(
+        SecretStr(dsn), name="migrate", search_path=search_path, connect_timeout=10, settings=SETTINGS
+    )
     with open_connection(target, patience=PATIENCE) as connection:
         _check(connection)
-        with connection.begin():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-            schema.make(connection, target)
-            applied = [name for name in _missing(connection, schema.MIGRATIONS) if _apply(connection, name)]
-            if grant_to:
-                schema.grant(connection, grant_to)
-        for name in applied:
-            log.info("migration_applied", name=name)
-        return applied
+        return MigrationRunner(target, grant_to=grant_to, patience=patience).run(connection)
 
 
-def ensure_migrated(settings: StoredSettings) -> None:
+def ensure_migrated(settings: StoredSettings, *, patience: float = LOCK_PATIENCE) -> None:
     """Check that the database is new enough and that the role may use it; migrate if it must and may.
 
     Raises:
+        StoreUnavailable: Locks have been in the way for `patience` seconds.
         psycopg.Error: The database does not answer.
         WrongSetting: It can be used only after somebody has changed something.
     """
     postgres = settings.postgres
     target = PostgresTarget.of(settings.postgres_dsn, name="start", search_path=postgres.search_path, timeout=60)
     if _is_behind(target):
-        owner = settings.migration_dsn or settings.postgres_dsn
+        owner = (settings.migration_dsn or settings.direct_dsn or settings.postgres_dsn).get_secret_value()
         try:
-            migrate(owner.get_secret_value(), search_path=postgres.search_path, grant_to=postgres.grant_to)
+            migrate(owner, search_path=postgres.search_path, grant_to=postgres.grant_to, patience=patience)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
             name = RUN_DSN if postgres.migration_dsn is None else OWNER_DSN
             reason = f"the database needs a migration that this role may not make ({error.diag.message_primary})"
@@ -82,9 +76,7 @@ def ensure_migrated(settings: StoredSettings) -> None:
 def _is_behind(target: PostgresTarget) -> bool:
     with open_connection(target, patience=PATIENCE) as connection:
         _check(connection)
-        with connection.begin():
-            found = schema.of(connection, target)
-            return found is None or bool(_missing(connection, found))
+        return bool(missing(connection, target))
 
 
 def _check_role(target: PostgresTarget) -> None:
@@ -107,7 +99,7 @@ def migrate_patiently(settings: StoredSettings, *, patience: float = 120.0) -> N
         StoreUnavailable: It did not come up in time.
         WrongSetting: It can be used only after somebody has changed something.
     """
-    _patiently(lambda: ensure_migrated(settings), patience, RUN_DSN)
+    _patiently(lambda: ensure_migrated(settings, patience=patience), patience, RUN_DSN)
 
 
 def refuse_unusable_schema(settings: StoredSettings) -> None:
@@ -117,7 +109,7 @@ def refuse_unusable_schema(settings: StoredSettings) -> None:
     """
     try:
         with contextlib.suppress(StoreUnavailable):
-            _patiently(lambda: ensure_migrated(settings), 0.0, RUN_DSN)
+            _patiently(lambda: ensure_migrated(settings, patience=0.0), 0.0, RUN_DSN)
     except WrongSetting as error:
         refuse(str(error))
 
@@ -132,7 +124,7 @@ def migrate_as_owner(settings: StoredSettings, *, patience: float, grant_to: str
     """
     owner, path = settings.migration_dsn, settings.postgres.search_path
     role = grant_to or settings.postgres.grant_to
-    dsn = (owner or settings.postgres_dsn).get_secret_value()
+    dsn = (owner or settings.direct_dsn or settings.postgres_dsn).get_secret_value()
     name = OWNER_DSN if owner else RUN_DSN
     _patiently(lambda: migrate(dsn, search_path=path, grant_to=role), patience, name)
 
@@ -159,24 +151,3 @@ def _give_up_if_useless(error: psycopg.Error, name: str, *, is_late: bool) -> No
         raise error
     if is_late:
         raise StoreUnavailable(f"PostgreSQL does not answer; check {name}: {error}") from None
-
-
-def _missing(connection: PostgresConnection, migrations: sql.Identifier) -> list[str]:
-    statement = sql.SQL("SELECT name FROM {}").format(migrations)
-    done = {name for (name,) in connection.execute(statement)}
-    return [name for name in available() if name not in done]
-
-
-def _apply(connection: PostgresConnection, name: str) -> bool:
-    connection.execute(_folder().joinpath(name).read_bytes())
-    connection.execute("INSERT INTO migrations (name) VALUES (%s)", [name])
-    return True
-
-
-def available() -> list[str]:
-    """Return the names of all migrations, in order."""
-    return sorted(entry.name for entry in _folder().iterdir() if entry.name.endswith(".sql"))
-
-
-def _folder() -> "importlib.resources.abc.Traversable":
-    return importlib.resources.files(PACKAGE).joinpath("migrations")

@@ -15,7 +15,7 @@ from citadel_common.stores.postgres_target import PostgresTarget
 
 MIGRATIONS = sql.Identifier("migrations")
 SEARCH_PATH = "CITADEL_POSTGRES__SEARCH_PATH"
-TABLES = ("runs", "steps", "payloads", "events", "signals", "accepted_tasks")
+TABLES = ("runs", "steps", "payloads", "events", "signals", "accepted_tasks", "resources", "slots")
 WRITTEN = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _CREATE = "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
 _COLUMNS = """
@@ -65,6 +65,11 @@ def of(connection: PostgresConnection, target: PostgresTarget) -> sql.Identifier
         problem = f"Citadel's tables are in schema {elsewhere[0]}, and the role's first schema is {current}; name one"
         raise WrongSetting(SEARCH_PATH, problem)
     return sql.Identifier(current, "migrations") if current in columns else None
+
+
+def applied(connection: PostgresConnection, migrations: sql.Identifier) -> set[str]:
+    """Return the names of the migrations that the database has had."""
+    return {name for (name,) in connection.execute(sql.SQL("SELECT name FROM {}").format(migrations))}
 
 
 def grant(connection: PostgresConnection, role: str) -> None:

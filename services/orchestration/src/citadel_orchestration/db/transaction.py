@@ -19,14 +19,12 @@ from citadel_orchestration.db.models import (
     RunRow,
     StepClaim,
     StepRef,
+    Wait,
 )
 from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
 
 NO_COUNTS: Mapping[str, int] = {}
-CHANNEL = "citadel_runs"
-"""Notified with a run's id whenever it has new events."""
-LISTEN = f"LISTEN {CHANNEL}"
 _COLUMNS = ", ".join(RunRow.__dataclass_fields__)
 _LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
@@ -41,16 +39,16 @@ UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
 WHERE run_id = %(run_id)s
-RETURNING finished_at, pg_notify(%(channel)s, %(run_id)s::text)
+RETURNING finished_at
 """
 # The attempt grows with every claim. All later statements on the step name it, so that a worker whose lease ran out
 # cannot end the attempt of the worker that took the step over.
 _CLAIM = """
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
     lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
-    attempt_started_at = now()
+    attempt_started_at = now(), waiting_for = NULL, waiting_since = NULL, turn = NULL
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
-RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), attempt - uncounted
 """
 _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
@@ -83,8 +81,8 @@ SELECT run_id, step_id, item, began, ended, attempt_before FROM done
 """  # noqa: S608  (constants only)
 # The attempt grows here too: an execution that is still under way is fenced off.
 _CANCEL = """
-UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL, lease_until = NULL,
-    lease_owner = NULL
+UPDATE steps SET status = 'cancelled', attempt = attempt + 1, uncounted = uncounted + 1, finished_at = now(),
+    due_at = NULL, lease_until = NULL, lease_owner = NULL
 WHERE run_id = %s AND status <> ALL(%s) {}
 RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
 """
@@ -126,8 +124,13 @@ class RunTransaction:
         known = {name: value for name, value in data.items() if value is not None}
         self._events.append((type, step_id, item, known))
 
-    def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
+    def claim(self, ref: StepRef, *, of: Iterable[str], wait: Wait | None = None) -> StepClaim | None:
         """Claim a step in one of the states `of`; without an owner, make it ready for any worker.
+
+        Args:
+            ref: The step.
+            of: The states.
+            wait: The wait that ends, for the event.
 
         Returns:
             The claim; None if the step is in another state, or there is no owner.
@@ -142,8 +145,13 @@ class RunTransaction:
         if row is None:
             return None
         self.run.status = "running"
-        claim = self._claimed(ref, *row)
-        self.event("step_started", ref.step_id, ref.item, attempt=claim.attempt)
+        *columns, number = row
+        claim = self._claimed(ref, *columns)
+        if wait is None:
+            self.event("step_started", ref.step_id, ref.item, attempt=number)
+        else:
+            waited = round(wait.seconds, 3)
+            self.event("step_admitted", ref.step_id, ref.item, waiting_for=wait.waiting_for, waited_s=waited)
         self.effects.claims.append(claim)
         return claim
 
@@ -257,7 +265,7 @@ class RunTransaction:
         return self.effects
 
     def save(self) -> None:
-        """Write the run's row and its events, and notify everybody who follows the run."""
+        """Write the run's row and its events."""
         run = self.run
         first = run.last_event + 1
         run.last_event += len(self._events)
@@ -272,7 +280,6 @@ class RunTransaction:
                 "error": None if run.error is None else Jsonb(run.error),
                 "deadline_at": run.deadline_at,
                 "finished": run.is_finished,
-                "channel": CHANNEL,
                 "seqs": list(range(first, run.last_event + 1)),
                 "types": [event[0] for event in self._events],
                 "step_ids": [event[1] for event in self._events],

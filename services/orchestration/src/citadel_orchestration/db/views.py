@@ -12,16 +12,31 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.errors import InvalidInput, NotFound
 from citadel_common.stores.postgres import Cursor, one
+from citadel_common.telemetry import tracing
 from citadel_contracts.runs import ItemCounts, RunError, RunEvent, RunList, RunSummary, StepView
 from citadel_orchestration.db import batches
 from citadel_orchestration.definition.definition import Definition
 
 _SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
 _NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
-_STEPS = (
-    "SELECT step_id, status, attempt, error, items_total, items_done, items_failed, started_at, finished_at"
-    " FROM steps WHERE run_id = %s AND item = -1"
-)
+_TRACED_SUMMARY = f"{_SUMMARY}, trace"
+# Items that wait for a slot are found by the index of such waits.
+_STEPS = """
+SELECT steps.step_id, status, attempt - uncounted, error, items_total, items_done, items_failed, started_at,
+    finished_at, coalesce(waits.waiting, 0),
+    CASE WHEN status <> 'waiting' THEN NULL
+        WHEN items_total IS NOT NULL THEN waits.reason
+        WHEN waiting_for IS NOT NULL THEN waiting_for
+        WHEN signal IS NOT NULL THEN 'signal:' || signal
+        WHEN child_run_id IS NOT NULL THEN 'sub_run'
+        WHEN attempt_started_at IS NULL THEN 'retry' ELSE 'time' END,
+    CASE WHEN status <> 'waiting' THEN NULL WHEN items_total IS NOT NULL THEN waits.since ELSE waiting_since END
+FROM steps LEFT JOIN (
+    SELECT step_id, count(*) AS waiting, min(waiting_for) AS reason, min(waiting_since) AS since FROM steps
+    WHERE run_id = %(run_id)s AND status = 'waiting' AND waiting_for IS NOT NULL AND item >= 0 GROUP BY step_id
+) AS waits ON waits.step_id = steps.step_id
+WHERE run_id = %(run_id)s AND item = -1
+"""
 MOST_EVENTS = 1000
 """Events that one read returns."""
 
@@ -68,7 +83,7 @@ def list_runs(cursor: Cursor, filters: Filters) -> RunList:
     if filters.cursor is not None:
         add("(created_at, run_id) < (%s, %s)", *_position(filters.cursor))
     where = " AND ".join(conditions)
-    query = f"SELECT {_SUMMARY} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT %s"  # noqa: S608
+    query = f"SELECT {_TRACED_SUMMARY} FROM runs WHERE {where} ORDER BY created_at DESC, run_id DESC LIMIT %s"  # noqa: S608
     cursor.execute(query, [*values, filters.limit + 1])
     rows = [_summary(row) for row in cursor.fetchall()]
     page = rows[: filters.limit]
@@ -82,7 +97,7 @@ def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
     Raises:
         NotFound: There is no such run.
     """
-    cursor.execute(f"SELECT {_SUMMARY} FROM runs WHERE run_id = %s", [run_id])  # noqa: S608  (column names only)
+    cursor.execute(f"SELECT {_TRACED_SUMMARY} FROM runs WHERE run_id = %s", [run_id])  # noqa: S608  (column names only)
     row = cursor.fetchone()
     if row is None:
         raise NotFound(f"there is no run {run_id}")
@@ -96,13 +111,14 @@ def output_and_parent(cursor: Cursor, run_id: UUID) -> tuple[bytes | None, str |
     return output, parent
 
 
-def steps_view(cursor: Cursor, run_id: UUID, definition: Definition, step_id: str | None = None) -> list[StepView]:
+def steps_view(cursor: Cursor, run: RunSummary, definition: Definition, step_id: str | None = None) -> list[StepView]:
     """Return the steps of a run in order, or the one named `step_id`; the items of a batch are its requests."""
+    run_id = UUID(run.run_id)
     if step_id is None:
-        cursor.execute(_STEPS + " ORDER BY position", [run_id])
+        cursor.execute(_STEPS + " ORDER BY position", {"run_id": run_id})
     else:
-        cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
-    found = [_step(row, definition) for row in cursor.fetchall()]
+        cursor.execute(_STEPS + " AND steps.step_id = %(step_id)s", {"run_id": run_id, "step_id": step_id})
+    found = [_step(row, definition, run.trace_id) for row in cursor.fetchall()]
     if definition.steps.keys() == {batches.STEP} and found:
         return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
     return found
@@ -120,15 +136,17 @@ def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
     return None if total is None else ItemCounts(total=int(total), done=int(done), failed=int(failed))
 
 
-def _step(row: tuple[Any, ...], definition: Definition) -> StepView:
-    step_id, status, attempt, error, total, done, failed, started_at, finished_at = row
+def _step(row: tuple[Any, ...], definition: Definition, trace_id: str | None) -> StepView:
+    step_id, status, attempt, error, total, done, failed, started_at, finished_at, waiting, waiting_for, since = row
     return StepView(
         step_id=step_id,
         type=definition.steps[step_id].type.name,
         status=status,
         attempt=attempt,
-        error=None if error is None else RunError(**error),
-        items=None if total is None else ItemCounts(total=total, done=done, failed=failed),
+        error=_error(error, trace_id),
+        items=None if total is None else ItemCounts(total=total, done=done, failed=failed, waiting=waiting),
+        waiting_for=waiting_for,
+        waiting_since=since,
         started_at=started_at,
         finished_at=finished_at,
     )
@@ -145,7 +163,15 @@ def events_after(cursor: Cursor, run_id: UUID, seq: int) -> list[RunEvent]:
 
 
 def _summary(row: tuple[Any, ...]) -> RunSummary:
-    return RunSummary(**dict(zip(_NAMES, row, strict=True)))
+    *columns, trace = row
+    trace_id = tracing.trace_id_in(trace)
+    fields = dict(zip(_NAMES, columns, strict=True))
+    return RunSummary(**fields | {"error": _error(fields["error"], trace_id), "trace_id": trace_id})
+
+
+def _error(error: dict[str, Any] | None, trace_id: str | None) -> RunError | None:
+    """Return the error of a run or step, which happened in the trace of its run."""
+    return None if error is None else RunError(**{"trace_id": trace_id} | error)
 
 
 def _cursor(last: RunSummary) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from citadel_common.errors import Conflict, NotFound, RunTimedOut
-from citadel_orchestration.db import runs, steps
+from citadel_orchestration.db import admission, runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
@@ -34,6 +34,11 @@ class RunCommands:
         """
         with self._transactions.database.cursor() as cursor:
             return runs.submit(cursor, run, republish=self._transactions.republish)
+
+    def exists(self, run_id: UUID) -> bool:
+        """Return whether a run is recorded."""
+        with self._transactions.database.cursor() as cursor:
+            return runs.exists(cursor, run_id)
 
     def cancel(self, run_id: UUID) -> Effects:
         """End a run; its steps that have not begun never will.
@@ -81,6 +86,7 @@ class RunCommands:
             if tx.run.status == "paused":
                 return unchanged(tx)
             tx.run.status = "paused"
+            admission.unqueue(tx)
             tx.event("run_paused")
         return tx.effects
 

@@ -11,6 +11,8 @@ from citadel_common.delivery.requeue import Requeue
 from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.telemetry import tracing
+from citadel_common.telemetry.messages import ATTEMPT_HEADER
 from citadel_common.timestamps import from_epoch
 from citadel_contracts.api import (
     DeadLetterCount,
@@ -142,7 +144,8 @@ class DeadLetterService:
             except CitadelError as error:
                 if isinstance(error, StoreUnavailable) and not requeued:
                     raise
-                failed.append(DeadLetterFailure(id=dead_letter_id, **error.data.model_dump()))
+                named = error.data.model_dump() | {"trace_id": tracing.trace_id_in(tracing.carrier())}
+                failed.append(DeadLetterFailure(id=dead_letter_id, **named))
         return DeadLettersRequeued(requeued=requeued, failed=failed), len(requeued) + len(failed)
 
     def _drop_page(self, where: DeadLetterFilter, cursor: str | None, limit: int) -> DeadLettersDropped:
@@ -161,11 +164,8 @@ def _summary(head: DeadLetterHead) -> DeadLetterSummary:
 def _view(dead_letter: DeadLetter) -> DeadLetterView:
     headers = dead_letter.headers
     fields = vars(dead_letter) | vars(dead_letter.head)
-    fields |= {"at": from_epoch(dead_letter.at), "error": dead_letter.error, "failure": dead_letter.failure or None}
-    fields |= {"accepted": bool(headers.get(ACCEPTED_HEADER)), "trace_id": _trace_id(headers.get("traceparent"))}
+    trace_id = tracing.trace_id_in(headers) or tracing.trace_id_in({"traceparent": headers.get(ATTEMPT_HEADER)})
+    failure = dead_letter.failure and {"trace_id": trace_id} | dead_letter.failure
+    fields |= {"at": from_epoch(dead_letter.at), "error": dead_letter.error, "failure": failure or None}
+    fields |= {"accepted": bool(headers.get(ACCEPTED_HEADER)), "trace_id": trace_id}
     return DeadLetterView.model_validate(fields)
-
-
-def _trace_id(traceparent: object) -> str | None:
-    parts = traceparent.split("-") if isinstance(traceparent, str) else []
-    return parts[1] if len(parts) >= 4 else None

@@ -10,11 +10,12 @@ from starlette.requests import ClientDisconnect
 from citadel_common import logs
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import Metrics, names, tracing
-from citadel_orchestration.api.http.auth import OPEN_PATHS, Auth
+from citadel_orchestration.api.http.auth import CALLER_KEY, OPEN_PATHS, Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import response_to, unforeseen
 from citadel_orchestration.api.http.rate_limit import RateLimit
+from citadel_orchestration.api.http.sampling import RouteSampling
 from citadel_orchestration.api.http.trace import SCOPE_KEY, Trace, note_end, path_of, traced
 
 log = structlog.get_logger(__name__)
@@ -58,17 +59,27 @@ class Middleware:
         auth: Checks API keys.
         rate_limit: Counts requests per caller.
         body_limit: Refuses large bodies.
+        sampling: Decides which requests begin a trace.
         metrics: Counts and times requests.
     """
 
     def __init__(
-        self, app: Any, *, paths: Paths, auth: Auth, rate_limit: RateLimit, body_limit: BodyLimit, metrics: Metrics
+        self,
+        app: Any,
+        *,
+        paths: Paths,
+        auth: Auth,
+        rate_limit: RateLimit,
+        body_limit: BodyLimit,
+        sampling: RouteSampling,
+        metrics: Metrics,
     ) -> None:
         self._app = app
         self._paths, self._base = paths, paths.base.encode()
         self._auth = auth
         self._rate_limit = rate_limit
         self._body_limit = body_limit
+        self._sampling = sampling
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -77,7 +88,7 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         scope = self._paths.normalised(scope)
-        with traced(scope) as trace:
+        with traced(scope, self._sampling) as trace:
             await self._serve(scope, receive, send, trace)
 
     async def _serve(self, scope: Any, receive: Any, send: Any, trace: Trace) -> None:
@@ -91,7 +102,7 @@ class Middleware:
 
     async def _respond(self, scope: Any, receive: Any, sender: ResponseSender) -> None:
         try:
-            caller = self._auth.check(scope)
+            caller = scope[CALLER_KEY] = self._auth.check(scope)
             if scope["path"] not in OPEN_PATHS:
                 await self._rate_limit.check(caller)
             await self._app(scope, self._body_limit.guard(scope, receive), sender.send)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREFIX, TaskMessage
+from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREFIX, TRACE_PREFIX, TaskMessage
 from citadel_common.errors import StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.settings.common import CommonSettings
-from citadel_common.stores.postgres import Database
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import tracing
 from citadel_contracts import AnyTaskSpec
 from citadel_orchestration.api.http.errors import TaskNotFound
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
 from citadel_orchestration.db import accepted_tasks
+from citadel_orchestration.wiring import Wiring
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -39,7 +39,7 @@ class TaskService:
     """Accepts tasks and shows their states; belongs to one event loop.
 
     Args:
-        database: Where accepted tasks are recorded.
+        wiring: The database, where accepted tasks are recorded, and the limit of what is stored there.
         publisher: Publishes accepted tasks.
         backlog: Refuses tasks while too many wait.
         results: Client of the results store.
@@ -48,13 +48,14 @@ class TaskService:
 
     def __init__(
         self,
-        database: Database,
+        wiring: Wiring,
         publisher: Publisher,
         backlog: BacklogLimit,
         results: "Redis",
         settings: CommonSettings,
     ) -> None:
-        self._database = database
+        self._database = wiring.database
+        self._admission = wiring.admission
         self._publisher = publisher
         self._backlog = backlog
         self._results = results
@@ -66,6 +67,7 @@ class TaskService:
 
         Raises:
             Overloaded: The queue's backlog has reached the limit.
+            StorageFull: Too many bytes are stored.
             StoreUnavailable: The task could not be recorded; nothing was accepted.
         """
         await self._backlog.check(spec.queue)
@@ -89,39 +91,46 @@ class TaskService:
         """
         try:
             async with asyncio.timeout(self._settings.stores.timeout):
-                is_known, lease, meta = await self._read(task_id)
+                is_known, lease, trace, meta = await self._read(task_id)
         except ERRORS:
             raise StoreUnavailable from None
         if meta is not None:
-            return orjson.dumps(_status_of(task_id, orjson.loads(meta)))
-        if not is_known and not await self._is_recorded(task_id):
+            return orjson.dumps(_status_of(task_id, trace, orjson.loads(meta)))
+        carrier = orjson.loads(trace) if trace else {} if is_known else await self._recorded(task_id)
+        if carrier is None:
             raise TaskNotFound(f"there is no task {task_id!r}, or its result has expired")
-        return orjson.dumps({"task_id": task_id, "status": "running" if _is_held(lease) else "queued"})
+        state = "running" if _is_held(lease) else "queued"
+        return orjson.dumps({"task_id": task_id, "status": state} | _known(tracing.trace_id_in(carrier)))
 
-    async def _read(self, task_id: str) -> tuple[bool, bytes | None, bytes | None]:
+    async def _read(self, task_id: str) -> tuple[bool, bytes | None, bytes | None, bytes | None]:
         pipe = self._results.pipeline(transaction=False)
-        # The result is read last: a task that ends meanwhile has left the first two, but then has its result.
+        # The result is read last: a task that ends meanwhile has left the first three, but then has its result.
         pipe.hexists(MESSAGES, task_id)
         pipe.hget(LEASES, task_id)
+        pipe.get(TRACE_PREFIX + task_id)
         pipe.get(RESULT_PREFIX + task_id)
-        is_known, lease, meta = await pipe.execute()
-        return is_known, lease, meta
+        is_known, lease, trace, meta = await pipe.execute()
+        return is_known, lease, trace, meta
 
-    async def _is_recorded(self, task_id: str) -> bool:
-        """Return whether PostgreSQL knows the task: Redis may have been emptied."""
+    async def _recorded(self, task_id: str) -> dict[str, str] | None:
+        """Return the trace context that PostgreSQL has of a task; None if it has no such task.
+
+        PostgreSQL knows tasks that Redis does not know, if Redis was emptied.
+        """
         try:
             found = uuid.UUID(task_id)
         except ValueError:
-            return False
+            return None
 
-        def call() -> bool:
+        def call() -> dict[str, str] | None:
             with self._database.cursor() as cursor:
-                return accepted_tasks.exists(cursor, found)
+                return accepted_tasks.trace_of(cursor, found)
 
         return await asyncio.to_thread(call)
 
     async def _record(self, messages: Sequence[TaskMessage]) -> Sequence[None]:
         def call() -> None:
+            self._admission.check_storage()
             with self._database.cursor() as cursor:
                 accepted_tasks.add(cursor, messages, first_look=self._settings.accepted.first_look)
 
@@ -129,16 +138,22 @@ class TaskService:
         return [None] * len(messages)
 
 
-def _status_of(task_id: str, meta: dict[str, Any]) -> dict[str, Any]:
+def _status_of(task_id: str, trace: bytes | None, meta: dict[str, Any]) -> dict[str, Any]:
+    """Return the status of a task by its result; while it is not final, `trace` may hold its trace context."""
     state = _STATES.get(meta["status"], "running")
-    status: dict[str, Any] = {"task_id": task_id, "status": state}
+    trace_id = meta.get("trace_id") or tracing.trace_id_in(orjson.loads(trace) if trace else None)
+    status: dict[str, Any] = {"task_id": task_id, "status": state} | _known(trace_id)
     if meta["status"] == "PROGRESS":
         status["progress"] = meta["result"]
     elif state == "succeeded":
         status["result"] = meta["result"]
     elif state in {"failed", "retrying"}:
-        status["error"] = from_result(meta.get("result")).data.model_dump()
+        status["error"] = _known(trace_id) | from_result(meta.get("result")).data.model_dump()
     return status
+
+
+def _known(trace_id: str | None) -> dict[str, Any]:
+    return {} if trace_id is None else {"trace_id": trace_id}
 
 
 def _is_held(lease: bytes | None) -> bool:
