@@ -269,6 +269,12 @@ class StepTimedOut(CitadelError):
     code = "step_timed_out"
 
 
+class StartTimedOut(CitadelError):
+    """The step waited for its start for longer than its start timeout; no attempt was made meanwhile."""
+
+    code = "start_timed_out"
+
+
 class RunTimedOut(CitadelError):
     """The run did not finish within its deadline."""
 
@@ -279,6 +285,12 @@ class WorkerLost(CitadelError):
     """The step's worker died each time it was tried."""
 
     code = "worker_lost"
+
+
+class KeyOfAncestor(CitadelError):
+    """The sub-workflow has the concurrency key of a run that waits for it."""
+
+    code = "key_of_ancestor"
 
 
 class SubRunFailed(CitadelError):

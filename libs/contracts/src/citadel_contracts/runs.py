@@ -42,15 +42,21 @@ class RunError(ErrorData):
 
 
 class ItemCounts(Reply):
-    """Items of a `for_each`."""
+    """Items of a `for_each`; `waiting` ones wait for a slot of the resource that they use."""
 
     total: int
     done: int
     failed: int
+    waiting: int = 0
 
 
 class StepView(Reply):
-    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`."""
+    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`.
+
+    `attempt` counts the attempts that have begun, without waits. `waiting_for` says what a waiting step waits for: a
+    resource such as `llm:main`, `signal:NAME`, `sub_run`, `retry` or `time`. For a `for_each` it is what its items
+    wait for, if any does.
+    """
 
     step_id: str
     type: str
@@ -58,6 +64,8 @@ class StepView(Reply):
     attempt: int
     error: RunError | None = None
     items: ItemCounts | None = None
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -78,14 +86,25 @@ class RunSummary(Reply):
     trace_id: str | None = None
 
 
-class RunView(RunSummary):
-    """A run with its steps; `output` and `final_context` are set once it has ended.
+class WaitingFor(Reply):
+    """The line of a concurrency key, in which a run waits; the next one that starts has position 1."""
 
-    One that is too large for the answer is left out: `output_bytes` is its size, and `output_url` or
+    concurrency_key: str
+    limit: int
+    position: int
+    since: datetime
+
+
+class RunView(RunSummary):
+    """A run with its steps.
+
+    `output` and `final_context` are set once it has ended, `waiting_for` while it waits for others of its concurrency
+    key. An output that is too large for the answer is left out: `output_bytes` is its size, and `output_url` or
     `final_context_url` the path that gives it whole.
     """
 
     parent_run_id: str | None = None
+    waiting_for: WaitingFor | None = None
     steps: list[StepView] = Field(default_factory=list)
     output: Any = None
     final_context: dict[str, Any] | None = None

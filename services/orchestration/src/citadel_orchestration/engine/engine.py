@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,9 @@ from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.memory import HeldMemory, MemoryBudget
 from citadel_common.stores.postgres import Database
+from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
+from citadel_orchestration.engine.admission import Admission
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
@@ -24,6 +26,7 @@ from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Definitions, Submissions
+from citadel_orchestration.step_types import Resource
 
 log = structlog.get_logger(__name__)
 THREADS = 8
@@ -45,6 +48,8 @@ class EngineParts:
         submissions: Check the definitions of sub-runs.
         loop: Runs the coroutines of steps.
         dispatcher: Sends texts to the embeddings workers.
+        slots: Of the resources that steps use.
+        resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
         inputs: Reads what steps need; by default within the default limits.
         memory: Bytes of memory that values may take at once.
@@ -58,6 +63,8 @@ class EngineParts:
     submissions: Submissions
     loop: LoopThread
     dispatcher: Dispatcher
+    slots: Slots
+    resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
     inputs: StepInputs | None = None
     memory: int = 160 * 2**20
@@ -84,6 +91,7 @@ class Engine:
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
         executing = parts.memory // 8
         self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
+        self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
             inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),
             transitions=parts.transitions,
@@ -96,6 +104,7 @@ class Engine:
             stopping=stopping,
             memory=self._memory,
             executing=HeldMemory(executing),
+            admission=self.admission,
             follow=self.follow,
         )
         self.take_answer = self._executor.take_answer
@@ -110,10 +119,25 @@ class Engine:
         if self.room:
             self.follow(self._transitions.start(ref))
 
+    def admit(self, ref: StepRef, attempt: int, resource: str) -> Effects:
+        """Claim a step that waits for a slot of a resource; this worker holds the slot."""
+        return self._transitions.admit(ref, attempt, resource)
+
+    def is_in_flight(self, ref: StepRef, attempt: int) -> bool:
+        """Return True while a step is this worker's."""
+        return self.in_flight.holds(ref, attempt)
+
+    def serve_queues(self) -> None:
+        """Take steps out of the queues of resources that have free slots."""
+        for resource in self.admission.servable():
+            self._threads.submit(resource, self.admission.admit, resource)
+
     def follow(self, effects: Effects) -> None:
         """Do what a committed transition asks for: start the first claimed step in this thread, others beside it."""
         if effects.ended is not None:
             self._after_end(effects.ended)
+        if effects.freed_key is not None:
+            self._later(self.release, effects.freed_key)
         for orphan in effects.orphans:
             self._later(self._cancel_orphan, orphan)
         for ref in effects.ready:
@@ -172,8 +196,6 @@ class Engine:
             self._later(self._memory.run, functools.partial(self._answer, ended))
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
-        if ended.concurrency_key is not None:
-            self._later(self.release, ended.concurrency_key)
         if ended.parent is not None:
             self._later(self.report, ended.parent, ended.run_id)
 
@@ -191,9 +213,9 @@ class Engine:
         self._threads.submit(object(), guarded)
 
     def release(self, key: str) -> None:
-        """Start runs that waited for others of their concurrency key to end."""
-        for effects in self._commands.release(key):
-            self.follow(effects)
+        """Start the runs in line for a concurrency key that may start, as many as may execute here."""
+        while self.room and (released := self._commands.release(key, most=1)):
+            self.follow(released[0])
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""

@@ -14,13 +14,14 @@ import structlog
 
 from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
-from citadel_common.memory import HeldMemory, MemoryBudget
+from citadel_common.memory import Held, HeldMemory, MemoryBudget
 from citadel_common.tasks.failure_policy import HandBack
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.admission import Admission, Slot
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
@@ -36,6 +37,7 @@ from citadel_orchestration.step_types import (
     Embedded,
     Execute,
     Output,
+    Resource,
     StartRun,
     StepCall,
     StepEffect,
@@ -65,6 +67,7 @@ class Executor:
         stopping: Set when the worker is to end: no further step begins.
         memory: Memory for what is read, evaluated and recorded.
         executing: Memory for the parameters of steps that execute.
+        admission: Slots of the resources that steps use.
         follow: Carries out what a committed transition asks for.
     """
 
@@ -79,11 +82,13 @@ class Executor:
     stopping: threading.Event
     memory: MemoryBudget
     executing: HeldMemory
+    admission: Admission
     follow: Callable[[Effects], None]
 
     def start(self, claim: StepClaim) -> None:
         """Begin a claimed step."""
         self._guard(self._start, claim)
+        self.admission.settle(claim.ref, claim.attempt)
 
     def take_answer(self, message: StepEmbedded) -> None:
         """Go on with a step whose vectors have come, whichever worker had claimed it."""
@@ -133,9 +138,9 @@ class Executor:
             self.transitions.hand_back(claim.ref, claim.attempt)
             self.in_flight.drop([claim])
             return
-        self.memory.run(functools.partial(self._begin, claim))()
+        self.memory.run(functools.partial(self._prepare, claim))()
 
-    def _begin(self, claim: StepClaim) -> Callable[[], None]:
+    def _prepare(self, claim: StepClaim) -> Callable[[], None]:
         """Evaluate what a step needs; return what carries it out, which needs no scope any more."""
         step, scope = self.inputs.read(claim)
         whole = claim.ref.item == NO_ITEM
@@ -203,10 +208,36 @@ class Executor:
         log.warning("texts_not_sent", error=error.message, **_about(claim))
 
     def _execute(self, claim: StepClaim, step: Step, effect: Execute, size: int) -> None:
-        """Run a coroutine, whose parameters are in memory until it ends; without room, begin anew when there is."""
+        """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one.
+
+        Its parameters are in memory until it ends; without room it begins anew when there is.
+        """
         held = self.executing.hold(size, functools.partial(self._start_again, claim))
         if held is None:
             return
+        slot: Slot | None = None
+        resource = effect.uses()
+        if resource is not None:
+            try:
+                slot = self._persist(functools.partial(self.admission.enter, claim, resource))
+            except BaseException:
+                held.release()
+                raise
+            if slot is None:
+                held.release()
+                self._queue(claim, resource)
+                return
+        self._begin(claim, step, effect, slot, held)
+
+    def _start_again(self, claim: StepClaim) -> None:
+        with suppress(RuntimeError):  # the threads are ending: the step is handed back
+            self.threads.submit(claim.ref.run_id, self.start, claim)
+
+    def _queue(self, claim: StepClaim, resource: Resource) -> None:
+        self._record(claim, functools.partial(self.transitions.queue, claim.ref, claim.attempt, resource.name))
+        self.threads.submit(resource, self.admission.admit, resource)
+
+    def _begin(self, claim: StepClaim, step: Step, effect: Execute, slot: Slot | None, held: Held) -> None:
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -218,21 +249,24 @@ class Executor:
 
         def on_end(task: "asyncio.Task[Output]") -> None:
             held.release()
-            self._on_end(claim, task)
+            self._on_end(claim, slot, task)
 
         started = self.loop.submit(within_deadline(effect, call, step.timeout), on_end)
         self.in_flight.executes(claim, started)
 
-    def _start_again(self, claim: StepClaim) -> None:
-        with suppress(RuntimeError):  # the threads are ending: the step is handed back
-            self.threads.submit(claim.ref.run_id, self.start, claim)
-
-    def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
+    def _on_end(self, claim: StepClaim, slot: Slot | None, task: "asyncio.Task[Output]") -> None:
         """Hand the end of a step from the loop's thread to one that may wait for PostgreSQL."""
         try:
+            if slot is not None:
+                self.threads.submit(slot.resource, functools.partial(self._leave, slot, task))
             self.threads.submit(claim.ref.run_id, self._guard, functools.partial(self._conclude, task), claim)
         except RuntimeError:
             log.info("step_ended_too_late", **_about(claim))
+
+    def _leave(self, slot: Slot, task: "asyncio.Task[Output]") -> None:
+        error = None if task.cancelled() else task.exception()
+        asked = error.retry_after if isinstance(error, CitadelError) else None
+        self.admission.leave(slot, cool_down=asked or 0.0)
 
     def _conclude(self, task: "asyncio.Task[Output]", claim: StepClaim) -> None:
         try:

@@ -27,7 +27,7 @@ from citadel_contracts.runs import (
 )
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.tasks.publisher import BacklogLimit
-from citadel_orchestration.db import payloads, runs, views
+from citadel_orchestration.db import concurrency_keys, payloads, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.definition.sizes import SizeLimit
@@ -252,6 +252,9 @@ class RunService:
         if effects.ended is not None and effects.ended.status != "succeeded":
             for cancelled in self.commands.cancel_children(effects.ended.run_id):
                 self._dispatch(cancelled)
+        if effects.freed_key is not None:
+            for released in self.commands.release(effects.freed_key):
+                self._dispatch(released)
 
     async def _read(self, read: Callable[[Cursor], T]) -> T:
         def call() -> T:
@@ -271,6 +274,7 @@ class RunService:
         return RunView(
             **summary.model_dump(),
             parent_run_id=parent,
+            waiting_for=concurrency_keys.place_of(cursor, run_id) if summary.status == "queued" else None,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
             output_bytes=size,
