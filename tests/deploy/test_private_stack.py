@@ -14,7 +14,7 @@ import pytest
 from citadel_client import Citadel
 from citadel_client.errors import RunFailed
 from tests.deploy.engine import CommandFailed, require_engine
-from tests.deploy.private_stack import LLM, MODEL, PrivateStack, private_stack
+from tests.deploy.private_stack import LLM, MODEL, PrivateStack, has_ipv6, private_stack
 from tests.deploy.stack import LONG
 from tests.support.polling import eventually
 
@@ -125,6 +125,14 @@ class TestWithTheGuidesOverride:
         shown = stack.compose("exec", "-T", "postgres", "psql", "-U", "citadel", "-Atc", query)
         connections, encrypted = shown.strip().split("|")
         assert int(connections) == int(encrypted) > 0
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="the kernel has no IPv6")
+@pytest.mark.parametrize("place", ["api:8080", "orchestration:9464", "qdrant:6333", "redis:6380", "postgres:5432"])
+def test_processes_and_stores_listen_on_ipv6_by_the_guides_override(stack, place):
+    host, port = place.split(":")
+    program = f"import socket as s; s.socket(s.AF_INET6).connect(s.getaddrinfo({host!r}, {port}, s.AF_INET6)[0][4])"
+    stack.compose("exec", "-T", "api", "python", "-c", program)
 
 
 @pytest.mark.usefixtures("stack")
