@@ -18,7 +18,12 @@ def sizes(directive: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("directive", "setting"), [("client_body_timeout", "upload_timeout"), ("keepalive_timeout", "keep_alive")]
+    ("directive", "setting"),
+    [
+        ("client_header_timeout", "header_timeout"),
+        ("client_body_timeout", "upload_timeout"),
+        ("keepalive_timeout", "keep_alive"),
+    ],
 )
 def test_a_time_is_the_apis(directive, setting):
     assert sizes(directive) == [ApiFragment.model_fields[setting].default]
@@ -27,6 +32,14 @@ def test_a_time_is_the_apis(directive, setting):
 def test_bodies_and_batches_have_the_apis_sizes():
     fields = ApiFragment.model_fields
     assert sizes("client_max_body_size") == [fields["max_body_bytes"].default, fields["max_batch_bytes"].default]
+
+
+def test_headers_and_clients_have_the_apis_limits():
+    fields = ApiFragment.model_fields
+    ((number, each),) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", CONF)
+    assert int(each) * 1024 == fields["max_url_bytes"].default
+    assert int(number) * int(each) * 1024 == fields["max_header_bytes"].default
+    assert re.findall(r"limit_conn clients (\d+);", CONF) == [str(fields["max_client_connections"].default)]
 
 
 def test_nothing_is_held_back():

@@ -133,6 +133,12 @@ REPUBLISHED = _counter(
     unit="tasks",
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+API_REFUSED = _counter(
+    "citadel_api_refused_total",
+    "Requests refused and connections closed by a limit; reason: an error code, or slow_reader",
+    "reason",
+    unit="requests",
+)
 REFUSED = _counter(
     "citadel_submissions_refused_total",
     "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"
@@ -163,6 +169,12 @@ STEPS = _counter(
     unit="attempts",
 )
 STEP_SECONDS = _seconds("citadel_step_seconds", "From the beginning of a step's attempt to its end", "type")
+STEP_WAIT_SECONDS = _seconds(
+    "citadel_step_wait_seconds",
+    "Time that steps waited for a slot; reason: the resource, such as llm:main; outcome: admitted, start_timed_out",
+    "reason",
+    "outcome",
+)
 RUNS = _counter("citadel_runs_ended_total", "Runs ended; outcome: their state", "kind", "outcome", unit="runs")
 RUN_SECONDS = _seconds("citadel_run_seconds", "From a run's acceptance to its end", "kind")
 SPANS = _counter(
