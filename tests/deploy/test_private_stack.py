@@ -177,6 +177,11 @@ class TestBehindNginx:
             answer = httpx.get(f"{stack.url}/v1/models", headers=headers, verify=stack.tls)
             assert answer.status_code == 401, headers
 
+    def test_an_api_without_keys_does_not_start_behind_it(self, stack):
+        keyless = ("-e", "CITADEL_API__KEYS=[]", "-e", "CITADEL_API__KEYLESS=loopback")
+        with pytest.raises(CommandFailed, match=r"CITADEL_API: .*needs api\.keys"):
+            stack.compose("run", "--rm", "--no-deps", "-T", *keyless, "api")
+
     def test_connections_of_one_client_are_limited(self, stack):
         """They are those with a request; its headers are complete, and its body never is."""
         head = (
