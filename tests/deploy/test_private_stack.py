@@ -179,7 +179,7 @@ class TestBehindNginx:
 
     def test_an_api_without_keys_does_not_start_behind_it(self, stack):
         keyless = ("-e", "CITADEL_API__KEYS=[]", "-e", "CITADEL_API__KEYLESS=loopback")
-        with pytest.raises(CommandFailed, match=r"CITADEL_API: .*needs api\.keys"):
+        with pytest.raises(CommandFailed, match="with no API keys only loopback is served"):
             stack.compose("run", "--rm", "--no-deps", "-T", *keyless, "api")
 
     def test_connections_of_one_client_are_limited(self, stack):
