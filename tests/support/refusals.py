@@ -12,17 +12,17 @@ TABLES = ("runs", "steps", "payloads", "events", "accepted_tasks", "signals")
 _INSTALL = f"""
 CREATE TABLE IF NOT EXISTS refusals (run_id uuid, code text NOT NULL);
 CREATE OR REPLACE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE found text;
+DECLARE wanted text;
 BEGIN
-    SELECT code INTO found FROM refusals WHERE run_id IS NULL;
-    IF FOUND THEN RAISE EXCEPTION '{WORDS}' USING ERRCODE = found, DETAIL = '{ROW}', HINT = '{ROW}'; END IF;
+    SELECT code INTO wanted FROM refusals WHERE run_id IS NULL;
+    IF FOUND THEN RAISE EXCEPTION '{WORDS}' USING ERRCODE = wanted, DETAIL = '{ROW}', HINT = '{ROW}'; END IF;
     RETURN NULL;
 END $$;
 CREATE OR REPLACE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE found text;
+DECLARE wanted text;
 BEGIN
-    SELECT code INTO found FROM refusals WHERE run_id = NEW.run_id;
-    IF FOUND THEN RAISE EXCEPTION '{WORDS}' USING ERRCODE = found, DETAIL = '{ROW}', HINT = '{ROW}'; END IF;
+    SELECT code INTO wanted FROM refusals WHERE run_id = NEW.run_id;
+    IF FOUND THEN RAISE EXCEPTION '{WORDS}' USING ERRCODE = wanted, DETAIL = '{ROW}', HINT = '{ROW}'; END IF;
     RETURN NEW;
 END $$;
 CREATE OR REPLACE TRIGGER refuse_row BEFORE INSERT ON payloads FOR EACH ROW EXECUTE FUNCTION refuse_row();

@@ -1,10 +1,7 @@
 """Answers that were paid for, and a PostgreSQL that does not take them: now, or never."""
 
-import time
-
 import pytest
 
-from citadel_orchestration.engine.parked_outputs import KEY
 from tests.support.polling import eventually
 from tests.support.refusals import ROW, WORDS, Refusals
 
@@ -123,21 +120,3 @@ def test_neither_log_nor_metrics_show_what_the_server_quotes(fleet, refusals, ll
     assert ("full", "53100") in {(event["kind"], event["sqlstate"]) for event in failed}
     for worker in workers:
         assert not any(words in worker.output for words in (ROW, WORDS))
-
-
-def test_a_worker_that_ends_meanwhile_parks_its_answers_for_any_other(platform, refusals, llm):
-    worker = platform.orchestration(WORKER__STOP_GRACE="0.5")
-    [run_id] = begin(platform, llm, ["parked"])
-    eventually(lambda: llm.stats()["in_flight"])
-    with refusals.everything("53100"):
-        eventually(lambda: waits([worker], run_id))
-        assert worker.terminate() == 0
-        with platform.redis.client() as store:
-            assert store.hlen(KEY) == 1
-            assert 0 < store.ttl(KEY) <= 7 * 86_400
-        platform.orchestration()
-        time.sleep(LEASE_S)  # the next worker finds an answer that it cannot record, and a lease that has run out
-    assert platform.db.ended(run_id) == "succeeded"
-    assert llm.stats()["prompt_counts"] == {"qparked": 1}
-    with platform.redis.client() as store:
-        eventually(lambda: not store.exists(KEY))

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from citadel_common.errors import CitadelError, StoreBusy, StoreFailed, StoreRejected, StoreUnavailable
+from citadel_common.errors import CitadelError, StoreFailed, StoreRejected, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.db.models import Effects, StepClaim
 from citadel_orchestration.engine.fair_threads import FairThreadPool
@@ -23,6 +23,8 @@ from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two rounds. The longest is well below the time for which others leave expired leases alone."""
+SLOW = 1.0
+"""Seconds of a refused try after which the round ends."""
 PATIENCE = 600.0
 """Seconds that an outcome waits in the worker."""
 PATIENCE_WITH_FAILURES = 30.0
@@ -88,12 +90,13 @@ class Outcomes:
         if not self._is_refused:
             try:
                 effects = outcome.transition()
-            except StoreUnavailable as error:
-                log.warning("outcome_waits", error=error.message, **_about(outcome))
+            except StoreUnavailable:
+                pass
             else:
                 self._in_flight.remove(outcome.claim)
                 self._follow(effects)
                 return
+        log.warning("outcome_waits", **_about(outcome))
         if self._closed.is_set():
             self._give_up(outcome)
             return
@@ -121,21 +124,24 @@ class Outcomes:
             pause = min(LONGEST_PAUSE, pause * 2) if self._is_refused else FIRST_PAUSE
 
     def _round(self) -> bool:
-        """Try each outcome that waits once; return False, early, while PostgreSQL takes none."""
+        """Try each outcome that waits once; return False if PostgreSQL has taken none of them."""
+        settled, refused = 0, 0
         for _ in range(len(self._waiting)):
-            outcome = self._next()
+            outcome, began = self._next(), time.monotonic()
             if outcome is None or self._closed.is_set():
                 self._put_back(outcome)
                 return False
             try:
                 self._settle(outcome)
-            except StoreUnavailable as error:
-                if time.monotonic() - outcome.since > PATIENCE and self._give_up(outcome):
+                settled += 1
+            except StoreUnavailable:
+                if began - outcome.since > PATIENCE and self._give_up(outcome):
                     continue
                 self._put_back(outcome)
-                if type(error) in (StoreUnavailable, StoreBusy):  # each further try may wait for its whole timeout
-                    return False
-        return True
+                refused += 1
+                if time.monotonic() - began > SLOW:  # each further try may wait for its whole timeout
+                    break
+        return settled > 0 or not refused
 
     def _settle(self, outcome: Outcome) -> None:
         try:
