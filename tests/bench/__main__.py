@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from tests.bench import api, db, lists, maintenance, memory, report, single_text, telemetry, workflows
+from tests.bench import api, db, lists, maintenance, memory, report, single_text, telemetry, transitions, workflows
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
@@ -23,6 +23,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     workflows.ACROSS,
     workflows.SUBMIT,
     workflows.BATCH,
+    transitions.BENCHMARK,
     db.SIZE,
     db.HANGING_CALLS,
     maintenance.BENCHMARK,

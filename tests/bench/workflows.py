@@ -72,7 +72,7 @@ def measure_across(stack: Stack) -> list[Figure]:
 def measure_submit(stack: Stack) -> list[Figure]:
     """Measure accepted runs per second, beside empty transactions of the same database from as many threads."""
     with everything(stack) as (port, dsn):
-        rounds = [(_submit_rate(port), _commit_rate(dsn)) for _ in range(stack.scale.rounds)]
+        rounds = [(_submit_rate(port), commit_rate(dsn)) for _ in range(stack.scale.rounds)]
     return [
         Figure.of_rounds("submit_runs_rate", "runs/s", baseline="one-row transactions on that database", rounds=rounds)
     ]
@@ -196,7 +196,8 @@ def _submit_rate(port: int, runs: int = 1000, threads: int = 8) -> float:
     return runs / seconds
 
 
-def _commit_rate(dsn: str, rows: int = 1000, threads: int = 8) -> float:
+def commit_rate(dsn: str, rows: int = 1000, threads: int = 8) -> float:
+    """Return the one-row transactions per second of so many threads."""
     import psycopg
 
     with psycopg.connect(dsn, autocommit=True) as connection:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_contracts.runs import FINISHED
+from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.engine.recovery import StepRecovery
 from citadel_orchestration.engine.run_commands import RunCommands
@@ -64,7 +65,14 @@ class EngineDatabase:
         known = StepTypes([*shipped.values(), *types])
         self.definitions = Definitions(known)
         self.submissions = Submissions(types=known, catalog=NothingKnown(), limits=DefinitionLimits())
-        transactions = RunTransactions(database=self.database, definitions=self.definitions, owner=owner, lease=lease)
+        self._notifications = RunNotifications(self.database)
+        transactions = RunTransactions(
+            database=self.database,
+            definitions=self.definitions,
+            owner=owner,
+            lease=lease,
+            notifications=self._notifications,
+        )
         self.transitions = StepTransitions(transactions, max_output_bytes=max_output_bytes)
         self.commands = RunCommands(transactions)
         self.recovery = StepRecovery(transactions)
@@ -136,4 +144,5 @@ class EngineDatabase:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._notifications.close()
         self.database.close()

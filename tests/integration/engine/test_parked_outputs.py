@@ -1,12 +1,9 @@
 """Answers that were paid for, and a worker that ends while PostgreSQL does not take them."""
 
-import time
-
 from citadel_orchestration.engine.parked_outputs import KEY
 from tests.support.polling import eventually
 from tests.support.refusals import Refusals
 
-LEASE_S = 2
 ASK = {"steps": [{"step_id": "a", "type": "llm_query", "parameters": {"query": "paid"}}]}
 
 
@@ -22,8 +19,8 @@ def test_any_worker_records_the_answer_of_one_that_ended_meanwhile(platform):
         with platform.redis.client() as store:
             assert store.hlen(KEY) == 1
             assert 0 < store.ttl(KEY) <= 7 * 86_400
-        platform.orchestration()
-        time.sleep(LEASE_S)  # the next worker finds an answer that it cannot record, and a lease that has run out
+        other = platform.orchestration()
+        eventually(lambda: other.events("parked_output_waits"))
     assert platform.db.ended(run_id) == "succeeded"
     assert llm.stats()["prompt_counts"] == {"paid": 1}
     with platform.redis.client() as store:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from citadel_common.errors import LlmUnavailable
 from citadel_orchestration.db.models import NO_ITEM, StepRef
+from citadel_orchestration.db.notifications import LISTEN
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.engine.scheduling import has_data
 from citadel_orchestration.engine.step_transitions import StepTransitions
@@ -181,6 +182,15 @@ def test_the_next_step_is_claimed(db, begin):
     ]
     assert db.rows("SELECT lease_owner, lease_until > now() FROM steps WHERE step_id = 'b'") == [("the test", True)]
     assert db.rows("SELECT step_id, body FROM payloads WHERE kind = 'output'") == [("a", b'{"text":"t"}')]
+
+
+def test_followers_are_notified(db, begin, postgres_dsn):
+    run_id, claim = begin(ask("a"), ask("b"))
+    with psycopg.connect(postgres_dsn, autocommit=True) as listener:
+        listener.execute(LISTEN)
+        succeed(db, claim)
+        [notice] = listener.notifies(timeout=30, stop_after=1)
+    assert notice.payload == str(run_id)
 
 
 def test_all_dependents_are_claimed(db, begin):

@@ -15,7 +15,7 @@ from citadel_maintenance.db import read_tables
 from citadel_monitoring.exporter.db import DatabaseReader
 from citadel_monitoring.health.probes.postgres import select_one
 from citadel_orchestration.api.runs import notifier
-from citadel_orchestration.db.transaction import CHANNEL
+from citadel_orchestration.db.notifications import CHANNEL
 from citadel_orchestration.engine.submission import new_run_id
 from tests.integration.api.stack import embedding, open_stack
 from tests.support.engine_db import EngineDatabase

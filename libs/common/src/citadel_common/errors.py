@@ -221,6 +221,12 @@ class Overloaded(CitadelError):
     code = "overloaded"
 
 
+class StorageFull(CitadelError):
+    """A store is full: it takes nothing new until something was removed."""
+
+    code = "storage_full"
+
+
 class UndecodableMessage(CitadelError):
     """A message on the queue could not be decoded."""
 

@@ -75,6 +75,7 @@ KINDS: Mapping[str, ErrorKind] = {
     "vector_store_unavailable": ErrorKind(503, retryable=True),
     # tasks, steps and runs
     "overloaded": ErrorKind(503, retryable=True, retry_after=2),
+    "storage_full": ErrorKind(503, retryable=True, retry_after=60),
     "deadline_exceeded": ErrorKind(504),
     "deliveries_exhausted": ErrorKind(500),
     "step_timed_out": ErrorKind(504, retryable=True),

@@ -107,7 +107,9 @@ class OrchestrationService:
             ),
             interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, answer.store).register(runtime.app)
+        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
+            runtime.app
+        )
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
@@ -129,6 +131,7 @@ class OrchestrationService:
         self._engine.hand_back()
         self._engine.close()
         self._loop.close(self._aclose)
+        self._wiring.notifications.close()
         self._wiring.database.close()
 
     def _stop_steps(self) -> None:

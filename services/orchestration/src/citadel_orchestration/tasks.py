@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from citadel_common.errors import CitadelError, Conflict, InvalidInput
+from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, StorageFull
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
 from citadel_contracts import (
@@ -26,6 +26,7 @@ from citadel_contracts.workflows import (
 )
 from citadel_orchestration.db.models import NewRun, StepRef
 from citadel_orchestration.engine.engine import Engine
+from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Origin, Submissions, single_step
 from citadel_orchestration.steps.llm_query import LlmQuery
@@ -46,6 +47,7 @@ class OrchestrationTasks:
         engine: Begins steps.
         commands: Record runs.
         submissions: Check definitions.
+        admission: Refuses new runs while there are too many.
         store: Stores the result of a task that starts no run.
     """
 
@@ -54,12 +56,14 @@ class OrchestrationTasks:
         engine: Engine,
         commands: RunCommands,
         submissions: Submissions,
+        admission: RunAdmission,
         store: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
         self._store = store
         self._engine = engine
         self._commands = commands
         self._submissions = submissions
+        self._admission = admission
         limits = replace(
             submissions.limits, max_definition_bytes=LARGEST_PARAMETERS, max_context_bytes=LARGEST_PARAMETERS
         )
@@ -123,6 +127,17 @@ class OrchestrationTasks:
         )
 
     def _begin(self, run: NewRun) -> None:
+        """Record a run and begin it.
+
+        Raises:
+            Overloaded: Too many steps wait; the task is tried again.
+            StorageFull: Too many bytes are stored; the task is tried again.
+        """
+        try:
+            self._admission.check(None)
+        except (Overloaded, StorageFull):
+            if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
+                raise
         submitted = self._commands.submit(run)
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))

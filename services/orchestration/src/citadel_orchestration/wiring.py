@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from citadel_common.outages import Outages
 from citadel_common.stores.postgres import Database
 from citadel_common.telemetry import Metrics
+from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.engine.catalog import PublishedCatalog
+from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.submission import Definitions, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions
@@ -27,6 +29,7 @@ class Wiring:
 
     Attributes:
         database: Pool of connections; its owner opens and closes it.
+        notifications: Wake the followers of runs; its owner closes it before the database.
         llm: Clients of the LLM endpoints. The API uses them for checks of definitions only.
         vectors: Client of Qdrant. The API never calls it.
         outages: Outages of the servers that steps call.
@@ -35,9 +38,11 @@ class Wiring:
         submissions: Checks definitions and makes runs of them.
         transactions: Opens transactions on runs.
         commands: Submits, cancels, pauses, resumes, signals and retries runs.
+        admission: Refuses new runs while there are too many.
     """
 
     database: Database
+    notifications: RunNotifications
     llm: LlmClients
     vectors: VectorStore
     outages: Outages
@@ -46,6 +51,7 @@ class Wiring:
     submissions: Submissions
     transactions: RunTransactions
     commands: RunCommands
+    admission: RunAdmission
 
 
 def wire(
@@ -76,12 +82,19 @@ def wire(
     )
     known_types = StepTypes([*shipped_types(llm, vectors).values(), *types])
     definitions = Definitions(known_types)
+    notifications = RunNotifications(database)
     transactions = RunTransactions(
-        database=database, definitions=definitions, owner=owner, lease=settings.workflows.lease, metrics=metrics
+        database=database,
+        definitions=definitions,
+        owner=owner,
+        lease=settings.workflows.lease,
+        metrics=metrics,
+        notifications=notifications,
     )
     limits = settings.workflows.definition_limits
     return Wiring(
         database=database,
+        notifications=notifications,
         llm=llm,
         vectors=vectors,
         outages=outages,
@@ -90,4 +103,5 @@ def wire(
         submissions=Submissions(types=known_types.public, catalog=catalog, limits=limits),
         transactions=transactions,
         commands=RunCommands(transactions),
+        admission=RunAdmission(database, settings, metrics),
     )

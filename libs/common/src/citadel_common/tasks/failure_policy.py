@@ -116,6 +116,7 @@ class FailurePolicy:
             self._runtime.dead_letter_task(self._task.request, dead_letter_of(self._task, self._runtime, error), error)
             return Failure(outcome=error.code, to_raise=error, dead_lettered=True)
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
+        delay = max(delay, min(error.retry_after or 0.0, retry.cap))
         log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {}) | messages.attempt()
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)

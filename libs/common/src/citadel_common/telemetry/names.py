@@ -140,6 +140,13 @@ REPUBLISHED = _counter(
     unit="tasks",
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+REFUSED = _counter(
+    "citadel_submissions_refused_total",
+    "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"
+    " for workers), storage (PostgreSQL holds its budget), redis_memory (Redis is full)",
+    "reason",
+    unit="submissions",
+)
 API_SECONDS = _seconds("citadel_api_seconds", "Duration of requests", "route")
 LLM_CALLS = _counter(
     "citadel_llm_calls_total",

@@ -84,6 +84,7 @@ class Services:
     ) -> None:
         self._settings = settings
         self._redis = redis
+        self._metrics = metrics
         self._wiring = wire(settings, redis.results, metrics, name="api", types=types)
         self._schema = SchemaVersion(self._wiring.database)
         self._stopping = threading.Event()
@@ -114,6 +115,7 @@ class Services:
         self._stopping.set()
         for part in (self._notifier, self._wiring.catalog, self._results):
             await part.stop()
+        await asyncio.to_thread(self._wiring.notifications.close)
         await asyncio.to_thread(self._wiring.database.close)
         for client in (self._publisher, self._dead_letters, self._producer):
             client.close()
@@ -132,7 +134,9 @@ class Services:
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
-        backlog = BacklogLimit(self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout)
+        backlog = BacklogLimit(
+            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+        )
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -140,6 +144,8 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
+            admission=wiring.admission,
+            queues=backlog,
         )
         yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
         yield EmbeddingsService(
@@ -152,7 +158,7 @@ class Services:
             limits=settings.limits,
             default_model=settings.default_model,
         )
-        yield TaskService(wiring.database, self._publisher, backlog, self._redis.results, settings)
+        yield TaskService(wiring, self._publisher, backlog, self._redis.results, settings)
         yield BatchService(
             runs=runs,
             settings=settings.workflows,

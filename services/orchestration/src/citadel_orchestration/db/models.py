@@ -72,6 +72,7 @@ class NewRun:
         fingerprint: Digest of the submission; another one under the same idempotency key is a conflict.
         deadline: Seconds that the run may take.
         reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
+        caller: Name of the API's caller; a sub-run has its parent's.
     """
 
     run_id: UUID
@@ -92,6 +93,7 @@ class NewRun:
     parent: ParentStep | None = None
     depth: int = 0
     trace: dict[str, str] | None = None
+    caller: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
 from citadel_common.telemetry import tracing
 from citadel_orchestration.db.models import NewRun
-from citadel_orchestration.db.transaction import CHANNEL, RunTransaction
+from citadel_orchestration.db.transaction import RunTransaction
 
 BETWEEN_TASKS = "\n"
 """Between the ids in `reply_to`."""
@@ -19,11 +19,13 @@ _SUBMIT = """
 WITH run AS (
     INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
         concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition,
-        context, steps_total, unfinished, last_event, trace, deadline_at)
+        context, steps_total, unfinished, last_event, trace, caller, deadline_at)
     VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s,
         %(fingerprint)s, %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s,
         %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s,
-        %(total)s, 1, %(trace)s, now() + make_interval(secs => %(deadline)s))
+        %(total)s, 1, %(trace)s,
+        coalesce(%(caller)s::text, (SELECT caller FROM runs WHERE run_id = %(parent_run_id)s)),
+        now() + make_interval(secs => %(deadline)s))
     ON CONFLICT DO NOTHING RETURNING run_id
 ), its_steps AS (
     INSERT INTO steps (run_id, step_id, item, position, status, lease_until)
@@ -33,7 +35,7 @@ WITH run AS (
 ), its_event AS (
     INSERT INTO events (run_id, seq, type, data) SELECT run_id, 1, 'run_submitted', '{}' FROM run
 )
-SELECT pg_notify(%(channel)s, run_id::text) FROM run
+SELECT run_id FROM run
 """
 
 
@@ -82,7 +84,7 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
         "parent_attempt": parent and parent.attempt,
     }
     ready = [] if held else list(run.roots)
-    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish, "channel": CHANNEL})
+    cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish})
     if cursor.rowcount == 0:
         return _existing(cursor, run)
     return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=ready)
@@ -146,6 +148,11 @@ def _add_reply_to(cursor: Cursor, run_id: UUID, task_id: str) -> None:
 def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str) -> None:
     """Note that the tasks in `reply_to` have their results; a task added meanwhile keeps the run unanswered."""
     cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s AND reply_to = %s", [run_id, reply_to])
+
+
+def exists(cursor: Cursor, run_id: UUID) -> bool:
+    """Return whether a run is recorded."""
+    return cursor.execute("SELECT FROM runs WHERE run_id = %s", [run_id]).fetchone() is not None
 
 
 def definition_of(cursor: Cursor, run_id: UUID) -> bytes:

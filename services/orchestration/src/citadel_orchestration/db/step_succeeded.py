@@ -1,4 +1,4 @@
-"""The commonest transition in one round trip, by the stored function of `migrations/0005_step_succeeded.sql`.
+"""The commonest transition in one round trip, by the stored function of `migrations/0010_step_succeeded.sql`.
 
 `tests/integration/engine/test_step_succeeded.py` proves that it does what the general transition does.
 """

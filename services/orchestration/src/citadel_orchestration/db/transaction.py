@@ -24,9 +24,6 @@ from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
 
 NO_COUNTS: Mapping[str, int] = {}
-CHANNEL = "citadel_runs"
-"""Notified with a run's id whenever it has new events."""
-LISTEN = f"LISTEN {CHANNEL}"
 _COLUMNS = ", ".join(RunRow.__dataclass_fields__)
 _LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
@@ -41,7 +38,7 @@ UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
 WHERE run_id = %(run_id)s
-RETURNING finished_at, pg_notify(%(channel)s, %(run_id)s::text)
+RETURNING finished_at
 """
 # The attempt grows with every claim. All later statements on the step name it, so that a worker whose lease ran out
 # cannot end the attempt of the worker that took the step over.
@@ -257,7 +254,7 @@ class RunTransaction:
         return self.effects
 
     def save(self) -> None:
-        """Write the run's row and its events, and notify everybody who follows the run."""
+        """Write the run's row and its events."""
         run = self.run
         first = run.last_event + 1
         run.last_event += len(self._events)
@@ -272,7 +269,6 @@ class RunTransaction:
                 "error": None if run.error is None else Jsonb(run.error),
                 "deadline_at": run.deadline_at,
                 "finished": run.is_finished,
-                "channel": CHANNEL,
                 "seqs": list(range(first, run.last_event + 1)),
                 "types": [event[0] for event in self._events],
                 "step_ids": [event[1] for event in self._events],

@@ -35,6 +35,11 @@ class RunCommands:
         with self._transactions.database.cursor() as cursor:
             return runs.submit(cursor, run, republish=self._transactions.republish)
 
+    def exists(self, run_id: UUID) -> bool:
+        """Return whether a run is recorded."""
+        with self._transactions.database.cursor() as cursor:
+            return runs.exists(cursor, run_id)
+
     def cancel(self, run_id: UUID) -> Effects:
         """End a run; its steps that have not begun never will.
 

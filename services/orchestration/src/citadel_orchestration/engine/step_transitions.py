@@ -147,6 +147,7 @@ class StepTransitions:
         )
         if effects is not None:
             transactions.report(effects, effects.claims[0].trace)
+            transactions.changed(ref.run_id)
         return effects
 
     def _conclude(

@@ -67,6 +67,7 @@ class SubRuns:
                 return unchanged(tx), Effects(applied=False)
             begun = self._submit(tx, run) if child is None else _continue(child, attempt)
             tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
+        self._transactions.changed(run_id)
         return tx.effects, begun
 
     def _earlier_child(self, tx: RunTransaction, ref: StepRef, attempt: int) -> RunTransaction | None:

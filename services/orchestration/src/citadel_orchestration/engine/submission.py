@@ -38,6 +38,7 @@ class Origin:
         parent: The step that waits for the run.
         depth: Number of runs that it is nested in.
         lane: Lane of its steps.
+        caller: Name of the API's caller.
     """
 
     kind: str = "workflow"
@@ -45,6 +46,7 @@ class Origin:
     parent: ParentStep | None = None
     depth: int = 0
     lane: int = Lane.STANDARD.value
+    caller: str | None = None
 
 
 BY_API = Origin()
@@ -98,6 +100,7 @@ class Submissions:
             parent=origin.parent,
             depth=origin.depth,
             trace=traces.of_new_run(run_id),
+            caller=origin.caller,
         )
 
 

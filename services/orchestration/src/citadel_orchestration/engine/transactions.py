@@ -8,6 +8,7 @@ from uuid import UUID
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_orchestration.db.models import Effects
+from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import Definitions
@@ -23,6 +24,7 @@ class RunTransactions:
         owner: Name under which steps are leased; None for a process that executes none.
         lease: Seconds a lease lasts without renewal.
         metrics: Counts attempts and runs that end.
+        notifications: Wake the followers of runs that have changed; None where nobody follows runs.
     """
 
     database: Database
@@ -30,6 +32,7 @@ class RunTransactions:
     owner: str | None
     lease: float
     metrics: Metrics = NULL_METRICS
+    notifications: RunNotifications | None = None
 
     @property
     def republish(self) -> float:
@@ -58,6 +61,8 @@ class RunTransactions:
                 tx.save()
         if tx is not None:
             self.report(tx.effects, tx.run.trace)
+            if tx.effects.applied:
+                self.changed(run_id)
 
     def lock(self, cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunTransaction | None:
         """Lock a run until the cursor's transaction ends; None where there is none, or it is to be skipped."""
@@ -65,6 +70,11 @@ class RunTransactions:
         if run is None:
             return None
         return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get)
+
+    def changed(self, run_id: UUID) -> None:
+        """Wake the followers of a run; called after the commit."""
+        if self.notifications is not None:
+            self.notifications.changed(run_id)
 
     def report(self, effects: Effects, trace: traces.Trace | None) -> None:
         """Count what has ended, and make its spans; called after the commit."""

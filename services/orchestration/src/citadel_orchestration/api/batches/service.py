@@ -50,12 +50,13 @@ class BatchService:
     default_model: str
     uploads: asyncio.Semaphore
 
-    async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead) -> RunAccepted:
+    async def accept(self, lines: AsyncIterator[Any], head: EmbeddingBatchHead, caller: str) -> RunAccepted:
         """Record a batch, holding at most one chunk of it in memory; an invalid batch leaves nothing.
 
         Args:
             lines: The requests, decoded.
             head: Model, labels and idempotency key of the batch.
+            caller: Name of the caller.
 
         Raises:
             InvalidInput: A request is not valid; the message names it.
@@ -64,7 +65,7 @@ class BatchService:
         """
         if self.uploads.locked():
             raise Overloaded("too many batches are being uploaded; try again later")
-        run = self._run(new_run_id(), head)
+        run = replace(self._run(new_run_id(), head), caller=caller)
         try:
             async with self.uploads:
                 items = await self._record(run, lines, head)

@@ -14,7 +14,9 @@ from citadel_common.errors import InvalidDefinition, InvalidInput
 from citadel_contracts import Lane
 from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
+from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.openapi import errors
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
@@ -27,7 +29,7 @@ _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema
 
 @router.post(
     "/v1/collections/{name}/points",
-    responses={200: {"model": StoreResponse}},
+    responses={200: {"model": StoreResponse}, **errors(404, 409, 502, 504)},
     openapi_extra=documented(StoreRequest) | _NAME,
     summary="Store points",
 )
@@ -39,7 +41,7 @@ async def store_points(request: Request) -> Response:
 
 @router.post(
     "/v1/collections/{name}/search",
-    responses={200: {"model": SearchResponse}},
+    responses={200: {"model": SearchResponse}, **errors(404, 409, 502, 504)},
     openapi_extra=documented(SearchRequest) | _NAME,
     summary="Search a collection",
 )
@@ -51,12 +53,14 @@ async def search(request: Request) -> Response:
 
 async def _run(request: Request, type_: str, parameters: dict[str, Any]) -> Response:
     runs, api = service_of(request, RunService), service_of(request, ApiSettings).api
+    await runs.admit(caller_of(request))
     submissions = _with_room_for_data(runs.submissions, api.max_body_bytes)
     try:
         definition = submissions.check(single_step(type_, {"collection": request.path_params["name"]} | parameters))
     except InvalidDefinition as error:
         raise _of_body(error) from None
-    run = submissions.run_of(definition, run_id=new_run_id(), origin=Origin(kind="task", lane=Lane.INTERACTIVE.value))
+    origin = Origin(kind="task", lane=Lane.INTERACTIVE.value, caller=caller_of(request))
+    run = submissions.run_of(definition, run_id=new_run_id(), origin=origin)
     deadline = Deadline.after(api.request_timeout)
     try:
         output = await runs.run_to_end(run, deadline)

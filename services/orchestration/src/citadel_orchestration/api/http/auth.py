@@ -6,6 +6,8 @@ import hmac
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+
 from citadel_orchestration.api.http.errors import Forbidden, Unauthorized
 from citadel_orchestration.api.http.trace import header_of
 from citadel_orchestration.settings import ApiKey, Scope, is_loopback
@@ -13,6 +15,8 @@ from citadel_orchestration.settings import ApiKey, Scope, is_loopback
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 ADMIN_PATHS = ("/v1/dead-letters",)
 """Paths that need the scope `admin`: they show arguments of other callers' tasks."""
+CALLER_KEY = "citadel.caller"
+"""Key of the caller's name in the ASGI scope."""
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEDY = "set CITADEL_API__KEYS to serve others"
 
@@ -58,6 +62,12 @@ class Auth:
             error.challenge += ', error="invalid_token"'
             raise error
         return found[0]
+
+
+def caller_of(request: Request) -> str:
+    """Return the name under which the caller of a request is counted."""
+    name: str = request.scope[CALLER_KEY]
+    return name
 
 
 def _presented_secret(scope: Any) -> bytes:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from citadel_common import logs
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import Metrics, names, tracing
-from citadel_orchestration.api.http.auth import OPEN_PATHS, Auth
+from citadel_orchestration.api.http.auth import CALLER_KEY, OPEN_PATHS, Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import response_to, unforeseen
@@ -102,7 +102,7 @@ class Middleware:
 
     async def _respond(self, scope: Any, receive: Any, sender: ResponseSender) -> None:
         try:
-            caller = self._auth.check(scope)
+            caller = scope[CALLER_KEY] = self._auth.check(scope)
             if scope["path"] not in OPEN_PATHS:
                 await self._rate_limit.check(caller)
             await self._app(scope, self._body_limit.guard(scope, receive), sender.send)

@@ -1,4 +1,4 @@
-"""Notifications of changed runs: PostgreSQL announces each commit, and the followers of the run wake up.
+"""Notifications of changed runs: PostgreSQL passes them on, and the followers of the run wake up.
 
 Followers also wake up by themselves every few seconds, so that a lost notification delays them only briefly.
 """
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from citadel_common.stores.db import is_pooled
 from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_orchestration.api.http.errors import Stopping
-from citadel_orchestration.db.transaction import LISTEN
+from citadel_orchestration.db.notifications import LISTEN
 
 log = structlog.get_logger(__name__)
 POLL_INTERVAL = 2.0

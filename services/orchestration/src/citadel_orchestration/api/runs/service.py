@@ -14,6 +14,7 @@ import structlog
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
 from citadel_common.stores.postgres import Cursor, Database, repeated
+from citadel_contracts import Queue
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
     FINISHED,
@@ -24,13 +25,15 @@ from citadel_contracts.runs import (
     StepOutput,
 )
 from citadel_orchestration.api.runs.notifier import RunNotifier
+from citadel_orchestration.api.tasks.publisher import BacklogLimit
 from citadel_orchestration.db import runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.dispatch import Dispatcher
+from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.scope import context_of, steps_of
-from citadel_orchestration.engine.submission import Definitions, Submissions, new_run_id
+from citadel_orchestration.engine.submission import Definitions, Origin, Submissions, new_run_id
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -98,6 +101,8 @@ class RunService:
         commands: Changes runs.
         dispatcher: Sends steps that are ready to the workers.
         notifier: Wakes followers of runs.
+        admission: Refuses new runs while there are too many.
+        queues: Refuses new runs while too many messages wait.
     """
 
     database: Database
@@ -106,17 +111,34 @@ class RunService:
     commands: RunCommands
     dispatcher: StepDispatcher
     notifier: RunNotifier
+    admission: RunAdmission
+    queues: BacklogLimit
 
-    async def submit(self, raw: Any) -> RunAccepted:
+    async def admit(self, caller: str) -> None:
+        """Check that a new run of a caller is taken.
+
+        Raises:
+            Overloaded: Too much waits in the queue or in the database.
+            StorageFull: Too many bytes are stored.
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        await self.queues.check_if_known(Queue.ORCHESTRATION)
+        await asyncio.to_thread(self.admission.check, caller)
+
+    async def submit(self, raw: Any, caller: str) -> RunAccepted:
         """Check a definition, record a run of it, and start the run.
 
         Raises:
             InvalidDefinition: The definition is not valid; the error lists all problems.
             Conflict: The idempotency key was used for another submission.
+            Overloaded: Too much waits already.
+            StorageFull: Too many bytes are stored.
             StoreUnavailable: The run may or may not be recorded; retrying is safe with an idempotency key.
         """
+        await self.admit(caller)
         definition = await asyncio.to_thread(self.submissions.check, raw)
-        return await self.start(self.submissions.run_of(definition, run_id=new_run_id()))
+        run = self.submissions.run_of(definition, run_id=new_run_id(), origin=Origin(caller=caller))
+        return await self.start(run)
 
     async def start(self, run: NewRun) -> RunAccepted:
         """Record a run and dispatch its first steps."""

@@ -18,6 +18,7 @@ from citadel_common.errors import CitadelError, Overloaded, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_contracts import AnyTaskSpec, Lane, Queue
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ FAILURES = (*ERRORS, OperationalError)
 """Exceptions raised when the broker or the results store is down."""
 FRESH = 0.5
 """Seconds that a reading of a queue's length counts."""
+MOMENT = 0.5
+"""Seconds that a submission which does not need the broker waits for it."""
+PAUSE = 5.0
+"""Seconds in which such submissions do not ask a broker that has failed."""
 
 
 class Threads:
@@ -116,13 +121,16 @@ class BacklogLimit:
         client: Client of the broker's Redis.
         limit: Messages from which on a queue takes no more.
         timeout: Seconds that the broker may take.
+        metrics: Counts refusals.
     """
 
-    def __init__(self, client: "Redis", *, limit: int, timeout: float) -> None:
+    def __init__(self, client: "Redis", *, limit: int, timeout: float, metrics: Metrics = NULL_METRICS) -> None:
         self._client = client
         self._limit = limit
         self._timeout = timeout
+        self._metrics = metrics
         self._lock = asyncio.Lock()
+        self._unknown_until = 0.0
         self._read_at: dict[Queue, float] = {}
         self._lengths: dict[Queue, int | CitadelError] = {}
 
@@ -142,7 +150,22 @@ class BacklogLimit:
             # A new instance: one exception raised for several requests would collect all their tracebacks.
             raise type(length)(length.message)
         if length >= self._limit:
+            self._metrics.count(names.REFUSED, 1, reason="queue")
             raise Overloaded(f"{length} tasks wait in queue {queue.value!r}, the limit is {self._limit}; try later")
+
+    async def check_if_known(self, queue: Queue) -> None:
+        """Check the queue unless the broker is down or slow: runs are recorded in PostgreSQL and do not need it.
+
+        Raises:
+            Overloaded: The queue has reached the limit.
+        """
+        if time.monotonic() < self._unknown_until:
+            return
+        try:
+            async with asyncio.timeout(MOMENT):
+                await self.check(queue)
+        except (TimeoutError, StoreUnavailable):
+            self._unknown_until = time.monotonic() + PAUSE
 
     async def _read(self, queue: Queue) -> int | CitadelError:
         pipe = self._client.pipeline(transaction=False)

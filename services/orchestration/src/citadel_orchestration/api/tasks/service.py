@@ -12,13 +12,14 @@ from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREF
 from citadel_common.errors import StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.settings.common import CommonSettings
-from citadel_common.stores.postgres import Database, repeated
+from citadel_common.stores.postgres import repeated
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import tracing
 from citadel_contracts import AnyTaskSpec
 from citadel_orchestration.api.http.errors import TaskNotFound
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
 from citadel_orchestration.db import accepted_tasks
+from citadel_orchestration.wiring import Wiring
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -39,7 +40,7 @@ class TaskService:
     """Accepts tasks and shows their states; belongs to one event loop.
 
     Args:
-        database: Where accepted tasks are recorded.
+        wiring: The database, where accepted tasks are recorded, and the limit of what is stored there.
         publisher: Publishes accepted tasks.
         backlog: Refuses tasks while too many wait.
         results: Client of the results store.
@@ -48,13 +49,14 @@ class TaskService:
 
     def __init__(
         self,
-        database: Database,
+        wiring: Wiring,
         publisher: Publisher,
         backlog: BacklogLimit,
         results: "Redis",
         settings: CommonSettings,
     ) -> None:
-        self._database = database
+        self._database = wiring.database
+        self._admission = wiring.admission
         self._publisher = publisher
         self._backlog = backlog
         self._results = results
@@ -66,6 +68,7 @@ class TaskService:
 
         Raises:
             Overloaded: The queue's backlog has reached the limit.
+            StorageFull: Too many bytes are stored.
             StoreUnavailable: The task could not be recorded; nothing was accepted.
         """
         await self._backlog.check(spec.queue)
@@ -128,6 +131,7 @@ class TaskService:
 
     async def _record(self, messages: Sequence[TaskMessage]) -> Sequence[None]:
         def call() -> None:
+            self._admission.check_storage()
             with self._database.cursor() as cursor:
                 accepted_tasks.add(cursor, messages, first_look=self._settings.accepted.first_look)
 
