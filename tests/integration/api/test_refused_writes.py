@@ -1,11 +1,14 @@
 """The API before a PostgreSQL that takes no writes: a standby, a full disk, lacking rights, no free connection."""
 
+import asyncio
 import contextlib
 
 import httpx
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from citadel_monitoring.health.probes.postgres import select_one
 from tests.integration.api.servers import Api
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
@@ -137,7 +140,9 @@ def test_a_standby_is_named_and_its_promotion_is_found(api_redis, tmp_path):
         eventually(lambda: client.get("/readyz").status_code == 503)
         eventually(lambda: "is a read-only standby" in client.get("/readyz").text)
         assert client.post("/v1/workflows", json=WORKFLOW).status_code == 503
+        assert asyncio.run(select_one(SecretStr(dsn), 5.0)) == "is a read-only standby"
         assert "standby" in client.get("/v1/health").json()["components"]["postgres"]["detail"]
         server.promote()
+        eventually(lambda: asyncio.run(select_one(SecretStr(dsn), 5.0)) is None)
         eventually(lambda: client.get("/readyz").status_code == 200)
         submitted(client)
