@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.admission import Admission, Slot
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
-from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes
+from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, patiently
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
 from citadel_orchestration.engine.step_transitions import StepTransitions
@@ -39,6 +39,7 @@ from citadel_orchestration.step_types import (
     Execute,
     Output,
     Parameters,
+    Resource,
     StartRun,
     StepCall,
     StepEffect,
@@ -48,10 +49,6 @@ from citadel_orchestration.step_types import (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds between tries to go on with an answer while PostgreSQL does not take what follows from it."""
-ANSWER_PATIENCE = 30.0
-"""Seconds after which the answer goes back to the list that it came from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +67,7 @@ class Executor:
         in_flight: The steps.
         outcomes: Records the ends of steps, now or later.
         stopping: Set when the worker is to end: no further step begins.
+        admission: Slots of the resources that steps use.
         follow: Carries out what a committed transition asks for.
     """
 
@@ -84,11 +82,13 @@ class Executor:
     in_flight: StepsInFlight
     outcomes: Outcomes
     stopping: threading.Event
+    admission: Admission
     follow: Callable[[Effects], None]
 
     def start(self, claim: StepClaim) -> None:
         """Begin a claimed step."""
         self._guard(self._start, claim)
+        self.admission.settle(claim.ref, claim.attempt)
 
     def take_answer(self, message: StepEmbedded) -> None:
         """Go on with a step whose vectors have come, whichever worker had claimed it.
@@ -224,6 +224,21 @@ class Executor:
         log.warning("texts_not_sent", error=error.message, **_about(claim))
 
     def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
+        """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one."""
+        slot: Slot | None = None
+        resource = effect.uses()
+        if resource is not None:
+            slot = self._persist(functools.partial(self.admission.enter, claim, resource))
+            if slot is None:
+                self._queue(claim, resource)
+                return
+        self._begin(claim, step, effect, slot)
+
+    def _queue(self, claim: StepClaim, resource: Resource) -> None:
+        self._record(claim, functools.partial(self.transitions.queue, claim.ref, claim.attempt, resource.name))
+        self.threads.submit(resource, self.admission.admit, resource)
+
+    def _begin(self, claim: StepClaim, step: Step, effect: Execute, slot: Slot | None) -> None:
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -232,15 +247,24 @@ class Executor:
             deadline=deadline_of(claim, step),
             calls=CallCount(made=claim.calls),
         )
-        started = self.loop.submit(within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, task))
+        started = self.loop.submit(
+            within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, slot, task)
+        )
         self.in_flight.executes(claim, started)
 
-    def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
+    def _on_end(self, claim: StepClaim, slot: Slot | None, task: "asyncio.Task[Output]") -> None:
         """Hand the end of a step from the loop's thread to one that may wait for PostgreSQL."""
         try:
+            if slot is not None:
+                self.threads.submit(slot.resource, functools.partial(self._leave, slot, task))
             self.threads.submit(claim.ref.run_id, self._guard, functools.partial(self._conclude, task), claim)
         except RuntimeError:
             log.info("step_ended_too_late", **_about(claim))
+
+    def _leave(self, slot: Slot, task: "asyncio.Task[Output]") -> None:
+        error = None if task.cancelled() else task.exception()
+        asked = error.retry_after if isinstance(error, CitadelError) else None
+        self.admission.leave(slot, cool_down=asked or 0.0)
 
     def _conclude(self, task: "asyncio.Task[Output]", claim: StepClaim) -> None:
         try:
@@ -287,15 +311,7 @@ class Executor:
         self.outcomes.record(outcome)
 
     def _persist(self, transition: Callable[[], T]) -> T:
-        """Try again for a while where PostgreSQL does not take a transition yet."""
-        pause, end = FIRST_PAUSE, time.monotonic() + ANSWER_PATIENCE
-        while True:
-            try:
-                return transition()
-            except StoreUnavailable:
-                if time.monotonic() > end or self.stopping.wait(pause):
-                    raise
-                pause = min(LONGEST_PAUSE, pause * 2)
+        return patiently(transition, self.stopping)
 
 
 def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -20,6 +20,7 @@ from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two rounds. The longest is well below the time for which others leave expired leases alone."""
@@ -29,8 +30,26 @@ PATIENCE = 600.0
 """Seconds that an outcome waits in the worker."""
 PATIENCE_WITH_FAILURES = 30.0
 """Seconds after which an outcome that PostgreSQL itself fails at, while it answers, counts as refused for good."""
+PATIENCE_OF_ANSWERS = 30.0
+"""Seconds that a thread waits for PostgreSQL, to go on with what another process keeps as well."""
 NOTHING = object()
 """Stands for the output of a step that has none."""
+
+
+def patiently(transition: Callable[[], T], stopping: threading.Event) -> T:
+    """Return the result of a transition; try again for a while where PostgreSQL does not take it yet.
+
+    Raises:
+        StoreUnavailable: It did not in time, or the worker ends.
+    """
+    pause, end = FIRST_PAUSE, time.monotonic() + PATIENCE_OF_ANSWERS
+    while True:
+        try:
+            return transition()
+        except StoreUnavailable:
+            if time.monotonic() > end or stopping.wait(pause):
+                raise
+            pause = min(LONGEST_PAUSE, pause * 2)
 
 
 @dataclass(frozen=True, kw_only=True)
