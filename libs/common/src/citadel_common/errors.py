@@ -323,6 +323,12 @@ class WorkerLost(CitadelError):
     code = "worker_lost"
 
 
+class KeyOfAncestor(CitadelError):
+    """The sub-workflow has the concurrency key of a run that waits for it."""
+
+    code = "key_of_ancestor"
+
+
 class SubRunFailed(CitadelError):
     """The sub-workflow failed."""
 

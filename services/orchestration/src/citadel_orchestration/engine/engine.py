@@ -133,6 +133,8 @@ class Engine:
         """Do what a committed transition asks for: start the first claimed step in this thread, others beside it."""
         if effects.ended is not None:
             self._after_end(effects.ended)
+        if effects.freed_key is not None:
+            self._later(self.release, effects.freed_key)
         for orphan in effects.orphans:
             self._later(self._cancel_orphan, orphan)
         for ref in effects.ready:
@@ -206,8 +208,6 @@ class Engine:
             self._later(self._answer, ended)
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
-        if ended.concurrency_key is not None:
-            self._later(self.release, ended.concurrency_key)
         if ended.parent is not None:
             self._later(self.report, ended.parent, ended.run_id)
 
@@ -225,9 +225,9 @@ class Engine:
         self._threads.submit(object(), guarded)
 
     def release(self, key: str) -> None:
-        """Start runs that waited for others of their concurrency key to end."""
-        for effects in self._commands.release(key):
-            self.follow(effects)
+        """Start the runs in line for a concurrency key that may start, as many as may execute here."""
+        while self.room and (released := self._commands.release(key, most=1)):
+            self.follow(released[0])
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""

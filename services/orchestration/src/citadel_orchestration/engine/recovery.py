@@ -18,7 +18,7 @@ import structlog
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
 from citadel_common.stores.postgres import Cursor
 from citadel_common.stores.redis import ERRORS
-from citadel_orchestration.db import lost_work, steps
+from citadel_orchestration.db import concurrency_keys, lost_work, steps
 from citadel_orchestration.db.models import Effects, EndedRun, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling, step_transitions
@@ -84,7 +84,9 @@ class StepRecovery:
 def _time_out_sub_run(tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
     timeout = tx.definition.steps[ref.step_id].timeout
     tx.effects.orphans.append(child)
-    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s")
+    line = concurrency_keys.place_of(tx.cursor, child)
+    held = "" if line is None else f"; it was held by the concurrency key {line.concurrency_key!r}"
+    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s{held}")
     step_transitions.retry_or_fail(tx, ref, attempt, error)
 
 
@@ -144,6 +146,7 @@ class Sweeper:
         self._accepted = accepted
         self._lease = lease = transactions.lease
         self._writable_since: float | None = None
+        self._last_key = ""
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
@@ -176,7 +179,7 @@ class Sweeper:
                 self._steps(lost_work.abandoned_steps, self._recovery.take_over)
                 engine.admission.release_expired()
             self._steps(lost_work.due_steps, self._recovery.wake)
-            self._each(lost_work.held_keys, engine.release)
+            self._release_keys()
             engine.serve_queues()
         self._each(lost_work.unanswered_runs, self._answer)
         self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
@@ -212,6 +215,16 @@ class Sweeper:
             self._guarded(self._follow, transition, ref, attempt)
             if not self._engine.room:
                 return
+
+    def _release_keys(self) -> None:
+        """Start runs in line that nobody has started; each sweep looks at the keys behind those of the one before."""
+        with self._transactions.database.cursor() as cursor:
+            concurrency_keys.sort_in(cursor)
+            found = concurrency_keys.keys_in_line(cursor, after=self._last_key)
+        self._last_key = found[-1][0] if len(found) == concurrency_keys.MOST_KEYS else ""
+        for key, may_start in found:
+            if may_start:
+                self._guarded(self._engine.release, key)
 
     def _time_out_steps(self) -> None:
         for claim in self._engine.in_flight.expired():

@@ -26,7 +26,7 @@ from citadel_contracts.runs import (
 )
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.tasks.publisher import BacklogLimit
-from citadel_orchestration.db import runs, views
+from citadel_orchestration.db import concurrency_keys, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.dispatch import Dispatcher
@@ -246,6 +246,9 @@ class RunService:
         if effects.ended is not None and effects.ended.status != "succeeded":
             for cancelled in self.commands.cancel_children(effects.ended.run_id):
                 self._dispatch(cancelled)
+        if effects.freed_key is not None:
+            for released in self.commands.release(effects.freed_key):
+                self._dispatch(released)
 
     async def _read(self, read: Callable[[Cursor], T]) -> T:
         def call() -> T:
@@ -263,6 +266,7 @@ class RunService:
         return RunView(
             **summary.model_dump(),
             parent_run_id=parent,
+            waiting_for=concurrency_keys.place_of(cursor, run_id) if summary.status == "queued" else None,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
             final_context=context_of(cursor, run_id) if whole else None,
