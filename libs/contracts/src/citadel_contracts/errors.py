@@ -71,6 +71,12 @@ KINDS: Mapping[str, ErrorKind] = {
     "llm_unavailable": ErrorKind(503, retryable=True),
     # stores
     "store_unavailable": ErrorKind(503, retryable=True),
+    "store_busy": ErrorKind(503, retryable=True, retry_after=2),
+    "store_full": ErrorKind(503, retryable=True, retry_after=30),
+    "store_conflict": ErrorKind(503, retryable=True),
+    "store_misconfigured": ErrorKind(503, retryable=True, retry_after=30),
+    "store_failed": ErrorKind(503, retryable=True, retry_after=5),
+    "store_rejected": ErrorKind(422),
     "vector_store_refused": ErrorKind(422),
     "vector_store_unavailable": ErrorKind(503, retryable=True),
     # tasks, steps and runs

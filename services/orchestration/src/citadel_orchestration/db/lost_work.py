@@ -44,6 +44,17 @@ WHERE steps.run_id = mine.run_id AND steps.step_id = mine.step_id AND steps.item
     AND steps.attempt = mine.attempt AND status = 'running' AND lease_owner = %s
 RETURNING steps.run_id, steps.step_id, steps.item, steps.attempt
 """
+# A row of the table is written, where there is one: an UPDATE without rows passes on a full disk.
+_WRITE = """
+UPDATE steps SET lease_until = lease_until WHERE (run_id, step_id, item) IN (
+    SELECT run_id, step_id, item FROM steps WHERE status IN ('ready', 'running') ORDER BY lease_until LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+"""
+
+
+def write_nothing_new(cursor: Cursor) -> None:
+    """Write a row of a running step as it is: PostgreSQL takes changes, or this raises its error."""
+    cursor.execute(_WRITE)
 
 
 def unstarted_steps(cursor: Cursor) -> list[tuple[StepRef, int]]:

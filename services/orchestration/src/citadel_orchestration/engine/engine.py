@@ -21,6 +21,8 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.outcomes import Outcomes
+from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
@@ -51,6 +53,7 @@ class EngineParts:
         slots: Of the resources that steps use.
         resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
+        parked: Outputs that no worker could record yet.
         inputs: Reads what steps need; by default within the default limits.
         memory: Bytes of memory that values may take at once.
     """
@@ -66,6 +69,7 @@ class EngineParts:
     slots: Slots
     resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
+    parked: ParkedOutputs
     inputs: StepInputs | None = None
     memory: int = 160 * 2**20
 
@@ -91,6 +95,8 @@ class Engine:
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
         executing = parts.memory // 8
         self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
+        self._parked = parts.parked
+        self._outcomes = Outcomes(self.in_flight, self.follow, self._threads, parts.parked)
         self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
             inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),
@@ -101,6 +107,7 @@ class Engine:
             loop=parts.loop,
             threads=self._threads,
             in_flight=self.in_flight,
+            outcomes=self._outcomes,
             stopping=stopping,
             memory=self._memory,
             executing=HeldMemory(executing),
@@ -178,14 +185,29 @@ class Engine:
     def _cancel_orphan(self, run_id: UUID) -> None:
         self.follow(self._commands.cancel_orphan(run_id))
 
+    def restore_outputs(self) -> None:
+        """Record the outputs that workers could not record before they ended.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        self._parked.restore(lambda *attempt: self.follow(self._transitions.succeed(*attempt)))
+
+    def park_outputs(self) -> None:
+        """Park the outputs that are not recorded yet: the worker ends."""
+        self._outcomes.close()
+
     def hand_back(self) -> None:
         """Give all claimed steps back, for other workers to take."""
-        for claim in self.in_flight.claims():
-            try:
+        self.park_outputs()
+        claims, handed_back = self.in_flight.claims(), 0
+        try:
+            for claim in claims:
                 self._transitions.hand_back(claim.ref, claim.attempt)
-            except StoreUnavailable:
-                log.warning("step_not_handed_back", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
-            self.in_flight.drop([claim])
+                handed_back += 1
+        except StoreUnavailable as error:  # their leases run out
+            log.warning("steps_not_handed_back", steps=len(claims) - handed_back, error=error.message)
+        self.in_flight.drop(claims)
 
     def close(self) -> None:
         """End the threads."""

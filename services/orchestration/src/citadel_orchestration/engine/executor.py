@@ -25,6 +25,7 @@ from citadel_orchestration.engine.admission import Admission, Slot
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, patiently
 from citadel_orchestration.engine.scope import Scope
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
 from citadel_orchestration.engine.step_inputs import StepInputs
@@ -47,8 +48,6 @@ from citadel_orchestration.step_types import (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds between tries to record an outcome while PostgreSQL does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,7 @@ class Executor:
         loop: Runs the coroutines of steps.
         threads: Run what waits for PostgreSQL.
         in_flight: The steps.
+        outcomes: Records the ends of steps, now or later.
         stopping: Set when the worker is to end: no further step begins.
         memory: Memory for what is read, evaluated and recorded.
         executing: Memory for the parameters of steps that execute.
@@ -79,6 +79,7 @@ class Executor:
     loop: LoopThread
     threads: FairThreadPool
     in_flight: StepsInFlight
+    outcomes: Outcomes
     stopping: threading.Event
     memory: MemoryBudget
     executing: HeldMemory
@@ -91,7 +92,11 @@ class Executor:
         self.admission.settle(claim.ref, claim.attempt)
 
     def take_answer(self, message: StepEmbedded) -> None:
-        """Go on with a step whose vectors have come, whichever worker had claimed it."""
+        """Go on with a step whose vectors have come, whichever worker had claimed it.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not take what follows; the answer is to be given to a worker again.
+        """
         if message.trace is None:
             self._take_answer(message)
             return
@@ -109,7 +114,13 @@ class Executor:
         else:
             self._adopt(ref, message)
             return
-        self.follow(self._persist(end))
+        try:
+            effects = self._persist(end)
+        except StoreUnavailable:
+            raise
+        except CitadelError as refused:
+            effects = self._persist(functools.partial(self.transitions.fail, ref, message.attempt, refused))
+        self.follow(effects)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
         """Take a step over from the worker that sent its texts, and go on with it."""
@@ -149,20 +160,19 @@ class Executor:
                 self._record, claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt)
             )
         if step.for_each is not None and whole:
-            return functools.partial(self._ended, claim, self._expand(claim, step, scope))
+            return functools.partial(self._record, claim, self._expansion(claim, step, scope))
         parameters, size = self.inputs.parameters(step, scope)
         return functools.partial(self._carry_out, claim, step, step.type.begin(parameters), size)
 
-    def _expand(self, claim: StepClaim, step: Step, scope: Scope) -> Effects:
-        """Begin a `for_each`."""
+    def _expansion(self, claim: StepClaim, step: Step, scope: Scope) -> Callable[[], Effects]:
+        """Return the transition that begins a `for_each`."""
         items, max_parallel = step.for_each or (None, 1)
         found = items.evaluate(scope.names) if items is not None else []
         if not isinstance(found, list):
             raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
         if len(found) > (most := self.submissions.limits.max_items):
             raise InvalidInput.at("for_each.items", f"holds {len(found)}, the limit (workflows.max_items) is {most}")
-        expand = functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel)
-        return self._persist(expand)
+        return functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel)
 
     def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect, size: int) -> None:
         match effect:
@@ -276,7 +286,8 @@ class Executor:
         except HandBack:
             self._record(claim, functools.partial(self.transitions.hand_back, claim.ref, claim.attempt))
             return
-        self._record(claim, functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output))
+        succeed = functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output)
+        self._record(claim, succeed, output=output)
 
     def _guard(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
         """Do something for an attempt, below its span. Whatever happens, the step ends.
@@ -306,23 +317,17 @@ class Executor:
                 return
         self.in_flight.drop([claim])
 
-    def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
-        self._ended(claim, self._persist(transition))
-
-    def _ended(self, claim: StepClaim, effects: Effects) -> None:
-        self.in_flight.remove(claim)
-        self.follow(effects)
+    def _record(self, claim: StepClaim, transition: Callable[[], Effects], *, output: Any = NOTHING) -> None:
+        outcome = Outcome(
+            claim=claim,
+            transition=functools.partial(self.memory.run, transition),
+            on_refusal=functools.partial(self._fail, claim),
+            output=output,
+        )
+        self.outcomes.record(outcome)
 
     def _persist(self, transition: Callable[[], T]) -> T:
-        """Try again as long as PostgreSQL does not answer: what is to be recorded may have cost money."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                return self.memory.run(transition)
-            except StoreUnavailable:
-                if self.stopping.wait(pause):
-                    raise
-                pause = min(LONGEST_PAUSE, pause * 2)
+        return patiently(functools.partial(self.memory.run, transition), self.stopping)
 
 
 def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:

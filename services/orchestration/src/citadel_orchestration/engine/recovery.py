@@ -145,7 +145,7 @@ class Sweeper:
         self._was_flushed = was_flushed
         self._accepted = accepted
         self._lease = lease = transactions.lease
-        self._connected_since = time.monotonic()
+        self._writable_since: float | None = None
         self._last_key = ""
         self._stop = threading.Event()
         self._threads = [
@@ -172,9 +172,10 @@ class Sweeper:
             engine.resend(claim)
         self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
+        engine.restore_outputs()
         if engine.room:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
-            if self._leases_are_settled:
+            if self._leases_are_settled():
                 self._steps(lost_work.abandoned_steps, self._recovery.take_over)
                 engine.admission.release_expired()
             self._steps(lost_work.due_steps, self._recovery.wake)
@@ -195,13 +196,17 @@ class Sweeper:
             lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
         self._engine.in_flight.drop(lost)
 
-    @property
     def _leases_are_settled(self) -> bool:
-        """True once PostgreSQL has answered for so long that live workers have renewed their leases.
+        """Return True once PostgreSQL has taken changes for so long that live workers have renewed their leases.
 
-        An outage outlasts leases, and their owners are alive: they go first when it is over.
+        An outage, a full disk or a standby outlasts leases, and their owners are alive: they go first when it is over,
+        since their outputs may have cost money.
         """
-        return time.monotonic() - self._connected_since > self._lease / 2
+        if self._writable_since is None:
+            with self._transactions.database.cursor() as cursor:
+                lost_work.write_nothing_new(cursor)
+            self._writable_since = time.monotonic()
+        return time.monotonic() - self._writable_since > self._lease / 2
 
     def _steps(
         self, find: Callable[[Cursor], list[tuple[StepRef, int]]], transition: Callable[[StepRef, int], Effects]
@@ -254,7 +259,7 @@ class Sweeper:
             try:
                 act()
             except StoreUnavailable as error:
-                self._connected_since = time.monotonic()
+                self._writable_since = None
                 log.warning("sweep_failed", error=error.message)
             except Exception:
                 log.exception("sweep_crashed")

@@ -14,7 +14,7 @@ import structlog
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, PayloadTooLarge, StoreUnavailable, from_data
 from citadel_common.memory import MemoryBudget
-from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.stores.postgres import Cursor, Database, repeated
 from citadel_contracts import Queue
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
@@ -148,7 +148,7 @@ class RunService:
 
     async def start(self, run: NewRun) -> RunAccepted:
         """Record a run and dispatch its first steps."""
-        submitted = await asyncio.to_thread(self.commands.submit, run)
+        submitted = await asyncio.to_thread(repeated(self.commands.submit), run)
         ready = [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready]
         await asyncio.to_thread(self.dispatcher.dispatch, ready, run.lane)
         return accepted_of(submitted)
@@ -243,7 +243,8 @@ class RunService:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        effects = await asyncio.to_thread(self.memory.run, functools.partial(command, self.commands, run_id))
+        act = functools.partial(repeated(command), self.commands, run_id)
+        effects = await asyncio.to_thread(self.memory.run, act)
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
