@@ -145,3 +145,8 @@ class ApiSettings(EngineSettings):
     """Settings of the API."""
 
     api: ApiFragment = ApiFragment()
+
+    @property
+    def postgres_connections(self) -> int:
+        """Return the most connections of all server processes: pool, watch and notifications of each."""
+        return self.api.workers * (self.postgres.pool_size + 2)

@@ -20,7 +20,7 @@ from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.operations.broker import BrokerInspector
-from citadel_orchestration.api.operations.health import Health, configured, probes
+from citadel_orchestration.api.operations.health import Health, Unhealthy, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
@@ -187,6 +187,7 @@ class Services:
             cache=redis.cache,
             inspector=inspector,
             postgres=self._ping_postgres,
+            storage=self._check_storage,
         )
         yield from (inspector, history, Health(dependencies, history.health, configured(settings)))
 
@@ -198,3 +199,15 @@ class Services:
         """
         await asyncio.shield(asyncio.wrap_future(self._wiring.database.watch.check()))
         await asyncio.to_thread(self._schema.check)
+
+    async def _check_storage(self) -> str:
+        """Return the use of the storage budget.
+
+        Raises:
+            Unhealthy: It is used up, so new runs are refused.
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        use = await asyncio.to_thread(self._wiring.admission.storage_use)
+        if use.is_full:
+            raise Unhealthy(f"{use}: new runs and tasks are refused")
+        return str(use)

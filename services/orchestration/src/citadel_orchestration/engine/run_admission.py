@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
@@ -26,7 +27,7 @@ BACKLOG_FRESH = 1.0
 """Seconds that a count of ready steps is used; runs taken meanwhile are added to it."""
 AT_LIMIT = 0.25
 """Seconds that it is used once it has reached the limit."""
-STORAGE_FRESH = 10.0
+STORAGE_FRESH = 5.0
 """Seconds that a measure of the stored bytes is used."""
 FREED = 0.1
 """Share of the limit that is to be free again when a refused caller comes back."""
@@ -71,6 +72,24 @@ class Reading(Generic[T]):
     @property
     def _age(self) -> float:
         return time.monotonic() - self._read_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageUse:
+    """Bytes in use in PostgreSQL, or those allocated on its disk while these are below the limit; None: no limit."""
+
+    bytes: int
+    limit: int | None
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether no more is to be stored."""
+        return self.limit is not None and self.bytes >= self.limit
+
+    def __str__(self) -> str:
+        """Return the use for messages."""
+        used = f"{self.bytes / 2**20:.1f} MiB"
+        return used if self.limit is None else f"{used} of {self.limit / 2**20:.1f} MiB"
 
 
 class RunAdmission:
@@ -133,22 +152,20 @@ class RunAdmission:
             StorageFull: Too many bytes are stored.
             StoreUnavailable: PostgreSQL does not answer.
         """
-        limit = self._max_bytes
-        if limit is None or (stored := self._bytes.get()) < limit:
-            return
-        self._metrics.count(names.REFUSED, 1, reason="storage")
-        raise StorageFull(
-            f"runs and tasks hold {_mib(stored)}, the limit is {_mib(limit)} (CITADEL_STORAGE__MAX_BYTES);"
-            " running work goes on; try again once clean-up has removed finished runs"
-        )
+        if self._max_bytes is not None and (use := self.storage_use()).is_full:
+            self._metrics.count(names.REFUSED, 1, reason="storage")
+            raise StorageFull(
+                f"runs and tasks hold {use} (CITADEL_STORAGE__MAX_BYTES); running work goes on; try again once clean-up"
+                " has removed finished runs"
+            )
 
-    def stored(self) -> int:
-        """Return the bytes in use, or the bytes allocated on disk while these are within the budget.
+    def storage_use(self) -> "StorageUse":
+        """Return the bytes that are stored, and their limit.
 
         Raises:
             StoreUnavailable: PostgreSQL does not answer.
         """
-        return self._bytes.get()
+        return StorageUse(bytes=self._bytes.get(), limit=self._max_bytes)
 
     def _measure(self, cursor: Cursor) -> int:
         """Return the bytes in use; they are counted only where the tables' size on disk is over the budget."""
@@ -169,7 +186,3 @@ class RunAdmission:
             f"{found} steps{whose} wait for a worker, the limit is {limit}; try later",
             retry_after=min(LONGEST, max(SHORTEST, round(wait))),
         )
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
