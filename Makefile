@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-real test-clients chaos lint format bench lock migrate docs sync-client check-installs clean \
+.PHONY: help setup demo dev test test-real test-clients chaos fuzz lint format bench lock migrate docs sync-client check-installs clean \
 	images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
@@ -30,6 +30,12 @@ test-clients: setup ## Test with clients of others (openai, LangChain, ...) in a
 
 chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+fuzz: export FUZZ_REQUESTS = $(or $(REQUESTS),100000)
+fuzz: export FUZZ_MESSAGES = $(or $(MESSAGES),100000)
+fuzz: export FUZZ_SEED = $(or $(SEED),1)
+fuzz: setup ## Send 100,000 random requests and messages to the whole server (REQUESTS=... MESSAGES=... SEED=... ARGS=...)
+	@$(BIN)/python -m pytest -s tests/fuzz $(ARGS)
 
 lint: setup ## Check style, types, import rules and the tree
 	@./scripts/lint

@@ -86,6 +86,7 @@ CONTAINERS = (
     Container(service="postgres", group="record", limit=1.5, grows=True),
     Container(service="migrate", group="record", limit=1.0),
     Container(service="api", group="record", limit=2.0, per_core=1, concurrency="CITADEL_API_PROCESSES", grows=True),
+    Container(service="proxy", group="record", limit=1.0),
     Container(
         service="orchestration", group="record", limit=1.5, per_core=16, concurrency="CITADEL_TASKS_ORCHESTRATION"
     ),

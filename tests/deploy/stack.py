@@ -54,18 +54,10 @@ class Stack:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Make the files as a user has them, and write the files that `make up` writes first."""
-        unwanted = shutil.ignore_patterns("secrets", "cpu.env", "__pycache__", "*.gguf", "*.modelfile")
-        shutil.copytree(ROOT / "compose", self.directory / "compose", ignore=unwanted, symlinks=True)
-        shutil.copy(ROOT / "compose.yaml", self.directory)
-        override = self.directory / "tests" / "deploy"
-        override.mkdir(parents=True)
-        shutil.copy(ROOT / "tests" / "deploy" / "stack.yaml", override)
+        lay_out(self.directory, "stack.yaml")
         for name in (EMBEDDING_MODEL, LLM):
             shutil.copy(model_files() / f"{name}.gguf", self.models)
         (self.models / f"{LLM}.modelfile").write_text(LLM_MODELFILE)
-        run(sys.executable, str(ROOT / "scripts" / "secrets"), "--directory", str(self.secrets))
-        run(sys.executable, "-m", "compose.cpu_plan", "--output", str(self.directory / "compose" / "cpu.env"))
 
     @property
     def secrets(self) -> Path:
@@ -175,6 +167,19 @@ class Stack:
     def remove(self) -> None:
         """All of it, volumes too."""
         self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+
+
+def lay_out(directory: Path, *overrides: str) -> None:
+    """Make the files as a user has them and overrides of the tests, and write the files that `make up` writes first."""
+    unwanted = shutil.ignore_patterns("secrets", "cpu.env", "__pycache__", "*.gguf", "*.modelfile")
+    shutil.copytree(ROOT / "compose", directory / "compose", ignore=unwanted, symlinks=True)
+    shutil.copy(ROOT / "compose.yaml", directory)
+    for name in overrides:
+        target = directory / "tests" / "deploy" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "tests" / "deploy" / name, target)
+    run(sys.executable, str(ROOT / "scripts" / "secrets"), "--directory", str(directory / "compose" / "secrets"))
+    run(sys.executable, "-m", "compose.cpu_plan", "--output", str(directory / "compose" / "cpu.env"))
 
 
 def _is_well(container: dict[str, Any]) -> bool:

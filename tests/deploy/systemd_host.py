@@ -25,7 +25,11 @@ BOOT = (
     *("--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=SYS_NICE", "--cap-add=SYS_PTRACE"),
     *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
     *("--tmpfs=/run", "--tmpfs=/run/lock", "--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"),
-    *("--env=container=docker", "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"),
+    *(
+        "--sysctl=net.ipv6.conf.all.disable_ipv6=0",
+        "--env=container=docker",
+        "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
+    ),
 )
 INIT = ("sh", "-c", "mount --make-rshared / && exec /sbin/init")
 PIP = ("PIP_INDEX_URL", "PIP_CERT", "HTTPS_PROXY", "NO_PROXY")

@@ -8,7 +8,7 @@ from citadel_client import Citadel
 from citadel_client.errors import NotFound
 from tests.deploy.guide import commands_of
 from tests.deploy.load import COLLECTION, DOCUMENTS, MODEL, accepted, assert_all_done, workflow
-from tests.deploy.stack import EMBEDDING_MODEL, LONG, OWN, STORES, WORKERS, Stack
+from tests.deploy.stack import EMBEDDING_MODEL, LONG, OWN, SERVERS, STORES, WORKERS, Stack
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
@@ -35,7 +35,7 @@ def test_the_stack_stops_within_its_grace_and_restarts_with_its_data(stack: Stac
         kept.wait(LONG)
         load = accepted(citadel)
         stack.compose("stop")
-        polite = (*STORES, "qdrant", "ollama", *OWN)
+        polite = (*STORES, *SERVERS, *OWN)
         stopped = {one["Name"]: one["State"] for service in polite for one in stack.containers(service)}
         assert not [name for name, state in stopped.items() if state["Running"]]
         assert not [name for name, state in stopped.items() if state["ExitCode"] == KILLED]

@@ -3,6 +3,7 @@
 The tests share the host and follow each other as its life does; the last one leaves it as it was.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -13,12 +14,24 @@ import pytest
 from tests.deploy.engine import require_engine
 from tests.deploy.systemd_host import LONG, PASSWORD, SERVICES, WORKERS, Host, booted_host, drop_in, from_the_guide
 from tests.support.polling import eventually
+from tests.support.private_ca import PrivateAuthority
+from tests.unit.deploy.unit_files import drop_ins_of_the_guide
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 EMBEDDINGS = "citadel-worker@embeddings.service"
 MOST_EXPOSED = 2.0
 ENV_FILE = "/etc/citadel/citadel.env"
 CLI = "/opt/citadel/current/bin/citadel"
+KEY = {"name": "test", "hash": hashlib.sha256(b"key").hexdigest(), "scopes": ["read"]}
+EVERYWHERE = (
+    *("SSL_CERT_FILE=/etc/citadel/private-ca.pem", "PGSSLROOTCERT=/etc/citadel/private-ca.pem"),
+    *("HTTPS_PROXY=http://proxy.example:3128", "NO_PROXY=.internal.example,10.0.0.0/8", "CITADEL_API__HOST=::"),
+)
+OF_EMBEDDINGS = (
+    "CITADEL_WORKER__CONCURRENCY=64",
+    "OTEL_RESOURCE_ATTRIBUTES=host.name=gpu1,deployment.environment.name=production",
+)
+"""Variables of the guide's drop-ins."""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +161,34 @@ def test_a_wrong_setting_is_named_and_not_tried_again(host):
         assert (found["ActiveState"], found["ExecMainStatus"], found["NRestarts"]) == ("failed", "78", "0")
         assert any("CITADEL_WORKER__CONCURRENCY" in str(entry["MESSAGE"]) for entry in host.journal(EMBEDDINGS))
     host.run("systemctl", "restart", EMBEDDINGS)
+
+
+def test_the_guides_drop_ins_reach_every_process(host, tmp_path):
+    """All at once, each with its files."""
+    host.write("/etc/citadel/private-ca.pem", PrivateAuthority(tmp_path).file.read_text(), "644")
+    host.write("/etc/citadel/resolv.conf", "nameserver 10.0.0.53", "644")
+    host.write("/etc/citadel/hosts", "127.0.0.1 localhost\n10.0.0.7 llm.corp.example", "644")
+    host.write("/etc/citadel/credentials/api__keys", json.dumps([KEY]))
+    for path, text in drop_ins_of_the_guide().items():
+        host.write(path, text, "644")
+    host.run("systemctl", "daemon-reload")
+    assert host.run("systemd-analyze", "verify", *SERVICES) == ""
+    host.run("systemctl", "restart", "citadel.target")
+    host.wait_well()
+    for unit in SERVICES:
+        variables = host.sh(f"tr '\\0' '\\n' </proc/{host.pid(unit)}/environ").splitlines()
+        for wanted in (*EVERYWHERE, *OF_EMBEDDINGS) if unit == EMBEDDINGS else EVERYWHERE:
+            assert wanted in variables, unit
+        seen = host.sh(f"cat /proc/{host.pid(unit)}/root/etc/resolv.conf /proc/{host.pid(unit)}/root/etc/hosts")
+        assert "10.0.0.53" in seen
+        assert "llm.corp.example" in seen
+    for address in ("[::1]", "127.0.0.1"):
+        host.get(f"http://{address}:8080/livez")
+        host.get(f"http://{address}:9808/metrics")
+    host.run("rm", "/etc/citadel/credentials/api__keys", *drop_ins_of_the_guide())
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "restart", "citadel.target")
+    host.wait_well()
 
 
 def test_workers_can_be_added_and_removed(host):

@@ -123,6 +123,14 @@ class TestCredentialsInTheUrl:
 
 
 @NAMES
+def test_an_unknown_authority_is_named_with_the_settings_that_help(servers, certificate, name):
+    with gateway(servers[name], certificate=certificate) as (url, _):
+        with pytest.raises(Exception, match="CA_FILE of the server or in SSL_CERT_FILE"):
+            use(name, url)
+        assert "SSL_CERT_FILE" in health(name, url)
+
+
+@NAMES
 @pytest.mark.parametrize("tls", [False, True], ids=["absolute form", "CONNECT"])
 class TestProxies:
     def url(self, place, tls):

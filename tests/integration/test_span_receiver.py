@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
+from structlog.testing import capture_logs
 
 from citadel_common.telemetry import names
 from citadel_common.telemetry.pipeline import CountedExporter
@@ -92,7 +93,10 @@ def test_it_is_reached_by_a_proxy_and_with_a_private_authority(monkeypatch, rece
 def test_the_certificate_of_the_standard_variable_is_the_only_one_trusted(monkeypatch, receiver, tmp_path):
     authority = PrivateAuthority(tmp_path)
     with gateway(receiver.endpoint, certificate=authority.sign("127.0.0.1")) as (url, _):
-        assert export(monkeypatch, url) == {"failed": 3}
+        with capture_logs() as lines:
+            assert export(monkeypatch, url) == {"failed": 3}
+        (line,) = [line for line in lines if line["event"] == "spans_not_exported"]
+        assert "certificate in CA_FILE of the server or in SSL_CERT_FILE" in line["reason"]
         assert export(monkeypatch, url, OTEL_EXPORTER_OTLP_CERTIFICATE=str(authority.file)) == {"exported": 3}
 
 

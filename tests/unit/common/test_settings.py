@@ -1,12 +1,14 @@
 """Settings: variables, files, and one line for what is wrong."""
 
+import operator
+
 import certifi
 import pytest
 
 from citadel_common.settings.common import EX_CONFIG, CommonSettings, load
 from citadel_common.stores.redis import redacted
 from citadel_embeddings.settings import EmbeddingsSettings
-from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.settings import ApiSettings, EngineSettings
 
 
 @pytest.fixture
@@ -187,3 +189,20 @@ def test_passwords_of_all_stores(env, tmp_path):
     assert settings.cache_store.get_secret_value() == "redis://:two@cache/0"
     assert settings.postgres_dsn.get_secret_value() == "postgresql://citadel:three@db/citadel"
     assert "three" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("POSTGRES__GRANT_TO", "postgres.grant_to"),
+        ("POSTGRES__SEARCH_PATH", "postgres.search_path"),
+        ("POSTGRES__MIGRATION_DSN", "postgres.migration_dsn"),
+        ("STORES__SENTINEL_USERNAME", "stores.sentinel_username"),
+        ("STORES__SENTINEL_MASTER", "stores.sentinel_master"),
+        ("LLM__DEFAULT_ENDPOINT", "llm.default_endpoint"),
+    ],
+)
+def test_an_empty_variable_is_none_where_none_is_the_default(env, variable, field):
+    """Compose files hand on `${VARIABLE:-}`."""
+    env(**{variable: ""})
+    assert operator.attrgetter(field)(load(EngineSettings)) is None

@@ -8,7 +8,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "compose"
-LAYERS = ("stores", "services", "models", "observability")
+LAYERS = ("stores", "services", "edge", "models", "observability")
 JOBS = {"migrate", "ollama-models"}
 OWN = {"migrate", "api", "embeddings", "orchestration", "monitoring", "exporter", "maintenance", "beat"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?[-?]([^}]*))?\}")

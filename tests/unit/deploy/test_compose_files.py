@@ -10,9 +10,9 @@ from compose.cpu_plan.plan import plan, variables
 from tests.unit.deploy.files import COMPOSE, JOBS, LAYERS, OWN, ROOT, defaults, images, load, seconds, services
 
 ALL = services()
-NO_PROBE = {"otel-collector", "tempo", "loki"}
+NO_PROBE = {"otel-collector", "loki"}
 """Their images contain no program for a health check."""
-PUBLISHED = {"api", "grafana"}
+PUBLISHED = {"api", "proxy", "grafana"}
 INTERNAL = {"data", "observability"}
 
 
@@ -86,7 +86,7 @@ def test_stop_timeouts_exceed_the_grace_of_each_process():
 @pytest.mark.parametrize("name", sorted(OWN - {"migrate"}))
 def test_citadels_services_wait_for_healthy_stores(name):
     needs = ALL[name]["depends_on"]
-    assert needs["redis"] == {"condition": "service_healthy"}
+    assert needs["redis"] == {"condition": "service_healthy", "required": False}
     if name in {"api", "orchestration", "maintenance"}:
         assert needs["migrate"] == {"condition": "service_completed_successfully"}
 
@@ -139,3 +139,22 @@ def test_prometheus_presents_the_key_that_it_is_given():
     api = next(job for job in prometheus["scrape_configs"] if job["job_name"] == "citadel-api")
     assert api["authorization"] == {"credentials_file": "/run/secrets/metrics_key"}
     assert "metrics_key" in ALL["prometheus"]["secrets"]
+
+
+def test_who_sends_spans_stops_before_the_server_that_stores_them():
+    """Compose stops a service after those that depend on it."""
+    after = {"condition": "service_started", "required": False}
+    for name in OWN - {"migrate"}:
+        assert ALL[name]["depends_on"]["otel-collector"] == after
+    for name, servers in {
+        "otel-collector": {"tempo", "loki"},
+        "tempo": {"prometheus"},
+        "grafana": {"tempo", "loki", "prometheus"},
+    }.items():
+        assert ALL[name]["depends_on"] == dict.fromkeys(servers, after)
+
+
+def test_tempo_has_the_time_that_it_takes_to_stop():
+    tempo = load("observability/tempo.yaml")
+    takes = seconds(tempo["shutdown_delay"]) + seconds(tempo["backend_worker"]["finish_on_shutdown_timeout"])
+    assert seconds(ALL["tempo"]["stop_grace_period"]) > takes + 10

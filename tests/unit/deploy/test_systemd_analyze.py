@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.support.required import program
-from tests.unit.deploy.unit_files import NEWER, SERVICES, UNITS
+from tests.unit.deploy.unit_files import NEWER, SERVICES, UNITS, drop_ins_of_the_guide
 
 TIMEOUT_S = 60
 MOST_EXPOSED = 2.0
@@ -18,7 +18,7 @@ PROGRAMS = ("python", "citadel-worker")
 
 @pytest.fixture(scope="module")
 def analyze(tmp_path_factory):
-    """Return a function that runs the tool on a root with the installed units and returns all its output."""
+    """Return a function that runs the tool on a root with units and drop-ins, and returns all its output."""
     command = program("systemd-analyze")
     root = tmp_path_factory.mktemp("root")
 
@@ -33,6 +33,8 @@ def analyze(tmp_path_factory):
         shutil.copytree(tree, root / "usr/local/lib/systemd/system", dirs_exist_ok=True)
     for name in STANDARD:
         write(root / f"usr/lib/systemd/system/{name}.target", "[Unit]\nDescription=of the host\n")
+    for path, text in drop_ins_of_the_guide().items():
+        write(root / path.lstrip("/"), text)
     for name in PROGRAMS:
         write(root / "opt/citadel/current/bin" / name, "#!/bin/sh\n", mode=0o755)
     return run
@@ -46,7 +48,7 @@ def write(path, text, *, mode=0o644):
 
 
 @pytest.mark.parametrize("unit", [*SERVICES, "citadel.slice", "citadel.target"])
-def test_systemd_knows_every_line_of_the_units(analyze, unit):
+def test_systemd_knows_every_line_of_the_units_and_of_the_guides_drop_ins(analyze, unit):
     assert analyze("verify", "--man=no", unit) == ""
 
 

@@ -19,6 +19,12 @@ SERVICES = (
 Directives = dict[str, list[str]]
 
 
+def drop_ins_of_the_guide() -> dict[str, str]:
+    """Return the drop-ins that systemd/README.md shows, by path."""
+    guide = (SYSTEMD / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"cat >(/etc/systemd/\S+) <<'END'\n(.*?)END\n", guide, re.DOTALL))
+
+
 def directives(unit: str) -> Directives:
     """Return all values of each `Section.Name`, the unit's own first."""
     found: Directives = {}

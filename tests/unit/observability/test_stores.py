@@ -9,6 +9,7 @@ from tests.unit.observability.files import load
 ANY = object()
 TEMPO = {
     "target": ANY,
+    "shutdown_delay": ANY,
     "stream_over_http_enabled": ANY,
     "server": {"http_listen_port": ANY, "grpc_listen_port": ANY, "log_level": ANY},
     "distributor": {"receivers": {"otlp": {"protocols": {"grpc": {"endpoint": ANY}, "http": {"endpoint": ANY}}}}},

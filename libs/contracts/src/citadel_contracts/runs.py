@@ -28,6 +28,13 @@ class RunAccepted(Reply):
     status: RunStatus
 
 
+class RunCommanded(Reply):
+    """Answer of a command, such as cancel: the run and its status after it."""
+
+    run_id: str
+    status: RunStatus
+
+
 class RunError(ErrorData):
     """The error of a failed run or step."""
 
@@ -203,6 +210,7 @@ __all__ = [
     "LabelValue",
     "Metric",
     "RunAccepted",
+    "RunCommanded",
     "RunError",
     "RunEvent",
     "RunList",

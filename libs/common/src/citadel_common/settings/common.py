@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from citadel_common.settings.redis_url import redis_address
@@ -34,6 +43,8 @@ def _redis_url(url: SecretStr) -> SecretStr:
 
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+"""A text; an empty variable, which compose files make of one that is not set, is as good as none."""
 
 
 class StoreSettings(Fragment):
@@ -42,8 +53,8 @@ class StoreSettings(Fragment):
     timeout: float = Field(5.0, gt=0, description="Seconds a store call may take")
     connect_timeout: float = Field(2.0, gt=0, description="Seconds a connection may take to open")
     health_check_interval: float = Field(30.0, ge=1, description="Seconds of idleness before a ping")
-    sentinel_master: str | None = Field(None, description="Master's name when a URL is `sentinel://`")
-    sentinel_username: str | None = Field(None, description="User of the sentinels themselves")
+    sentinel_master: OptionalText = Field(None, description="Master's name when a URL is `sentinel://`")
+    sentinel_username: OptionalText = Field(None, description="User of the sentinels themselves")
     sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels themselves")
 
 

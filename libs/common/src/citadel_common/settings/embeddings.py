@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from citadel_common.settings.common import BASE_URL
+from citadel_common.settings.common import BASE_URL, OptionalText
 from citadel_common.settings.server import ApiKey, ServerSettings
 from citadel_contracts.base_urls import http_url
 
@@ -52,7 +52,7 @@ class BackendSettings(ServerSettings):
     longest_pause: float = Field(
         15.0, gt=0, description="Seconds a URL that keeps failing is left alone at most before it is tried"
     )
-    keep_alive: str | None = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
+    keep_alive: OptionalText = Field(None, description="How long Ollama keeps the model loaded, such as 30m")
     threads: int | None = Field(
         None, ge=1, description="Threads that Ollama computes with (`num_thread`); none: it counts the host's cores"
     )

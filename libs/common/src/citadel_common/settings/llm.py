@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from citadel_common.settings.common import BASE_URL, Fragment
+from citadel_common.settings.common import BASE_URL, Fragment, OptionalText
 from citadel_common.settings.server import ApiKey, ServerSettings
 from citadel_contracts.base_urls import http_url
 
@@ -50,7 +50,7 @@ class LlmSettings(Fragment):
     """The LLM endpoints that workflows may name."""
 
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Endpoints by name")
-    default_endpoint: str | None = Field(None, description="Endpoint when none is named; default: the only one")
+    default_endpoint: OptionalText = Field(None, description="Endpoint when none is named; default: the only one")
 
     @model_validator(mode="after")
     def _names_are_names(self) -> "LlmSettings":

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from citadel_common.settings.common import CommonSettings, Fragment
+from citadel_common.settings.common import CommonSettings, Fragment, OptionalText
 from citadel_common.settings.postgres_dsn import parameters_of
 from citadel_common.settings.sources import with_password
 
@@ -27,7 +27,7 @@ class PostgresSettings(Fragment):
     pool_size: int = Field(10, ge=2, description="Connections per process")
     timeout: float = Field(10.0, gt=0, description="Seconds a statement may take, or a connection be waited for")
     connect_timeout: float = Field(3.0, ge=1, description="Seconds a connection may take to open")
-    search_path: str | None = Field(
+    search_path: OptionalText = Field(
         None, description="Schemas of Citadel's objects, as `citadel`; default: the role's, or the DSN's"
     )
     direct_dsn: OptionalDsn = Field(
@@ -37,7 +37,7 @@ class PostgresSettings(Fragment):
         None, description="DSN of the tables' owner, who migrates; default: the role that runs also migrates"
     )
     migration_password: SecretStr | None = Field(None, description="Its password, where that DSN has none")
-    grant_to: str | None = Field(
+    grant_to: OptionalText = Field(
         None, description="Role that a migration gives what a running Citadel needs; default: none"
     )
 

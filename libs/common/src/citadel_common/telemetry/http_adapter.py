@@ -25,6 +25,9 @@ class HttpAdapter(BaseAdapter):
     Args:
         route: The receiver.
         settings: Its certificates.
+
+    Attributes:
+        failure: Why the last request failed; None if it did not, or if the answer is not that of a receiver.
     """
 
     def __init__(self, route: Route, settings: ServerSettings) -> None:
@@ -32,6 +35,7 @@ class HttpAdapter(BaseAdapter):
         self._route = route
         self._client = httpx.Client(**client_options(route, settings))
         self._rejected = 0
+        self.failure: str | None = None
 
     def session(self) -> requests.Session:
         """Return a session that takes nothing from the environment."""
@@ -56,7 +60,9 @@ class HttpAdapter(BaseAdapter):
             ) as answer:
                 response = _read(answer, time.monotonic() + seconds)
         except httpx.TransportError as error:
-            raise requests.ConnectionError(f"{self._route.place}: {reason(error)}") from None
+            self.failure = f"{self._route.place}: {reason(error)}"
+            raise requests.ConnectionError(self.failure) from None
+        self.failure = None if response.ok else f"{self._route.place} answers with status {response.status_code}"
         if response.ok:
             self._rejected = _rejected_in(response.content)
         return response

@@ -76,7 +76,10 @@ class CountedExporter(SpanExporter):
         """Log one line when the receiver begins to fail, and one when it is well again."""
         if is_exported != self.is_well:
             self.is_well = is_exported
-            log.warning("receiver_of_spans_is_back" if is_exported else "spans_not_exported")
+            if is_exported:
+                log.warning("receiver_of_spans_is_back")
+            else:
+                log.warning("spans_not_exported", reason=self._exporter.failure())
 
     def shutdown(self) -> None:
         """Close the exporter, even in the middle of an attempt."""

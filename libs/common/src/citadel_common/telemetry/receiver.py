@@ -26,10 +26,12 @@ class Exporter:
     Attributes:
         spans: Sends them.
         take_rejected: Return how many spans of the last request the receiver took and rejected.
+        failure: Return why the last request failed; None if that is not known.
     """
 
     spans: SpanExporter
     take_rejected: Callable[[], int] = lambda: 0
+    failure: Callable[[], str | None] = lambda: None
 
 
 def span_exporter() -> Exporter | None:
@@ -60,7 +62,9 @@ def _over_http() -> Exporter:
     route = _route(endpoint, settings)
     adapter = HttpAdapter(route, settings)
     return Exporter(
-        spans=OTLPSpanExporter(endpoint=route.url, session=adapter.session()), take_rejected=adapter.take_rejected
+        spans=OTLPSpanExporter(endpoint=route.url, session=adapter.session()),
+        take_rejected=adapter.take_rejected,
+        failure=lambda: adapter.failure,
     )
 
 

@@ -21,6 +21,7 @@ from citadel_orchestration.api.embeddings.dialects import IGNORED_HEADER
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
 from citadel_orchestration.api.http.middleware import Middleware
+from citadel_orchestration.api.http.openapi import with_whole_document
 from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import on_error
 from citadel_orchestration.api.http.rate_limit import RateLimit
@@ -30,9 +31,11 @@ from citadel_orchestration.api.http.worker import BEFORE_SHUTDOWN
 from citadel_orchestration.api.operations import routes as operations
 from citadel_orchestration.api.operations.health import VERSION
 from citadel_orchestration.api.runs import routes as runs
+from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.api.services import RedisClients, Services
 from citadel_orchestration.api.tasks import routes as tasks
 from citadel_orchestration.api.workflows import routes as workflows
+from citadel_orchestration.definition.json_schema import json_schema
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 from citadel_orchestration.step_types import StepType
 
@@ -64,6 +67,7 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
     for module in (embeddings, tasks, workflows, batches, runs, collections, operations, dead_letters):
         app.include_router(module.router)
         app.state.routes += module.router.routes
+    with_whole_document(app, lambda: _definitions_of(app))
     warn_of_unknown(api.trace_ratios, _named(app.state.routes))
     busiest = [route for route in embeddings.router.routes if isinstance(route, RawRoute)]
     served = Middleware(
@@ -76,6 +80,12 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         metrics=metrics,
     )
     return _with_cors(served, api.cors_origins) if api.cors_origins else served
+
+
+def _definitions_of(app: FastAPI) -> dict[str, Any]:
+    """Return the JSON Schema of the definitions that the process takes."""
+    runs_service: RunService = app.state.services[RunService]
+    return json_schema(runs_service.submissions.types.public)
 
 
 def _named(routes: Iterable[Any]) -> set[str]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import ssl
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from citadel_common.errors import CitadelError, Conflict, NotFound, VectorStoreRefused, VectorStoreUnavailable
 from citadel_common.outages import Outage
+from citadel_common.outbound import reason
 from citadel_common.text import printable
+from citadel_contracts.outbound import is_untrusted
 from citadel_orchestration.vectors.spaces import wrong_dimension
 
 LONGEST = 500
@@ -47,20 +48,19 @@ def from_server(error: Exception, collection: str) -> CitadelError | Outage:
         )
     source = getattr(error, "source", None)
     if isinstance(source, httpx.TransportError):
-        unavailable = VectorStoreUnavailable(
-            f"the vector store does not answer ({type(source).__name__}); "
-            "check that Qdrant runs and that CITADEL_QDRANT__URL is right"
-        )
-        return unavailable if isinstance(source, _LASTING) or _is_distrusted(source) else Outage(unavailable)
+        unavailable = no_answer(source)
+        return unavailable if isinstance(source, _LASTING) or is_untrusted(source) else Outage(unavailable)
     if isinstance(error, _UNSENT):
         return VectorStoreRefused(f"the request cannot be sent to the vector store: {error}"[:LONGEST])
     return VectorStoreUnavailable("the vector store's answer cannot be read; is CITADEL_QDRANT__URL a Qdrant?")
 
 
-def _is_distrusted(error: BaseException) -> bool:
-    """Return whether a connection failed because the server's certificate is not trusted."""
-    cause = error.__cause__ or error.__context__
-    return isinstance(error, ssl.SSLCertVerificationError) or (cause is not None and _is_distrusted(cause))
+def no_answer(error: httpx.HTTPError) -> VectorStoreUnavailable:
+    """Return the error for a call that got no answer, with the reason where the server is there but not trusted."""
+    if is_untrusted(error):
+        return VectorStoreUnavailable(f"the vector store does not answer: {reason(error)}")
+    remedy = "check that Qdrant runs and that CITADEL_QDRANT__URL is right"
+    return VectorStoreUnavailable(f"the vector store does not answer ({type(error).__name__}); {remedy}")
 
 
 def from_embedded(error: Exception, collection: str) -> CitadelError:

@@ -20,7 +20,7 @@ from citadel_common.settings.qdrant import QdrantSettings
 from citadel_contracts.errors import seconds_of_retry_after
 from citadel_orchestration.settings import is_loopback
 from citadel_orchestration.vectors.connection import in_collection
-from citadel_orchestration.vectors.failures import from_server
+from citadel_orchestration.vectors.failures import from_server, no_answer
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class ServerConnection:
         except TimeoutError:
             raise self._silent(timeout) from None
         except httpx.HTTPError as error:
-            raise VectorStoreUnavailable(f"the vector store does not answer ({type(error).__name__})") from error
+            raise no_answer(error) from error
         if response.status_code != HTTPStatus.OK:
             raise VectorStoreUnavailable(f"the vector store is not ready: status {response.status_code}")
 

@@ -12,12 +12,13 @@ from citadel_common.errors import InvalidInput
 from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts import Queue
 from citadel_contracts.embeddings import EncodingFormat
-from citadel_contracts.runs import BatchResult, EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
+from citadel_contracts.runs import EmbeddingBatchHead, EmbeddingBatchRequest, RunAccepted
 from citadel_orchestration.api.batches.service import BatchService
 from citadel_orchestration.api.batches.upload import lines_of
 from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.body_limit import STREAMED_PATH, is_ndjson
+from citadel_orchestration.api.http.openapi import content, errors
 from citadel_orchestration.api.http.query import documented_query, labels_of, one_of
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.routes import offset_of, run_id_of
@@ -35,7 +36,7 @@ _BODIES["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "descr
 @router.post(
     STREAMED_PATH,
     status_code=202,
-    responses={202: {"model": RunAccepted}},
+    responses={202: {"model": RunAccepted}, **errors(404, 409)},
     openapi_extra=_BODIES | {"parameters": [*documented_query("model", "idempotency_key"), _LABEL]},
     summary="Embed a batch of requests",
 )
@@ -55,7 +56,8 @@ async def create_batch(request: Request) -> Response:
 
 @router.get(
     "/v1/runs/{run_id}/results",
-    responses={200: {"model": BatchResult, "description": "One line of JSON per request"}},
+    response_class=Response,
+    responses={200: {"description": "A line for each request: a result as JSON"} | content(NDJSON)},
     openapi_extra={
         "parameters": [
             {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},

@@ -16,6 +16,7 @@ from citadel_contracts.errors import FieldError
 from citadel_contracts.runs import SearchRequest, SearchResponse, StoreRequest, StoreResponse
 from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.openapi import errors
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.engine.submission import Origin, Submissions, new_run_id, single_step
@@ -28,7 +29,7 @@ _NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema
 
 @router.post(
     "/v1/collections/{name}/points",
-    responses={200: {"model": StoreResponse}},
+    responses={200: {"model": StoreResponse}, **errors(404, 409, 502, 504)},
     openapi_extra=documented(StoreRequest) | _NAME,
     summary="Store points",
 )
@@ -40,7 +41,7 @@ async def store_points(request: Request) -> Response:
 
 @router.post(
     "/v1/collections/{name}/search",
-    responses={200: {"model": SearchResponse}},
+    responses={200: {"model": SearchResponse}, **errors(404, 409, 502, 504)},
     openapi_extra=documented(SearchRequest) | _NAME,
     summary="Search a collection",
 )

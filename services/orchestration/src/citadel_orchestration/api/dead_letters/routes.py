@@ -22,6 +22,7 @@ from citadel_contracts.api import (
 )
 from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.openapi import errors
 from citadel_orchestration.api.http.query import check_names, documented_query, flag_of, number_of, time_of
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 
@@ -80,7 +81,7 @@ async def requeue_dead_letters(request: Request) -> Response:
     "/v1/dead-letters/{letter_id}/requeue",
     name="requeue_letter",
     status_code=202,
-    responses={202: {"model": DeadLetterRequeued}},
+    responses={202: {"model": DeadLetterRequeued}, **errors(409)},
     openapi_extra=_ID,
     summary="Requeue a dead letter",
 )

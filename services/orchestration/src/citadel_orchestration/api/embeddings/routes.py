@@ -34,6 +34,7 @@ from citadel_orchestration.api.embeddings.dialects import INPUT_TYPE_HEADER, ign
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.embeddings.token_input import read_request
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
+from citadel_orchestration.api.http.openapi import errors
 from citadel_orchestration.api.http.paths import DEPLOYMENT_KEY
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.http.trace import header_of
@@ -48,7 +49,7 @@ _EMPTY = {"hits": 0, "misses": 0, "errors": 0, "entries": 0, "memory_bytes": 0, 
 @router.post(
     "/v1/embeddings",
     tags=["embeddings"],
-    responses={200: {"model": EmbeddingsResponse}},
+    responses={200: {"model": EmbeddingsResponse}, **errors(404, 502, 504)},
     openapi_extra=documented(EmbeddingsRequest),
     summary="Embed texts",
 )
@@ -70,7 +71,7 @@ async def create_embeddings(request: Request) -> Response:
     "/v1/embeddings/tasks",
     tags=["embeddings"],
     status_code=202,
-    responses={202: {"model": TaskAccepted}},
+    responses={202: {"model": TaskAccepted}, **errors(404)},
     openapi_extra=documented(EmbeddingTaskRequest),
     summary="Embed texts later",
 )
@@ -111,7 +112,7 @@ async def show_model(request: Request) -> Response:
     "/v1/cache/warm",
     tags=["cache"],
     status_code=202,
-    responses={202: {"model": TaskAccepted}},
+    responses={202: {"model": TaskAccepted}, **errors(404)},
     openapi_extra=documented(CacheWarmRequest),
     summary="Warm the cache",
 )

@@ -37,8 +37,12 @@ def response_to(error: CitadelError, scope: Any, headers: Mapping[str, str] = _N
     path = scope["path"]
     if path in PROBLEM_PATHS:
         return _problem(found, error.status, headers, {"error": _openai_error(found, error.status)})
-    is_openai = any(path == stem or path.startswith(f"{stem}/") for stem in OPENAI_PATHS)
-    return (_openai if is_openai else _problem)(found, error.status, headers)
+    return (_openai if is_openai(path) else _problem)(found, error.status, headers)
+
+
+def is_openai(path: str) -> bool:
+    """Return whether errors of this path, which is not one of `PROBLEM_PATHS`, have OpenAI's form."""
+    return any(path == stem or path.startswith(f"{stem}/") for stem in OPENAI_PATHS)
 
 
 async def on_error(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from citadel_common.telemetry import Metrics
 from citadel_contracts.api import HealthResponse, HistoryResponse, QueuesResponse, WorkersResponse
 from citadel_orchestration.api.http.bodies import json_response
 from citadel_orchestration.api.http.docs import PAGE
+from citadel_orchestration.api.http.openapi import errors
 from citadel_orchestration.api.http.query import check_names, documented_query, number_of, time_of
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.operations.broker import BrokerInspector
@@ -19,6 +20,7 @@ from citadel_orchestration.api.operations.health import Health
 from citadel_orchestration.api.operations.history import HistoryReader
 
 router = APIRouter(route_class=RawRoute)
+METRICS_TYPES = ("text/plain", "application/openmetrics-text")
 MAX_ENTRIES = 1000
 """Entries of the history in one response."""
 _WINDOW = ("since", "until", "limit")
@@ -82,7 +84,7 @@ async def live(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", tags=["probes"], summary="Readiness to accept requests")
+@router.get("/readyz", tags=["probes"], responses=errors(503), summary="Readiness to accept requests")
 async def ready(request: Request) -> Response:
     """Answer 200 when broker, results store and PostgreSQL can be used; otherwise 503, and the body says what is wrong.
 
@@ -96,7 +98,13 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/metrics", tags=["probes"], summary="Metrics of the API for Prometheus")
+@router.get(
+    "/metrics",
+    tags=["probes"],
+    response_class=Response,
+    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in METRICS_TYPES}}},
+    summary="Metrics of the API for Prometheus",
+)
 async def metrics(request: Request) -> Response:
     """Return the metrics of all server processes of the API; workers and the exporter have ports of their own."""
     metrics: Metrics = request.app.state.metrics

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
-from citadel_contracts.runs import RunEvent, RunList, RunStatus, RunView, StepOutput
+from citadel_contracts.runs import RunCommanded, RunEvent, RunList, RunStatus, RunView, StepOutput
 from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import json_response, read_json
+from citadel_orchestration.api.http.openapi import content, errors
 from citadel_orchestration.api.http.query import (
     check_names,
     documented_query,
@@ -32,6 +33,8 @@ from citadel_orchestration.engine.run_commands import RunCommands
 
 router = APIRouter(route_class=RawRoute, tags=["runs"])
 _ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+_SIGNALLED = {"content": {"application/json": {"schema": {}}}, "description": "Any JSON; `{}` if it is left out"}
+_COMMANDED = {202: {"model": RunCommanded}} | errors(409)
 _ONE: dict[str, Any] = {"parameters": [_ID]}
 _FILTERS = ("status", "workflow_id", "kind", "label", "since", "until", "cursor", "limit")
 KINDS = ("workflow", "task", "batch")
@@ -70,7 +73,13 @@ async def show_step(request: Request) -> Response:
     return json_response(await service_of(request, RunService).step(run_id_of(request), step_id))
 
 
-@router.get("/v1/runs/{run_id}/graph", openapi_extra=_ONE, summary="A run as a Mermaid graph")
+@router.get(
+    "/v1/runs/{run_id}/graph",
+    response_class=Response,
+    responses={200: content("text/vnd.mermaid")},
+    openapi_extra=_ONE,
+    summary="A run as a Mermaid graph",
+)
 async def show_graph(request: Request) -> Response:
     """Draw the steps and their statuses."""
     runs, run_id = service_of(request, RunService), run_id_of(request)
@@ -80,7 +89,10 @@ async def show_graph(request: Request) -> Response:
 
 
 @router.get(
-    "/v1/runs/{run_id}/events", responses={200: {"model": RunEvent}}, openapi_extra=_ONE, summary="Follow a run"
+    "/v1/runs/{run_id}/events",
+    responses={200: {"model": list[RunEvent]} | content("text/event-stream")},
+    openapi_extra={"parameters": [_ID, *documented_query("after")]},
+    summary="Follow a run",
 )
 async def follow_run(request: Request) -> Response:
     """Stream server-sent events until the run ends; `Last-Event-ID` (or `?after=`) resumes without loss or repetition.
@@ -98,25 +110,37 @@ async def follow_run(request: Request) -> Response:
     return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
-@router.post("/v1/runs/{run_id}/cancel", status_code=202, openapi_extra=_ONE, summary="Cancel a run")
+@router.post(
+    "/v1/runs/{run_id}/cancel", status_code=202, responses=_COMMANDED, openapi_extra=_ONE, summary="Cancel a run"
+)
 async def cancel_run(request: Request) -> Response:
     """End the run; steps that have not started never start."""
     return await _command(request, RunCommands.cancel)
 
 
-@router.post("/v1/runs/{run_id}/pause", status_code=202, openapi_extra=_ONE, summary="Pause a run")
+@router.post(
+    "/v1/runs/{run_id}/pause", status_code=202, responses=_COMMANDED, openapi_extra=_ONE, summary="Pause a run"
+)
 async def pause_run(request: Request) -> Response:
     """Let running steps finish, and start no other."""
     return await _command(request, RunCommands.pause)
 
 
-@router.post("/v1/runs/{run_id}/resume", status_code=202, openapi_extra=_ONE, summary="Resume a paused run")
+@router.post(
+    "/v1/runs/{run_id}/resume", status_code=202, responses=_COMMANDED, openapi_extra=_ONE, summary="Resume a paused run"
+)
 async def resume_run(request: Request) -> Response:
     """Continue where the run was paused."""
     return await _command(request, RunCommands.resume)
 
 
-@router.post("/v1/runs/{run_id}/retry", status_code=202, openapi_extra=_ONE, summary="Retry a run that failed")
+@router.post(
+    "/v1/runs/{run_id}/retry",
+    status_code=202,
+    responses=_COMMANDED,
+    openapi_extra=_ONE,
+    summary="Retry a run that failed",
+)
 async def retry_run(request: Request) -> Response:
     """Continue at the step that failed; steps that succeeded do not run again. The deadline starts again."""
     await service_of(request, RunService).admit(caller_of(request))
@@ -127,7 +151,11 @@ async def retry_run(request: Request) -> Response:
 @router.post(
     "/v1/runs/{run_id}/signals/{name}",
     status_code=202,
-    openapi_extra={"parameters": [_ID, _ID | {"name": "name", "schema": {"type": "string"}}]},
+    responses=_COMMANDED,
+    openapi_extra={
+        "parameters": [_ID, _ID | {"name": "name", "schema": {"type": "string"}}],
+        "requestBody": _SIGNALLED,
+    },
     summary="Send a signal to a run",
 )
 async def signal_run(request: Request) -> Response:
@@ -143,7 +171,7 @@ async def _command(request: Request, command: Command) -> Response:
     runs, run_id = service_of(request, RunService), run_id_of(request)
     await runs.command(command, run_id)
     status = await runs.status(run_id)
-    return json_response(orjson.dumps({"run_id": str(run_id), "status": status}), 202)
+    return json_response(RunCommanded(run_id=str(run_id), status=status), 202)
 
 
 async def _server_sent(events: AsyncIterator[list[RunEvent]], trace_id: str | None) -> AsyncIterator[bytes]:
