@@ -27,6 +27,8 @@ BACKLOG_FRESH = 1.0
 """Seconds that a count of ready steps is used; runs taken meanwhile are added to it."""
 AT_LIMIT = 0.25
 """Seconds that it is used once it has reached the limit."""
+SPARED = 10
+"""Times that a reading took, in which it is not repeated."""
 STORAGE_FRESH = 5.0
 """Seconds that a measure of the stored bytes is used."""
 FREED = 0.1
@@ -38,7 +40,7 @@ SHORTEST, LONGEST = 1.0, 60.0
 class Reading(Generic[T]):
     """A value read from the database and kept for some seconds; thread-safe.
 
-    While one thread reads it again, the others use the last value.
+    While one thread reads it again, the others use the last value. A value that took long to read is kept for longer.
     """
 
     def __init__(self, database: Database, read: Callable[[Cursor], T], *, fresh: float) -> None:
@@ -48,6 +50,7 @@ class Reading(Generic[T]):
         self._lock = threading.Lock()
         self._value: T | None = None
         self._read_at = float("-inf")
+        self._took = 0.0
 
     def get(self, *, fresh: float | None = None) -> T:
         """Return the value, read again if it is older than `fresh` seconds, where these are given.
@@ -55,16 +58,18 @@ class Reading(Generic[T]):
         Raises:
             StoreUnavailable: PostgreSQL does not answer.
         """
-        value, fresh = self._value, self._fresh if fresh is None else fresh
+        value, fresh = self._value, max(self._fresh if fresh is None else fresh, SPARED * self._took)
         if value is not None and (self._age < fresh or not self._lock.acquire(blocking=False)):
             return value
         if value is None:
             self._lock.acquire()
         try:
             if self._value is None or self._age >= fresh:
+                started = time.monotonic()
                 with self._database.cursor() as cursor:
                     self._value = self._read(cursor)
                 self._read_at = time.monotonic()
+                self._took = self._read_at - started
             return self._value
         finally:
             self._lock.release()
