@@ -26,6 +26,7 @@ from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
 from citadel_orchestration.api.tasks.calls import ResultListener, TaskCaller
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
+from citadel_orchestration.api.tasks.redis_memory import RedisMemory
 from citadel_orchestration.api.tasks.service import TaskService
 from citadel_orchestration.api.workflows.planning import PlanService
 from citadel_orchestration.db.migrate import migrate_patiently
@@ -134,8 +135,10 @@ class Services:
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
+        timeout, roles = settings.stores.timeout, {"broker": self._redis.broker, "results": self._redis.results}
+        memory = RedisMemory(roles, timeout=timeout, metrics=self._metrics)
         backlog = BacklogLimit(
-            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+            self._redis.broker, limit=api.max_backlog, timeout=timeout, memory=memory, metrics=self._metrics
         )
         runs = RunService(
             database=wiring.database,
