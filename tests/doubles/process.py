@@ -144,6 +144,10 @@ class LlmProcess(DoubleProcess):
         """Give it its next answers, one per question in order of arrival: texts, or `text`, `mode`, `finish_reason`."""
         self._control("POST", "script", {"answers": list(answers)})
 
+    def release(self, count: int) -> None:
+        """Let so many questions of the mode `held` be answered."""
+        self._control("POST", "release", {"count": count})
+
 
 class QdrantProcess(DoubleProcess):
     """A running double of Qdrant; its collections live in its memory."""

@@ -1,5 +1,6 @@
 """The LLM double: both chat protocols, and the side routes that health checks use."""
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -51,6 +52,7 @@ class LlmDouble(Double):
         self.settings = settings or LlmSettings()
         super().__init__(LlmRecording(self.settings.track_prompts))
         self._script: deque[Any] = deque()
+        self._permits = asyncio.Semaphore(0)
         self.routes |= {
             ("POST", OPENAI): self._chat,
             ("POST", OLLAMA): self._chat,
@@ -59,6 +61,7 @@ class LlmDouble(Double):
             ("GET", "/api/tags"): self._side,
             ("GET", "/v1/models"): self._side,
             ("POST", "/_double/script"): self._take_script,
+            ("POST", "/_double/release"): self._release,
         }
 
     def stats(self, caller: Caller) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class LlmDouble(Double):
         """Become healthy, count from 0 and forget the script."""
         super().reset()
         self._script.clear()
+        self._permits = asyncio.Semaphore(0)
 
     def error(self, refusal: Refusal, caller: Caller) -> Answer:
         """Return an error, or the redirect to the caller's own path."""
@@ -98,6 +102,8 @@ class LlmDouble(Double):
             return raw(scripted["raw"])
         mode = scripted.get("mode") or self._next_mode(request)
         await caller.sleep(self.switch.behaviour.wait_s(mode) + self.settings.request_ms / 1000)
+        if mode == "held":
+            await self._hold(caller)
         if mode not in FRUITFUL:
             await caller.end(self._refusal(mode, key) or mode)
         words = self._words(request, scripted, mode).cut(request.most_tokens)
@@ -109,6 +115,20 @@ class LlmDouble(Double):
             word_s=self.settings.word_ms / 1000,
             sent=lambda: self.recording.count_answered(request),
         ).answer()
+
+    async def _hold(self, caller: Caller) -> None:
+        permit = asyncio.ensure_future(self._permits.acquire())
+        try:
+            await caller.until(permit)
+        finally:
+            permit.cancel()
+
+    async def _release(self, caller: Caller) -> Answer:
+        """Let held questions be answered, those under way and those to come, in the order of their arrival."""
+        count = read_json(await caller.body())["count"]
+        for _ in range(count):
+            self._permits.release()
+        return json_answer({"released": count})
 
     def _words(self, request: ChatRequest, scripted: Mapping[str, Any], mode: str) -> Words:
         return Words(

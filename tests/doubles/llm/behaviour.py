@@ -1,6 +1,7 @@
 """Faults of the LLM double.
 
 Modes, besides those of `tests.doubles.base.behaviour`:
+    held            answers once it is released (`/_double/release`): a slow server under the test's control
     disconnect      closes the connection after half of the answer
     truncated       ends its answer after half of it as if that were all (in one piece: half of its JSON)
     stall           falls silent after half of the answer; ends when the client hangs up
@@ -36,7 +37,17 @@ REFUSALS = COMMON | {
     "redirect307": Refusal(status=307, message="moved"),
 }
 CUT_SHORT = frozenset({"disconnect", "truncated", "stall", "endless", "stream_error"})
-FRUITFUL = CUT_SHORT | {"ok", "slow", "garbage_json", "no_usage", "no_stream", "no_done", "comments", "bad_json"}
+FRUITFUL = CUT_SHORT | {
+    "ok",
+    "slow",
+    "held",
+    "garbage_json",
+    "no_usage",
+    "no_stream",
+    "no_done",
+    "comments",
+    "bad_json",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -269,6 +269,12 @@ class StepTimedOut(CitadelError):
     code = "step_timed_out"
 
 
+class StartTimedOut(CitadelError):
+    """The step waited for its start for longer than its start timeout; no attempt was made meanwhile."""
+
+    code = "start_timed_out"
+
+
 class RunTimedOut(CitadelError):
     """The run did not finish within its deadline."""
 

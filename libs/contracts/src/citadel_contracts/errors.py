@@ -73,6 +73,7 @@ KINDS: Mapping[str, ErrorKind] = {
     "deadline_exceeded": ErrorKind(504),
     "deliveries_exhausted": ErrorKind(500),
     "step_timed_out": ErrorKind(504, retryable=True),
+    "start_timed_out": ErrorKind(504, retryable=True),
     "run_timed_out": ErrorKind(504),
     "worker_lost": ErrorKind(500),
     "sub_run_failed": ErrorKind(500),

@@ -42,15 +42,21 @@ class RunError(ErrorData):
 
 
 class ItemCounts(Reply):
-    """Items of a `for_each`."""
+    """Items of a `for_each`; `waiting` ones wait for a slot of the resource that they use."""
 
     total: int
     done: int
     failed: int
+    waiting: int = 0
 
 
 class StepView(Reply):
-    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`."""
+    """One step of a run; the output of a single one is at `/v1/runs/{id}/steps/{step_id}`.
+
+    `attempt` counts the attempts that have begun, without waits. `waiting_for` says what a waiting step waits for: a
+    resource such as `llm:main`, `signal:NAME`, `sub_run`, `retry` or `time`. For a `for_each` it is what its items
+    wait for, if any does.
+    """
 
     step_id: str
     type: str
@@ -58,6 +64,8 @@ class StepView(Reply):
     attempt: int
     error: RunError | None = None
     items: ItemCounts | None = None
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

@@ -1,6 +1,7 @@
 """The orchestration worker: its parts, their start and their end."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -12,11 +13,13 @@ import uvloop
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
+from citadel_common.errors import StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.common import WrongSetting, refuse
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
+from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.migrate import migrate_patiently
 from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import AnswerConsumer
@@ -85,6 +88,8 @@ class OrchestrationService:
                 submissions=parts.submissions,
                 loop=self._loop,
                 dispatcher=Dispatcher(runtime.app),
+                slots=Slots(database=parts.database, owner=owner, lease=settings.workflows.lease),
+                resources=parts.llm.resources,
                 answer=answer,
             ),
             max_in_flight=settings.workflows.max_in_flight,
@@ -128,8 +133,13 @@ class OrchestrationService:
         self._engine.hand_back()
         self._engine.close()
         self._loop.close(self._aclose)
+        self._release_slots()
         self._wiring.notifications.close()
         self._wiring.database.close()
+
+    def _release_slots(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            self._engine.admission.close()
 
     def _stop_steps(self) -> None:
         """Let no further step begin, and hand back those that wait for a server to come back."""

@@ -134,15 +134,31 @@ def attempt_error(data: ErrorData) -> CitadelError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resource:
+    """Something that only so many steps may use at once, in all workers together.
+
+    Attributes:
+        name: Its name, which users see as what a step waits for, such as `llm:main`.
+        limit: Steps at once.
+    """
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Execute:
     """Effect: run a coroutine on the worker's event loop; its result is the step's output.
 
     Attributes:
+        uses: Returns the resource that the coroutine uses: it begins once the step has a slot there, and its error
+            with a `retry_after` lets nothing begin there for so long.
         run: Called once per attempt. The coroutine must end by the call's deadline, and at once when cancelled. It
             fails by a CitadelError, whose `retryable` says whether another attempt can succeed.
     """
 
     run: Callable[[StepCall], Coroutine[Any, Any, Output]]
+    uses: Callable[[], Resource | None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class RunProgress:
 
 
 def _step(step: StepProgress, what: str, event: RunEvent) -> None:
-    step.status = {"started": "running", "expanded": "running"}.get(what, what)
+    step.status = {"started": "running", "admitted": "running", "expanded": "running"}.get(what, what)
     if what == "started":
         step.attempt = event.data.get("attempt", step.attempt + 1)
         step.started_at = step.started_at if step.attempt > 1 and step.started_at else event.at

@@ -123,7 +123,8 @@ def _print(view: RunView) -> None:
     table = []
     for step in view.steps:
         items = f"{step.items.done}/{step.items.total}" if step.items else ""
-        about = (step.step_id, step.type, step.status, step.attempt, items)
+        status = f"{step.status} ({step.waiting_for})" if step.waiting_for else step.status
+        about = (step.step_id, step.type, status, step.attempt, items)
         table.append((*about, _time(step.finished_at), _message(step.error)))
     print_table(("step", "type", "status", "attempt", "items", "finished", "error"), table, outcome(view))
 

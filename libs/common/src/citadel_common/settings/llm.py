@@ -36,7 +36,9 @@ class EndpointSettings(ServerSettings):
     patience: float = Field(
         60.0, ge=0, description="Seconds that a call waits, without using up attempts, while the server is away"
     )
-    max_concurrency: int = Field(8, ge=1, description="Calls at once, per process; further ones wait")
+    max_concurrency: int = Field(
+        8, ge=1, le=10_000, description="Steps at once that call it, in all workers together; further ones wait"
+    )
     max_prompt_chars: int = Field(400_000, ge=1, description="Characters in one question, all messages together")
     max_output_bytes: int = Field(2**20, ge=1, description="Bytes of text in one answer")
 

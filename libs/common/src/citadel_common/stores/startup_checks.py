@@ -69,7 +69,8 @@ def _refusal(error: BaseException) -> str | None:
     if any(isinstance(cause, redis.exceptions.AuthenticationError) for cause in chain):
         return "Redis refuses the user or the password"
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
-        return "Redis' certificate is not trusted: see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs"
+        remedy = "name its authority in SSL_CERT_FILE or ssl_ca_certs, or see ssl_check_hostname"
+        return f"Redis' certificate is not trusted: {remedy}"
     said = str(error).lower()
     if isinstance(error, redis.exceptions.ResponseError) and ("out of range" in said or "invalid db index" in said):
         return "Redis has no database of this number"

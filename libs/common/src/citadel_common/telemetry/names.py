@@ -163,6 +163,12 @@ STEPS = _counter(
     unit="attempts",
 )
 STEP_SECONDS = _seconds("citadel_step_seconds", "From the beginning of a step's attempt to its end", "type")
+STEP_WAIT_SECONDS = _seconds(
+    "citadel_step_wait_seconds",
+    "Time that steps waited for a slot; reason: the resource, such as llm:main; outcome: admitted, start_timed_out",
+    "reason",
+    "outcome",
+)
 RUNS = _counter("citadel_runs_ended_total", "Runs ended; outcome: their state", "kind", "outcome", unit="runs")
 RUN_SECONDS = _seconds("citadel_run_seconds", "From a run's acceptance to its end", "kind")
 SPANS = _counter(

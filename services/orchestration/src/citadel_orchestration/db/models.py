@@ -52,6 +52,19 @@ class StepClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wait:
+    """The wait of a step for a slot.
+
+    Attributes:
+        waiting_for: Name of the resource.
+        seconds: How long it has waited.
+    """
+
+    waiting_for: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParentStep:
     """The step that waits for a sub-run."""
 

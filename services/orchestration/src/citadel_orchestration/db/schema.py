@@ -15,7 +15,7 @@ from citadel_common.stores.postgres_target import PostgresTarget
 
 MIGRATIONS = sql.Identifier("migrations")
 SEARCH_PATH = "CITADEL_POSTGRES__SEARCH_PATH"
-TABLES = ("runs", "steps", "payloads", "events", "signals", "accepted_tasks")
+TABLES = ("runs", "steps", "payloads", "events", "signals", "accepted_tasks", "resources", "slots")
 WRITTEN = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _CREATE = "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
 _COLUMNS = """

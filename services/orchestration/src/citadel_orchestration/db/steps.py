@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from citadel_common.errors import CitadelError
 from citadel_common.stores.postgres import one
-from citadel_orchestration.db.models import FINAL_STEP_STATES, StepRef
+from citadel_orchestration.db.models import FINAL_STEP_STATES, StepRef, Wait
 from citadel_orchestration.db.transaction import RunTransaction
 
 _LEAVE = """
@@ -20,15 +20,16 @@ FROM (SELECT attempt_started_at AS began, attempt_before AS earlier FROM steps
 WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = ANY(%s)
 RETURNING began, now(), earlier
 """
-_HAND_BACK = _LEAVE.format("status = 'ready', lease_until = now()")
-_LOSE = _LEAVE.format("lease_until = NULL")
+_HAND_BACK = _LEAVE.format("status = 'ready', lease_until = now(), uncounted = steps.uncounted + 1")
+_LOSE = _LEAVE.format("lease_until = NULL, start_by = NULL")
 _RETRY = _LEAVE.format(
-    "status = 'waiting', tries = tries + 1, attempt = steps.attempt + 1, error = %s, child_run_id = NULL,"
-    " lease_until = NULL, due_at = now() + make_interval(secs => %s)"
+    "status = 'waiting', tries = tries + 1, attempt = steps.attempt + 1, uncounted = steps.uncounted + 1, error = %s,"
+    " child_run_id = NULL, lease_until = NULL, start_by = NULL, waiting_for = NULL, waiting_since = now(),"
+    " due_at = now() + make_interval(secs => %s)"
 )
 _RESET = """
-UPDATE steps SET attempt = attempt + 1, tries = 0, deaths = 0, error = NULL, finished_at = NULL, signal = NULL,
-    items_done = 0, items_failed = 0,
+UPDATE steps SET attempt = attempt + 1, uncounted = uncounted + 1, tries = 0, deaths = 0, error = NULL,
+    finished_at = NULL, signal = NULL, waiting_for = NULL, start_by = NULL, items_done = 0, items_failed = 0,
     attempt_before = CASE WHEN attempt_started_at IS NULL THEN attempt_before
         WHEN status = 'cancelled' THEN attempt - 1 ELSE attempt END,
     attempt_started_at = CASE WHEN item = -1 AND items_total IS NOT NULL THEN now() END,
@@ -44,6 +45,8 @@ FROM (SELECT step_id, count(*) FILTER (WHERE status IN ('succeeded', 'skipped', 
 WHERE run_id = %(run_id)s AND steps.step_id = found.step_id AND item = -1 AND status = 'waiting'
 """
 
+_WAIT = "waiting_for, coalesce(extract(epoch FROM now() - waiting_since), 0)::float8"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DueWait:
@@ -53,11 +56,13 @@ class DueWait:
         signal: Name of the signal that it waits for, if any.
         child: The sub-run that it waits for, if any.
         is_retry: True for a wait between two attempts, false for one that an attempt has begun.
+        start: The wait for a slot, if that has lasted too long.
     """
 
     signal: str | None
     child: UUID | None
     is_retry: bool
+    start: Wait | None = None
 
 
 def hand_back(tx: RunTransaction, ref: StepRef, attempt: int) -> bool:
@@ -125,8 +130,9 @@ def park(
     if tx.run.is_finished:
         return False
     tx.cursor.execute(
-        "UPDATE steps SET status = 'waiting', lease_owner = NULL, lease_until = NULL, signal = %s,"
-        " child_run_id = %s, items_total = %s, due_at = now() + make_interval(secs => %s)"
+        "UPDATE steps SET status = 'waiting', lease_owner = NULL, lease_until = NULL, waiting_for = NULL,"
+        " waiting_since = now(), signal = %s, child_run_id = %s, items_total = %s,"
+        " due_at = now() + make_interval(secs => %s)"
         " WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = 'running'",
         [signal, child, items_total, seconds, ref.run_id, ref.step_id, ref.item, attempt],
     )
@@ -148,9 +154,21 @@ def child_of(tx: RunTransaction, ref: StepRef, attempt: int) -> UUID | None:
 
 def due_wait(tx: RunTransaction, ref: StepRef, attempt: int) -> DueWait | None:
     """Return the wait of a step; None if its time has not come, or it is over."""
-    columns = "signal, child_run_id, attempt_started_at IS NULL, due_at <= now()"
+    columns = f"signal, child_run_id, attempt_started_at IS NULL, due_at <= now(), {_WAIT}"
     row = _under_way(tx, columns, ref, attempt, of=["waiting"])
-    return DueWait(signal=row[0], child=row[1], is_retry=row[2]) if row is not None and row[3] else None
+    if row is None or not row[3]:
+        return None
+    return DueWait(signal=row[0], child=row[1], is_retry=row[2], start=_wait(*row[4:]))
+
+
+def wait_of(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:
+    """Return the wait of a step for a slot; None if it waits for none, or it is over."""
+    row = _under_way(tx, _WAIT, ref, attempt, of=["waiting"])
+    return None if row is None else _wait(*row)
+
+
+def _wait(waiting_for: str | None, seconds: float) -> Wait | None:
+    return None if waiting_for is None else Wait(waiting_for=waiting_for, seconds=seconds)
 
 
 def _under_way(

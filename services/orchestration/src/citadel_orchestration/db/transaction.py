@@ -19,6 +19,7 @@ from citadel_orchestration.db.models import (
     RunRow,
     StepClaim,
     StepRef,
+    Wait,
 )
 from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
@@ -45,9 +46,9 @@ RETURNING finished_at
 _CLAIM = """
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
     lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
-    attempt_started_at = now()
+    attempt_started_at = now(), waiting_for = NULL, waiting_since = NULL, turn = NULL
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
-RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), attempt - uncounted
 """
 _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
@@ -80,8 +81,8 @@ SELECT run_id, step_id, item, began, ended, attempt_before FROM done
 """  # noqa: S608  (constants only)
 # The attempt grows here too: an execution that is still under way is fenced off.
 _CANCEL = """
-UPDATE steps SET status = 'cancelled', attempt = attempt + 1, finished_at = now(), due_at = NULL, lease_until = NULL,
-    lease_owner = NULL
+UPDATE steps SET status = 'cancelled', attempt = attempt + 1, uncounted = uncounted + 1, finished_at = now(),
+    due_at = NULL, lease_until = NULL, lease_owner = NULL
 WHERE run_id = %s AND status <> ALL(%s) {}
 RETURNING step_id, item, attempt - 1, attempt_started_at, now(), attempt_before
 """
@@ -123,8 +124,13 @@ class RunTransaction:
         known = {name: value for name, value in data.items() if value is not None}
         self._events.append((type, step_id, item, known))
 
-    def claim(self, ref: StepRef, *, of: Iterable[str]) -> StepClaim | None:
+    def claim(self, ref: StepRef, *, of: Iterable[str], wait: Wait | None = None) -> StepClaim | None:
         """Claim a step in one of the states `of`; without an owner, make it ready for any worker.
+
+        Args:
+            ref: The step.
+            of: The states.
+            wait: The wait that ends, for the event.
 
         Returns:
             The claim; None if the step is in another state, or there is no owner.
@@ -139,8 +145,13 @@ class RunTransaction:
         if row is None:
             return None
         self.run.status = "running"
-        claim = self._claimed(ref, *row)
-        self.event("step_started", ref.step_id, ref.item, attempt=claim.attempt)
+        *columns, number = row
+        claim = self._claimed(ref, *columns)
+        if wait is None:
+            self.event("step_started", ref.step_id, ref.item, attempt=number)
+        else:
+            waited = round(wait.seconds, 3)
+            self.event("step_admitted", ref.step_id, ref.item, waiting_for=wait.waiting_for, waited_s=waited)
         self.effects.claims.append(claim)
         return claim
 

@@ -20,10 +20,23 @@ from citadel_orchestration.definition.definition import Definition
 _SUMMARY = "run_id::text, workflow_id, kind, status, labels, error, created_at, started_at, finished_at, deadline_at"
 _NAMES = [column.strip().removesuffix("::text") for column in _SUMMARY.split(",")]
 _TRACED_SUMMARY = f"{_SUMMARY}, trace"
-_STEPS = (
-    "SELECT step_id, status, attempt, error, items_total, items_done, items_failed, started_at, finished_at"
-    " FROM steps WHERE run_id = %s AND item = -1"
-)
+# Items that wait for a slot are found by the index of such waits.
+_STEPS = """
+SELECT steps.step_id, status, attempt - uncounted, error, items_total, items_done, items_failed, started_at,
+    finished_at, coalesce(waits.waiting, 0),
+    CASE WHEN status <> 'waiting' THEN NULL
+        WHEN items_total IS NOT NULL THEN waits.reason
+        WHEN waiting_for IS NOT NULL THEN waiting_for
+        WHEN signal IS NOT NULL THEN 'signal:' || signal
+        WHEN child_run_id IS NOT NULL THEN 'sub_run'
+        WHEN attempt_started_at IS NULL THEN 'retry' ELSE 'time' END,
+    CASE WHEN status <> 'waiting' THEN NULL WHEN items_total IS NOT NULL THEN waits.since ELSE waiting_since END
+FROM steps LEFT JOIN (
+    SELECT step_id, count(*) AS waiting, min(waiting_for) AS reason, min(waiting_since) AS since FROM steps
+    WHERE run_id = %(run_id)s AND status = 'waiting' AND waiting_for IS NOT NULL AND item >= 0 GROUP BY step_id
+) AS waits ON waits.step_id = steps.step_id
+WHERE run_id = %(run_id)s AND item = -1
+"""
 MOST_EVENTS = 1000
 """Events that one read returns."""
 
@@ -102,9 +115,9 @@ def steps_view(cursor: Cursor, run: RunSummary, definition: Definition, step_id:
     """Return the steps of a run in order, or the one named `step_id`; the items of a batch are its requests."""
     run_id = UUID(run.run_id)
     if step_id is None:
-        cursor.execute(_STEPS + " ORDER BY position", [run_id])
+        cursor.execute(_STEPS + " ORDER BY position", {"run_id": run_id})
     else:
-        cursor.execute(_STEPS + " AND step_id = %s", [run_id, step_id])
+        cursor.execute(_STEPS + " AND steps.step_id = %(step_id)s", {"run_id": run_id, "step_id": step_id})
     found = [_step(row, definition, run.trace_id) for row in cursor.fetchall()]
     if definition.steps.keys() == {batches.STEP} and found:
         return [found[0].model_copy(update={"items": _requests(cursor, run_id) or found[0].items})]
@@ -124,14 +137,16 @@ def _requests(cursor: Cursor, run_id: UUID) -> ItemCounts | None:
 
 
 def _step(row: tuple[Any, ...], definition: Definition, trace_id: str | None) -> StepView:
-    step_id, status, attempt, error, total, done, failed, started_at, finished_at = row
+    step_id, status, attempt, error, total, done, failed, started_at, finished_at, waiting, waiting_for, since = row
     return StepView(
         step_id=step_id,
         type=definition.steps[step_id].type.name,
         status=status,
         attempt=attempt,
         error=_error(error, trace_id),
-        items=None if total is None else ItemCounts(total=total, done=done, failed=failed),
+        items=None if total is None else ItemCounts(total=total, done=done, failed=failed, waiting=waiting),
+        waiting_for=waiting_for,
+        waiting_since=since,
         started_at=started_at,
         finished_at=finished_at,
     )

@@ -58,7 +58,8 @@ class Step:
         when: Condition; None if the step always runs.
         for_each: Items; None if the step runs once.
         on_error: `fail` fails the run, `continue` does not.
-        timeout: Seconds; of one attempt.
+        timeout: Seconds; of one attempt, while it runs.
+        start_timeout: Seconds; of its waits for the start of an attempt.
         retry: How often it is tried.
         references: Steps and context that its parameters, condition and items read.
     """
@@ -73,6 +74,7 @@ class Step:
     for_each: ForEach | None
     on_error: Literal["fail", "continue"]
     timeout: float
+    start_timeout: float
     retry: RetryPolicy
     references: References
 
@@ -175,6 +177,9 @@ def _step(
         for_each=for_each,
         on_error=written.get("on_error") or "fail",
         timeout=_seconds(written.get("timeout") or defaults.get("timeout"), models.DEFAULT_TIMEOUT),
+        start_timeout=_seconds(
+            written.get("start_timeout") or defaults.get("start_timeout"), models.DEFAULT_START_TIMEOUT
+        ),
         retry=_retry(written.get("retry") or {}, defaults.get("retry") or {}),
         references=References.of(uses),
     )

@@ -15,6 +15,7 @@ STEP_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,62}$"
 
 DEFAULT_TIMEOUT = 300.0
+DEFAULT_START_TIMEOUT = 86_400.0
 DEFAULT_ATTEMPTS = 3
 DEFAULT_DELAY = 1.0
 DEFAULT_FACTOR = 2.0
@@ -57,7 +58,7 @@ class DefinitionLimits:
         max_items: Literal items of one `for_each`.
         max_parallel: Items of one step at once.
         max_attempts: Attempts of one step.
-        max_timeout: Seconds; longest timeout of a step and longest delay between attempts.
+        max_timeout: Seconds; longest timeout and start timeout of a step, and longest delay between attempts.
         max_deadline: Seconds; longest deadline of a run.
         max_concurrency: Largest limit per concurrency key.
         max_labels: Labels of one definition.
@@ -103,7 +104,10 @@ class RetryModel(Written):
 class DefaultsModel(Written):
     """Timeout and retries of steps that have none of their own."""
 
-    timeout: Duration | None = Field(None, description="Of one attempt; default 300s")
+    timeout: Duration | None = Field(None, description="Of one attempt, while it runs; default 300s")
+    start_timeout: Duration | None = Field(
+        None, description="How long a step may wait for its start, such as for a slot of an LLM endpoint; default 24h"
+    )
     retry: RetryModel | None = Field(None, description="Default retries")
 
 
@@ -131,7 +135,8 @@ class StepModel(Written):
     when: str | None = Field(None, description="CEL condition; the step is skipped where it is false")
     on_error: OnError = Field("fail", description="`continue` lets the run go on when the step has failed")
     for_each: ForEachModel | None = Field(None, description="Runs the step once per item")
-    timeout: Duration | None = Field(None, description="Of one attempt")
+    timeout: Duration | None = Field(None, description="Of one attempt, while it runs")
+    start_timeout: Duration | None = Field(None, description="How long it may wait for its start")
     retry: RetryModel | None = Field(None, description="How often it is tried")
 
 

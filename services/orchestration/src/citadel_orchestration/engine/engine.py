@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,9 @@ import structlog
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.stores.postgres import Database
+from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
+from citadel_orchestration.engine.admission import Admission
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
@@ -21,6 +23,7 @@ from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Definitions, Submissions
+from citadel_orchestration.step_types import Resource
 
 log = structlog.get_logger(__name__)
 THREADS = 8
@@ -42,6 +45,8 @@ class EngineParts:
         submissions: Check the definitions of sub-runs.
         loop: Runs the coroutines of steps.
         dispatcher: Sends texts to the embeddings workers.
+        slots: Of the resources that steps use.
+        resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
     """
 
@@ -53,6 +58,8 @@ class EngineParts:
     submissions: Submissions
     loop: LoopThread
     dispatcher: Dispatcher
+    slots: Slots
+    resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
 
 
@@ -75,6 +82,7 @@ class Engine:
         self._stopping = stopping
         self._here = threading.local()
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
+        self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
             database=parts.database,
             transitions=parts.transitions,
@@ -86,6 +94,7 @@ class Engine:
             threads=self._threads,
             in_flight=self.in_flight,
             stopping=stopping,
+            admission=self.admission,
             follow=self.follow,
         )
         self.take_answer = self._executor.take_answer
@@ -99,6 +108,19 @@ class Engine:
         """Claim and start a step that is ready; a duplicate does nothing."""
         if self.room:
             self.follow(self._transitions.start(ref))
+
+    def admit(self, ref: StepRef, attempt: int, resource: str) -> Effects:
+        """Claim a step that waits for a slot of a resource; this worker holds the slot."""
+        return self._transitions.admit(ref, attempt, resource)
+
+    def is_in_flight(self, ref: StepRef, attempt: int) -> bool:
+        """Return True while a step is this worker's."""
+        return self.in_flight.holds(ref, attempt)
+
+    def serve_queues(self) -> None:
+        """Take steps out of the queues of resources that have free slots."""
+        for resource in self.admission.servable():
+            self._threads.submit(resource, self.admission.admit, resource)
 
     def follow(self, effects: Effects) -> None:
         """Do what a committed transition asks for: start the first claimed step in this thread, others beside it."""

@@ -22,6 +22,7 @@ from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
+from citadel_orchestration.engine.admission import Admission, Slot
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
@@ -37,6 +38,7 @@ from citadel_orchestration.step_types import (
     Execute,
     Output,
     Parameters,
+    Resource,
     StartRun,
     StepCall,
     StepEffect,
@@ -65,6 +67,7 @@ class Executor:
         threads: Run what waits for PostgreSQL.
         in_flight: The steps.
         stopping: Set when the worker is to end: no further step begins.
+        admission: Slots of the resources that steps use.
         follow: Carries out what a committed transition asks for.
     """
 
@@ -78,11 +81,13 @@ class Executor:
     threads: FairThreadPool
     in_flight: StepsInFlight
     stopping: threading.Event
+    admission: Admission
     follow: Callable[[Effects], None]
 
     def start(self, claim: StepClaim) -> None:
         """Begin a claimed step."""
         self._guard(self._start, claim)
+        self.admission.settle(claim.ref, claim.attempt)
 
     def take_answer(self, message: StepEmbedded) -> None:
         """Go on with a step whose vectors have come, whichever worker had claimed it."""
@@ -208,6 +213,21 @@ class Executor:
         log.warning("texts_not_sent", error=error.message, **_about(claim))
 
     def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
+        """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one."""
+        slot: Slot | None = None
+        resource = effect.uses()
+        if resource is not None:
+            slot = self._persist(functools.partial(self.admission.enter, claim, resource))
+            if slot is None:
+                self._queue(claim, resource)
+                return
+        self._begin(claim, step, effect, slot)
+
+    def _queue(self, claim: StepClaim, resource: Resource) -> None:
+        self._record(claim, functools.partial(self.transitions.queue, claim.ref, claim.attempt, resource.name))
+        self.threads.submit(resource, self.admission.admit, resource)
+
+    def _begin(self, claim: StepClaim, step: Step, effect: Execute, slot: Slot | None) -> None:
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -216,15 +236,24 @@ class Executor:
             deadline=deadline_of(claim, step),
             calls=CallCount(made=claim.calls),
         )
-        started = self.loop.submit(within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, task))
+        started = self.loop.submit(
+            within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, slot, task)
+        )
         self.in_flight.executes(claim, started)
 
-    def _on_end(self, claim: StepClaim, task: "asyncio.Task[Output]") -> None:
+    def _on_end(self, claim: StepClaim, slot: Slot | None, task: "asyncio.Task[Output]") -> None:
         """Hand the end of a step from the loop's thread to one that may wait for PostgreSQL."""
         try:
+            if slot is not None:
+                self.threads.submit(slot.resource, functools.partial(self._leave, slot, task))
             self.threads.submit(claim.ref.run_id, self._guard, functools.partial(self._conclude, task), claim)
         except RuntimeError:
             log.info("step_ended_too_late", **_about(claim))
+
+    def _leave(self, slot: Slot, task: "asyncio.Task[Output]") -> None:
+        error = None if task.cancelled() else task.exception()
+        asked = error.retry_after if isinstance(error, CitadelError) else None
+        self.admission.leave(slot, cool_down=asked or 0.0)
 
     def _conclude(self, task: "asyncio.Task[Output]", claim: StepClaim) -> None:
         try:

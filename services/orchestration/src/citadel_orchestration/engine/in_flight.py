@@ -101,6 +101,12 @@ class StepsInFlight:
         with self._lock:
             return [step.claim for step in self._steps.values()]
 
+    def holds(self, ref: StepRef, attempt: int) -> bool:
+        """Return True while a step is in flight by that very attempt."""
+        with self._lock:
+            step = self._steps.get(ref)
+            return step is not None and step.claim.attempt == attempt
+
     def executing(self) -> int:
         """Count the steps that execute here; those that wait for vectors do not."""
         with self._lock:

@@ -62,12 +62,14 @@ class StepRecovery:
         return tx.effects
 
     def wake(self, ref: StepRef, attempt: int) -> Effects:
-        """End a wait that is due: a retry begins, a duration is over, a signal or a sub-run is late."""
+        """End a wait that is due: a retry begins, a duration is over, a signal, a sub-run or a start is late."""
         with self._transactions.on(ref.run_id, skip_locked=True) as tx:
             wait = steps.due_wait(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
             if tx is None or wait is None:
                 return unchanged(tx)
-            if wait.is_retry:
+            if wait.start is not None:
+                step_transitions.never_started(tx, ref, attempt, wait.start)
+            elif wait.is_retry:
                 tx.claim(ref, of=["waiting"])
             elif wait.child is not None:
                 _time_out_sub_run(tx, ref, attempt, wait.child)
@@ -171,8 +173,10 @@ class Sweeper:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
             if self._leases_are_settled:
                 self._steps(lost_work.abandoned_steps, self._recovery.take_over)
+                engine.admission.release_expired()
             self._steps(lost_work.due_steps, self._recovery.wake)
             self._each(lost_work.held_keys, engine.release)
+            engine.serve_queues()
         self._each(lost_work.unanswered_runs, self._answer)
         self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
         self._each(lost_work.orphaned_runs, functools.partial(self._follow, commands.cancel_orphan))
@@ -180,6 +184,7 @@ class Sweeper:
 
     def renew(self) -> None:
         """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
+        self._engine.admission.renew()
         claims = self._engine.in_flight.claims()
         if not claims:
             return

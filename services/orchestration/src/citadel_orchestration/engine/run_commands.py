@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from citadel_common.errors import Conflict, NotFound, RunTimedOut
-from citadel_orchestration.db import runs, steps
+from citadel_orchestration.db import admission, runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
@@ -86,6 +86,7 @@ class RunCommands:
             if tx.run.status == "paused":
                 return unchanged(tx)
             tx.run.status = "paused"
+            admission.unqueue(tx)
             tx.event("run_paused")
         return tx.effects
 

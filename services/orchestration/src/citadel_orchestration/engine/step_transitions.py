@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from citadel_common.backoff import full_jitter
-from citadel_common.errors import CitadelError, PayloadTooLarge, StepTimedOut, from_data
-from citadel_orchestration.db import batches, steps
-from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
+from citadel_common.errors import CitadelError, PayloadTooLarge, StartTimedOut, StepTimedOut, from_data
+from citadel_orchestration.db import admission, batches, steps
+from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Step
@@ -96,6 +96,23 @@ class StepTransitions:
                 scheduling.succeed(tx, ref, attempt, orjson.loads(payload))
             else:
                 tx.event("step_waiting", ref.step_id, ref.item, signal=signal)
+        return tx.effects
+
+    def queue(self, ref: StepRef, attempt: int, resource: str) -> Effects:
+        """Let a step wait for a slot of a resource, held by no worker."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or not queue(tx, ref, attempt, resource):
+                return unchanged(tx)
+        return tx.effects
+
+    def admit(self, ref: StepRef, attempt: int, resource: str) -> Effects:
+        """Claim a step that waits for a slot of a resource; the caller holds the slot."""
+        with self._transactions.on(ref.run_id) as tx:
+            wait = steps.wait_of(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
+            if tx is None or wait is None or wait.waiting_for != resource:
+                return unchanged(tx)
+            tx.claim(ref, of=["waiting"], wait=wait)
+        self._transactions.report_wait(wait, "admitted")
         return tx.effects
 
     def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:
@@ -201,6 +218,23 @@ def _retry(tx: RunTransaction, ref: StepRef, attempt: int, error: CitadelError) 
         "step_retrying", ref.step_id, ref.item, error=error.data.model_dump(), delay_s=round(delay, 3), tries=tries + 1
     )
     return True
+
+
+def queue(tx: RunTransaction, ref: StepRef, attempt: int, resource: str) -> bool:
+    """Let a step wait for a slot of a resource until its start timeout; return False if its attempt is over."""
+    patience = tx.definition.steps[ref.step_id].start_timeout
+    queued = admission.queue(tx, ref, attempt, resource, patience=patience)
+    if queued:
+        tx.event("step_waiting", ref.step_id, ref.item, waiting_for=resource)
+    return queued
+
+
+def never_started(tx: RunTransaction, ref: StepRef, attempt: int, wait: Wait) -> bool:
+    """Fail a step that waited for its start for too long; return False if its attempt is over."""
+    limit = tx.definition.steps[ref.step_id].start_timeout
+    busy = admission.occupancy(tx, wait.waiting_for)
+    reason = f"it waited {wait.seconds:.3g} s for {wait.waiting_for}: {busy}"
+    return fail(tx, ref, attempt, StartTimedOut(f"the step did not start within {limit:g} s (start_timeout): {reason}"))
 
 
 def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> str | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from citadel_common.stores.postgres import Cursor, Database
-from citadel_common.telemetry import NULL_METRICS, Metrics
-from citadel_orchestration.db.models import Effects
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
+from citadel_orchestration.db.models import Effects, Wait
 from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.db.transaction import RunTransaction, lock_run
 from citadel_orchestration.engine import traces
@@ -70,6 +70,10 @@ class RunTransactions:
         if run is None:
             return None
         return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get)
+
+    def report_wait(self, wait: Wait, outcome: str) -> None:
+        """Count the wait of a step that is over; called after the commit."""
+        self.metrics.observe(names.STEP_WAIT_SECONDS, wait.seconds, reason=wait.waiting_for, outcome=outcome)
 
     def changed(self, run_id: UUID) -> None:
         """Wake the followers of a run; called after the commit."""

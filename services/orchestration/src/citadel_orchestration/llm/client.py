@@ -14,6 +14,7 @@ from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_contracts.base_urls import BASES, http_url
 from citadel_orchestration.llm.endpoint import Endpoint
 from citadel_orchestration.llm.question import RESERVED_OPTIONS, Answer, Question
+from citadel_orchestration.step_types import Resource
 
 _PORTS = {"http": 80, "https": 443}
 _ROUTES = frozenset(
@@ -50,6 +51,11 @@ class EndpointDirectory:
         """Return the settings of an endpoint, by its exact name."""
         return self._endpoints[name]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all endpoints."""
+        return list(self._endpoints)
+
     def find(self, wanted: str | None) -> str:
         """Return the name of the endpoint with a name or a configured URL; None asks for the default.
 
@@ -81,6 +87,10 @@ class EndpointDirectory:
             return None
         names = [name for name, base in self._addresses.items() if base is not None and _means(address, base)]
         return self._default if self._default in names else next(iter(names), None)
+
+
+def _resource(name: str, settings: EndpointSettings) -> Resource:
+    return Resource(name=f"llm:{name}", limit=settings.max_concurrency)
 
 
 def _address(url: str) -> _Address | None:
@@ -115,6 +125,18 @@ class LlmClients:
         self._outages = outages or Outages(metrics)
         self._metrics = metrics
         self._open: dict[str, Endpoint] = {}
+
+    @property
+    def resources(self) -> list[Resource]:
+        """The endpoints as resources of the fleet."""
+        return [_resource(name, self._directory[name]) for name in self._directory.names]
+
+    def resource(self, endpoint: str | None) -> Resource | None:
+        """Return what a question to an endpoint uses; None if there is no such endpoint, which `ask` reports."""
+        if self._directory.problem(endpoint) is not None:
+            return None
+        name = self._directory.find(endpoint)
+        return _resource(name, self._directory[name])
 
     def endpoint_problem(self, name: str | None) -> str | None:
         """Return why an endpoint (a name, a configured URL, None for the default) cannot be used; None if it can."""

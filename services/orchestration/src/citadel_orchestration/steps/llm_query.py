@@ -19,6 +19,7 @@ from citadel_orchestration.step_types import (
     Finding,
     Output,
     Parameters,
+    Resource,
     StepCall,
     StepEffect,
     StepType,
@@ -35,6 +36,9 @@ class LlmClient(Protocol):
         self, endpoint: str | None, question: Question, deadline: Deadline, accepted: Callable[[], None]
     ) -> Answer:
         """Return the model's answer."""
+
+    def resource(self, endpoint: str | None) -> Resource | None:
+        """Return what a question to an endpoint uses."""
 
 
 class LlmQueryParameters(Parameters):
@@ -90,7 +94,9 @@ class LlmQuery(StepType[LlmQueryParameters]):
 
     def begin(self, parameters: LlmQueryParameters) -> StepEffect:
         """Ask the LLM."""
-        return Execute(run=lambda call: self._ask(parameters, call))
+        return Execute(
+            run=lambda call: self._ask(parameters, call), uses=lambda: self._llm.resource(parameters.endpoint)
+        )
 
     async def _ask(self, parameters: LlmQueryParameters, call: StepCall) -> Output:
         """Ask; with a schema, ask again while the answer does not fit it.

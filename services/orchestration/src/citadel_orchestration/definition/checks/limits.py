@@ -103,7 +103,8 @@ def check_ranges(definition: DraftDefinition, limits: DefinitionLimits, problems
 
 
 def _attempt(written: dict[str, Any], path: Path, limits: DefinitionLimits, problems: Problems) -> None:
-    _seconds(written.get("timeout"), (*path, "timeout"), limits.max_timeout, problems)
+    for name in ("timeout", "start_timeout"):
+        _seconds(written.get(name), (*path, name), limits.max_timeout, problems)
     retry = written.get("retry")
     if not isinstance(retry, dict):
         return
