@@ -116,6 +116,12 @@ class WorkflowSettings(Fragment):
     max_backlog_per_caller: int | None = Field(
         None, ge=1, description="Those of one API key (or client) beyond which its runs are refused; none: no limit"
     )
+    max_runs_per_key: int = Field(
+        100_000, ge=1, description="Runs of one concurrency key that have not ended, beyond which more are refused"
+    )
+    max_events: int = Field(
+        100_000, ge=100, description="Events of one run; after them, only those of the run as a whole are recorded"
+    )
 
     @property
     def definition_limits(self) -> DefinitionLimits:

@@ -19,6 +19,11 @@ SELECT coalesce(runs.caller, ''), count(*) FROM (
 _ENDED = """
 SELECT count(*) FROM (SELECT FROM runs WHERE finished_at > now() - make_interval(secs => %s) LIMIT %s) AS ended
 """
+_OF_KEY = """
+SELECT count(*) FROM (
+    SELECT FROM runs WHERE concurrency_key = %s AND finished_at IS NULL LIMIT %s
+) AS unfinished
+"""
 PERIOD = 10.0
 """Seconds over which the rate of runs that end is measured."""
 _MOST_ENDED = 20_000
@@ -52,6 +57,13 @@ def ready_steps(cursor: Cursor, *, most: int) -> ReadySteps:
         cursor.execute(_ENDED, [PERIOD, _MOST_ENDED])
         [ended] = one(cursor)
     return ReadySteps(by_caller=by_caller, ended_per_second=ended / PERIOD)
+
+
+def unfinished_of_key(cursor: Cursor, key: str, *, most: int) -> int:
+    """Count the runs of a concurrency key that have not ended, up to `most`."""
+    cursor.execute(_INDEXED)
+    cursor.execute(_OF_KEY, [key, most])
+    return int(one(cursor)[0])
 
 
 def allocated_bytes(cursor: Cursor) -> int:

@@ -31,6 +31,8 @@ SPARED = 10
 """Times that a reading took, in which it is not repeated."""
 STORAGE_FRESH = 5.0
 """Seconds that a measure of the stored bytes is used."""
+MOST_KEYS = 1000
+"""Concurrency keys whose counts are kept; the least recently used ones go first."""
 FREED = 0.1
 """Share of the limit that is to be free again when a refused caller comes back."""
 SHORTEST, LONGEST = 1.0, 60.0
@@ -107,6 +109,9 @@ class RunAdmission:
     """
 
     def __init__(self, database: Database, settings: "EngineSettings", metrics: Metrics = NULL_METRICS) -> None:
+        self._database = database
+        self._max_of_key = settings.workflows.max_runs_per_key
+        self._keys: dict[str, Reading[int]] = {}
         self._max_backlog = settings.workflows.max_backlog
         self._max_of_caller = settings.workflows.max_backlog_per_caller
         self._max_bytes = settings.storage.max_bytes
@@ -149,6 +154,35 @@ class RunAdmission:
         if total >= self._max_backlog:
             return self._overloaded(ready, total, self._max_backlog, "")
         return self._overloaded(ready, mine, self._max_of_caller or 0, " of this caller")
+
+    def check_key(self, key: str | None) -> None:
+        """Check that a concurrency key takes one more run; None for a run without one.
+
+        Raises:
+            Overloaded: Too many runs of the key have not ended.
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        if key is None:
+            return
+        with self._lock:
+            reading = self._keys.pop(key, None) or self._reading_of(key)
+            self._keys[key] = reading
+            if len(self._keys) > MOST_KEYS:
+                self._keys.pop(next(iter(self._keys)))
+        if (found := reading.get()) >= self._max_of_key:
+            self._metrics.count(names.REFUSED, 1, reason="concurrency_key")
+            raise Overloaded(
+                f"{found} runs of the concurrency key {key!r} have not ended, the limit is {self._max_of_key}; try later",
+                retry_after=LONGEST,
+            )
+
+    def _reading_of(self, key: str) -> Reading[int]:
+        most = self._max_of_key
+        return Reading(
+            self._database,
+            lambda cursor: capacity.unfinished_of_key(cursor, key, most=most),
+            fresh=BACKLOG_FRESH,
+        )
 
     def check_storage(self) -> None:
         """Check that there is room for more data.
