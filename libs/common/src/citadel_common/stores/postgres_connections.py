@@ -8,20 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from citadel_common.stores.db import PostgresConnection
+from citadel_common.stores.db import CONNECTION_LIMITS, PostgresConnection
 
 log = structlog.get_logger(__name__)
-# reserved_connections exists from PostgreSQL 16 on. A limit of -1 is none.
-_LIMITS = """
-SELECT current_setting('max_connections')::int,
-    CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-        + coalesce(current_setting('reserved_connections', true), '0')::int END,
-    rolconnlimit, datconnlimit,
-    (SELECT sum(numbackends)::int FROM pg_stat_database),
-    (SELECT numbackends FROM pg_stat_database WHERE pg_stat_database.datname = current_database()),
-    (SELECT count(*)::int FROM pg_stat_activity WHERE usename = current_user)
-FROM pg_roles, pg_database WHERE rolname = current_user AND pg_database.datname = current_database()
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +34,9 @@ def rooms_of(connection: PostgresConnection) -> list[Room]:
     Raises:
         psycopg.Error: The server does not answer.
     """
-    [(most, reserved, of_role, of_database, used, in_database, by_role)] = connection.execute(_LIMITS).fetchall()
+    [(most, reserved, of_role, of_database, used, in_database, by_role)] = connection.execute(
+        CONNECTION_LIMITS
+    ).fetchall()
     kept = f", of which {reserved} are reserved" if reserved else ""
     found = [Room(limit=most - reserved, used=used, source=f"max_connections is {most}{kept}")]
     if of_database >= 0:

@@ -172,7 +172,8 @@ class RunAdmission:
         if (found := reading.get()) >= self._max_of_key:
             self._metrics.count(names.REFUSED, 1, reason="concurrency_key")
             raise Overloaded(
-                f"{found} runs of the concurrency key {key!r} have not ended, the limit is {self._max_of_key}; try later",
+                f"{found} runs of the concurrency key {key!r} have not ended, the limit is {self._max_of_key};"
+                " try later",
                 retry_after=LONGEST,
             )
 
