@@ -112,7 +112,9 @@ class WorkflowSettings(Fragment):
     batch_chunk: int = Field(64, ge=1, description="Requests in one chunk of a batch")
     batch_parallel: int = Field(16, ge=1, description="Chunks of one batch at once")
     max_batch_requests: int = Field(50_000, ge=1, description="Requests in one batch")
-    max_backlog: int = Field(10_000, ge=1, description="Steps that wait for a worker, beyond which runs are refused")
+    max_backlog: int = Field(
+        10_000, ge=1, description="Steps that wait for a worker or a slot, beyond which runs are refused"
+    )
     max_backlog_per_caller: int | None = Field(
         None, ge=1, description="Those of one API key (or client) beyond which its runs are refused; none: no limit"
     )

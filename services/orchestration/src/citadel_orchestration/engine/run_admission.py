@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BACKLOG_FRESH = 1.0
-"""Seconds that a count of ready steps is used; runs taken meanwhile are added to it."""
+"""Seconds that a count of steps is used; runs taken meanwhile are added to it."""
 AT_LIMIT = 0.25
 """Seconds that it is used once it has reached the limit."""
 SPARED = 10
@@ -117,10 +117,10 @@ class RunAdmission:
         self._max_bytes = settings.storage.max_bytes
         self._metrics = metrics
         self._ready = Reading(
-            database, lambda cursor: capacity.ready_steps(cursor, most=self._max_backlog), fresh=BACKLOG_FRESH
+            database, lambda cursor: capacity.unbegun_steps(cursor, most=self._max_backlog), fresh=BACKLOG_FRESH
         )
         self._lock = threading.Lock()
-        self._counted: capacity.ReadySteps | None = None
+        self._counted: capacity.UnbegunSteps | None = None
         self._taken: Counter[str] = Counter()
         self._bytes = Reading(database, self._measure, fresh=STORAGE_FRESH)
         self._measured = 0
@@ -142,7 +142,7 @@ class RunAdmission:
             self._metrics.count(names.REFUSED, 1, reason="backlog")
             raise refusal
 
-    def _refusal(self, ready: capacity.ReadySteps, caller: str) -> Overloaded | None:
+    def _refusal(self, ready: capacity.UnbegunSteps, caller: str) -> Overloaded | None:
         """Return why a run of the caller is not taken; else count it as taken."""
         with self._lock:
             if self._counted is not ready:
@@ -219,10 +219,10 @@ class RunAdmission:
             log.warning("stored_bytes_not_measured", allocated=allocated, last=self._measured)
         return self._measured
 
-    def _overloaded(self, ready: capacity.ReadySteps, found: int, limit: int, whose: str) -> Overloaded:
+    def _overloaded(self, ready: capacity.UnbegunSteps, found: int, limit: int, whose: str) -> Overloaded:
         excess = found - (1 - FREED) * limit
         wait = LONGEST if ready.ended_per_second <= 0 else excess / ready.ended_per_second
         return Overloaded(
-            f"{found} steps{whose} wait for a worker, the limit is {limit}; try later",
+            f"{found} steps{whose} wait for a worker or a slot, the limit is {limit}; try later",
             retry_after=min(LONGEST, max(SHORTEST, round(wait))),
         )
