@@ -343,5 +343,5 @@ def test_the_oldest_dead_letters_go_when_there_are_too_many(api_redis: RedisServ
     for number in range(6):
         at = time.time() + number
         few.add(dead_letter(f"letter-{number}", at=at))
-    assert [letter.id for letter in few.newest()] == ["letter-5", "letter-4", "letter-3"]
+    assert [found.id for found in few.newest()] == ["letter-5", "letter-4", "letter-3"]
     assert dead_letters.counts() == {("embeddings", "deliveries_exhausted"): 3}
