@@ -103,6 +103,13 @@ HOLDS = _counter(
     "outcome",
     unit="waits",
 )
+POSTGRES_FAILURES = _counter(
+    "citadel_postgres_failures_total",
+    "Transactions that PostgreSQL failed; kind: away, busy, full, conflict, misconfigured, failed, rejected (see"
+    " stores.md)",
+    "kind",
+    unit="transactions",
+)
 TEXTS = _counter(
     "citadel_texts_total",
     "Texts answered; source: cache, shared (computed for another text: of another request or process, or the same"
