@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -57,15 +58,17 @@ class FuzzedServer:
 
 
 @contextmanager
-def fuzzed_server(postgres: PostgresProcess, log: Path) -> Iterator[FuzzedServer]:
-    """Start everything on stores of its own."""
+def fuzzed_server(
+    postgres: PostgresProcess, log: Path, *, limits: Mapping[str, Any] = MappingProxyType(SMALL)
+) -> Iterator[FuzzedServer]:
+    """Start everything on stores of its own; `limits` are settings of all processes, names without the prefix."""
     with ExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
         dsn = stack.enter_context(postgres.database())
         ollama = stack.enter_context(OllamaProcess(slots=8))
         doubles = stack.enter_context(doubles_with(ollama))
         stores = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn}
-        others = doubles.settings | SMALL | _WORKER
+        others = doubles.settings | dict(limits) | _WORKER
         watching = stores | others | backend_settings(redis.url, ollama.url)
         orchestration = OrchestrationProcess(redis.url, dsn, others | {"WORKFLOWS__LEASE": "10"})
         workers: dict[str, ServiceProcess] = {
