@@ -42,6 +42,12 @@ KINDS: Mapping[str, ErrorKind] = {
     "not_found": ErrorKind(404),
     "conflict": ErrorKind(409),
     # HTTP
+    "malformed_request": ErrorKind(400),
+    "url_too_long": ErrorKind(414),
+    "headers_too_large": ErrorKind(431),
+    "headers_timed_out": ErrorKind(408),
+    "too_many_connections": ErrorKind(429, retryable=True, retry_after=5),
+    "too_many_streams": ErrorKind(429, retryable=True, retry_after=5),
     "malformed_body": ErrorKind(400),
     "unauthorized": ErrorKind(401),
     "forbidden": ErrorKind(403),

@@ -133,6 +133,12 @@ REPUBLISHED = _counter(
     unit="tasks",
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+API_REFUSED = _counter(
+    "citadel_api_refused_total",
+    "Requests refused and connections closed by a limit; reason: an error code, or slow_reader",
+    "reason",
+    unit="requests",
+)
 REFUSED = _counter(
     "citadel_submissions_refused_total",
     "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"
