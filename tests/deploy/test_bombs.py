@@ -11,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.bombs import BOMBS
 
 from citadel_client import Citadel
 from citadel_client.errors import CitadelApiError
 from tests.deploy.bombs import LONG, Target
 from tests.deploy.engine import docker
-from tests.deploy.memory_limits import kills, limited, most_used
+from tests.deploy.memory_limits import LimitedGroups
 from tests.deploy.stack import OWN, STORES, Stack
 from tests.fuzz.server import KEY, fuzzed_server
 from tests.support.postgres_server import PostgresProcess
@@ -31,13 +30,17 @@ WAIT = {"step_id": "w", "type": "wait", "parameters": {"signal": "go", "timeout"
 def processes(postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """The processes of a server, each kind in a control group."""
     log = tmp_path_factory.mktemp("bombs") / "log"
-    with fuzzed_server(postgres_server, log, limits={}) as server, limited(server.processes()) as groups:
+    groups = LimitedGroups()
+    try:
+        with fuzzed_server(postgres_server, log, limits={}, within=groups.within) as server:
 
-        def state() -> dict[str, Any]:
-            print({service: most_used(group) // MEGABYTE for service, group in groups.items()}, "MiB at most")
-            return {"alive": server.processes(), "killed": {name: kills(group) for name, group in groups.items()}}
+            def state() -> dict[str, Any]:
+                print("MiB at most:", groups.most_used())
+                return {"alive": server.processes(), "killed": groups.kills()}
 
-        yield Target(port=server.api.port, key=KEY, state=state)
+            yield Target(port=server.api.port, key=KEY, state=state)
+    finally:
+        groups.remove()
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +70,17 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def test_definitions_that_would_make_something_huge(target: Target) -> None:
+    bombs = pytest.importorskip("tests.support.bombs").BOMBS
     with target.unharmed() as neighbour, target.client() as citadel, ThreadPoolExecutor(8) as threads:
-        ends = list(threads.map(lambda name: (name, _end_of(citadel, name)), [*BOMBS, *BOMBS]))
+        ends = list(threads.map(lambda name: (name, _end_of(citadel, bombs[name].definition)), [*bombs, *bombs]))
         neighbour.is_served()
     for name, code in ends:
-        assert code in BOMBS[name].codes | {"overloaded"}, (name, code)
+        assert code in bombs[name].codes | {"overloaded"}, (name, code)
 
 
-def _end_of(citadel: Citadel, name: str) -> str:
+def _end_of(citadel: Citadel, definition: dict[str, Any]) -> str:
     try:
-        citadel.workflows.submit(BOMBS[name].definition).wait(LONG)
+        citadel.workflows.submit(definition).wait(LONG)
     except CitadelApiError as error:
         return error.code
     return "succeeded"
