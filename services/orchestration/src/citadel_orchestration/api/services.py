@@ -142,8 +142,8 @@ class Services:
         backlog = BacklogLimit(
             self._redis.broker, limit=api.max_backlog, timeout=timeout, memory=memory, metrics=self._metrics
         )
-        memory = MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory")
-        yield RunOutputs(database=wiring.database, definitions=wiring.definitions, memory=memory)
+        budget = MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory")
+        yield RunOutputs(database=wiring.database, definitions=wiring.definitions, memory=budget)
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -151,7 +151,7 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
-            memory=memory,
+            memory=budget,
             most_inline=api.max_inline_bytes,
             admission=wiring.admission,
             queues=backlog,
