@@ -9,6 +9,7 @@ import psycopg
 from pydantic import SecretStr
 
 from citadel_common.stores.db import SettingRefused, open_connection
+from citadel_common.stores.postgres_connections import connections_problem
 from citadel_common.stores.postgres_target import PostgresTarget
 
 OLDEST = 14
@@ -33,6 +34,18 @@ REFUSALS: Mapping[str, str] = {
     "service file": "libpq's service file cannot be read",
 }
 """Words of the server, of libpq and of PgBouncer about what only a person can change."""
+CODES: Mapping[str, str] = {
+    "too many clients already": "53300",
+    "remaining connection slots are reserved": "53300",
+    "too many connections for": "53300",
+    "no more connections allowed": "53300",
+    "client_login_timeout": "53300",
+    "query_wait_timeout": "53300",
+    "is starting up": "57P03",
+    "not yet accepting connections": "57P03",
+    "is shutting down": "57P03",
+}
+"""SQLSTATEs of refused connections by the server's or PgBouncer's words: libpq keeps nothing else of them."""
 MISSING = re.compile(r'(role|database) "[^"]*" does not exist')
 
 
@@ -48,18 +61,27 @@ def refusal_of(error: psycopg.Error) -> str | None:
     return next((problem for words, problem in REFUSALS.items() if words in said), None)
 
 
-def problem_of(dsn: SecretStr, search_path: str | None, *, patience: float) -> str | None:
+def sqlstate_of_refusal(error: psycopg.Error) -> str | None:
+    """Return the SQLSTATE with which a connection was refused; None where that is not known."""
+    if not isinstance(error, psycopg.OperationalError):
+        return None
+    found = next((code for words, code in CODES.items() if words in str(error)), None)
+    return found or ("28000" if refusal_of(error) else None)
+
+
+def problem_of(dsn: SecretStr, search_path: str | None, *, patience: float, connections: int = 1) -> str | None:
     """Return why PostgreSQL can never be used with these settings; None if it can, or may later.
 
     Args:
         dsn: Its address.
         search_path: Schemas of Citadel's objects; the DSN's or the role's if None.
         patience: Seconds that a connection may take to open, and again to answer.
+        connections: Connections that the process may open.
     """
     target = PostgresTarget.of(dsn, name="start", search_path=search_path, connect_timeout=patience)
     try:
         with closing(open_connection(target, patience=patience)) as connection:
-            return unsupported(connection)
+            return unsupported(connection) or connections_problem(connection, connections)
     except psycopg.Error as error:
         return refusal_of(error)
 

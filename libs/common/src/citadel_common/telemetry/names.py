@@ -103,6 +103,13 @@ HOLDS = _counter(
     "outcome",
     unit="waits",
 )
+POSTGRES_FAILURES = _counter(
+    "citadel_postgres_failures_total",
+    "Transactions that PostgreSQL failed; kind: away, busy, full, conflict, misconfigured, failed, rejected (see"
+    " stores.md)",
+    "kind",
+    unit="transactions",
+)
 TEXTS = _counter(
     "citadel_texts_total",
     "Texts answered; source: cache, shared (computed for another text: of another request or process, or the same"
@@ -142,7 +149,8 @@ API_REFUSED = _counter(
 REFUSED = _counter(
     "citadel_submissions_refused_total",
     "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"
-    " for workers), storage (PostgreSQL holds its budget), redis_memory (Redis is full)",
+    " for workers), concurrency_key (too many of its runs have not ended), storage (PostgreSQL holds its"
+    " budget), redis_memory (Redis is full)",
     "reason",
     unit="submissions",
 )

@@ -15,10 +15,19 @@ from uuid import UUID
 
 import structlog
 
-from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
+from citadel_common.errors import (
+    CitadelError,
+    DeadlineExceeded,
+    StepTimedOut,
+    StoreBusy,
+    StoreFull,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkerLost,
+)
 from citadel_common.stores.postgres import Cursor
 from citadel_common.stores.redis import ERRORS
-from citadel_orchestration.db import lost_work, steps
+from citadel_orchestration.db import concurrency_keys, lost_work, steps
 from citadel_orchestration.db.models import Effects, EndedRun, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling, step_transitions
@@ -84,7 +93,9 @@ class StepRecovery:
 def _time_out_sub_run(tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
     timeout = tx.definition.steps[ref.step_id].timeout
     tx.effects.orphans.append(child)
-    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s")
+    line = concurrency_keys.place_of(tx.cursor, child)
+    held = "" if line is None else f"; it was held by the concurrency key {line.concurrency_key!r}"
+    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s{held}")
     step_transitions.retry_or_fail(tx, ref, attempt, error)
 
 
@@ -143,7 +154,8 @@ class Sweeper:
         self._was_flushed = was_flushed
         self._accepted = accepted
         self._lease = lease = transactions.lease
-        self._connected_since = time.monotonic()
+        self._writable_since: float | None = None
+        self._last_key = ""
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
@@ -169,18 +181,22 @@ class Sweeper:
             engine.resend(claim)
         self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
+        engine.restore_outputs()
         if engine.room:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
-            if self._leases_are_settled:
-                self._steps(lost_work.abandoned_steps, self._recovery.take_over)
-                engine.admission.release_expired()
+            self._guarded(self._take_over_abandoned)
             self._steps(lost_work.due_steps, self._recovery.wake)
-            self._each(lost_work.held_keys, engine.release)
+            self._release_keys()
             engine.serve_queues()
         self._each(lost_work.unanswered_runs, self._answer)
         self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
         self._each(lost_work.orphaned_runs, functools.partial(self._follow, commands.cancel_orphan))
         self._guarded(self._accepted)
+
+    def _take_over_abandoned(self) -> None:
+        if self._leases_are_settled():
+            self._steps(lost_work.abandoned_steps, self._recovery.take_over)
+            self._engine.admission.release_expired()
 
     def renew(self) -> None:
         """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
@@ -192,13 +208,17 @@ class Sweeper:
             lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
         self._engine.in_flight.drop(lost)
 
-    @property
     def _leases_are_settled(self) -> bool:
-        """True once PostgreSQL has answered for so long that live workers have renewed their leases.
+        """Return True once PostgreSQL has taken changes for so long that live workers have renewed their leases.
 
-        An outage outlasts leases, and their owners are alive: they go first when it is over.
+        An outage, a full disk or a standby outlasts leases, and their owners are alive: they go first when it is over,
+        since their outputs may have cost money.
         """
-        return time.monotonic() - self._connected_since > self._lease / 2
+        if self._writable_since is None:
+            with self._transactions.database.cursor() as cursor:
+                lost_work.write_nothing_new(cursor)
+            self._writable_since = time.monotonic()
+        return time.monotonic() - self._writable_since > self._lease / 2
 
     def _steps(
         self, find: Callable[[Cursor], list[tuple[StepRef, int]]], transition: Callable[[StepRef, int], Effects]
@@ -207,6 +227,16 @@ class Sweeper:
             self._guarded(self._follow, transition, ref, attempt)
             if not self._engine.room:
                 return
+
+    def _release_keys(self) -> None:
+        """Start runs in line that nobody has started; each sweep looks at the keys behind those of the one before."""
+        with self._transactions.database.cursor() as cursor:
+            concurrency_keys.sort_in(cursor)
+            found = concurrency_keys.keys_in_line(cursor, after=self._last_key)
+        self._last_key = found[-1][0] if len(found) == concurrency_keys.MOST_KEYS else ""
+        for key, may_start in found:
+            if may_start:
+                self._guarded(self._engine.release, key)
 
     def _time_out_steps(self) -> None:
         for claim in self._engine.in_flight.expired():
@@ -225,12 +255,18 @@ class Sweeper:
             return find(cursor)
 
     def _guarded(self, act: Callable[..., None], *arguments: Any) -> None:
-        """Log errors, so that one broken run or step does not keep the sweep from the others."""
+        """Log errors, so that one broken run or step does not keep the sweep from the others.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer, or has no room: the others would have to wait for it, too.
+        """
         try:
             act(*arguments)
-        except StoreUnavailable:
-            raise
         except CitadelError as error:
+            if type(error) in (StoreUnavailable, StoreBusy):
+                raise
+            if isinstance(error, StoreFull | StoreMisconfigured):
+                self._writable_since = None
             log.info("sweep_step_refused", error=error.code)
         except Exception:
             log.exception("sweep_step_crashed")
@@ -241,7 +277,7 @@ class Sweeper:
             try:
                 act()
             except StoreUnavailable as error:
-                self._connected_since = time.monotonic()
+                self._writable_since = None
                 log.warning("sweep_failed", error=error.message)
             except Exception:
                 log.exception("sweep_crashed")
