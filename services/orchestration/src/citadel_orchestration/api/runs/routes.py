@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
 from citadel_contracts.runs import RunCommanded, RunEvent, RunList, RunStatus, RunView, StepOutput
