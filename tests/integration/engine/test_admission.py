@@ -150,3 +150,22 @@ def test_the_slots_of_a_killed_worker_go_to_another_one_and_redis_is_not_needed(
     assert fleet.db.rows("SELECT count(*) FROM slots WHERE token IS NOT NULL AND owner = %s", owners[0][0]) == [(0,)]
     assert {tries for _, tries, _ in attempts(fleet, run_id)} == {0}
     assert llm.stats()["max_in_flight"] == LIMIT
+
+
+def vectors(**others):
+    parameters = {"text": "t", "model": "all-minilm"}
+    return {"steps": [{"step_id": "e", "type": "embedding", "parameters": parameters, **others}]}
+
+
+def test_texts_wait_for_an_embeddings_worker_without_an_attempt(fleet):
+    late = fleet.begin(vectors(start_timeout="200ms", timeout="100ms"))
+    patient = fleet.begin(vectors(timeout="1s"))
+    assert fleet.db.ended(late) == "failed"
+    error = fleet.db.error(late)
+    assert error["code"] == "start_timed_out"
+    assert "no embeddings worker answered within 0.2 s (start_timeout) and 0.1 s (timeout)" in error["message"]
+    past = "SELECT started_at < now() - interval '1.2 s' FROM steps WHERE run_id = %s"
+    eventually(lambda: fleet.db.rows(past, patient) == [(True,)])
+    fleet.embeddings()
+    assert fleet.db.ended(patient) == "succeeded", fleet.db.error(patient)
+    assert fleet.db.rows("SELECT attempt, tries FROM steps WHERE run_id = %s", patient) == [(1, 0)]
