@@ -2,7 +2,7 @@
 
 import pytest
 
-from citadel_orchestration.db import views
+from citadel_orchestration.db import lost_work, views
 from tests.support.polling import eventually
 
 LIMIT = 4
@@ -169,3 +169,14 @@ def test_texts_wait_for_an_embeddings_worker_without_an_attempt(fleet):
     fleet.embeddings()
     assert fleet.db.ended(patient) == "succeeded", fleet.db.error(patient)
     assert fleet.db.rows("SELECT attempt, tries FROM steps WHERE run_id = %s", patient) == [(1, 0)]
+
+
+def test_a_step_that_no_worker_has_room_for_fails_once_its_start_is_late(db):
+    step = ask("q", start_timeout=0.001)
+    run_id = db.submit({"steps": [step]})
+    db.rows("UPDATE steps SET lease_until = now() - interval '1 second' WHERE run_id = %s", run_id)
+    found = eventually(lambda: [late for late in db.find(lost_work.late_and_ready) if late[0].run_id == run_id])
+    for late in found * 2:
+        db.recovery.never_started(*late)
+    assert (db.status(run_id), db.error(run_id)["code"]) == ("failed", "start_timed_out")
+    assert "for a worker: none had room for it" in db.error(run_id)["message"]

@@ -114,6 +114,11 @@ class Admission:
             if not self._serve(slot):
                 self._release(slot)
 
+    def granted(self) -> list[tuple[StepRef, int]]:
+        """Return the admitted steps that do not execute yet, with their attempts."""
+        with self._lock:
+            return list(self._granted)
+
     def servable(self) -> list[Resource]:
         """Return the resources that have a free slot and a step that waits for it."""
         with self._lock:
@@ -121,11 +126,7 @@ class Admission:
         return [self._known[name] for name in self._slots.servable(names)] if names else []
 
     def renew(self) -> None:
-        """Extend the leases of the slots held, and free those of claims that are no longer this worker's."""
-        with self._lock:
-            granted = list(self._granted)
-        for ref, attempt in granted:
-            self.settle(ref, attempt)
+        """Extend the leases of the slots held."""
         with self._lock:
             tokens = list(self._held)
         if tokens:
