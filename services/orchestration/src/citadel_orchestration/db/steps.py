@@ -50,7 +50,8 @@ WHERE run_id = %(run_id)s AND steps.step_id = found.step_id AND item = -1 AND st
 # A ready step becomes a waiting one, which `finish` may end.
 _LATE_START = """
 UPDATE steps SET status = 'waiting' FROM (
-    SELECT waiting_for AS reason, coalesce(waiting_since, runs.created_at) AS since FROM steps JOIN runs USING (run_id) WHERE run_id = %s AND step_id = %s AND item = %s) AS old
+    SELECT waiting_for AS reason, coalesce(waiting_since, runs.created_at) AS since FROM steps JOIN runs USING (run_id)
+    WHERE run_id = %s AND step_id = %s AND item = %s) AS old
 WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND start_by <= now()
     AND (status = 'ready' OR status = 'waiting' AND waiting_for IS NOT NULL)
 RETURNING coalesce(reason, 'a worker'), extract(epoch FROM now() - since)::float8
