@@ -44,6 +44,7 @@ def measure(stack: Stack) -> list[Figure]:
 def _api(stack: Stack) -> Iterator[int]:
     port = free_port()
     env = stack.citadel_environment() | {"CITADEL_API__PORT": str(port), "CITADEL_API__WORKERS": "1"}
+    env["CITADEL_API__KEYLESS"] = "loopback"
     command = [sys.executable, "-m", "citadel_orchestration.api"]
     with child("api", command, env, ready=lambda: wait_until(lambda: _answers(port, "/livez"), "the API")):
         yield port

@@ -31,6 +31,8 @@ from citadel_orchestration.step_types import Execute, Output, Parameters, StepCa
 if TYPE_CHECKING:
     from celery import Celery
 
+    from citadel_orchestration.engine.parked_outputs import ParkedOutputs
+
 
 class Nothing(Parameters):
     """No parameters."""
@@ -93,6 +95,7 @@ def main() -> None:
         loop=LoopThread("steps", loop_factory=uvloop.new_event_loop),
         dispatcher=Dispatcher(cast("Celery", None)),
         answer=lambda _: ended.set(),
+        parked=cast("ParkedOutputs", None),
     )
     engine = Engine(parts, max_in_flight=100, stopping=threading.Event())
     definition = submissions.check({"steps": [{"step_id": f"s{n}", "type": "noop"} for n in range(steps)]})

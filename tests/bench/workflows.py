@@ -103,6 +103,7 @@ def everything(stack: Stack, settings: Mapping[str, str] | None = None) -> Itera
             "CITADEL_QDRANT__PATH": str(Path(qdrant) / "qdrant"),
             "CITADEL_API__PORT": str(port),
             "CITADEL_API__WORKERS": "1",
+            "CITADEL_API__KEYLESS": "loopback",
             **(settings or {}),
         }
         with (

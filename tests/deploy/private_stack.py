@@ -1,6 +1,7 @@
 """A stack behind nginx whose servers are on other hosts, with certificates of an authority that nobody knows."""
 
 import os
+import re
 import ssl
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,6 @@ PRIVATE = {
     "CITADEL_POSTGRES_DSN": "postgresql://citadel@postgres.private.test:5432/citadel?sslmode=verify-full",
 }
 """The stores with TLS and with certificates that have to be right."""
-OVERRIDE = "compose.override.yaml"
 
 
 class PrivateStack:
@@ -62,6 +62,9 @@ class PrivateStack:
         }
         self._files: tuple[str, ...] = (*FILES, "tests/deploy/private.yaml")
         self._stores = PLAIN
+        if has_ipv6():
+            # Two containers of the API cannot have the same port of the host.
+            self.add("ipv6.yaml", re.sub(r"^ +ports: .*\n", "", override_of("IPv6"), flags=re.MULTILINE))
 
     def _sign(self) -> None:
         """Make the certificates of the servers and of nginx, readable by every container."""
@@ -103,7 +106,7 @@ class PrivateStack:
     def trust(self) -> None:
         """Write the override of the guide, with the place of the authority's certificate."""
         text = override_of("A private certificate authority")
-        self.add(OVERRIDE, text.replace("/etc/ssl/private-ca.pem", str(self.authority.file)))
+        self.add("authority.yaml", text.replace("/etc/ssl/private-ca.pem", str(self.authority.file)))
 
     def add(self, name: str, text: str) -> None:
         """Add a file to those that Compose merges."""
@@ -113,6 +116,11 @@ class PrivateStack:
     def remove(self) -> None:
         """All of it, volumes too."""
         self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+
+
+def has_ipv6() -> bool:
+    """Return True if this machine's kernel speaks IPv6."""
+    return Path("/proc/net/if_inet6").exists()
 
 
 def nginx() -> str:

@@ -14,7 +14,7 @@ import pytest
 from citadel_client import Citadel
 from citadel_client.errors import RunFailed
 from tests.deploy.engine import CommandFailed, require_engine
-from tests.deploy.private_stack import LLM, MODEL, PrivateStack, private_stack
+from tests.deploy.private_stack import LLM, MODEL, PrivateStack, has_ipv6, private_stack
 from tests.deploy.stack import LONG
 from tests.support.polling import eventually
 
@@ -127,6 +127,14 @@ class TestWithTheGuidesOverride:
         assert int(connections) == int(encrypted) > 0
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="the kernel has no IPv6")
+@pytest.mark.parametrize("place", ["api:8080", "orchestration:9464", "qdrant:6333", "redis:6380", "postgres:5432"])
+def test_processes_and_stores_listen_on_ipv6_by_the_guides_override(stack, place):
+    host, port = place.split(":")
+    program = f"import socket as s; s.socket(s.AF_INET6).connect(s.getaddrinfo({host!r}, {port}, s.AF_INET6)[0][4])"
+    stack.compose("exec", "-T", "api", "python", "-c", program)
+
+
 @pytest.mark.usefixtures("stack")
 class TestBehindNginx:
     def test_events_arrive_while_the_run_goes_on(self, http):
@@ -168,6 +176,11 @@ class TestBehindNginx:
         for headers in ({}, {"host": "localhost"}, {"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}):
             answer = httpx.get(f"{stack.url}/v1/models", headers=headers, verify=stack.tls)
             assert answer.status_code == 401, headers
+
+    def test_an_api_without_keys_does_not_start_behind_it(self, stack):
+        keyless = ("-e", "CITADEL_API__KEYS=[]", "-e", "CITADEL_API__KEYLESS=loopback")
+        with pytest.raises(CommandFailed, match="with no API keys only loopback is served"):
+            stack.compose("run", "--rm", "--no-deps", "-T", *keyless, "api")
 
     def test_connections_of_one_client_are_limited(self, stack):
         """They are those with a request; its headers are complete, and its body never is."""

@@ -186,9 +186,7 @@ def test_the_guides_drop_ins_reach_every_process(host, tmp_path):
         host.get(f"http://{address}:8080/livez")
         host.get(f"http://{address}:9808/metrics")
     host.run("rm", "/etc/citadel/credentials/api__keys", *drop_ins_of_the_guide())
-    host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "restart", "citadel.target")
-    host.wait_well()
+    host.run("systemctl", "daemon-reload")  # what runs forgets them when the next release is installed
 
 
 def test_workers_can_be_added_and_removed(host):

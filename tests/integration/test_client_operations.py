@@ -192,7 +192,8 @@ def test_top_in_a_pipe_prints_once(citadel, stack: Stack, dead_letters: DeadLett
 def api_at(port: int, stack: Stack, log: Path) -> Iterator[None]:
     """Run an API on the stack's stores at that port while the block runs."""
     stores = {"CITADEL_BROKER_URL": stack.redis.url, "CITADEL_POSTGRES_DSN": stack.dsn}
-    program = Program("citadel_orchestration.api", stores | {"CITADEL_API__PORT": str(port)}, log)
+    settings = {"CITADEL_API__PORT": str(port), "CITADEL_API__KEYLESS": "loopback"}
+    program = Program("citadel_orchestration.api", stores | settings, log)
     try:
         yield
     finally:

@@ -1,13 +1,16 @@
 """Messages put straight on the queue: none ends the worker, none is lost without a word, the next task works."""
 
 import base64
+import bz2
 import json
+import lzma
 import pickle
 import uuid
+import zlib
 
 import pytest
 
-from tests.support.celery_client import QUEUE, error_of
+from tests.support.celery_client import QUEUE, TIMEOUT, error_of
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
 
@@ -67,6 +70,13 @@ NO_MESSAGES = {
     ).encode(),
     "a body that is no text": json.dumps(raw_message()[1] | {"body": {TEXT: 1}}).encode(),
     "a body that is not base64": json.dumps(raw_message()[1] | {"body": TEXT}).encode(),
+    "a priority of a wrong type": json.dumps(
+        raw_message()[1] | {"properties": raw_message()[1]["properties"] | {"priority": [TEXT]}}
+    ).encode(),
+    "a route of a wrong type": json.dumps(
+        raw_message()[1]
+        | {"properties": raw_message()[1]["properties"] | {"delivery_info": {"exchange": [], "routing_key": {TEXT: 1}}}}
+    ).encode(),
     "an encoding nobody knows": json.dumps(raw_message(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
     "deep nesting": deep(100_000),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
@@ -94,6 +104,15 @@ BAD_TASKS = {
     "deep nesting": raw_message(b"[[" + deep(100_000) + b"], {}, {}]"),
     "null": raw_message(b"null"),
     "time limits of a wrong type": raw_message(headers={"timelimit": TEXT}),
+    "another name of a wrong type": raw_message(headers={"shadow": {TEXT: 1}}),
+    "callbacks that are none": raw_message(b'[["text"], {}, {"callbacks": [5]}]'),
+    "a chain that is none": raw_message(b'[["text"], {}, {"chain": "%b"}]' % REFUSALS),
+    "a chain of broken signatures": raw_message(b'[["text"], {}, {"chain": [{"task": "t", "options": []}]}]'),
+    "a chord that is none": raw_message(b'[["text"], {}, {"chord": [1]}]'),
+    "a task of Celery's own, which tries again for ever": raw_message(task="celery.chord_unlock"),
+    "a compressed body without an end": raw_message(zlib.compress(BODY)[:-6], headers={"compression": "gzip"}),
+    "a bomb": raw_message(zlib.compress(b" " * 60_000_000), headers={"compression": "gzip"}),
+    "another bomb": raw_message(bz2.compress(b" " * 60_000_000), headers={"compression": "bzip2"}),
     "an expiry of a wrong type": raw_message(headers={"expires": TEXT}),
 }  # fmt: skip
 
@@ -141,6 +160,35 @@ def test_ids_that_are_none(plain, store, worker, dead_letters, task_id):
     assert plain.call("generate_embedding", "after it")["success"]
     [dead_letter] = eventually(lambda: list(dead_letters.newest()))
     assert (dead_letter.code, dead_letter.task) == ("undecodable_message", "generate_embedding")
+    assert not worker.is_over
+
+
+@pytest.mark.parametrize("task_id", [5, None, "", {"a": 1}, 1e308])
+def test_ids_of_the_first_protocol_that_are_none(plain, store, worker, dead_letters, task_id):
+    body = {"task": "generate_embedding", "id": task_id, "args": [TEXT], "kwargs": {}}
+    store.lpush(QUEUE, json.dumps(raw_message(json.dumps(body).encode())[1] | {"headers": {}}))
+    assert plain.call("generate_embedding", "after it")["success"]
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert dead_letter.code == "undecodable_message"
+    eventually(lambda: store.keys("citadel:unacked:*") == [])
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"), [("gzip", zlib.compress), ("bzip2", bz2.compress), ("lzma", lzma.compress)]
+)
+def test_compressed_messages_are_read(plain, store, worker, name, compress):
+    task_id, message = raw_message(compress(b'[["text"], {}, {}]'), headers={"compression": name})
+    store.lpush(QUEUE, json.dumps(message))
+    assert plain.app.AsyncResult(task_id).get(timeout=TIMEOUT)["success"]
+
+
+def test_a_message_that_celery_cannot_end_is_not_held(plain, store, worker, dead_letters):
+    """A signature that Celery can publish by its form, and then cannot."""
+    task_id, message = raw_message(b'[["text"], {}, {"chain": [{"task": "t", "subtask_type": "group", "kwargs": {}}]}]')
+    store.lpush(QUEUE, json.dumps(message))
+    assert error_of(plain.app.AsyncResult(task_id))
+    assert plain.call("generate_embedding", "after it")["success"]
+    eventually(lambda: store.keys("citadel:unacked:*") == [])
     assert not worker.is_over
 
 

@@ -130,6 +130,7 @@ def test_beat_and_exporter_tell_their_course(watching, redis_url):
 
 def test_the_api_is_ready_when_a_server_process_serves(watching, redis_url, postgres_dsn):
     settings = {"BROKER_URL": redis_url, "POSTGRES_DSN": postgres_dsn, "API__PORT": free_port(), "API__WORKERS": 2}
+    settings["API__KEYLESS"] = "loopback"
     with ServiceProcess("citadel_orchestration.api", settings, wait=False) as api:
         assert watching.wait_for("READY")["STATUS"] == "serving"
         watching.wait_for("WATCHDOG", times=2)

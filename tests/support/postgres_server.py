@@ -130,6 +130,17 @@ class PostgresProcess:
         self.stop()
         self.start()
 
+    def demote(self) -> None:
+        """Restart it as a standby: it answers and takes no changes."""
+        self.stop()
+        (self._cluster.directory / "standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby the primary; its connections stay open."""
+        (self._cluster.directory / "promote").touch()
+        os.kill(self.pid, signal.SIGUSR1)
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Let it accept connections and answer nothing, on those that are open too, for a while."""

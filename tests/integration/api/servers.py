@@ -106,7 +106,8 @@ class Api(Program):
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.port = free_port()
-        super().__init__("citadel_orchestration.api", {"CITADEL_API__PORT": str(self.port)} | dict(environment), log)
+        own = {"CITADEL_API__PORT": str(self.port), "CITADEL_API__KEYLESS": "loopback"}
+        super().__init__("citadel_orchestration.api", own | dict(environment), log)
         self.url = f"http://127.0.0.1:{self.port}"
         until(self._lives, f"the API's start; see {log}")
 

@@ -27,6 +27,9 @@ def ready(patient: Api) -> Api:
     return patient
 
 
+KEYLESS = {"CITADEL_API__KEYLESS": "loopback"}
+
+
 def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
     program = Program("citadel_orchestration.api", environment, log)
     code = program.process.wait(timeout=60)
@@ -34,7 +37,7 @@ def refused(environment: dict[str, str], log: Path) -> tuple[int, list[str]]:
 
 
 def test_a_port_in_use_ends_the_start_with_one_line(patient: Api, tmp_path: Path) -> None:
-    code, lines = refused({"CITADEL_API__PORT": str(patient.port)}, tmp_path / "log")
+    code, lines = refused({"CITADEL_API__PORT": str(patient.port)} | KEYLESS, tmp_path / "log")
     assert code != 0
     assert lines == [f"citadel: cannot listen on 127.0.0.1:{patient.port}: Address already in use"]
 
@@ -46,6 +49,7 @@ def test_a_port_in_use_ends_the_start_with_one_line(patient: Api, tmp_path: Path
         ({"CITADEL_API__PORT": "many"}, "CITADEL_API__PORT"),
         ({"CITADEL_API__KEYS": '[{"name": "a", "hash": "short", "scopes": ["read"]}]'}, "CITADEL_API__KEYS__0__HASH"),
         ({"CITADEL_API__TYPO": "1"}, "CITADEL_API__TYPO"),
+        ({}, "set CITADEL_API__KEYS, or CITADEL_API__KEYLESS=loopback"),
     ],
 )
 def test_a_wrong_setting_ends_the_start_with_its_name(variables: dict[str, str], named: str, tmp_path: Path) -> None:

@@ -212,3 +212,33 @@ def test_a_bad_name_of_a_signal_is_refused(stack: Stack, name: str) -> None:
 def test_a_signal_that_is_not_json_is_refused(stack: Stack) -> None:
     path = stack.submit(SHORT)
     assert stack.http.post(f"{path}/signals/go", content=b"{").status_code == 400
+
+
+def test_a_run_says_for_which_concurrency_key_it_waits(stack: Stack) -> None:
+    key = {"concurrency": {"key": "one at a time"}}
+    first, second, third = (stack.submit(WAIT, **key) for _ in range(3))
+    shown = [stack.show(path)["waiting_for"] for path in (first, second, third)]
+    assert shown[0] is None
+    assert [(line["concurrency_key"], line["limit"], line["position"]) for line in shown[1:]] == [
+        ("one at a time", 1, 1),
+        ("one at a time", 1, 2),
+    ]
+    stack.http.post(f"{first}/cancel").raise_for_status()
+    stack.waiting(second)
+    assert stack.show(second)["waiting_for"] is None
+    assert stack.show(third)["waiting_for"]["position"] == 1
+    for path in (third, second):
+        stack.http.post(f"{path}/cancel").raise_for_status()
+
+
+def test_a_sub_workflow_with_the_key_of_a_workflow_that_waits_for_it_is_refused(stack: Stack) -> None:
+    key = {"concurrency": {"key": "mine", "limit": 5}}
+    inner = {"steps": [SHORT]} | key
+    sub = {"step_id": "sub", "type": "workflow", "parameters": {"definition": inner}}
+    answer = stack.http.post("/v1/workflows", json={"steps": [sub]} | key)
+    assert answer.status_code == 422
+    [problem] = answer.json()["errors"]
+    assert (problem["pointer"], problem["code"]) == (
+        "/steps/0/parameters/definition/concurrency/key",
+        "key_of_ancestor",
+    )

@@ -32,7 +32,8 @@ def platform_with_types(platform):
 @pytest.fixture
 def submissions(redis_url, postgres_dsn):
     """The API's checks, with the types."""
-    settings = ApiSettings.model_validate({"broker_url": redis_url, "postgres_dsn": postgres_dsn})
+    api = {"keyless": "loopback"}
+    settings = ApiSettings.model_validate({"broker_url": redis_url, "postgres_dsn": postgres_dsn, "api": api})
     client = connect_async(settings.results, settings.stores)
     yield wire(settings, client, NULL_METRICS, name="tests", types=OWN_TYPES).submissions
     asyncio.run(client.aclose())

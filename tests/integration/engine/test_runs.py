@@ -1,5 +1,7 @@
 """Runs through real workers: fan-out, cancelling, time limits, sub-runs, retries, independence of other runs."""
 
+import pytest
+
 from tests.support.polling import eventually
 
 
@@ -170,6 +172,20 @@ def test_runs_of_one_key_wait_for_one_another(workers):
     runs = [workers.begin({"steps": [ask("a", f"q{number}")]} | key) for number in range(8)]
     assert {workers.db.ended(run_id) for run_id in runs} == {"succeeded"}
     assert workers.doubles.llm.stats()["max_in_flight"] <= 2
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_runs_of_one_key_begin_in_the_order_of_their_submission(workers, limit):
+    key = {"concurrency": {"key": f"at most {limit}", "limit": limit}}
+    wait = {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}}
+    first = [workers.begin({"steps": [wait]} | key) for _ in range(limit)]
+    runs = [workers.begin({"steps": [ask("a", f"q{number}")]} | key) for number in range(50)]
+    for run_id in first:
+        workers.db.commands.signal(run_id, "go", {})
+    assert {workers.db.ended(run_id) for run_id in runs} == {"succeeded"}
+    begun = "SELECT run_id FROM events WHERE type = 'step_started' AND run_id = ANY(%s) ORDER BY at"
+    assert [run_id for (run_id,) in workers.db.rows(begun, runs)] == runs
+    assert workers.doubles.llm.stats()["max_in_flight"] <= limit
 
 
 def test_a_retry_repeats_only_failed_steps(workers):

@@ -179,3 +179,33 @@ class TestRetryAndTolerance:
         assert retry_to_the_end(workers, run_id) == "succeeded"
         assert prompts(workers)["[[say found]]"] == 2
         assert workers.db.rows("SELECT output FROM runs WHERE run_id = %s", run_id) == [(b'"found"',)]
+
+
+class TestConcurrencyKeys:
+    @pytest.mark.parametrize("levels", [1, 2])
+    def test_a_sub_run_with_the_key_of_an_ancestor_fails_its_step_at_once(self, workers, levels):
+        inner = {"steps": [ask("a", "never")], "concurrency": {"key": "mine", "limit": 9}}
+        for _ in range(levels):
+            step = {"step_id": "s", "type": "workflow", "parameters": {"definition": "${{ context.inner }}"}}
+            inner = {"steps": [step | once()], "context": {"inner": inner}}
+        run_id = workers.begin(inner | {"concurrency": {"key": "mine", "limit": 9}})
+        assert workers.db.ended(run_id) == "failed"
+        failed = workers.db.rows("SELECT error ->> 'code' FROM steps WHERE status = 'failed' ORDER BY finished_at")
+        assert failed[-levels] == ("key_of_ancestor",)
+        assert "never" not in prompts(workers)
+
+    def test_runs_that_hold_each_others_keys_end_by_their_steps_timeouts(self, workers):
+        runs = []
+        for own, other in (("k1", "k2"), ("k2", "k1")):
+            hang = {"step_id": "w", "type": "wait", "parameters": {"signal": "both"}}
+            child = sub(ask("a", "never")) | once(timeout="1s")
+            child["parameters"]["definition"]["concurrency"] = {"key": other}
+            runs.append(workers.begin({"steps": [hang, child], "concurrency": {"key": own}}))
+        for run_id in runs:
+            eventually(lambda run_id=run_id: workers.db.steps(run_id)["w"] == "waiting")
+        for run_id in runs:
+            workers.db.commands.signal(run_id, "both", {})
+        assert "failed" in {workers.db.ended(run_id) for run_id in runs}
+        [error] = [workers.db.error(run_id) for run_id in runs if workers.db.status(run_id) == "failed"][:1]
+        assert error["code"] == "step_timed_out"
+        assert "it was held by the concurrency key 'k" in error["message"]

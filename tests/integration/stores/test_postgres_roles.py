@@ -127,6 +127,7 @@ def started(module, dsn, **variables):
     """Return the exit of a process that starts with this DSN."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
     own = {"CITADEL_BROKER_URL": "redis://127.0.0.1:1/0", "CITADEL_POSTGRES_DSN": dsn} | variables
+    own["CITADEL_API__KEYLESS"] = "loopback"
     command = [sys.executable, "-m", *module.split()]
     return subprocess.run(command, env=inherited | own, capture_output=True, text=True, timeout=60, check=False)
 

@@ -160,7 +160,8 @@ def test_files_for_other_processes_are_not_read(env, tmp_path):
 
 
 def test_a_field_of_an_entry_may_end_in_file(env, tmp_path):
-    env(LLM__ENDPOINTS__x__URL="http://a/v1", LLM__ENDPOINTS__x__MODEL="m", LLM__ENDPOINTS__x__CA_FILE=certifi.where())
+    env(API__KEYLESS="loopback", LLM__ENDPOINTS__x__URL="http://a/v1", LLM__ENDPOINTS__x__MODEL="m")
+    env(LLM__ENDPOINTS__x__CA_FILE=certifi.where())
     assert str(load(ApiSettings).llm.endpoints["x"].ca_file) == certifi.where()
 
 
@@ -184,6 +185,7 @@ def test_a_password_completes_its_url(env, url, complete):
 def test_passwords_of_all_stores(env, tmp_path):
     directory = secrets(tmp_path, broker_password="one", cache_password="two", postgres_password="three")
     env(SECRETS_DIR=directory, CACHE_URL="redis://cache/0", POSTGRES_DSN="postgresql://citadel@db/citadel")
+    env(API__KEYLESS="loopback")
     settings = load(ApiSettings)
     assert settings.broker_url.get_secret_value() == "redis://:one@127.0.0.1:6379/0"
     assert settings.cache_store.get_secret_value() == "redis://:two@cache/0"

@@ -12,7 +12,7 @@ from citadel_common.settings.common import EX_CONFIG, WorkerSettings
 from citadel_common.worker.launch import GOODBYE, LAST_RESORT
 from citadel_monitoring.exporter.settings import ExporterSettings
 from citadel_orchestration.api.http.server import LAST_SECONDS
-from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.settings import ApiFragment
 from tests.support.documented import is_documented
 from tests.unit.deploy.files import load as compose_file
 from tests.unit.deploy.unit_files import (
@@ -110,7 +110,7 @@ def test_every_service_is_watched_and_started_again(unit):
 def test_the_stop_grace_of_each_container_is_long_enough():
     worker = directives(WORKERS["embeddings"])
     assert int(last(worker, "TimeoutStopSec")) > WorkerSettings().stop_grace + LAST_RESORT + GOODBYE
-    grace = ApiSettings().api.graceful_timeout
+    grace = ApiFragment().graceful_timeout
     assert int(last(directives("citadel-api.service"), "TimeoutStopSec")) > grace + LAST_SECONDS
 
 
@@ -167,7 +167,7 @@ def test_options_of_newer_systemd_versions_are_in_separate_files():
 
 def test_the_guide_names_the_ports_that_services_listen_on():
     assert {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)/(?:v1|metrics|readyz|docs)", README)} == {
-        ApiSettings().api.port,
+        ApiFragment().port,
         ExporterSettings().exporter.port,
     }
 

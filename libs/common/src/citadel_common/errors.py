@@ -173,6 +173,42 @@ class StoreUnavailable(CitadelError):
     code = "store_unavailable"
 
 
+class StoreBusy(StoreUnavailable):
+    """A store has no room for this now; try again later."""
+
+    code = "store_busy"
+
+
+class StoreFull(StoreUnavailable):
+    """A store's disk is full; make room."""
+
+    code = "store_full"
+
+
+class StoreConflict(StoreUnavailable):
+    """Another transaction was in the way; try again."""
+
+    code = "store_conflict"
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """A store lacks a right, a table or a file that Citadel needs; its administrator has to mend that."""
+
+    code = "store_misconfigured"
+
+
+class StoreFailed(StoreUnavailable):
+    """A store failed, and nobody knows whether the same can succeed later."""
+
+    code = "store_failed"
+
+
+class StoreRejected(CitadelError):
+    """A store cannot keep this value."""
+
+    code = "store_rejected"
+
+
 class DeadlineExceeded(CitadelError):
     """The work did not finish within its deadline."""
 
@@ -285,6 +321,12 @@ class WorkerLost(CitadelError):
     """The step's worker died each time it was tried."""
 
     code = "worker_lost"
+
+
+class KeyOfAncestor(CitadelError):
+    """The sub-workflow has the concurrency key of a run that waits for it."""
+
+    code = "key_of_ancestor"
 
 
 class SubRunFailed(CitadelError):

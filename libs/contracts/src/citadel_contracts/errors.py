@@ -42,6 +42,12 @@ KINDS: Mapping[str, ErrorKind] = {
     "not_found": ErrorKind(404),
     "conflict": ErrorKind(409),
     # HTTP
+    "malformed_request": ErrorKind(400),
+    "url_too_long": ErrorKind(414),
+    "headers_too_large": ErrorKind(431),
+    "headers_timed_out": ErrorKind(408),
+    "too_many_connections": ErrorKind(429, retryable=True, retry_after=5),
+    "too_many_streams": ErrorKind(429, retryable=True, retry_after=5),
     "malformed_body": ErrorKind(400),
     "unauthorized": ErrorKind(401),
     "forbidden": ErrorKind(403),
@@ -65,6 +71,12 @@ KINDS: Mapping[str, ErrorKind] = {
     "llm_unavailable": ErrorKind(503, retryable=True),
     # stores
     "store_unavailable": ErrorKind(503, retryable=True),
+    "store_busy": ErrorKind(503, retryable=True, retry_after=2),
+    "store_full": ErrorKind(503, retryable=True, retry_after=30),
+    "store_conflict": ErrorKind(503, retryable=True),
+    "store_misconfigured": ErrorKind(503, retryable=True, retry_after=30),
+    "store_failed": ErrorKind(503, retryable=True, retry_after=5),
+    "store_rejected": ErrorKind(422),
     "vector_store_refused": ErrorKind(422),
     "vector_store_unavailable": ErrorKind(503, retryable=True),
     # tasks, steps and runs
@@ -77,6 +89,7 @@ KINDS: Mapping[str, ErrorKind] = {
     "run_timed_out": ErrorKind(504),
     "worker_lost": ErrorKind(500),
     "sub_run_failed": ErrorKind(500),
+    "key_of_ancestor": ErrorKind(422),
 }
 """All codes of Citadel. They are stable; one of a newer version counts as `internal`."""
 

@@ -86,10 +86,24 @@ class RunSummary(Reply):
     trace_id: str | None = None
 
 
+class WaitingFor(Reply):
+    """The line of a concurrency key, in which a run waits; the next one that starts has position 1."""
+
+    concurrency_key: str
+    limit: int
+    position: int
+    since: datetime
+
+
 class RunView(RunSummary):
-    """A run with its steps; `output` and `final_context` are set once it has ended."""
+    """A run with its steps.
+
+    `output` and `final_context` are set once it has ended, `waiting_for` while it waits for others of its concurrency
+    key.
+    """
 
     parent_run_id: str | None = None
+    waiting_for: WaitingFor | None = None
     steps: list[StepView] = Field(default_factory=list)
     output: Any = None
     final_context: dict[str, Any] | None = None

@@ -7,6 +7,7 @@ stop between them, so no task needs a process of its own that could be ended fro
 from citadel_common.settings.common import load
 from citadel_common.stores.postgres import Database
 from citadel_common.tasks.runtime import TaskRuntime
+from citadel_common.telemetry import Metrics
 from citadel_common.telemetry.pipeline import process_telemetry
 from citadel_common.worker.launch import Service, run_worker
 from citadel_contracts import Queue
@@ -20,12 +21,12 @@ def main() -> None:
     """Run the worker until it is told to stop."""
     settings = load(MaintenanceSettings)
     with process_telemetry(settings.telemetry, service=Queue.MAINTENANCE.value) as metrics:
-        run_worker(Queue.MAINTENANCE, settings, _service(settings), metrics)
+        run_worker(Queue.MAINTENANCE, settings, _service(settings, metrics), metrics)
 
 
-def _service(settings: MaintenanceSettings) -> Service:
+def _service(settings: MaintenanceSettings, metrics: Metrics) -> Service:
     stores = Stores.connect(settings)
-    database = Database(settings.postgres_dsn, settings.postgres, name="maintenance")
+    database = Database(settings.postgres_dsn, settings.postgres, name="maintenance", metrics=metrics)
 
     def start(runtime: TaskRuntime) -> None:
         database.open()

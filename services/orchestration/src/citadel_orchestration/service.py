@@ -25,6 +25,7 @@ from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import AnswerConsumer
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
+from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
@@ -91,6 +92,7 @@ class OrchestrationService:
                 slots=Slots(database=parts.database, owner=owner, lease=settings.workflows.lease),
                 resources=parts.llm.resources,
                 answer=answer,
+                parked=ParkedOutputs(connect(settings.broker_url, settings.stores)),
             ),
             max_in_flight=settings.workflows.max_in_flight,
             stopping=self._stopping,
@@ -128,6 +130,7 @@ class OrchestrationService:
         end = time.monotonic() + self._settings.worker.stop_grace
         while self._engine.in_flight.executing() and time.monotonic() < end:
             time.sleep(0.05)
+        self._engine.park_outputs()
         self._answers.stop()
         self._sweeper.stop()
         self._engine.hand_back()

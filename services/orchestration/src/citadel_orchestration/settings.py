@@ -4,7 +4,7 @@ import functools
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from citadel_common.settings.common import Fragment, available_cpus
 from citadel_common.settings.llm import LlmSettings
@@ -14,6 +14,7 @@ from citadel_orchestration.definition.models import DefinitionLimits
 
 Scope = Literal["read", "submit", "admin"]
 UnknownFields = Literal["ignore", "refuse"]
+Keyless = Literal["off", "loopback"]
 _BASE_PATH = r"^(/[A-Za-z0-9._~-]+)*$"
 _ROUTE = r"^[A-Z]+ /\S*$"
 _ORIGIN = r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+)$"
@@ -30,6 +31,14 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _as_network(text: str) -> str:
+    """Return an address or network in its usual form; raise ValueError for anything else."""
+    return str(ipaddress.ip_network(text)) if "/" in text else str(ipaddress.ip_address(text))
+
+
+Network = Annotated[str, AfterValidator(_as_network)]
 
 
 class ApiKey(Fragment):
@@ -50,7 +59,13 @@ class ApiFragment(Fragment):
     workers: int = Field(
         default_factory=lambda: min(2, available_cpus()), ge=1, description="Server processes; default: up to two"
     )
-    keys: tuple[ApiKey, ...] = Field((), description="API keys; with none, only loopback clients are served")
+    keys: tuple[ApiKey, ...] = Field((), description="API keys; needed unless `KEYLESS` is `loopback`")
+    keyless: Keyless = Field(
+        "off", description="`loopback` serves clients on this machine without keys; never behind a proxy or tunnel"
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        ("127.0.0.1", "::1"), description="Addresses or networks of proxies whose `X-Forwarded-For` counts"
+    )
     base_path: str = Field(
         "", pattern=_BASE_PATH, description="Path before all routes behind a proxy, such as `/citadel`; it may strip it"
     )
@@ -63,7 +78,24 @@ class ApiFragment(Fragment):
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Bytes in one request body")
     max_batch_bytes: int = Field(512 * 2**20, ge=1, description="Bytes in one batch that is streamed in as NDJSON")
     max_uploads: int = Field(4, ge=1, description="Batches being taken in at once, per process")
-    upload_timeout: float = Field(30.0, gt=0, description="Seconds a batch that streams in may bring nothing")
+    max_headers: int = Field(100, ge=1, description="Header fields of one request")
+    max_header_bytes: int = Field(32_768, ge=256, description="Bytes of one request line with its headers; of trailers")
+    max_url_bytes: int = Field(8192, ge=64, description="Bytes of one request's path and query")
+    header_timeout: float = Field(10.0, gt=0, description="Seconds until the headers of a request are complete")
+    body_timeout: float = Field(900.0, gt=0, description="Seconds that the server may wait for one body in all")
+    upload_timeout: float = Field(30.0, gt=0, description="Seconds a body may bring nothing")
+    min_rate: int = Field(500, ge=1, description="Bytes per second at which bodies must come and responses be read")
+    rate_grace: float = Field(10.0, gt=0, description="Seconds of a body before `MIN_RATE` counts")
+    write_timeout: float = Field(30.0, gt=0, description="Seconds over which the rate of a client that reads counts")
+    max_connections: int = Field(1000, ge=1, description="Open connections, per process")
+    max_client_connections: int = Field(
+        256, ge=1, description="Open connections of one address, per process; those of trusted proxies do not count"
+    )
+    max_body_memory: int = Field(
+        192 * 2**20, ge=2**20, description="Memory for bodies in flight with their parsed values, per process"
+    )
+    max_followers: int = Field(500, ge=1, description="Streams of events and results at once, per process")
+    max_caller_followers: int = Field(100, ge=1, description="Such streams of one key (or client), per process")
     request_timeout: float = Field(60.0, gt=0, description="Seconds a synchronous request may wait for its result")
     max_waiting: int = Field(512, ge=1, description="Synchronous requests waiting for results, per process")
     max_backlog: int = Field(10_000, ge=1, description="Ready messages per queue beyond which requests are refused")
@@ -145,3 +177,12 @@ class ApiSettings(EngineSettings):
     """Settings of the API."""
 
     api: ApiFragment = ApiFragment()
+
+    @model_validator(mode="after")
+    def _keys_or_keyless(self) -> "ApiSettings":
+        if not self.api.keys and self.api.keyless == "off":
+            raise ValueError(
+                "there are no API keys: set CITADEL_API__KEYS, or CITADEL_API__KEYLESS=loopback to serve clients on "
+                "this machine without keys (not behind a proxy or tunnel, whose clients would pass as local)"
+            )
+        return self

@@ -27,11 +27,12 @@ def sub(definition, step_id="sub"):
     return {"step_id": step_id, "type": "workflow", "parameters": {"definition": definition}}
 
 
-def nested(levels):
-    definition = steps(wait("a"))
+def nested(levels, key=None):
+    concurrency = {} if key is None else {"concurrency": {"key": key}}
+    definition = steps(wait("a"), **concurrency)
     for _ in range(levels):
         definition = steps(sub(definition))
-    return definition
+    return definition | concurrency
 
 
 def deep(levels):
@@ -199,6 +200,8 @@ BAD = [
         "unknown_step",
     ),
     (nested(6), "/steps/0/parameters/definition" * 6, "nested_too_deep"),
+    (nested(1, key="k"), "/steps/0/parameters/definition/concurrency/key", "key_of_ancestor"),
+    (nested(3, key="k"), "/steps/0/parameters/definition" * 3 + "/concurrency/key", "key_of_ancestor"),
 ]
 
 

@@ -127,6 +127,8 @@ def _print(view: RunView) -> None:
         about = (step.step_id, step.type, status, step.attempt, items)
         table.append((*about, _time(step.finished_at), _message(step.error)))
     print_table(("step", "type", "status", "attempt", "items", "finished", "error"), table, outcome(view))
+    if (line := view.waiting_for) is not None:
+        typer.echo(f"waits for other runs of the concurrency key {line.concurrency_key}: place {line.position} in line")
 
 
 @app.command()

@@ -60,6 +60,7 @@ def for_children(user: Mapping[str, str], home: Home, port: int, urls: Mapping[s
         "CITADEL_DEFAULT_MODEL": "all-minilm",
         "CITADEL_EMBEDDINGS__MODEL_CACHE": str(home.models),
         "CITADEL_API__GRACEFUL_TIMEOUT": "10",
+        "CITADEL_API__KEYLESS": "loopback",
         "CITADEL_WORKER__STOP_GRACE": "10",
         "PYTHONUNBUFFERED": "1",
         # Threads that spin while they wait make the model several times slower on a machine that does other work.

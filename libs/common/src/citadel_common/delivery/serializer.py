@@ -10,6 +10,7 @@ import orjson
 from kombu.serialization import register
 from kombu.utils import json as kombu_json
 
+from citadel_common.delivery import compression
 from citadel_contracts import json_text
 
 
@@ -36,5 +37,6 @@ def loads(text: str | bytes) -> Any:
 
 
 def install() -> None:
-    """Register this as the process's `json` serializer."""
+    """Register this as the process's `json` serializer, and the decoders of compressed messages."""
     register("json", dumps, loads, content_type="application/json", content_encoding="utf-8")
+    compression.install()

@@ -17,6 +17,7 @@ MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and the problem."""
 SHORT_LOOK = 0.02
 """Seconds of one BRPOP that leaves the batch lane out; by then that lane may have room again."""
+_ROUTE = ("exchange", "routing_key")
 ID_LIMIT = 255
 """Most characters in a task's id."""
 
@@ -32,12 +33,19 @@ def problem_of(entry: bytes) -> str | None:
     properties = message.get("properties")
     if not isinstance(properties, dict) or not isinstance(message.get("headers", {}), dict):
         return "properties or headers are missing"
-    delivery = properties.get("delivery_info")
-    if not isinstance(delivery, dict) or not {"exchange", "routing_key"} <= delivery.keys():
+    return _property_problem(properties) or _body_problem(message.get("body"), properties.get("body_encoding"))
+
+
+def _property_problem(properties: dict[str, Any]) -> str | None:
+    """Return what kombu would stumble over when it takes the message, or gives it back."""
+    delivery, priority = properties.get("delivery_info"), properties.get("priority")
+    if not isinstance(delivery, dict) or not all(isinstance(delivery.get(name), str) for name in _ROUTE):
         return "properties.delivery_info is missing"
     if not isinstance(properties.get("delivery_tag"), str):
         return "properties.delivery_tag is missing"
-    return _body_problem(message.get("body"), properties.get("body_encoding"))
+    # Another type would end the consumer, and the worker that gets the message next, and so on.
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)
+    return None if priority is None or is_number else "properties.priority is not a whole number"
 
 
 def task_id_of(entry: bytes) -> str | None:

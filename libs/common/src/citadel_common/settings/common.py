@@ -223,8 +223,9 @@ def load(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
+        problem = first["msg"].removeprefix("Value error, ")
         where = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        refuse(f"{where.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}")
+        refuse(f"{where}: {problem}" if first["loc"] else problem)
     except (SettingsError, ValueError) as error:
         refuse(str(error))
 

@@ -5,9 +5,9 @@ those. A pooler in transaction mode gives each transaction another server connec
 its settings itself; a connection to the server keeps them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -20,6 +20,9 @@ REFUSED = (
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.UndefinedObject,
 )
+STALE = frozenset({"0A000", "25006", "26000", "42P05"})
+"""SQLSTATEs after which an open connection is not used again: its server is a standby now, or its prepared statements
+are not those that this process knows."""
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
 
@@ -35,10 +38,12 @@ class PostgresConnection(psycopg.Connection[Any]):
 
     Attributes:
         pooled: Whether a connection pooler stands before the server; known after `prepare_session`.
+        is_standby: Whether the server takes no changes; known after `prepare_session`.
     """
 
     patience: ClassVar[float] = 60.0
     pooled = False
+    is_standby = False
     _begin_statements = b"BEGIN"
 
     def prepare_session(self, target: PostgresTarget) -> None:
@@ -50,9 +55,9 @@ class PostgresConnection(psycopg.Connection[Any]):
         # A pooler answers in its own name, so its number of the process is not the server's. set_config(…, true) lasts
         # for this one statement there, and leaves nothing behind on a server connection that others get next.
         pooled = f"pg_backend_pid() <> {self.info.backend_pid}"
-        statement = f"SELECT {pooled}, {target.assignments(local=pooled)}"
+        statement = f"SELECT {pooled}, pg_is_in_recovery(), {target.assignments(local=pooled)}"
         try:
-            [(self.pooled, *_)] = self.execute(statement.encode(), prepare=False).fetchall()
+            [(self.pooled, self.is_standby, *_)] = self.execute(statement.encode(), prepare=False).fetchall()
         except REFUSED as error:
             raise SettingRefused(f"PostgreSQL refuses a setting of `options`: {error.diag.message_primary}") from None
         if self.pooled:
@@ -60,15 +65,29 @@ class PostgresConnection(psycopg.Connection[Any]):
             self.prepare_threshold = None
             self._begin_statements = f"{BEGIN} SELECT {target.assignments(local='true')}".encode()
 
+    def refuse_standby(self) -> None:
+        """Check that the server takes changes.
+
+        Raises:
+            psycopg.errors.ReadOnlySqlTransaction: It is a standby.
+        """
+        if self.is_standby:
+            raise psycopg.errors.ReadOnlySqlTransaction("the server is a standby")
+
     @contextmanager
     def begin(self) -> Iterator[None]:
         """Run the block in a transaction with the settings of the target; committed at its end."""
         try:
             with self._begun() if self.pooled else self.transaction():
                 yield
-        except psycopg.errors.ReadOnlySqlTransaction:
-            self.close()  # the server is a standby now; the next connection finds the new primary
+        except psycopg.Error as error:
+            self.close_if_stale(error)
             raise
+
+    def close_if_stale(self, error: psycopg.Error) -> None:
+        """Close the connection after an error that each use of it would meet again; the next one finds the primary."""
+        if error.sqlstate in STALE:
+            self.close()
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
@@ -90,9 +109,22 @@ class PostgresConnection(psycopg.Connection[Any]):
             raise
 
 
-def connection_class(patience: float) -> type[PostgresConnection]:
-    """Return a connection class whose calls wait at most that many seconds."""
-    return type("PostgresConnection", (PostgresConnection,), {"patience": patience})
+def connection_class(
+    patience: float, *, on_refusal: Callable[[psycopg.Error], None] = lambda _: None
+) -> type[PostgresConnection]:
+    """Return a connection class whose calls wait at most `patience` seconds, and that tells why one does not open."""
+
+    class BoundedConnection(PostgresConnection):
+        @classmethod
+        def connect(cls, *arguments: Any, **options: Any) -> Self:
+            try:
+                return super().connect(*arguments, **options)
+            except psycopg.Error as error:
+                on_refusal(error)
+                raise
+
+    BoundedConnection.patience = patience
+    return BoundedConnection
 
 
 def open_connection(target: PostgresTarget, *, patience: float) -> PostgresConnection:

@@ -1,8 +1,11 @@
 """Connections to PostgreSQL: a bounded pool, a timeout on each statement, JSON by orjson."""
 
-from collections.abc import Iterator, Sequence
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 import psycopg
@@ -11,9 +14,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import SecretStr
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import CitadelError, NotFound, StoreUnavailable
+from citadel_common.errors import CitadelError, NotFound, StoreConflict, StoreFull
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.db import PostgresConnection, connection_class
+from citadel_common.stores.postgres_errors import Failures, Kind, kind_of
 from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_common.stores.postgres_watch import PostgresWatch
 from citadel_common.telemetry import NULL_METRICS, Metrics, spans, tracing
@@ -21,13 +25,18 @@ from citadel_common.telemetry.spans import TRANSACTION
 
 Cursor = psycopg.Cursor[Any]
 Row = tuple[Any, ...]
-FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
-"""Exceptions of a database that is down, restarting, slow or a standby; the same transaction may succeed later."""
-
 GRACE = 2.0
 """Seconds that the server's own timeouts may be late before the client stops waiting."""
 LOOK = 0.5
 """Seconds between two looks whether the server is down, while a caller waits for a connection."""
+REPETITIONS = 4
+"""Repetitions of a transaction that another one was in the way of."""
+PAUSE = 0.02
+"""Seconds before the first of them, at most; doubled each time."""
+LONGEST = 2.0
+"""Seconds after which a transaction that has waited for a lock is not repeated."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def one(cursor: Cursor) -> Row:
@@ -66,6 +75,27 @@ def target_of(dsn: SecretStr, settings: PostgresSettings, name: str) -> Postgres
     )
 
 
+def repeated(transaction: Callable[P, T]) -> Callable[P, T]:
+    """Repeat a function that is one transaction, a few times, where another transaction was in its way.
+
+    PostgreSQL has rolled it back: after a deadlock, a serialization failure, or a lock that was not to be had.
+    """
+
+    @functools.wraps(transaction)
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        began = time.monotonic()
+        for repetition in range(REPETITIONS):
+            try:
+                return transaction(*arguments, **options)
+            except StoreConflict:
+                if time.monotonic() - began > LONGEST:
+                    raise
+            time.sleep(random.uniform(0, PAUSE * 2**repetition))  # noqa: S311  (only spreads the transactions)
+        return transaction(*arguments, **options)
+
+    return call
+
+
 class Database:
     """A pool of connections; thread-safe.
 
@@ -88,6 +118,8 @@ class Database:
     ) -> None:
         self._watch = PostgresWatch(target_of(dsn, settings, f"{name}-watch"), metrics=metrics) if watched else None
         self._timeout = settings.timeout
+        self._failures = Failures(metrics)
+        self._drained_at = 0.0
         target = target_of(dsn, settings, name)
         self._about = _about(target)
         set_json_dumps(orjson.dumps)
@@ -100,11 +132,20 @@ class Database:
             max_lifetime=3600,
             reconnect_timeout=0,
             reconnect_failed=lambda _: self._suspect(),
-            connection_class=connection_class(settings.timeout + GRACE),
-            configure=lambda connection: connection.prepare_session(target),
+            connection_class=connection_class(settings.timeout + GRACE, on_refusal=self._failures.not_connected),
+            configure=lambda connection: self._configure(connection, target),
             kwargs={"autocommit": True},
             open=False,
         )
+
+    def _configure(self, connection: PostgresConnection, target: PostgresTarget) -> None:
+        try:
+            connection.prepare_session(target)
+            connection.refuse_standby()
+        except psycopg.Error as error:
+            self._failures.not_connected(error)
+            raise
+        self._failures.connected()
 
     def open(self) -> None:
         """Start to connect, without waiting."""
@@ -132,60 +173,83 @@ class Database:
         """Open a cursor in a transaction of its own, committed at the end of the block.
 
         Raises:
-            StoreUnavailable: PostgreSQL does not answer; the changes may or may not be committed.
+            StoreUnavailable: PostgreSQL does not take it now, of the subclass that says why; the changes may or may not
+                be committed.
+            StoreRejected: PostgreSQL never takes these values.
         """
-        if self._watch is not None:
-            self._watch.admit()
-        try:
-            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)), ExitStack() as stack:
-                yield stack.enter_context(self._begin(stack).cursor())
-        except FAILURES as error:
-            self._suspect()
-            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+        with self._reported(), ExitStack() as stack:
+            yield stack.enter_context(self._begin(stack).cursor())
 
+    @repeated
     def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
         """Return the rows of one statement in a transaction of its own; a broken connection may execute it twice.
 
         Raises:
-            StoreUnavailable: PostgreSQL does not answer; the changes may or may not be committed.
+            StoreUnavailable: As by `cursor`.
+            StoreRejected: As by `cursor`.
         """
+        with self._reported():
+            return self._answered(statement, values)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Refuse the block while the server is known to be down; raise Citadel's errors for PostgreSQL's."""
         if self._watch is not None:
             self._watch.admit()
-        try:
-            with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)):
-                return self._answered(statement, values)
-        except FAILURES as error:
+        failure: CitadelError | None = None
+        with tracing.span(TRANSACTION, "", self._about, passes=(CitadelError,)) as span:
+            try:
+                yield
+            except psycopg.Error as error:
+                failure = self._failed(error)
+                tracing.fail(span, failure)
+        if failure is not None:
+            raise failure from None  # a traceback of PostgreSQL's error may show contents of rows
+
+    def _failed(self, error: psycopg.Error) -> CitadelError:
+        if kind_of(error) is Kind.AWAY:
             self._suspect()
-            raise StoreUnavailable(f"PostgreSQL does not answer: {type(error).__name__}") from error
+        if error.sqlstate == psycopg.errors.ReadOnlySqlTransaction.sqlstate:
+            self._drain()
+        return self._failures.of(error)
+
+    def _drain(self) -> None:
+        """Replace all connections, once a second at most: those that are open lead to a standby."""
+        if time.monotonic() > self._drained_at + 1.0:
+            self._drained_at = time.monotonic()
+            with suppress(psycopg.Error):
+                self._pool.drain()
 
     def _answered(self, statement: str, values: Sequence[Any]) -> list[Row]:
         """Run the statement; connections that a restart of PostgreSQL has broken are discarded."""
-        deadline = Deadline.after(self._timeout)
+        deadline, last = Deadline.after(self._timeout), None
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
                 connection = self._taken(attempt, deadline)
                 try:
                     with connection.begin() if connection.pooled else nullcontext():
                         return connection.execute(statement.encode(), values).fetchall()
-                except psycopg.errors.ReadOnlySqlTransaction:
-                    connection.close()
-                    raise
-                except psycopg.OperationalError:
-                    if not connection.closed:
+                except psycopg.Error as error:
+                    connection.close_if_stale(error)
+                    if not isinstance(error, psycopg.OperationalError) or not connection.closed:
                         raise
-        raise psycopg.OperationalError("no connection is usable")
+                    last = error
+        raise last or psycopg.OperationalError("no connection is usable")
 
     def _begin(self, stack: ExitStack) -> PostgresConnection:
         """Begin a transaction; connections that a restart of PostgreSQL has broken are discarded."""
-        deadline = Deadline.after(self._timeout)
+        deadline, last = Deadline.after(self._timeout), None
         for _ in range(self._pool.max_size + 1):
             with ExitStack() as attempt:
                 connection = self._taken(attempt, deadline)
-                with suppress(psycopg.OperationalError):
+                try:
                     attempt.enter_context(connection.begin())
+                except psycopg.OperationalError as error:
+                    last = error
+                else:
                     stack.push(attempt.pop_all())
                     return connection
-        raise psycopg.OperationalError("no connection is usable")
+        raise last or psycopg.OperationalError("no connection is usable")
 
     def _taken(self, attempt: ExitStack, deadline: Deadline) -> PostgresConnection:
         """Take a connection of the pool; a caller that waits learns soon that the server is down."""
@@ -201,6 +265,15 @@ class Database:
     def _suspect(self) -> None:
         if self._watch is not None:
             self._watch.suspect()
+
+    def refuse_full(self) -> None:
+        """Check that the disk was not full a moment ago.
+
+        Raises:
+            StoreFull: It was.
+        """
+        if self._failures.is_full:
+            raise StoreFull("the database's disk is full; make room for it")
 
     def ping(self) -> None:
         """Make a round trip.

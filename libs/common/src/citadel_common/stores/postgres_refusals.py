@@ -33,6 +33,18 @@ REFUSALS: Mapping[str, str] = {
     "service file": "libpq's service file cannot be read",
 }
 """Words of the server, of libpq and of PgBouncer about what only a person can change."""
+CODES: Mapping[str, str] = {
+    "too many clients already": "53300",
+    "remaining connection slots are reserved": "53300",
+    "too many connections for": "53300",
+    "no more connections allowed": "53300",
+    "client_login_timeout": "53300",
+    "query_wait_timeout": "53300",
+    "is starting up": "57P03",
+    "not yet accepting connections": "57P03",
+    "is shutting down": "57P03",
+}
+"""SQLSTATEs of refused connections by the server's or PgBouncer's words: libpq keeps nothing else of them."""
 MISSING = re.compile(r'(role|database) "[^"]*" does not exist')
 
 
@@ -46,6 +58,14 @@ def refusal_of(error: psycopg.Error) -> str | None:
     if missing := MISSING.search(said):
         return f"PostgreSQL has no such {missing[1]}"
     return next((problem for words, problem in REFUSALS.items() if words in said), None)
+
+
+def sqlstate_of_refusal(error: psycopg.Error) -> str | None:
+    """Return the SQLSTATE with which a connection was refused; None where that is not known."""
+    if not isinstance(error, psycopg.OperationalError):
+        return None
+    found = next((code for words, code in CODES.items() if words in str(error)), None)
+    return found or ("28000" if refusal_of(error) else None)
 
 
 def problem_of(dsn: SecretStr, search_path: str | None, *, patience: float) -> str | None:

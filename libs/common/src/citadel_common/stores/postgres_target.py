@@ -68,6 +68,8 @@ class PostgresTarget:
             "tcp_user_timeout": limit,
             **KEEPALIVES,
         }
+        if "," in given.get("host", "") + given.get("hostaddr", ""):
+            usual["target_session_attrs"] = "primary"
         always = {"client_encoding": "UTF8"} | ({"options": others} if others else {})
         own = {"statement_timeout": limit, "lock_timeout": limit, **(settings or {})}
         if search_path:

@@ -10,6 +10,7 @@ import psycopg
 
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.db import PostgresConnection, open_connection
+from citadel_common.stores.postgres_errors import ERRORS, Kind, described, kind_of
 from citadel_common.stores.postgres_target import PostgresTarget
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 
@@ -87,8 +88,10 @@ class PostgresWatch:
         try:
             self._round_trip()
         except psycopg.Error as error:
-            self._problem = f"{self._target.shown} {_what(error)}"
-            raise StoreUnavailable(self._problem) from None
+            problem, kind = f"{self._target.shown} {_what(error)}", kind_of(error)
+            # A server without a free connection serves those that are open: no request is refused for it.
+            self._problem = None if kind is Kind.BUSY else problem
+            raise ERRORS[kind](problem) from None
         else:
             self._problem = None
         finally:
@@ -111,6 +114,7 @@ class PostgresWatch:
             else:
                 return
         self._connection = open_connection(self._target, patience=PATIENCE)
+        self._connection.refuse_standby()
 
 
 def _has_timed_out(error: psycopg.Error) -> bool:
@@ -123,4 +127,6 @@ def _what(error: psycopg.Error) -> str:
         return f"accepts connections and does not answer within {PATIENCE:.0f} s"
     if "authentication failed" in str(error):
         return "refuses the credentials"
-    return f"does not answer: {type(error).__name__}"
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return "is a read-only standby"
+    return f"does not answer: {described(error)}"

@@ -7,6 +7,7 @@ import redis.asyncio as aioredis
 from pydantic import SecretStr
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -35,21 +36,41 @@ def connect(url: SecretStr, settings: StoreSettings) -> "redis.Redis":
 def connect_async(
     url: SecretStr, settings: StoreSettings, *, timeout: float | None = None, max_connections: int = 64
 ) -> "aioredis.Redis":
-    """Return an asyncio client; it belongs to the loop that first uses it."""
+    """Return an asyncio client; it belongs to the loop that first uses it.
+
+    Commands beyond `max_connections` at once wait for a connection as long as for an answer. redis-py's own default
+    would fail them at once, as if Redis were down.
+    """
     address = redis_address(url.get_secret_value())
-    options = _options(address, settings) | {"retry": AsyncRetry(NoBackoff(), 1), "max_connections": max_connections}
+    options = _options(address, settings) | {"retry": AsyncRetry(NoBackoff(), 1)}
     if timeout is not None:
         options |= {
             "socket_timeout": timeout,
             "socket_connect_timeout": min(timeout, options["socket_connect_timeout"]),
         }
+    pool = {"max_connections": max_connections, "timeout": options["socket_timeout"]}
     if address.is_sentinel:
         sentinel: Any = AsyncSentinel(  # type: ignore[no-untyped-call]
             address.servers, sentinel_kwargs=_of_sentinels(options, address, settings), **options
         )
-        master: aioredis.Redis = sentinel.master_for(master_of(address, settings), **options)
+        master: aioredis.Redis = sentinel.master_for(
+            master_of(address, settings), connection_pool_class=_SentinelPool, **(options | pool)
+        )
         return master
-    return aioredis.Redis(**_place(address), **options)
+    return aioredis.Redis.from_pool(aioredis.BlockingConnectionPool(**(_connection(address, options) | pool)))
+
+
+class _SentinelPool(AsyncSentinelPool, aioredis.BlockingConnectionPool):
+    """Pool of connections to the master, in which commands wait for a free one."""
+
+
+def _connection(address: RedisAddress, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a pool that `Redis` would derive from its own: class, place and options."""
+    if address.path:
+        options = {name: value for name, value in options.items() if name != "socket_keepalive"}
+        return {"connection_class": aioredis.UnixDomainSocketConnection, "path": address.path, **options}
+    kind = aioredis.SSLConnection if options.pop("ssl", False) else aioredis.Connection
+    return {"connection_class": kind, **_place(address), **options}
 
 
 def master_of(address: RedisAddress, settings: StoreSettings) -> str:

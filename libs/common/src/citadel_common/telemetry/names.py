@@ -103,6 +103,13 @@ HOLDS = _counter(
     "outcome",
     unit="waits",
 )
+POSTGRES_FAILURES = _counter(
+    "citadel_postgres_failures_total",
+    "Transactions that PostgreSQL failed; kind: away, busy, full, conflict, misconfigured, failed, rejected (see"
+    " stores.md)",
+    "kind",
+    unit="transactions",
+)
 TEXTS = _counter(
     "citadel_texts_total",
     "Texts answered; source: cache, shared (computed for another text: of another request or process, or the same"
@@ -133,6 +140,12 @@ REPUBLISHED = _counter(
     unit="tasks",
 )
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
+API_REFUSED = _counter(
+    "citadel_api_refused_total",
+    "Requests refused and connections closed by a limit; reason: an error code, or slow_reader",
+    "reason",
+    unit="requests",
+)
 REFUSED = _counter(
     "citadel_submissions_refused_total",
     "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"

@@ -10,6 +10,8 @@ from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks.runtime import runtime_of
 
+_OF_CELERY = "celery."
+"""Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
 _log = logging.getLogger(__name__)
 
 
@@ -64,19 +66,55 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
 
 def _problem_of(message: Any) -> str | None:
-    """Return what Celery would stumble over in a task message of its current protocol, or None."""
+    """Return what Celery would stumble over in a task message, or None."""
     headers = message.headers
-    if not isinstance(headers, dict) or "task" not in headers:
+    if not isinstance(headers, dict):
         return None
-    if not isinstance(headers["task"], str):
-        return "the task's name is not text"
-    if not is_task_id(headers.get("id")):
-        return "the task has no usable id"
     try:
         payload = message.payload
     except Exception:  # noqa: BLE001  (reported by Celery's own checks)
-        return None
+        payload = None
+    if "task" in headers:
+        return _head_problem(headers) or (None if payload is None else _body_problem(payload))
+    first_protocol = isinstance(payload, dict) and "task" in payload
+    return _head_problem(payload) if first_protocol else None
+
+
+def _head_problem(headers: Any) -> str | None:
+    """Return the problem of a task's name or id; in Celery's first protocol these are in the body."""
+    name = headers["task"]
+    if not isinstance(name, str):
+        return "the task's name is not text"
+    if name.startswith(_OF_CELERY):
+        return f"{name!r} is a task of Celery's own, which no worker here runs"
+    if not isinstance(headers.get("shadow") or "", str):
+        return "the task's other name is not text"
+    return None if is_task_id(headers.get("id")) else "the task has no usable id"
+
+
+def _body_problem(payload: Any) -> str | None:
     match payload:
-        case [list(), dict(), dict() | None]:
+        case [list(), dict(), None]:
             return None
+        case [list(), dict(), dict() as canvas]:
+            return _canvas_problem(canvas)
     return "the body is not a list of arguments, named arguments and options"
+
+
+def _canvas_problem(canvas: dict[str, Any]) -> str | None:
+    """Return what Celery would stumble over after the task, when its work is done."""
+    for name in ("callbacks", "errbacks", "chain"):
+        signatures = canvas.get(name) or []
+        if not (isinstance(signatures, list) and all(map(_is_signature, signatures))):
+            return f"{name} is not a list of signatures"
+    chord = canvas.get("chord")
+    return None if chord is None or _is_signature(chord) else "chord is not a signature"
+
+
+def _is_signature(value: Any) -> bool:
+    """Return whether Celery can publish it: a task's name, its arguments and options."""
+    match value:
+        case {"task": str()}:
+            kinds = {"args": list, "kwargs": dict, "options": dict}
+            return all(value.get(name) is None or isinstance(value[name], kind) for name, kind in kinds.items())
+    return False

@@ -24,6 +24,7 @@ from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
 from citadel_common.worker.heartbeat import HeartbeatLoop
+from citadel_common.worker.pool import GuardedPool
 from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,7 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     """Return the options of the worker program; its command line would load a shell that no worker needs."""
     return {
         "hostname": identity.id,
-        "pool_cls": "threads",
+        "pool_cls": GuardedPool,
         "concurrency": settings.worker.concurrency,
         "queues": [queue.value],
         "loglevel": settings.log.level.upper(),

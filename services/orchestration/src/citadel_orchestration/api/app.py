@@ -1,5 +1,6 @@
 """The ASGI application: routes, error responses, middleware, and services that live as long as the process."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from citadel_orchestration.api.embeddings import routes as embeddings
 from citadel_orchestration.api.embeddings.dialects import IGNORED_HEADER
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
+from citadel_orchestration.api.http.connections import STATE_KEY, Connections
 from citadel_orchestration.api.http.middleware import Middleware
 from citadel_orchestration.api.http.openapi import with_whole_document
 from citadel_orchestration.api.http.paths import Paths
@@ -74,7 +76,7 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         FastPath(app, busiest),
         paths=Paths(api.base_path),
         auth=Auth(api.keys, api.cors_origins),
-        rate_limit=RateLimit(redis.results, api.rate_per_minute),
+        rate_limit=RateLimit(redis.results, api.rate_per_minute, processes=api.workers, metrics=metrics),
         body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
         sampling=RouteSampling(api.trace_ratios),
         metrics=metrics,
@@ -103,12 +105,14 @@ def _with_cors(app: Any, origins: tuple[str, ...]) -> Any:
 def _lifespan(build: Callable[[], Services], api: ApiFragment, metrics: Metrics) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        services = build()
+        services, connections = build(), Connections(api, metrics)
         app.state.services, app.state.metrics = services.by_class, metrics
         await services.start()
+        watch = asyncio.create_task(connections.watch())
         _freeze_garbage_collector()
         log.info("api_ready", host=api.host, port=api.port)
-        yield {BEFORE_SHUTDOWN: services.end_streams}
+        yield {BEFORE_SHUTDOWN: services.end_streams, STATE_KEY: connections}
+        watch.cancel()
         await services.stop()
         log.info("api_stopped")
 

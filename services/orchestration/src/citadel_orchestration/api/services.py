@@ -194,7 +194,8 @@ class Services:
         """Make a round trip to PostgreSQL, shared by concurrent callers, and see that its schema is new enough.
 
         Raises:
-            StoreUnavailable: PostgreSQL has not answered within a few seconds, or lacks a migration.
+            StoreUnavailable: PostgreSQL has not answered within a few seconds, takes no changes, or lacks a migration.
         """
         await asyncio.shield(asyncio.wrap_future(self._wiring.database.watch.check()))
+        self._wiring.database.refuse_full()
         await asyncio.to_thread(self._schema.check)

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
-import psycopg
 from psycopg.types.json import Jsonb
 
 from citadel_common.delivery.accepted_tasks import TaskMessage
-from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.postgres import Cursor
 
 _ADD = """
@@ -29,11 +27,7 @@ WHERE task_id = ANY(%s)
 
 
 def add(cursor: Cursor, tasks: Sequence[TaskMessage], *, first_look: float) -> None:
-    """Record tasks, to be looked at for the first time in `first_look` seconds.
-
-    Raises:
-        StoreUnavailable: The table or a column does not exist yet: a migration is under way.
-    """
+    """Record tasks, to be looked at for the first time in `first_look` seconds."""
     columns = [
         [task.task_id for task in tasks],
         [task.name for task in tasks],
@@ -41,10 +35,7 @@ def add(cursor: Cursor, tasks: Sequence[TaskMessage], *, first_look: float) -> N
         [task.priority for task in tasks],
         [Jsonb(task.trace) if task.trace else None for task in tasks],
     ]
-    try:
-        cursor.execute(_ADD, [first_look, *columns])
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-        raise StoreUnavailable("the database is being migrated; try again") from None
+    cursor.execute(_ADD, [first_look, *columns])
 
 
 def due(cursor: Cursor, limit: int) -> list[str]:

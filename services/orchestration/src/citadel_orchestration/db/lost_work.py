@@ -37,10 +37,6 @@ WHERE child.finished_at IS NULL AND parent_run_id IS NOT NULL
     AND (parent.status <> 'waiting' OR parent.attempt <> parent_attempt)
     AND coalesce(parent.finished_at, '-infinity') < now() - interval '2 seconds' LIMIT {BATCH}
 """  # noqa: S608
-_HELD = f"""
-SELECT DISTINCT concurrency_key FROM runs WHERE finished_at IS NULL AND concurrency_key IS NOT NULL
-    AND status = 'queued' AND created_at < now() - interval '2 seconds' LIMIT {BATCH}
-"""  # noqa: S608
 # The only statement that locks steps without their run. PostgreSQL ends a deadlock with a transition by failing one of
 # the two, and both are repeated.
 _RENEW = """
@@ -50,6 +46,17 @@ WHERE steps.run_id = mine.run_id AND steps.step_id = mine.step_id AND steps.item
     AND steps.attempt = mine.attempt AND status = 'running' AND lease_owner = %s
 RETURNING steps.run_id, steps.step_id, steps.item, steps.attempt
 """
+# A row of the table is written, where there is one: an UPDATE without rows passes on a full disk.
+_WRITE = """
+UPDATE steps SET lease_until = lease_until WHERE (run_id, step_id, item) IN (
+    SELECT run_id, step_id, item FROM steps WHERE status IN ('ready', 'running') ORDER BY lease_until LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+"""
+
+
+def write_nothing_new(cursor: Cursor) -> None:
+    """Write a row of a running step as it is: PostgreSQL takes changes, or this raises its error."""
+    cursor.execute(_WRITE)
 
 
 def unstarted_steps(cursor: Cursor) -> list[tuple[StepRef, int]]:
@@ -99,11 +106,6 @@ def unreported_sub_runs(cursor: Cursor) -> list[tuple[ParentStep, UUID]]:
 def orphaned_runs(cursor: Cursor) -> list[UUID]:
     """Return sub-runs for which no step waits any more."""
     return [run_id for (run_id,) in _rows(cursor, _ORPHANS)]
-
-
-def held_keys(cursor: Cursor) -> list[str]:
-    """Return the concurrency keys of queued runs."""
-    return [key for (key,) in _rows(cursor, _HELD)]
 
 
 def renew_leases(cursor: Cursor, claims: Sequence[StepClaim], *, owner: str | None, lease: float) -> list[StepClaim]:

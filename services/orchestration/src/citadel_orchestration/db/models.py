@@ -219,6 +219,7 @@ class Effects:
         lane: Of the run.
         ended: The run, if it ended.
         attempts: Attempts that ended.
+        changed_line: Concurrency key in whose line the run gave way, or came back to its place.
     """
 
     applied: bool = True
@@ -228,3 +229,9 @@ class Effects:
     lane: int = 3
     ended: EndedRun | None = None
     attempts: list[EndedAttempt] = field(default_factory=list)
+    changed_line: str | None = None
+
+    @property
+    def freed_key(self) -> str | None:
+        """Concurrency key of which another run may start now."""
+        return self.changed_line if self.ended is None else self.ended.concurrency_key

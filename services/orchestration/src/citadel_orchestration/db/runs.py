@@ -1,4 +1,4 @@
-"""Statements on the rows of runs: submission, results, sub-runs, concurrency keys."""
+"""Statements on the rows of runs: submission, results, sub-runs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from citadel_common.errors import Conflict, NotFound
 from citadel_common.stores.postgres import Cursor, one
 from citadel_common.telemetry import tracing
+from citadel_orchestration.db import concurrency_keys
 from citadel_orchestration.db.models import NewRun
 from citadel_orchestration.db.transaction import RunTransaction
 
@@ -19,13 +20,13 @@ _SUBMIT = """
 WITH run AS (
     INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
         concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition,
-        context, steps_total, unfinished, last_event, trace, caller, deadline_at)
+        context, steps_total, unfinished, last_event, trace, caller, deadline_at, held_since)
     VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s,
         %(fingerprint)s, %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s,
         %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s,
         %(total)s, 1, %(trace)s,
         coalesce(%(caller)s::text, (SELECT caller FROM runs WHERE run_id = %(parent_run_id)s)),
-        now() + make_interval(secs => %(deadline)s))
+        now() + make_interval(secs => %(deadline)s), NULL)
     ON CONFLICT DO NOTHING RETURNING run_id
 ), its_steps AS (
     INSERT INTO steps (run_id, step_id, item, position, status, lease_until, start_by)
@@ -64,7 +65,7 @@ class RunOutcome:
 
 
 def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
-    """Record a run with its steps; its roots are ready, unless the concurrency limit of its key is reached.
+    """Record a run with its steps; its roots are ready, unless it must wait for others of its concurrency key.
 
     Args:
         cursor: Of the transaction.
@@ -74,7 +75,8 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
     Raises:
         Conflict: Its idempotency key was used for something else.
     """
-    held = _is_held(cursor, run)
+    key, limit = run.concurrency_key, run.concurrency_limit
+    held = key is not None and limit is not None and not concurrency_keys.may_start(cursor, key, limit)
     parent = run.parent
     values: dict[str, Any] = vars(run) | {
         "labels": Jsonb(run.labels),
@@ -89,40 +91,9 @@ def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
     cursor.execute(_SUBMIT, values | {"ready": ready, "republish": republish})
     if cursor.rowcount == 0:
         return _existing(cursor, run)
+    if key is not None and held:
+        concurrency_keys.hold(cursor, key, run.run_id)
     return Submitted(run_id=run.run_id, workflow_id=run.workflow_id, status="queued", created=True, ready=ready)
-
-
-def _is_held(cursor: Cursor, run: NewRun) -> bool:
-    if run.concurrency_key is None or run.concurrency_limit is None:
-        return False
-    return room_of_key(cursor, run.concurrency_key, run.concurrency_limit) <= 0
-
-
-def room_of_key(cursor: Cursor, key: str, limit: int) -> int:
-    """Return how many more runs of the key may start; the key is locked until the commit."""
-    # Without the lock, two transactions would both count before either of them starts a run. It comes after the lock
-    # of a run, never before.
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
-    cursor.execute(
-        """
-        SELECT count(*) FROM runs WHERE concurrency_key = %s AND finished_at IS NULL
-            AND EXISTS (SELECT 1 FROM steps WHERE steps.run_id = runs.run_id AND steps.status <> 'pending')
-        """,
-        [key],
-    )
-    [count] = one(cursor)
-    return limit - int(count)
-
-
-def held_by_key(cursor: Cursor, key: str) -> list[tuple[UUID, int]]:
-    """Return the runs that wait for others of their concurrency key, oldest first, each with its limit."""
-    cursor.execute(
-        "SELECT run_id, concurrency_limit FROM runs WHERE concurrency_key = %s AND status = 'queued'"
-        " AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.run_id = runs.run_id AND status <> 'pending')"
-        " ORDER BY created_at LIMIT 100",
-        [key],
-    )
-    return cursor.fetchall()
 
 
 def _existing(cursor: Cursor, run: NewRun) -> Submitted:

@@ -2,13 +2,12 @@
 
 import threading
 
-import psycopg
-
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.migration_files import available
 
 HELP = "`python -m citadel_orchestration.migrate` makes it, and says what is in its way"
+_EXISTS = "SELECT to_regclass('migrations') IS NOT NULL"
 _APPLIED = "SELECT name FROM migrations WHERE name = ANY(%s)"
 
 
@@ -37,10 +36,9 @@ class SchemaVersion:
 
     def _missing(self) -> list[str]:
         needed = available()
-        try:
-            found = {name for (name,) in self._database.rows(_APPLIED, [needed])}
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-            return needed  # of an empty database, or of another program
+        if self._database.rows(_EXISTS, []) == [(False,)]:
+            return needed
+        found = {name for (name,) in self._database.rows(_APPLIED, [needed])}
         return [name for name in needed if name not in found]
 
 

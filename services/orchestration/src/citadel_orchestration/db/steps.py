@@ -262,14 +262,6 @@ def unfinished(tx: RunTransaction) -> int:
     return int(one(tx.cursor)[0])
 
 
-def none_started(tx: RunTransaction) -> bool:
-    """Return True in a run of which no step was ever ready: its concurrency key holds it back."""
-    tx.cursor.execute(
-        "SELECT NOT EXISTS (SELECT 1 FROM steps WHERE run_id = %s AND status <> 'pending')", [tx.run.run_id]
-    )
-    return bool(one(tx.cursor)[0])
-
-
 def parent_waits(tx: RunTransaction) -> bool:
     """Return True if the step that started this run still waits for it, or no step started it."""
     parent = tx.run.parent

@@ -36,6 +36,7 @@ WITH new_events AS (
 )
 UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
     error = %(error)s, deadline_at = %(deadline_at)s,
+    held_since = CASE WHEN %(status)s <> 'running' THEN held_since END,
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
     finished_at = CASE WHEN %(finished)s THEN coalesce(finished_at, now()) END
 WHERE run_id = %(run_id)s

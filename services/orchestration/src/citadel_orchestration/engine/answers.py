@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import ValidationError
 
+from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.workflows import EMBEDDED, StepEmbedded
 from citadel_orchestration.engine.fair_threads import FairThreadPool
@@ -48,6 +49,7 @@ class AnswerConsumer:
         self._bytes = 0
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._is_refused = False
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="answers")
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
@@ -92,15 +94,33 @@ class AnswerConsumer:
             log.error("answer_malformed", error=str(error.errors(include_input=False)[:1]))
             return
         self._hold(message.run_id, 1, len(entry))
-        self._threads.submit(message.run_id, self._handle, message, len(entry))
+        self._threads.submit(message.run_id, self._handle, message, entry)
 
-    def _handle(self, message: StepEmbedded, size: int) -> None:
+    def _handle(self, message: StepEmbedded, entry: bytes) -> None:
         try:
-            self._take(message)
+            self._go_on(message)
+        except StoreUnavailable as error:
+            self._is_refused = True
+            self._put_back(entry, error)
         except Exception as error:
             log.warning("answer_dropped", error=type(error).__name__, exc_info=not isinstance(error, ERRORS))
         finally:
-            self._hold(message.run_id, -1, -size)
+            self._hold(message.run_id, -1, -len(entry))
+
+    def _go_on(self, message: StepEmbedded) -> None:
+        if self._stop.is_set() and self._is_refused:  # each try may wait for PostgreSQL's whole timeout
+            raise StoreUnavailable
+        self._take(message)
+        self._is_refused = False
+
+    def _put_back(self, entry: bytes, error: StoreUnavailable) -> None:
+        """Put an answer back that PostgreSQL does not take now: any worker takes it later."""
+        try:
+            self._client.rpush(EMBEDDED, entry)
+        except ERRORS:
+            log.warning("answer_dropped", error=error.code)
+        else:
+            log.info("answer_put_back", error=error.code)
 
     def _has_room(self) -> bool:
         return len(self._held) < MOST_RUNS and self._held.total() < MOST_HELD and self._bytes < MOST_BYTES

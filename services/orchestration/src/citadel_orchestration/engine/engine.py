@@ -19,6 +19,8 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.executor import Executor
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.outcomes import Outcomes
+from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
@@ -48,6 +50,7 @@ class EngineParts:
         slots: Of the resources that steps use.
         resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
+        parked: Outputs that no worker could record yet.
     """
 
     database: Database
@@ -61,6 +64,7 @@ class EngineParts:
     slots: Slots
     resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
+    parked: ParkedOutputs
 
 
 class Engine:
@@ -82,6 +86,8 @@ class Engine:
         self._stopping = stopping
         self._here = threading.local()
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
+        self._parked = parts.parked
+        self._outcomes = Outcomes(self.in_flight, self.follow, self._threads, parts.parked)
         self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
             database=parts.database,
@@ -93,6 +99,7 @@ class Engine:
             loop=parts.loop,
             threads=self._threads,
             in_flight=self.in_flight,
+            outcomes=self._outcomes,
             stopping=stopping,
             admission=self.admission,
             follow=self.follow,
@@ -128,6 +135,8 @@ class Engine:
         """Do what a committed transition asks for: start the first claimed step in this thread, others beside it."""
         if effects.ended is not None:
             self._after_end(effects.ended)
+        if effects.freed_key is not None:
+            self._later(self.release, effects.freed_key)
         for orphan in effects.orphans:
             self._later(self._cancel_orphan, orphan)
         for ref in effects.ready:
@@ -168,14 +177,29 @@ class Engine:
     def _cancel_orphan(self, run_id: UUID) -> None:
         self.follow(self._commands.cancel_orphan(run_id))
 
+    def restore_outputs(self) -> None:
+        """Record the outputs that workers could not record before they ended.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        self._parked.restore(lambda *attempt: self.follow(self._transitions.succeed(*attempt)))
+
+    def park_outputs(self) -> None:
+        """Park the outputs that are not recorded yet: the worker ends."""
+        self._outcomes.close()
+
     def hand_back(self) -> None:
         """Give all claimed steps back, for other workers to take."""
-        for claim in self.in_flight.claims():
-            try:
+        self.park_outputs()
+        claims, handed_back = self.in_flight.claims(), 0
+        try:
+            for claim in claims:
                 self._transitions.hand_back(claim.ref, claim.attempt)
-            except StoreUnavailable:
-                log.warning("step_not_handed_back", run_id=str(claim.ref.run_id), step_id=claim.ref.step_id)
-            self.in_flight.drop([claim])
+                handed_back += 1
+        except StoreUnavailable as error:  # their leases run out
+            log.warning("steps_not_handed_back", steps=len(claims) - handed_back, error=error.message)
+        self.in_flight.drop(claims)
 
     def close(self) -> None:
         """End the threads."""
@@ -186,8 +210,6 @@ class Engine:
             self._later(self._answer, ended)
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
-        if ended.concurrency_key is not None:
-            self._later(self.release, ended.concurrency_key)
         if ended.parent is not None:
             self._later(self.report, ended.parent, ended.run_id)
 
@@ -205,9 +227,9 @@ class Engine:
         self._threads.submit(object(), guarded)
 
     def release(self, key: str) -> None:
-        """Start runs that waited for others of their concurrency key to end."""
-        for effects in self._commands.release(key):
-            self.follow(effects)
+        """Start the runs in line for a concurrency key that may start, as many as may execute here."""
+        while self.room and (released := self._commands.release(key, most=1)):
+            self.follow(released[0])
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""

@@ -26,6 +26,7 @@ from citadel_orchestration.engine.admission import Admission, Slot
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
+from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, patiently
 from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
 from citadel_orchestration.engine.step_transitions import StepTransitions
@@ -48,8 +49,6 @@ from citadel_orchestration.step_types import (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Seconds between tries to record an outcome while PostgreSQL does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +65,7 @@ class Executor:
         loop: Runs the coroutines of steps.
         threads: Run what waits for PostgreSQL.
         in_flight: The steps.
+        outcomes: Records the ends of steps, now or later.
         stopping: Set when the worker is to end: no further step begins.
         admission: Slots of the resources that steps use.
         follow: Carries out what a committed transition asks for.
@@ -80,6 +80,7 @@ class Executor:
     loop: LoopThread
     threads: FairThreadPool
     in_flight: StepsInFlight
+    outcomes: Outcomes
     stopping: threading.Event
     admission: Admission
     follow: Callable[[Effects], None]
@@ -90,7 +91,11 @@ class Executor:
         self.admission.settle(claim.ref, claim.attempt)
 
     def take_answer(self, message: StepEmbedded) -> None:
-        """Go on with a step whose vectors have come, whichever worker had claimed it."""
+        """Go on with a step whose vectors have come, whichever worker had claimed it.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not take what follows; the answer is to be given to a worker again.
+        """
         if message.trace is None:
             self._take_answer(message)
             return
@@ -108,7 +113,13 @@ class Executor:
         else:
             self._adopt(ref, message)
             return
-        self.follow(self._persist(end))
+        try:
+            effects = self._persist(end)
+        except StoreUnavailable:
+            raise
+        except CitadelError as refused:
+            effects = self._persist(functools.partial(self.transitions.fail, ref, message.attempt, refused))
+        self.follow(effects)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
         """Take a step over from the worker that sent its texts, and go on with it."""
@@ -264,7 +275,8 @@ class Executor:
         except HandBack:
             self._record(claim, functools.partial(self.transitions.hand_back, claim.ref, claim.attempt))
             return
-        self._record(claim, functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output))
+        succeed = functools.partial(self.transitions.succeed, claim.ref, claim.attempt, output)
+        self._record(claim, succeed, output=output)
 
     def _guard(self, act: Callable[[StepClaim], None], claim: StepClaim) -> None:
         """Do something for an attempt, below its span. Whatever happens, the step ends.
@@ -294,21 +306,13 @@ class Executor:
                 return
         self.in_flight.drop([claim])
 
-    def _record(self, claim: StepClaim, transition: Callable[[], Effects]) -> None:
-        effects = self._persist(transition)
-        self.in_flight.remove(claim)
-        self.follow(effects)
+    def _record(self, claim: StepClaim, transition: Callable[[], Effects], *, output: Any = NOTHING) -> None:
+        on_refusal = functools.partial(self._fail, claim)
+        outcome = Outcome(claim=claim, transition=transition, on_refusal=on_refusal, output=output)
+        self.outcomes.record(outcome)
 
     def _persist(self, transition: Callable[[], T]) -> T:
-        """Try again as long as PostgreSQL does not answer: what is to be recorded may have cost money."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                return transition()
-            except StoreUnavailable:
-                if self.stopping.wait(pause):
-                    raise
-                pause = min(LONGEST_PAUSE, pause * 2)
+        return patiently(transition, self.stopping)
 
 
 def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:

@@ -18,7 +18,7 @@ import structlog
 from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
 from citadel_common.stores.postgres import Cursor
 from citadel_common.stores.redis import ERRORS
-from citadel_orchestration.db import lost_work, steps
+from citadel_orchestration.db import concurrency_keys, lost_work, steps
 from citadel_orchestration.db.models import Effects, EndedRun, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling, step_transitions
@@ -91,7 +91,9 @@ class StepRecovery:
 def _time_out_sub_run(tx: RunTransaction, ref: StepRef, attempt: int, child: UUID) -> None:
     timeout = tx.definition.steps[ref.step_id].timeout
     tx.effects.orphans.append(child)
-    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s")
+    line = concurrency_keys.place_of(tx.cursor, child)
+    held = "" if line is None else f"; it was held by the concurrency key {line.concurrency_key!r}"
+    error = StepTimedOut(f"the sub-run did not end within {timeout:g} s{held}")
     step_transitions.retry_or_fail(tx, ref, attempt, error)
 
 
@@ -150,7 +152,8 @@ class Sweeper:
         self._was_flushed = was_flushed
         self._accepted = accepted
         self._lease = lease = transactions.lease
-        self._connected_since = time.monotonic()
+        self._writable_since: float | None = None
+        self._last_key = ""
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
@@ -176,16 +179,17 @@ class Sweeper:
             engine.resend(claim)
         self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
+        engine.restore_outputs()
         self._each(lost_work.late_in_queue, self._never_started)
         if not engine.room:
             self._each(lost_work.late_and_ready, self._never_started)
         else:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
-            if self._leases_are_settled:
+            if self._leases_are_settled():
                 self._steps(lost_work.abandoned_steps, self._recovery.take_over)
                 engine.admission.release_expired()
             self._steps(lost_work.due_steps, self._recovery.wake)
-            self._each(lost_work.held_keys, engine.release)
+            self._release_keys()
             engine.serve_queues()
         self._each(lost_work.unanswered_runs, self._answer)
         self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
@@ -201,13 +205,17 @@ class Sweeper:
             self._engine.in_flight.drop(lost)
         self._engine.admission.renew()
 
-    @property
     def _leases_are_settled(self) -> bool:
-        """True once PostgreSQL has answered for so long that live workers have renewed their leases.
+        """Return True once PostgreSQL has taken changes for so long that live workers have renewed their leases.
 
-        An outage outlasts leases, and their owners are alive: they go first when it is over.
+        An outage, a full disk or a standby outlasts leases, and their owners are alive: they go first when it is over,
+        since their outputs may have cost money.
         """
-        return time.monotonic() - self._connected_since > self._lease / 2
+        if self._writable_since is None:
+            with self._transactions.database.cursor() as cursor:
+                lost_work.write_nothing_new(cursor)
+            self._writable_since = time.monotonic()
+        return time.monotonic() - self._writable_since > self._lease / 2
 
     def _steps(
         self, find: Callable[[Cursor], list[tuple[StepRef, int]]], transition: Callable[[StepRef, int], Effects]
@@ -216,6 +224,8 @@ class Sweeper:
             self._guarded(self._follow, transition, ref, attempt)
             if not self._engine.room:
                 return
+
+        engine.restore_outputs()
 
     def _never_started(self, found: tuple[StepRef, int]) -> None:
         self._follow(self._recovery.never_started, *found)
@@ -253,7 +263,7 @@ class Sweeper:
             try:
                 act()
             except StoreUnavailable as error:
-                self._connected_since = time.monotonic()
+                self._writable_since = None
                 log.warning("sweep_failed", error=error.message)
             except Exception:
                 log.exception("sweep_crashed")

@@ -5,13 +5,16 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.errors import Conflict, NotFound, RunTimedOut
-from citadel_orchestration.db import admission, runs, steps
+from citadel_common.errors import CitadelError, Conflict, NotFound, RunTimedOut, StoreUnavailable
+from citadel_orchestration.db import admission, concurrency_keys, runs, steps
 from citadel_orchestration.db.models import Effects, NewRun
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.retrying import reset
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
+
+MOST_RELEASED = 100
+"""Runs in line that one call starts."""
 
 
 class RunCommands:
@@ -75,7 +78,7 @@ class RunCommands:
         return tx.effects
 
     def pause(self, run_id: UUID) -> Effects:
-        """Start no further step; running steps end and are recorded.
+        """Start no further step; running steps end and are recorded. A run in line lets those behind it pass.
 
         Raises:
             NotFound: There is no such run.
@@ -88,10 +91,11 @@ class RunCommands:
             tx.run.status = "paused"
             admission.unqueue(tx)
             tx.event("run_paused")
+            tx.effects.changed_line = tx.run.concurrency_key
         return tx.effects
 
     def resume(self, run_id: UUID) -> Effects:
-        """Go on with a paused run.
+        """Go on with a paused run; one that was in line goes back to its place.
 
         Raises:
             NotFound: There is no such run.
@@ -101,9 +105,12 @@ class RunCommands:
             tx = _active(found, run_id)
             if tx.run.status != "paused":
                 return unchanged(tx)
-            tx.run.status = "queued" if steps.none_started(tx) else "running"
+            held = concurrency_keys.is_held(tx)
+            tx.run.status = "queued" if held else "running"
             tx.event("run_resumed")
-            if tx.run.status == "running" or _has_room(tx):
+            if held:
+                tx.effects.changed_line = tx.run.concurrency_key
+            else:
                 scheduling.start_all(tx)
         return tx.effects
 
@@ -139,31 +146,56 @@ class RunCommands:
             restart(tx, deadline)
         return tx.effects
 
-    def release(self, key: str) -> list[Effects]:
-        """Start runs that waited for others of their concurrency key to end, one transaction each."""
-        with self._transactions.database.cursor() as cursor:
-            held = runs.held_by_key(cursor, key)
-        return [self._release(key, run_id, limit) for run_id, limit in held]
+    def release(self, key: str, *, most: int = MOST_RELEASED) -> list[Effects]:
+        """Start the runs in line for a concurrency key that may start now, at most so many, in their order."""
+        released: list[Effects] = []
+        while len(released) < most and (head := self._next_in_line(key)) is not None:
+            effects = self._admit(key, head)
+            if effects.applied:
+                released.append(effects)
+        return released
 
-    def _release(self, key: str, run_id: UUID, limit: int) -> Effects:
+    def _next_in_line(self, key: str) -> UUID | None:
+        with self._transactions.database.cursor() as cursor:
+            return concurrency_keys.next_in_line(cursor, key)
+
+    def _admit(self, key: str, run_id: UUID) -> Effects:
+        """Start a run if it still heads the line; one that cannot start fails, or it would stop all behind it."""
         with self._transactions.on(run_id) as tx:
-            if tx is None or tx.run.status != "queued" or runs.room_of_key(tx.cursor, key, limit) <= 0:
+            if tx is None or concurrency_keys.next_in_line(tx.cursor, key) != run_id:
                 return unchanged(tx)
-            scheduling.start_all(tx)
+            concurrency_keys.leave_line(tx)
+            try:
+                scheduling.start_all(tx)
+            except StoreUnavailable:
+                raise
+            except CitadelError as error:
+                tx.end("failed", error=error.data.model_dump())
         return tx.effects
 
 
-def restart(tx: RunTransaction, deadline: float | None) -> None:
+def restart(tx: RunTransaction, deadline: float | None, *, may_wait: bool = False) -> None:
     """Run what an ended run left undone, within `deadline` seconds from now.
 
+    Args:
+        tx: The run.
+        deadline: Seconds.
+        may_wait: Whether the run goes to the end of the line if its concurrency key has no room.
+
     Raises:
-        Conflict: Its concurrency key has no room.
+        Conflict: Its concurrency key has no room, and it may not wait.
     """
-    if not _has_room(tx):
+    key, limit = tx.run.concurrency_key, tx.run.concurrency_limit
+    full = key is not None and limit is not None and not concurrency_keys.has_room(tx.cursor, key, limit)
+    if full and not may_wait:
         raise Conflict("as many other runs of its concurrency key are active as may be; retry it later")
     reset(tx, deadline)
     tx.event("run_retried")
-    scheduling.start_all(tx)
+    if full and key is not None:
+        tx.run.status = "queued"
+        concurrency_keys.hold(tx.cursor, key, tx.run.run_id)
+    else:
+        scheduling.start_all(tx)
 
 
 def _active(found: RunTransaction | None, run_id: UUID) -> RunTransaction:
@@ -172,8 +204,3 @@ def _active(found: RunTransaction | None, run_id: UUID) -> RunTransaction:
     if found.run.is_finished:
         raise Conflict(f"the run is {found.run.status}")
     return found
-
-
-def _has_room(tx: RunTransaction) -> bool:
-    key, limit = tx.run.concurrency_key, tx.run.concurrency_limit
-    return key is None or limit is None or runs.room_of_key(tx.cursor, key, limit) > 0

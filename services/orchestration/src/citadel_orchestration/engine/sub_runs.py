@@ -6,8 +6,8 @@ from uuid import UUID
 
 import orjson
 
-from citadel_common.errors import InvalidInput, SubRunFailed
-from citadel_orchestration.db import runs, steps
+from citadel_common.errors import InvalidInput, KeyOfAncestor, SubRunFailed
+from citadel_orchestration.db import concurrency_keys, runs, steps
 from citadel_orchestration.db.models import Effects, EndedRun, NewRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine.run_commands import restart
@@ -58,13 +58,14 @@ class SubRuns:
             The effects on the step's run and on the sub-run.
 
         Raises:
-            Conflict: The concurrency key of a sub-run that is to go on has no room.
+            KeyOfAncestor: The sub-run would wait for a run that waits for it.
         """
         with self._transactions.on(ref.run_id) as tx:
             child = None if tx is None else self._earlier_child(tx, ref, attempt)
             run_id = run.run_id if child is None else child.run.run_id
             if tx is None or not steps.park(tx, ref, attempt, child=run_id, seconds=_timeout(tx, ref)):
                 return unchanged(tx), Effects(applied=False)
+            _check_key(tx, run)
             begun = self._submit(tx, run) if child is None else _continue(child, attempt)
             tx.event("step_waiting", ref.step_id, ref.item, run_id=str(run_id))
         self._transactions.changed(run_id)
@@ -93,6 +94,15 @@ class SubRuns:
         return self._transitions.fail(parent.ref, parent.attempt, error)
 
 
+def _check_key(tx: RunTransaction, run: NewRun) -> None:
+    key = run.concurrency_key
+    ancestor = None if key is None else concurrency_keys.ancestor_with(tx.cursor, tx.run.run_id, key)
+    if ancestor is not None:
+        raise KeyOfAncestor.at(
+            "definition.concurrency.key", f"{key!r} is the key of run {ancestor}, which waits for it"
+        )
+
+
 def _continue(child: RunTransaction, attempt: int) -> Effects:
     """Give a sub-run to a later attempt of its step, and run what it left undone."""
     runs.set_parent_attempt(child, attempt)
@@ -101,7 +111,7 @@ def _continue(child: RunTransaction, attempt: int) -> Effects:
         return Effects(ended=EndedRun(run_id=run.run_id, status=run.status, parent=run.parent))
     if not run.is_finished:
         return Effects(applied=False)
-    restart(child, child.definition.deadline)
+    restart(child, child.definition.deadline, may_wait=True)
     child.save()
     return child.effects
 

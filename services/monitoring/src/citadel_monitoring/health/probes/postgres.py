@@ -1,4 +1,4 @@
-"""Probe of PostgreSQL: `SELECT 1` on a connection of its own."""
+"""Probe of PostgreSQL: it answers on a connection of the probe's own, and takes changes."""
 
 import asyncio
 import math
@@ -28,21 +28,21 @@ async def select_one(dsn: SecretStr, timeout: float) -> str | None:
     except (psycopg.Error, OSError) as error:
         return _refused(str(error))
     try:
-        answered = await _answers(connection.pgconn)
+        problem = await _problem(connection.pgconn)
     except psycopg.Error as error:
         return f"does not answer: {_line(str(error))}"
     finally:
         connection.pgconn.finish()  # at once: close() alone may wait for the server
         await connection.close()
-    return None if answered else "does not answer SELECT 1"
+    return problem
 
 
-async def _answers(connection: "pq.abc.PGconn") -> bool:
-    """Send a query and return whether its result arrives."""
+async def _problem(connection: "pq.abc.PGconn") -> str | None:
+    """Send a query and return the problem that its result shows."""
     # By libpq and not by a cursor: a cursor that is cancelled asks the server to end the query and waits for the
     # answer, and a server that hangs never gives one.
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    connection.send_query(b"SELECT 1")
+    connection.send_query(b"SHOW in_hot_standby")
     loop.add_reader(connection.socket, readable.set)
     try:
         connection.flush()
@@ -53,7 +53,9 @@ async def _answers(connection: "pq.abc.PGconn") -> bool:
     finally:
         loop.remove_reader(connection.socket)
     result = connection.get_result()
-    return result is not None and result.status == pq.ExecStatus.TUPLES_OK
+    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+        return "does not answer SHOW in_hot_standby"
+    return "is a read-only standby" if result.get_value(0, 0) == b"on" else None
 
 
 def _refused(said: str) -> str:

@@ -19,13 +19,27 @@ CALLER_KEY = "citadel.caller"
 """Key of the caller's name in the ASGI scope."""
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEDY = "set CITADEL_API__KEYS to serve others"
+FORWARDED = frozenset(
+    {
+        *(b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-host"),
+        *(b"cf-connecting-ip", b"cf-ray", b"true-client-ip", b"fastly-client-ip", b"fly-client-ip"),
+        *(
+            b"x-envoy-external-address",
+            b"x-azure-clientip",
+            b"x-appengine-user-ip",
+            b"cdn-loop",
+            b"x-original-forwarded-for",
+        ),
+    }
+)
+"""Headers that a proxy or tunnel adds, beside `X-Forwarded-*`: the request may come from anywhere."""
 
 
 class Auth:
     """Checks the API key of each request.
 
     Args:
-        keys: API keys; with none, only clients on this machine are served.
+        keys: API keys; with none (`CITADEL_API__KEYLESS`), only clients on this machine are served.
         origins: Origins whose pages may call without a key too.
     """
 
@@ -87,8 +101,15 @@ def _local_client(scope: Any, origins: frozenset[str]) -> str:
     """Return the client's address.
 
     Raises:
-        Forbidden: The client is on another machine, or a browser on this one shows a page of another origin.
+        Forbidden: The client is on another machine, or may be, behind a proxy on this one; or a browser on this one
+            shows a page of another origin.
     """
+    for name, _ in scope["headers"]:
+        if name in FORWARDED or name.startswith(b"x-forwarded"):
+            raise Forbidden(
+                f"no API keys are configured, and the header {name.decode('latin-1')} shows that a proxy or tunnel "
+                f"passed this request on, perhaps from another machine; {_REMEDY}"
+            )
     host = scope["client"][0] if scope.get("client") else "127.0.0.1"
     if not is_loopback(host):
         raise Forbidden(f"no API keys are configured, so only clients on this machine are served; {_REMEDY}")

@@ -3,6 +3,42 @@
 from citadel_common.errors import CitadelError
 
 
+class MalformedRequest(CitadelError):
+    """This is not an HTTP/1.1 request."""
+
+    code = "malformed_request"
+
+
+class UrlTooLong(CitadelError):
+    """The path with its query is too long."""
+
+    code = "url_too_long"
+
+
+class HeadersTooLarge(CitadelError):
+    """The request has too many headers, or too many bytes of them."""
+
+    code = "headers_too_large"
+
+
+class HeadersTimedOut(CitadelError):
+    """The headers of the request did not arrive in time."""
+
+    code = "headers_timed_out"
+
+
+class TooManyConnections(CitadelError):
+    """Your address has too many open connections."""
+
+    code = "too_many_connections"
+
+
+class TooManyStreams(CitadelError):
+    """You follow too many streams at once."""
+
+    code = "too_many_streams"
+
+
 class MalformedBody(CitadelError):
     """The body is not JSON."""
 
@@ -39,7 +75,7 @@ class MethodNotAllowed(CitadelError):
 
 
 class UploadStalled(CitadelError):
-    """The body stopped coming; nothing of it was kept."""
+    """The body came too slowly; nothing of it was kept."""
 
     code = "upload_stalled"
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn publishes no types
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
@@ -22,9 +23,11 @@ from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.telemetry import Metrics
 from citadel_common.telemetry.pipeline import process_telemetry
+from citadel_orchestration.api.http.connections import allow_files
 from citadel_orchestration.db.migrate import refuse_unusable_schema
 from citadel_orchestration.settings import ApiFragment, ApiSettings
 
+log = structlog.get_logger(__name__)
 CreateApp = Callable[[ApiSettings, Metrics], Any]
 
 BLOCKED_TIMEOUT = 30
@@ -104,6 +107,8 @@ def serve(settings: ApiSettings, create_app: CreateApp) -> None:
     refuse_unusable(settings)
     refuse_unusable_schema(settings)
     logging.captureWarnings(capture=True)
+    if not allow_files(settings.api.max_connections):
+        log.warning("too_few_open_files", connections=settings.api.max_connections, raise_to="ulimit -n, LimitNOFILE")
     with _metrics_directory(settings.api.workers):
         ApiServer(settings, create_app).run()
 
@@ -165,6 +170,7 @@ def _gunicorn_settings(settings: ApiSettings) -> dict[str, Any]:
         "timeout": BLOCKED_TIMEOUT,
         "graceful_timeout": api.graceful_timeout,
         "keepalive": api.keep_alive,
+        "forwarded_allow_ips": ",".join(api.trusted_proxies),
         "proc_name": "citadel-api",
         "control_socket_disable": True,
         "when_ready": _stop_gracefully_on_interrupt,

@@ -1,4 +1,4 @@
-"""Gunicorn worker class: uvicorn on uvloop and httptools, which stops when its parent process has died."""
+"""Gunicorn worker class: uvicorn on uvloop, with bounds on httptools, which stops when its parent process has died."""
 
 import logging
 import os
@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]  # gunicorn publishes no types
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
+
+from citadel_orchestration.api.http.protocol import BoundedProtocol
 
 BEFORE_SHUTDOWN = "citadel.before_shutdown"
 """Key of the lifespan state under which the application puts the callable that ends its streams."""
@@ -31,7 +33,7 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

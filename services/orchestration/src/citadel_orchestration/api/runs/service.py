@@ -13,7 +13,7 @@ import structlog
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
-from citadel_common.stores.postgres import Cursor, Database
+from citadel_common.stores.postgres import Cursor, Database, repeated
 from citadel_contracts import Queue
 from citadel_contracts.errors import ErrorData
 from citadel_contracts.runs import (
@@ -26,7 +26,7 @@ from citadel_contracts.runs import (
 )
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.tasks.publisher import BacklogLimit
-from citadel_orchestration.db import runs, views
+from citadel_orchestration.db import concurrency_keys, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
 from citadel_orchestration.engine.dispatch import Dispatcher
@@ -142,7 +142,7 @@ class RunService:
 
     async def start(self, run: NewRun) -> RunAccepted:
         """Record a run and dispatch its first steps."""
-        submitted = await asyncio.to_thread(self.commands.submit, run)
+        submitted = await asyncio.to_thread(repeated(self.commands.submit), run)
         ready = [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready]
         await asyncio.to_thread(self.dispatcher.dispatch, ready, run.lane)
         return accepted_of(submitted)
@@ -237,7 +237,7 @@ class RunService:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        effects = await asyncio.to_thread(command, self.commands, run_id)
+        effects = await asyncio.to_thread(repeated(command), self.commands, run_id)
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
@@ -246,6 +246,9 @@ class RunService:
         if effects.ended is not None and effects.ended.status != "succeeded":
             for cancelled in self.commands.cancel_children(effects.ended.run_id):
                 self._dispatch(cancelled)
+        if effects.freed_key is not None:
+            for released in self.commands.release(effects.freed_key):
+                self._dispatch(released)
 
     async def _read(self, read: Callable[[Cursor], T]) -> T:
         def call() -> T:
@@ -263,6 +266,7 @@ class RunService:
         return RunView(
             **summary.model_dump(),
             parent_run_id=parent,
+            waiting_for=concurrency_keys.place_of(cursor, run_id) if summary.status == "queued" else None,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
             final_context=context_of(cursor, run_id) if whole else None,

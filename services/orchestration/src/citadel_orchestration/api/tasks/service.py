@@ -12,6 +12,7 @@ from citadel_common.delivery.accepted_tasks import LEASES, MESSAGES, RESULT_PREF
 from citadel_common.errors import StoreUnavailable, from_result
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.settings.common import CommonSettings
+from citadel_common.stores.postgres import repeated
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import tracing
 from citadel_contracts import AnyTaskSpec
@@ -134,7 +135,7 @@ class TaskService:
             with self._database.cursor() as cursor:
                 accepted_tasks.add(cursor, messages, first_look=self._settings.accepted.first_look)
 
-        await asyncio.to_thread(call)
+        await asyncio.to_thread(repeated(call))
         return [None] * len(messages)
 
 

@@ -151,6 +151,13 @@ class DraftDefinition:
         written = self.raw.get("context")
         return written if isinstance(written, dict) else {}
 
+    @property
+    def concurrency_key(self) -> str | None:
+        """The concurrency key as written; None if there is none, or it is not text."""
+        written = self.raw.get("concurrency")
+        key = written.get("key") if isinstance(written, dict) else None
+        return key if isinstance(key, str) else None
+
     def may_have(self, key: str) -> bool:
         """Return True if the context may have the key when the run starts."""
         return self.given is None or key in self.given or key in self.context
