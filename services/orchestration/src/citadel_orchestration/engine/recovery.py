@@ -225,7 +225,15 @@ class Sweeper:
             if not self._engine.room:
                 return
 
-        engine.restore_outputs()
+    def _release_keys(self) -> None:
+        """Start runs in line that nobody has started; each sweep looks at the keys behind those of the one before."""
+        with self._transactions.database.cursor() as cursor:
+            concurrency_keys.sort_in(cursor)
+            found = concurrency_keys.keys_in_line(cursor, after=self._last_key)
+        self._last_key = found[-1][0] if len(found) == concurrency_keys.MOST_KEYS else ""
+        for key, may_start in found:
+            if may_start:
+                self._guarded(self._engine.release, key)
 
     def _never_started(self, found: tuple[StepRef, int]) -> None:
         self._follow(self._recovery.never_started, *found)
