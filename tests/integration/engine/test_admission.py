@@ -159,12 +159,12 @@ def vectors(**others):
 
 def test_texts_wait_for_an_embeddings_worker_without_an_attempt(fleet):
     late = fleet.begin(vectors(start_timeout="200ms", timeout="100ms"))
-    patient = fleet.begin(vectors(timeout="1s"))
+    patient = fleet.begin(vectors(timeout="5s"))
     assert fleet.db.ended(late) == "failed"
     error = fleet.db.error(late)
     assert error["code"] == "start_timed_out"
     assert "no embeddings worker answered within 0.2 s (start_timeout) and 0.1 s (timeout)" in error["message"]
-    past = "SELECT started_at < now() - interval '1.2 s' FROM steps WHERE run_id = %s"
+    past = "SELECT started_at < now() - interval '5.5 s' FROM steps WHERE run_id = %s"
     eventually(lambda: fleet.db.rows(past, patient) == [(True,)])
     fleet.embeddings()
     assert fleet.db.ended(patient) == "succeeded", fleet.db.error(patient)
