@@ -16,6 +16,8 @@
 {{- end -}}
 {{- if has "postgres" $calls -}}
 {{- $_ := set $env "CITADEL_POSTGRES_DSN" (ternary (printf "postgresql://citadel@%s:5432/citadel" (include "citadel.name" (list $root "postgres"))) $values.postgres.dsn $values.postgres.bundled.enabled) -}}
+{{- $stored := ternary (ternary 4294967296 0 $values.postgres.bundled.enabled) $values.postgres.maxStoredBytes (kindIs "invalid" $values.postgres.maxStoredBytes) | int64 -}}
+{{- if $stored }}{{ $_ := set $env "CITADEL_STORAGE__MAX_BYTES" (toString $stored) }}{{ end -}}
 {{- with $values.postgres.searchPath }}{{ $_ := set $env "CITADEL_POSTGRES__SEARCH_PATH" . }}{{ end -}}
 {{- if eq $process.kind "api" }}{{ with $values.postgres.directDsn }}{{ $_ := set $env "CITADEL_POSTGRES__DIRECT_DSN" . }}{{ end }}{{ end -}}
 {{- if eq $process.kind "migrate" -}}

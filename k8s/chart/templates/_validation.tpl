@@ -13,6 +13,7 @@
 {{- range $where, $settings := include "citadel.allSettings" . | fromYaml -}}
 {{- $problems = concat $problems (include "citadel.settingProblems" (list $where $settings) | fromYamlArray) -}}
 {{- end -}}
+{{- with include "citadel.connectionProblem" . }}{{ $problems = append $problems . }}{{ end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- $problems = append $problems "ingress.host is empty: an Ingress without one would take every host's requests" -}}
 {{- end -}}
@@ -57,6 +58,40 @@
 {{- end -}}
 {{- end -}}
 {{- toYaml $problems -}}
+{{- end }}
+
+{{- /* Connections to PostgreSQL that all processes may open (docs/stores.md), during an update too: one pod more of each. */ -}}
+{{- define "citadel.connections" -}}
+{{- $terms := list -}}{{- $sum := 0 -}}
+{{- $api := .Values.api -}}
+{{- $replicas := add1 (ternary $api.hpa.maxReplicas $api.replicas $api.hpa.enabled | int) -}}
+{{- $pool := add 2 (include "citadel.poolSize" (list . $api)) -}}
+{{- $sum = add $sum (mul $replicas (int $api.processes) $pool) -}}
+{{- $terms = append $terms (printf "api %d pods x %d processes x %d" $replicas (int $api.processes) $pool) -}}
+{{- range $name, $worker := include "citadel.workers" . | fromYaml -}}
+{{- if has $worker.service (list "orchestration" "maintenance" "monitoring") -}}
+{{- $replicas := add1 (int $worker.replicas) -}}
+{{- if $worker.keda.enabled }}{{ $replicas = add1 (int $worker.keda.maxReplicas) }}{{ end -}}
+{{- if $worker.hpa.enabled }}{{ $replicas = add1 (int $worker.hpa.maxReplicas) }}{{ end -}}
+{{- $each := 1 -}}
+{{- if ne $worker.service "monitoring" }}{{ $each = include "citadel.poolSize" (list $ $worker) | int }}{{ end -}}
+{{- $sum = add $sum (mul $replicas $each) -}}
+{{- $terms = append $terms (printf "workers.%s %d pods x %d" $name $replicas $each) -}}
+{{- end -}}
+{{- end -}}
+{{- dict "sum" (add $sum 4) "terms" (append $terms "exporter 2 + migration 2") | toJson -}}
+{{- end }}
+
+{{- define "citadel.poolSize" -}}
+{{- $settings := mergeOverwrite (dict) (index . 0).Values.settings ((index . 1).settings | default dict) -}}
+{{- index $settings "CITADEL_POSTGRES__POOL_SIZE" | default 10 | int -}}
+{{- end }}
+
+{{- define "citadel.connectionProblem" -}}
+{{- $most := int .Values.postgres.maxConnections -}}{{- $needed := include "citadel.connections" . | fromJson -}}
+{{- if and (gt $most 0) (gt (int $needed.sum) (sub $most 3 | int)) -}}
+postgres.maxConnections is {{ $most }}, of which PostgreSQL reserves 3, and the processes may open {{ int $needed.sum }} ({{ join ", " $needed.terms }}): raise it to what your server or pooler takes, or lower replicas, or CITADEL_POSTGRES__POOL_SIZE in settings
+{{- end -}}
 {{- end }}
 
 {{- define "citadel.workerProblems" -}}
@@ -104,7 +139,7 @@
 {{- /* Settings that the chart must know, because other resources depend on them; and secrets. */ -}}
 {{- define "citadel.settingProblems" -}}
 {{- $where := index . 0 -}}{{- $problems := list -}}
-{{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_POSTGRES__SEARCH_PATH" "postgres.searchPath" "CITADEL_POSTGRES__DIRECT_DSN" "postgres.directDsn" "CITADEL_POSTGRES__MIGRATION_DSN" "postgres.migrationDsn" "CITADEL_POSTGRES__GRANT_TO" "postgres.grantTo" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
+{{- $keys := dict "CITADEL_WORKER__STOP_GRACE" "stopGrace" "CITADEL_WORKER__CONCURRENCY" "concurrency" "CITADEL_WORKER__BATCH_CONCURRENCY" "batchConcurrency" "CITADEL_API__GRACEFUL_TIMEOUT" "api.gracefulTimeout" "CITADEL_API__WORKERS" "api.processes" "CITADEL_BROKER_URL" "broker.url" "CITADEL_RESULT_URL" "broker.resultUrl" "CITADEL_CACHE_URL" "cache.url" "CITADEL_POSTGRES_DSN" "postgres.dsn" "CITADEL_POSTGRES__SEARCH_PATH" "postgres.searchPath" "CITADEL_POSTGRES__DIRECT_DSN" "postgres.directDsn" "CITADEL_POSTGRES__MIGRATION_DSN" "postgres.migrationDsn" "CITADEL_POSTGRES__GRANT_TO" "postgres.grantTo" "CITADEL_STORAGE__MAX_BYTES" "postgres.maxStoredBytes" "CITADEL_QDRANT__URL" "qdrant.url" "CITADEL_DEFAULT_MODEL" "defaultModel" "CITADEL_LOG__LEVEL" "log.level" "OTEL_EXPORTER_OTLP_ENDPOINT" "telemetry.otlp.endpoint" -}}
 {{- $fixed := list "CITADEL_SECRETS_DIR" "CITADEL_WORKER__HEALTH_FILE" "CITADEL_BEAT__HEALTH_FILE" "CITADEL_API__HOST" "CITADEL_API__PORT" "CITADEL_EXPORTER__HOST" "CITADEL_EXPORTER__PORT" "CITADEL_TELEMETRY__METRICS_HOST" "CITADEL_TELEMETRY__METRICS_PORT" -}}
 {{- range $name, $value := index . 1 -}}
 {{- if hasKey $keys $name -}}

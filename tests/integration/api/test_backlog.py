@@ -167,3 +167,29 @@ def test_one_caller_cannot_take_the_whole_backlog(
             assert submit(second).status_code == 202
     finally:
         api.kill_all()
+
+
+def test_a_concurrency_key_takes_so_many_runs_and_no_more(
+    api_redis: RedisServer, dsn: str, db: EngineDatabase, tmp_path: Path
+) -> None:
+    db.rows("DELETE FROM runs")
+    keyed = RUN | {"concurrency": {"key": "line", "limit": 1}}
+    settings = {
+        "CITADEL_BROKER_URL": api_redis.url,
+        "CITADEL_POSTGRES_DSN": dsn,
+        "CITADEL_API__WORKERS": "1",
+        "CITADEL_WORKFLOWS__MAX_RUNS_PER_KEY": "3",
+    }
+    api = Api(settings, tmp_path / "log")
+    try:
+        with httpx.Client(base_url=api.url, timeout=60, headers=CREDENTIALS) as http:
+            eventually(lambda: submit(http, keyed).status_code == 503)
+            refused = submit(http, keyed)
+            assert (refused.json()["code"], refused.headers["retry-after"]) == ("overloaded", "60")
+            assert "concurrency key 'line'" in refused.json()["detail"]
+            assert submit(http).status_code == 202
+            for run in http.get("/v1/runs?status=queued").json()["runs"]:
+                http.post(f"/v1/runs/{run['run_id']}/cancel")
+            eventually(lambda: submit(http, keyed).status_code == 202)
+    finally:
+        api.kill_all()

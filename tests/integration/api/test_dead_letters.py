@@ -336,3 +336,12 @@ def test_dead_letters_are_503_while_the_store_is_down(
             assert "retry-after" in answer.headers
     finally:
         api_redis.restart()
+
+
+def test_the_oldest_dead_letters_go_when_there_are_too_many(api_redis: RedisServer, dead_letters: DeadLetters) -> None:
+    few = DeadLetters(api_redis.store, ttl=3600, most=3)
+    for number in range(6):
+        at = time.time() + number
+        few.add(dead_letter(f"letter-{number}", at=at))
+    assert [found.id for found in few.newest()] == ["letter-5", "letter-4", "letter-3"]
+    assert dead_letters.counts() == {("embeddings", "deliveries_exhausted"): 3}

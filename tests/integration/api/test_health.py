@@ -26,6 +26,7 @@ REQUIRED = {
     "results": True,
     "cache": False,
     "postgres": True,
+    "storage": False,
     "embedding_workers": True,
     "orchestration_workers": True,
     "monitoring_workers": False,

@@ -33,22 +33,22 @@ def test_sub_runs_of_accepted_runs_are_never_refused(full):
 
 
 def test_the_count_reads_no_more_than_its_limit_however_many_steps_there_are(shared_record: EngineDatabase):
-    """A hundred thousand ready steps and as many others: the plan uses the index and stops at the limit."""
+    """Tens of thousands of steps are ready, wait for a slot, or have ended: the plan stops at its limits."""
     db, run = shared_record, shared_record.submit({"steps": [SHORT]})
     db.rows(
         "INSERT INTO steps (run_id, step_id, item, position, status, lease_until) SELECT %s, 'more', n, 0,"
-        " CASE WHEN mod(n, 2) = 0 THEN 'ready' ELSE 'succeeded' END, now() FROM generate_series(1, %s) AS n",
+        " (ARRAY['ready', 'succeeded', 'waiting'])[1 + mod(n, 3)], now() FROM generate_series(1, %s) AS n",
         run,
         MANY,
     )
+    db.rows("UPDATE steps SET waiting_for = 'llm/main', turn = item WHERE status = 'waiting' AND run_id = %s", run)
     with db.database.cursor() as cursor:
-        found = capacity.ready_steps(cursor, most=100)
+        found = capacity.unbegun_steps(cursor, most=100)
         assert found.total == 200
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + capacity._READY, [200])
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + capacity.UNBEGUN, {"most": 100})
         [[[plan]]] = cursor.fetchall()
     read = [node for node in nodes(plan["Plan"]) if node.get("Relation Name") == "steps"]
-    assert [node["Node Type"] for node in read] == ["Index Scan"]
-    assert read[0]["Actual Rows"] == 200
+    assert [(node["Node Type"], node["Actual Rows"]) for node in read] == [("Index Scan", 100)] * 2
 
 
 def nodes(plan):

@@ -8,13 +8,14 @@ import psycopg
 import pytest
 
 from citadel_common.errors import Conflict, InvalidInput
-from citadel_orchestration.db import concurrency_keys
+from citadel_orchestration.db import concurrency_keys, runs
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.engine.run_commands import RunCommands
 from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.engine.transactions import RunTransactions
 from citadel_orchestration.step_types import StartRun
+from tests.support.polling import eventually
 
 KEY = "tenant"
 STEP = {"step_id": "a", "type": "wait", "parameters": {"signal": "go"}, "retry": {"max_attempts": 1}}
@@ -191,6 +192,42 @@ def test_runs_that_end_at_once_never_let_more_start_than_the_limit(db):
         list(threads.map(end_some, range(4)))
     assert max(seen) <= limit
     assert set(db.statuses().values()) == {"cancelled"}
+
+
+class TestRaces:
+    """Two transactions on a key: the second one waits for the first, and then sees what it has done."""
+
+    WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    @contextlib.contextmanager
+    def uncommitted(self, db):
+        """Submit a run in a transaction that is committed at the end of the block."""
+        definition = {"steps": [STEP], "concurrency": {"key": KEY}}
+        run = db.submissions.run_of(db.submissions.check(definition), run_id=new_run_id())
+        with db.database.cursor() as cursor:
+            yield runs.submit(cursor, run, republish=60.0)
+
+    def beside(self, db, act):
+        """Begin a call in another thread; return once it waits for the key, or has ended."""
+        call = self.threads.submit(act)
+        eventually(lambda: call.done() or db.rows(self.WAITING))
+        return call
+
+    @pytest.fixture(autouse=True)
+    def _threads(self):
+        with ThreadPoolExecutor(1) as self.threads:
+            yield
+
+    def test_of_two_submissions_at_once_one_starts(self, db):
+        with self.uncommitted(db) as first:
+            second = self.beside(db, lambda: submit(db))
+        assert started(db, [first.run_id, *second.result()]) == [True, False]
+
+    def test_a_run_that_comes_into_line_while_the_last_active_one_ends_starts(self, db):
+        [active] = submit(db)
+        with self.uncommitted(db) as held:
+            ended = self.beside(db, lambda: end(db, active))
+        assert ended.result() == [held.run_id]
 
 
 class TestSubRuns:

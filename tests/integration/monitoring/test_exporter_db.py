@@ -1,5 +1,7 @@
 """Metrics of runs and steps."""
 
+import os
+
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -110,3 +112,21 @@ def test_no_query_scans_a_whole_table_whatever_the_statistics(postgres_dsn, comm
         runs_by_status(postgres_dsn)
         eventually(lambda: scans(connection)[0] > by_index)  # a session reports its counts when it ends
         assert scans(connection)[1] == whole
+
+
+def test_bytes_and_connections_stand_beside_their_limits(db, redis_url, postgres_dsn):
+    run = submit(db)
+    db.rows("INSERT INTO payloads VALUES (%s, 's', -1, 'output', %s)", run, os.urandom(500_000))
+    db.rows(INSERT, "succeeded", 10)
+    with Exporter(redis_url, postgres_dsn, STORAGE__MAX_BYTES=50_000_000) as exporter:
+        scrape = exporter.scrape()
+    stored = scrape.by("state", "stored_bytes")
+    assert 500_000 < stored["unfinished"] < 550_000
+    assert 0 < stored["finished"] < 100_000
+    assert scrape.value("allocated_bytes") > stored["unfinished"]
+    assert scrape.value("storage_limit_bytes") == 50_000_000
+    [(most, reserved)] = db.rows(
+        "SELECT current_setting('max_connections'), current_setting('superuser_reserved_connections')"
+    )
+    assert scrape.value("postgres_connections_limit") == int(most) - int(reserved)
+    assert 2 <= scrape.value("postgres_connections") < int(most)

@@ -8,7 +8,7 @@ import pytest
 
 from citadel_contracts import Queue
 from citadel_monitoring.exporter.settings import ExporterSettings
-from citadel_orchestration.settings import ApiSettings
+from citadel_orchestration.settings import ApiFragment, ApiSettings
 from tests.support.documented import is_documented
 from tests.unit.deploy.files import COMPOSE, OWN, ROOT, load, services
 
@@ -61,3 +61,13 @@ def test_prometheus_scrapes_the_ports_that_services_listen_on():
         ExporterSettings.model_fields["exporter"].default.port,
     }
     assert own <= ports | {int(port) for port in re.findall(r"\w:(\d+)", config)}
+
+
+def test_the_bundled_postgresql_takes_all_connections_that_the_processes_may_open():
+    settings = ApiSettings(api=ApiFragment(workers=2))
+    pool = settings.postgres.pool_size
+    assert {"orchestration", "maintenance", "monitoring", "exporter", "migrate"} <= set(services())
+    needed = settings.postgres_connections + 2 * pool + 1 + 1 + 2
+    [allowed] = re.findall(r"max_connections=(\d+)", services()["postgres"]["command"])
+    # Twice as many: each service may be scaled up once without a change here.
+    assert 2 * needed <= int(allowed) - 3

@@ -42,6 +42,25 @@ def pinned(requests: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
             "workers.embeddings.hpa: minReplicas is above maxReplicas",
         ),
         ({"api": {"hpa": {"enabled": True, "minReplicas": 11}}}, "api.hpa: minReplicas is above maxReplicas"),
+        (
+            {"postgres": {"maxConnections": 100}, "api": {"replicas": 4}},
+            (
+                "postgres.maxConnections is 100, of which PostgreSQL reserves 3, and the processes may open 176"
+                " (api 5 pods x 2 processes x 12, workers.maintenance 2 pods x 10, workers.monitoring 2 pods x 1,"
+                " workers.orchestration 3 pods x 10, exporter 2 + migration 2)"
+            ),
+        ),
+        (
+            {"postgres": {"maxConnections": 200}, "api": {"hpa": {"enabled": True}}},
+            "the processes may open 320 (api 11 pods x 2 processes x 12",
+        ),
+        (
+            KEDA
+            | {"postgres": {"maxConnections": 200}}
+            | {"workers": {"orchestration": {"keda": {"enabled": True, "maxReplicas": 20}}}},
+            "workers.orchestration 21 pods x 10",
+        ),
+        ({"settings": {"CITADEL_STORAGE__MAX_BYTES": 5}}, "set postgres.maxStoredBytes instead"),
         (pinned({"cpu": "1500m", "memory": "1Gi"}, {"cpu": "1500m", "memory": "1Gi"}), "pinning takes whole cores"),
         (
             pinned({"cpu": 1, "memory": "1Gi"}, {"cpu": 2, "memory": "1Gi"}),
@@ -133,3 +152,23 @@ def _objects(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, node
         for key in sorted(node):
             yield from _objects(node[key], f"{where}/{key}")
+
+
+def test_as_many_connections_as_the_server_takes_are_installed() -> None:
+    few = {"settings": {"CITADEL_POSTGRES__POOL_SIZE": 4}, "api": {"replicas": 4}}
+    render(few | {"postgres": {"maxConnections": 100}})
+    assert "may open 86" in refusal(few | {"postgres": {"maxConnections": 80}})
+
+
+def test_only_the_bundled_server_has_a_budget_of_bytes_by_itself() -> None:
+    name = "CITADEL_STORAGE__MAX_BYTES"
+    own = {"dsn": "postgresql://citadel@db:5432/citadel", "bundled": {"enabled": False}}
+    assert render({}).environment("api")[name] == str(4 * 2**30)
+    assert name not in render({"postgres": own}).environment("api")
+    assert render({"postgres": own | {"maxStoredBytes": 10**12}}).environment("maintenance")[name] == str(10**12)
+
+
+def test_the_bundled_server_takes_what_all_processes_may_open() -> None:
+    rendered = render({"api": {"hpa": {"enabled": True}}})
+    assert "max_connections=323" in rendered.container("postgres")["args"]
+    assert "max_connections=200" in render({}).container("postgres")["args"]

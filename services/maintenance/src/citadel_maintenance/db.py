@@ -13,19 +13,11 @@ _OLD = "finished_at < now() - make_interval(secs => %(age)s) AND status = ANY(%(
 # A sub-run is due only once its parent is gone. SKIP LOCKED: a run that is being retried or read for update is left
 # for the next batch, and cannot block this one.
 _DUE = f"""
-SELECT run_id, last_event FROM runs
+SELECT run_id, last_event, coalesce(bytes, bytes_of_runs(ARRAY[run_id])) FROM runs
 WHERE {_OLD} AND (parent_run_id IS NULL
     OR NOT EXISTS (SELECT 1 FROM runs AS parents WHERE parents.run_id = runs.parent_run_id))
 ORDER BY finished_at, run_id LIMIT %(limit)s FOR UPDATE OF runs SKIP LOCKED
 """  # noqa: S608  (constants only)
-# Bytes of runs: contents as stored, and the usual size of a row of a step (150), an event (100) and a run (400).
-_SIZE = """
-SELECT coalesce((SELECT sum(octet_length(body)) FROM payloads WHERE run_id = ANY(%(ids)s)), 0)
-    + coalesce((SELECT sum(octet_length(payload)) FROM signals WHERE run_id = ANY(%(ids)s)), 0)
-    + (SELECT count(*) * 150 FROM steps WHERE run_id = ANY(%(ids)s))
-    + coalesce((SELECT sum(octet_length(definition) + octet_length(context) + coalesce(octet_length(output), 0)
-        + last_event * 100 + 400) FROM runs WHERE run_id = ANY(%(ids)s)), 0)
-"""
 # What repeated batches would remove: a parent's removal makes its old sub-runs due.
 _ALL_DUE = f"""
 WITH RECURSIVE old AS MATERIALIZED (SELECT run_id, parent_run_id FROM runs WHERE {_OLD}),
@@ -36,6 +28,17 @@ due AS (
 )
 SELECT array_agg(run_id) FROM due
 """  # noqa: S608  (constants only)
+# Without the parents' condition: a dry run counts sub-runs beside their parents, which go first.
+_OLDEST = f"""
+SELECT run_id, finished_at, coalesce(bytes, bytes_of_runs(ARRAY[run_id])) FROM runs WHERE {_OLD}
+    AND (finished_at, run_id) > (coalesce(%(after)s, now() - make_interval(secs => %(oldest)s)), %(after_id)s)
+ORDER BY finished_at, run_id LIMIT %(limit)s
+"""  # noqa: S608  (constants only)
+_MEASURE = """
+UPDATE runs SET bytes = bytes_of_runs(ARRAY[run_id]) WHERE run_id IN (
+    SELECT run_id FROM runs WHERE finished_at IS NOT NULL AND bytes IS NULL
+    ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
 # 28 bytes: a row's header and its pointer.
 _TABLES = """
 SELECT stats.relname, stats.n_live_tup, stats.n_dead_tup,
@@ -57,8 +60,8 @@ def set_timeout(cursor: Cursor, seconds: float) -> None:
     cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))])
 
 
-def lock_due_runs(cursor: Cursor, *, age: float, limit: int) -> list[tuple[UUID, int]]:
-    """Lock the runs that finished longest ago and are due; return their ids and numbers of events.
+def lock_due_runs(cursor: Cursor, *, age: float, limit: int) -> list[tuple[UUID, int, int]]:
+    """Lock the runs that finished longest ago and are due; return their ids, numbers of events, and bytes.
 
     Args:
         cursor: The transaction's cursor.
@@ -76,13 +79,47 @@ def all_due_runs(cursor: Cursor, *, age: float) -> list[UUID]:
 
 def size_of_runs(cursor: Cursor, ids: list[UUID]) -> int:
     """Return the bytes that runs take with all their rows (estimated)."""
-    cursor.execute(_SIZE, {"ids": ids})
+    cursor.execute("SELECT bytes_of_runs(%s)", [ids])
     return int(one(cursor)[0])
 
 
 def delete_runs(cursor: Cursor, ids: list[UUID]) -> None:
     """Delete runs; the rows of other tables follow by their foreign keys."""
     cursor.execute("DELETE FROM runs WHERE run_id = ANY(%s)", [ids])
+
+
+def oldest_runs(
+    cursor: Cursor, *, younger_than: float, age: float, after: tuple[datetime | None, UUID], limit: int
+) -> list[tuple[UUID, datetime, int]]:
+    """Return id, end and bytes of the next finished runs, oldest first, without locking them.
+
+    Args:
+        cursor: The transaction's cursor.
+        younger_than: Seconds since the end up to which runs are returned.
+        age: Seconds since the end from which they are.
+        after: End and id of the last run of the page before; no end for the first page.
+        limit: Runs at most.
+    """
+    values = {"age": age, "finished": list(FINISHED), "oldest": younger_than, "limit": limit}
+    return cursor.execute(_OLDEST, values | {"after": after[0], "after_id": after[1]}).fetchall()
+
+
+def measure_runs(cursor: Cursor, *, limit: int) -> int:
+    """Record the bytes of runs that ended before these were recorded; return the number of the runs."""
+    return cursor.execute(_MEASURE, [limit]).rowcount
+
+
+def allocated_bytes(cursor: Cursor) -> int:
+    """Return the bytes that the tables take on disk, in use or not."""
+    cursor.execute("SELECT allocated_bytes()")
+    return int(one(cursor)[0])
+
+
+def stored_bytes(cursor: Cursor) -> tuple[int, int]:
+    """Return the bytes that finished runs hold, and those of unfinished runs and accepted tasks."""
+    cursor.execute("SELECT finished, unfinished FROM stored_bytes()")
+    finished, unfinished = one(cursor)
+    return int(finished), int(unfinished)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ run that can be shown can be shown completely. Payloads are kept as long as thei
 retried without them. Each batch is one transaction; rows that somebody has locked are left for later.
 """
 
+import functools
+import math
 from uuid import UUID
 
 import structlog
@@ -43,25 +45,38 @@ class RunRetention:
         return any(self._remove_batch() == 0 for _ in self._job.throttle.batches())
 
     def _remove_batch(self) -> int:
-        """Remove some runs; after a batch that took too long, one at a time, with all the time that is left."""
+        return self.remove(age=self._settings.run_retention)[0]
+
+    def remove(self, *, age: float, most_bytes: float = math.inf, kind: str = KIND) -> tuple[int, int]:
+        """Remove some of the oldest runs; after a batch that took too long, one at a time, with all the time left.
+
+        Args:
+            age: Seconds since the end from which a run is removed.
+            most_bytes: Bytes from which on no further run is removed.
+            kind: Name of the counts in the report.
+
+        Returns:
+            The number of runs, and their bytes.
+        """
+        remove = functools.partial(self._remove, age=age, most_bytes=most_bytes, kind=kind)
         try:
-            return self._remove(self._batch_size, self._settings.statement_timeout)
+            return remove(self._batch_size, self._settings.statement_timeout)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, QueryCanceled):
                 raise
         log.warning("runs_removed_singly", timeout=self._settings.statement_timeout)
         self._batch_size = 1
-        return self._remove(1, max(1.0, self._job.throttle.remaining))
+        return remove(1, max(1.0, self._job.throttle.remaining))
 
-    def _remove(self, runs: int, timeout: float) -> int:
+    def _remove(self, runs: int, timeout: float, *, age: float, most_bytes: float, kind: str) -> tuple[int, int]:
         with self._database.cursor() as cursor:
             db.set_timeout(cursor, timeout)
-            due = db.lock_due_runs(cursor, age=self._settings.run_retention, limit=runs)
-            ids = _within(due, self._settings.run_batch_events)
-            size = db.size_of_runs(cursor, ids)
-            db.delete_runs(cursor, ids)
-        self._count(len(ids), size)
-        return len(ids)
+            due = db.lock_due_runs(cursor, age=age, limit=runs)
+            chosen = _within(due, self._settings.run_batch_events, most_bytes)
+            db.delete_runs(cursor, [run_id for run_id, _, _ in chosen])
+        size = sum(size for _, _, size in chosen)
+        self._count(len(chosen), size, kind)
+        return len(chosen), size
 
     def _count_due(self) -> bool:
         with self._database.cursor() as cursor:
@@ -77,17 +92,18 @@ class RunRetention:
                 return True
         return False
 
-    def _count(self, runs: int, size: int) -> None:
+    def _count(self, runs: int, size: int, kind: str = KIND) -> None:
         self._job.counters.examined += runs
-        self._job.counters.add(KIND, found=runs, removed=runs, bytes_freed=size)
+        self._job.counters.add(kind, found=runs, removed=runs, bytes_freed=size)
 
 
-def _within(due: list[tuple[UUID, int]], events: int) -> list[UUID]:
-    """Return the first runs that have at most `events` events together, and at least one run."""
-    chosen: list[UUID] = []
-    for run_id, count in due:
-        events -= count
-        if chosen and events < 0:
+def _within(due: list[tuple[UUID, int, int]], events: int, most_bytes: float) -> list[tuple[UUID, int, int]]:
+    """Return the first runs, at least one, that have at most `events` events together, up to `most_bytes`."""
+    chosen: list[tuple[UUID, int, int]] = []
+    for run in due:
+        events -= run[1]
+        if chosen and (events < 0 or most_bytes <= 0):
             break
-        chosen.append(run_id)
+        chosen.append(run)
+        most_bytes -= run[2]
     return chosen

@@ -33,6 +33,7 @@ from citadel_maintenance.jobs.runner import Job, JobRunner
 from citadel_maintenance.orphans import OrphanCleanup
 from citadel_maintenance.run_retention import RunRetention
 from citadel_maintenance.settings import MaintenanceSettings
+from citadel_maintenance.storage_budget import StorageBudget
 from citadel_maintenance.stores import Stores
 from citadel_maintenance.vacuum_advice import advice_on
 from citadel_maintenance.worker_registry import WorkerRegistryCleanup
@@ -91,10 +92,13 @@ class MaintenanceTasks:
         return {**report, "statistics": statistics}
 
     def purge_runs(self, payload: PurgeRuns, context: TaskContext) -> MaintenanceReport:
-        """Remove finished runs that are older than the retention."""
-        return self._runner.run(
-            PURGE_RUNS.name, payload, context, lambda job: RunRetention(job, self._database, self._limits).run()
-        )
+        """Remove finished runs that are older than the retention, and the oldest of all while too much is stored."""
+
+        def work(job: Job) -> bool:
+            retention = RunRetention(job, self._database, self._limits)
+            return retention.run() and StorageBudget(job, self._database, self._settings, retention).run()
+
+        return self._runner.run(PURGE_RUNS.name, payload, context, work)
 
     def purge_results(self, payload: PurgeResults, context: TaskContext) -> MaintenanceReport:
         """Remove records of accepted tasks that nothing else would remove."""

@@ -144,9 +144,17 @@ class WorkflowSettings(Fragment):
     batch_chunk: int = Field(64, ge=1, description="Requests in one chunk of a batch")
     batch_parallel: int = Field(16, ge=1, description="Chunks of one batch at once")
     max_batch_requests: int = Field(50_000, ge=1, description="Requests in one batch")
-    max_backlog: int = Field(10_000, ge=1, description="Steps that wait for a worker, beyond which runs are refused")
+    max_backlog: int = Field(
+        10_000, ge=1, description="Steps that wait for a worker or a slot, beyond which runs are refused"
+    )
     max_backlog_per_caller: int | None = Field(
         None, ge=1, description="Those of one API key (or client) beyond which its runs are refused; none: no limit"
+    )
+    max_runs_per_key: int = Field(
+        100_000, ge=1, description="Runs of one concurrency key that have not ended, beyond which more are refused"
+    )
+    max_events: int = Field(
+        100_000, ge=100, description="Events of one run; after them, only those of the run as a whole are recorded"
     )
 
     @property
@@ -186,3 +194,8 @@ class ApiSettings(EngineSettings):
                 "this machine without keys (not behind a proxy or tunnel, whose clients would pass as local)"
             )
         return self
+
+    @property
+    def postgres_connections(self) -> int:
+        """Return the most connections of all server processes: pool, watch and notifications of each."""
+        return self.api.workers * (self.postgres.pool_size + 2)

@@ -135,6 +135,7 @@ class OrchestrationTasks:
         """
         try:
             self._admission.check(None)
+            self._admission.check_key(run.concurrency_key)
         except (Overloaded, StorageFull):
             if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
                 raise

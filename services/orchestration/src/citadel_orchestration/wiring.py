@@ -88,6 +88,7 @@ def wire(
         definitions=definitions,
         owner=owner,
         lease=settings.workflows.lease,
+        max_events=settings.workflows.max_events,
         metrics=metrics,
         notifications=notifications,
     )

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
 
 from citadel_common.delivery.dead_letter_index import (
     SHOWN,
@@ -29,6 +30,7 @@ from citadel_common.stores.token_lock import TokenLock
 if TYPE_CHECKING:
     from redis import Redis
 
+log = structlog.get_logger(__name__)
 DEAD_LETTERS = "citadel:dead-letters"
 HEADS = "citadel:dead-letters:heads"
 INDEX = "citadel:dead-letters:by-time"
@@ -39,6 +41,7 @@ HISTORY_HEADER = "citadel_history"
 """Message header: the earlier attempts, see `DeadLetter.history`."""
 HISTORY_LENGTH = 10
 EXPIRED_AT_ADD = 100
+MOST_KEPT = 10_000
 CHUNK = 500
 MOST_EXAMINED = 2000
 """Most heads that one page examines."""
@@ -171,16 +174,18 @@ class DeadLetters:
     Args:
         client: Client of the result store.
         ttl: Seconds that a dead letter is kept.
+        most: Number that is kept; the oldest ones go.
     """
 
-    def __init__(self, client: "Redis", *, ttl: int) -> None:
+    def __init__(self, client: "Redis", *, ttl: int, most: int = MOST_KEPT) -> None:
+        self._most = most
         self._client = client
         self._ttl = ttl
         self._add: Any = client.register_script(_ADD)
         self._remove: Any = client.register_script(_REMOVE)
 
     def add(self, dead_letter: DeadLetter, result: FailedResult | None = None) -> None:
-        """Store a dead letter, in place of one with the same id, and remove some that are past their time.
+        """Store a dead letter, in place of one with the same id, and remove some that are past their time or too many.
 
         The result of its task is stored with it: whoever sees the dead letter and requeues it finds that result, and
         none comes later that the task run anew would seem to have.
@@ -192,6 +197,8 @@ class DeadLetters:
         else:
             self._add(keys=[*KEYS, result.key], args=[*args, result.body, result.seconds])
         self.expire(EXPIRED_AT_ADD)
+        if dropped := self._drop_oldest(EXPIRED_AT_ADD):
+            log.warning("dead_letters_dropped", dropped=dropped, most=self._most)
 
     def get(self, dead_letter_id: str) -> DeadLetter | None:
         """Return the dead letter of that id."""
@@ -243,6 +250,11 @@ class DeadLetters:
     def expire(self, limit: int) -> int:
         """Remove at most `limit` dead letters past their time, oldest first; return how many."""
         found: Any = self._client.zrange(INDEX, "-inf", time.time() - self._ttl, byscore=True, offset=0, num=limit)
+        return self.drop([_text(dead_letter_id) for dead_letter_id in found])
+
+    def _drop_oldest(self, limit: int) -> int:
+        excess = min(limit, self.count() - self._most)
+        found: Any = self._client.zrange(INDEX, 0, excess - 1) if excess > 0 else []
         return self.drop([_text(dead_letter_id) for dead_letter_id in found])
 
     @contextmanager

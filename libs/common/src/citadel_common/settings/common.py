@@ -108,6 +108,7 @@ class WorkerSettings(Fragment):
     visibility_timeout: int = Field(7200, ge=60, description="Seconds; must exceed every hard limit")
     result_ttl: int = Field(3600, ge=1, description="Seconds a task's result is kept")
     dead_letter_ttl: int = Field(14 * 24 * 3600, ge=1, description="Seconds a dead letter is kept")
+    max_dead_letters: int = Field(10_000, ge=1, description="Dead letters kept; the oldest ones go")
     retry: RetrySettings = RetrySettings()
 
 

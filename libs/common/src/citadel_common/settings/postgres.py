@@ -76,6 +76,11 @@ class StoredSettings(CommonSettings):
     storage: StorageSettings = StorageSettings()
 
     @property
+    def postgres_connections(self) -> int:
+        """Return the most connections to PostgreSQL that the process opens at a time: those of its pool."""
+        return self.postgres.pool_size
+
+    @property
     def direct_dsn(self) -> SecretStr | None:
         """Return the DSN past a connection pooler, with its password; None if there is none."""
         return _completed(self.postgres.direct_dsn, self.postgres_password)

@@ -20,6 +20,17 @@ REFUSED = (
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.UndefinedObject,
 )
+# reserved_connections exists from PostgreSQL 16 on. A limit of -1 is none.
+CONNECTION_LIMITS = """
+SELECT current_setting('max_connections')::int,
+    CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+        + coalesce(current_setting('reserved_connections', true), '0')::int END,
+    rolconnlimit, datconnlimit,
+    (SELECT sum(numbackends)::int FROM pg_stat_database),
+    (SELECT numbackends FROM pg_stat_database WHERE pg_stat_database.datname = current_database()),
+    (SELECT count(*)::int FROM pg_stat_activity WHERE usename = current_user)
+FROM pg_roles, pg_database WHERE rolname = current_user AND pg_database.datname = current_database()
+"""
 STALE = frozenset({"0A000", "25006", "26000", "42P05"})
 """SQLSTATEs after which an open connection is not used again: its server is a standby now, or its prepared statements
 are not those that this process knows."""

@@ -9,6 +9,7 @@ import psycopg
 from pydantic import SecretStr
 
 from citadel_common.stores.db import SettingRefused, open_connection
+from citadel_common.stores.postgres_connections import connections_problem
 from citadel_common.stores.postgres_target import PostgresTarget
 
 OLDEST = 14
@@ -68,18 +69,19 @@ def sqlstate_of_refusal(error: psycopg.Error) -> str | None:
     return found or ("28000" if refusal_of(error) else None)
 
 
-def problem_of(dsn: SecretStr, search_path: str | None, *, patience: float) -> str | None:
+def problem_of(dsn: SecretStr, search_path: str | None, *, patience: float, connections: int = 1) -> str | None:
     """Return why PostgreSQL can never be used with these settings; None if it can, or may later.
 
     Args:
         dsn: Its address.
         search_path: Schemas of Citadel's objects; the DSN's or the role's if None.
         patience: Seconds that a connection may take to open, and again to answer.
+        connections: Connections that the process may open.
     """
     target = PostgresTarget.of(dsn, name="start", search_path=search_path, connect_timeout=patience)
     try:
         with closing(open_connection(target, patience=patience)) as connection:
-            return unsupported(connection)
+            return unsupported(connection) or connections_problem(connection, connections)
     except psycopg.Error as error:
         return refusal_of(error)
 

@@ -96,6 +96,15 @@ def timeouts(address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
     }
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that caused it, says that Redis is at its maxmemory and takes no more."""
+    while error is not None:
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def redacted(url: SecretStr) -> str:
     """Return the address in a URL for messages, without credentials."""
     return without_credentials(url.get_secret_value())

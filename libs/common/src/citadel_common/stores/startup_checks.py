@@ -45,7 +45,8 @@ def _checks(settings: CommonSettings) -> Iterator[tuple[str, Check]]:
         from citadel_common.stores.postgres_refusals import problem_of  # not every service has psycopg
 
         path: str | None = getattr(settings, "postgres").search_path  # noqa: B009  (not in the common settings)
-        yield "CITADEL_POSTGRES_DSN", lambda: problem_of(dsn, path, patience=PATIENCE)
+        own: int = getattr(settings, "postgres_connections")  # noqa: B009
+        yield "CITADEL_POSTGRES_DSN", lambda: problem_of(dsn, path, patience=PATIENCE, connections=own)
         direct: SecretStr | None = getattr(settings, "direct_dsn", None)
         if direct is not None:
             yield "CITADEL_POSTGRES__DIRECT_DSN", lambda: problem_of(direct, path, patience=PATIENCE)

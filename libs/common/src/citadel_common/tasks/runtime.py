@@ -64,7 +64,9 @@ class TaskRuntime:
             identity=identity,
             results=results,
             accepted=AcceptedTasks(results, settings.accepted),
-            dead_letters=DeadLetters(results, ttl=settings.worker.dead_letter_ttl),
+            dead_letters=DeadLetters(
+                results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
+            ),
             metrics=metrics,
         )
         app.citadel = runtime

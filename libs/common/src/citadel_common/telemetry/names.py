@@ -149,7 +149,8 @@ API_REFUSED = _counter(
 REFUSED = _counter(
     "citadel_submissions_refused_total",
     "Submissions refused to protect the stores; reason: queue (messages wait in the broker), backlog (ready steps wait"
-    " for workers), storage (PostgreSQL holds its budget), redis_memory (Redis is full)",
+    " for workers), concurrency_key (too many of its runs have not ended), storage (PostgreSQL holds its"
+    " budget), redis_memory (Redis is full)",
     "reason",
     unit="submissions",
 )

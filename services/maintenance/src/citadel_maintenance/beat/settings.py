@@ -28,7 +28,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "health": {"task": "system_health_check", "every": "5m"},
     "metrics": {"task": "collect_system_metrics", "every": "1m"},
     "cache": {"task": "cleanup_expired_cache", "every": "1h"},
-    "purge_runs": {"task": "citadel.purge_runs", "crontab": "10 * * * *"},
+    "purge_runs": {"task": "citadel.purge_runs", "every": "1m"},
     "purge_results": {"task": "citadel.purge_results", "crontab": "20 * * * *"},
     "purge_dead_letters": {"task": "citadel.purge_dead_letters", "crontab": "30 * * * *"},
     "purge_orphans": {"task": "citadel.purge_orphans", "crontab": "40 * * * *"},

@@ -37,7 +37,9 @@ def sources_of(settings: ExporterSettings) -> list[Source]:
     broker = BrokerReader(connect(settings.broker_url, stores), dead_after=settings.worker.dead_after)
     results = ResultReader(connect(settings.results, stores))
     cache = CacheReader(connect(settings.cache_store, stores))
-    database = DatabaseReader(settings.postgres_dsn, settings.postgres, timeout=timeout)
+    database = DatabaseReader(
+        settings.postgres_dsn, settings.postgres, timeout=timeout, max_bytes=settings.storage.max_bytes
+    )
     return [
         Source("broker", broker.read, timeout=timeout),
         Source("results", results.read, timeout=timeout),

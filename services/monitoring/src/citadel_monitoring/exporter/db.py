@@ -3,6 +3,7 @@
 All queries are indexed and bounded, so a long history of runs does not slow down a scrape.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, LiteralString
 
@@ -71,6 +72,19 @@ _LATE: Mapping[str, LiteralString] = {
         ) AS late
     """,
 }
+_ALLOCATED = """
+    SELECT sum(pg_total_relation_size(to_regclass(name)))
+    FROM unnest(ARRAY['runs', 'steps', 'payloads', 'events', 'signals', 'accepted_tasks']) AS name
+"""
+_STORED = "SELECT finished, unfinished FROM stored_bytes()"
+MEASURED_EVERY = 60.0
+"""Seconds between two measures of the bytes in use, which read an index of all finished runs."""
+# reserved_connections exists from PostgreSQL 16 on.
+_CONNECTIONS = """
+    SELECT (SELECT sum(numbackends) FROM pg_stat_database), current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true), '0')::int
+"""
 _DEADLINE = """
     SELECT extract(epoch FROM now() - deadline_at)::float FROM runs
     WHERE finished_at IS NULL AND deadline_at < now() ORDER BY deadline_at LIMIT 1
@@ -85,11 +99,21 @@ class DatabaseReader:
         settings: Connection settings.
         timeout: Seconds a statement may take.
         most_finished: Finished runs of one state that are counted exactly.
+        max_bytes: Limit of the bytes in use, if there is one.
     """
 
     def __init__(
-        self, dsn: SecretStr, settings: PostgresSettings, *, timeout: float, most_finished: int = MOST_FINISHED
+        self,
+        dsn: SecretStr,
+        settings: PostgresSettings,
+        *,
+        timeout: float,
+        most_finished: int = MOST_FINISHED,
+        max_bytes: int | None = None,
     ) -> None:
+        self._max_bytes = max_bytes
+        self._stored: list[Sample] = []
+        self._measured_at = float("-inf")
         self._most_finished = most_finished
         self._patience = timeout + GRACE
         self._target = PostgresTarget.of(
@@ -114,10 +138,21 @@ class DatabaseReader:
             connection.prepare_threshold = None
         try:
             with connection.begin(), connection.cursor() as cursor:
-                return [*_runs(cursor, self._most_finished), *_steps(cursor)]
+                return [*_runs(cursor, self._most_finished), *_steps(cursor), *self._storage(cursor)]
         except BaseException:
             connection.close()
             raise
+
+    def _storage(self, cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
+        yield Sample(metrics.ALLOCATED, (), _number(cursor, _ALLOCATED))
+        yield Sample(metrics.STORAGE_LIMIT, (), self._max_bytes or 0)
+        ((used, allowed),) = _rows(cursor, _CONNECTIONS)
+        yield Sample(metrics.CONNECTIONS, (), float(used))
+        yield Sample(metrics.CONNECTIONS_LIMIT, (), float(allowed))
+        if time.monotonic() - self._measured_at > MEASURED_EVERY:
+            self._measured_at = time.monotonic()
+            self._stored = _stored(cursor)
+        yield from self._stored
 
 
 def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]:
@@ -128,6 +163,17 @@ def _runs(cursor: "psycopg.Cursor[Any]", most_finished: int) -> Iterator[Sample]
     yield Sample(metrics.RUNS_SUBMITTED, (), _number(cursor, _SUBMITTED))
     recent = dict(_rows(cursor, _RECENT, MOST_RECENT))
     yield from (Sample(metrics.RECENT_RUNS, (status,), recent.get(status, 0)) for status in (*UNFINISHED, *FINISHED))
+
+
+def _stored(cursor: "psycopg.Cursor[Any]") -> list[Sample]:
+    """Return the bytes in use; nothing where counting takes longer than a statement may, or a migration is missing."""
+    try:
+        with cursor.connection.transaction():
+            ((finished, unfinished),) = _rows(cursor, _STORED)
+    except (psycopg.errors.QueryCanceled, psycopg.errors.UndefinedFunction):
+        return []
+    states = {"finished": finished, "unfinished": unfinished}
+    return [Sample(metrics.STORED, (state,), float(size)) for state, size in states.items()]
 
 
 def _finished(cursor: "psycopg.Cursor[Any]", most: int) -> Iterator[Sample]:

@@ -192,6 +192,33 @@ SWEEP_LAG = Metric(
     labels=("kind",),
     help="How long the oldest expired lease, due step or passed deadline has waited for the sweeper, 0 for none.",
 )
+STORED = Metric(
+    name="citadel_stored_bytes",
+    kind="gauge",
+    labels=("state",),
+    help="Bytes in use in PostgreSQL by runs that have ended (finished), and by other runs and accepted tasks"
+    " (unfinished); measured once a minute.",
+)
+ALLOCATED = Metric(
+    name="citadel_allocated_bytes",
+    kind="gauge",
+    help="Bytes of Citadel's tables and indexes on PostgreSQL's disk, in use or free for new rows.",
+)
+STORAGE_LIMIT = Metric(
+    name="citadel_storage_limit_bytes",
+    kind="gauge",
+    help="Bytes from which on new runs are refused (CITADEL_STORAGE__MAX_BYTES); 0 for no limit.",
+)
+CONNECTIONS = Metric(
+    name="citadel_postgres_connections",
+    kind="gauge",
+    help="Connections to PostgreSQL's server that are open, of all its users.",
+)
+CONNECTIONS_LIMIT = Metric(
+    name="citadel_postgres_connections_limit",
+    kind="gauge",
+    help="Connections that PostgreSQL's server takes from roles without privileges.",
+)
 UP = Metric(
     name="citadel_exporter_up", kind="gauge", labels=("source",), help="Whether the source answered this scrape."
 )

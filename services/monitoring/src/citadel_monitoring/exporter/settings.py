@@ -18,3 +18,8 @@ class ExporterSettings(StoredSettings):
     """All settings of the exporter."""
 
     exporter: ExporterFragment = ExporterFragment()
+
+    @property
+    def postgres_connections(self) -> int:
+        """Return the most connections to PostgreSQL: the exporter has no pool."""
+        return 1

@@ -20,12 +20,13 @@ from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
 from citadel_orchestration.api.operations.broker import BrokerInspector
-from citadel_orchestration.api.operations.health import Health, configured, probes
+from citadel_orchestration.api.operations.health import Health, Unhealthy, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
 from citadel_orchestration.api.tasks.calls import ResultListener, TaskCaller
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
+from citadel_orchestration.api.tasks.redis_memory import RedisMemory
 from citadel_orchestration.api.tasks.service import TaskService
 from citadel_orchestration.api.workflows.planning import PlanService
 from citadel_orchestration.db.migrate import migrate_patiently
@@ -134,8 +135,10 @@ class Services:
 
     def _build(self) -> Iterator[Any]:
         settings, wiring, api = self._settings, self._wiring, self._settings.api
+        timeout, roles = settings.stores.timeout, {"broker": self._redis.broker, "results": self._redis.results}
+        memory = RedisMemory(roles, timeout=timeout, metrics=self._metrics)
         backlog = BacklogLimit(
-            self._redis.broker, limit=api.max_backlog, timeout=settings.stores.timeout, metrics=self._metrics
+            self._redis.broker, limit=api.max_backlog, timeout=timeout, memory=memory, metrics=self._metrics
         )
         runs = RunService(
             database=wiring.database,
@@ -187,6 +190,7 @@ class Services:
             cache=redis.cache,
             inspector=inspector,
             postgres=self._ping_postgres,
+            storage=self._check_storage,
         )
         yield from (inspector, history, Health(dependencies, history.health, configured(settings)))
 
@@ -199,3 +203,15 @@ class Services:
         await asyncio.shield(asyncio.wrap_future(self._wiring.database.watch.check()))
         self._wiring.database.refuse_full()
         await asyncio.to_thread(self._schema.check)
+
+    async def _check_storage(self) -> str:
+        """Return the use of the storage budget.
+
+        Raises:
+            Unhealthy: It is used up, so new runs are refused.
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        use = await asyncio.to_thread(self._wiring.admission.storage_use)
+        if use.is_full:
+            raise Unhealthy(f"{use}: new runs and tasks are refused")
+        return str(use)

@@ -11,13 +11,19 @@ _INDEXED = (
     " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 )
 # The newest come first: the steps of paused runs, which are not counted, are the oldest and must not fill the LIMIT.
-_READY = """
+UNBEGUN = """
 SELECT coalesce(runs.caller, ''), count(*) FROM (
-    SELECT run_id FROM steps WHERE status = 'ready' ORDER BY lease_until DESC LIMIT %s
-) AS ready JOIN runs ON runs.run_id = ready.run_id WHERE runs.status IN ('queued', 'running') GROUP BY 1
+    (SELECT run_id FROM steps WHERE status = 'ready' ORDER BY lease_until DESC LIMIT %(most)s) UNION ALL
+    (SELECT run_id FROM steps WHERE status = 'waiting' AND waiting_for IS NOT NULL LIMIT %(most)s)
+) AS unbegun JOIN runs ON runs.run_id = unbegun.run_id WHERE runs.status IN ('queued', 'running') GROUP BY 1
 """
 _ENDED = """
 SELECT count(*) FROM (SELECT FROM runs WHERE finished_at > now() - make_interval(secs => %s) LIMIT %s) AS ended
+"""
+_OF_KEY = """
+SELECT count(*) FROM (
+    SELECT FROM runs WHERE concurrency_key = %s AND finished_at IS NULL LIMIT %s
+) AS unfinished
 """
 PERIOD = 10.0
 """Seconds over which the rate of runs that end is measured."""
@@ -25,8 +31,8 @@ _MOST_ENDED = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadySteps:
-    """Ready steps of active runs, which no worker has begun.
+class UnbegunSteps:
+    """Steps of active runs that are ready and no worker has begun, or that wait for a slot of a resource.
 
     Attributes:
         by_caller: Their number by the name of the caller who submitted the run; empty for runs by Celery tasks.
@@ -42,16 +48,23 @@ class ReadySteps:
         return sum(self.by_caller.values())
 
 
-def ready_steps(cursor: Cursor, *, most: int) -> ReadySteps:
-    """Count ready steps, up to twice `most` of them."""
+def unbegun_steps(cursor: Cursor, *, most: int) -> UnbegunSteps:
+    """Count steps that have not begun, up to `most` of each kind."""
     cursor.execute(_INDEXED)
-    cursor.execute(_READY, [2 * most])
+    cursor.execute(UNBEGUN, {"most": most})
     by_caller = dict(cursor.fetchall())
     ended = 0
     if sum(by_caller.values()) >= most // 2:
         cursor.execute(_ENDED, [PERIOD, _MOST_ENDED])
         [ended] = one(cursor)
-    return ReadySteps(by_caller=by_caller, ended_per_second=ended / PERIOD)
+    return UnbegunSteps(by_caller=by_caller, ended_per_second=ended / PERIOD)
+
+
+def unfinished_of_key(cursor: Cursor, key: str, *, most: int) -> int:
+    """Count the runs of a concurrency key that have not ended, up to `most`."""
+    cursor.execute(_INDEXED)
+    cursor.execute(_OF_KEY, [key, most])
+    return int(one(cursor)[0])
 
 
 def allocated_bytes(cursor: Cursor) -> int:

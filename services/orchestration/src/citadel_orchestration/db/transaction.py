@@ -24,6 +24,8 @@ from citadel_orchestration.db.models import (
 from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
 
+MAX_EVENTS = 100_000
+"""Events of one run, unless the settings say otherwise."""
 NO_COUNTS: Mapping[str, int] = {}
 _COLUMNS = ", ".join(RunRow.__dataclass_fields__)
 _LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
@@ -106,6 +108,7 @@ class RunTransaction:
         owner: str | None,
         lease: float,
         definition_of: Callable[[UUID, Cursor], Definition],
+        max_events: int = MAX_EVENTS,
     ) -> None:
         self.cursor = cursor
         self.run = run
@@ -113,6 +116,7 @@ class RunTransaction:
         self._owner = owner
         self._lease = lease
         self._definition_of = definition_of
+        self._max_events = max_events
         self._events: list[tuple[str, str | None, int, dict[str, Any]]] = []
 
     @cached_property
@@ -121,7 +125,15 @@ class RunTransaction:
         return self._definition_of(self.run.run_id, self.cursor)
 
     def event(self, type: str, step_id: str | None = None, item: int = NO_ITEM, **data: Any) -> None:  # noqa: A002
-        """Append an event, without data that are None; numbers have no gaps and follow the order of the commits."""
+        """Append an event, without data that are None; numbers have no gaps and follow the order of the commits.
+
+        A run with too many events gets `events_limited`, and then only those of the run as a whole.
+        """
+        room = self._max_events - self.run.last_event - len(self._events)
+        if room <= 1 and step_id is not None:
+            if room == 1:
+                self._events.append(("events_limited", None, NO_ITEM, {"limit": self._max_events}))
+            return
         known = {name: value for name, value in data.items() if value is not None}
         self._events.append((type, step_id, item, known))
 

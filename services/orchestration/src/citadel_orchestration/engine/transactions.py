@@ -9,7 +9,7 @@ from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_orchestration.db.models import Effects, Wait
 from citadel_orchestration.db.notifications import RunNotifications
-from citadel_orchestration.db.transaction import RunTransaction, lock_run
+from citadel_orchestration.db.transaction import MAX_EVENTS, RunTransaction, lock_run
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import Definitions
 
@@ -24,6 +24,7 @@ class RunTransactions:
         owner: Name under which steps are leased; None for a process that executes none.
         lease: Seconds a lease lasts without renewal.
         metrics: Counts attempts and runs that end.
+        max_events: Events of one run.
         notifications: Wake the followers of runs that have changed; None where nobody follows runs.
     """
 
@@ -32,6 +33,7 @@ class RunTransactions:
     owner: str | None
     lease: float
     metrics: Metrics = NULL_METRICS
+    max_events: int = MAX_EVENTS
     notifications: RunNotifications | None = None
 
     @property
@@ -69,7 +71,14 @@ class RunTransactions:
         run = lock_run(cursor, run_id, skip_locked=skip_locked)
         if run is None:
             return None
-        return RunTransaction(cursor, run, owner=self.owner, lease=self.lease, definition_of=self.definitions.get)
+        return RunTransaction(
+            cursor,
+            run,
+            owner=self.owner,
+            lease=self.lease,
+            definition_of=self.definitions.get,
+            max_events=self.max_events,
+        )
 
     def report_wait(self, wait: Wait, outcome: str) -> None:
         """Count the wait of a step that is over; called after the commit."""

@@ -43,7 +43,7 @@ class Probe:
     """Probe of one dependency.
 
     Attributes:
-        ask: Returns when the dependency is well, raises otherwise.
+        ask: Returns when the dependency is well, raises otherwise; a text that it returns is shown.
         required: Whether requests fail without the dependency.
         failing: Message for a dependency that does not answer.
     """
@@ -108,9 +108,10 @@ class Health:
 async def _answer(probe: Probe) -> ComponentHealth:
     started = time.perf_counter()
     detail: str | None = None
+    said: object = None
     try:
         async with asyncio.timeout(DEADLINE):
-            await probe.ask()
+            said = await probe.ask()
     except TimeoutError:
         detail = f"{probe.failing}: no answer within {DEADLINE:.0f} s"
     except (Unhealthy, CitadelError) as error:
@@ -118,9 +119,8 @@ async def _answer(probe: Probe) -> ComponentHealth:
     except Exception as error:  # noqa: BLE001  (any failure is the dependency's state)
         detail = f"{probe.failing}: {type(error).__name__}"
     latency = round((time.perf_counter() - started) * 1000, 2)
-    return ComponentHealth(
-        status="down" if detail else "up", required=probe.required, latency_ms=latency, detail=detail
-    )
+    shown = detail or (said if isinstance(said, str) else None)
+    return ComponentHealth(status="down" if detail else "up", required=probe.required, latency_ms=latency, detail=shown)
 
 
 def probes(
@@ -131,6 +131,7 @@ def probes(
     cache: "Redis",
     inspector: BrokerInspector,
     postgres: Callable[[], Awaitable[None]],
+    storage: Callable[[], Awaitable[str]],
 ) -> dict[str, Probe]:
     """Return the probes of the API's dependencies.
 
@@ -142,6 +143,7 @@ def probes(
         "results": _store(results, redacted(settings.results), required=True),
         "cache": _store(cache, redacted(settings.cache_store), required=False),
         "postgres": Probe(ask=postgres, required=True, failing=f"{shown(settings.postgres_dsn)} does not answer"),
+        "storage": Probe(ask=storage, required=False, failing="the bytes in PostgreSQL are not known"),
         "embedding_workers": _workers(inspector, Queue.EMBEDDINGS, required=True),
         "orchestration_workers": _workers(inspector, Queue.ORCHESTRATION, required=True),
         "monitoring_workers": _workers(inspector, Queue.MONITORING, required=False),

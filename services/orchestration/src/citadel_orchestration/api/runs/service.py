@@ -141,11 +141,19 @@ class RunService:
         return await self.start(run)
 
     async def start(self, run: NewRun) -> RunAccepted:
-        """Record a run and dispatch its first steps."""
-        submitted = await asyncio.to_thread(repeated(self.commands.submit), run)
+        """Record a run and dispatch its first steps.
+
+        Raises:
+            Overloaded: Too many runs of its concurrency key have not ended.
+        """
+        submitted = await asyncio.to_thread(repeated(self._submit), run)
         ready = [StepRef(run_id=submitted.run_id, step_id=step_id) for step_id in submitted.ready]
         await asyncio.to_thread(self.dispatcher.dispatch, ready, run.lane)
         return accepted_of(submitted)
+
+    def _submit(self, run: NewRun) -> runs.Submitted:
+        self.admission.check_key(run.concurrency_key)
+        return self.commands.submit(run)
 
     async def run_to_end(self, run: NewRun, deadline: Deadline) -> Any:
         """Record a run, wait for its end and return its output.

@@ -14,12 +14,13 @@ from kombu.exceptions import OperationalError
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, TaskMessage, publish_accepted
 from citadel_common.delivery.queues import lists_of
-from citadel_common.errors import CitadelError, Overloaded, StoreUnavailable
+from citadel_common.errors import CitadelError, Overloaded, StorageFull, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
-from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.stores.redis import ERRORS, connect, is_full
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_contracts import AnyTaskSpec, Lane, Queue
+from citadel_orchestration.api.tasks.redis_memory import RedisMemory
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -76,6 +77,7 @@ class Publisher:
         """Publish a task whose result the caller awaits until `deadline`.
 
         Raises:
+            StorageFull: The broker has no memory left.
             StoreUnavailable: The broker does not answer.
         """
         call = functools.partial(
@@ -90,6 +92,8 @@ class Publisher:
         try:
             await self._in_time(call)
         except FAILURES as error:
+            if is_full(error):
+                raise StorageFull("the broker has no memory left (maxmemory); try again later") from error
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 
     async def publish_accepted(self, message: TaskMessage) -> None:
@@ -121,10 +125,20 @@ class BacklogLimit:
         client: Client of the broker's Redis.
         limit: Messages from which on a queue takes no more.
         timeout: Seconds that the broker may take.
+        memory: Limit of the servers' memory.
         metrics: Counts refusals.
     """
 
-    def __init__(self, client: "Redis", *, limit: int, timeout: float, metrics: Metrics = NULL_METRICS) -> None:
+    def __init__(
+        self,
+        client: "Redis",
+        *,
+        limit: int,
+        timeout: float,
+        memory: RedisMemory,
+        metrics: Metrics = NULL_METRICS,
+    ) -> None:
+        self._memory = memory
         self._client = client
         self._limit = limit
         self._timeout = timeout
@@ -139,8 +153,13 @@ class BacklogLimit:
 
         Raises:
             Overloaded: The queue has reached the limit.
+            StorageFull: Redis has no room for a task.
             StoreUnavailable: The broker does not answer.
         """
+        await self._check_length(queue)
+        await self._memory.check()
+
+    async def _check_length(self, queue: Queue) -> None:
         async with self._lock:
             if time.monotonic() - self._read_at.get(queue, float("-inf")) >= FRESH:
                 self._lengths[queue] = await self._read(queue)
@@ -163,7 +182,7 @@ class BacklogLimit:
             return
         try:
             async with asyncio.timeout(MOMENT):
-                await self.check(queue)
+                await self._check_length(queue)
         except (TimeoutError, StoreUnavailable):
             self._unknown_until = time.monotonic() + PAUSE
 

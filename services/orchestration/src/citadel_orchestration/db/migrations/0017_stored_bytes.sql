@@ -2,20 +2,24 @@
 ALTER TABLE runs ADD COLUMN caller text, ADD COLUMN bytes bigint;
 
 -- Bytes of some runs: contents as stored, and the usual size of a row with its entries in the indexes: of a run 1200, of
--- a step 350, of an event 200, of a payload or signal 150. No value is read: their sizes stand in their rows.
-CREATE FUNCTION bytes_of_runs(ids uuid[]) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT (coalesce((SELECT sum(1200 + last_event * 200 + pg_column_size(definition) + pg_column_size(context)
+-- a step or item (which has an input) 350, of an event 200, of a payload or signal 150. No value is read: their sizes stand in their rows. PL/pgSQL
+-- keeps the plans, SQL functions would be planned at each call.
+CREATE FUNCTION bytes_of_runs(ids uuid[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((SELECT sum(1200 + last_event * 200 + steps_total * 350 + pg_column_size(definition) + pg_column_size(context)
             + coalesce(pg_column_size(output), 0)) FROM runs WHERE run_id = ANY (ids)), 0)
-        + (SELECT count(*) * 350 FROM steps WHERE run_id = ANY (ids))
-        + coalesce((SELECT sum(150 + pg_column_size(body)) FROM payloads WHERE run_id = ANY (ids)), 0)
-        + coalesce((SELECT sum(150 + pg_column_size(payload)) FROM signals WHERE run_id = ANY (ids)), 0))::bigint
+        + coalesce((SELECT sum(150 + pg_column_size(body) + (kind = 'input')::int * 350) FROM payloads WHERE run_id = ANY (ids)), 0)
+        + coalesce((SELECT sum(150 + pg_column_size(payload)) FROM signals WHERE run_id = ANY (ids)), 0);
+END
 $$;
 
--- A trigger, because processes of older versions end runs too while an update rolls out.
+-- The same of a run that ends. A trigger, because processes of older versions end runs too while an update rolls out.
 CREATE FUNCTION measure_run() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.bytes := bytes_of_runs(ARRAY[NEW.run_id]) + coalesce(pg_column_size(NEW.output), 0)
-        + (NEW.last_event - OLD.last_event) * 200;
+    NEW.bytes := 1200 + NEW.last_event * 200 + NEW.steps_total * 350 + pg_column_size(NEW.definition) + pg_column_size(NEW.context)
+        + coalesce(pg_column_size(NEW.output), 0)
+        + coalesce((SELECT sum(150 + pg_column_size(body) + (kind = 'input')::int * 350) FROM payloads WHERE run_id = NEW.run_id), 0)
+        + coalesce((SELECT sum(150 + pg_column_size(payload)) FROM signals WHERE run_id = NEW.run_id), 0);
     RETURN NEW;
 END
 $$;
