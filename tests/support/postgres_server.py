@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+import pytest
 
 from citadel_client.dev.cluster import ROLE, Cluster, Programs, environment
 from citadel_client.dev.postgres import SETTINGS, serves
-from citadel_client.dev.unprivileged import command_as_owner
+from citadel_client.dev.unprivileged import command_as_owner, give
 from tests.support.child import DIE_WITH_PARENT, free_port
 from tests.support.planted import POSTGRES_PASSWORD
 from tests.support.polling import eventually
@@ -140,6 +141,37 @@ class PostgresProcess:
         """Make a standby the primary; its connections stay open."""
         (self._cluster.directory / "promote").touch()
         os.kill(self.pid, signal.SIGUSR1)
+
+    @contextlib.contextmanager
+    def full(self, database: str, tables: Sequence[str]) -> Iterator[Callable[[], None]]:
+        """Put tables onto a disk of their own that is full, for the block; give what makes room on it.
+
+        Skips the test where this process may not mount one.
+        """
+        with tempfile.TemporaryDirectory(prefix="citadel-disk-") as disk:
+            mounted = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False, capture_output=True
+            )
+            if mounted.returncode:
+                pytest.skip("this process may mount no disk")
+            place, ballast = Path(disk) / "place", Path(disk) / "ballast"
+            try:
+                place.mkdir()
+                give(place)
+                give(Path(disk))
+                self.stop()
+                self._cluster.execute([f"CREATE TABLESPACE small OWNER {ROLE} LOCATION '{place}'"])
+                self.start()
+                with psycopg.connect(self.dsn_of(database), autocommit=True) as connection:
+                    for table in tables:
+                        connection.execute(f"ALTER TABLE {table} SET TABLESPACE small".encode())
+                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                    while file.write(b"x" * 4096):
+                        pass
+                yield ballast.unlink
+            finally:
+                self.stop()
+                subprocess.run(["umount", disk], check=True)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ WORDS = "words of the server"
 ROW = "contents of a row"
 TABLES = ("runs", "steps", "payloads", "events", "accepted_tasks", "signals")
 _INSTALL = f"""
-CREATE TABLE IF NOT EXISTS refusals (run_id uuid, code text NOT NULL);
+CREATE TABLE IF NOT EXISTS refusals (run_id uuid, code text NOT NULL, of text NOT NULL DEFAULT 'payloads');
 CREATE OR REPLACE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE wanted text;
 BEGIN
@@ -21,11 +21,12 @@ END $$;
 CREATE OR REPLACE FUNCTION refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE wanted text;
 BEGIN
-    SELECT code INTO wanted FROM refusals WHERE run_id = NEW.run_id;
+    SELECT code INTO wanted FROM refusals WHERE run_id = NEW.run_id AND of = TG_TABLE_NAME;
     IF FOUND THEN RAISE EXCEPTION '{WORDS}' USING ERRCODE = wanted, DETAIL = '{ROW}', HINT = '{ROW}'; END IF;
     RETURN NEW;
 END $$;
 CREATE OR REPLACE TRIGGER refuse_row BEFORE INSERT ON payloads FOR EACH ROW EXECUTE FUNCTION refuse_row();
+CREATE OR REPLACE TRIGGER refuse_row BEFORE UPDATE ON steps FOR EACH ROW EXECUTE FUNCTION refuse_row();
 """
 _OF_TABLE = (
     "CREATE OR REPLACE TRIGGER refuse_all BEFORE INSERT OR UPDATE OR DELETE ON {} EXECUTE FUNCTION refuse_all();"
@@ -43,6 +44,10 @@ class Refusals:
         """Refuse the outputs of runs, each with its own code; all their other writes pass."""
         for run_id, code in codes.items():
             self._execute(f"INSERT INTO refusals VALUES ('{run_id}', '{code}')")
+
+    def of_steps(self, run_id: Any, code: str) -> None:
+        """Refuse every change of a run's steps."""
+        self._execute(f"INSERT INTO refusals VALUES ('{run_id}', '{code}', 'steps')")
 
     def of_everything(self, code: str) -> None:
         """Refuse all writes of all tables."""

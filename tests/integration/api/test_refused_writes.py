@@ -146,3 +146,17 @@ def test_a_standby_is_named_and_its_promotion_is_found(api_redis, tmp_path):
         eventually(lambda: asyncio.run(select_one(SecretStr(dsn), 5.0)) is None)
         eventually(lambda: client.get("/readyz").status_code == 200)
         submitted(client)
+
+
+def test_a_disk_that_is_really_full_is_named_and_room_on_it_is_enough(api_redis, tmp_path):
+    with PostgresProcess() as server, server.database() as dsn:
+        name = dsn.rpartition("/")[2]
+        with server.full(name, ["runs"]) as make_room, client_of(dsn, api_redis, tmp_path / "log") as client:
+            definition = WORKFLOW | {"context": {"text": [str(number) for number in range(1000)]}}
+            answers = (client.post("/v1/workflows", json=definition) for _ in range(1000))
+            refused = next(answer for answer in answers if answer.status_code != 202)
+            assert (refused.status_code, refused.json()["code"]) == (503, "store_full")
+            assert refused.headers["retry-after"] == "30"
+            assert "the database's disk is full: DiskFull, SQLSTATE 53100" in refused.json()["detail"]
+            make_room()
+            submitted(client)

@@ -46,6 +46,9 @@ def _migrate(settings: OrchestrationSettings) -> None:
         migrate_patiently(settings)
     except WrongSetting as error:
         refuse(str(error))
+    except StoreUnavailable as error:
+        log.error("database_not_migrated", problem=error.message)
+        raise
 
 
 class OrchestrationService:

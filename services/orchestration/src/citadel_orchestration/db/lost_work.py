@@ -44,11 +44,12 @@ WHERE steps.run_id = mine.run_id AND steps.step_id = mine.step_id AND steps.item
     AND steps.attempt = mine.attempt AND status = 'running' AND lease_owner = %s
 RETURNING steps.run_id, steps.step_id, steps.item, steps.attempt
 """
-# A row of the table is written, where there is one: an UPDATE without rows passes on a full disk.
+# A row of the table is written, where there is one: an UPDATE without rows passes on a full disk. It is the row of the
+# newest lease: one that PostgreSQL fails at has an old lease, and would keep the others from being recovered.
 _WRITE = """
 UPDATE steps SET lease_until = lease_until WHERE (run_id, step_id, item) IN (
-    SELECT run_id, step_id, item FROM steps WHERE status IN ('ready', 'running') ORDER BY lease_until LIMIT 1
-    FOR UPDATE SKIP LOCKED)
+    SELECT run_id, step_id, item FROM steps WHERE status IN ('ready', 'running') ORDER BY lease_until DESC
+    LIMIT 1 FOR UPDATE SKIP LOCKED)
 """
 
 

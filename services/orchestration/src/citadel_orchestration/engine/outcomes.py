@@ -41,12 +41,15 @@ def patiently(transition: Callable[[], T], stopping: threading.Event) -> T:
 
     Raises:
         StoreUnavailable: It did not in time, or the worker ends.
+        StoreRejected: PostgreSQL itself has failed at it all the time.
     """
     pause, end = FIRST_PAUSE, time.monotonic() + PATIENCE_OF_ANSWERS
     while True:
         try:
             return transition()
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            if time.monotonic() > end and isinstance(error, StoreFailed):
+                raise StoreRejected(error.message) from None
             if time.monotonic() > end or stopping.wait(pause):
                 raise
             pause = min(LONGEST_PAUSE, pause * 2)

@@ -15,7 +15,16 @@ from uuid import UUID
 
 import structlog
 
-from citadel_common.errors import CitadelError, DeadlineExceeded, StepTimedOut, StoreUnavailable, WorkerLost
+from citadel_common.errors import (
+    CitadelError,
+    DeadlineExceeded,
+    StepTimedOut,
+    StoreBusy,
+    StoreFull,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkerLost,
+)
 from citadel_common.stores.postgres import Cursor
 from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.db import concurrency_keys, lost_work, steps
@@ -175,9 +184,7 @@ class Sweeper:
         engine.restore_outputs()
         if engine.room:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
-            if self._leases_are_settled():
-                self._steps(lost_work.abandoned_steps, self._recovery.take_over)
-                engine.admission.release_expired()
+            self._guarded(self._take_over_abandoned)
             self._steps(lost_work.due_steps, self._recovery.wake)
             self._release_keys()
             engine.serve_queues()
@@ -185,6 +192,11 @@ class Sweeper:
         self._each(lost_work.unreported_sub_runs, lambda found: engine.report(*found))
         self._each(lost_work.orphaned_runs, functools.partial(self._follow, commands.cancel_orphan))
         self._guarded(self._accepted)
+
+    def _take_over_abandoned(self) -> None:
+        if self._leases_are_settled():
+            self._steps(lost_work.abandoned_steps, self._recovery.take_over)
+            self._engine.admission.release_expired()
 
     def renew(self) -> None:
         """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
@@ -243,12 +255,18 @@ class Sweeper:
             return find(cursor)
 
     def _guarded(self, act: Callable[..., None], *arguments: Any) -> None:
-        """Log errors, so that one broken run or step does not keep the sweep from the others."""
+        """Log errors, so that one broken run or step does not keep the sweep from the others.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer, or has no room: the others would have to wait for it, too.
+        """
         try:
             act(*arguments)
-        except StoreUnavailable:
-            raise
         except CitadelError as error:
+            if type(error) in (StoreUnavailable, StoreBusy):
+                raise
+            if isinstance(error, StoreFull | StoreMisconfigured):
+                self._writable_since = None
             log.info("sweep_step_refused", error=error.code)
         except Exception:
             log.exception("sweep_step_crashed")
