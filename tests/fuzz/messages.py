@@ -2,6 +2,8 @@
 
 import base64
 import bz2
+import copy
+import functools
 import json
 import lzma
 import random
@@ -127,6 +129,10 @@ class Messages:
     def _pick(self, values: Any) -> Any:
         return self._random.choice(list(values))
 
+    def _value(self) -> Any:
+        """Return a value that later faults may change."""
+        return copy.deepcopy(self._pick(_VALUES))
+
     def _one(self, name: str) -> Sent:
         queue, arguments = TASKS[name]
         message = self._message(name, queue, json.loads(json.dumps(self._pick(arguments))))
@@ -196,11 +202,11 @@ class Messages:
         if self._random.random() < 0.3:
             message[part].pop(name, None)
         else:
-            message[part][name] = self._pick(_VALUES)
+            message[part][name] = self._value()
 
     def _fault_part(self, message: dict[str, Any]) -> None:
         name = self._pick(("headers", "properties", "content-type", "content-encoding", "payload"))
-        message[name] = self._pick(_VALUES)
+        message[name] = self._value()
 
     def _fault_missing_part(self, message: dict[str, Any]) -> None:
         message.pop(self._pick(("headers", "properties", "content-type", "content-encoding")), None)
@@ -233,14 +239,14 @@ class Messages:
             message["compress"] = name
 
     def _fault_bomb(self, message: dict[str, Any]) -> None:
-        if self._random.random() < 0.1:
-            message["payload"] = [[" " * 60_000_000], {}, {}]
-            self._fault_compressed(message)
+        name = self._pick(_COMPRESSIONS)
+        self._set(message, "headers", "compression", name)
+        message["raw"] = _bomb(name)
 
     def _fault_argument(self, message: dict[str, Any]) -> None:
         kwargs = self._kwargs_of(message)
         if kwargs and isinstance(kwargs, dict):
-            kwargs[self._pick(kwargs)] = self._pick(_VALUES)
+            kwargs[self._pick(kwargs)] = self._value()
 
     def _fault_inner_argument(self, message: dict[str, Any]) -> None:
         place: Any = self._kwargs_of(message)
@@ -252,28 +258,28 @@ class Messages:
             else:
                 return
             if not isinstance(place[name], dict | list) or self._random.random() < 0.3:
-                place[name] = self._pick(_VALUES)
+                place[name] = self._value()
                 return
             place = place[name]
 
     def _fault_more_arguments(self, message: dict[str, Any]) -> None:
         payload = message.get("payload")
         if isinstance(payload, list) and len(payload) == 3 and isinstance(payload[1], dict):
-            payload[1][self._pick(("model", "x", "", "\x00", "self", "task_id", "time_limit"))] = self._pick(_VALUES)
+            payload[1][self._pick(("model", "x", "", "\x00", "self", "task_id", "time_limit"))] = self._value()
             payload[0] = self._pick(([], [1], [[TEXT]], ["a"] * 50, payload[0]))
 
     def _fault_shape(self, message: dict[str, Any]) -> None:
         payload = message.get("payload")
         if isinstance(payload, list) and payload:
-            payload[self._random.randrange(len(payload))] = self._pick(_VALUES)
+            payload[self._random.randrange(len(payload))] = self._value()
         if isinstance(payload, list) and self._random.random() < 0.3:
-            payload.append(self._pick(_VALUES))
+            payload.append(self._value())
 
     def _fault_canvas(self, message: dict[str, Any]) -> None:
         payload = message.get("payload")
         if isinstance(payload, list) and len(payload) == 3 and isinstance(payload[2], dict):
             signature = {"task": "generate_embedding", "args": [TEXT], "kwargs": {}, "options": {"queue": "embeddings"}}
-            broken = {"task": self._pick(_VALUES), "options": self._pick(_VALUES)}
+            broken = {"task": self._value(), "options": self._value()}
             value = self._pick(([signature], [broken], broken, [None], *_VALUES[:20]))
             payload[2][self._pick(("callbacks", "errbacks", "chain", "chord"))] = value
 
@@ -310,6 +316,11 @@ class Messages:
         return self._pick(
             (entry[:cut], entry[:cut] + noise + entry[cut + len(noise) :], entry + noise, noise, b"", entry * 2)
         )
+
+
+@functools.cache
+def _bomb(compression: str) -> bytes:
+    return _COMPRESSIONS[compression](b'[["' + b" " * 60_000_000 + b'"], {}, {}]')
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -57,24 +58,43 @@ class FuzzedServer:
 
 
 @contextmanager
-def fuzzed_server(postgres: PostgresProcess, log: Path) -> Iterator[FuzzedServer]:
-    """Start everything on stores of its own."""
+def fuzzed_server(
+    postgres: PostgresProcess,
+    log: Path,
+    *,
+    limits: Mapping[str, Any] = MappingProxyType(SMALL),
+    within: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> Iterator[FuzzedServer]:
+    """Start everything on stores of its own.
+
+    Args:
+        postgres: The server in which it gets a database.
+        log: Log of the API.
+        limits: Settings of all processes, names without the prefix.
+        within: Returns the context in which the processes of a service are started.
+    """
     with ExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
         dsn = stack.enter_context(postgres.database())
         ollama = stack.enter_context(OllamaProcess(slots=8))
         doubles = stack.enter_context(doubles_with(ollama))
         stores = {"BROKER_URL": redis.url, "POSTGRES_DSN": dsn}
-        others = doubles.settings | SMALL | _WORKER
-        watching = stores | others | backend_settings(redis.url, ollama.url)
-        orchestration = OrchestrationProcess(redis.url, dsn, others | {"WORKFLOWS__LEASE": "10"})
-        workers: dict[str, ServiceProcess] = {
-            "orchestration": stack.enter_context(orchestration),
-            "embeddings": stack.enter_context(WorkerProcess(redis.url, ollama.url, **_WORKER)),
-            "monitoring": stack.enter_context(ServiceProcess("citadel_monitoring", watching)),
-            "maintenance": stack.enter_context(MaintenanceProcess(redis.url, dsn, others)),
+        others = doubles.settings | dict(limits) | _WORKER
+        starts: dict[str, Callable[[], ServiceProcess]] = {
+            "orchestration": lambda: OrchestrationProcess(redis.url, dsn, others | {"WORKFLOWS__LEASE": "10"}),
+            "embeddings": lambda: WorkerProcess(redis.url, ollama.url, **_WORKER),
+            "monitoring": lambda: ServiceProcess(
+                "citadel_monitoring", stores | others | backend_settings(redis.url, ollama.url)
+            ),
+            "maintenance": lambda: MaintenanceProcess(redis.url, dsn, others),
         }
-        api = Api({f"CITADEL_{name}": str(value) for name, value in (stores | others | _api()).items()}, log)
+        workers = {}
+        for name, start in starts.items():
+            with within(name):
+                workers[name] = stack.enter_context(start())
+        settings = {f"CITADEL_{name}": str(value) for name, value in (stores | others | _api()).items()}
+        with within("api"):
+            api = Api(settings, log)
         stack.callback(api.kill_all)
         yield FuzzedServer(redis=redis, dsn=dsn, doubles=doubles, api=api, workers=workers)
 

@@ -44,7 +44,7 @@ def test_each_message_ends_in_a_result_an_error_or_a_dead_letter(server: FuzzedS
             kinds += ends.kinds
             sent += len(batch)
             watch.progress(sent)
-    print(f"{sent} messages: {dict(kinds)}")
+            print(f"{sent} messages: {dict(kinds)}")
     assert {"SUCCESS", "FAILURE", "REVOKED", "dead letter without an id"} <= kinds.keys()
 
 
