@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 REMEDY = "name the authority's certificate in CA_FILE of the server or in SSL_CERT_FILE"
 ONE_TEXT = 200_000
 """Most characters of a text."""
+SILENCE = 60.0
+"""Seconds: an open stream has a sign of life every two."""
 MOST = 256
 """Requests of one address at once."""
 
@@ -140,7 +142,8 @@ class TestBehindNginx:
     def test_events_arrive_while_the_run_goes_on(self, http):
         waits = {"type": "wait", "parameters": {"signal": "go"}}
         run = http.post("/v1/workflows", json=workflow(waits)).raise_for_status().json()["run_id"]
-        with http.stream("GET", f"/v1/runs/{run}/events", headers={"accept": "text/event-stream"}) as events:
+        accept = {"accept": "text/event-stream"}
+        with http.stream("GET", f"/v1/runs/{run}/events", headers=accept, timeout=SILENCE) as events:
             lines = events.iter_lines()
             assert any("step_waiting" in line for line in lines)  # a proxy that holds events back never gets here
             http.post(f"/v1/runs/{run}/signals/go", json={}).raise_for_status()
