@@ -20,6 +20,7 @@ UNCOUNTED = 64 * 2**10
 """Bytes that a piece of work takes without asking; most take less."""
 _STEP = 2**20
 """Bytes that are asked for at once, so that growth by small parts costs little."""
+_MUCH = 16 * 2**20
 _SMALL = 16
 """A piece may pass those that wait if it asks for this part of the whole or less."""
 
@@ -74,6 +75,12 @@ def take(size: int) -> None:
     piece.taken += size
     if piece.taken > piece.held + UNCOUNTED:
         piece.budget.hold_more(piece)
+
+
+def has_taken_much() -> bool:
+    """Return True if the piece of work in this thread has taken so much that connections grew with it."""
+    piece: _Piece | None = getattr(_HERE, "piece", None)
+    return piece is not None and piece.taken > _MUCH
 
 
 class Held:

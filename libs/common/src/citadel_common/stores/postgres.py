@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, NotFound, StoreConflict, StoreFull
+from citadel_common.memory import has_taken_much
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.db import PostgresConnection, connection_class
 from citadel_common.stores.postgres_errors import Failures, Kind, kind_of
@@ -94,6 +95,12 @@ def repeated(transaction: Callable[P, T]) -> Callable[P, T]:
         return transaction(*arguments, **options)
 
     return call
+
+
+def _replace_if_grown(connection: PostgresConnection) -> None:
+    """Close a connection after large values: libpq keeps its buffers as large as they ever were."""
+    if has_taken_much():
+        connection.close()
 
 
 class Database:
@@ -256,11 +263,16 @@ class Database:
         while True:
             patience = max(0.0, deadline.remaining)
             try:
-                return attempt.enter_context(self._pool.connection(min(LOOK, patience) if self._watch else patience))
+                connection = attempt.enter_context(
+                    self._pool.connection(min(LOOK, patience) if self._watch else patience)
+                )
             except PoolTimeout:
                 self._suspect()
                 if self._watch is None or self._watch.is_down or deadline.remaining <= 0:
                     raise
+            else:
+                attempt.callback(_replace_if_grown, connection)  # after the commit, before it goes back into the pool
+                return connection
 
     def _suspect(self) -> None:
         if self._watch is not None:
