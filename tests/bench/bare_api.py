@@ -19,9 +19,9 @@ BODY = Path(os.environ["BARE_BODY"]).read_bytes()
 
 
 class BareWorker(UvicornWorker):  # type: ignore[misc]
-    """Gunicorn worker with the options of the API's."""
+    """Gunicorn worker with the options of the API's, without its limits of connections."""
 
-    CONFIG_KWARGS = ApiWorker.CONFIG_KWARGS
+    CONFIG_KWARGS = ApiWorker.CONFIG_KWARGS | {"http": "httptools"}
 
 
 async def answer(request: Request) -> Response:

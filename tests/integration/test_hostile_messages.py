@@ -73,6 +73,9 @@ NO_MESSAGES = {
     "a priority of a wrong type": json.dumps(
         raw_message()[1] | {"properties": raw_message()[1]["properties"] | {"priority": [TEXT]}}
     ).encode(),
+    "a delivery tag with a lone surrogate": json.dumps(
+        raw_message()[1] | {"properties": raw_message()[1]["properties"] | {"delivery_tag": "\udfff\ud800"}}
+    ).encode(),
     "a route of a wrong type": json.dumps(
         raw_message()[1]
         | {"properties": raw_message()[1]["properties"] | {"delivery_info": {"exchange": [], "routing_key": {TEXT: 1}}}}

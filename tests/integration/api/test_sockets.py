@@ -145,6 +145,19 @@ def test_a_body_that_trickles_in_is_refused(hasty: Api, route: bytes) -> None:
     assert (answer.status, (body.get("error") or body)["code"]) == (408, "upload_stalled")
 
 
+def test_a_batch_that_trickles_in_gives_back_its_place_and_leaves_nothing(start_api: StartApi, models: None) -> None:
+    """It brings whole requests all the time, and has a transaction open."""
+    api = start_api(max_uploads=1, rate_grace=0.5, min_rate=10_000)
+    head = b"POST /v1/embeddings/batches HTTP/1.1\r\n" + HOST + b"Content-Type: application/x-ndjson\r\n"
+    answer = answer_to(api.port, trickle(head + b"Content-Length: 1000000\r\n\r\n", b'{"text": "a"}\n'))
+    assert (answer.status, json.loads(answer.body)["code"]) == (408, "upload_stalled")
+    line, kind = b'{"text": "a"}\n', {"content-type": "application/x-ndjson"}
+    until(
+        lambda: web.post(f"{api.url}/v1/embeddings/batches", content=line, headers=kind).status_code == 202, "a place"
+    )
+    assert len(web.get(f"{api.url}/v1/runs?kind=batch").json()["runs"]) == 1
+
+
 def test_a_body_that_stops_is_refused(hasty: Api) -> None:
     with connected(hasty.port) as connection:
         connection.sendall(POST + b"Content-Length: 1000000\r\n\r\n" + b" " * 900_000)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from citadel_orchestration.db import views
+from citadel_orchestration.db import lost_work, views
 from tests.support.polling import eventually
 
 LIMIT = 4
@@ -150,3 +150,33 @@ def test_the_slots_of_a_killed_worker_go_to_another_one_and_redis_is_not_needed(
     assert fleet.db.rows("SELECT count(*) FROM slots WHERE token IS NOT NULL AND owner = %s", owners[0][0]) == [(0,)]
     assert {tries for _, tries, _ in attempts(fleet, run_id)} == {0}
     assert llm.stats()["max_in_flight"] == LIMIT
+
+
+def vectors(**others):
+    parameters = {"text": "t", "model": "all-minilm"}
+    return {"steps": [{"step_id": "e", "type": "embedding", "parameters": parameters, **others}]}
+
+
+def test_texts_wait_for_an_embeddings_worker_without_an_attempt(fleet):
+    late = fleet.begin(vectors(start_timeout="200ms", timeout="100ms"))
+    patient = fleet.begin(vectors(timeout="5s"))
+    assert fleet.db.ended(late) == "failed"
+    error = fleet.db.error(late)
+    assert error["code"] == "start_timed_out"
+    assert "no embeddings worker answered within 0.2 s (start_timeout) and 0.1 s (timeout)" in error["message"]
+    past = "SELECT started_at < now() - interval '5.5 s' FROM steps WHERE run_id = %s"
+    eventually(lambda: fleet.db.rows(past, patient) == [(True,)])
+    fleet.embeddings()
+    assert fleet.db.ended(patient) == "succeeded", fleet.db.error(patient)
+    assert fleet.db.rows("SELECT attempt, tries FROM steps WHERE run_id = %s", patient) == [(1, 0)]
+
+
+def test_a_step_that_no_worker_has_room_for_fails_once_its_start_is_late(db):
+    step = ask("q", start_timeout=0.001)
+    run_id = db.submit({"steps": [step]})
+    db.rows("UPDATE steps SET lease_until = now() - interval '1 second' WHERE run_id = %s", run_id)
+    found = eventually(lambda: [late for late in db.find(lost_work.late_and_ready) if late[0].run_id == run_id])
+    for late in found * 2:
+        db.recovery.never_started(*late)
+    assert (db.status(run_id), db.error(run_id)["code"]) == ("failed", "start_timed_out")
+    assert "for a worker: none had room for it" in db.error(run_id)["message"]

@@ -75,6 +75,14 @@ def test_overdue_steps_and_runs_are_counted_but_not_those_of_paused_runs(db, exp
     assert 10 <= lag["deadline"] < 50
 
 
+def test_steps_that_wait_for_a_slot_are_counted_by_what_they_wait_for(db, exporter):
+    for number in range(3):
+        reason = "llm:main" if number else "llm:other"
+        query = "UPDATE steps SET status = 'waiting', waiting_for = %s, turn = 0 WHERE run_id = %s"
+        db.rows(query, reason, submit(db))
+    assert exporter.scrape().by("reason", "steps_waiting") == {"llm:main": 2, "llm:other": 1}
+
+
 def test_only_finished_runs_beyond_the_limit_are_estimated(db, postgres_dsn):
     submit(db)
     db.rows(INSERT, "succeeded", 3000)

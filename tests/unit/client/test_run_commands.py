@@ -165,6 +165,12 @@ def test_list_and_show_print_runs(citadel, double):
     assert queries[2:] == [{"outputs": "false"}, {}]
 
 
+def test_show_says_for_which_key_a_run_waits(citadel, double):
+    line = {"concurrency_key": "tenant", "limit": 1, "position": 4, "since": "2026-01-01T00:00:00Z"}
+    double.script.append(answer(run_view("queued", steps=STEPS, waiting_for=line)))
+    assert "waits for other runs of the concurrency key tenant: place 4 in line" in citadel("runs", "show", "r-1")[1]
+
+
 def test_events_prints_past_events_or_follows_them(citadel, double):
     history = [{"seq": 1, "at": "2026-01-01T00:00:00Z", "type": "step_started", "step_id": "a", "item": 3}]
     double.script.extend([answer(history), answer([]), events_of_a_run()])

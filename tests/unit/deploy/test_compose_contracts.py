@@ -64,7 +64,7 @@ def test_prometheus_scrapes_the_ports_that_services_listen_on():
 
 
 def test_the_bundled_postgresql_takes_all_connections_that_the_processes_may_open():
-    settings = ApiSettings(api=ApiFragment(workers=2))
+    settings = ApiSettings(api=ApiFragment(workers=2, keyless="loopback"))
     pool = settings.postgres.pool_size
     assert {"orchestration", "maintenance", "monitoring", "exporter", "migrate"} <= set(services())
     needed = settings.postgres_connections + 2 * pool + 1 + 1 + 2

@@ -49,6 +49,12 @@ SHOWN = 5
 """Most bad fields named in one message; the error's data have them all."""
 
 
+MOST_NAMED = 200
+"""Most errors that are named; each is compared with those before it."""
+MOST_LISTED = 10_000
+"""Errors beyond which none is named: pydantic makes a list of all of them, which takes a kilobyte each."""
+
+
 def invalid_input(bad: Sequence[BadField], *, before: str = "") -> InvalidInput:
     """Return the error that names bad fields; `before` leads its message."""
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
@@ -81,7 +87,11 @@ def _name(path: Sequence[str | int]) -> str:
 
 
 def _located(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+    if error.error_count() > MOST_LISTED:
+        yield (), f"has {error.error_count()} errors, more than are listed"
+        return
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    for detail in details[:MOST_NAMED]:
         path = tuple(_short(part) for part in detail["loc"] if part not in _UNION_TAGS)
         yield path, _sentence(detail)
 

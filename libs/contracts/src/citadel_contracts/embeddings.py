@@ -12,7 +12,8 @@ from citadel_contracts.dialects import AnyInputType, AnyTruncate, InputType, Tok
 
 EncodingFormat = Literal["float", "base64"]
 Dimensions = Annotated[int, Field(ge=1, le=65536)]
-Texts = str | list[str]
+Texts = str | Annotated[list[str], Field(fail_fast=True)]
+"""One text or a list. The first bad text ends the check: an error for each of millions would take gigabytes."""
 
 
 class GenerateEmbedding(Payload):
@@ -44,7 +45,7 @@ class GenerateEmbedding(Payload):
     encoding_format: OrDefault[EncodingFormat] = "float"
     truncate: AnyTruncate = None
     truncate_prompt_tokens: TokenLimit | None = None
-    tokens: list[list[TokenId]] | None = None
+    tokens: Annotated[list[Annotated[list[TokenId], Field(fail_fast=True)]], Field(fail_fast=True)] | None = None
 
 
 class ItemError(TypedDict):
@@ -133,8 +134,8 @@ class BatchProgress(TypedDict):
 class WarmEmbeddingCache(Payload):
     """Arguments of `warm_embedding_cache`; no `models` means every known embedding model."""
 
-    texts: list[str]
-    models: list[str] | None = None
+    texts: Annotated[list[str], Field(fail_fast=True)]
+    models: Annotated[list[str], Field(fail_fast=True)] | None = None
 
 
 class WarmCounts(TypedDict):

@@ -144,7 +144,7 @@ class EmbeddingBatchHead(Body):
 class EmbeddingBatchRequest(EmbeddingBatchHead):
     """`POST /v1/embeddings/batches` as JSON; as NDJSON, each line is one of `requests`, and the rest in the query."""
 
-    requests: list[BatchRequest]
+    requests: Annotated[list[BatchRequest], Field(fail_fast=True)]
 
 
 Metric = Literal["cosine", "dot", "euclid", "manhattan"]
@@ -156,14 +156,14 @@ class StorePoint(Body):
 
     id: str | int | None = None
     text: str | None = None
-    embedding: list[float] | None = None
+    embedding: Annotated[list[float], Field(fail_fast=True)] | None = None
     payload: dict[str, Any] | None = None
 
 
 class StoreRequest(Body):
     """`POST /v1/collections/{name}/points`."""
 
-    points: Annotated[list[StorePoint], Field(min_length=1, max_length=1000)]
+    points: Annotated[list[StorePoint], Field(min_length=1, max_length=1000, fail_fast=True)]
     model: str | None = None
     vector_name: str | None = None
     distance: Metric | None = None
@@ -173,7 +173,7 @@ class SearchRequest(Body):
     """`POST /v1/collections/{name}/search`: by a text or by a vector."""
 
     text: str | None = None
-    embedding: list[float] | None = None
+    embedding: Annotated[list[float], Field(fail_fast=True)] | None = None
     model: str | None = None
     limit: OrDefault[Annotated[int, Field(ge=1, le=1000)]] = 10
     filter: dict[str, Any] | None = None

@@ -133,7 +133,7 @@ class EmbedStep(Payload):
         parts: The requests.
         echo: Comes back with the vectors.
         lane: Lane in which the texts are computed; None takes the message's.
-        deadline: Seconds since the epoch after which the step no longer wants them.
+        deadline: Seconds since the epoch after which the step no longer wants them, its wait in the queue included.
         trace: Trace context of the message, `traceparent` and `tracestate`.
     """
 
@@ -146,6 +146,13 @@ class EmbedStep(Payload):
     lane: Annotated[Lane, Field(strict=False)] | None = None
     deadline: float | None = None
     trace: dict[str, str] | None = None
+
+
+STEP_TIMEOUTS_HEADER = "citadel_step_timeouts"
+"""Header of `citadel.embed_steps`: for each of its steps the seconds that it may take once a worker has the message.
+
+It is a header because older workers refuse fields of the payload that they do not know.
+"""
 
 
 class EmbedSteps(Payload):

@@ -1,6 +1,7 @@
 """Vectors for workflow steps, computed here and sent to the workflow engine, which stores them."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -38,13 +39,23 @@ class StepVectors:
         self._default_model = default_model
         self._answers = MicroBatcher(self._push, max_size=MOST_ANSWERS)
 
-    async def answer(self, steps: Sequence[EmbedStep], *, deadline: Deadline, lane: Lane, task_id: str) -> None:
+    async def answer(
+        self, steps: Sequence[EmbedStep], *, deadline: Deadline, timeouts: Sequence[float], lane: Lane, task_id: str
+    ) -> None:
         """Answer each step as soon as its vectors are there.
+
+        Args:
+            steps: The steps.
+            deadline: Of the task.
+            timeouts: Seconds that each of the steps may take from now on.
+            lane: Of the message.
+            task_id: Of the task.
 
         Raises:
             StoreUnavailable: The broker did not take some answers.
         """
-        answers = (self._answer(step, deadline, lane, task_id) for step in steps)
+        limits = (deadline.earliest(timeout) for timeout in timeouts)
+        answers = (self._answer(step, limit, lane, task_id) for step, limit in zip(steps, limits, strict=True))
         for error in await asyncio.gather(*answers, return_exceptions=True):
             if error is not None:
                 raise error
@@ -63,6 +74,12 @@ class StepVectors:
         except ERRORS as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
         return [None] * len(answers)
+
+
+def timeouts_of(header: object, steps: int) -> list[float]:
+    """Return the seconds that each step may take; no limit where the engine, an older one, names none."""
+    given = header if isinstance(header, list) and len(header) == steps else [math.inf] * steps
+    return [float(each) if isinstance(each, (int, float)) and each >= 0 else math.inf for each in given]
 
 
 def deadline_of(step: EmbedStep, task: Deadline) -> Deadline:

@@ -18,12 +18,12 @@ from citadel_contracts.embeddings import (
     WarmEmbeddingCache,
     WarmEmbeddingCacheResult,
 )
-from citadel_contracts.workflows import EmbedSteps
+from citadel_contracts.workflows import STEP_TIMEOUTS_HEADER, EmbedSteps
 from citadel_embeddings.batches import Batch
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import embedding_result, milliseconds_since, name_text, task_error
 from citadel_embeddings.settings import EmbeddingsSettings
-from citadel_embeddings.step_vectors import StepVectors
+from citadel_embeddings.step_vectors import StepVectors, timeouts_of
 from citadel_embeddings.warming import warm
 
 if TYPE_CHECKING:
@@ -108,7 +108,11 @@ class EmbeddingTasks:
     def embed_steps(self, payload: EmbedSteps, context: TaskContext) -> None:
         """Embed the texts of workflow steps, and send the vectors to the workflow engine."""
         answers = self._steps.answer(
-            payload.steps, deadline=context.deadline, lane=context.lane, task_id=context.task_id
+            payload.steps,
+            deadline=context.deadline,
+            timeouts=timeouts_of(context.header(STEP_TIMEOUTS_HEADER), len(payload.steps)),
+            lane=context.lane,
+            task_id=context.task_id,
         )
         self._loop.call(answers, context.deadline)
 

@@ -39,13 +39,21 @@ def problem_of(entry: bytes) -> str | None:
 def _property_problem(properties: dict[str, Any]) -> str | None:
     """Return what kombu would stumble over when it takes the message, or gives it back."""
     delivery, priority = properties.get("delivery_info"), properties.get("priority")
-    if not isinstance(delivery, dict) or not all(isinstance(delivery.get(name), str) for name in _ROUTE):
+    if not isinstance(delivery, dict) or not all(_is_name(delivery.get(name)) for name in _ROUTE):
         return "properties.delivery_info is missing"
-    if not isinstance(properties.get("delivery_tag"), str):
+    if not _is_name(properties.get("delivery_tag")):
         return "properties.delivery_tag is missing"
     # Another type would end the consumer, and the worker that gets the message next, and so on.
     is_number = isinstance(priority, int) and not isinstance(priority, bool)
     return None if priority is None or is_number else "properties.priority is not a whole number"
+
+
+def _is_name(value: object) -> bool:
+    """Return whether Redis can have a key or a field of that name: a text without lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def task_id_of(entry: bytes) -> str | None:

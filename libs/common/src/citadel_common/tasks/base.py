@@ -54,6 +54,7 @@ class TaskContext:
         stopping: Returns whether the worker is stopping; long handlers then raise `HandBack` at a suitable point.
         progress: Writes the PROGRESS state.
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
+        header: Returns a header of the task's message, or None.
     """
 
     task_id: str
@@ -62,6 +63,7 @@ class TaskContext:
     stopping: Callable[[], bool]
     progress: Callable[[Any], None]
     last_try: bool
+    header: Callable[[str], Any] = lambda _: None
 
 
 Handler = Callable[[P, TaskContext], R | None]
@@ -150,6 +152,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             stopping=runtime.stopping.is_set,
             progress=functools.partial(self._progress, self.request.id),
             last_try=self._is_last_try(runtime),
+            header=self.header,
         )
         if context.deadline.remaining <= 0:
             raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")

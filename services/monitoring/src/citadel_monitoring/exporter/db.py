@@ -51,6 +51,11 @@ _LEASED = """
 _WAITING = """
     SELECT count(*) FROM (SELECT FROM steps WHERE status = 'waiting' AND due_at IS NOT NULL LIMIT %s) AS found
 """
+_IN_QUEUE = """
+    SELECT waiting_for, count(*) FROM (
+        SELECT waiting_for FROM steps WHERE status = 'waiting' AND waiting_for IS NOT NULL LIMIT %s
+    ) AS found GROUP BY waiting_for
+"""
 _LATE: Mapping[str, LiteralString] = {
     "lease": """
         SELECT count(*), extract(epoch FROM now() - min(lease_until))::float FROM (
@@ -183,6 +188,8 @@ def _steps(cursor: "psycopg.Cursor[Any]") -> Iterator[Sample]:
     leased = dict(_rows(cursor, _LEASED, MOST_UNFINISHED))
     yield from (Sample(metrics.STEPS, (status,), leased.get(status, 0)) for status in ("ready", "running"))
     yield Sample(metrics.STEPS, ("waiting",), _number(cursor, _WAITING, MOST_UNFINISHED))
+    for reason, count in _rows(cursor, _IN_QUEUE, MOST_UNFINISHED):
+        yield Sample(metrics.WAITING_STEPS, (reason,), count)
     for kind, query in _LATE.items():
         ((count, lag),) = _rows(cursor, query, MOST_OVERDUE)
         yield Sample(metrics.OVERDUE, (kind,), count)

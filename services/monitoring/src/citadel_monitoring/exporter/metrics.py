@@ -174,6 +174,12 @@ STEPS = Metric(
     labels=("status",),
     help="Steps that are ready, running, or waiting for a time, up to 100000.",
 )
+WAITING_STEPS = Metric(
+    name="citadel_steps_waiting",
+    kind="gauge",
+    labels=("reason",),
+    help="Steps that wait for a slot, by what they wait for, such as llm:main; up to 100000. No row for none.",
+)
 OVERDUE = Metric(
     name="citadel_steps_overdue",
     kind="gauge",

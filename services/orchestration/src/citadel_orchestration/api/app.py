@@ -21,6 +21,7 @@ from citadel_orchestration.api.embeddings import routes as embeddings
 from citadel_orchestration.api.embeddings.dialects import IGNORED_HEADER
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
+from citadel_orchestration.api.http.body_memory import BodyMemory
 from citadel_orchestration.api.http.connections import STATE_KEY, Connections
 from citadel_orchestration.api.http.middleware import Middleware
 from citadel_orchestration.api.http.openapi import with_whole_document
@@ -77,7 +78,7 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         paths=Paths(api.base_path),
         auth=Auth(api.keys, api.cors_origins),
         rate_limit=RateLimit(redis.results, api.rate_per_minute, processes=api.workers, metrics=metrics),
-        body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes),
+        body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes, BodyMemory(api.max_body_memory, metrics)),
         sampling=RouteSampling(api.trace_ratios),
         metrics=metrics,
     )

@@ -19,6 +19,7 @@ from citadel_orchestration.api.batches.service import BatchService
 from citadel_orchestration.api.dead_letters.service import DeadLetterService
 from citadel_orchestration.api.embeddings.responses import MemoryCache
 from citadel_orchestration.api.embeddings.service import EmbeddingsService
+from citadel_orchestration.api.http.followers import Followers
 from citadel_orchestration.api.operations.broker import BrokerInspector
 from citadel_orchestration.api.operations.health import Health, Unhealthy, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
@@ -150,7 +151,8 @@ class Services:
             admission=wiring.admission,
             queues=backlog,
         )
-        yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs)
+        followers = Followers(api.max_followers, api.max_caller_followers, self._metrics)
+        yield from (settings, self._cache, wiring.catalog, self._dead_letters, backlog, runs, followers)
         yield EmbeddingsService(
             self._cache,
             MemoryCache(max_bytes=api.hot_cache_bytes, ttl=api.hot_cache_ttl),

@@ -161,7 +161,9 @@ def unqueue(tx: RunTransaction) -> None:
 def occupancy(tx: RunTransaction, resource: str) -> str:
     """Return how busy a resource is, in words."""
     tx.cursor.execute(_OCCUPANCY, [resource])
-    held, most, cooling = tx.cursor.fetchone() or (0, None, 0.0)
+    held, most, cooling = tx.cursor.fetchone() or (0, None, None)
+    if most is None:
+        return "none had room for it; check that orchestration workers run"
     if cooling:
         return f"it is to be left alone for {cooling:.3g} s more"
-    return f"{held} of its {most or 0} slots in the fleet are taken"
+    return f"{held} of its {most} slots in the fleet are taken"

@@ -16,7 +16,9 @@ _ACTIVE = "EXISTS (SELECT 1 FROM runs WHERE runs.run_id = steps.run_id AND statu
 _STEPS = f"SELECT run_id, step_id, item, attempt FROM steps WHERE {{}} AND {_ACTIVE} ORDER BY {{}} LIMIT {BATCH}"  # noqa: S608  (constants only)
 _UNSTARTED = _STEPS.format("status = 'ready' AND lease_until < now()", "lease_until")
 _ABANDONED = _STEPS.format("status = 'running' AND lease_until < now()", "lease_until")
-_DUE = _STEPS.format("status = 'waiting' AND due_at <= now()", "due_at")
+_DUE = _STEPS.format("status = 'waiting' AND due_at <= now() AND waiting_for IS NULL", "due_at")
+_LATE_IN_QUEUE = _STEPS.format("status = 'waiting' AND waiting_for IS NOT NULL AND due_at <= now()", "due_at")
+_LATE_AND_READY = _STEPS.format("status = 'ready' AND lease_until < now() AND start_by <= now()", "lease_until")
 _LATE = f"SELECT run_id FROM runs WHERE finished_at IS NULL AND deadline_at < now() LIMIT {BATCH}"  # noqa: S608
 # The worker that ended a run does what follows at once; 2 seconds later it is taken to be dead.
 _UNANSWERED = f"""
@@ -71,6 +73,16 @@ def abandoned_steps(cursor: Cursor) -> list[tuple[StepRef, int]]:
 def due_steps(cursor: Cursor) -> list[tuple[StepRef, int]]:
     """Return waiting steps, with their attempts, whose retry, duration or timeout is due."""
     return _steps(cursor, _DUE)
+
+
+def late_in_queue(cursor: Cursor) -> list[tuple[StepRef, int]]:
+    """Return steps, with their attempts, that have waited for a slot for too long."""
+    return _steps(cursor, _LATE_IN_QUEUE)
+
+
+def late_and_ready(cursor: Cursor) -> list[tuple[StepRef, int]]:
+    """Return ready steps, with their attempts, that no worker has had room for in time."""
+    return _steps(cursor, _LATE_AND_READY)
 
 
 def late_runs(cursor: Cursor) -> list[UUID]:

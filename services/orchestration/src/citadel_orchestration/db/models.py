@@ -82,6 +82,7 @@ class NewRun:
         definition: As submitted, checked.
         steps: Ids, in order.
         roots: Ids of the steps that depend on nothing.
+        start_timeouts: Seconds that each of the steps may wait for its start; none where no root waits.
         fingerprint: Digest of the submission; another one under the same idempotency key is a conflict.
         deadline: Seconds that the run may take.
         reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
@@ -95,6 +96,7 @@ class NewRun:
     context: bytes
     steps: list[str]
     roots: list[str]
+    start_timeouts: list[float] = field(default_factory=list)
     fingerprint: bytes
     lane: int = 3
     labels: dict[str, str] = field(default_factory=dict)

@@ -29,10 +29,12 @@ WITH run AS (
         now() + make_interval(secs => %(deadline)s), NULL)
     ON CONFLICT DO NOTHING RETURNING run_id
 ), its_steps AS (
-    INSERT INTO steps (run_id, step_id, item, position, status, lease_until)
+    INSERT INTO steps (run_id, step_id, item, position, status, lease_until, start_by)
     SELECT run_id, step_id, -1, position - 1, CASE WHEN step_id = ANY(%(ready)s) THEN 'ready' ELSE 'pending' END,
-        CASE WHEN step_id = ANY(%(ready)s) THEN now() + make_interval(secs => %(republish)s) END
-    FROM run, unnest(%(steps)s::text[]) WITH ORDINALITY AS new (step_id, position)
+        CASE WHEN step_id = ANY(%(ready)s) THEN now() + make_interval(secs => %(republish)s) END,
+        CASE WHEN step_id = ANY(%(ready)s) THEN now() + make_interval(secs => patience) END
+    FROM run, unnest(%(steps)s::text[], %(start_timeouts)s::float8[])
+        WITH ORDINALITY AS new (step_id, patience, position)
 ), its_event AS (
     INSERT INTO events (run_id, seq, type, data) SELECT run_id, 1, 'run_submitted', '{}' FROM run
 )

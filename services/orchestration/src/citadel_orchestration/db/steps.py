@@ -20,7 +20,9 @@ FROM (SELECT attempt_started_at AS began, attempt_before AS earlier FROM steps
 WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND status = ANY(%s)
 RETURNING began, now(), earlier
 """
-_HAND_BACK = _LEAVE.format("status = 'ready', lease_until = now(), uncounted = steps.uncounted + 1")
+_HAND_BACK = _LEAVE.format(
+    "status = 'ready', lease_until = now(), start_by = NULL, waiting_since = NULL, uncounted = steps.uncounted + 1"
+)
 _LOSE = _LEAVE.format("lease_until = NULL, start_by = NULL")
 _RETRY = _LEAVE.format(
     "status = 'waiting', tries = tries + 1, attempt = steps.attempt + 1, uncounted = steps.uncounted + 1, error = %s,"
@@ -45,6 +47,15 @@ FROM (SELECT step_id, count(*) FILTER (WHERE status IN ('succeeded', 'skipped', 
 WHERE run_id = %(run_id)s AND steps.step_id = found.step_id AND item = -1 AND status = 'waiting'
 """
 
+# A ready step becomes a waiting one, which `finish` may end.
+_LATE_START = """
+UPDATE steps SET status = 'waiting' FROM (
+    SELECT waiting_for AS reason, coalesce(waiting_since, runs.created_at) AS since FROM steps JOIN runs USING (run_id)
+    WHERE run_id = %s AND step_id = %s AND item = %s) AS old
+WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND start_by <= now()
+    AND (status = 'ready' OR status = 'waiting' AND waiting_for IS NOT NULL)
+RETURNING coalesce(reason, 'a worker'), extract(epoch FROM now() - since)::float8
+"""
 _WAIT = "waiting_for, coalesce(extract(epoch FROM now() - waiting_since), 0)::float8"
 
 
@@ -56,13 +67,11 @@ class DueWait:
         signal: Name of the signal that it waits for, if any.
         child: The sub-run that it waits for, if any.
         is_retry: True for a wait between two attempts, false for one that an attempt has begun.
-        start: The wait for a slot, if that has lasted too long.
     """
 
     signal: str | None
     child: UUID | None
     is_retry: bool
-    start: Wait | None = None
 
 
 def hand_back(tx: RunTransaction, ref: StepRef, attempt: int) -> bool:
@@ -154,11 +163,16 @@ def child_of(tx: RunTransaction, ref: StepRef, attempt: int) -> UUID | None:
 
 def due_wait(tx: RunTransaction, ref: StepRef, attempt: int) -> DueWait | None:
     """Return the wait of a step; None if its time has not come, or it is over."""
-    columns = f"signal, child_run_id, attempt_started_at IS NULL, due_at <= now(), {_WAIT}"
+    columns = "signal, child_run_id, attempt_started_at IS NULL, due_at <= now() AND waiting_for IS NULL"
     row = _under_way(tx, columns, ref, attempt, of=["waiting"])
-    if row is None or not row[3]:
-        return None
-    return DueWait(signal=row[0], child=row[1], is_retry=row[2], start=_wait(*row[4:]))
+    return DueWait(signal=row[0], child=row[1], is_retry=row[2]) if row is not None and row[3] else None
+
+
+def late_start(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:
+    """Return the wait of a step that has not started in time, and let it wait no more; None if it is not late."""
+    tx.cursor.execute(_LATE_START, [*[ref.run_id, ref.step_id, ref.item] * 2, attempt])
+    row = tx.cursor.fetchone()
+    return None if row is None else Wait(waiting_for=row[0], seconds=row[1])
 
 
 def wait_of(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:

@@ -7,14 +7,15 @@ worker had it before.
 
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 import structlog
 
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import CitadelError
 from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.models import Effects, StepClaim, StepRef
 from citadel_orchestration.step_types import Resource
@@ -86,15 +87,13 @@ class Admission:
 
     def leave(self, slot: Slot, *, cool_down: float = 0.0) -> None:
         """Give a slot to the next step, or free it; let nothing start there for `cool_down` seconds."""
-        try:
+        with suppress(CitadelError), self._kept(slot):  # else it runs out
             if cool_down > 0:
                 self._slots.cool_down(slot.resource.name, min(cool_down, LONGEST_COOLDOWN))
             elif self._host.room and self._is_held(slot) and self._serve(slot):
                 return
             self._release(slot)
-            self.admit(slot.resource)  # a step may have queued since the look
-        except StoreUnavailable:
-            self._forget(slot)  # it runs out
+        self.admit(slot.resource)  # a step may have queued since the look
 
     def settle(self, ref: StepRef, attempt: int) -> None:
         """Free the slot of an admitted step that this worker no longer has, and that has not executed."""
@@ -106,13 +105,20 @@ class Admission:
         self.leave(slot)
 
     def admit(self, resource: Resource) -> None:
-        """Take steps out of the queue of a resource while there are slots, and room here."""
-        while self._host.room and self._slots.servable([resource.name]):
-            slot = self._acquire(resource, in_turn=True)
-            if slot is None:
-                return
-            if not self._serve(slot):
-                self._release(slot)
+        """Take steps out of the queue of a resource while there are slots, and room here; the sweep takes the rest."""
+        with suppress(CitadelError):
+            while self._host.room and self._slots.servable([resource.name]):
+                slot = self._acquire(resource, in_turn=True)
+                if slot is None:
+                    return
+                with self._kept(slot):
+                    if not self._serve(slot):
+                        self._release(slot)
+
+    def granted(self) -> list[tuple[StepRef, int]]:
+        """Return the admitted steps that do not execute yet, with their attempts."""
+        with self._lock:
+            return list(self._granted)
 
     def servable(self) -> list[Resource]:
         """Return the resources that have a free slot and a step that waits for it."""
@@ -121,11 +127,7 @@ class Admission:
         return [self._known[name] for name in self._slots.servable(names)] if names else []
 
     def renew(self) -> None:
-        """Extend the leases of the slots held, and free those of claims that are no longer this worker's."""
-        with self._lock:
-            granted = list(self._granted)
-        for ref, attempt in granted:
-            self.settle(ref, attempt)
+        """Extend the leases of the slots held."""
         with self._lock:
             tokens = list(self._held)
         if tokens:
@@ -173,6 +175,15 @@ class Admission:
     def _release(self, slot: Slot) -> None:
         self._slots.release(slot.token)
         self._forget(slot)
+
+    @contextmanager
+    def _kept(self, slot: Slot) -> Iterator[None]:
+        """Renew a slot no more if the block fails."""
+        try:
+            yield
+        except BaseException:
+            self._forget(slot)
+            raise
 
     def _is_held(self, slot: Slot) -> bool:
         with self._lock:

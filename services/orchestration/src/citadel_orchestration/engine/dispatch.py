@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import EMBED_STEPS, RUN_STEP
-from citadel_contracts.workflows import EmbedStep
+from citadel_contracts.workflows import STEP_TIMEOUTS_HEADER, EmbedStep
 from citadel_orchestration.db.models import StepRef
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ class EmbedMessage:
 
     Attributes:
         step: The step.
+        timeout: Seconds that the step may take once a worker has the message.
         on_failure: Called, in any thread, when the broker does not take the message.
     """
 
     step: EmbedStep
+    timeout: float
     on_failure: Callable[[StoreUnavailable], None]
 
     @property
@@ -54,13 +56,16 @@ class Dispatcher:
         self._waiting: defaultdict[int, list[EmbedMessage]] = defaultdict(list)
         self._busy = False
 
-    def embed(self, step: EmbedStep, *, lane: int, on_failure: Callable[[StoreUnavailable], None]) -> None:
+    def embed(
+        self, step: EmbedStep, *, lane: int, timeout: float, on_failure: Callable[[StoreUnavailable], None]
+    ) -> None:
         """Send the texts of a step to the embeddings workers, in this thread or in the one that publishes already."""
         if not tracing.current().is_valid:
-            self._add(EmbedMessage(step=step, on_failure=on_failure), lane)
+            self._add(EmbedMessage(step=step, timeout=timeout, on_failure=on_failure), lane)
             return
         with messages.sending(EMBED_STEPS.queue.value, task=EMBED_STEPS.name) as carrier:
-            self._add(EmbedMessage(step=step.model_copy(update={"trace": carrier}), on_failure=on_failure), lane)
+            traced = step.model_copy(update={"trace": carrier})
+            self._add(EmbedMessage(step=traced, timeout=timeout, on_failure=on_failure), lane)
 
     def step_ready(self, ref: StepRef, *, lane: int) -> None:
         """Tell the orchestration workers that a step is ready.
@@ -97,15 +102,18 @@ class Dispatcher:
 
     def _publish(self, lane: int, embed_messages: list[EmbedMessage]) -> None:
         steps = [message.step.model_dump(exclude_defaults=True) for message in embed_messages]
+        timeouts = [message.timeout for message in embed_messages]
         try:
-            self._send(EMBED_STEPS.name, {"steps": steps}, lane)
+            self._send(EMBED_STEPS.name, {"steps": steps}, lane, headers={STEP_TIMEOUTS_HEADER: timeouts})
         except StoreUnavailable as error:
             for message in embed_messages:
                 message.on_failure(error)
 
-    def _send(self, name: str, kwargs: dict[str, object], lane: int) -> None:
+    def _send(
+        self, name: str, kwargs: dict[str, object], lane: int, headers: Mapping[str, object] | None = None
+    ) -> None:
         try:
-            self._app.send_task(name, kwargs=kwargs, priority=lane, ignore_result=True)
+            self._app.send_task(name, kwargs=kwargs, priority=lane, ignore_result=True, headers=headers)
         except FAILURES as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
 

@@ -125,7 +125,9 @@ class Engine:
         return self.in_flight.holds(ref, attempt)
 
     def serve_queues(self) -> None:
-        """Take steps out of the queues of resources that have free slots."""
+        """Take steps out of the queues of resources that have free slots, or slots of steps that were lost."""
+        for ref, attempt in self.admission.granted():
+            self._threads.submit(ref.run_id, self.admission.settle, ref, attempt)
         for resource in self.admission.servable():
             self._threads.submit(resource, self.admission.admit, resource)
 

@@ -205,7 +205,7 @@ class Executor:
         self._record(claim, transition)
 
     def _embed(self, claim: StepClaim, step: Step, effect: Embed) -> None:
-        deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step))
+        deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step, waits=step.start_timeout))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -217,7 +217,8 @@ class Executor:
             lane=effect.lane if effect.lane != claim.lane else None,
             deadline=deadline.to_epoch(),
         )
-        self.dispatcher.embed(message, lane=claim.lane, on_failure=functools.partial(self._not_sent, claim))
+        not_sent = functools.partial(self._not_sent, claim)
+        self.dispatcher.embed(message, lane=claim.lane, timeout=step.timeout, on_failure=not_sent)
 
     def _not_sent(self, claim: StepClaim, error: StoreUnavailable) -> None:
         self.in_flight.was_not_sent(claim)

@@ -12,7 +12,7 @@ from citadel_orchestration.db.models import StepClaim, StepRef
 RESEND_SOON = 1.0
 """Seconds until texts that the broker did not take are sent again."""
 FIRST_WAIT = 10.0
-LONGEST_WAIT = 300.0
+LONGEST_WAIT = 1800.0
 """Seconds until the texts of a step whose vectors do not come are sent again; doubled each time."""
 
 

@@ -70,15 +70,22 @@ class StepRecovery:
             tx.claim(ref, of=["ready", "running"])
         return tx.effects
 
+    def never_started(self, ref: StepRef, attempt: int) -> Effects:
+        """Fail a step that has waited for its start for too long, in a queue or for a worker."""
+        with self._transactions.on(ref.run_id, skip_locked=True) as tx:
+            wait = steps.late_start(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
+            if tx is None or wait is None or not step_transitions.never_started(tx, ref, attempt, wait):
+                return unchanged(tx)
+        self._transactions.report_wait(wait, "start_timed_out")
+        return tx.effects
+
     def wake(self, ref: StepRef, attempt: int) -> Effects:
-        """End a wait that is due: a retry begins, a duration is over, a signal, a sub-run or a start is late."""
+        """End a wait that is due: a retry begins, a duration is over, a signal, or a sub-run is late."""
         with self._transactions.on(ref.run_id, skip_locked=True) as tx:
             wait = steps.due_wait(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
             if tx is None or wait is None:
                 return unchanged(tx)
-            if wait.start is not None:
-                step_transitions.never_started(tx, ref, attempt, wait.start)
-            elif wait.is_retry:
+            if wait.is_retry:
                 tx.claim(ref, of=["waiting"])
             elif wait.child is not None:
                 _time_out_sub_run(tx, ref, attempt, wait.child)
@@ -182,7 +189,10 @@ class Sweeper:
         self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
         engine.restore_outputs()
-        if engine.room:
+        self._each(lost_work.late_in_queue, self._never_started)
+        if not engine.room:
+            self._each(lost_work.late_and_ready, self._never_started)
+        else:
             self._steps(lost_work.unstarted_steps, self._recovery.take_over)
             self._guarded(self._take_over_abandoned)
             self._steps(lost_work.due_steps, self._recovery.wake)
@@ -200,13 +210,12 @@ class Sweeper:
 
     def renew(self) -> None:
         """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
-        self._engine.admission.renew()
         claims = self._engine.in_flight.claims()
-        if not claims:
-            return
-        with self._transactions.database.cursor() as cursor:
-            lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
-        self._engine.in_flight.drop(lost)
+        if claims:
+            with self._transactions.database.cursor() as cursor:
+                lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
+            self._engine.in_flight.drop(lost)
+        self._engine.admission.renew()
 
     def _leases_are_settled(self) -> bool:
         """Return True once PostgreSQL has taken changes for so long that live workers have renewed their leases.
@@ -237,6 +246,9 @@ class Sweeper:
         for key, may_start in found:
             if may_start:
                 self._guarded(self._engine.release, key)
+
+    def _never_started(self, found: tuple[StepRef, int]) -> None:
+        self._follow(self._recovery.never_started, *found)
 
     def _time_out_steps(self) -> None:
         for claim in self._engine.in_flight.expired():

@@ -11,9 +11,15 @@ from citadel_orchestration.step_types import Execute, Output, StepCall
 TIMER_S = 0.001
 
 
-def deadline_of(claim: StepClaim, step: Step) -> Deadline:
-    """Return when the attempt must have ended: at the step's timeout, or at the run's deadline if that is earlier."""
-    deadline = Deadline.after(step.timeout)
+def deadline_of(claim: StepClaim, step: Step, *, waits: float = 0.0) -> Deadline:
+    """Return when the attempt must have ended: at the step's timeout, or at the run's deadline if that is earlier.
+
+    Args:
+        claim: The attempt.
+        step: The step.
+        waits: Seconds that it may wait before its timeout begins.
+    """
+    deadline = Deadline.after(waits + step.timeout)
     if claim.run_deadline is None:
         return deadline
     run = Deadline.from_epoch(claim.run_deadline.timestamp())

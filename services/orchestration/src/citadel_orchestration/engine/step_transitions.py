@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from citadel_common.backoff import full_jitter
-from citadel_common.errors import CitadelError, PayloadTooLarge, StartTimedOut, StepTimedOut, from_data
+from citadel_common.errors import CitadelError, PayloadTooLarge, StartTimedOut, from_data
 from citadel_orchestration.db import admission, batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
@@ -70,8 +70,16 @@ class StepTransitions:
         return tx.effects
 
     def time_out(self, ref: StepRef, attempt: int) -> Effects:
-        """End an attempt that is past its timeout."""
-        return self.fail(ref, attempt, StepTimedOut())
+        """Fail a step whose vectors have come neither within its start timeout nor its timeout after that."""
+        with self._transactions.on(ref.run_id) as tx:
+            if tx is None or tx.run.is_finished:
+                return unchanged(tx)
+            step = tx.definition.steps[ref.step_id]
+            limit = f"{step.start_timeout:g} s (start_timeout) and {step.timeout:g} s (timeout)"
+            error = StartTimedOut(f"no embeddings worker answered within {limit}; check that such workers run")
+            if not fail(tx, ref, attempt, error):
+                return unchanged(tx)
+        return tx.effects
 
     def expand(self, ref: StepRef, attempt: int, items: Sequence[Any], *, max_parallel: int) -> Effects:
         """Begin a `for_each`: insert a row per item, and claim the first ones."""

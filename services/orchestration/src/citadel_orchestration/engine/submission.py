@@ -88,6 +88,7 @@ class Submissions:
             definition=orjson.dumps(raw),
             context=orjson.dumps(whole),
             steps=list(definition.steps),
+            start_timeouts=[step.start_timeout for step in definition.steps.values()],
             roots=[step.step_id for step in definition.steps.values() if not step.depends_on],
             fingerprint=_fingerprint(definition.raw),
             lane=origin.lane,

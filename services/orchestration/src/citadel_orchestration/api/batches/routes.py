@@ -6,7 +6,7 @@ from typing import Any, get_args
 from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from citadel_common.errors import InvalidInput
 from citadel_common.validation import bad_fields, invalid_input
@@ -18,13 +18,13 @@ from citadel_orchestration.api.batches.upload import lines_of
 from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import documented, json_response, read_body
 from citadel_orchestration.api.http.body_limit import STREAMED_PATH, is_ndjson
+from citadel_orchestration.api.http.followers import FollowerResponse
 from citadel_orchestration.api.http.openapi import content, errors
 from citadel_orchestration.api.http.query import documented_query, labels_of, one_of
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.routes import offset_of, run_id_of
 from citadel_orchestration.api.runs.service import RunService
 from citadel_orchestration.api.tasks.publisher import BacklogLimit
-from citadel_orchestration.settings import ApiSettings
 
 router = APIRouter(route_class=RawRoute, tags=["batches"])
 NDJSON = "application/x-ndjson"
@@ -46,7 +46,7 @@ async def create_batch(request: Request) -> Response:
     await service_of(request, RunService).admit(caller_of(request))
     if is_ndjson(request.headers.get("content-type", "")):
         head = _head_in_query(request)
-        lines: AsyncIterator[Any] = lines_of(request, timeout=service_of(request, ApiSettings).api.upload_timeout)
+        lines: AsyncIterator[Any] = lines_of(request)
     else:
         body = await read_body(request, EmbeddingBatchRequest)
         head, lines = body, _each(body.requests)
@@ -77,7 +77,7 @@ async def stream_results(request: Request) -> Response:
     encoding: EncodingFormat = "base64" if wanted == "base64" else "float"
     after = offset_of(request.query_params.get("after", "0"), "after")
     results = service_of(request, BatchService).results(run_id, encoding, after=after)
-    return StreamingResponse(results, media_type=NDJSON)
+    return FollowerResponse(request, results, media_type=NDJSON)
 
 
 def _head_in_query(request: Request) -> EmbeddingBatchHead:

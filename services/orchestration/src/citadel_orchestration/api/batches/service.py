@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from citadel_common.embeddings.requests import check_texts
+from citadel_common.embeddings.requests import as_list, check_texts
 from citadel_common.embeddings.vectors import from_base64
 from citadel_common.errors import CitadelError, InvalidInput, Overloaded, PayloadTooLarge
 from citadel_common.settings.common import LimitSettings
@@ -30,6 +30,9 @@ from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import new_run_id
 from citadel_orchestration.settings import WorkflowSettings
 from citadel_orchestration.steps.embedding_chunk import definition_of_batch
+
+MAX_CHUNK_CHARS = 4 * 2**20
+"""Characters of texts after which a chunk ends early: the requests of a chunk are in memory together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +140,16 @@ class BatchService:
 
     async def _chunks(self, lines: AsyncIterator[Any], model: str | None) -> AsyncIterator[list[dict[str, Any]]]:
         chunk: list[dict[str, Any]] = []
-        count = 0
+        count = size = 0
         async for line in lines:
             if count >= self.settings.max_batch_requests:
                 raise PayloadTooLarge.at("requests", f"holds more than {self.settings.max_batch_requests}, the limit")
             chunk.append(self._validated(line, count, model))
             count += 1
-            if len(chunk) >= self.settings.batch_chunk:
+            size += sum(map(len, as_list(chunk[-1]["text"])))
+            if len(chunk) >= self.settings.batch_chunk or size >= MAX_CHUNK_CHARS:
                 yield chunk
-                chunk = []
+                chunk, size = [], 0
         if chunk:
             yield chunk
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from citadel_common.errors import CitadelError
 from citadel_common.validation import BadField, bad_fields, invalid_input
 from citadel_contracts import json_text
+from citadel_orchestration.api.http.body_memory import SCOPE_KEY, Share, parsed_size
 from citadel_orchestration.api.http.errors import MalformedBody, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
@@ -131,18 +132,25 @@ def _check_type(declared: str | None) -> None:
 
 async def _read(request: Request) -> bytes:
     """Return the whole body; most come in one piece."""
-    chunks = []
+    chunks: list[bytes] = []
+    share: Share = request.scope[SCOPE_KEY]
+    size = 0
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if not message.get("more_body"):
-            return (chunks[0] if len(chunks) == 1 else b"".join(chunks)).removeprefix(json_text.BOM)
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            await share.hold(parsed_size(body))
+            return body.removeprefix(json_text.BOM)
+        await share.hold(size)
 
 
 def _problem_of(error: ValidationError) -> CitadelError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
+    if error.error_count() == 1:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            return MalformedBody(f"the body is not JSON in UTF-8: {first['msg'].removeprefix('Invalid JSON: ')}")
     return invalid_input(bad_fields(error))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from citadel_orchestration.api.http.body_memory import SCOPE_KEY, BodyMemory, Share
 from citadel_orchestration.api.http.errors import BodyTooLarge, UnsupportedMediaType
 from citadel_orchestration.api.http.trace import header_of
 
@@ -16,14 +17,16 @@ class BodyLimit:
     Args:
         max_bytes: Most bytes of a body.
         max_streamed_bytes: Most bytes of a batch sent as NDJSON.
+        memory: Budget of all bodies in flight.
     """
 
-    def __init__(self, max_bytes: int, max_streamed_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_streamed_bytes: int, memory: BodyMemory) -> None:
+        self._memory = memory
         self._max_bytes = max_bytes
         self._max_streamed_bytes = max_streamed_bytes
 
     def guard(self, scope: Any, receive: Any) -> Any:
-        """Return `receive`, wrapped to count bytes where the request declares no length.
+        """Return `receive`, wrapped to count bytes where the request declares no length, and give the body a share.
 
         Raises:
             BodyTooLarge: The declared length exceeds the limit.
@@ -31,6 +34,7 @@ class BodyLimit:
         """
         if scope["method"] == "GET":
             return receive
+        scope[SCOPE_KEY] = Share(self._memory)
         encoding = header_of(scope, b"content-encoding").strip().lower()
         if encoding not in _PLAIN_ENCODINGS:
             raise UnsupportedMediaType("a body must not be compressed: send it without Content-Encoding")
@@ -42,6 +46,13 @@ class BodyLimit:
                     raise _too_large(limit)
                 return receive
         return _counting(receive, limit)
+
+
+def release(scope: Any) -> None:
+    """Give back the memory of a request's body."""
+    share: Share | None = scope.get(SCOPE_KEY)
+    if share is not None:
+        share.release()
 
 
 def is_ndjson(content_type: str) -> bool:

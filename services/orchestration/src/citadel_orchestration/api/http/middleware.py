@@ -11,7 +11,7 @@ from citadel_common import logs
 from citadel_common.errors import CitadelError
 from citadel_common.telemetry import Metrics, names, tracing
 from citadel_orchestration.api.http.auth import CALLER_KEY, OPEN_PATHS, Auth
-from citadel_orchestration.api.http.body_limit import BodyLimit
+from citadel_orchestration.api.http.body_limit import BodyLimit, release
 from citadel_orchestration.api.http.paths import Paths
 from citadel_orchestration.api.http.problems import response_to, unforeseen
 from citadel_orchestration.api.http.rate_limit import RateLimit
@@ -20,6 +20,10 @@ from citadel_orchestration.api.http.trace import SCOPE_KEY, Trace, note_end, pat
 
 log = structlog.get_logger(__name__)
 _stdlib_log = logging.getLogger(__name__)
+
+
+CLIENT_LEFT = 499
+"""Status under which a request is counted that its client, or a limit of its connection, has ended."""
 
 
 class ResponseSender:
@@ -98,6 +102,7 @@ class Middleware:
         try:
             await self._respond(scope, receive, sender)
         finally:
+            release(scope)
             self._record(scope, sender.status, time.perf_counter() - started)
 
     async def _respond(self, scope: Any, receive: Any, sender: ResponseSender) -> None:
@@ -109,6 +114,8 @@ class Middleware:
         except CitadelError as error:
             await response_to(error, scope)(scope, receive, sender.send)
         except ClientDisconnect:
+            if not sender.begun:
+                sender.status = CLIENT_LEFT
             log.debug("client_left", path=path_of(scope))
         except Exception:
             log.exception("request_crashed", method=scope["method"], path=path_of(scope))

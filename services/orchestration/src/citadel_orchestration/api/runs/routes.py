@@ -9,12 +9,13 @@ import orjson
 from fastapi import APIRouter
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
 from citadel_contracts.runs import RunCommanded, RunEvent, RunList, RunStatus, RunView, StepOutput
 from citadel_orchestration.api.http.auth import caller_of
 from citadel_orchestration.api.http.bodies import json_response, read_json
+from citadel_orchestration.api.http.followers import FollowerResponse
 from citadel_orchestration.api.http.openapi import content, errors
 from citadel_orchestration.api.http.query import (
     check_names,
@@ -107,7 +108,7 @@ async def follow_run(request: Request) -> Response:
         return json_response(orjson.dumps([event.model_dump(mode="json") for event in found]))
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     stream = _server_sent(runs.follow(run_id, after), trace_id_of(request.scope))
-    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
+    return FollowerResponse(request, stream, headers=headers, media_type="text/event-stream")
 
 
 @router.post(
