@@ -12,7 +12,7 @@ from citadel_common.errors import CitadelError, InvalidInput, LlmUnavailable
 from citadel_contracts.runs import FINISHED
 from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
-from citadel_orchestration.engine.scope import steps_of
+from citadel_orchestration.engine.scope import Reader, steps_of
 from tests.support.engine_db import EngineDatabase
 
 MOST_DEATHS = 3
@@ -278,7 +278,7 @@ class Simulation:
         self.db.assert_recorded_once(self.run_id)
         recorded: dict[StepRef, Any] = {}
         with self.db.database.cursor() as cursor:
-            found = steps_of(cursor, self.run_id, list(self.steps))
+            found = steps_of(Reader(cursor), self.run_id, list(self.steps))
         for step_id, step in self.steps.items():
             output = found[step_id]["output"]
             if step.kind == "task" and step.items is None and output is not None:

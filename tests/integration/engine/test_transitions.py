@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from citadel_common.errors import Conflict, InvalidInput, LlmUnavailable, NotFound, VectorStoreUnavailable
+from citadel_common.errors import (
+    Conflict,
+    InvalidInput,
+    LlmUnavailable,
+    NotFound,
+    PayloadTooLarge,
+    VectorStoreUnavailable,
+)
 from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.engine.submission import new_run_id
@@ -97,6 +104,13 @@ class TestValuesThatCannotBeKept:
         db.commands.signal(run_id, "go", nested(200))
         assert db.status(run_id) == "failed"
         assert "the run's output cannot be written as JSON: /0/0" in db.error(run_id)["message"]
+
+    def test_a_payload_of_a_signal_that_is_too_large_is_refused(self, db):
+        run_id, claim = begin(db, {"step_id": "w", "type": "wait", "parameters": {"signal": "go"}})
+        db.transitions.wait(claim.ref, claim.attempt, seconds=None, signal="go")
+        with pytest.raises(PayloadTooLarge, match=r"the signal's payload has 90,003,001 bytes as JSON"):
+            db.commands.signal(run_id, "go", ["x" * 90_000] * 1000)
+        assert db.steps(run_id) == {"w": "waiting"}
 
     def test_an_item_is_refused_too(self, db):
         run_id, claim = begin(db, ask("a", for_each={"items": [1]}))

@@ -6,7 +6,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, VectorStoreRefused, VectorStoreUnavailable
+from citadel_common.errors import (
+    DeadlineExceeded,
+    NotFound,
+    PayloadTooLarge,
+    VectorStoreRefused,
+    VectorStoreUnavailable,
+)
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.vectors.points import Point
 from tests.doubles.process import QdrantProcess
@@ -47,6 +53,18 @@ def test_a_failure_has_its_error(qdrant, with_store, mode, error, words, operati
 
     with pytest.raises(error, match=words):
         with_store(operation)
+
+
+def test_an_answer_over_its_limit_is_not_read(qdrant, with_store):
+    points = [Point(id=n, vector=[1.0, 0.0], payload={"text": "x" * 1000}) for n in range(50)]
+    with_store(lambda store: store.upsert("docs", points))
+
+    with pytest.raises(PayloadTooLarge, match=r"\(qdrant.max_response_bytes\) of 20,000 bytes"):
+        with_store(
+            lambda store: store.search("docs", [1.0, 0.0], limit=50),
+            QdrantSettings(url=qdrant.url, patience=0, max_response_bytes=20_000),
+        )
+    assert len(with_store(lambda store: store.search("docs", [1.0, 0.0], limit=50))) == 50
 
 
 @pytest.mark.parametrize("mode", ["hang", "slow"])

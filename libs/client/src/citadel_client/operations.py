@@ -84,6 +84,11 @@ def get(path: str, model: type[M]) -> Operation[M]:
     return Operation(method="GET", path=path, read=read_as(model))
 
 
+def get_json(path: str) -> Operation[Any]:
+    """Return the operation that gets any JSON."""
+    return Operation(method="GET", path=path, read=lambda response: orjson.loads(response.content))
+
+
 def post(path: str, model: type[M], content: bytes | None = None, *, repeatable: bool = True) -> Operation[M]:
     """Return the operation that sends JSON and is answered by a `model`."""
     return Operation(method="POST", path=path, read=read_as(model), content=content, repeatable=repeatable)

@@ -99,7 +99,8 @@ class RunView(RunSummary):
     """A run with its steps.
 
     `output` and `final_context` are set once it has ended, `waiting_for` while it waits for others of its concurrency
-    key.
+    key. An output that is too large for the answer is left out: `output_bytes` is its size, and `output_url` or
+    `final_context_url` the path that gives it whole.
     """
 
     parent_run_id: str | None = None
@@ -107,12 +108,21 @@ class RunView(RunSummary):
     steps: list[StepView] = Field(default_factory=list)
     output: Any = None
     final_context: dict[str, Any] | None = None
+    output_bytes: int | None = None
+    output_url: str | None = None
+    final_context_url: str | None = None
 
 
 class StepOutput(StepView):
-    """One step with its output; that of a `for_each` is the list of its items'."""
+    """One step with its output; that of a `for_each` is the list of its items'.
+
+    One that is too large for the answer is left out: `output_bytes` is its size, and `output_url` the path that gives
+    it whole.
+    """
 
     output: Any = None
+    output_bytes: int | None = None
+    output_url: str | None = None
 
 
 class RunList(Reply):

@@ -29,7 +29,11 @@ class WorkflowStepResult(TypedDict):
 
 
 class ExecuteWorkflowResult(TypedDict):
-    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`."""
+    """Result of `execute_workflow`; a failed run has `success` False, and says why in `error` and `failure`.
+
+    Of a run that made too much for a result, `result`, `final_context` and `output` are empty; `left_out` says so, and
+    `GET /v1/runs/{run_id}` leads to what they would be.
+    """
 
     success: bool
     workflow_id: str
@@ -41,6 +45,7 @@ class ExecuteWorkflowResult(TypedDict):
     run_id: NotRequired[str]
     status: NotRequired[str]
     output: NotRequired[Any]
+    left_out: NotRequired[str]
     error: NotRequired[str]
     failure: NotRequired[dict[str, Any]]
 
@@ -187,6 +192,8 @@ class EmbeddedPart(Payload):
 
 EMBEDDED = "citadel:steps:embedded"
 """List in the broker's Redis: `StepEmbedded` as JSON, the oldest first."""
+MOST_ANSWER_BYTES = 32 * 2**20
+"""Bytes of the vectors in one answer, as base64; a thousand vectors of 4096 dimensions have 22 million."""
 
 
 class StepEmbedded(Payload):

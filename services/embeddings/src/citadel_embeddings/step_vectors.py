@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.vectors import to_base64
-from citadel_common.errors import CitadelError, StoreUnavailable
+from citadel_common.errors import CitadelError, PayloadTooLarge, StoreUnavailable
 from citadel_common.micro_batching import MicroBatcher
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_common.telemetry.tracing import Carrier
 from citadel_contracts import EMBED_STEPS, Lane
-from citadel_contracts.workflows import EMBEDDED, EmbeddedPart, EmbedStep, StepEmbedded
+from citadel_contracts.workflows import EMBEDDED, MOST_ANSWER_BYTES, EmbeddedPart, EmbedStep, StepEmbedded
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, EmbedResponse
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ def lane_of(step: EmbedStep, lane: Lane) -> Lane:
 
 def answer_of(step: EmbedStep, responses: Sequence[EmbedResponse | CitadelError], trace: Carrier | None) -> str:
     """Return the answer to a step, `StepEmbedded` as JSON."""
+    size = sum(map(_size, responses))
+    if size > MOST_ANSWER_BYTES:
+        limit = f"an answer may have {MOST_ANSWER_BYTES:,}: embed fewer texts in one step"
+        responses = [PayloadTooLarge(f"the step's vectors have {size:,} bytes as base64; {limit}")] * len(responses)
     message = StepEmbedded(
         run_id=step.run_id,
         step_id=step.step_id,
@@ -123,6 +127,13 @@ def _processing(step: EmbedStep, task_id: str) -> AbstractContextManager[object]
 def _sending() -> AbstractContextManager[Carrier | None]:
     """Return the span of an answer; it yields the carrier for the answer, or None if the step is not traced."""
     return messages.sending(EMBEDDED, system=messages.REDIS) if tracing.current().is_valid else nullcontext()
+
+
+def _size(response: EmbedResponse | CitadelError) -> int:
+    """Return the bytes of the vectors as base64."""
+    if isinstance(response, CitadelError):
+        return 0
+    return sum(4 * ((vector.nbytes + 2) // 3) for vector in response.vectors if vector is not None)
 
 
 def _part(response: EmbedResponse | CitadelError) -> EmbeddedPart:

@@ -15,6 +15,7 @@ from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.errors import StoreUnavailable
 from citadel_common.loop_thread import LoopThread
+from citadel_common.memory import return_what_is_freed
 from citadel_common.settings.common import WrongSetting, refuse
 from citadel_common.stores.redis import connect, connect_async
 from citadel_common.tasks.runtime import TaskRuntime
@@ -27,6 +28,7 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
 from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
+from citadel_orchestration.engine.step_inputs import SharedScopes, StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.task_results import TaskResultWriter
@@ -75,13 +77,15 @@ class OrchestrationService:
 
     def start(self, runtime: TaskRuntime) -> None:
         """Migrate the database, open all connections, register the tasks, start the background threads."""
+        return_what_is_freed()
         settings, owner = self._settings, runtime.identity.id
         _migrate(settings)
         self._loop.call(self._open(owner), Deadline.after(CLOSING))
         parts = self._wiring
         parts.database.open()
         transitions = StepTransitions(parts.transactions, max_output_bytes=settings.workflows.max_output_bytes)
-        answer = TaskResultWriter(runtime.app, parts.database, parts.definitions)
+        limits = settings.workflows.run_limits
+        answer = TaskResultWriter(runtime.app, parts.database, parts.definitions, limits.final_context)
         self._engine = Engine(
             EngineParts(
                 database=parts.database,
@@ -96,6 +100,13 @@ class OrchestrationService:
                 resources=parts.llm.resources,
                 answer=answer,
                 parked=ParkedOutputs(connect(settings.broker_url, settings.stores)),
+                inputs=StepInputs(
+                    database=parts.database,
+                    definitions=parts.definitions,
+                    limits=limits,
+                    shared=SharedScopes(settings.workflows.scope_cache_bytes),
+                ),
+                memory=settings.workflows.memory,
             ),
             max_in_flight=settings.workflows.max_in_flight,
             stopping=self._stopping,

@@ -2,6 +2,7 @@
 
 import functools
 import ipaddress
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,6 +12,7 @@ from citadel_common.settings.llm import LlmSettings
 from citadel_common.settings.postgres import StoredSettings
 from citadel_common.settings.qdrant import QdrantSettings
 from citadel_orchestration.definition.models import DefinitionLimits
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 
 Scope = Literal["read", "submit", "admin"]
 UnknownFields = Literal["ignore", "refuse"]
@@ -77,6 +79,11 @@ class ApiFragment(Fragment):
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1, description="Bytes in one request body")
     max_batch_bytes: int = Field(512 * 2**20, ge=1, description="Bytes in one batch that is streamed in as NDJSON")
+    max_inline_bytes: int = Field(
+        2**20,
+        ge=1024,
+        description="Bytes of an output or a final context that a run's view has; larger ones have links",
+    )
     max_uploads: int = Field(4, ge=1, description="Batches being taken in at once, per process")
     max_headers: int = Field(100, ge=1, description="Header fields of one request")
     max_header_bytes: int = Field(32_768, ge=256, description="Bytes of one request line with its headers; of trailers")
@@ -137,6 +144,21 @@ class WorkflowSettings(Fragment):
     sweep_interval: float = Field(0.5, gt=0, description="Seconds between looks for what was left lying")
     max_in_flight: int = Field(1000, ge=1, description="Steps a worker executes at once")
     max_output_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the output of one step")
+    max_run_output_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the output of a run")
+    max_final_context_bytes: int = Field(
+        16 * 2**20, ge=1024, description="Bytes in a run's final context, which sub-runs and Celery results have"
+    )
+    max_context_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the context a run is started with")
+    max_scope_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes that the expressions of one step read")
+    max_items_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes in the items of one for_each")
+    max_parameters_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes in the parameters of one step")
+    max_message_bytes: int = Field(16 * 2**20, ge=1024, description="Bytes of texts one step sends to be embedded")
+    memory: int = Field(
+        160 * 2**20, ge=16 * 2**20, description="Bytes of memory that values may take at once in a process; more wait"
+    )
+    scope_cache_bytes: int = Field(
+        32 * 2**20, ge=0, description="Bytes of memory per worker for what the items of a for_each read together"
+    )
     max_steps: int = Field(1000, ge=1, description="Steps in one definition")
     max_definition_bytes: int = Field(2**20, ge=1024, description="Bytes in one definition")
     max_items: int = Field(10_000, ge=1, description="Literal items in one for_each")
@@ -163,10 +185,17 @@ class WorkflowSettings(Fragment):
         return DefinitionLimits(
             max_steps=self.max_steps,
             max_definition_bytes=self.max_definition_bytes,
-            max_context_bytes=self.max_definition_bytes,
+            max_context_bytes=self.max_context_bytes,
             max_items=self.max_items,
             max_parallel=self.max_parallel,
         )
+
+    @property
+    def run_limits(self) -> RunLimits:
+        """The limits of what runs make and read."""
+        limits = vars(DEFAULT_RUN_LIMITS)
+        fields = {name: limit.setting.partition(".")[2] for name, limit in limits.items()}
+        return RunLimits(**{name: replace(limits[name], bytes=getattr(self, fields[name])) for name in limits})
 
 
 class EngineSettings(StoredSettings):

@@ -90,6 +90,7 @@ def wire(
         lease=settings.workflows.lease,
         max_events=settings.workflows.max_events,
         metrics=metrics,
+        limits=settings.workflows.run_limits,
         notifications=notifications,
     )
     limits = settings.workflows.definition_limits

@@ -230,24 +230,41 @@ def test_time_steps_and_size_are_each_a_limit():
         value("${{ context.l.all(x, x >= 0) }}", scope, seconds=0.0)
     with pytest.raises(ExpressionFailed, match="more than 500 steps"):
         value("${{ context.l.all(x, x >= 0) }}", scope, steps=500)
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("${{ 'abcdef' + 'abcdef' }}", scope, size=10)
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("abc ${{ context.l }}", scope, size=10)
+    with pytest.raises(ExpressionFailed, match="more than 2,000 bytes"):
+        value("abc ${{ context.l }}", scope, memory=2000)
+    assert value("abc ${{ context.l }}", scope, memory=20_000)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "'aaaa'.replace('a', 'bbbb')",
-        "['aaaa', 'bbbb'].join('cccc')",
+        "context.t + context.t",
+        "context.t.replace('a', context.t)",
+        "[context.t, context.t].join(context.t)",
         "context.l + context.l",
-        "'aaaaaaaaaaa'.split('')",
+        "context.l.map(x, {'x': x})",
+        "context.l.filter(x, true)",
+        "context.l.map(x, string(x))",
+        "context.t.split('')",
+        "context.t.upperAscii() == context.t.lowerAscii()",
+        "context.t.substring(1) == context.t.substring(2)",
     ],
 )
-def test_the_size_that_functions_produce_counts_against_the_budget(text):
-    with pytest.raises(ExpressionFailed, match="more than 10 characters"):
-        value("${{ " + text + " }}", {"context": {"l": [0] * 6}}, size=10)
+def test_the_memory_that_functions_use_counts_against_the_budget(text):
+    scope = {"context": {"l": [0] * 240, "t": "a" * 1000}}
+    with pytest.raises(ExpressionFailed, match="more than 2,000 bytes"):
+        value("${{ " + text + " }}", scope, memory=2000)
+    value("${{ " + text + " }}", scope, memory=10_000_000)
+
+
+def test_case_changes_in_ascii_alone():
+    assert value("${{ 'aÉéB'.lowerAscii() + 'aÉéB'.upperAscii() }}") == "aÉébAÉéB"
+
+
+def test_an_int_is_no_key_of_a_map_from_json_however_large_that_is():
+    with pytest.raises(ExpressionFailed, match="there is no key 5"):
+        value("${{ context.m[5] }}", {"context": {"m": {"5": 1}}})
+    assert value("${{ {1: 'one'}[1] + {'1': 'text'}['1'] }}") == "onetext"
 
 
 TOKENS = [

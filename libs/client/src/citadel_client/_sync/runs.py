@@ -11,7 +11,7 @@ from citadel_client._sync.connection import Connection
 from citadel_client.decoders import BatchAnswer, EventDecoder, ResultDecoder
 from citadel_client.errors import RunFailed
 from citadel_client.models import CommandResult, RunFilters
-from citadel_client.operations import Operation, dump, get, path_of, post, query
+from citadel_client.operations import Operation, dump, get, get_json, path_of, post, query
 from citadel_client.options import Polling
 from citadel_client.streams import Stream
 from citadel_contracts.runs import (
@@ -39,8 +39,28 @@ class Run:
         self._connection = connection
 
     def show(self, *, outputs: bool = True) -> RunView:
-        """Return status, steps and output; `outputs=False` leaves out the output and the final context."""
-        return self._connection.call(self._view(outputs=outputs))
+        """Return status, steps and output; `outputs=False` leaves out the output and the final context.
+
+        An output that is too large for the server's answer is fetched after it. A final context is not: see
+        `final_context`.
+        """
+        view = self._connection.call(self._view(outputs=outputs))
+        if outputs and view.output_url is not None:
+            return view.model_copy(update={"output": self.output()})
+        return view
+
+    def output(self) -> Any:
+        """Return the run's output, however large; None before its end."""
+        return self._connection.call(get_json(self._path("output")))
+
+    def final_context(self) -> dict[str, Any]:
+        """Return the context that the run has left, however large.
+
+        Raises:
+            Conflict: The run has not ended.
+        """
+        found: dict[str, Any] = self._connection.call(get_json(self._path("final_context")))
+        return found
 
     def wait(self, timeout: float | None = None, *, check: bool = True) -> RunView:
         """Wait for the run's end and return the run.
@@ -105,8 +125,12 @@ class Run:
         return self.show(outputs=False).steps
 
     def step(self, step_id: str) -> StepOutput:
-        """Return one step with its output."""
-        return self._connection.call(get(self._path("steps", step_id), StepOutput))
+        """Return one step with its output, however large."""
+        step = self._connection.call(get(self._path("steps", step_id), StepOutput))
+        if step.output_url is None:
+            return step
+        output = self._connection.call(get_json(self._path("steps", step_id, "output")))
+        return step.model_copy(update={"output": output})
 
     def graph(self) -> str:
         """Return the steps and their statuses as a Mermaid graph."""

@@ -21,6 +21,9 @@ class QdrantSettings(ServerSettings):
         Path(".citadel/qdrant"), description="Directory of the embedded store; one process at a time may open it"
     )
     api_key: ApiKey | None = Field(None, description="API key of the server")
+    max_response_bytes: int = Field(
+        16 * 2**20, ge=1024, description="Bytes in one answer, such as the hits of a search"
+    )
     timeout: float = Field(10.0, gt=0, description="Seconds one call may take, connecting included")
     patience: float = Field(
         60.0,

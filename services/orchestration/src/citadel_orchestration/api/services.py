@@ -11,6 +11,7 @@ import structlog
 
 from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.errors import StoreUnavailable
+from citadel_common.memory import MemoryBudget
 from citadel_common.settings.common import WrongSetting
 from citadel_common.stores.redis import connect_async
 from citadel_common.tasks.app import create_app
@@ -24,6 +25,7 @@ from citadel_orchestration.api.operations.broker import BrokerInspector
 from citadel_orchestration.api.operations.health import Health, Unhealthy, configured, probes
 from citadel_orchestration.api.operations.history import HistoryReader
 from citadel_orchestration.api.runs.notifier import RunNotifier
+from citadel_orchestration.api.runs.outputs import RunOutputs
 from citadel_orchestration.api.runs.service import RunService, StepDispatcher
 from citadel_orchestration.api.tasks.calls import ResultListener, TaskCaller
 from citadel_orchestration.api.tasks.publisher import BacklogLimit, Publisher
@@ -141,6 +143,8 @@ class Services:
         backlog = BacklogLimit(
             self._redis.broker, limit=api.max_backlog, timeout=timeout, memory=memory, metrics=self._metrics
         )
+        budget = MemoryBudget(settings.workflows.memory // 2, setting="workflows.memory")
+        yield RunOutputs(database=wiring.database, definitions=wiring.definitions, memory=budget)
         runs = RunService(
             database=wiring.database,
             definitions=wiring.definitions,
@@ -148,6 +152,8 @@ class Services:
             commands=wiring.commands,
             dispatcher=StepDispatcher(self._producer),
             notifier=self._notifier,
+            memory=budget,
+            most_inline=api.max_inline_bytes,
             admission=wiring.admission,
             queues=backlog,
         )

@@ -23,11 +23,13 @@ from citadel_orchestration.db.models import (
 )
 from citadel_orchestration.db.payloads import states_of
 from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 
 MAX_EVENTS = 100_000
 """Events of one run, unless the settings say otherwise."""
 NO_COUNTS: Mapping[str, int] = {}
-_COLUMNS = ", ".join(RunRow.__dataclass_fields__)
+_FIELDS = [name for name in RunRow.__dataclass_fields__ if name != "output"]
+_COLUMNS = ", ".join(_FIELDS)
 _LOCK = f"SELECT {_COLUMNS} FROM runs WHERE run_id = %s FOR UPDATE"  # noqa: S608  (column names only)
 _SAVE = """
 WITH new_events AS (
@@ -36,7 +38,8 @@ WITH new_events AS (
     FROM unnest(%(seqs)s::bigint[], %(types)s::text[], %(step_ids)s::text[], %(items)s::int[], %(data)s::jsonb[])
         AS new (seq, type, step_id, item, data)
 )
-UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s, output = %(output)s,
+UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %(last_event)s,
+    output = CASE WHEN %(finished)s THEN coalesce(%(output)s, output) END,
     error = %(error)s, deadline_at = %(deadline_at)s,
     held_since = CASE WHEN %(status)s <> 'running' THEN held_since END,
     started_at = CASE WHEN %(status)s = 'queued' THEN started_at ELSE coalesce(started_at, now()) END,
@@ -98,6 +101,7 @@ class RunTransaction:
         cursor: Cursor of the transaction.
         run: The run; `save` writes its mutable columns.
         effects: What the caller has to do after the commit.
+        limits: Limits of what the run makes and reads.
     """
 
     def __init__(
@@ -108,10 +112,12 @@ class RunTransaction:
         owner: str | None,
         lease: float,
         definition_of: Callable[[UUID, Cursor], Definition],
+        limits: RunLimits = DEFAULT_RUN_LIMITS,
         max_events: int = MAX_EVENTS,
     ) -> None:
         self.cursor = cursor
         self.run = run
+        self.limits = limits
         self.effects = Effects(lane=run.lane)
         self._owner = owner
         self._lease = lease
@@ -312,4 +318,4 @@ def lock_run(cursor: Cursor, run_id: UUID, *, skip_locked: bool = False) -> RunR
     """
     cursor.execute(_LOCK + (" SKIP LOCKED" if skip_locked else ""), [run_id])
     row = cursor.fetchone()
-    return None if row is None else RunRow(**dict(zip(RunRow.__dataclass_fields__, row, strict=True)))
+    return None if row is None else RunRow(**dict(zip(_FIELDS, row, strict=True)))

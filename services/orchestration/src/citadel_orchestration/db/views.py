@@ -104,11 +104,15 @@ def summary_of(cursor: Cursor, run_id: UUID) -> RunSummary:
     return _summary(row)
 
 
-def output_and_parent(cursor: Cursor, run_id: UUID) -> tuple[bytes | None, str | None]:
-    """Return a run's output, as JSON, and the id of the run that it is a sub-run of."""
-    cursor.execute("SELECT output, parent_run_id::text FROM runs WHERE run_id = %s", [run_id])
-    output, parent = one(cursor)
-    return output, parent
+def output_and_parent(cursor: Cursor, run_id: UUID, *, most: int) -> tuple[int | None, bytes | None, str | None]:
+    """Return the bytes of a run's output, its JSON if it has `most` bytes or less, and the run it is a sub-run of."""
+    cursor.execute(
+        "SELECT octet_length(output), CASE WHEN octet_length(output) <= %s THEN output END, parent_run_id::text"
+        " FROM runs WHERE run_id = %s",
+        [most, run_id],
+    )
+    size, output, parent = one(cursor)
+    return size, output, parent
 
 
 def steps_view(cursor: Cursor, run: RunSummary, definition: Definition, step_id: str | None = None) -> list[StepView]:

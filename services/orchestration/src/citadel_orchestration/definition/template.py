@@ -8,9 +8,10 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from citadel_common.errors import ExpressionFailed
+from citadel_contracts.json_text import UnusableValue
 from citadel_orchestration.definition.expressions.compiler import Expression, compiled
 from citadel_orchestration.definition.expressions.evaluation import (
     DEFAULT_BUDGET,
@@ -19,11 +20,15 @@ from citadel_orchestration.definition.expressions.evaluation import (
     Failed,
     Malformed,
     Meter,
+    text_bytes,
 )
 from citadel_orchestration.definition.expressions.syntax import CLOSE, OPEN, Source, Uses, split
+from citadel_orchestration.definition.sizes import json_size
 
 MAX_DEPTH = 100
 SHOWN = 200
+_WRITING = 4
+"""Bytes of memory for a byte of JSON while it is written as a text."""
 
 Fill = Callable[[Mapping[str, Any], Meter], Any]
 
@@ -53,6 +58,13 @@ class References:
         )
 
 
+class _Part(NamedTuple):
+    """What one expression mentions, and whether it is a path, whose value stands there unchanged."""
+
+    uses: Uses
+    is_copy: bool
+
+
 class _Broken(Exception):
     """An expression failed; the message has its text."""
 
@@ -68,11 +80,13 @@ class Template:
         value: As written.
         uses: What its expressions mention.
         references: Steps and context that it reads.
+        copies: How many values of the scope it takes over whole; None if its expressions make new values.
     """
 
     value: Any
     uses: Uses
     references: References
+    copies: int | None
     _fill: Fill | None = field(repr=False)
 
     @classmethod
@@ -82,13 +96,22 @@ class Template:
         Raises:
             ExpressionFailed: An expression is malformed, or the value is nested too deeply.
         """
-        found: list[Uses] = []
+        found: list[_Part] = []
         try:
             fill = _filling(value, found, 0, verbatim)
         except Malformed as error:
             raise ExpressionFailed(error.reason) from None
-        uses = functools.reduce(Uses.__or__, found, Uses())
-        return cls(value=value, uses=uses, references=References.of(uses), _fill=fill)
+        uses = functools.reduce(Uses.__or__, (part.uses for part in found), Uses())
+        copies = len(found) if all(part.is_copy for part in found) else None
+        return cls(value=value, uses=uses, references=References.of(uses), copies=copies, _fill=fill)
+
+    def most_copied(self, size: int) -> int | None:
+        """Return the most bytes of JSON that its expressions give in a scope of `size` bytes of JSON.
+
+        None if they may make more than there is. A context may hold what it was made of twice: below a step's id, and
+        as keys of its `data`.
+        """
+        return None if self.copies is None else 2 * self.copies * size
 
     @property
     def is_literal(self) -> bool:
@@ -215,7 +238,7 @@ def only_path(value: Any) -> Expression | None:
     return expression if expression is not None and expression.path is not None else None
 
 
-def _filling(value: Any, found: list[Uses], depth: int, verbatim: frozenset[str] = frozenset()) -> Fill | None:
+def _filling(value: Any, found: list[_Part], depth: int, verbatim: frozenset[str] = frozenset()) -> Fill | None:
     """Return a function that evaluates the value; None if there is nothing to evaluate."""
     if depth > MAX_DEPTH:
         raise Malformed("too_deep", f"the value is nested more than {MAX_DEPTH} deep")
@@ -231,10 +254,14 @@ def _filling(value: Any, found: list[Uses], depth: int, verbatim: frozenset[str]
     return None
 
 
-def _string(text: str, found: list[Uses]) -> Fill:
+def _string(text: str, found: list[_Part]) -> Fill:
     parts = [compiled(part.text) if isinstance(part, Source) else part for part in split(text)]
-    found.extend(part.uses for part in parts if isinstance(part, Expression))
     only = parts[0]
+    found.extend(
+        _Part(part.uses, is_copy=len(parts) == 1 and part.path is not None)
+        for part in parts
+        if isinstance(part, Expression)
+    )
     if len(parts) == 1 and isinstance(only, Expression):
         return lambda scope, meter: _value(only, scope, meter)
     return lambda scope, meter: "".join(
@@ -267,12 +294,16 @@ def _value(expression: Expression, scope: Mapping[str, Any], meter: Meter) -> An
 
 def _inserted(expression: Expression, scope: Mapping[str, Any], meter: Meter) -> str:
     value = _value(expression, scope, meter)
-    text = value if isinstance(value, str) else _compact(expression, value)
     try:
-        meter.grow(len(text))
+        if isinstance(value, str):
+            meter.grow(text_bytes(len(value), value))
+            return value
+        meter.grow(_WRITING * json_size(value))  # before it is written: its parts may be shared
     except Exhausted as error:
         raise _Broken(expression.text, str(error)) from None
-    return text
+    except UnusableValue:
+        raise _Broken(expression.text, "the value has no JSON form") from None
+    return _compact(expression, value)
 
 
 def _compact(expression: Expression, value: Any) -> str:

@@ -28,6 +28,8 @@ MOST_BYTES = 32 * 2**20
 """Bytes of the answers held."""
 MOST = 8
 """Answers taken by one command."""
+LARGE = 2**20
+"""Bytes of an answer after which they are taken one by one: the next may be as large."""
 WAIT = 1.0
 """Seconds that one command waits for an answer."""
 PAUSE = 0.5
@@ -47,6 +49,7 @@ class AnswerConsumer:
         self._take = take
         self._held: Counter[str] = Counter()
         self._bytes = 0
+        self._most = MOST
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._is_refused = False
@@ -81,8 +84,9 @@ class AnswerConsumer:
 
     def _pop(self) -> list[bytes]:
         """Return the answers waiting in the list, or the next one to come; none if `WAIT` passes without any."""
-        found: Any = self._client.lpop(EMBEDDED, MOST)
+        found: Any = self._client.lpop(EMBEDDED, self._most)
         if found:
+            self._most = MOST if max(map(len, found)) < LARGE else 1
             return list(found)
         entry: Any = self._client.blpop([EMBEDDED], timeout=WAIT)
         return [] if entry is None else [entry[1]]

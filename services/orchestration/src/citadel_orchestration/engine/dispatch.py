@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAILURES = (*ERRORS, OperationalError)
 MOST_STEPS = 16
-MOST_TEXTS = 128
+MOST_TEXTS, MOST_CHARACTERS = 128, 2**20
 """Of one message, unless a single step has more: what one embeddings worker takes, the others cannot."""
 
 
@@ -42,6 +42,11 @@ class EmbedMessage:
     def texts(self) -> int:
         """Number of texts."""
         return sum(len(part.texts) for part in self.step.parts)
+
+    @property
+    def characters(self) -> int:
+        """Characters of the texts."""
+        return sum(len(text) for part in self.step.parts for text in part.texts)
 
 
 class Dispatcher:
@@ -120,9 +125,10 @@ class Dispatcher:
 
 def _fitting(waiting: list[EmbedMessage]) -> int:
     """Return how many of the first messages go out together; at least one."""
-    texts = 0
+    texts = characters = 0
     for count, message in enumerate(waiting[:MOST_STEPS]):
         texts += message.texts
-        if count and texts > MOST_TEXTS:
+        characters += message.characters
+        if count and (texts > MOST_TEXTS or characters > MOST_CHARACTERS):
             return count
     return min(len(waiting), MOST_STEPS)

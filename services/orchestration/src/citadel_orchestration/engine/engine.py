@@ -1,5 +1,6 @@
 """The engine of one worker: carries out what committed transitions ask for."""
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import structlog
 
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
+from citadel_common.memory import HeldMemory, MemoryBudget
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
@@ -22,6 +24,7 @@ from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.outcomes import Outcomes
 from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
 from citadel_orchestration.engine.submission import Definitions, Submissions
@@ -51,6 +54,8 @@ class EngineParts:
         resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
         parked: Outputs that no worker could record yet.
+        inputs: Reads what steps need; by default within the default limits.
+        memory: Bytes of memory that values may take at once.
     """
 
     database: Database
@@ -65,6 +70,8 @@ class EngineParts:
     resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
     parked: ParkedOutputs
+    inputs: StepInputs | None = None
+    memory: int = 160 * 2**20
 
 
 class Engine:
@@ -86,14 +93,15 @@ class Engine:
         self._stopping = stopping
         self._here = threading.local()
         self._threads = FairThreadPool(THREADS, per_key=PER_RUN, name="transitions")
+        executing = parts.memory // 8
+        self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
         self._parked = parts.parked
         self._outcomes = Outcomes(self.in_flight, self.follow, self._threads, parts.parked)
         self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
-            database=parts.database,
+            inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),
             transitions=parts.transitions,
             sub_runs=parts.sub_runs,
-            definitions=parts.definitions,
             submissions=parts.submissions,
             dispatcher=parts.dispatcher,
             loop=parts.loop,
@@ -101,6 +109,8 @@ class Engine:
             in_flight=self.in_flight,
             outcomes=self._outcomes,
             stopping=stopping,
+            memory=self._memory,
+            executing=HeldMemory(executing),
             admission=self.admission,
             follow=self.follow,
         )
@@ -207,7 +217,7 @@ class Engine:
 
     def _after_end(self, ended: EndedRun) -> None:
         if ended.reply_to is not None:
-            self._later(self._answer, ended)
+            self._later(self._memory.run, functools.partial(self._answer, ended))
         if ended.status != "succeeded":
             self._later(self.cancel_children, ended.run_id)
         if ended.parent is not None:
@@ -233,4 +243,4 @@ class Engine:
 
     def report(self, parent: ParentStep, run_id: UUID) -> None:
         """Tell the step that waits for a sub-run how that ended."""
-        self.follow(self._sub_runs.report(parent, run_id))
+        self.follow(self._memory.run(functools.partial(self._sub_runs.report, parent, run_id)))

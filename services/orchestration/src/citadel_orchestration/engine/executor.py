@@ -5,19 +5,18 @@ import functools
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from citadel_common.errors import CitadelError, InvalidInput, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
-from citadel_common.stores.postgres import Database
+from citadel_common.memory import Held, HeldMemory, MemoryBudget
 from citadel_common.tasks.failure_policy import HandBack
 from citadel_common.telemetry import messages, tracing
-from citadel_common.validation import bad_fields, invalid_input
 from citadel_contracts.workflows import EMBEDDED, EmbedStep, StepEmbedded
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -27,18 +26,18 @@ from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, patiently
-from citadel_orchestration.engine.scope import blank_scope, reads_nothing, scope_of
+from citadel_orchestration.engine.scope import Scope
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
+from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns, sub_run
-from citadel_orchestration.engine.submission import Definitions, Submissions
+from citadel_orchestration.engine.submission import Submissions
 from citadel_orchestration.step_types import (
     CallCount,
     Embed,
     Embedded,
     Execute,
     Output,
-    Parameters,
     Resource,
     StartRun,
     StepCall,
@@ -56,10 +55,9 @@ class Executor:
     """Executes the steps of one worker; thread-safe. No method waits for a step to end.
 
     Attributes:
-        database: Where runs are read.
+        inputs: Reads what steps need.
         transitions: Record what happens to steps.
         sub_runs: Starts sub-runs.
-        definitions: Parsed definitions by run.
         submissions: Check the definitions of sub-runs.
         dispatcher: Sends texts to the embeddings workers.
         loop: Runs the coroutines of steps.
@@ -67,14 +65,15 @@ class Executor:
         in_flight: The steps.
         outcomes: Records the ends of steps, now or later.
         stopping: Set when the worker is to end: no further step begins.
+        memory: Memory for what is read, evaluated and recorded.
+        executing: Memory for the parameters of steps that execute.
         admission: Slots of the resources that steps use.
         follow: Carries out what a committed transition asks for.
     """
 
-    database: Database
+    inputs: StepInputs
     transitions: StepTransitions
     sub_runs: SubRuns
-    definitions: Definitions
     submissions: Submissions
     dispatcher: Dispatcher
     loop: LoopThread
@@ -82,6 +81,8 @@ class Executor:
     in_flight: StepsInFlight
     outcomes: Outcomes
     stopping: threading.Event
+    memory: MemoryBudget
+    executing: HeldMemory
     admission: Admission
     follow: Callable[[Effects], None]
 
@@ -104,7 +105,7 @@ class Executor:
 
     def _take_answer(self, message: StepEmbedded) -> None:
         ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
-        type_ = self._persist(functools.partial(self._step, ref)).type
+        type_ = self._persist(functools.partial(self.inputs.step, ref)).type
         output, error = _answered(type_, message)
         if error is not None:
             end = functools.partial(self.transitions.fail, ref, message.attempt, error)
@@ -131,11 +132,16 @@ class Executor:
         self._guard(functools.partial(self._resume, message), claim)
 
     def _resume(self, message: StepEmbedded, claim: StepClaim) -> None:
-        step, scope = self._read(claim)
-        effect = step.type.begin(parameters_of(step, scope))
-        if not isinstance(effect, Embed) or effect.then is None:
-            raise CitadelError(f"step {step.step_id}: type {step.type.name!r} does not go on with its vectors")
-        self._carry_out(claim, step, effect.then([Embedded.of(part) for part in message.parts]))
+        def begin() -> Callable[[], None]:
+            step, scope = self.inputs.read(claim)
+            parameters, size = self.inputs.parameters(step, scope)
+            effect = step.type.begin(parameters)
+            if not isinstance(effect, Embed) or effect.then is None:
+                raise CitadelError(f"step {step.step_id}: type {step.type.name!r} does not go on with its vectors")
+            found = effect.then([Embedded.of(part) for part in message.parts])
+            return functools.partial(self._carry_out, claim, step, found, size)
+
+        self.memory.run(begin)()
 
     def _start(self, claim: StepClaim) -> None:
         """Evaluate what a claimed step needs, and carry out its effect."""
@@ -143,51 +149,37 @@ class Executor:
             self.transitions.hand_back(claim.ref, claim.attempt)
             self.in_flight.drop([claim])
             return
-        step, scope = self._read(claim)
-        if step.when is not None and claim.ref.item == NO_ITEM and not step.when.evaluate(scope):
-            self._record(claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt))
-        elif step.for_each is not None and claim.ref.item == NO_ITEM:
-            self._expand(claim, step, scope)
-        else:
-            self._carry_out(claim, step, step.type.begin(parameters_of(step, scope)))
+        self.memory.run(functools.partial(self._prepare, claim))()
 
-    def _step(self, ref: StepRef) -> Step:
-        """Return a step; read the run's definition only if this process does not know it."""
-        known = self.definitions.known(ref.run_id)
-        if known is None:
-            with self.database.cursor() as cursor:
-                known = self.definitions.get(ref.run_id, cursor)
-        return known.steps[ref.step_id]
+    def _prepare(self, claim: StepClaim) -> Callable[[], None]:
+        """Evaluate what a step needs; return what carries it out, which needs no scope any more."""
+        step, scope = self.inputs.read(claim)
+        whole = claim.ref.item == NO_ITEM
+        if step.when is not None and whole and not step.when.evaluate(scope.names):
+            return functools.partial(
+                self._record, claim, functools.partial(self.transitions.skip, claim.ref, claim.attempt)
+            )
+        if step.for_each is not None and whole:
+            return functools.partial(self._record, claim, self._expansion(claim, step, scope))
+        parameters, size = self.inputs.parameters(step, scope)
+        return functools.partial(self._carry_out, claim, step, step.type.begin(parameters), size)
 
-    def _read(self, claim: StepClaim) -> tuple[Step, dict[str, Any]]:
-        """Return a step and the scope of its expressions."""
-        run_id = claim.ref.run_id
-        known = self.definitions.known(run_id)
-        if known is not None and reads_nothing(known.steps[claim.ref.step_id].references, claim.ref):
-            return known.steps[claim.ref.step_id], blank_scope(run_id, claim.workflow_id)
-        with self.database.cursor() as cursor:
-            step = self.definitions.get(run_id, cursor).steps[claim.ref.step_id]
-            return step, scope_of(cursor, claim.workflow_id, step.references, claim.ref)
-
-    def _expand(self, claim: StepClaim, step: Step, scope: dict[str, Any]) -> None:
-        """Begin a `for_each`."""
+    def _expansion(self, claim: StepClaim, step: Step, scope: Scope) -> Callable[[], Effects]:
+        """Return the transition that begins a `for_each`."""
         items, max_parallel = step.for_each or (None, 1)
-        found = items.evaluate(scope) if items is not None else []
+        found = items.evaluate(scope.names) if items is not None else []
         if not isinstance(found, list):
             raise InvalidInput.at("for_each.items", f"must be a list, not {type(found).__name__}")
         if len(found) > (most := self.submissions.limits.max_items):
             raise InvalidInput.at("for_each.items", f"holds {len(found)}, the limit (workflows.max_items) is {most}")
-        self._record(
-            claim,
-            functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel),
-        )
+        return functools.partial(self.transitions.expand, claim.ref, claim.attempt, found, max_parallel=max_parallel)
 
-    def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect) -> None:
+    def _carry_out(self, claim: StepClaim, step: Step, effect: StepEffect, size: int) -> None:
         match effect:
             case Execute():
-                self._execute(claim, step, effect)
+                self._execute(claim, step, effect, size)
             case Embed():
-                self._embed(claim, step, effect)
+                self._embed(claim, step, effect, size)
             case StartRun():
                 self._start_run(claim, effect)
             case Wait(seconds=seconds, signal=signal):
@@ -195,7 +187,7 @@ class Executor:
                 self._record(claim, functools.partial(wait, signal=signal))
 
     def _start_run(self, claim: StepClaim, effect: StartRun) -> None:
-        run = sub_run(self.submissions, claim, effect)
+        run = self.memory.run(functools.partial(sub_run, self.submissions, claim, effect))
 
         def transition() -> Effects:
             effects, begun = self.sub_runs.start(claim.ref, claim.attempt, run)
@@ -204,7 +196,9 @@ class Executor:
 
         self._record(claim, transition)
 
-    def _embed(self, claim: StepClaim, step: Step, effect: Embed) -> None:
+    def _embed(self, claim: StepClaim, step: Step, effect: Embed, size: int) -> None:
+        if size > (limit := self.inputs.limits.message).bytes:
+            limit.check([effect.echo, *(part.texts for part in effect.requests)], "what is sent to be embedded")
         deadline = self.in_flight.awaits_vectors(claim, deadline_of(claim, step, waits=step.start_timeout))
         message = EmbedStep(
             run_id=str(claim.ref.run_id),
@@ -224,22 +218,37 @@ class Executor:
         self.in_flight.was_not_sent(claim)
         log.warning("texts_not_sent", error=error.message, **_about(claim))
 
-    def _execute(self, claim: StepClaim, step: Step, effect: Execute) -> None:
-        """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one."""
+    def _execute(self, claim: StepClaim, step: Step, effect: Execute, size: int) -> None:
+        """Begin to execute a step, once it has a slot of the resource that it uses; else let it wait for one.
+
+        Its parameters are in memory until it ends; without room it begins anew when there is.
+        """
+        held = self.executing.hold(size, functools.partial(self._start_again, claim))
+        if held is None:
+            return
         slot: Slot | None = None
         resource = effect.uses()
         if resource is not None:
-            slot = self._persist(functools.partial(self.admission.enter, claim, resource))
+            try:
+                slot = self._persist(functools.partial(self.admission.enter, claim, resource))
+            except BaseException:
+                held.release()
+                raise
             if slot is None:
+                held.release()
                 self._queue(claim, resource)
                 return
-        self._begin(claim, step, effect, slot)
+        self._begin(claim, step, effect, slot, held)
+
+    def _start_again(self, claim: StepClaim) -> None:
+        with suppress(RuntimeError):  # the threads are ending: the step is handed back
+            self.threads.submit(claim.ref.run_id, self.start, claim)
 
     def _queue(self, claim: StepClaim, resource: Resource) -> None:
         self._record(claim, functools.partial(self.transitions.queue, claim.ref, claim.attempt, resource.name))
         self.threads.submit(resource, self.admission.admit, resource)
 
-    def _begin(self, claim: StepClaim, step: Step, effect: Execute, slot: Slot | None) -> None:
+    def _begin(self, claim: StepClaim, step: Step, effect: Execute, slot: Slot | None, held: Held) -> None:
         call = StepCall(
             run_id=str(claim.ref.run_id),
             step_id=claim.ref.step_id,
@@ -248,9 +257,12 @@ class Executor:
             deadline=deadline_of(claim, step),
             calls=CallCount(made=claim.calls),
         )
-        started = self.loop.submit(
-            within_deadline(effect, call, step.timeout), lambda task: self._on_end(claim, slot, task)
-        )
+
+        def on_end(task: "asyncio.Task[Output]") -> None:
+            held.release()
+            self._on_end(claim, slot, task)
+
+        started = self.loop.submit(within_deadline(effect, call, step.timeout), on_end)
         self.in_flight.executes(claim, started)
 
     def _on_end(self, claim: StepClaim, slot: Slot | None, task: "asyncio.Task[Output]") -> None:
@@ -307,26 +319,16 @@ class Executor:
         self.in_flight.drop([claim])
 
     def _record(self, claim: StepClaim, transition: Callable[[], Effects], *, output: Any = NOTHING) -> None:
-        on_refusal = functools.partial(self._fail, claim)
-        outcome = Outcome(claim=claim, transition=transition, on_refusal=on_refusal, output=output)
+        outcome = Outcome(
+            claim=claim,
+            transition=functools.partial(self.memory.run, transition),
+            on_refusal=functools.partial(self._fail, claim),
+            output=output,
+        )
         self.outcomes.record(outcome)
 
     def _persist(self, transition: Callable[[], T]) -> T:
-        return patiently(transition, self.stopping)
-
-
-def parameters_of(step: Step, scope: dict[str, Any]) -> Parameters:
-    """Evaluate and check a step's parameters.
-
-    Raises:
-        InvalidInput: They do not fit the type.
-    """
-    value = step.parameters.evaluate(scope)
-    try:
-        found: Parameters = step.type.parameters.model_validate(value)
-    except ValidationError as error:
-        raise invalid_input(bad_fields(error)[:1], before=f"step {step.step_id}: parameters: ") from None
-    return found
+        return patiently(functools.partial(self.memory.run, transition), self.stopping)
 
 
 def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:

@@ -1,49 +1,72 @@
 """JSON of the values that a run keeps: outputs of steps and runs, items of a `for_each`.
 
-A value is kept exactly or refused with its place. Only in outputs of steps is text that cannot be stored replaced, as
+A value is kept exactly or refused with its place. It is measured before it is written, for its parts may be shared and
+its JSON much longer than it is in memory. Only in outputs of steps is text that cannot be stored replaced, as
 `citadel_common.text` says.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from citadel_common.errors import InvalidInput
+from citadel_common.memory import take
 from citadel_common.text import storable_value
 from citadel_contracts import json_text
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, MOST_LEVELS, OPTIONS, SizeLimit
 
-_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-_ROOM = 20
-"""Levels of the 254 that orjson writes which are left for what a value is put into, such as answers of the API."""
-MOST_LEVELS = 254 - _ROOM
+_ROOM = 254 - MOST_LEVELS
+_STORING = 5
+"""Bytes of memory for a byte of JSON that is stored: itself, and twice the hexadecimal form that PostgreSQL is sent."""
 
 
-def encoded_output(output: Any) -> tuple[Any, bytes]:
+def encoded_output(output: Any, limit: SizeLimit = DEFAULT_RUN_LIMITS.output) -> tuple[Any, bytes]:
     """Return a step's output with texts that can be stored, and its JSON.
 
     Raises:
         InvalidInput: It is not JSON, or has something that cannot be kept exactly.
+        PayloadTooLarge: Its JSON is over the limit.
     """
+    take(_STORING * limit.check(output, "the output"))
     with suppress(InvalidInput):  # half of a surrogate pair
-        body = encoded(output)
+        body = _encoded(output, "the output")
         if b"\\u0000" not in body:
             return output, body
     with suppress(RecursionError):
         output = storable_value(output)
-    return output, encoded(output)
+    return output, _encoded(output, "the output")
 
 
-def encoded(value: Any, what: str = "the output") -> bytes:
+def encoded(value: Any, limit: SizeLimit, what: str = "the output") -> bytes:
     """Return the JSON of a value.
 
     Args:
         value: The value; its parts may be of all types that orjson writes.
+        limit: The most bytes of its JSON.
         what: Its name in errors.
 
     Raises:
         InvalidInput: It is not JSON, or has something that cannot be kept exactly; the message says where.
+        PayloadTooLarge: Its JSON is over the limit.
     """
+    take(_STORING * limit.check(value, what))
+    return _encoded(value, what)
+
+
+def encoded_items(items: Sequence[Any], limit: SizeLimit) -> list[bytes]:
+    """Return the JSON of each item of a `for_each`; the limit holds for all together.
+
+    Raises:
+        InvalidInput: An item is not JSON, or has something that cannot be kept exactly.
+        PayloadTooLarge: They are over the limit.
+    """
+    take(_STORING * limit.check(items, "for_each.items"))
+    return [_encoded(item, f"for_each.items[{index}]") for index, item in enumerate(items)]
+
+
+def _encoded(value: Any, what: str) -> bytes:
     try:
         body = _written(value)
         if b"null" in body:  # orjson's word for NaN and infinities too
@@ -66,4 +89,4 @@ def _problem(value: Any) -> str | None:
 def _written(value: Any) -> bytes:
     for _ in range(_ROOM):
         value = [value]
-    return orjson.dumps(value, option=_OPTIONS)[_ROOM:-_ROOM]
+    return orjson.dumps(value, option=OPTIONS)[_ROOM:-_ROOM]

@@ -120,7 +120,9 @@ class RunCommands:
         Raises:
             NotFound: There is no such run.
             Conflict: It has ended.
+            PayloadTooLarge: The payload, which is the output of a step, is over its limit.
         """
+        self._transactions.limits.output.check(payload, "the signal's payload")
         with self._transactions.on(run_id) as found:
             tx = _active(found, run_id)
             tx.event("signal", name=name)

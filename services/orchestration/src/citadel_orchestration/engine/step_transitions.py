@@ -8,19 +8,20 @@ comes late, twice, or for a run that has ended changes nothing.
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from citadel_common.backoff import full_jitter
-from citadel_common.errors import CitadelError, PayloadTooLarge, StartTimedOut, from_data
+from citadel_common.errors import CitadelError, StartTimedOut, from_data
 from citadel_orchestration.db import admission, batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import scheduling
-from citadel_orchestration.engine.outputs import encoded, encoded_output
+from citadel_orchestration.engine.outputs import encoded_items, encoded_output
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
 
 _JITTER = 0.1
@@ -37,7 +38,7 @@ class StepTransitions:
 
     def __init__(self, transactions: RunTransactions, *, max_output_bytes: int) -> None:
         self._transactions = transactions
-        self._max_output_bytes = max_output_bytes
+        self._limit = replace(transactions.limits.output, bytes=max_output_bytes)
 
     def start(self, ref: StepRef) -> Effects:
         """Claim a step that is ready."""
@@ -49,12 +50,9 @@ class StepTransitions:
     def succeed(self, ref: StepRef, attempt: int, output: Any) -> Effects:
         """Record a step's output and schedule what follows; an output that cannot be stored fails the step."""
         try:
-            output, body = encoded_output(output)
+            output, body = encoded_output(output, self._limit)
         except CitadelError as error:
             return self.fail(ref, attempt, error)
-        if len(body) > self._max_output_bytes:
-            limit = f"the output has {len(body)} bytes; the limit (workflows.max_output_bytes) is"
-            return self.fail(ref, attempt, PayloadTooLarge(f"{limit} {self._max_output_bytes}"))
         effects = self._succeed_in_one_round_trip(ref, attempt, body, output)
         return effects or self._conclude(ref, attempt, "succeeded", output=output, body=body)
 
@@ -85,7 +83,7 @@ class StepTransitions:
         """Begin a `for_each`: insert a row per item, and claim the first ones."""
         if not items:
             return self.succeed(ref, attempt, [])
-        bodies = [encoded(item, f"for_each.items[{index}]") for index, item in enumerate(items)]
+        bodies = encoded_items(items, self._transactions.limits.items)
         with self._transactions.on(ref.run_id) as tx:
             if tx is None or not steps.park(tx, ref, attempt, items_total=len(items)):
                 return unchanged(tx)

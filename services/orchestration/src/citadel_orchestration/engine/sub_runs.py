@@ -2,16 +2,17 @@
 
 import uuid
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from citadel_common.errors import InvalidInput, KeyOfAncestor, SubRunFailed
+from citadel_common.errors import InvalidInput, KeyOfAncestor, PayloadTooLarge, SubRunFailed
 from citadel_orchestration.db import concurrency_keys, runs, steps
 from citadel_orchestration.db.models import Effects, EndedRun, NewRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine.run_commands import restart
-from citadel_orchestration.engine.scope import context_of
+from citadel_orchestration.engine.scope import Reader, context_of, outcome_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.submission import Origin, Submissions
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
@@ -82,9 +83,11 @@ class SubRuns:
 
     def report(self, parent: ParentStep, run_id: UUID) -> Effects:
         """End the step that waited for a sub-run, as that ended."""
-        with self._transactions.database.cursor() as cursor:
-            outcome = runs.outcome_of(cursor, run_id)
-            context = context_of(cursor, run_id) if outcome.status == "succeeded" else {}
+        try:
+            outcome, context = self._end_of(run_id)
+        except PayloadTooLarge as too_large:
+            failure = PayloadTooLarge(f"the final context of the sub-run {run_id}: {too_large.message}")
+            return self._transitions.fail(parent.ref, parent.attempt, failure)
         if outcome.status == "succeeded":
             value = None if outcome.output is None else orjson.loads(outcome.output)
             output = {"output": value, "final_context": context, "run_id": str(run_id)}
@@ -92,6 +95,13 @@ class SubRuns:
         reason = (outcome.error or {}).get("message", outcome.status)
         error = SubRunFailed(f"the sub-run {run_id} {outcome.status}: {reason}")
         return self._transitions.fail(parent.ref, parent.attempt, error)
+
+    def _end_of(self, run_id: UUID) -> tuple[runs.RunOutcome, dict[str, Any]]:
+        """Return the outcome of a run and, if it has succeeded, its final context."""
+        with self._transactions.database.cursor() as cursor:
+            reader = Reader(cursor, self._transactions.limits.final_context)
+            outcome = outcome_of(reader, run_id)
+            return outcome, context_of(reader, run_id) if outcome.status == "succeeded" else {}
 
 
 def _check_key(tx: RunTransaction, run: NewRun) -> None:

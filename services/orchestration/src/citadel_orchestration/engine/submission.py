@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 
+from citadel_common.memory import take
 from citadel_common.stores.postgres import Cursor
 from citadel_contracts import Lane
 from citadel_orchestration.db import runs
@@ -19,6 +20,7 @@ from citadel_orchestration.db.models import NewRun, ParentStep
 from citadel_orchestration.definition.definition import Definition, load
 from citadel_orchestration.definition.models import DefinitionLimits
 from citadel_orchestration.definition.parse import parse
+from citadel_orchestration.definition.sizes import SizeLimit
 from citadel_orchestration.engine import traces
 from citadel_orchestration.step_types import Catalog, StepTypes
 
@@ -26,6 +28,8 @@ MOST_KEPT = 2_000
 """Definitions kept; the least recently used ones go first."""
 MOST_BYTES = 4 * 2**20
 """Bytes of JSON of the definitions kept; a parsed one takes ten to seventy times its JSON."""
+
+_CONTEXT = "workflows.max_context_bytes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +81,15 @@ class Submissions:
         workflow_id: str | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> NewRun:
-        """Return a run of a checked definition; `context` goes over the definition's own."""
+        """Return a run of a checked definition; `context` goes over the definition's own.
+
+        Raises:
+            PayloadTooLarge: The context is over its limit.
+        """
         raw = {name: value for name, value in definition.raw.items() if name != "context"}
         whole = dict(definition.context) | dict(context or {})
+        if context is not None:
+            take(SizeLimit(bytes=self.limits.max_context_bytes, setting=_CONTEXT).check(whole, "the context"))
         concurrency = definition.concurrency
         return NewRun(
             run_id=run_id,

@@ -1,20 +1,23 @@
 """Results of Celery tasks: a task that started a run gets its result when the run ends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import PayloadTooLarge, StoreUnavailable
+from citadel_common.memory import take
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.stores.redis import ERRORS
 from citadel_common.timestamps import utc_now
 from citadel_contracts.workflows import ExecuteWorkflowResult
 from citadel_orchestration.db.models import EndedRun
-from citadel_orchestration.db.payloads import succeeded_steps
+from citadel_orchestration.db.payloads import run_output_size, succeeded_steps
 from citadel_orchestration.db.runs import BETWEEN_TASKS, RunOutcome, clear_reply_to, outcome_of
-from citadel_orchestration.engine.scope import context_after, steps_of
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, SizeLimit
+from citadel_orchestration.engine.scope import Reader, context_after, steps_of
 from citadel_orchestration.engine.submission import Definitions
 
 if TYPE_CHECKING:
@@ -25,13 +28,24 @@ if TYPE_CHECKING:
     from citadel_orchestration.definition.definition import Definition
 
 log = structlog.get_logger(__name__)
+_READ = 8
+"""Bytes of memory for a byte of an output that is read, parsed and written again."""
+Succeeded = tuple[str, datetime, bool]
+"""A step that has succeeded: its id, its end, and whether its output has keys for the context."""
 FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable)
 
 
 class TaskResultWriter:
     """Stores results in Celery's result backend; the sweeper stores those that failed to be stored."""
 
-    def __init__(self, app: "Celery", database: Database, definitions: Definitions) -> None:
+    def __init__(
+        self,
+        app: "Celery",
+        database: Database,
+        definitions: Definitions,
+        limit: SizeLimit = DEFAULT_RUN_LIMITS.final_context,
+    ) -> None:
+        self._limit = limit
         self._app = app
         self._database = database
         self._definitions = definitions
@@ -58,43 +72,67 @@ class TaskResultWriter:
 
     def _result(self, run_id: "UUID", task_id: str) -> Any:
         with self._database.cursor() as cursor:
+            take(_READ * (run_output_size(cursor, run_id) or 0))
             outcome = outcome_of(cursor, run_id)
             if outcome.kind == "task":
                 return _single_result(task_id, outcome)
-            definition = self._definitions.get(run_id, cursor)
-            result = _workflow_result(cursor, run_id, definition, task_id=task_id)
+            result = self._workflow_result(cursor, run_id, outcome, task_id=task_id)
         status = outcome.status
         result |= {"workflow_id": outcome.workflow_id, "success": status == "succeeded", "status": status}
-        if outcome.output is not None:
-            result["output"] = orjson.loads(outcome.output)
         if outcome.error is not None:
             result["error"], result["failure"] = outcome.error["message"], outcome.error
         return result
 
+    def _workflow_result(
+        self, cursor: Cursor, run_id: "UUID", outcome: RunOutcome, *, task_id: str
+    ) -> ExecuteWorkflowResult:
+        """Return the keys of a workflow's result; what is too large for a result is left to the API."""
+        definition = self._definitions.get(run_id, cursor)
+        done = succeeded_steps(cursor, run_id)
+        try:
+            result = self._whole_result(cursor, run_id, definition, done, outcome)
+        except PayloadTooLarge as error:
+            result = _result_of(run_id, definition, done, {}) | {"left_out": error.message}
+        return {**result, "task_id": task_id}
 
-def _workflow_result(
-    cursor: Cursor, run_id: "UUID", definition: "Definition", *, task_id: str
+    def _whole_result(
+        self, cursor: Cursor, run_id: "UUID", definition: "Definition", done: Sequence[Succeeded], outcome: RunOutcome
+    ) -> ExecuteWorkflowResult:
+        output = outcome.output or b""
+        reader = Reader(cursor, self._limit)
+        reader.expect(len(output), "the task's result, with the run's output,")
+        found = steps_of(reader, run_id, [step_id for step_id, *_ in done])
+        outputs = {step_id: found[step_id]["output"] for step_id, *_ in done}
+        result = _result_of(run_id, definition, done, outputs)
+        result["final_context"] = context_after(reader, run_id, outputs)
+        # outputs stand in it twice, and the result is encoded
+        self._limit.check_bytes(2 * reader.size, "the task's result")
+        take(2 * reader.size)
+        if output:
+            result["output"] = reader.parsed(output)
+        return result
+
+
+def _result_of(
+    run_id: "UUID", definition: "Definition", done: Sequence[Succeeded], outputs: Mapping[str, Any]
 ) -> ExecuteWorkflowResult:
-    """Return the keys of a workflow's result, filled from the steps that have succeeded."""
-    done = succeeded_steps(cursor, run_id)
-    found = steps_of(cursor, run_id, [step_id for step_id, *_ in done])
-    outputs = {step_id: found[step_id]["output"] for step_id, *_ in done}
+    """Return a workflow's result without its context and output, filled from the steps that have succeeded."""
     return {
         "success": False,
         "workflow_id": definition.workflow_id or str(run_id),
-        "task_id": task_id,
+        "task_id": "",
         "run_id": str(run_id),
         "steps_executed": len(done),
         "workflow_results": [
             {
                 "step_id": step_id,
                 "step_type": definition.steps[step_id].type.name,
-                "result": outputs[step_id],
+                "result": outputs.get(step_id),
                 "timestamp": finished_at.isoformat(),
             }
             for step_id, finished_at, _ in done
         ],
-        "final_context": context_after(cursor, run_id, outputs),
+        "final_context": {},
         "timestamp": utc_now(),
     }
 

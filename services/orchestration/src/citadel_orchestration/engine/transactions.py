@@ -10,6 +10,7 @@ from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_orchestration.db.models import Effects, Wait
 from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.db.transaction import MAX_EVENTS, RunTransaction, lock_run
+from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.submission import Definitions
 
@@ -24,6 +25,7 @@ class RunTransactions:
         owner: Name under which steps are leased; None for a process that executes none.
         lease: Seconds a lease lasts without renewal.
         metrics: Counts attempts and runs that end.
+        limits: Limits of what runs make and read.
         max_events: Events of one run.
         notifications: Wake the followers of runs that have changed; None where nobody follows runs.
     """
@@ -33,6 +35,7 @@ class RunTransactions:
     owner: str | None
     lease: float
     metrics: Metrics = NULL_METRICS
+    limits: RunLimits = DEFAULT_RUN_LIMITS
     max_events: int = MAX_EVENTS
     notifications: RunNotifications | None = None
 
@@ -77,6 +80,7 @@ class RunTransactions:
             owner=self.owner,
             lease=self.lease,
             definition_of=self.definitions.get,
+            limits=self.limits,
             max_events=self.max_events,
         )
 

@@ -1,7 +1,9 @@
 """Connection to a Qdrant server, by REST."""
 
 import asyncio
+import functools
 import math
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from citadel_common.deadline import cancelled_once
-from citadel_common.errors import VectorStoreUnavailable
+from citadel_common.errors import PayloadTooLarge, VectorStoreUnavailable
 from citadel_common.outages import Outage
 from citadel_common.outbound import Route, client_options, route_to
 from citadel_common.settings.qdrant import QdrantSettings
@@ -50,7 +52,7 @@ class ServerConnection:
             prefer_grpc=False,
             check_compatibility=False,
             limits=limits,
-            event_hooks={"response": [_whole_seconds]},
+            event_hooks={"response": [_whole_seconds, functools.partial(_bounded, settings.max_response_bytes)]},
             **client_options(route, settings),
         )
         self._probe = httpx.AsyncClient(
@@ -66,6 +68,8 @@ class ServerConnection:
         except TimeoutError:
             raise await self._not_in_time(timeout) from None
         except _FAILURES as error:
+            if isinstance(cause := getattr(error, "source", error), PayloadTooLarge):
+                raise cause from None
             raise from_server(error, collection) from error
 
     async def ready(self, *, timeout: float) -> None:
@@ -98,6 +102,37 @@ class ServerConnection:
 
     def _silent(self, timeout: float) -> VectorStoreUnavailable:
         return VectorStoreUnavailable(f"the vector store does not answer within {timeout:.3g} s")
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    """The body of an answer, up to a limit."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body.
+
+        Raises:
+            PayloadTooLarge: It is longer than the limit.
+        """
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > self._limit:
+                limit = f"the limit (qdrant.max_response_bytes) of {self._limit:,} bytes"
+                raise PayloadTooLarge(f"the vector store's answer is over {limit}; ask for fewer hits, or less payload")
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the answer."""
+        await self._stream.aclose()
+
+
+async def _bounded(limit: int, response: httpx.Response) -> None:
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _BoundedStream(response.stream, limit)
 
 
 async def _whole_seconds(response: httpx.Response) -> None:

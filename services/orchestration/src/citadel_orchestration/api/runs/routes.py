@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from citadel_common.errors import CitadelError, InvalidInput, NotFound
 from citadel_contracts.runs import RunCommanded, RunEvent, RunList, RunStatus, RunView, StepOutput
@@ -27,6 +27,7 @@ from citadel_orchestration.api.http.query import (
 )
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.http.trace import trace_id_of
+from citadel_orchestration.api.runs.outputs import RunOutputs, StreamedJson
 from citadel_orchestration.api.runs.service import Command, RunService
 from citadel_orchestration.db.views import Filters
 from citadel_orchestration.definition.graph import mermaid
@@ -57,7 +58,10 @@ async def list_runs(request: Request) -> Response:
 
 @router.get("/v1/runs/{run_id}", responses={200: {"model": RunView}}, openapi_extra=_ONE, summary="Show a run")
 async def show_run(request: Request) -> Response:
-    """Show status, steps and output; `?outputs=false` leaves out the output and the final context."""
+    """Show status, steps and output; `?outputs=false` leaves out the output and the final context.
+
+    One of more than `CITADEL_API__MAX_INLINE_BYTES` is left out: `output_url` or `final_context_url` leads to it.
+    """
     outputs = request.query_params.get("outputs", "true") != "false"
     return json_response(await service_of(request, RunService).show(run_id_of(request), outputs=outputs))
 
@@ -72,6 +76,28 @@ async def show_step(request: Request) -> Response:
     """Show one step; the output of a `for_each` is the list of its items' outputs."""
     step_id = request.path_params["step_id"]
     return json_response(await service_of(request, RunService).step(run_id_of(request), step_id))
+
+
+@router.get("/v1/runs/{run_id}/output", openapi_extra=_ONE, summary="A run's output")
+async def show_output(request: Request) -> Response:
+    """Stream the output, which may be any JSON; null before the run has ended."""
+    return _streamed(await service_of(request, RunOutputs).output(run_id_of(request)))
+
+
+@router.get("/v1/runs/{run_id}/final_context", openapi_extra=_ONE, summary="A run's final context")
+async def show_final_context(request: Request) -> Response:
+    """Stream the context as the run's last step has left it."""
+    return _streamed(await service_of(request, RunOutputs).final_context(run_id_of(request)))
+
+
+@router.get(
+    "/v1/runs/{run_id}/steps/{step_id}/output",
+    openapi_extra={"parameters": [_ID, _ID | {"name": "step_id", "schema": {"type": "string"}}]},
+    summary="A step's output",
+)
+async def show_step_output(request: Request) -> Response:
+    """Stream the output of a step, which may be any JSON; that of a `for_each` is the list of its items'."""
+    return _streamed(await service_of(request, RunOutputs).output(run_id_of(request), request.path_params["step_id"]))
 
 
 @router.get(
@@ -166,6 +192,11 @@ async def signal_run(request: Request) -> Response:
         raise InvalidInput.at("name", "must be 1 to 128 letters, digits, and any of _.:-")
     payload = await read_json(request, default={})
     return await _command(request, lambda commands, run_id: commands.signal(run_id, name, payload))
+
+
+def _streamed(found: StreamedJson) -> Response:
+    headers = {"content-length": str(found.size)}
+    return StreamingResponse(found.chunks, headers=headers, media_type="application/json")
 
 
 async def _command(request: Request, command: Command) -> Response:

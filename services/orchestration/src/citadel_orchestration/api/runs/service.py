@@ -12,7 +12,8 @@ import orjson
 import structlog
 
 from citadel_common.deadline import Deadline
-from citadel_common.errors import DeadlineExceeded, NotFound, StoreUnavailable, from_data
+from citadel_common.errors import DeadlineExceeded, NotFound, PayloadTooLarge, StoreUnavailable, from_data
+from citadel_common.memory import MemoryBudget
 from citadel_common.stores.postgres import Cursor, Database, repeated
 from citadel_contracts import Queue
 from citadel_contracts.errors import ErrorData
@@ -26,13 +27,14 @@ from citadel_contracts.runs import (
 )
 from citadel_orchestration.api.runs.notifier import RunNotifier
 from citadel_orchestration.api.tasks.publisher import BacklogLimit
-from citadel_orchestration.db import concurrency_keys, runs, views
+from citadel_orchestration.db import concurrency_keys, payloads, runs, views
 from citadel_orchestration.db.models import Effects, NewRun, StepRef
 from citadel_orchestration.definition.definition import Definition
+from citadel_orchestration.definition.sizes import SizeLimit
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.run_admission import RunAdmission
 from citadel_orchestration.engine.run_commands import RunCommands
-from citadel_orchestration.engine.scope import context_of, steps_of
+from citadel_orchestration.engine.scope import Reader, context_of, steps_of
 from citadel_orchestration.engine.submission import Definitions, Origin, Submissions, new_run_id
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ class RunService:
         commands: Changes runs.
         dispatcher: Sends steps that are ready to the workers.
         notifier: Wakes followers of runs.
+        memory: Memory for what is read and for what commands evaluate.
+        most_inline: Bytes of an output or a final context that stands in an answer.
         admission: Refuses new runs while there are too many.
         queues: Refuses new runs while too many messages wait.
     """
@@ -111,6 +115,8 @@ class RunService:
     commands: RunCommands
     dispatcher: StepDispatcher
     notifier: RunNotifier
+    memory: MemoryBudget
+    most_inline: int
     admission: RunAdmission
     queues: BacklogLimit
 
@@ -245,7 +251,8 @@ class RunService:
             NotFound: There is no such run.
             Conflict: The run's status does not allow the command.
         """
-        effects = await asyncio.to_thread(repeated(command), self.commands, run_id)
+        act = functools.partial(repeated(command), self.commands, run_id)
+        effects = await asyncio.to_thread(self.memory.run, act)
         await asyncio.to_thread(self._dispatch, effects)
 
     def _dispatch(self, effects: Effects) -> None:
@@ -263,30 +270,54 @@ class RunService:
             with self.database.cursor() as cursor:
                 return read(cursor)
 
-        return await asyncio.to_thread(call)
+        return await asyncio.to_thread(self.memory.run, call)
 
     def _show(self, cursor: Cursor, run_id: UUID, *, outputs: bool) -> RunView:
         summary = views.summary_of(cursor, run_id)
         definition = self.definitions.get(run_id, cursor)
         steps = views.steps_view(cursor, summary, definition)
-        output, parent = views.output_and_parent(cursor, run_id)
+        size, output, parent = views.output_and_parent(cursor, run_id, most=self.most_inline if outputs else 0)
+        large = size is not None and size > self.most_inline
         whole = outputs and summary.status in FINISHED and summary.kind != "batch"
+        context = self._final_context(cursor, run_id) if whole else None
         return RunView(
             **summary.model_dump(),
             parent_run_id=parent,
             waiting_for=concurrency_keys.place_of(cursor, run_id) if summary.status == "queued" else None,
             steps=steps,
             output=orjson.loads(output) if outputs and output is not None else None,
-            final_context=context_of(cursor, run_id) if whole else None,
+            output_bytes=size,
+            output_url=f"/v1/runs/{run_id}/output" if large else None,
+            final_context=context,
+            final_context_url=f"/v1/runs/{run_id}/final_context" if whole and context is None else None,
         )
 
-    def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
-        summary = views.summary_of(cursor, run_id)
+    def _final_context(self, cursor: Cursor, run_id: UUID) -> dict[str, Any] | None:
+        """Return the context that a run leaves; None if it is too large for an answer."""
+        try:
+            return context_of(Reader(cursor, self._inline), run_id)
+        except PayloadTooLarge:
+            return None
+
+    @property
+    def _inline(self) -> SizeLimit:
+        return SizeLimit(bytes=self.most_inline, setting="api.max_inline_bytes")
+
+    def _known_step(self, cursor: Cursor, run_id: UUID, step_id: str) -> Definition:
         definition = self.definitions.get(run_id, cursor)
         if step_id not in definition.steps:
             raise NotFound(f"the run has no step {step_id!r}")
+        return definition
+
+    def _step(self, cursor: Cursor, run_id: UUID, step_id: str) -> StepOutput:
+        summary = views.summary_of(cursor, run_id)
+        definition = self._known_step(cursor, run_id, step_id)
         found = views.steps_view(cursor, summary, definition, step_id)
         if summary.kind == "batch":  # all vectors would not fit into memory; /results streams them
             return StepOutput(**found[0].model_dump())
-        output = steps_of(cursor, run_id, [step_id])[step_id]["output"]
-        return StepOutput(**found[0].model_dump(), output=output)
+        [(_, _, _, size)] = payloads.states_and_sizes(cursor, run_id, [step_id])
+        if size > self.most_inline:
+            url = f"/v1/runs/{run_id}/steps/{step_id}/output"
+            return StepOutput(**found[0].model_dump(), output_bytes=size, output_url=url)
+        output = steps_of(Reader(cursor), run_id, [step_id])[step_id]["output"]
+        return StepOutput(**found[0].model_dump(), output=output, output_bytes=size)

@@ -4,59 +4,64 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
+from citadel_contracts.json_text import UnusableValue
 from citadel_orchestration.definition.checks.draft import Draft, DraftDefinition, Path, Problems
 from citadel_orchestration.definition.expressions.values import LARGEST, SMALLEST
 from citadel_orchestration.definition.models import DefinitionLimits, read_duration
+from citadel_orchestration.definition.sizes import json_size
 
 
 def check_json(raw: Any, limits: DefinitionLimits, problems: Problems) -> bool:
     """Report what is not usable JSON; return False if no further check is safe."""
+    size = _size(raw)
+    if size is not None and size > limits.max_definition_bytes:  # first: shared parts make a walk too long
+        problems.add((), "definition_too_large", f"a definition may have {limits.max_definition_bytes:,} bytes at most")
+        return False
     found = 0
     for path, code, message in _walk(raw, limits.max_depth):
         found += 1
         problems.add(path, code, message)
         if code == "too_deep" or problems.is_full:
             return False
-    if found:
-        return False
-    size = json_size(raw)
-    if size is not None and size <= limits.max_definition_bytes:
-        return True
-    problems.add((), "definition_too_large", f"a definition may have {limits.max_definition_bytes:,} bytes at most")
-    return False
+    return not found
 
 
-def json_size(value: Any) -> int | None:
-    """Return the bytes of a value as compact JSON; None if it has no JSON form."""
+def _size(value: Any) -> int | None:
+    """Return the bytes of a value as JSON; None if it is nested too deeply to be written."""
     try:
-        return len(orjson.dumps(value))
-    except TypeError:
+        return json_size(value)
+    except UnusableValue:
         return None
 
 
 def _walk(raw: Any, max_depth: int) -> Iterator[tuple[Path, str, str]]:
-    stack: list[tuple[Path, Any]] = [((), raw)]
+    # only what has members waits on the stack: a list of a million numbers costs no memory
+    stack: list[tuple[Path, Any]] = [((), [raw])]
     while stack:
-        path, value = stack.pop()
-        if isinstance(value, str):
-            if not is_text(value):
-                yield path, "bad_text", "text must have no NUL and no half of a surrogate pair"
-        elif isinstance(value, int | float):
-            if not _is_number(value):
-                yield path, "bad_number", "a number must be finite, and an integer fit into 64 bits"
-        elif value is None:
-            continue
-        elif len(path) >= max_depth:
-            yield path, "too_deep", f"lists and objects may be nested {max_depth} deep at most"
-        elif isinstance(value, list):
-            stack.extend(((*path, index), element) for index, element in enumerate(value))
-        elif isinstance(value, dict):
-            yield from _bad_keys(path, value)
-            stack.extend(((*path, key), entry) for key, entry in value.items() if isinstance(key, str))
-        else:
-            yield path, "not_json", f"{type(value).__name__} is not JSON"
+        path, holder = stack.pop()
+        members = holder.items() if isinstance(holder, dict) else enumerate(holder)
+        for key, value in members:
+            if isinstance(value, list | dict):
+                place = (*path, key)
+                if len(place) > max_depth:
+                    yield place[1:], "too_deep", f"lists and objects may be nested {max_depth} deep at most"
+                elif isinstance(value, list):
+                    stack.append((place, value))
+                else:
+                    yield from _bad_keys(place[1:], value)
+                    stack.append((place, {name: entry for name, entry in value.items() if isinstance(name, str)}))
+            elif (problem := _problem(value)) is not None:
+                yield (*path, key)[1:], *problem
+
+
+def _problem(value: Any) -> tuple[str, str] | None:
+    """Return code and words of what is wrong with a value that has no members."""
+    if isinstance(value, str):
+        return None if is_text(value) else ("bad_text", "text must have no NUL and no half of a surrogate pair")
+    if isinstance(value, int | float):
+        problem = "bad_number", "a number must be finite, and an integer fit into 64 bits"
+        return None if _is_number(value) else problem
+    return None if value is None else ("not_json", f"{type(value).__name__} is not JSON")
 
 
 def _bad_keys(path: Path, value: dict[Any, Any]) -> Iterator[tuple[Path, str, str]]:
@@ -85,7 +90,7 @@ def is_text(value: str) -> bool:
 def check_ranges(definition: DraftDefinition, limits: DefinitionLimits, problems: Problems) -> None:
     """Report what is over a limit."""
     raw, path = definition.raw, definition.path
-    size = json_size(definition.context) or 0
+    size = _size(definition.context) or 0
     if size > limits.max_context_bytes:
         message = f"the context may have {limits.max_context_bytes:,} bytes at most, not {size:,}"
         problems.add((*path, "context"), "context_too_large", message)

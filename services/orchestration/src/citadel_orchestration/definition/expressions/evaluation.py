@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from citadel_common.memory import take
+
 
 class Malformed(Exception):
     """The text is not a valid expression.
@@ -29,6 +31,17 @@ class Exhausted(Exception):
 
 
 CLOCK_EVERY = 32
+TEXT, LIST, MAP = 56, 88, 240
+"""Bytes of an empty text, list and map in memory."""
+REFERENCE, ELEMENT, ENTRY = 8, 40, 140
+"""Bytes that a list takes for an element that was there before, and for a new number; and a map for an entry."""
+_WIDE = 4
+_TAKEN_AT_ONCE = 2**20
+
+
+def text_bytes(length: int, *texts: str) -> int:
+    """Return the most bytes that a text of so many characters takes in memory, made of characters of `texts`."""
+    return TEXT + length * (1 if all(map(str.isascii, texts)) else _WIDE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +51,12 @@ class Budget:
     Attributes:
         seconds: CPU time of the thread, so that a busy machine fails nobody.
         steps: Visits of elements: macro iterations, comparisons, conversions.
-        size: Characters and elements that may be produced in all.
+        memory: Bytes of the texts, lists and maps that may be made in all.
     """
 
     seconds: float = 0.25
     steps: int = 1_000_000
-    size: int = 16 * 2**20
+    memory: int = 64 * 2**20
 
 
 DEFAULT_BUDGET = Budget()
@@ -52,12 +65,13 @@ DEFAULT_BUDGET = Budget()
 class Meter:
     """The cost of one evaluation so far, against its budget."""
 
-    __slots__ = ("_budget", "_deadline", "_size", "_steps", "_until_look")
+    __slots__ = ("_budget", "_deadline", "_memory", "_steps", "_untaken", "_until_look")
 
     def __init__(self, budget: Budget = DEFAULT_BUDGET) -> None:
         self._budget = budget
         self._steps = budget.steps
-        self._size = budget.size
+        self._memory = budget.memory
+        self._untaken = 0
         self._until_look = CLOCK_EVERY
         self._deadline: float | None = None
 
@@ -75,15 +89,19 @@ class Meter:
             self._look()
 
     def grow(self, size: int) -> None:
-        """Count a value of `size` characters or elements that is about to be made.
+        """Count the bytes of memory of a value that is about to be made.
 
         Raises:
             Exhausted: That is more than the budget has left.
         """
-        self._size -= size
-        if self._size < 0:
-            raise Exhausted(f"it makes more than {self._budget.size:,} characters and elements")
-        self.spend(1 + size // 64)
+        self._memory -= size
+        self._untaken += size
+        if self._memory < 0:
+            raise Exhausted(f"it makes texts, lists and maps of more than {self._budget.memory:,} bytes")
+        if self._untaken >= _TAKEN_AT_ONCE:
+            take(self._untaken)
+            self._untaken = 0
+        self.spend(1 + size // 512)
 
     def _look(self) -> None:
         """Check the time; the clock starts at the first check, since shorter evaluations do not matter."""

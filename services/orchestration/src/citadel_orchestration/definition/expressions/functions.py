@@ -3,13 +3,14 @@
 import functools
 import math
 import re
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import re2  # type: ignore[import-untyped]  # the package has no types
 
-from citadel_orchestration.definition.expressions.evaluation import Failed, Meter
+from citadel_orchestration.definition.expressions.evaluation import LIST, REFERENCE, TEXT, Failed, Meter, text_bytes
 from citadel_orchestration.definition.expressions.values import BuiltList, in_range, is_number, kind
 
 MAX_PATTERN = 1000
@@ -18,6 +19,8 @@ MAX_WORK = 32 * 2**20
 """Characters of the text times instructions of the compiled pattern: takes a few tenths of a second."""
 _INT = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _TRUE, _FALSE = frozenset({"true", "True", "TRUE", "t", "1"}), frozenset({"false", "False", "FALSE", "f", "0"})
 
 
@@ -100,10 +103,10 @@ def _string(meter: Meter, value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    meter.grow(2 * TEXT)
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, int):
-        meter.grow(20)
         return str(in_range(value))
     raise Failed(f"{kind(value)} has no string form; write it between other text to get its JSON")
 
@@ -131,27 +134,28 @@ def _of_strings(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _changed(change: Callable[[str], str]) -> Callable[..., Any]:
     def checked(meter: Meter, value: str) -> str:
-        meter.grow(len(value))
+        meter.grow(text_bytes(len(value), value))
         return change(value)
 
     return _of_strings(checked)
 
 
 def _lower(value: str) -> str:
-    return "".join(c.lower() if c.isascii() else c for c in value)
+    return value.lower() if value.isascii() else value.translate(_TO_LOWER)
 
 
 def _upper(value: str) -> str:
-    return "".join(c.upper() if c.isascii() else c for c in value)
+    return value.upper() if value.isascii() else value.translate(_TO_UPPER)
 
 
 def _replace(meter: Meter, value: str, old: str, new: str) -> str:
-    meter.grow(len(value) + (value.count(old) + 1) * len(new))
+    meter.grow(text_bytes(len(value) + (value.count(old) + 1) * len(new), value, new))
     return value.replace(old, new)
 
 
 def _split(meter: Meter, value: str, separator: str) -> BuiltList:
-    meter.grow(len(value))
+    parts = 1 + (value.count(separator) if separator else len(value))
+    meter.grow(LIST + parts * (TEXT + REFERENCE) + text_bytes(len(value), value))
     return BuiltList(value.split(separator) if separator else list(value))
 
 
@@ -161,7 +165,9 @@ def _join(meter: Meter, value: Any, separator: Any = "") -> str:
     for element in value:
         if not isinstance(element, str):
             raise Failed(f"join needs strings, and found {kind(element)}")
-        meter.grow(len(element) + len(separator))
+        meter.grow(text_bytes(len(element) + len(separator), element, separator) - TEXT)
+    if not all(map(str.isascii, value)):
+        meter.grow(text_bytes(sum(map(len, value)) + len(value) * len(separator), "\u00e9"))
     return separator.join(value)
 
 
@@ -171,7 +177,7 @@ def _substring(meter: Meter, value: Any, start: Any, end: Any = None) -> str:
         raise Failed("substring needs a string and one or two ints")
     if not 0 <= start <= end <= len(value):
         raise Failed(f"there is no substring from {start} to {end} in {len(value)} characters")
-    meter.grow(end - start)
+    meter.grow(text_bytes(end - start, value))
     return value[start:end]
 
 

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from citadel_orchestration.definition.expressions import values
-from citadel_orchestration.definition.expressions.evaluation import Failed, Frame, Meter, Node
+from citadel_orchestration.definition.expressions.evaluation import (
+    ELEMENT,
+    ENTRY,
+    LIST,
+    MAP,
+    REFERENCE,
+    Failed,
+    Frame,
+    Meter,
+    Node,
+)
 from citadel_orchestration.definition.expressions.values import BuiltList, BuiltMap, kind
 
 Apply = Callable[[Any, Any, Meter], Any]
@@ -121,7 +131,7 @@ def listed(elements: Sequence[Node]) -> Node:
     """Return the list `[…]`."""
 
     def run(frame: Frame) -> BuiltList:
-        frame.meter.grow(len(elements))
+        frame.meter.grow(LIST + len(elements) * ELEMENT)
         return BuiltList([element(frame) for element in elements])
 
     return run
@@ -131,7 +141,7 @@ def mapped(keys: Sequence[Node], entries: Sequence[Node]) -> Node:
     """Return the map `{…}`."""
 
     def run(frame: Frame) -> BuiltMap:
-        frame.meter.grow(len(keys))
+        frame.meter.grow(MAP + len(keys) * ENTRY)
         built = BuiltMap()
         for key, entry in zip(keys, entries, strict=True):
             name = key(frame)
@@ -159,10 +169,11 @@ def _map(slot: str, bodies: Sequence[Node]) -> Macro:
     condition, body = (bodies[0], bodies[1]) if len(bodies) == 2 else (None, bodies[0])
 
     def run(value: Any, frame: Frame) -> BuiltList:
+        frame.meter.grow(LIST)
         built = BuiltList()
         for _ in _each(value, slot, frame):
             if condition is None or truth(condition(frame)):
-                frame.meter.grow(1)
+                frame.meter.grow(ELEMENT)
                 built.append(body(frame))
         return built
 
@@ -171,10 +182,11 @@ def _map(slot: str, bodies: Sequence[Node]) -> Macro:
 
 def _filter(slot: str, bodies: Sequence[Node]) -> Macro:
     def run(value: Any, frame: Frame) -> BuiltList:
+        frame.meter.grow(LIST)
         built = BuiltList()
         for element in _each(value, slot, frame):
             if truth(bodies[0](frame)):
-                frame.meter.grow(1)
+                frame.meter.grow(REFERENCE)
                 built.append(element)
         return built
 

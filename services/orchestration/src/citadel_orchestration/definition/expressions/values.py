@@ -8,15 +8,27 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from citadel_orchestration.definition.expressions.evaluation import Failed, Meter
+from citadel_orchestration.definition.expressions.evaluation import (
+    ENTRY,
+    LIST,
+    MAP,
+    REFERENCE,
+    Failed,
+    Meter,
+    text_bytes,
+)
 
 
 class BuiltList(list[Any]):
     """A list that an expression has made; lists of the scope go through unchanged."""
 
+    __slots__ = ()
+
 
 class BuiltMap(dict[Any, Any]):
     """A map that an expression has made."""
+
+    __slots__ = ()
 
 
 def kind(value: Any) -> str:
@@ -115,7 +127,7 @@ def index(value: Any, key: Any) -> Any:
 
 def _entry(value: Mapping[Any, Any], key: int) -> Any:
     """Return the entry of an int or a bool: for Python, but not for CEL, true and 1 are the same key."""
-    for known, entry in value.items():
+    for known, entry in value.items() if key in value else ():
         if type(known) is type(key) and known == key:
             return entry
     raise Failed(f"there is no key {key}")
@@ -132,10 +144,10 @@ def _element(value: list[Any], key: Any) -> Any:
 def to_json(value: Any, meter: Meter) -> Any:
     """Return a result as plain JSON; lists and maps of the scope are not copied."""
     if isinstance(value, BuiltList):
-        meter.grow(len(value))
+        meter.grow(LIST + len(value) * REFERENCE)
         return [to_json(element, meter) for element in value]
     if isinstance(value, BuiltMap):
-        meter.grow(len(value))
+        meter.grow(MAP + len(value) * ENTRY)
         return {_key(key): to_json(entry, meter) for key, entry in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise Failed("the result is not a finite number")
@@ -161,10 +173,10 @@ def in_range(value: int) -> int:
 def add(left: Any, right: Any, meter: Meter) -> Any:
     """Apply `+` to numbers, strings or lists."""
     if isinstance(left, str) and isinstance(right, str):
-        meter.grow(len(left) + len(right))
+        meter.grow(text_bytes(len(left) + len(right), left, right))
         return left + right
     if isinstance(left, list) and isinstance(right, list):
-        meter.grow(len(left) + len(right))
+        meter.grow(LIST + (len(left) + len(right)) * REFERENCE)
         return BuiltList([*left, *right])
     _same(left, right, "+")
     return _whole(left + right)
