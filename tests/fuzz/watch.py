@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from tests.fuzz.server import FuzzedServer
 
-MOST_GROWTH = 64 * 2**20
-"""Bytes that a process may grow by after the warm-up: what one large request and its garbage take."""
+MOST_GROWTH = 128 * 2**20
+"""Bytes that a process may grow by after the warm-up: what some large messages and their garbage take at once."""
 
 
 class Watch:

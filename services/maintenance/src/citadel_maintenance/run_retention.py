@@ -10,9 +10,8 @@ import math
 from uuid import UUID
 
 import structlog
-from psycopg.errors import QueryCanceled
 
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import StoreBusy
 from citadel_common.stores.postgres import Database
 from citadel_maintenance import db
 from citadel_maintenance.jobs.runner import Job
@@ -61,9 +60,8 @@ class RunRetention:
         remove = functools.partial(self._remove, age=age, most_bytes=most_bytes, kind=kind)
         try:
             return remove(self._batch_size, self._settings.statement_timeout)
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, QueryCanceled):
-                raise
+        except StoreBusy as error:  # a statement that took too long is one of its kinds
+            log.info("batch_not_removed", error=error.message)
         log.warning("runs_removed_singly", timeout=self._settings.statement_timeout)
         self._batch_size = 1
         return remove(1, max(1.0, self._job.throttle.remaining))
