@@ -166,7 +166,10 @@ def test_results_stream_while_the_batch_runs(stack: Stack) -> None:
         lines = answer.iter_lines()
         early = [json.loads(line) for line in itertools.islice(lines, CHUNK)]
         view = stack.show(path)
-        assert (view["status"], items_of(view)) == ("running", {"total": 2 * CHUNK, "done": CHUNK, "failed": 0, "waiting": 0})
+        assert (view["status"], items_of(view)) == (
+            "running",
+            {"total": 2 * CHUNK, "done": CHUNK, "failed": 0, "waiting": 0},
+        )
         stack.double.behaviour("ok")
         late = [json.loads(line) for line in lines]
     assert_right(early + late, known + rest)

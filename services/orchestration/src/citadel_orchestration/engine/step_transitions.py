@@ -117,8 +117,9 @@ class StepTransitions:
             wait = steps.wait_of(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
             if tx is None or wait is None or wait.waiting_for != resource:
                 return unchanged(tx)
-            tx.claim(ref, of=["waiting"], wait=wait)
-        self._transactions.report_wait(wait, "admitted")
+            claim = tx.claim(ref, of=["waiting"], wait=wait)
+        if claim is not None:
+            self._transactions.report_wait(wait, "admitted", ref, claim.attempt, claim.trace)
         return tx.effects
 
     def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:
