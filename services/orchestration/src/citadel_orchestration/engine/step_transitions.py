@@ -117,9 +117,8 @@ class StepTransitions:
             wait = steps.wait_of(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
             if tx is None or wait is None or wait.waiting_for != resource:
                 return unchanged(tx)
-            claim = tx.claim(ref, of=["waiting"], wait=wait)
-        if claim is not None:
-            self._transactions.report_wait(wait, "admitted", ref, claim.attempt, claim.trace)
+            tx.claim(ref, of=["waiting"], wait=wait)
+        self._transactions.report_wait(wait, "admitted", ref, attempt, tx.run.trace)
         return tx.effects
 
     def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:

@@ -71,15 +71,20 @@ def report_attempt(attempt: EndedAttempt, trace: Trace | None, metrics: Metrics)
 
 
 def report_wait(wait: Wait, outcome: str, ref: StepRef, attempt: int, trace: Trace | None) -> None:
-    """Make the span of a wait that is over, below its run's `trace` and linked to the attempt that followed."""
-    context = of_attempt(trace, ref, attempt)
-    if context is None:
+    """Make the span of a wait that is over, below its run's `trace` and linked to the attempt that followed.
+
+    A claim that found no slot is `attempt`, which has no span: that of the wait takes its place, above what it did.
+    A step that was not admitted fails as `attempt`, with a span.
+    """
+    queued, followed = (of_attempt(trace, ref, number) for number in (attempt, attempt + 1))
+    if queued is None or followed is None:
         return
+    admitted = outcome == "admitted"
     about = {
         spans.RUN_ID: str(ref.run_id),
         spans.STEP_ID: ref.step_id,
         spans.STEP_ITEM: None if ref.item == NO_ITEM else ref.item,
-        spans.STEP_ATTEMPT: attempt,
+        spans.STEP_ATTEMPT: attempt + admitted,
         spans.WAIT_FOR: wait.waiting_for,
         spans.WAIT_SECONDS: round(wait.seconds, 3),
         spans.WAIT_OUTCOME: outcome,
@@ -88,11 +93,11 @@ def report_wait(wait: Wait, outcome: str, ref: StepRef, attempt: int, trace: Tra
         spans.WAIT,
         wait.waiting_for,
         about,
-        context=tracing.sibling(context, "wait", context.span_id),
+        context=queued if admitted else tracing.sibling(queued, "wait", queued.span_id),
         parent=tracing.span_context_of(trace),
         during=(wait.since, wait.until),
-        links=[context],
-        error=None if outcome == "admitted" else outcome,
+        links=[followed if admitted else queued],
+        error=None if admitted else outcome,
     )
 
 
