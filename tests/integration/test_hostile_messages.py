@@ -10,6 +10,7 @@ import zlib
 
 import pytest
 
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage
 from tests.support.celery_client import QUEUE, TIMEOUT, error_of
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
@@ -213,3 +214,22 @@ def test_a_flood_of_garbage_harms_nobody(plain, store, worker, dead_letters):
     store.lpush(QUEUE, *[b"%b %d" % (REFUSALS, n) for n in range(300)])
     assert plain.call("generate_embedding", "after it")["success"]
     eventually(lambda: dead_letters.count() == 300)
+
+
+def test_a_task_that_is_marked_as_accepted_and_is_not_stored_runs(plain, store, worker):
+    task_id, message = raw_message(b'[["text"], {}, {}]', headers={"citadel_accepted": "another-task"})
+    store.lpush(QUEUE, json.dumps(message))
+    assert plain.app.AsyncResult(task_id).get(timeout=TIMEOUT)["success"]
+    eventually(lambda: not store.exists(MESSAGES, DUE, LEASES))
+
+
+def test_a_message_with_the_id_of_another_accepted_task_becomes_a_dead_letter(plain, store, worker, dead_letters):
+    task_id, message = raw_message(b'[["text"], {}, {}]', headers={"citadel_accepted": 1})
+    other = TaskMessage(task_id=task_id, name="execute_workflow", kwargs={}, priority=3)
+    AcceptedTasks(store).add(other)
+    store.lpush(QUEUE, json.dumps(message))
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert (dead_letter.code, dead_letter.task) == ("undecodable_message", "generate_embedding")
+    assert dead_letter.id != task_id
+    assert AcceptedTasks(store).states([task_id]) == {task_id: "known"}, "the other task goes on"
+    AcceptedTasks(store).finish(task_id)
