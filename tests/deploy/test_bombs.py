@@ -19,6 +19,7 @@ from tests.deploy.engine import docker
 from tests.deploy.memory_limits import LimitedGroups
 from tests.deploy.stack import OWN, STORES, Stack
 from tests.fuzz.server import KEY, fuzzed_server
+from tests.support.bombs import BOMBS
 from tests.support.postgres_server import PostgresProcess
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
@@ -70,12 +71,11 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def test_definitions_that_would_make_something_huge(target: Target) -> None:
-    bombs = pytest.importorskip("tests.support.bombs").BOMBS
     with target.unharmed() as neighbour, target.client() as citadel, ThreadPoolExecutor(8) as threads:
-        ends = list(threads.map(lambda name: (name, _end_of(citadel, bombs[name].definition)), [*bombs, *bombs]))
+        ends = list(threads.map(lambda name: (name, _end_of(citadel, BOMBS[name].definition)), [*BOMBS, *BOMBS]))
         neighbour.is_served()
     for name, code in ends:
-        assert code in bombs[name].codes | {"overloaded"}, (name, code)
+        assert code in BOMBS[name].codes | {"overloaded"}, (name, code)
 
 
 def _end_of(citadel: Citadel, definition: dict[str, Any]) -> str:
