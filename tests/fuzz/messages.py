@@ -104,6 +104,11 @@ class Sent:
     wants_no_result: bool
     faults: tuple[str, ...]
 
+    @property
+    def shown(self) -> str:
+        """Return all that tells one failed message from another."""
+        return f"{self.faults} {self.entry[:3000].decode(errors='backslashreplace')}"
+
 
 class Messages:
     """Makes messages.

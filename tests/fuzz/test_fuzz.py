@@ -40,7 +40,7 @@ def test_each_message_ends_in_a_result_an_error_or_a_dead_letter(server: FuzzedS
             names = OTHERS if sent < AMOUNTS.messages * 3 // 4 else INTERNAL
             batch = list(messages.some(min(BATCH, AMOUNTS.messages - sent), names))
             ends = reconciler.send(batch)
-            assert not ends.unknown, [(each.faults, each.entry[:2000]) for each in ends.unknown[:5]]
+            assert not ends.unknown, "\n".join(each.shown for each in ends.unknown[:20])
             kinds += ends.kinds
             sent += len(batch)
             watch.progress(sent)

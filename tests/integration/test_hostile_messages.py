@@ -10,9 +10,11 @@ import zlib
 
 import pytest
 
+from citadel_common.delivery.accepted_tasks import DUE, LEASES, MESSAGES, AcceptedTasks, TaskMessage
 from tests.support.celery_client import QUEUE, TIMEOUT, error_of
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
+from tests.support.worker import WorkerProcess
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,9 @@ NO_MESSAGES = {
     ).encode(),
     "an encoding nobody knows": json.dumps(raw_message(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
     "deep nesting": deep(100_000),
+    "headers that kombu can read and cannot write": json.dumps(raw_message()[1] | {"headers": {"x": 0}})
+    .encode()
+    .replace(b'{"x": 0}', b'{"x": %b}' % deep(1000)),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
 }
 
@@ -213,3 +218,52 @@ def test_a_flood_of_garbage_harms_nobody(plain, store, worker, dead_letters):
     store.lpush(QUEUE, *[b"%b %d" % (REFUSALS, n) for n in range(300)])
     assert plain.call("generate_embedding", "after it")["success"]
     eventually(lambda: dead_letters.count() == 300)
+
+
+def test_a_task_that_is_marked_as_accepted_and_is_not_stored_runs(plain, store, worker):
+    task_id, message = raw_message(b'[["text"], {}, {}]', headers={"citadel_accepted": "another-task"})
+    store.lpush(QUEUE, json.dumps(message))
+    assert plain.app.AsyncResult(task_id).get(timeout=TIMEOUT)["success"]
+    eventually(lambda: not store.exists(MESSAGES, DUE, LEASES))
+
+
+def test_a_message_with_the_id_of_another_accepted_task_becomes_a_dead_letter(plain, store, worker, dead_letters):
+    task_id, message = raw_message(b'[["text"], {}, {}]', headers={"citadel_accepted": 1})
+    other = TaskMessage(task_id=task_id, name="execute_workflow", kwargs={}, priority=3)
+    AcceptedTasks(store).add(other)
+    store.lpush(QUEUE, json.dumps(message))
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert (dead_letter.code, dead_letter.task) == ("undecodable_message", "generate_embedding")
+    assert dead_letter.id != task_id
+    assert AcceptedTasks(store).states([task_id]) == {task_id: "known"}, "the other task goes on"
+    AcceptedTasks(store).finish(task_id)
+
+
+@pytest.mark.parametrize("lane", [3, 6])
+def test_a_key_of_another_type_stops_its_lane_alone(plain, store, worker, lane):
+    key = f"{QUEUE}\x06\x16{lane}"
+    assert plain.call("generate_embedding", "a client that has asked for the length of the queue")["success"]
+    store.hset(key, "a", "b")
+    for text in ("before", "and after a while"):
+        assert plain.call("generate_embedding", text)["success"]
+    assert {event["key"] for event in worker.events("queue_key_of_wrong_type")} >= {key}
+    store.delete(key)
+    assert plain.publish("generate_embedding", ["again"], priority=lane).get(timeout=TIMEOUT)["success"]
+    assert not worker.is_over
+
+
+def test_a_worker_starts_beside_a_key_of_another_type(store, redis_url, ollama):
+    key = f"{QUEUE}\x06\x163"
+    store.hset(key, "a", "b")
+    with WorkerProcess(redis_url, ollama.url) as another:
+        another.wait_for("queue_key_of_wrong_type")
+    store.delete(key)
+
+
+def test_keys_of_another_type_in_all_lanes_do_not_end_the_worker(plain, store, worker):
+    keys = [QUEUE, *(f"{QUEUE}\x06\x16{lane}" for lane in (3, 6, 9))]
+    store.mset(dict.fromkeys(keys, "x"))
+    eventually(lambda: {event["key"] for event in worker.events("queue_key_of_wrong_type")} >= set(keys))
+    store.delete(*keys)
+    assert plain.call("generate_embedding", "after it")["success"]
+    assert not worker.is_over

@@ -1,6 +1,7 @@
 """Memory of bodies, and streams that are followed: budgets of a process."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -70,6 +71,17 @@ def test_bodies_that_find_the_memory_taken_wait_and_are_refused(small: Api) -> N
     for connection in (*holding, refused):
         connection.close()
     until(lambda: web.post(f"{small.url}/v1/embeddings/tasks", content=b" " * 12 * MEGABYTE).status_code == 400, "room")
+
+
+def test_many_large_texts_at_once_keep_to_the_budget(start_api: StartApi, models: None) -> None:
+    """Each takes five times its size: one wide character makes all of its text wide."""
+    api = start_api(max_body_memory=64 * MEGABYTE)
+    before = peak_of(api)
+    body = f'{{"steps": ["{"x" * 10 * MEGABYTE}😀"]}}'.encode()
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: web.post(f"{api.url}/v1/workflows", content=body, timeout=60), range(16)))
+    assert {answer.status_code for answer in answers} <= {422, 503}
+    assert peak_of(api) - before < (64 + 48) * MEGABYTE
 
 
 def _begun(api: Api, data: bytes) -> socket.socket:

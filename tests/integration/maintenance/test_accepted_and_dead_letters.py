@@ -42,7 +42,7 @@ def test_records_of_ended_tasks_are_removed(store: "redis.Redis", accepted: Acce
     result(store, "new", "FAILURE")  # like a task that has just been requeued
     result(store, "held")
     result(store, "under-way", "PROGRESS")
-    accepted.claim("held", "some-worker", redelivered=False)
+    accepted.claim("held", "generate_embedding", "some-worker", redelivered=False)
 
     foretold, report = ask(TASK, dry_run=True), ask(TASK)
 

@@ -99,7 +99,10 @@ class ApiFragment(Fragment):
         256, ge=1, description="Open connections of one address, per process; those of trusted proxies do not count"
     )
     max_body_memory: int = Field(
-        256 * 2**20, ge=2**20, description="Memory for bodies in flight with their parsed values, per process"
+        192 * 2**20,
+        ge=2**20,
+        description="Most memory for bodies in flight with their parsed values, per process; at most 3/8 of its part of"
+        " the container's limit",
     )
     max_followers: int = Field(500, ge=1, description="Streams of events and results at once, per process")
     max_caller_followers: int = Field(100, ge=1, description="Such streams of one key (or client), per process")

@@ -35,7 +35,8 @@ TRACE_KEPT = 24 * 3600
 HEADER = "citadel_accepted"
 MOST_DOUBLINGS = 30
 
-ClaimResult = Literal["run", "busy", "finished"]
+ClaimResult = Literal["run", "busy", "finished", "foreign"]
+"""Answer to a claim: run the task, a worker runs it, it has ended, or the id is that of a task of another name."""
 State = Literal["known", "ended", "lost"]
 """State of an accepted task: stored here, ended with a stored result, or lost because Redis was emptied."""
 
@@ -47,7 +48,13 @@ _FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
 _STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
 
 _CLAIM = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'finished' end
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+  if stored:sub(1, #ARGV[6]) ~= ARGV[6] then return 'foreign' end
+else
+  local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[7]):match('^{"status": ?"(%u+)"')
+  if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 'finished' end
+end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
 if lease and ARGV[4] == '0' then
   local expiry = lease:match(' ([%d.]+)$')
@@ -145,16 +152,21 @@ class AcceptedTasks:
             for task_id, known, head in zip(task_ids, answers[::2], answers[1::2], strict=True)
         }
 
-    def claim(self, task_id: str, worker: str, *, redelivered: bool) -> ClaimResult:
+    def claim(self, task_id: str, name: str, worker: str, *, redelivered: bool) -> ClaimResult:
         """Take the lease, unless the task has finished or a worker, this one included, runs it.
+
+        A task that is neither stored nor ended runs too: Redis was emptied, or its sender marked it without storing it.
 
         Args:
             task_id: The task's id.
+            name: The task's name.
             worker: Id of the worker that asks.
             redelivered: Whether the message comes from a dead worker, whose lease then no longer counts.
         """
+        head = orjson.dumps({"name": name}).removesuffix(b"}")  # the first field of each stored form
         answer: Any = self._claim_script(
-            keys=[MESSAGES, DUE, LEASES], args=[task_id, worker, time.time(), int(redelivered), self._settings.lease]
+            keys=[MESSAGES, DUE, LEASES, RESULT_PREFIX + task_id],
+            args=[task_id, worker, time.time(), int(redelivered), self._settings.lease, head, RESULT_HEAD],
         )
         decoded: ClaimResult = answer.decode()
         return decoded

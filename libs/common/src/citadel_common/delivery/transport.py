@@ -2,10 +2,14 @@
 
 import base64
 import binascii
+import itertools
+import time
 from collections.abc import Callable
+from queue import Empty
 from typing import Any, TypeGuard
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis import RedisError, ResponseError
 
 from citadel_common.delivery import serializer
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
@@ -15,6 +19,10 @@ from citadel_contracts import Lane
 
 MalformedHandler = Callable[[str, bytes, str], None]
 """Called with the queue, the raw entry and the problem."""
+WrongKeyHandler = Callable[[str, str], None]
+"""Called with a key that stands where a queue's list belongs, and its type."""
+WRONG_KEY_PAUSE = 5.0
+"""Seconds for which a key of a wrong type is left out before it is tried again."""
 SHORT_LOOK = 0.02
 """Seconds of one BRPOP that leaves the batch lane out; by then that lane may have room again."""
 _ROUTE = ("exchange", "routing_key")
@@ -88,17 +96,22 @@ def _body_problem(body: Any, encoding: Any) -> str | None:
 class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no types
     """A channel that hands malformed entries to the transport option `on_malformed`, and bounds the batch lane.
 
+    A lane whose key is of a wrong type is left out for a while, so that the others go on.
+
     While it holds `most_batch` messages of the batch lane (another option), it takes no more of them. The rest of
     its prefetch is for the other lanes, so that their latency does not depend on the number of queued batches.
     """
 
     QoS = HeldMessages
     _commands: Any = None
+    _popped: tuple[bytes, bytes] | None = None
+    _wrong_steps: frozenset[int] = frozenset()
+    _wrong_until = 0.0
 
     def _get_client(self) -> Any:
         handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
         base = super()._get_client()
-        return base if handler is None else _checked_client(base, handler, self.sep)
+        return base if handler is None else _checked_client(base, handler, self)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the client of the connection pool; kombu builds one per command, at the price of several."""
@@ -109,14 +122,81 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         return self._commands
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        most: int | None = self.connection.client.transport_options.get("most_batch")
         all_steps: list[int] = self.priority_steps  # type: ignore[has-type]  # kombu publishes no types
+        steps = self._usable_steps(all_steps)
+        most: int | None = self.connection.client.transport_options.get("most_batch")
         if most is not None and self._held_in_batch_lane() >= most:
-            self.priority_steps, timeout = [step for step in all_steps if step < Lane.BATCH], SHORT_LOOK
+            steps, timeout = [step for step in steps if step < Lane.BATCH], SHORT_LOOK
+        if not steps:
+            return
+        self.priority_steps = steps
         try:
             super()._brpop_start(timeout)
         finally:
             self.priority_steps = all_steps
+
+    def _usable_steps(self, steps: list[int]) -> list[int]:
+        if self._wrong_steps and time.monotonic() >= self._wrong_until:
+            self._wrong_steps = frozenset()
+        return [step for step in steps if step not in self._wrong_steps]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Take a message; whatever error it raises on its way to the task, it must not end the worker."""
+        self._popped = None
+        try:
+            return super()._brpop_read(**options)
+        except (Empty, *self.connection_errors):
+            raise
+        except RedisError:
+            if self._popped is not None:
+                self._give_back(*self._popped)
+                raise
+            if not self._leave_out_wrong_keys():
+                raise
+        except Exception as error:
+            if self._popped is None:
+                raise
+            self._refuse(*self._popped, error)
+        raise Empty
+
+    def _give_back(self, key: bytes, entry: bytes) -> None:
+        """Put an entry back where it was: the store is to blame."""
+        with self.conn_or_acquire() as client:
+            client.rpush(key, entry)
+
+    def _refuse(self, key: bytes, entry: bytes, error: Exception) -> None:
+        """Hand over an entry that kombu has stumbled over, which may have noted it as held before."""
+        handler: MalformedHandler = self.connection.client.transport_options["on_malformed"]
+        handler(self._queue_of(key), entry, f"{type(error).__name__}: {error}")
+        tag = serializer.loads(entry)["properties"]["delivery_tag"]
+        if tag in self.qos._delivered:  # noqa: SLF001
+            self.basic_ack(tag)
+
+    def _leave_out_wrong_keys(self) -> bool:
+        """Return whether a lane's key is of a wrong type; such lanes are left out of the next looks."""
+        handler: WrongKeyHandler = self.connection.client.transport_options.get("on_wrong_key", lambda *_: None)
+        wrong = set()
+        with self.conn_or_acquire() as client:
+            for step, queue in itertools.product(self.priority_steps, self.active_queues):
+                key = self._q_for_pri(queue, step)
+                kind = client.type(key).decode()
+                if kind not in {"list", "none"}:
+                    handler(key, kind)
+                    wrong.add(step)
+        self._wrong_steps, self._wrong_until = frozenset(wrong), time.monotonic() + WRONG_KEY_PAUSE
+        return bool(wrong)
+
+    def _queue_of(self, key: bytes | str) -> str:
+        name = key.decode() if isinstance(key, bytes) else key
+        return name.rsplit(self.sep, 1)[0]
+
+    def _size(self, queue: str) -> int:
+        """Return the length of a queue as AMQP's declaration tells it, 0 if a key is of a wrong type."""
+        try:
+            length: int = super()._size(queue)
+        except ResponseError:
+            return 0
+        return length
 
     def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
         """Give a message back; the option `dead_holder` names the worker that died with it."""
@@ -145,17 +225,17 @@ def _note_death(payload: Any, holder: str) -> None:
     headers[HISTORY_HEADER] = [*(earlier if isinstance(earlier, list) else []), death][-HISTORY_LENGTH:]
 
 
-def _checked_client(base: Any, handler: MalformedHandler, separator: str) -> Any:
+def _checked_client(base: Any, handler: MalformedHandler, channel: _CheckedChannel) -> Any:
     def parse_response(self: Any, connection: Any, command: str, **options: Any) -> Any:
         reply = base.parse_response(self, connection, command, **options)
         if command != "BRPOP" or not reply:
             return reply
-        queue, entry = reply
+        key, entry = reply
         problem = problem_of(entry)
         if problem is None:
+            channel._popped = key, entry  # noqa: SLF001
             return reply
-        name = queue.decode() if isinstance(queue, bytes) else queue
-        handler(name.rsplit(separator, 1)[0], entry, problem)
+        handler(channel._queue_of(key), entry, problem)  # noqa: SLF001
         return None
 
     return type("CheckedRedis", (base,), {"parse_response": parse_response})

@@ -160,6 +160,8 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
     return {
         "worker_pool": "threads",
         "worker_concurrency": settings.worker.concurrency,
+        # A command that Redis refuses (full, read-only) is answered by a new connection, not by the worker's end.
+        "broker_channel_error_retry": True,
         "worker_prefetch_multiplier": settings.worker.prefetch,
         "worker_disable_rate_limits": True,
         "worker_enable_remote_control": False,

@@ -5,8 +5,9 @@ A service's handler takes a validated payload and a `TaskContext` and returns th
 
 import functools
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,7 @@ from citadel_common.delivery.accepted_tasks import HEADER as ACCEPTED_HEADER
 from citadel_common.delivery.accepted_tasks import ClaimResult
 from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
-from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted
+from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
@@ -168,6 +169,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             log.info("duplicate_dropped", reason="busy here")
             raise Ignore
         deliveries, claim = self._deliveries_and_claim(runtime, redelivered=redelivered)
+        if claim == "foreign":
+            self._refuse_foreign(runtime)
         if claim != "run":
             log.info("duplicate_dropped", reason=claim)
             raise Ignore
@@ -178,13 +181,18 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             _count_end(runtime, self.name, error.code, seconds=0.0, dead_lettered=True)
             raise error
 
+    def _refuse_foreign(self, runtime: TaskRuntime) -> None:
+        """Dead-letter a message with the id of an accepted task that is another one; that task goes on."""
+        error = UndecodableMessage(f"the accepted task {self.request.id!r} is not {self.name!r}: its id is taken")
+        runtime.dead_letter(replace(dead_letter_of(self, runtime, error), id=str(uuid.uuid4())))
+
     def _deliveries_and_claim(self, runtime: TaskRuntime, *, redelivered: bool) -> tuple[int, ClaimResult]:
         """Return deliveries and claim; if the store does not answer, both let the task run."""
         try:
             deliveries = count_delivery(runtime.results, self.request.id, redelivered=redelivered)
             if not self._is_accepted:
                 return deliveries, "run"
-            claim = runtime.accepted.claim(self.request.id, runtime.identity.id, redelivered=redelivered)
+            claim = runtime.accepted.claim(self.request.id, self.name, runtime.identity.id, redelivered=redelivered)
         except ERRORS as error:
             log.warning("admission_unavailable", error=type(error).__name__)
             return 1, "run"

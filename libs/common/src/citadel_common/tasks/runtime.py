@@ -138,6 +138,11 @@ class TaskRuntime:
         if task_id is not None:
             self._fail(task_id, error)
 
+    def wrong_key(self, key: str, kind: str) -> None:
+        """Count and log a key that stands where a queue's list belongs; an operator has to remove it."""
+        self.metrics.count(names.WRONG_QUEUE_KEYS, 1, queue=self.identity.queue)
+        log.error("queue_key_of_wrong_type", key=key, type=kind, help="the lane stands still until the key is removed")
+
     def _fail(self, task_id: str, error: CitadelError) -> None:
         try:
             self.app.backend.mark_as_failure(task_id, error)

@@ -131,6 +131,12 @@ DEAD_LETTERS = _counter(
     "reason",
     unit="letters",
 )
+WRONG_QUEUE_KEYS = _counter(
+    "citadel_wrong_queue_keys_total",
+    "Looks at a queue that found a key of another type in place of one of its lists",
+    "queue",
+    unit="looks",
+)
 RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
 )

@@ -61,7 +61,10 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     options = held_message_keys(identity.id) | {"most_batch": settings.worker.batch_concurrency}
     app = create_app(settings, queue=queue, **options)
     runtime = TaskRuntime.create(app, settings, identity, metrics)
-    app.conf.broker_transport_options["on_malformed"] = runtime.dead_letter_raw
+    app.conf.broker_transport_options |= {
+        "on_malformed": runtime.dead_letter_raw,
+        "on_wrong_key": runtime.wrong_key,
+    }
     runtime.interrupt = service.interrupt
     supervisor = supervisor_of()
     health = Health(runtime, supervisor)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from citadel_common.errors import CitadelError
+from citadel_common.system import cgroup
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_contracts.api import Problem
 from citadel_orchestration.api.batches import routes as batches
@@ -21,7 +22,7 @@ from citadel_orchestration.api.embeddings import routes as embeddings
 from citadel_orchestration.api.embeddings.dialects import IGNORED_HEADER
 from citadel_orchestration.api.http.auth import Auth
 from citadel_orchestration.api.http.body_limit import BodyLimit
-from citadel_orchestration.api.http.body_memory import BodyMemory
+from citadel_orchestration.api.http.body_memory import BodyMemory, capacity_of
 from citadel_orchestration.api.http.connections import STATE_KEY, Connections
 from citadel_orchestration.api.http.middleware import Middleware
 from citadel_orchestration.api.http.openapi import with_whole_document
@@ -78,11 +79,16 @@ def create_app(settings: ApiSettings, metrics: Metrics = NULL_METRICS, *, types:
         paths=Paths(api.base_path),
         auth=Auth(api.keys, api.cors_origins),
         rate_limit=RateLimit(redis.results, api.rate_per_minute, processes=api.workers, metrics=metrics),
-        body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes, BodyMemory(api.max_body_memory, metrics)),
+        body_limit=BodyLimit(api.max_body_bytes, api.max_batch_bytes, BodyMemory(_body_memory(api), metrics)),
         sampling=RouteSampling(api.trace_ratios),
         metrics=metrics,
     )
     return _with_cors(served, api.cors_origins) if api.cors_origins else served
+
+
+def _body_memory(api: ApiFragment) -> int:
+    group = cgroup.read()
+    return capacity_of(api.max_body_memory, api.workers, group.memory_limit if group else None)
 
 
 def _definitions_of(app: FastAPI) -> dict[str, Any]:

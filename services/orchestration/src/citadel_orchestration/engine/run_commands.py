@@ -149,10 +149,15 @@ class RunCommands:
         return tx.effects
 
     def release(self, key: str, *, most: int = MOST_RELEASED) -> list[Effects]:
-        """Start the runs in line for a concurrency key that may start now, at most so many, in their order."""
+        """Start the runs in line for a concurrency key that may start now, at most so many, in their order.
+
+        A head that another transaction holds ends it: whoever starts the head looks for the next one.
+        """
         released: list[Effects] = []
         while len(released) < most and (head := self._next_in_line(key)) is not None:
             effects = self._admit(key, head)
+            if effects is None:
+                break
             if effects.applied:
                 released.append(effects)
         return released
@@ -161,10 +166,16 @@ class RunCommands:
         with self._transactions.database.cursor() as cursor:
             return concurrency_keys.next_in_line(cursor, key)
 
-    def _admit(self, key: str, run_id: UUID) -> Effects:
-        """Start a run if it still heads the line; one that cannot start fails, or it would stop all behind it."""
-        with self._transactions.on(run_id) as tx:
-            if tx is None or concurrency_keys.next_in_line(tx.cursor, key) != run_id:
+    def _admit(self, key: str, run_id: UUID) -> Effects | None:
+        """Start a run if it still heads the line; one that cannot start fails, or it would stop all behind it.
+
+        Returns:
+            None if another transaction holds the run.
+        """
+        with self._transactions.on(run_id, skip_locked=True) as tx:
+            if tx is None:
+                return None
+            if concurrency_keys.next_in_line(tx.cursor, key) != run_id:
                 return unchanged(tx)
             concurrency_keys.leave_line(tx)
             try:

@@ -143,6 +143,7 @@ async def _read(request: Request) -> bytes:
         size += len(chunks[-1])
         if not message.get("more_body"):
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()  # as large as the body, which may have to wait for room
             await share.hold(parsed_size(body))
             return body.removeprefix(json_text.BOM)
         await share.hold(size)

@@ -12,13 +12,30 @@ SCOPE_KEY = "citadel.body_memory"
 """Key of the ASGI scope under which a request's `Share` is."""
 PATIENCE = 5.0
 """Seconds that a body waits for others to end before it is refused."""
+SHARE = 3 / 8
+"""Part of a process's memory that bodies may take; the program, vectors in use and views of runs take the others."""
+SMALLEST = 16 * 2**20
+"""Bytes for bodies even in the smallest container."""
 LARGE = 32 * 2**20
 """Estimated bytes from which the contents of texts are left out of the estimate: commas in prose are no values."""
 # Measured with pydantic's validation from JSON, which holds a tree of its own beside the value: 66 bytes for a number,
 # 110 for a short text, 250 for an empty list in a list, 330 for a member of an object.
 _WEIGHTS = ((b",", 66), (b'"', 22), (b"[", 250), (b"{", 250), (b":", 256))
 _PER_BYTE = 2
+# First bytes of characters beyond U+FFFF in UTF-8, and their escapes: one makes each character of its text take four.
+_WIDEST = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4", b"\\ud", b"\\uD")
 _TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+def capacity_of(setting: int, processes: int, limit: int | None) -> int:
+    """Return the bytes for the bodies of one server process.
+
+    Args:
+        setting: Most bytes.
+        processes: Server processes that share the container.
+        limit: Bytes that the container may use; None for any number.
+    """
+    return setting if limit is None else max(SMALLEST, min(setting, int(SHARE * limit / processes)))
 
 
 class BodyMemory:
@@ -121,11 +138,20 @@ class Share:
 
 def parsed_size(body: bytes) -> int:
     """Return the bytes that a JSON text and its value take together, at most."""
-    size = _estimate(body)
+    in_text = 1 + _width(body)
+    size = in_text * len(body) + _weight(body)
     if size >= LARGE:
-        size = _estimate(_TEXTS.sub(b'""', body)) + _PER_BYTE * len(body)
+        rest = _TEXTS.sub(b'""', body)
+        size = in_text * (len(body) - len(rest)) + _PER_BYTE * len(rest) + _weight(rest)
     return size
 
 
-def _estimate(body: bytes) -> int:
-    return _PER_BYTE * len(body) + sum(weight * body.count(mark) for mark, weight in _WEIGHTS)
+def _width(body: bytes) -> int:
+    """Return the bytes that a character of the value's texts takes, at most."""
+    if body.isascii() and b"\\u" not in body:
+        return 1
+    return 4 if any(mark in body for mark in _WIDEST) else 2
+
+
+def _weight(body: bytes) -> int:
+    return sum(weight * body.count(mark) for mark, weight in _WEIGHTS)

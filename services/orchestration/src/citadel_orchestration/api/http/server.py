@@ -18,6 +18,7 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from citadel_common import logs
+from citadel_common.memory import return_what_is_freed
 from citadel_common.redaction import secrets_of
 from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
@@ -64,6 +65,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         """Return the application (gunicorn's hook, called in each server process)."""
+        return_what_is_freed()
         process = ExitStack()
         fragment = self._settings.telemetry
         metrics = process.enter_context(process_telemetry(fragment, service="api", serves_metrics=True))
