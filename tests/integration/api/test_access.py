@@ -92,7 +92,8 @@ def test_each_caller_has_a_rate_limit(start_api: StartApi) -> None:
     limited = [answer for answer in answers if answer.status_code == 429]
     assert len(limited) == 7
     assert limited[0].json()["code"] == "rate_limited"
-    assert 1 <= int(limited[0].headers["retry-after"]) <= 60
+    # the minute before counts by a share: the first of five is free a fifth of a minute after this minute's end
+    assert 1 <= int(limited[0].headers["retry-after"]) <= 72
     assert web.get(f"{api.url}/livez").status_code == 200
 
 

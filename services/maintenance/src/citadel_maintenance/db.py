@@ -79,7 +79,9 @@ def all_due_runs(cursor: Cursor, *, age: float) -> list[UUID]:
 
 def size_of_runs(cursor: Cursor, ids: list[UUID]) -> int:
     """Return the bytes that runs take with all their rows (estimated)."""
-    cursor.execute("SELECT bytes_of_runs(%s)", [ids])
+    cursor.execute(
+        "SELECT coalesce(sum(coalesce(bytes, bytes_of_runs(ARRAY[run_id]))), 0) FROM runs WHERE run_id = ANY(%s)", [ids]
+    )
     return int(one(cursor)[0])
 
 
