@@ -16,13 +16,17 @@ from citadel_client import Citadel
 from citadel_client.errors import CitadelApiError
 from tests.deploy.bombs import LONG, Target
 from tests.deploy.engine import docker
-from tests.deploy.memory_limits import LimitedGroups
+from tests.deploy.memory_limits import TREE, LimitedGroups
 from tests.deploy.stack import OWN, STORES, Stack
 from tests.fuzz.server import KEY, fuzzed_server
 from tests.support.bombs import BOMBS
 from tests.support.postgres_server import PostgresProcess
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
+TARGETS = [
+    pytest.param("containers", marks=pytest.mark.deploy),
+    pytest.param("processes", marks=pytest.mark.chaos),
+]
 MEGABYTE = 2**20
 WAIT = {"step_id": "w", "type": "wait", "parameters": {"signal": "go", "timeout": "10m"}}
 
@@ -52,6 +56,7 @@ def containers(stack: Stack) -> Target:
 
 def _state_of(stack: Stack) -> dict[str, Any]:
     stack.wait_healthy()
+    print("MiB at most:", {service: _most_used(stack.containers(service)[0]["Id"]) for service in (*OWN, *STORES)})
     found = {}
     for service in (*OWN, *STORES):
         for container in stack.containers(service):
@@ -63,7 +68,13 @@ def _state_of(stack: Stack) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["processes", "containers"])
+def _most_used(container: str) -> int | None:
+    """Return the most MiB that a container has used at once; None where the kernel does not tell."""
+    counted = TREE / "docker" / container / "memory.max_usage_in_bytes"
+    return int(counted.read_text()) // MEGABYTE if counted.exists() else None
+
+
+@pytest.fixture(scope="module", params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
     """A server with limits."""
     found: Target = request.getfixturevalue(request.param)

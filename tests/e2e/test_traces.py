@@ -16,7 +16,7 @@ from tests.support.orchestration import OrchestrationProcess
 from tests.support.planted import QUESTION, TEXT
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
-from tests.support.traced import TracedServer, traced_server
+from tests.support.traced import SLOTS, TracedServer, traced_server
 
 MODEL = "nomic-embed-text"
 CALLER = "00f067aa0ba902b7"
@@ -266,6 +266,28 @@ def test_a_retried_step_is_linked_to_the_attempt_before(server: TracedServer) ->
     assert calls == {first.span_id: True, second.span_id: False}
 
 
+def test_a_wait_for_a_slot_is_a_span_linked_to_the_attempt_that_follows(server: TracedServer) -> None:
+    server.llm.behaviour("held")
+    asked = {"step_id": "each", "type": "llm_query", "parameters": {"query": "${{ item }}"}}
+    items = [f"question {number}" for number in range(SLOTS + 1)]
+    trace_id, path = begin(server, {"steps": [asked | {"for_each": {"items": items, "max_parallel": len(items)}}]})
+    eventually(lambda: (server.http.get(path).json()["steps"][0]["items"] or {}).get("waiting") == 1)
+    server.llm.behaviour("ok")
+    server.llm.release(SLOTS)
+    assert server.ended(path)["status"] == "succeeded"
+    found = whole_trace(server.receiver, trace_id, "run workflow", "wait llm:main")
+    [wait] = [span for span in found if span.name == "wait llm:main"]
+    [attempt] = [span for span in found if (span.span_id,) == wait.links]
+    [root] = [span for span in found if span.name == "run workflow"]
+    assert wait.parent_id == attempt.parent_id == root.span_id
+    assert (attempt.name, attempt.began) == ("step llm_query", wait.ended)
+    assert 0 < wait.attributes["citadel.wait.seconds"] == pytest.approx((wait.ended - wait.began) / 1e9, abs=0.001)
+    about = ("citadel.wait.for", "citadel.wait.outcome")
+    assert [wait.attributes[name] for name in about] == ["llm:main", "admitted"]
+    same = ("citadel.run.id", "citadel.step.id", "citadel.step.item", "citadel.step.attempt")
+    assert {name: wait.attributes[name] for name in same} == {name: attempt.attributes[name] for name in same}
+
+
 def test_a_sub_run_and_its_items_are_in_the_same_trace(server: TracedServer) -> None:
     inner = {
         "steps": [
@@ -300,7 +322,8 @@ def test_a_problem_names_the_real_trace(server: TracedServer) -> None:
     refused = server.http.post("/v1/workflows", json={}, headers={"traceparent": f"00-{trace_id}-{CALLER}-01"})
     assert refused.status_code == 422
     assert refused.json()["trace_id"] == trace_id
-    [span] = whole_trace(server.receiver, trace_id, "POST /v1/workflows")
+    found = whole_trace(server.receiver, trace_id, "POST /v1/workflows")
+    [span] = [span for span in found if span.name == "POST /v1/workflows"]
     assert span.attributes["http.response.status_code"] == 422
     assert refused.headers["traceresponse"] == f"00-{trace_id}-{span.span_id}-01"
 

@@ -13,13 +13,16 @@ from tests.doubles.otlp.receiver import OtlpReceiver
 from tests.doubles.process import LlmProcess, OllamaProcess, QdrantProcess
 from tests.integration.api.servers import Api
 from tests.support.child import free_port
-from tests.support.doubles import Doubles, doubles_with
+from tests.support.doubles import ENDPOINT, Doubles, doubles_with
 from tests.support.orchestration import OrchestrationProcess
 from tests.support.planted import CREDENTIALS
 from tests.support.polling import eventually
 from tests.support.postgres_server import PostgresProcess
 from tests.support.redis_server import RedisProcess
 from tests.support.worker import WorkerProcess
+
+SLOTS = 8
+"""Calls that the LLM endpoint takes at once."""
 
 
 @dataclass(kw_only=True)
@@ -109,7 +112,7 @@ def server_among(
         url, dsn = around.redis.database(number), stack.enter_context(postgres.database())
         metrics = free_port()
         embeddings = stack.enter_context(WorkerProcess(url, around.doubles.ollama.url, TELEMETRY__METRICS_PORT=metrics))
-        others = around.doubles.settings
+        others = around.doubles.settings | {f"{ENDPOINT}MAX_CONCURRENCY": SLOTS}
         orchestration = stack.enter_context(OrchestrationProcess(url, dsn, others))
         shared = {"BROKER_URL": url, "POSTGRES_DSN": dsn, "API__WORKERS": "1"} | others
         api = Api({f"CITADEL_{name}": str(value) for name, value in shared.items()}, log)

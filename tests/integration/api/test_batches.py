@@ -99,7 +99,7 @@ def test_a_bad_text_or_model_harms_no_other_request(stack: Stack) -> None:
     assert results[2]["errors"][0]["code"] == "model_not_found"
     assert results[3]["embeddings"][0] is not None
     assert results[3]["embeddings"][1] is None
-    assert items_of(stack.show(path)) == {"total": 5, "done": 5, "failed": 3}
+    assert items_of(stack.show(path)) == {"total": 5, "done": 5, "failed": 3, "waiting": 0}
     ends = [event["data"] for event in stack.history(path) if event["type"] == "step_succeeded" and event["data"]]
     assert ends == [{"requests": 5, "failed": 3}]
 
@@ -166,12 +166,15 @@ def test_results_stream_while_the_batch_runs(stack: Stack) -> None:
         lines = answer.iter_lines()
         early = [json.loads(line) for line in itertools.islice(lines, CHUNK)]
         view = stack.show(path)
-        assert (view["status"], items_of(view)) == ("running", {"total": 2 * CHUNK, "done": CHUNK, "failed": 0})
+        assert (view["status"], items_of(view)) == (
+            "running",
+            {"total": 2 * CHUNK, "done": CHUNK, "failed": 0, "waiting": 0},
+        )
         stack.double.behaviour("ok")
         late = [json.loads(line) for line in lines]
     assert_right(early + late, known + rest)
     view = stack.show(path)
-    assert items_of(view) == {"total": 2 * CHUNK, "done": 2 * CHUNK, "failed": 0}
+    assert items_of(view) == {"total": 2 * CHUNK, "done": 2 * CHUNK, "failed": 0, "waiting": 0}
     assert view["output"] is None
     assert stack.show(f"{path}/steps/chunks")["output"] is None  # all vectors at once would be too much
 
@@ -335,5 +338,5 @@ def test_a_batch_survives_the_death_of_both_workers(stack: Stack) -> None:
     stack.double.behaviour("ok")
     run = stack.ended(path)
     whole = 20 * CHUNK
-    assert (run["status"], items_of(run)) == ("succeeded", {"total": whole, "done": whole, "failed": 0})
+    assert (run["status"], items_of(run)) == ("succeeded", {"total": whole, "done": whole, "failed": 0, "waiting": 0})
     assert_right(stack.results(path), requests)

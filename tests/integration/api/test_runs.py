@@ -94,7 +94,7 @@ def test_a_step_is_shown_with_its_output(stack: Stack) -> None:
     items = embedding("each", "${{ item }}", for_each={"items": ["a", "b", "c"]})
     path = stack.submit(items)
     run = stack.ended(path)
-    assert step_of(run, "each")["items"] == {"total": 3, "done": 3, "failed": 0}
+    assert step_of(run, "each")["items"] == {"total": 3, "done": 3, "failed": 0, "waiting": 0}
     step = stack.show(f"{path}/steps/each")
     assert (step["status"], step["type"]) == ("succeeded", "embedding")
     assert [len(part["embedding"]) for part in step["output"]] == [768] * 3

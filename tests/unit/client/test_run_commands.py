@@ -93,14 +93,18 @@ def test_validate_prints_every_problem(citadel, double, file):
 
 def test_plan_and_graph_print_the_plan(citadel, double, file):
     step = {"step_id": "a", "type": "embedding", "calls": {"searches": 0, "embedding_texts": None}, "per_item": True}
-    plan = {"order": [["a"]], "graph": "flowchart TD\n", "steps": [step], "warnings": ["perhaps"]}
+    limited = {"step_id": "b", "type": "embedding", "start_timeout": 86400, "timeout": 1.5}
+    plan = {"order": [["a"], ["b"]], "graph": "flowchart TD\n", "steps": [step, limited], "warnings": ["perhaps"]}
     double.script.extend(answer(plan) for _ in range(3))
     code, out, err = citadel("workflow", "plan", file)
     assert code == 0
     assert "embedding texts: ?" in out
     assert "for each of ? items" in out
+    assert "86400 s" in out
+    assert "1.5 s" in out
     assert "warning: perhaps" in err
-    assert json.loads(citadel("workflow", "plan", file, "--json")[1])["order"] == [["a"]]
+    shown = json.loads(citadel("workflow", "plan", file, "--json")[1])
+    assert [(each["start_timeout"], each["timeout"]) for each in shown["steps"]] == [(None, None), (86400, 1.5)]
     assert citadel("workflow", "graph", file)[:2] == (0, "flowchart TD\n")
 
 

@@ -80,6 +80,8 @@ class PlannedStep(Reply):
     Attributes:
         calls: Number of calls by kind of service, per item if `per_item`; None if only the run can tell.
         items: Number of items it runs over; None if only the run can tell.
+        start_timeout: Seconds that it may wait for its start; None from a server that does not tell.
+        timeout: Seconds that one attempt may take; None from a server that does not tell.
     """
 
     step_id: str
@@ -89,6 +91,8 @@ class PlannedStep(Reply):
     conditional: bool = False
     per_item: bool = False
     items: int | None = None
+    start_timeout: float | None = None
+    timeout: float | None = None
     calls: dict[str, int | None] = Field(default_factory=dict)
 
 

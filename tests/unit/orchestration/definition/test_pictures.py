@@ -60,6 +60,12 @@ def test_a_plan_says_order_calls_and_queue():
     assert by_id["answer"]["conditional"]
 
 
+def test_a_plan_shows_the_limits_of_each_step_from_itself_the_defaults_or_the_language():
+    raw = {"defaults": {"timeout": "90s"}, "steps": [wait("a", start_timeout="2m"), wait("b", timeout=1.5)]}
+    found = calls(raw)
+    assert [(found[name]["start_timeout"], found[name]["timeout"]) for name in "ab"] == [(120, 90), (86_400, 1.5)]
+
+
 @pytest.mark.parametrize(
     ("text", "texts"), [("one", 1), (["a", "b"], 2), ("${{ context.x }}", None), (["${{ context.x }}", "b"], 2)]
 )

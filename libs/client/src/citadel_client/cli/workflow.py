@@ -76,7 +76,7 @@ def plan(file: FileArgument, set_: Set = None, url: Url = None, timeout: Timeout
         return
     level = {step_id: number for number, steps in enumerate(found.order, start=1) for step_id in steps}
     rows = [(level.get(step.step_id, ""), *_row(step)) for step in found.steps]
-    print_table(("", "step", "type", "after", "calls", ""), rows)
+    print_table(("", "step", "type", "after", "calls", "start within", "attempt within", ""), rows)
     for warning in found.warnings:
         say(f"warning: {warning}")
 
@@ -88,7 +88,12 @@ def _planned(file: Path, set_: list[str] | None, url: str | None, timeout: float
 
 
 def _row(step: PlannedStep) -> tuple[str, ...]:
-    return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), _conditions(step)
+    limits = map(_seconds, (step.start_timeout, step.timeout))
+    return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), *limits, _conditions(step)
+
+
+def _seconds(limit: float | None) -> str:
+    return "?" if limit is None else f"{limit:g} s"
 
 
 def _calls(step: PlannedStep) -> str:

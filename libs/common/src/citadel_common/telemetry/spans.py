@@ -51,6 +51,9 @@ STEP_TYPE = "citadel.step.type"
 STEP_ITEM = "citadel.step.item"
 STEP_ATTEMPT = "citadel.step.attempt"
 STEP_STATUS = "citadel.step.status"
+WAIT_FOR = "citadel.wait.for"
+WAIT_SECONDS = "citadel.wait.seconds"
+WAIT_OUTCOME = "citadel.wait.outcome"
 TEXTS = "citadel.texts"
 TOKENS = "citadel.tokens"
 HITS = "citadel.cache.hits"
@@ -114,6 +117,13 @@ STEP = SpanSpec(
     kind=SpanKind.INTERNAL,
     help="One attempt of a step, by the database's times; linked to the attempt before",
     attributes=(RUN_ID, STEP_ID, STEP_TYPE, STEP_ITEM, STEP_ATTEMPT, STEP_STATUS),
+)
+WAIT = SpanSpec(
+    name="wait",
+    target="{citadel.wait.for}",
+    kind=SpanKind.INTERNAL,
+    help="A wait of a step for its start, such as for a slot of an LLM endpoint; linked to the attempt that followed",
+    attributes=(RUN_ID, STEP_ID, STEP_ITEM, STEP_ATTEMPT, WAIT_FOR, WAIT_SECONDS, WAIT_OUTCOME),
 )
 CHAT = SpanSpec(
     name="chat",

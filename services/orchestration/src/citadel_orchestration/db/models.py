@@ -57,11 +57,18 @@ class Wait:
 
     Attributes:
         waiting_for: Name of the resource.
-        seconds: How long it has waited.
+        since: When it began.
+        until: When it ended.
     """
 
     waiting_for: str
-    seconds: float
+    since: datetime
+    until: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return max(0.0, (self.until - self.since).total_seconds())
 
 
 @dataclass(frozen=True, kw_only=True)

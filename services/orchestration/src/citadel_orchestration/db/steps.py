@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,9 +55,9 @@ UPDATE steps SET status = 'waiting' FROM (
     WHERE run_id = %s AND step_id = %s AND item = %s) AS old
 WHERE run_id = %s AND step_id = %s AND item = %s AND attempt = %s AND start_by <= now()
     AND (status = 'ready' OR status = 'waiting' AND waiting_for IS NOT NULL)
-RETURNING coalesce(reason, 'a worker'), extract(epoch FROM now() - since)::float8
+RETURNING coalesce(reason, 'a worker'), since, now()
 """
-_WAIT = "waiting_for, coalesce(extract(epoch FROM now() - waiting_since), 0)::float8"
+_WAIT = "waiting_for, coalesce(waiting_since, now()), now()"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,7 @@ def late_start(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:
     """Return the wait of a step that has not started in time, and let it wait no more; None if it is not late."""
     tx.cursor.execute(_LATE_START, [*[ref.run_id, ref.step_id, ref.item] * 2, attempt])
     row = tx.cursor.fetchone()
-    return None if row is None else Wait(waiting_for=row[0], seconds=row[1])
+    return None if row is None else _wait(*row)
 
 
 def wait_of(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:
@@ -181,8 +182,8 @@ def wait_of(tx: RunTransaction, ref: StepRef, attempt: int) -> Wait | None:
     return None if row is None else _wait(*row)
 
 
-def _wait(waiting_for: str | None, seconds: float) -> Wait | None:
-    return None if waiting_for is None else Wait(waiting_for=waiting_for, seconds=seconds)
+def _wait(waiting_for: str | None, since: datetime, until: datetime) -> Wait | None:
+    return None if waiting_for is None else Wait(waiting_for=waiting_for, since=since, until=until)
 
 
 def _under_way(

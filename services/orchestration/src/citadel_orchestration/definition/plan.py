@@ -29,7 +29,8 @@ def plan(definition: Definition, *, cached: Cached | None = None) -> dict[str, A
         `order` (levels of step ids), `graph` (Mermaid), `steps`, `warnings`. A step has `step_id`, `type`, `queue`,
         `depends_on`, `conditional`, `per_item`, `items` (None: known only when it runs) and `calls`: how often, per
         item where `per_item`, each kind of service is called; `embedding_texts` and `cached_texts` are None where
-        they are known only when it runs.
+        they are known only when it runs. `start_timeout` and `timeout` are its limits in seconds, its defaults'
+        included: of its waits for the start of an attempt, and of one attempt.
     """
     return {
         "workflow_id": definition.workflow_id,
@@ -50,6 +51,8 @@ def _step(step: Step, cached: Cached | None) -> dict[str, Any]:
         "conditional": step.when is not None,
         "per_item": step.for_each is not None,
         "items": _items(step),
+        "start_timeout": step.start_timeout,
+        "timeout": step.timeout,
         "calls": calls,
     }
 

@@ -76,7 +76,7 @@ class StepRecovery:
             wait = steps.late_start(tx, ref, attempt) if tx is not None and tx.run.may_start_steps else None
             if tx is None or wait is None or not step_transitions.never_started(tx, ref, attempt, wait):
                 return unchanged(tx)
-        self._transactions.report_wait(wait, "start_timed_out")
+        self._transactions.report_wait(wait, "start_timed_out", ref, attempt, tx.run.trace)
         return tx.effects
 
     def wake(self, ref: StepRef, attempt: int) -> Effects:

@@ -118,7 +118,7 @@ class StepTransitions:
             if tx is None or wait is None or wait.waiting_for != resource:
                 return unchanged(tx)
             tx.claim(ref, of=["waiting"], wait=wait)
-        self._transactions.report_wait(wait, "admitted")
+        self._transactions.report_wait(wait, "admitted", ref, attempt, tx.run.trace)
         return tx.effects
 
     def adopt(self, ref: StepRef, attempt: int, *, token: str) -> StepClaim | None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from opentelemetry.trace import SpanContext
 
 from citadel_common.telemetry import Metrics, names, spans, tracing
-from citadel_orchestration.db.models import NO_ITEM, EndedAttempt, EndedRun, StepRef
+from citadel_orchestration.db.models import NO_ITEM, EndedAttempt, EndedRun, StepRef, Wait
 
 Trace = dict[str, str]
 _FAILED = frozenset({"failed", "timed_out"})
@@ -67,6 +67,37 @@ def report_attempt(attempt: EndedAttempt, trace: Trace | None, metrics: Metrics)
         during=(attempt.began, attempt.ended),
         links=[] if before is None else [before],
         error=(attempt.error or attempt.outcome) if attempt.outcome in _FAILED_ATTEMPTS else None,
+    )
+
+
+def report_wait(wait: Wait, outcome: str, ref: StepRef, attempt: int, trace: Trace | None) -> None:
+    """Make the span of a wait that is over, below its run's `trace` and linked to the attempt that followed.
+
+    A claim that found no slot is `attempt`, which has no span: that of the wait takes its place, above what it did.
+    A step that was not admitted fails as `attempt`, with a span.
+    """
+    queued, followed = (of_attempt(trace, ref, number) for number in (attempt, attempt + 1))
+    if queued is None or followed is None:
+        return
+    admitted = outcome == "admitted"
+    about = {
+        spans.RUN_ID: str(ref.run_id),
+        spans.STEP_ID: ref.step_id,
+        spans.STEP_ITEM: None if ref.item == NO_ITEM else ref.item,
+        spans.STEP_ATTEMPT: attempt + admitted,
+        spans.WAIT_FOR: wait.waiting_for,
+        spans.WAIT_SECONDS: round(wait.seconds, 3),
+        spans.WAIT_OUTCOME: outcome,
+    }
+    tracing.emit(
+        spans.WAIT,
+        wait.waiting_for,
+        about,
+        context=queued if admitted else tracing.sibling(queued, "wait", queued.span_id),
+        parent=tracing.span_context_of(trace),
+        during=(wait.since, wait.until),
+        links=[followed if admitted else queued],
+        error=None if admitted else outcome,
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
-from citadel_orchestration.db.models import Effects, Wait
+from citadel_orchestration.db.models import Effects, StepRef, Wait
 from citadel_orchestration.db.notifications import RunNotifications
 from citadel_orchestration.db.transaction import MAX_EVENTS, RunTransaction, lock_run
 from citadel_orchestration.definition.sizes import DEFAULT_RUN_LIMITS, RunLimits
@@ -84,9 +84,10 @@ class RunTransactions:
             max_events=self.max_events,
         )
 
-    def report_wait(self, wait: Wait, outcome: str) -> None:
-        """Count the wait of a step that is over; called after the commit."""
+    def report_wait(self, wait: Wait, outcome: str, ref: StepRef, attempt: int, trace: traces.Trace | None) -> None:
+        """Count the wait of a step that is over, and make its span; called after the commit."""
         self.metrics.observe(names.STEP_WAIT_SECONDS, wait.seconds, reason=wait.waiting_for, outcome=outcome)
+        traces.report_wait(wait, outcome, ref, attempt, trace)
 
     def changed(self, run_id: UUID) -> None:
         """Wake the followers of a run; called after the commit."""
