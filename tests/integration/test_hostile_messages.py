@@ -7,6 +7,7 @@ import lzma
 import pickle
 import uuid
 import zlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -196,6 +197,16 @@ def test_a_message_that_celery_cannot_end_is_not_held(plain, store, worker, dead
     store.lpush(QUEUE, json.dumps(message))
     assert error_of(plain.app.AsyncResult(task_id))
     assert plain.call("generate_embedding", "after it")["success"]
+    eventually(lambda: store.keys("citadel:unacked:*") == [])
+    assert not worker.is_over
+
+
+def test_a_message_that_celery_cannot_start_when_its_time_has_come_is_not_held(plain, store, worker, dead_letters):
+    at = datetime.now(UTC) + timedelta(seconds=1)
+    task_id, message = raw_message(headers={"eta": at.isoformat(), "timelimit": TEXT})
+    store.lpush(QUEUE, json.dumps(message))
+    assert error_of(plain.app.AsyncResult(task_id)).startswith("UndecodableMessage: the message is refused")
+    assert eventually(lambda: dead_letters.get(task_id)).code == "undecodable_message"
     eventually(lambda: store.keys("citadel:unacked:*") == [])
     assert not worker.is_over
 

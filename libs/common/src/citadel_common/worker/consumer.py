@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from celery.worker.state import task_ready
 
 from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
@@ -36,6 +37,18 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
                 self._dead_letter(message, f"the message is refused: {type(error).__name__}: {error}")
 
         return guarded
+
+    def apply_eta_task(self, task: Any) -> None:
+        """Start a task whose time has come, guarded: the timer would log an error and hold the message for ever."""
+        try:
+            super().apply_eta_task(task)
+        except self.connection_errors:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
+            _log.exception("message refused")
+            task_ready(task)
+            self.qos.decrement_eventually()
+            self._dead_letter(task.message, f"the message is refused: {type(error).__name__}: {error}")
 
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
