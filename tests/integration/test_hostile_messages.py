@@ -85,11 +85,13 @@ NO_MESSAGES = {
     ).encode(),
     "an encoding nobody knows": json.dumps(raw_message(b"", encoding="rot13")[1] | {"body": TEXT}).encode(),
     "deep nesting": deep(100_000),
-    "headers that kombu can read and cannot write": json.dumps(raw_message()[1] | {"headers": {"x": 0}})
-    .encode()
-    .replace(b'{"x": 0}', b'{"x": %b}' % deep(1000)),
     "deep nesting inside": b'{"properties": {}, "headers": {}, "body": ' + deep(5000) + b"}",
 }
+
+UNWRITABLE = (
+    json.dumps(raw_message()[1] | {"headers": {"x": 0}}).encode().replace(b'{"x": 0}', b'{"x": %b}' % deep(1000))
+)
+"""Headers that kombu can read, and cannot write where Python's frames count: up to 3.11."""
 
 BAD_TASKS = {
     "pickle": raw_message(
@@ -134,6 +136,15 @@ def test_a_list_entry_that_is_not_a_message_becomes_a_dead_letter(plain, store, 
     assert (dead_letter.code, dead_letter.queue, dead_letter.task) == ("undecodable_message", QUEUE, None)
     assert dead_letter.error
     assert dead_letter.raw == entry[:4096].decode("utf-8", "backslashreplace")
+    assert not worker.is_over
+
+
+def test_a_message_whose_headers_cannot_be_written_becomes_a_dead_letter(plain, store, worker, dead_letters):
+    store.lpush(QUEUE, UNWRITABLE)
+    assert plain.call("generate_embedding", "after it")["success"]
+    [dead_letter] = eventually(lambda: list(dead_letters.newest()))
+    assert (dead_letter.code, dead_letter.queue, dead_letter.task) == ("undecodable_message", QUEUE, None)
+    eventually(lambda: store.keys("citadel:unacked:*") == [])
     assert not worker.is_over
 
 

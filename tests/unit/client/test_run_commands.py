@@ -100,8 +100,8 @@ def test_plan_and_graph_print_the_plan(citadel, double, file):
     assert code == 0
     assert "embedding texts: ?" in out
     assert "for each of ? items" in out
-    assert "86400 s" in out
-    assert "1.5 s" in out
+    assert "start: 86400 s" in out
+    assert "timeout: 1.5 s" in out
     assert "warning: perhaps" in err
     shown = json.loads(citadel("workflow", "plan", file, "--json")[1])
     assert [(each["start_timeout"], each["timeout"]) for each in shown["steps"]] == [(None, None), (86400, 1.5)]

@@ -76,7 +76,7 @@ def plan(file: FileArgument, set_: Set = None, url: Url = None, timeout: Timeout
         return
     level = {step_id: number for number, steps in enumerate(found.order, start=1) for step_id in steps}
     rows = [(level.get(step.step_id, ""), *_row(step)) for step in found.steps]
-    print_table(("", "step", "type", "after", "calls", "start within", "attempt within", ""), rows)
+    print_table(("", "step", "type", "after", "calls", ""), rows)
     for warning in found.warnings:
         say(f"warning: {warning}")
 
@@ -88,12 +88,14 @@ def _planned(file: Path, set_: list[str] | None, url: str | None, timeout: float
 
 
 def _row(step: PlannedStep) -> tuple[str, ...]:
-    limits = map(_seconds, (step.start_timeout, step.timeout))
-    return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), *limits, _conditions(step)
+    remarks = "\n".join(filter(None, (_conditions(step), *_limits(step))))
+    return step.step_id, step.type, ", ".join(step.depends_on), _calls(step), remarks
 
 
-def _seconds(limit: float | None) -> str:
-    return "?" if limit is None else f"{limit:g} s"
+def _limits(step: PlannedStep) -> list[str]:
+    """Return the time limits of a step, one a line: a table of 80 columns has no room for more columns."""
+    limits = {"start": step.start_timeout, "timeout": step.timeout}
+    return [f"{name}: {limit:g} s" for name, limit in limits.items() if limit is not None]
 
 
 def _calls(step: PlannedStep) -> str:
