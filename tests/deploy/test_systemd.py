@@ -185,7 +185,8 @@ def test_the_guides_drop_ins_reach_every_process(host, tmp_path):
     for address in ("[::1]", "127.0.0.1"):
         host.get(f"http://{address}:8080/livez")
         host.get(f"http://{address}:9808/metrics")
-    host.run("rm", "/etc/citadel/credentials/api__keys", *drop_ins_of_the_guide())
+    folders = {path.rpartition("/")[0] for path in drop_ins_of_the_guide()}
+    host.run("rm", "-r", "/etc/citadel/credentials/api__keys", *folders)
     host.run("systemctl", "daemon-reload")  # what runs forgets them when the next release is installed
 
 
