@@ -84,7 +84,12 @@ async def show_output(request: Request) -> Response:
     return _streamed(await service_of(request, RunOutputs).output(run_id_of(request)))
 
 
-@router.get("/v1/runs/{run_id}/final_context", openapi_extra=_ONE, summary="A run's final context")
+@router.get(
+    "/v1/runs/{run_id}/final_context",
+    responses=errors(409, 413),
+    openapi_extra=_ONE,
+    summary="A run's final context",
+)
 async def show_final_context(request: Request) -> Response:
     """Stream the context as the run's last step has left it."""
     return _streamed(await service_of(request, RunOutputs).final_context(run_id_of(request)))
