@@ -201,6 +201,36 @@ def test_garbage_behind_a_request_does_not_harm_its_response(plain: Api) -> None
     json.loads(answer.body)
 
 
+BODY = b'{"text": ["read", 7]}'
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+LENGTH = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+CHUNKED = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize("protocol", [UPGRADE, UPGRADE.replace(b"h2c", b"websocket")], ids=["h2c", "websocket"])
+@pytest.mark.parametrize(("framing", "body"), [(LENGTH, BODY), (CHUNKED, CHUNKS)], ids=["length", "chunked"])
+@pytest.mark.parametrize("size", [1, 100_000], ids=["byte by byte", "at once"])
+def test_a_request_that_asks_for_another_protocol_is_served_in_this_one(
+    plain: Api, protocol: bytes, framing: bytes, body: bytes, size: int
+) -> None:
+    """With its body, and those behind it on the connection; a JDK's client asks for HTTP/2 each time."""
+    request = POST + protocol + framing + body
+    last = GET + protocol + b"\r\n" + GET + b"Connection: close\r\n\r\n"
+    sent = request + request + last
+    answer = answer_to(plain.port, [sent[start : start + size] for start in range(0, len(sent), size)])
+    answers = (answer.head.encode() + answer.body).lower().split(b"http/1.1 ")[1:]
+    assert [each[:3] for each in answers] == [b"422", b"422", b"200", b"200"]
+    assert [b"text[1]" in each for each in answers] == [True, True, False, False]
+
+
+def test_a_tunnel_is_refused(plain: Api) -> None:
+    tunnel = b"CONNECT example.org:443 HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = answer_to(plain.port, [tunnel + b"\x16\x03\x01" * 100])
+    assert 400 <= answer.status < 500
+    assert b"\r\nHTTP/1.1" not in answer.body
+
+
 def test_connections_of_one_client_are_limited(start_api: StartApi) -> None:
     """Clients of other addresses, and proxies that are trusted, have connections of their own."""
     api = start_api(max_client_connections=5, trusted_proxies="[]", header_timeout=60)

@@ -109,15 +109,8 @@ class Outcomes:
             StoreRejected: PostgreSQL never takes it.
             CitadelError: The transition refuses it.
         """
-        if not self._is_refused:
-            try:
-                effects = outcome.transition()
-            except StoreUnavailable:
-                pass
-            else:
-                self._in_flight.remove(outcome.claim)
-                self._follow(effects)
-                return
+        if not self._is_refused and self._is_recorded(outcome):
+            return
         log.warning("outcome_waits", **_about(outcome))
         if self._closed.is_set():
             self._give_up(outcome)
@@ -125,6 +118,16 @@ class Outcomes:
         with self._changed:
             self._waiting.append(outcome)
             self._changed.notify()
+
+    def _is_recorded(self, outcome: Outcome) -> bool:
+        """Record an outcome and follow it; return False if PostgreSQL does not take it yet."""
+        try:
+            effects = outcome.transition()
+        except StoreUnavailable:
+            return False
+        self._in_flight.remove(outcome.claim)
+        self._follow(effects)
+        return True
 
     def close(self) -> None:
         """Stop to try, and park the outputs that still wait; their steps are no longer in flight then."""

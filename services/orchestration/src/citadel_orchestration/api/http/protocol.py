@@ -38,6 +38,7 @@ CHUNK_OVERHEAD = 16
 """Bytes of chunk framing allowed per byte of a body."""
 SLOW_READER = "slow_reader"
 """Reason under which closed connections are counted whose clients read too slowly."""
+_FRAMING = (b"content-length", b"transfer-encoding")
 _BYTES_ACKED = 120
 """Offset of `tcpi_bytes_acked` in Linux's `struct tcp_info`, from linux/tcp.h."""
 
@@ -58,7 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits = self._connections.settings
         self._above_limit: CitadelError | None = None
         self._refusal: CitadelError | None = None
-        self._is_refused = False
+        self._is_refused = self._is_resuming = False
         # A deadline runs while the client is awaited between requests, in a head, or after a refusal.
         self._deadline: float | None = None
         self._has_head = self._is_complete = True
@@ -92,8 +93,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._overhead += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # HTTP/1.1 goes on: no other protocol is spoken here
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade()
+            self._feed(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             self._refuse(self._refusal or MalformedRequest())
             return
@@ -101,14 +104,31 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._overhead and (problem := self._excess()):
             self._refuse(problem)
 
+    def _decline_upgrade(self) -> None:
+        """Go on in HTTP/1.1 with a request that asks for another protocol, as every JDK's client does of a plain URL.
+
+        httptools takes such a request to have no body. So another parser is told how the body is framed, and reads it
+        and whatever follows.
+        """
+        framing = [header for header in self.scope["headers"] if header[0] in _FRAMING]
+        url, self.parser = self.url, httptools.HttpRequestParser(self)
+        self._is_resuming = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % header for header in framing))
+        self._is_resuming = False
+        self.url, self.headers = url, []
+
     def on_message_begin(self) -> None:
         """Begin a request (httptools' hook)."""
+        if self._is_resuming:
+            return
         super().on_message_begin()
         self._has_head = self._is_complete = False
         self._deadline = self.loop.time() + self._limits.header_timeout
 
     def on_headers_complete(self) -> None:
         """Start to serve the request unless its head or its connection is above a limit (httptools' hook)."""
+        if self._is_resuming:
+            return
         # What has come may hold a part of the body too, so it is the head's exact size that counts.
         is_large = self._overhead > self._limits.max_header_bytes
         self._refusal = self._excess_of_head(self._head_bytes() if is_large else 0) or self._above_limit_of_server()
@@ -131,6 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request has come whole (httptools' hook)."""
+        if self.parser.should_upgrade():
+            return  # its body is still to be read
         super().on_message_complete()
         self._is_complete = True
         self._overhead = 0
