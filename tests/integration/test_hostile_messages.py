@@ -104,6 +104,7 @@ BAD_TASKS = {
     "a body that is no JSON": raw_message(b"{%b" % REFUSALS),
     "a body that is no UTF-8": raw_message(b"\xff\xfe\x00%b" % REFUSALS),
     "unknown task": raw_message(task="no_such_task"),
+    "a task with a long name": raw_message(task="x" * 5000),
     "a task of another queue": raw_message(task="execute_workflow"),
     "a task name of a wrong type": raw_message(task=["generate_embedding"]),
     "args of a wrong type": raw_message(b"[5, {}, {}]"),

@@ -26,6 +26,7 @@ from citadel_common.delivery.dead_letter_index import (
 )
 from citadel_common.errors import CitadelError, Conflict
 from citadel_common.stores.token_lock import TokenLock
+from citadel_common.text import printable
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -43,6 +44,8 @@ HISTORY_LENGTH = 10
 EXPIRED_AT_ADD = 100
 MOST_KEPT = 10_000
 CHUNK = 500
+LOGGED = 200
+"""Characters of an id or a name in a log line."""
 MOST_EXAMINED = 2000
 """Most heads that one page examines."""
 CLAIM_TTL = 60.0
@@ -130,6 +133,12 @@ class DeadLetter:
     raw_base64: str | None = None
     raw_bytes: int | None = None
     at: float = field(default_factory=time.time)
+
+    @property
+    def in_logs(self) -> dict[str, str | None]:
+        """Return id and task for log lines: a foreign message may hold texts of any length."""
+        task = None if self.task is None else printable(self.task, LOGGED)
+        return {"id": printable(self.id, LOGGED), "task": task}
 
     @property
     def head(self) -> DeadLetterHead:

@@ -67,7 +67,7 @@ class Requeue:
             self._dead_letters.settle(dead_letter)
             if failed is not None:
                 self._clear(keys=[RESULT_PREFIX + dead_letter.id], args=[failed])
-        log.info("dead_letter_requeued", id=dead_letter.id, task=dead_letter.task, queue=dead_letter.queue)
+        log.info("dead_letter_requeued", **dead_letter.in_logs, queue=dead_letter.queue)
         return dead_letter
 
     def _register(self, dead_letter: DeadLetter) -> None:
@@ -110,7 +110,7 @@ class Requeue:
         except (*ERRORS, OperationalError) as error:
             if not dead_letter.headers.get(ACCEPTED_HEADER):
                 raise StoreUnavailable("the broker does not answer; the dead letter is still there") from error
-            log.warning("requeued_task_not_published", id=dead_letter.id, error=type(error).__name__)
+            log.warning("requeued_task_not_published", **dead_letter.in_logs, error=type(error).__name__)
 
 
 def _check(dead_letter: DeadLetter) -> None:

@@ -98,11 +98,11 @@ class TaskRuntime:
         self.metrics.count(names.DEAD_LETTERS, 1, reason=dead_letter.code)
         self.stats.dead_lettered(dead_letter.queue, dead_letter.code)
         # the message may quote what it failed on: whoever may read the dead letter finds it there
-        log.error("dead_letter", id=dead_letter.id, task=dead_letter.task, code=dead_letter.code)
+        log.error("dead_letter", **dead_letter.in_logs, code=dead_letter.code)
         try:
             self.dead_letters.add(dead_letter, result)
         except ERRORS as error:
-            log.error("dead_letter_lost", id=dead_letter.id, error=type(error).__name__)
+            log.error("dead_letter_lost", **dead_letter.in_logs, error=type(error).__name__)
             return False
         return True
 
