@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.postgres import PostgresSettings
 from citadel_common.stores.postgres import Database
+from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.migrate import migrate
 from citadel_orchestration.db.models import StepRef
 from citadel_orchestration.definition.models import DefinitionLimits
@@ -94,6 +95,8 @@ def main() -> None:
         submissions=submissions,
         loop=LoopThread("steps", loop_factory=uvloop.new_event_loop),
         dispatcher=Dispatcher(cast("Celery", None)),
+        slots=Slots(database=database, owner="bench", lease=30.0),
+        resources=(),
         answer=lambda _: ended.set(),
         parked=cast("ParkedOutputs", None),
     )
