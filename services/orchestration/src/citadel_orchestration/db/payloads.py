@@ -19,6 +19,17 @@ def context_of(cursor: Cursor, run_id: UUID, *, most: int | None = None) -> tupl
     return int(size), body
 
 
+def output_of(cursor: Cursor, run_id: UUID, step_id: str, *, most: int | None = None) -> tuple[int, bytes | None]:
+    """Return the bytes of a step's own output, 0 for none, and the output; None if it has more than `most` bytes."""
+    cursor.execute(
+        "SELECT octet_length(body), CASE WHEN octet_length(body) <= coalesce(%s, 2147483647) THEN body END"
+        " FROM payloads WHERE run_id = %s AND step_id = %s AND item = -1 AND kind = 'output'",
+        [most, run_id, step_id],
+    )
+    size, body = cursor.fetchone() or (0, None)
+    return int(size), body
+
+
 def outputs_of(cursor: Cursor, run_id: UUID, step_ids: Sequence[str]) -> dict[str, dict[int, bytes]]:
     """Return the stored outputs of steps, by step id and item (-1 for the step itself)."""
     cursor.execute(

@@ -26,7 +26,7 @@ _AT_LEAST = 4
 
 _NULL = b"null"
 _AT_ONCE = 64 * 2**10
-"""Bytes of a context that are read together with its size."""
+"""Bytes of a context, or of an output, that are read together with their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +226,8 @@ def _last_output(tx: RunTransaction, definition: Definition) -> bytes:
     if last.for_each is not None:
         output = steps_of(reader, tx.run.run_id, [last.step_id])[last.step_id]["output"]
         return encoded(output, tx.limits.run_output, "the run's output")
-    [(_, _, _, size)] = payloads.states_and_sizes(tx.cursor, tx.run.run_id, [last.step_id])
+    size, body = payloads.output_of(tx.cursor, tx.run.run_id, last.step_id, most=_AT_ONCE)
     reader.expect(size, "the run's output")
-    return payloads.outputs_of(tx.cursor, tx.run.run_id, [last.step_id]).get(last.step_id, {}).get(NO_ITEM, _NULL)
+    if body is None and size:
+        body = payloads.output_of(tx.cursor, tx.run.run_id, last.step_id)[1]
+    return body or _NULL
