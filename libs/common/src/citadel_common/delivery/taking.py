@@ -30,6 +30,8 @@ WRONG_KEY_PAUSE = 5.0
 """Seconds for which a key of a wrong type is left out before it is tried again."""
 FULL_PAUSE = 1.0
 """Seconds between looks while Redis is full and refuses blocked moves."""
+PUBLISHED_TAG = "published_tag"
+"""Property of a taken message that holds the delivery tag from its publisher."""
 COMPARE_EVERY = 5.0
 """Seconds between comparisons of what Redis has as held with what the process has."""
 
@@ -184,7 +186,9 @@ class Taker:
         """
         try:
             message = entries.read(entry)
-            message["properties"]["delivery_tag"] = tag
+            # Publishers may give one tag twice; what is held must have names of its own.
+            properties = message["properties"]
+            properties[PUBLISHED_TAG], properties["delivery_tag"] = properties["delivery_tag"], tag
             self._channel.connection._deliver(message, self.queue)  # noqa: SLF001
         except entries.MalformedEntry as error:
             self._refuse(tag, entry, str(error))
