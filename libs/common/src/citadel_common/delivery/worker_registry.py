@@ -85,7 +85,7 @@ _BEAT = """
 redis.call('HDEL', KEYS[1], ARGV[1])
 return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 """
-"""Stores a heartbeat. It removes first: a full Redis refuses scripts that begin by adding, and only workers empty it."""
+"""Stores a heartbeat. It removes first: a full Redis refuses scripts that begin by adding."""
 UNACKED_PREFIX = "citadel:unacked:"
 
 
