@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.delivery.redelivery import Reclaimer
+from citadel_common.delivery.republishing import Republisher
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.tasks.stats import StatsPublisher
-from citadel_common.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +34,7 @@ class HeartbeatLoop:
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._registry = WorkerRegistry(self._broker)
         self._reclaimer = Reclaimer(runtime.app, self._broker, runtime.metrics, dead_after=self._settings.dead_after)
+        self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._started_at = time.time()
         self._stop = threading.Event()
@@ -96,11 +96,8 @@ class HeartbeatLoop:
             self._runtime.accepted.renew(mine, self._runtime.identity.id)
 
     def _republish(self) -> None:
-        """Publish accepted tasks whose message was lost; one worker of the fleet at a time does it."""
+        """Publish accepted tasks whose messages are missing; one worker of the fleet at a time does it."""
         interval = int(self._settings.heartbeat_interval * 1000)
         if not self._runtime.results.set(SWEEP_LOCK, self._runtime.identity.id, nx=True, px=interval):
             return
-        for message in self._runtime.accepted.take_due():
-            publish_accepted(self._runtime.app, message)
-            self._runtime.metrics.count(names.REPUBLISHED, 1)
-            log.warning("accepted_task_republished", task_id=message.task_id, looks=message.looks)
+        self._republisher.look()

@@ -120,6 +120,8 @@ class Executor:
             raise
         except CitadelError as refused:
             effects = self._persist(functools.partial(self.transitions.fail, ref, message.attempt, refused))
+        if not effects.applied:
+            self.transitions.late("vectors", ref, message.attempt)
         self.follow(effects)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
@@ -127,6 +129,7 @@ class Executor:
         token = uuid.uuid4().hex
         claim = self._persist(functools.partial(self.transitions.adopt, ref, message.attempt, token=token))
         if claim is None:
+            self.transitions.late("vectors", ref, message.attempt)
             return
         self.in_flight.add(claim)
         self._guard(functools.partial(self._resume, message), claim)
