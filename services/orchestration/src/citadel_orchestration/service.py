@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -41,6 +41,9 @@ from citadel_orchestration.step_types import StepType
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
 from citadel_orchestration.wiring import wire
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
@@ -117,7 +120,20 @@ class OrchestrationService:
             max_in_flight=settings.workflows.max_in_flight,
             stopping=self._stopping,
         )
-        self._sweeper = Sweeper(
+        self._sweeper = self._make_sweeper(runtime, broker, transitions, answer)
+        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
+            runtime.app
+        )
+        self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
+        self._answers.start()
+        self._sweeper.start()
+
+    def _make_sweeper(
+        self, runtime: TaskRuntime, broker: "Redis", transitions: StepTransitions, answer: TaskResultWriter
+    ) -> Sweeper:
+        settings, parts = self._settings, self._wiring
+        witness = Witness(broker, runtime.identity.id)
+        return Sweeper(
             transactions=parts.transactions,
             transitions=transitions,
             engine=self._engine,
@@ -132,20 +148,9 @@ class OrchestrationService:
                 first_look=settings.accepted.first_look,
                 metrics=self._metrics,
             ),
-            guard=LeaseGuard(
-                self._engine.in_flight,
-                Witness(connect(settings.broker_url, settings.stores), owner),
-                lease=settings.workflows.lease,
-                metrics=self._metrics,
-            ),
+            guard=LeaseGuard(self._engine.in_flight, witness, lease=settings.workflows.lease, metrics=self._metrics),
             interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
-            runtime.app
-        )
-        self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
-        self._answers.start()
-        self._sweeper.start()
 
     def interrupt(self) -> None:
         """Hand running steps back: the grace of a stop is over."""

@@ -10,7 +10,7 @@ message, and removed after the message was acknowledged, unless a newer message 
 both or none, in a restart or a failover too, and a look is one read, whatever waits in the lanes.
 
 A mark may outlive its message: a worker of an older version does not remove it, and an operator may empty a list. Such
-a mark does not count once the lanes are empty and nobody holds its message.
+a mark does not count once nothing waits or is held in its queues.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,37 +41,24 @@ for i, mark in ipairs(KEYS) do
   if redis.call('GET', mark) == ARGV[i] then redis.call('DEL', mark) end
 end
 """
-# Lists are asked for their length, never read. Workers are asked only while the lanes are empty, when few messages are
-# anywhere. What a worker has in its inbox has no tag yet, so an inbox counts as a lane.
+# Nothing is read but lengths. While a lane has messages the workers are not even asked.
 _LOOK = """
-local prefix, unacked, kept, timers = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local workers, waiting = nil, false
-for i = timers + 2, #KEYS do waiting = waiting or redis.call('LLEN', KEYS[i]) > 0 end
-if not waiting then
-  workers = redis.call('HKEYS', KEYS[1])
-  for _, worker in ipairs(workers) do
-    waiting = waiting or redis.call('LLEN', unacked .. worker .. ':inbox') > 0
+local prefix, unacked, kept, queues = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local busy = false
+for i = 2, queues + 1 do busy = busy or redis.call('HLEN', KEYS[i]) > 0 end
+for i = queues + 2, #KEYS do busy = busy or redis.call('LLEN', KEYS[i]) > 0 end
+for _, worker in ipairs(busy and {} or redis.call('HKEYS', KEYS[1])) do
+  busy = busy or redis.call('HLEN', unacked .. worker) > 0
+  for i = queues + 2, #KEYS do
+    busy = busy or redis.call('LLEN', unacked .. worker .. ':inbox:' .. KEYS[i]) > 0
   end
-end
-local function is_held(tag)
-  for i = 2, timers + 1 do
-    if redis.call('HEXISTS', KEYS[i], tag) == 1 then return true end
-  end
-  for _, worker in ipairs(workers) do
-    if redis.call('HEXISTS', unacked .. worker, tag) == 1 then return true end
-  end
-  return false
 end
 local found = {}
 for i = 5, #ARGV do
   local mark = prefix .. ARGV[i]
-  local tag = redis.call('GET', mark)
-  if not tag then
-    found[#found + 1] = 0
-  elseif tag == 'answered' then
-    found[#found + 1] = 1
-  elseif waiting or is_held(tag) then
-    redis.call('EXPIRE', mark, kept)
+  local value = redis.call('GET', mark)
+  if value and (busy or value == 'answered') then
+    if value ~= 'answered' then redis.call('EXPIRE', mark, kept) end
     found[#found + 1] = 1
   else
     redis.call('DEL', mark)

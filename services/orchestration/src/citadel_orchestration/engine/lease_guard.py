@@ -33,6 +33,8 @@ TIME_TO_RENEW = 3 / 8
 """Part of the lease for which others have been able to write when calls end; after a half they take steps over."""
 FIRST_DOUBT = 1 / 10
 """Part of the lease by which another worker's note must be newer than the first failure: an outage begins somewhere."""
+NO_OUTAGE = 7 / 20
+"""Part of the lease within which others note a change after the first failure here, unless they could not write."""
 SILENCE = 1 / 4
 """Part of the lease after which a broker that does not answer counts as out of reach."""
 _NOTE = """
@@ -158,5 +160,6 @@ class LeaseGuard:
             if since is None:
                 return False
             if others is not None:
-                return now > others + TIME_TO_RENEW * self._lease
+                was_outage = others - since > NO_OUTAGE * self._lease
+                return now > others + (TIME_TO_RENEW * self._lease if was_outage else 0.0)
             return now - max(since, self._answered_at) > SILENCE * self._lease

@@ -55,6 +55,11 @@ def patiently(transition: Callable[[], T], stopping: threading.Event) -> T:
             pause = min(LONGEST_PAUSE, pause * 2)
 
 
+def internal_error(error: Exception) -> CitadelError:
+    """Return the error that a step fails with because of a defect."""
+    return CitadelError(f"internal error: {type(error).__name__}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The end of an attempt, to be recorded.
@@ -189,7 +194,7 @@ class Outcomes:
             self._refuse(outcome, error)
         except Exception as error:
             log.exception("outcome_crashed", **_about(outcome))
-            self._refuse(outcome, CitadelError(f"internal error: {type(error).__name__}"))
+            self._refuse(outcome, internal_error(error))
         else:
             self._ended(outcome, effects)
             self._later(outcome, self._follow, effects)
