@@ -72,13 +72,16 @@ return 'run'
 """
 
 _RENEW = """
+local renewed = {}
 for i = 3, #ARGV do
   local lease = redis.call('HGET', KEYS[3], ARGV[i])
   if lease and lease:match('^(.*) ') == ARGV[1] then
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
     redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+    renewed[#renewed + 1] = ARGV[i]
   end
 end
+return renewed
 """
 
 _POSTPONE = """
@@ -95,6 +98,14 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 return 1
+"""
+
+_TAKEN_OVER = """
+local lease = redis.call('HGET', KEYS[2], ARGV[1])
+if lease then return lease:match('^(.*) ') ~= ARGV[2] and 1 or 0 end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
+local state = redis.call('GETRANGE', KEYS[3], 0, ARGV[3]):match('^{"status": ?"(%u+)"')
+return (state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED') and 1 or 0
 """
 
 _LATER = """
@@ -152,6 +163,7 @@ class AcceptedTasks:
         self._settings = settings or AcceptedSettings()
         self._claim_script = client.register_script(_CLAIM)
         self._renew_script: Any = client.register_script(_RENEW)
+        self._taken_over_script: Any = client.register_script(_TAKEN_OVER)
         self._postpone_script = client.register_script(_POSTPONE)
         self._later_script = client.register_script(_LATER)
         self._hasten_script: Any = client.register_script(_HASTEN)
@@ -201,10 +213,21 @@ class AcceptedTasks:
         decoded: ClaimResult = answer.decode()
         return decoded
 
-    def renew(self, task_ids: list[str], worker: str) -> None:
-        """Extend the leases of tasks that this worker runs; a task just finished or released gets no lease."""
+    def renew(self, task_ids: list[str], worker: str) -> list[str]:
+        """Extend the leases of tasks that this worker runs; return those that are still its own.
+
+        A task just finished or released gets no lease.
+        """
         expiry = time.time() + self._settings.lease
-        self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        renewed: Any = self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        return [task_id.decode() for task_id in renewed]
+
+    def was_taken_over(self, task_id: str, worker: str) -> bool:
+        """Return whether another worker has run a task since this one took its lease, or has ended it."""
+        answer: Any = self._taken_over_script(
+            keys=[MESSAGES, LEASES, RESULT_PREFIX + task_id], args=[task_id, worker, RESULT_HEAD]
+        )
+        return bool(answer)
 
     def release(self, task_id: str) -> None:
         """Give up the lease of a task that was handed back or will be retried."""

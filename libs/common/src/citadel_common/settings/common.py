@@ -118,7 +118,7 @@ class AcceptedSettings(Fragment):
     first_look: float = Field(
         30.0,
         gt=0,
-        description="Seconds until the message of a task that nobody runs is looked for; doubled each time it is missing",
+        description="Seconds until the message of a task that nobody runs is looked for; doubled if it is missing",
     )
     longest_wait: float = Field(600.0, gt=0, description="Seconds between two looks at most")
     lease: float = Field(60.0, gt=0, description="Seconds a worker's lease lasts without renewal")

@@ -93,7 +93,9 @@ class HeartbeatLoop:
     def _renew_leases(self) -> None:
         mine = [task.task_id for task in self._runtime.running.tasks() if task.accepted]
         if mine:
-            self._runtime.accepted.renew(mine, self._runtime.identity.id)
+            asked_at = time.monotonic()
+            renewed = self._runtime.accepted.renew(mine, self._runtime.identity.id)
+            self._runtime.running.renewed(renewed, at=asked_at)
 
     def _republish(self) -> None:
         """Publish accepted tasks whose messages are missing; one worker of the fleet at a time does it."""
