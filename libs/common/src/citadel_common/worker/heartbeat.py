@@ -26,7 +26,11 @@ SWEEP_LOCK = "citadel:accepted:sweep"
 
 
 class HeartbeatLoop:
-    """A thread that beats every `worker.heartbeat_interval` seconds, from `start` to `stop`."""
+    """Two threads that act every `worker.heartbeat_interval` seconds, from `start` to `stop`.
+
+    One keeps the worker alive in its peers' eyes. The other one has what may take long: if a beat had to wait for it,
+    peers would take a busy worker to be dead, and its tasks with it.
+    """
 
     def __init__(self, runtime: TaskRuntime) -> None:
         self._runtime = runtime
@@ -38,30 +42,45 @@ class HeartbeatLoop:
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._started_at = time.time()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._is_seen = False
+        self._threads = [
+            threading.Thread(target=self._every_interval, args=(act,), name=name, daemon=True)
+            for name, act in (("heartbeat", self._keep_alive), ("caretaker", self._look_after))
+        ]
 
     def start(self) -> None:
-        """Send the first beat, then start the thread: peers know of the worker before its first task."""
+        """Send the first beat, then start the threads: peers know of the worker before its first task."""
         self._try(self._beat, "heartbeat")
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop beating and mark the worker as stopped, so that peers reclaim what it held at once."""
         self._stop.set()
-        if not self._thread.is_alive():
+        if not self._threads[0].is_alive():
             return
-        self._thread.join(timeout=self._settings.heartbeat_interval)
+        for thread in self._threads:
+            thread.join(timeout=self._settings.heartbeat_interval)
         self._try(self._stats.flush, "stats")
         self._try(lambda: self._beat(stopped=True), "goodbye")
 
-    def _run(self) -> None:
+    def _every_interval(self, act: "Callable[[], None]") -> None:
         while True:
-            self._try(self._beat, "heartbeat") and self._try(self._reclaim, "reclaim")
-            self._try(self._stats.flush, "stats")
-            self._try(self._renew_leases, "renew")
-            self._try(self._republish, "republish")
+            act()
             if self._stop.wait(self._settings.heartbeat_interval):
                 return
+
+    def _keep_alive(self) -> None:
+        """Do what tells peers that this worker lives; nothing that takes longer may come in between."""
+        self._is_seen = self._try(self._beat, "heartbeat")
+        self._try(self._renew_leases, "renew")
+
+    def _look_after(self) -> None:
+        """Look after the tasks of dead peers and those whose messages are missing, and publish the statistics."""
+        if self._is_seen:
+            self._try(self._reclaim, "reclaim")
+        self._try(self._stats.flush, "stats")
+        self._try(self._republish, "republish")
 
     def _try(self, step: "Callable[[], None]", name: str) -> bool:
         try:
