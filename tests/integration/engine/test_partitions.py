@@ -1,11 +1,12 @@
 """A worker that is cut off from PostgreSQL: its connections stand, and nothing comes through them any more."""
 
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import pytest
 
+from citadel_common.errors import Conflict
 from tests.support.polling import eventually
 from tests.support.relay import Relay
 
@@ -50,9 +51,13 @@ class Partition:
     def begin(self, query):
         """Begin a run whose question hangs in a worker."""
         run_id = self.platform.begin(ask(query))
-        self._stack.callback(self.platform.db.commands.cancel, run_id)
+        self._stack.callback(self._end, run_id)
         eventually(lambda: self.llm.stats()["prompt_counts"].get(query) == 1)
         return run_id
+
+    def _end(self, run_id):
+        with suppress(Conflict):  # it has ended
+            self.platform.db.commands.cancel(run_id)
 
     def lease_ran_out(self, run_id):
         """Return whether the run's step has no lease any more."""
