@@ -179,7 +179,7 @@ def test_results_stream_while_the_batch_runs(stack: Stack) -> None:
     assert stack.show(f"{path}/steps/chunks")["output"] is None  # all vectors at once would be too much
 
 
-def test_results_so_far_are_told_of_a_paused_batch(stack: Stack) -> None:
+def test_a_paused_batch_gives_its_results_so_far(stack: Stack) -> None:
     known, rest = requests_of("so far", CHUNK), requests_of("later", CHUNK)
     stack.ended(stack.submit_batch(known))
     stack.double.behaviour("slow", delay_ms=1500)
