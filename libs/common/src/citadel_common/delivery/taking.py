@@ -169,7 +169,9 @@ class Taker:
         term, done = holdings.lease.term, len(holdings.done)
         limits = {"room": self._channel.qos.room, "batch_room": holdings.batch_room, "peers": holdings.peers}
         taking = self._messages.take(**limits, acknowledged=holdings.done)
+        acknowledged = holdings.done[:done]
         del holdings.done[:done]
+        holdings.release_marks(acknowledged)
         return term, taking
 
     def _leave_out(self, key: str) -> None:
@@ -187,6 +189,7 @@ class Taker:
         try:
             message = entries.read(entry)
             # Publishers may give one tag twice; what is held must have names of its own.
+            self._holdings.track(tag, message)
             properties = message["properties"]
             properties[PUBLISHED_TAG], properties["delivery_tag"] = properties["delivery_tag"], tag
             self._channel.connection._deliver(message, self.queue)  # noqa: SLF001
