@@ -11,7 +11,7 @@ from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
-"""Message header: when Citadel's producer sent the message, in seconds since the epoch."""
+"""Message header: when Citadel's producer sent the message, in seconds since the epoch by the broker's clock."""
 _SEPARATOR = "\x06\x16"
 _STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
 LANES = ("interactive", "standard", "batch", "batch")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from citadel_common.deadline import Deadline
 from citadel_contracts.runs import FINISHED
 
 NO_ITEM = -1
@@ -34,7 +35,7 @@ class StepClaim:
         kind: Of its run.
         lane: Of its run.
         depth: Number of runs that its run is nested in.
-        run_deadline: When its run times out.
+        run_deadline: When its run times out, by PostgreSQL's clock.
         trace: Trace context of its run.
         calls: Calls of an LLM that the failed attempts have made.
     """
@@ -46,7 +47,7 @@ class StepClaim:
     kind: str
     lane: int
     depth: int
-    run_deadline: datetime | None
+    run_deadline: Deadline | None
     trace: dict[str, str] | None = None
     calls: int = 0
 

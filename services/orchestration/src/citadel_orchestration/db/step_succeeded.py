@@ -3,8 +3,10 @@
 `tests/integration/engine/test_step_succeeded.py` proves that it does what the general transition does.
 """
 
+from datetime import datetime
 from typing import Any
 
+from citadel_common.deadline import Deadline
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -36,7 +38,7 @@ def step_succeeded(
     if not rows:
         return None
     began, ended, before = rows[0][-3:]
-    claims = [_claim(ref, row) for row in rows]
+    claims = [_claim(ref, row, now=ended) for row in rows]
     over = EndedAttempt(
         ref=ref,
         type=step.type.name,
@@ -50,7 +52,8 @@ def step_succeeded(
     return Effects(claims=claims, lane=claims[0].lane, attempts=[over])
 
 
-def _claim(ref: StepRef, row: tuple[Any, ...]) -> StepClaim:
+def _claim(ref: StepRef, row: tuple[Any, ...], *, now: datetime) -> StepClaim:
+    """Return the claim in a row; `now` is PostgreSQL's time."""
     step_id, attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ = row
     return StepClaim(
         ref=StepRef(run_id=ref.run_id, step_id=step_id),
@@ -60,6 +63,6 @@ def _claim(ref: StepRef, row: tuple[Any, ...]) -> StepClaim:
         kind=kind,
         lane=lane,
         depth=depth,
-        run_deadline=deadline,
+        run_deadline=None if deadline is None else Deadline.after((deadline - now).total_seconds()),
         trace=trace,
     )
