@@ -180,19 +180,30 @@ def path_of_pointer(pointer: str) -> tuple[str, ...]:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
-def seconds_of_retry_after(header: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
+def seconds_of_retry_after(header: str | None, date: str | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110).
+
+    Args:
+        header: Its value.
+        date: The response's Date, which tells the server's clock; the clocks of two hosts may differ by hours.
+    """
     if header is None:
         return None
     try:
         seconds = float(header)
     except ValueError:
-        seconds = _seconds_until(header)
+        seconds = _time_of(header) - server_time(date)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
 
 
-def _seconds_until(date: str) -> float:
+def server_time(date: str | None) -> float:
+    """Return the seconds since the epoch by the clock that wrote a response's Date; by this host's without it."""
+    seconds = math.nan if date is None else _time_of(date)
+    return time.time() if math.isnan(seconds) else seconds
+
+
+def _time_of(date: str) -> float:
     try:
-        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return math.nan

@@ -6,11 +6,10 @@ again can make duplicates; they are dropped at their start, because `claim` gran
 to none once the task has finished.
 
 Redis holds a hash of messages, a sorted set of the times at which each is looked at next, a hash of leases, and for
-each traced task a key with its trace context.
+each traced task a key with its trace context. All times are the server's.
 """
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,43 +46,67 @@ RESULT_HEAD = 48
 _FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
 _STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
 
-_CLAIM = """
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+"""The server's time: the workers' clocks may differ by more than a lease lasts."""
+_ADD = (
+    _NOW
+    + """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5]) end
+"""
+)
+_CLAIM = (
+    _NOW
+    + """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
-  if stored:sub(1, #ARGV[6]) ~= ARGV[6] then return 'foreign' end
+  if stored:sub(1, #ARGV[5]) ~= ARGV[5] then return 'foreign' end
 else
-  local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[7]):match('^{"status": ?"(%u+)"')
+  local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[6]):match('^{"status": ?"(%u+)"')
   if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 'finished' end
 end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
-if lease and ARGV[4] == '0' then
+if lease and ARGV[3] == '0' then
   local expiry = lease:match(' ([%d.]+)$')
-  if tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
+  if tonumber(expiry) > now then return 'busy' end
 end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. (ARGV[3] + ARGV[5]))
-redis.call('ZADD', KEYS[2], ARGV[3] + ARGV[5], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. string.format('%.3f', now + ARGV[4]))
+redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[1])
 return 'run'
 """
+)
 
-_RENEW = """
+_RENEW = (
+    _NOW
+    + """
+local expiry = string.format('%.3f', now + ARGV[2])
 for i = 3, #ARGV do
   local lease = redis.call('HGET', KEYS[3], ARGV[i])
   if lease and lease:match('^(.*) ') == ARGV[1] then
-    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
-    redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. expiry)
+    redis.call('ZADD', KEYS[2], expiry, ARGV[i])
   end
 end
 """
+)
+_DUE = _NOW + "return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])"
 
-_POSTPONE = """
+_POSTPONE = (
+    _NOW
+    + """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
 return 1
 """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,18 +145,19 @@ class AcceptedTasks:
     def __init__(self, client: "Redis", settings: AcceptedSettings | None = None) -> None:
         self._client = client
         self._settings = settings or AcceptedSettings()
+        self._add_script: Any = client.register_script(_ADD)
+        self._due_script: Any = client.register_script(_DUE)
         self._claim_script = client.register_script(_CLAIM)
         self._renew_script: Any = client.register_script(_RENEW)
         self._postpone_script = client.register_script(_POSTPONE)
 
     def add(self, message: TaskMessage) -> None:
         """Store a task, before its message is published."""
-        pipe = self._client.pipeline()
-        pipe.hset(MESSAGES, message.task_id, message.to_json())
-        pipe.zadd(DUE, {message.task_id: time.time() + self._settings.first_look})
-        if message.trace:
-            pipe.set(TRACE_PREFIX + message.task_id, orjson.dumps(message.trace), ex=TRACE_KEPT)
-        pipe.execute()
+        task_id, trace = message.task_id, orjson.dumps(message.trace) if message.trace else b""
+        self._add_script(
+            keys=[MESSAGES, DUE, TRACE_PREFIX + task_id],
+            args=[task_id, message.to_json(), self._settings.first_look, trace, TRACE_KEPT],
+        )
 
     def exists(self, task_id: str) -> bool:
         """Return whether the task is accepted and has not finished."""
@@ -166,15 +190,14 @@ class AcceptedTasks:
         head = orjson.dumps({"name": name}).removesuffix(b"}")  # the first field of each stored form
         answer: Any = self._claim_script(
             keys=[MESSAGES, DUE, LEASES, RESULT_PREFIX + task_id],
-            args=[task_id, worker, time.time(), int(redelivered), self._settings.lease, head, RESULT_HEAD],
+            args=[task_id, worker, int(redelivered), self._settings.lease, head, RESULT_HEAD],
         )
         decoded: ClaimResult = answer.decode()
         return decoded
 
     def renew(self, task_ids: list[str], worker: str) -> None:
         """Extend the leases of tasks that this worker runs; a task just finished or released gets no lease."""
-        expiry = time.time() + self._settings.lease
-        self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, self._settings.lease, *task_ids])
 
     def release(self, task_id: str) -> None:
         """Give up the lease of a task that was handed back or will be retried."""
@@ -191,16 +214,15 @@ class AcceptedTasks:
 
     def take_due(self, limit: int = 100) -> list[TaskMessage]:
         """Return tasks that no worker has run in time; each is due again after a longer wait."""
-        now = time.time()
-        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
+        due: list[Any] = self._due_script(keys=[DUE], args=[limit])
         found = []
         for task_id in due:
-            message = self._postpone(task_id.decode(), now)
+            message = self._postpone(task_id.decode())
             if message is not None:
                 found.append(message)
         return found
 
-    def _postpone(self, task_id: str, now: float) -> TaskMessage | None:
+    def _postpone(self, task_id: str) -> TaskMessage | None:
         stored: Any = self._client.hget(MESSAGES, task_id)
         if stored is None:
             self._client.zrem(DUE, task_id)
@@ -208,7 +230,7 @@ class AcceptedTasks:
         message = TaskMessage.from_json(task_id, stored)
         later = replace(message, looks=message.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
-        kept = self._postpone_script(keys=[MESSAGES, DUE], args=[task_id, later.to_json(), now + wait])
+        kept = self._postpone_script(keys=[MESSAGES, DUE], args=[task_id, later.to_json(), wait])
         return replace(message, trace=self._trace_of(task_id)) if kept else None
 
     def _trace_of(self, task_id: str) -> Carrier:
