@@ -157,8 +157,8 @@ class _Connection:
                     raise h11.RemoteProtocolError(TOO_MUCH)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        asked, date = (headers.get(name, b"").decode("latin-1") or None for name in (b"retry-after", b"date"))
-        retry_after = seconds_of_retry_after(asked, date)
+        about_time = (headers.get(name, b"").decode("latin-1") or None for name in (b"retry-after", b"date", b"age"))
+        retry_after = seconds_of_retry_after(*about_time)
         return status, retry_after, _unpacked(bytes(body), headers.get(b"content-encoding", b""))
 
     async def _next_event(self) -> h11.Event:
@@ -236,7 +236,7 @@ class HttpClient:
                 body += piece
                 if len(body) > MOST_BYTES:
                     raise HungUp(TOO_MUCH)
-        retry_after = seconds_of_retry_after(response.headers.get("retry-after"), response.headers.get("date"))
+        retry_after = seconds_of_retry_after(*map(response.headers.get, ("retry-after", "date", "age")))
         return Answer(url=route.url, status_code=response.status_code, content=bytes(body), retry_after=retry_after)
 
     async def aclose(self) -> None:

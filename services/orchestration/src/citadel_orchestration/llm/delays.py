@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from citadel_contracts.errors import seconds_of_retry_after, server_time
 
@@ -40,7 +40,7 @@ def delay_asked_for(headers: Mapping[str, str], content: object, message: str) -
         content: Its JSON; None if it has none.
         message: The server's words.
     """
-    now = server_time(headers.get("date"))
+    now = server_time(headers.get("date"), headers.get("age"))
     for hints in (_retry_headers(headers, now), _retry_info(content), _resets(headers, content, now), _said(message)):
         known = [hint for hint in hints if hint is not None]
         if known:
@@ -53,7 +53,7 @@ def _retry_headers(headers: Mapping[str, str], now: float) -> Iterator[float | N
         milliseconds = _number(headers.get(name))
         yield None if milliseconds is None else milliseconds / 1000
     retry_after = headers.get("retry-after")
-    yield seconds_of_retry_after(retry_after, headers.get("date"))
+    yield seconds_of_retry_after(retry_after, headers.get("date"), headers.get("age"))
     yield duration(retry_after, now)
 
 
@@ -119,7 +119,7 @@ def _since_epoch(number: float, now: float) -> float:
 def _until(text: str, now: float) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
-        return moment.timestamp() - now
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
     except (ValueError, OverflowError):
         return None
 
