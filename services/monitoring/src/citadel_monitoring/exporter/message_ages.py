@@ -19,7 +19,8 @@ for i, key in ipairs(KEYS) do
   local entry = redis.call('LINDEX', key, -1)
   tails[i] = entry and string.sub(entry, -tonumber(ARGV[1])) or ''
 end
-return {redis.call('TIME')[1], tails}
+local time = redis.call('TIME')
+return {string.format('%d.%06d', time[1], time[2]), tails}
 """
 """Returns the time, and the ends of the entries that are taken next, an empty string for an empty list."""
 _SENT_AT = re.compile(rb'"' + SENT_AT_HEADER.encode() + rb'": ?([0-9]{1,12}(?:\.[0-9]{1,9})?)[,}]')
@@ -48,7 +49,7 @@ class OldestMessages:
         now, tails = self._script(keys=[name for _, _, name in self._lists], args=[TAIL])
         ages: dict[tuple[Queue, str], float] = {}
         for (queue, lane, name), tail in zip(self._lists, tails, strict=True):
-            ages[queue, lane] = max(ages.get((queue, lane), 0.0), self._age(name, tail, int(now)))
+            ages[queue, lane] = max(ages.get((queue, lane), 0.0), self._age(name, tail, float(now)))
         return ages
 
     def _age(self, name: str, tail: bytes, broker_time: float) -> float:

@@ -34,9 +34,9 @@ _COUNT = """
 local time, length = redis.call('TIME'), tonumber(ARGV[3])
 local now = time[1] + time[2] / 1000000
 local window, passed = math.floor(now / length), now % length
-local key = string.format('%s:%d', KEYS[1], window)
+local key = KEYS[1] .. ':' .. string.format('%d', window)
 local count = tonumber(redis.call('GET', key) or 0)
-local before = tonumber(redis.call('GET', string.format('%s:%d', KEYS[1], window - 1)) or 0)
+local before = tonumber(redis.call('GET', KEYS[1] .. ':' .. string.format('%d', window - 1)) or 0)
 local free = math.floor(tonumber(ARGV[2]) - count - before * (1 - passed / length))
 local allowed = math.max(0, math.min(tonumber(ARGV[1]), free))
 if allowed > 0 then
