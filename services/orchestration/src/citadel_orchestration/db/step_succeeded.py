@@ -3,6 +3,7 @@
 `tests/integration/engine/test_step_succeeded.py` proves that it does what the general transition does.
 """
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -34,11 +35,12 @@ def step_succeeded(
         StoreUnavailable: It may or may not be done.
     """
     values = [ref.run_id, ref.step_id, attempt, output, has_data, list(step.dependents), owner, lease]
+    leased_at = time.monotonic()
     rows = database.rows(_SUCCEEDED, values)
     if not rows:
         return None
     began, ended, before = rows[0][-3:]
-    claims = [_claim(ref, row, now=ended) for row in rows]
+    claims = [_claim(ref, row, leased_at, now=ended) for row in rows]
     over = EndedAttempt(
         ref=ref,
         type=step.type.name,
@@ -52,7 +54,7 @@ def step_succeeded(
     return Effects(claims=claims, lane=claims[0].lane, attempts=[over])
 
 
-def _claim(ref: StepRef, row: tuple[Any, ...], *, now: datetime) -> StepClaim:
+def _claim(ref: StepRef, row: tuple[Any, ...], leased_at: float, *, now: datetime) -> StepClaim:
     """Return the claim in a row; `now` is PostgreSQL's time."""
     step_id, attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ = row
     return StepClaim(
@@ -65,4 +67,5 @@ def _claim(ref: StepRef, row: tuple[Any, ...], *, now: datetime) -> StepClaim:
         depth=depth,
         run_deadline=None if deadline is None else Deadline.after((deadline - now).total_seconds()),
         trace=trace,
+        leased_at=leased_at,
     )
