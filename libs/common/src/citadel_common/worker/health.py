@@ -71,6 +71,6 @@ def touch(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        path.write_text(f"{time.monotonic():.3f}\n", encoding="ascii")
+        path.write_text(f"{time.monotonic()!r}\n", encoding="ascii")
     except OSError as error:
         log.warning("health_file_failed", file=str(path), error=type(error).__name__)
