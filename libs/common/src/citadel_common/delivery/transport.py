@@ -14,6 +14,7 @@ from redis import RedisError, ResponseError
 from citadel_common.delivery import serializer
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
 from citadel_common.delivery.held_messages import HeldMessages
+from citadel_common.delivery.publish_once import collected
 from citadel_common.timestamps import utc_now
 from citadel_contracts import Lane
 
@@ -189,6 +190,15 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
     def _queue_of(self, key: bytes | str) -> str:
         name = key.decode() if isinstance(key, bytes) else key
         return name.rsplit(self.sep, 1)[0]
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        """Publish a message, or collect it."""
+        found = collected()
+        if found is None:
+            super()._put(queue, message, **options)
+        else:
+            name = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+            found.append((name, redis.dumps(message)))
 
     def _size(self, queue: str) -> int:
         """Return the length of a queue as AMQP's declaration tells it, 0 if a key is of a wrong type."""

@@ -109,6 +109,11 @@ class WorkerSettings(Fragment):
     result_ttl: int = Field(3600, ge=1, description="Seconds a task's result is kept")
     dead_letter_ttl: int = Field(14 * 24 * 3600, ge=1, description="Seconds a dead letter is kept")
     max_dead_letters: int = Field(10_000, ge=1, description="Dead letters kept; the oldest ones go")
+    foreign_queue: str = Field(
+        "celery",
+        min_length=1,
+        description="Queue of callbacks that are not Citadel's tasks and name none; `celery` is Celery's default",
+    )
     retry: RetrySettings = RetrySettings()
 
 

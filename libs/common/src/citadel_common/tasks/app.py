@@ -68,7 +68,9 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     serializer.install()
     transport.install()
     app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
-    app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    app.conf.update(
+        _connections(settings, transport_options) | _messages(settings) | _execution(settings) | _workers(settings)
+    )
     if queue is not None:
         app.loader.override_backends = result_backend.OVERRIDES
     app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]
@@ -120,14 +122,15 @@ def _sentinels(address: RedisAddress, stores: StoreSettings) -> dict[str, Any]:
     }
 
 
-def _messages() -> dict[str, Any]:
+def _messages(settings: CommonSettings) -> dict[str, Any]:
     return {
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_routes": _routes(TASKS),
-        "task_default_queue": Queue.ORCHESTRATION.value,
+        # Tasks that are not Citadel's: the callbacks of clients, which their own workers run.
+        "task_default_queue": settings.worker.foreign_queue,
         "task_default_exchange_type": "direct",
         "task_default_priority": Lane.STANDARD.value,
         "task_create_missing_queues": True,

@@ -23,6 +23,7 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.canvas import LATER, canvas_of, ending, leave_for_later
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
@@ -56,6 +57,7 @@ class TaskContext:
         progress: Writes the PROGRESS state.
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
         header: Returns a header of the task's message, or None.
+        canvas: Returns what follows the task, for a handler that returns `LATER`; None if nothing does.
     """
 
     task_id: str
@@ -65,9 +67,11 @@ class TaskContext:
     progress: Callable[[Any], None]
     last_try: bool
     header: Callable[[str], Any] = lambda _: None
+    canvas: Callable[[], bytes | None] = lambda: None
 
 
-Handler = Callable[[P, TaskContext], R | None]
+Handler = Callable[[P, TaskContext], R | Any]
+"""Returns a task's result, or `LATER`."""
 
 
 def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Task:
@@ -120,7 +124,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         started, outcome, dead_lettered = time.monotonic(), "ok", False
         runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
         try:
-            return self._handle(args, kwargs, runtime)
+            with ending(self.request):
+                return self._followed(self._handle(args, kwargs, runtime), runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             failure = FailurePolicy(self, runtime).on(error)
             outcome, dead_lettered = failure.outcome, failure.dead_lettered
@@ -154,10 +159,19 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             progress=functools.partial(self._progress, self.request.id),
             last_try=self._is_last_try(runtime),
             header=self.header,
+            canvas=functools.partial(canvas_of, self.request),
         )
         if context.deadline.remaining <= 0:
             raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")
         return self.handler(payload, context)
+
+    def _followed(self, result: Any, runtime: TaskRuntime) -> Any:
+        """Publish what follows the task, and return its result."""
+        if result is LATER:
+            leave_for_later(self.request)
+            return None
+        runtime.canvas.follow(self.request, result)
+        return result
 
     def _admit(self, runtime: TaskRuntime) -> None:
         """Drop duplicates, and end tasks that keep killing their workers."""

@@ -9,10 +9,11 @@ from celery.worker.state import task_ready
 
 from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
+from citadel_common.tasks import builtin
 from citadel_common.tasks.runtime import runtime_of
 
 _OF_CELERY = "celery."
-"""Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
+"""Prefix of the tasks that every Celery app has."""
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +99,7 @@ def _head_problem(headers: Any) -> str | None:
     name = headers["task"]
     if not isinstance(name, str):
         return "the task's name is not text"
-    if name.startswith(_OF_CELERY):
+    if name.startswith(_OF_CELERY) and name not in builtin.NAMES:
         return f"{name!r} is a task of Celery's own, which no worker here runs"
     if not isinstance(headers.get("shadow") or "", str):
         return "the task's other name is not text"
