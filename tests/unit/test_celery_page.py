@@ -13,6 +13,7 @@ SHOWN_BY = {
     "`chain`": "test_tasks_of_both_sides_take_turns test_a_run_follows_a_run",
     "`group`": "test_a_group_has_all_results",
     "`chord`": "test_the_body_of_a_chord_gets_the_results_in_order",
+    "a chord that lasts long": "test_a_chord_is_kept_for_longer_than_results",
     "nested chains, groups, chords": (
         "test_a_chord_of_chains test_chains_that_end_in_runs"
         " test_a_chord_within_a_chain_and_a_task_of_citadel_as_its_body"

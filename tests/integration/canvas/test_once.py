@@ -71,6 +71,15 @@ def test_a_chord_goes_on_after_a_worker_died_while_it_published_the_body(client,
     assert len(client.seen(noted)[0]["args"][0]) == 1
 
 
+def test_a_chord_is_kept_for_longer_than_results(client):
+    noted, group = client.note(), str(uuid.uuid4())
+    sizes = f"celery-taskset-meta-{group}.s"
+    client.store.set(sizes, 2, ex=600)
+    client.task("query_llm_service", "[[say a]]").apply_async(group_id=group, chord=noted, group_index=0)
+    eventually(lambda: client.store.exists(f"celery-taskset-meta-{group}.j"))
+    assert client.store.ttl(sizes) > 6 * 24 * 3600
+
+
 def test_a_run_that_an_older_worker_has_answered_is_followed(client):
     noted = client.note()
     client.task("execute_workflow", SIGNAL).apply_async(link=noted)

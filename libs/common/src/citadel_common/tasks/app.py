@@ -152,6 +152,8 @@ def _execution(settings: CommonSettings) -> dict[str, Any]:
         "task_ignore_result": False,
         "task_track_started": False,
         "result_expires": settings.worker.result_ttl,
+        # The parts of a chord may be runs that last for days.
+        "result_chord_expires": settings.worker.chord_ttl,
         "result_extended": False,
         # Events cost half of the throughput; heartbeats and metrics carry the same for less.
         "worker_send_task_events": False,
