@@ -23,6 +23,7 @@ SHOWN_BY = {
     "`success: false`": "test_an_answer_without_success_is_a_result_too test_a_cancelled_run_is_followed_too",
     "`link_error`": (
         "test_an_errback_on_the_clients_worker_gets_the_tasks_id test_each_errback_is_called_with_its_own_arguments"
+        " test_a_refused_message_calls_its_errback_and_fails_its_chord"
         " test_an_errback_is_called_once test_an_errback_of_the_new_form_is_called_with_the_id"
     ),
     "the rest of a chain after a failure": "test_a_failure_fails_the_rest_of_the_chain",
@@ -40,6 +41,7 @@ SHOWN_BY = {
         "test_an_ignored_result_is_not_stored_and_followed test_ignored_results_are_counted_in_a_chord"
     ),
     "`expires`": "test_a_task_that_is_too_old_is_revoked_and_not_followed",
+    "`time_limit`, `soft_time_limit`": "test_a_time_limit_bounds_a_run test_a_time_limit_bounds_a_task",
     "`parent_id`, `root_id`, `group_id`": "test_a_result_names_its_parent_and_its_group",
     "`AsyncResult.children`": "test_the_callback_is_the_child_of_its_task",
     "stamps": "test_the_stamps_of_a_canvas_reach_the_callback",

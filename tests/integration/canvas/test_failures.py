@@ -96,6 +96,15 @@ def test_an_errback_of_the_new_form_is_called_with_the_id(client):
     assert client.seen(tag)[0]["args"] == [task.id]
 
 
+def test_a_refused_message_calls_its_errback_and_fails_its_chord(client):
+    noted, errback = client.note(), client.note()
+    unknown = client.app.signature("no.such.task", queue="embeddings").on_error(errback)
+    result = chord([client.ask("a"), unknown], app=client.app)(noted)
+    with pytest.raises(ChordError):
+        result.get(timeout=60)
+    assert client.seen(errback)[0]["args"] == [unknown.id]
+
+
 @pytest.mark.parametrize("name", ["chord_unlock", "group", "chord", "chain", "chunks"])
 def test_other_tasks_of_celerys_own_are_refused(client, name):
     task = client.app.send_task(f"celery.{name}", args=[1], queue="embeddings")

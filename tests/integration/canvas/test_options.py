@@ -3,6 +3,7 @@
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor, chunks, xmap, xstarmap
 
+from tests.support.canvas import SIGNAL
 from tests.support.polling import eventually
 
 
@@ -60,6 +61,17 @@ class TestResults:
             result = task.apply_async(link=noted, expires=-1)
             eventually(lambda result=result: result.state == "REVOKED")
             assert client.noted(noted) == 0
+
+    def test_a_time_limit_bounds_a_run(self, client):
+        result = client.task("execute_workflow", SIGNAL).apply_async(soft_time_limit=1, time_limit=60).get(timeout=60)
+        assert (result["success"], result["status"]) == (False, "timed_out")
+
+    def test_a_time_limit_bounds_a_task(self, client):
+        client.platform.doubles.ollama.behaviour("hang")
+        result = client.task("generate_embedding", "slow").apply_async(time_limit=1)
+        eventually(lambda: result.state == "FAILURE")
+        client.platform.doubles.ollama.behaviour("ok")
+        assert "DeadlineExceeded" in repr(result.result)
 
     def test_the_stamps_of_a_canvas_reach_the_callback(self, client):
         noted = client.note()

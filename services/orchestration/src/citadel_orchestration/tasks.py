@@ -80,14 +80,13 @@ class OrchestrationTasks:
         raw = payload.workflow_definition
         try:
             definition = self._submissions.check(raw)
-            return self._begin(
-                self._submissions.run_of(
-                    definition,
-                    run_id=_run_id(context.task_id),
-                    workflow_id=definition.workflow_id or context.task_id,
-                    origin=Origin(reply_to=context.task_id, canvas=context.canvas(), lane=context.lane.value),
-                )
+            run = self._submissions.run_of(
+                definition,
+                run_id=_run_id(context.task_id),
+                workflow_id=definition.workflow_id or context.task_id,
+                origin=Origin(reply_to=context.task_id, canvas=context.canvas(), lane=context.lane.value),
             )
+            return self._begin(run, context.time_limit)
         except (InvalidInput, Conflict) as error:
             return _refused(raw, context.task_id, error)
 
@@ -116,10 +115,15 @@ class OrchestrationTasks:
         except InvalidInput as error:
             result = {"success": False, "task_id": context.task_id, "timestamp": utc_now()}
             return result | {"error": error.message, "failure": error.data.model_dump()}
-        return self._begin(self._submissions.run_of(definition, run_id=_run_id(context.task_id), origin=origin))
+        run = self._submissions.run_of(definition, run_id=_run_id(context.task_id), origin=origin)
+        return self._begin(run, context.time_limit)
 
-    def _begin(self, run: NewRun) -> Any:
+    def _begin(self, run: NewRun, time_limit: float | None) -> Any:
         """Record a run and begin it; return `LATER`.
+
+        Args:
+            run: The run.
+            time_limit: Seconds that it has at most, beside its own deadline.
 
         Raises:
             Overloaded: Too many steps wait; the task is tried again.
@@ -131,7 +135,8 @@ class OrchestrationTasks:
         except (Overloaded, StorageFull):
             if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
                 raise
-        submitted = self._commands.submit(run)
+        limits = [limit for limit in (run.deadline, time_limit) if limit is not None]
+        submitted = self._commands.submit(replace(run, deadline=min(limits, default=None)))
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
         return LATER

@@ -58,6 +58,7 @@ class TaskContext:
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
         header: Returns a header of the task's message, or None.
         canvas: Returns what follows the task, for a handler that returns `LATER`; None if nothing does.
+        time_limit: Seconds that the sender gives the task, if any.
     """
 
     task_id: str
@@ -68,6 +69,7 @@ class TaskContext:
     last_try: bool
     header: Callable[[str], Any] = lambda _: None
     canvas: Callable[[], bytes | None] = lambda: None
+    time_limit: float | None = None
 
 
 Handler = Callable[[P, TaskContext], R | Any]
@@ -160,6 +162,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             last_try=self._is_last_try(runtime),
             header=self.header,
             canvas=functools.partial(canvas_of, self.request),
+            time_limit=self._time_limit(),
         )
         if context.deadline.remaining <= 0:
             raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")
@@ -223,9 +226,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         runtime.stats.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
-        deadline = Deadline.after(self.spec.soft_limit)
+        deadline = Deadline.after(min(self.spec.soft_limit, self._time_limit() or self.spec.soft_limit))
         asked = self.header(DEADLINE_HEADER)
         return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+
+    def _time_limit(self) -> float | None:
+        """Return the seconds that the sender gives the task: Celery's soft or hard limit."""
+        asked = (self.request.get("soft_time_limit"), self.request.get("time_limit"))
+        return min((limit for limit in asked if _is_number(limit) and limit > 0), default=None)
 
     def _lane(self) -> Lane:
         """Return the lane of the message's priority; a message without one comes from the interactive list."""

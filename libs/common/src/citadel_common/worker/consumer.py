@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.app.task import Context
 from celery.worker.consumer import Consumer
 from celery.worker.state import task_ready
 
@@ -74,7 +75,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def _dead_letter(self, message: Any, problem: str) -> None:
         try:
-            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem))
+            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem), _request_of(message))
         finally:
             message.ack_log_error(_log, self.connection_errors)
 
@@ -92,6 +93,16 @@ def _problem_of(message: Any) -> str | None:
         return _head_problem(headers) or (None if payload is None else _body_problem(payload))
     first_protocol = isinstance(payload, dict) and "task" in payload
     return _head_problem(payload) if first_protocol else None
+
+
+def _request_of(message: Any) -> Context | None:
+    """Return the request of a task that is refused, if its message has a canvas that Celery can read."""
+    about = {"args": [], "kwargs": {}, "delivery_info": {}, "properties": message.properties}
+    try:
+        payload = message.payload
+        return None if _body_problem(payload) else Context({**message.headers, **(payload[2] or {}), **about})
+    except Exception:  # noqa: BLE001  (why it cannot be read is what the message is refused for)
+        return None
 
 
 def _head_problem(headers: Any) -> str | None:
