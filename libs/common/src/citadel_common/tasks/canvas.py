@@ -32,7 +32,6 @@ LARGEST = 16 * 2**20
 """Most bytes of a canvas that is kept."""
 _FOLLOWED = ("callbacks", "errbacks", "chain", "chord")
 _KEPT = (*_FOLLOWED, "group", "group_index", "root_id", "parent_id", "ignore_result", "stamped_headers", "stamps")
-_NAME = "citadel_end"
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, EncodeError)
 """What Celery raises for a signature that it cannot publish."""
 _end: ContextVar[str | None] = ContextVar("end", default=None)
@@ -40,9 +39,14 @@ _end: ContextVar[str | None] = ContextVar("end", default=None)
 
 def name_of_end(request: Any) -> str | None:
     """Return the name of a task's end: the same for each delivery and each retry, another for each sending."""
-    name = request.get(_NAME) or (request.headers or {}).get(FIRST_MESSAGE_HEADER) or request.get(FIRST_MESSAGE_HEADER)
-    name = name or (request.properties or {}).get("delivery_tag")
-    return f"{request.id}:{name}" if isinstance(name, str) else None
+    message = first_message(request)
+    return None if message is None else f"{request.id}:{message}"
+
+
+def first_message(request: Any) -> str | None:
+    """Return the delivery tag of the first message of a task, for the header of its next one."""
+    tag = request.get(FIRST_MESSAGE_HEADER) or (request.properties or {}).get("delivery_tag")
+    return tag if isinstance(tag, str) else None
 
 
 def canvas_of(request: Any) -> bytes | None:
@@ -51,31 +55,26 @@ def canvas_of(request: Any) -> bytes | None:
     Raises:
         PayloadTooLarge: It is too large to be kept.
     """
-    found = {field: value for field in _KEPT if (value := request.get(field))}
+    found = {field: value for field in _KEPT if is_given(value := request.get(field))}
     if found.get("root_id") == request.id:
         del found["root_id"]
     if not found:
         return None
-    kept = serializer.dumps(found | {"id": request.id, "task": request.task, _NAME: _first_message(request)}).encode()
+    about = {"id": request.id, "task": request.task, FIRST_MESSAGE_HEADER: first_message(request)}
+    kept = serializer.dumps(found | about).encode()
     if len(kept) > LARGEST:
         raise PayloadTooLarge(f"what follows the task has {len(kept):,} bytes as JSON; the limit is {LARGEST:,}")
     return kept
 
 
+def is_given(value: Any) -> bool:
+    """Return False for what a message without that field of a canvas holds; the first place in a group is 0."""
+    return bool(value) or (value == 0 and value is not False)
+
+
 def task_of(canvas: bytes) -> str:
     """Return the id of the task that a canvas is of."""
     return str(serializer.loads(canvas)["id"])
-
-
-def _first_message(request: Any) -> str | None:
-    name = name_of_end(request)
-    return None if name is None else name.removeprefix(f"{request.id}:")
-
-
-def first_message(request: Any) -> dict[str, str]:
-    """Return the header with which a retry of the task has the same end."""
-    name = _first_message(request)
-    return {} if name is None else {FIRST_MESSAGE_HEADER: name}
 
 
 def leave_for_later(request: Any) -> None:

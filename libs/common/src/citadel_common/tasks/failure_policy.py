@@ -122,7 +122,8 @@ class FailurePolicy:
         delay = full_jitter(done, base=retry.base, factor=retry.factor, cap=retry.cap)
         delay = max(delay, min(error.retry_after or 0.0, retry.cap))
         log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
-        headers = dict(self._task.request.headers or {}) | messages.attempt() | canvas.first_message(self._task.request)
+        headers = dict(self._task.request.headers or {}) | messages.attempt()
+        headers[canvas.FIRST_MESSAGE_HEADER] = canvas.first_message(self._task.request)
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
         self._runtime.will_retry(self._task.request, error)
         self._release()
@@ -165,7 +166,7 @@ def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, 
 
 def canvas_options(field: Callable[[str], Any]) -> dict[str, Any]:
     """Return the arguments of `send_task` that give a task the same canvas; `field` returns a field of its request."""
-    options = {name: value for name, known in CANVAS.items() if (value := field(known))}
+    options = {name: value for name, known in CANVAS.items() if canvas.is_given(value := field(known))}
     stamps, names = field("stamps"), options.pop("stamped_headers", None)
     if not isinstance(stamps, dict) or not isinstance(names, list):  # a foreign message may hold anything
         return options
