@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from contextlib import closing
 
 import pytest
 from celery import chain, chord
@@ -25,8 +26,9 @@ def client(postgres_dsn, doubles):
         RedisProcess(durable=True) as redis,
         Platform(redis=redis, dsn=postgres_dsn, doubles=doubles) as platform,
         ClientWorker(redis.url),
+        closing(CanvasClient(platform)) as client,
     ):
-        yield CanvasClient(platform)
+        yield client
 
 
 def send(client, number):

@@ -64,6 +64,11 @@ class CanvasClient:
         self.app = platform.plain.app
         self.store = platform.redis.client()
 
+    def close(self) -> None:
+        """Let results that go later open no connection to a server that is gone."""
+        self.app.backend.result_consumer.cancel_for = lambda _: None
+        self.store.close()
+
     def task(self, name: str, *args: Any, **kwargs: Any) -> Signature:
         """Return a signature of a task of Citadel, with its queue, or of the client's own, without one."""
         options = {"queue": QUEUES[name]} if name in QUEUES else {}
