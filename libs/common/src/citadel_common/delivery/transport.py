@@ -115,12 +115,15 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         return base if handler is None else _checked_client(base, handler, self)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Publish a message; a tracked one together with its marks."""
-        names = tracked_messages.names_of(message.get("headers"))
-        if not names:
+        """Publish a message, or collect it; a tracked one is published together with its marks."""
+        names, found = tracked_messages.names_of(message.get("headers")), collected()
+        if not names and found is None:
             super()._put(queue, message, **options)
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        if found is not None:
+            found.append((key, serializer.dumps(message)))
+            return
         with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
             pipe.lpush(key, serializer.dumps(message))
             tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])
@@ -202,15 +205,6 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
     def _queue_of(self, key: bytes | str) -> str:
         name = key.decode() if isinstance(key, bytes) else key
         return name.rsplit(self.sep, 1)[0]
-
-    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        """Publish a message, or collect it."""
-        found = collected()
-        if found is None:
-            super()._put(queue, message, **options)
-        else:
-            name = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            found.append((name, redis.dumps(message)))
 
     def _size(self, queue: str) -> int:
         """Return the length of a queue as AMQP's declaration tells it, 0 if a key is of a wrong type."""
