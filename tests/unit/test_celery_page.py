@@ -17,7 +17,8 @@ SHOWN_BY = {
     "nested chains, groups, chords": (
         "test_a_chord_of_chains test_chains_that_end_in_runs"
         " test_a_chord_within_a_chain_and_a_task_of_citadel_as_its_body"
-        " test_a_group_in_the_middle_becomes_a_chord test_nested_groups_keep_their_structure test_a_chord_as_a_callback"
+        " test_a_group_in_the_middle_becomes_a_chord test_a_group_in_a_header_is_part_of_it"
+        " test_a_group_at_the_end_of_a_chain_in_a_header_keeps_its_structure test_a_chord_as_a_callback"
     ),
     "immutable signatures (`.si()`)": "test_a_task_of_citadel_needs_no_queue_after_the_first",
     "`success: false`": "test_an_answer_without_success_is_a_result_too test_a_cancelled_run_is_followed_too",

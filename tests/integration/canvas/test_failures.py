@@ -103,7 +103,7 @@ def test_a_refused_message_calls_its_errback_and_fails_its_chord(client):
     unknown = client.app.signature("no.such.task", queue="embeddings").on_error(errback)
     result = chord([client.ask("a"), unknown], app=client.app)(noted)
     assert isinstance(failure_of(result), ChordError)
-    assert client.seen(errback)[0]["args"] == [unknown.id]
+    assert client.seen(errback)[0]["args"] == [result.parent.results[1].id]
 
 
 @pytest.mark.parametrize("name", ["chord_unlock", "group", "chord", "chain", "chunks"])
