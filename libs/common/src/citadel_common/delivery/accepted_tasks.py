@@ -75,6 +75,14 @@ for i = 3, #ARGV do
 end
 """
 
+_RELEASE = """
+redis.call('HDEL', KEYS[2], ARGV[1])
+if tonumber(ARGV[2]) > 0 then
+  local now = redis.call('TIME')
+  redis.call('ZADD', KEYS[1], 'XX', now[1] + ARGV[2], ARGV[1])
+end
+"""
+
 _POSTPONE = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])
@@ -124,6 +132,7 @@ class AcceptedTasks:
         self._settings = settings or AcceptedSettings()
         self._claim_script = client.register_script(_CLAIM)
         self._renew_script: Any = client.register_script(_RENEW)
+        self._release_script: Any = client.register_script(_RELEASE)
         self._postpone_script = client.register_script(_POSTPONE)
 
     def add(self, message: TaskMessage) -> None:
@@ -176,9 +185,15 @@ class AcceptedTasks:
         expiry = time.time() + self._settings.lease
         self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
 
-    def release(self, task_id: str) -> None:
-        """Give up the lease of a task that was handed back or will be retried."""
-        self._client.hdel(LEASES, task_id)
+    def release(self, task_id: str, *, waits: float = 0.0) -> None:
+        """Give up the lease of a task that was handed back, or will be retried.
+
+        Args:
+            task_id: The task's id.
+            waits: Seconds until the retry's time; until then its message is not missing.
+        """
+        look = waits + self._settings.first_look if waits else 0
+        self._release_script(keys=[DUE, LEASES], args=[task_id, look])
 
     def finish(self, task_id: str) -> None:
         """Remove a task whose result is stored."""

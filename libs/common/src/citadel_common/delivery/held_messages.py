@@ -60,6 +60,10 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
             self._timer_runs = True
             loop.call_later(LONGEST_WAIT, self._on_timer)
 
+    def forget(self, delivery_tag: str) -> None:
+        """Free the place of a message that another script has moved away from this worker."""
+        virtual.QoS.ack(self, delivery_tag)
+
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Give back what is not acknowledged, when the channel closes."""
         self._forget_done()

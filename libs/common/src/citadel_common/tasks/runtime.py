@@ -12,6 +12,7 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
+from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -20,6 +21,7 @@ from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.running import RunningTasks
 from citadel_common.tasks.stats import TaskStats
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
+from citadel_contracts import Queue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -42,6 +44,7 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
+    timers: Timers
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
     stats: TaskStats = field(default_factory=TaskStats)
@@ -67,6 +70,7 @@ class TaskRuntime:
             dead_letters=DeadLetters(
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
+            timers=Timers(connect(settings.broker_url, settings.stores), Queue(identity.queue)),
             metrics=metrics,
         )
         app.citadel = runtime
