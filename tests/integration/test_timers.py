@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from citadel_common.delivery.lanes import list_for, lists_of
+from citadel_common.delivery.queues import list_for, lists_of
 from citadel_common.delivery.timers import BATCH, PREFIX, Timers, WaitingTask
 from citadel_contracts import Queue
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import redis
 
-from citadel_common.delivery.lanes import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_contracts import Queue
 from citadel_maintenance.beat import schedule
 from citadel_maintenance.beat.settings import BUILT_IN

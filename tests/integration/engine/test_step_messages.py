@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from citadel_common.delivery.lanes import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_contracts import Lane, Queue
 from citadel_orchestration.engine.submission import Origin, new_run_id
 from tests.support.polling import eventually

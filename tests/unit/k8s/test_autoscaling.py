@@ -2,7 +2,7 @@
 
 import pytest
 
-from citadel_common.delivery.lanes import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_contracts import Queue
 from citadel_monitoring.exporter import metrics
 from tests.unit.k8s.rendering import render, rendered

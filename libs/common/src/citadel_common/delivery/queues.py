@@ -1,4 +1,4 @@
-"""The state of the queues in the broker's Redis: ready, waiting and unacknowledged messages, and their workers.
+"""The state of the queues in the broker's Redis: ready and unacknowledged messages, and their workers.
 
 A query takes a fixed number of commands, however many messages wait. Its commands fit a sync or async pipeline.
 """
@@ -7,13 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_common.delivery.lanes import STEPS, by_lane, lists_of
-from citadel_common.delivery.timers import ask_counts, counts_in
 from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
 """Message header: when Citadel's producer sent the message, in seconds since the epoch."""
+_SEPARATOR = "\x06\x16"
+_STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
+LANES = ("interactive", "standard", "batch", "batch")
+"""The lanes of the four lists that kombu keeps per queue."""
+
+
+def lists_of(queue: Queue) -> list[str]:
+    """Return the Redis lists of a queue, from the highest priority to the lowest."""
+    return [queue.value + step for step in _STEPS]
+
+
+def by_lane(lengths: Sequence[int]) -> dict[str, int]:
+    """Return messages per lane from the lengths of a queue's lists."""
+    lanes = dict.fromkeys(LANES, 0)
+    for lane, length in zip(LANES, lengths, strict=True):
+        lanes[lane] += length
+    return lanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +37,13 @@ class QueueState:
 
     Attributes:
         queue: The queue.
-        lanes: Ready messages by lane, with those whose time has come and which no worker has released yet.
-        scheduled: Messages whose time has not come; they are no backlog.
+        lanes: Ready messages by lane.
         unacked: Messages that workers hold. Those of dead workers count until peers reclaim them.
         workers: Last heartbeats of the live workers.
     """
 
     queue: Queue
     lanes: dict[str, int]
-    scheduled: int
     unacked: int
     workers: tuple[Heartbeat, ...]
 
@@ -57,26 +70,22 @@ class QueueStateQuery:
         for queue in Queue:
             for name in lists_of(queue):
                 pipe.llen(name)
-            ask_counts(pipe, queue)
         for beat in self._beats:
             pipe.hlen(held_message_keys(beat.id)["unacked_key"])
 
-    def answer(self, replies: Sequence[Any]) -> list[QueueState]:
+    def answer(self, replies: Sequence[int]) -> list[QueueState]:
         """Return the queues' states from the replies to those commands."""
-        count = len(STEPS) + 1
+        count = len(_STEPS)
         held = replies[count * len(Queue) :]
         return [
             self._state(queue, replies[index * count : (index + 1) * count], held) for index, queue in enumerate(Queue)
         ]
 
-    def _state(self, queue: Queue, replies: Sequence[Any], held: Sequence[int]) -> QueueState:
-        *lengths, waiting = replies
-        due, scheduled = counts_in(waiting)
+    def _state(self, queue: Queue, lengths: Sequence[int], held: Sequence[int]) -> QueueState:
         mine = [(beat, count) for beat, count in zip(self._beats, held, strict=True) if beat.queue == queue]
         return QueueState(
             queue=queue,
-            lanes=by_lane([length + late for length, late in zip(lengths, due, strict=True)]),
-            scheduled=scheduled,
+            lanes=by_lane(lengths),
             unacked=sum(count for _, count in mine),
             workers=tuple(beat for beat, _ in mine if not beat.is_dead(dead_after=self._dead_after)),
         )

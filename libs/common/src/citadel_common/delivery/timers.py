@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from citadel_common.delivery.lanes import STEPS, lists_of
+from citadel_common.delivery.queues import STEPS, lists_of
 from citadel_contracts import Queue
 
 if TYPE_CHECKING:

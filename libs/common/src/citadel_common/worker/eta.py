@@ -14,7 +14,7 @@ from celery.worker.request import Request
 
 from citadel_common.delivery import serializer
 from citadel_common.delivery.held_messages import HeldMessages
-from citadel_common.delivery.lanes import list_for
+from citadel_common.delivery.queues import list_for
 from citadel_common.delivery.timers import Timers, WaitingTask
 from citadel_contracts import Queue
 

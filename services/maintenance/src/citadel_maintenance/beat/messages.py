@@ -11,7 +11,7 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from citadel_common.delivery import serializer
-from citadel_common.delivery.lanes import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
 from citadel_maintenance.beat.entry import Entry

@@ -5,8 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from citadel_common.delivery.lanes import LANES, lists_of
-from citadel_common.delivery.queues import SENT_AT_HEADER
+from citadel_common.delivery.queues import LANES, SENT_AT_HEADER, lists_of
 from citadel_contracts import Queue
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, TaskMessage, publish_accepted
-from citadel_common.delivery.lanes import lists_of
+from citadel_common.delivery.queues import lists_of
 from citadel_common.errors import CitadelError, Overloaded, StorageFull, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect, is_full
