@@ -5,18 +5,15 @@ with the same retry count each time. First deliveries cost nothing; only redeliv
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.delivery.worker_registry import WorkerRegistry, held_message_keys
+from citadel_common.delivery.taking import LONGEST_BLOCK
+from citadel_common.delivery.worker_messages import WorkerMessages
+from citadel_common.delivery.worker_registry import Heartbeat, WorkerRegistry
 from citadel_common.telemetry import Metrics, names
-
-if TYPE_CHECKING:
-    from celery import Celery
-    from redis import Redis
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -46,6 +43,8 @@ def forgive_delivery(client: "Redis", task_id: str) -> None:
 
 
 log = structlog.get_logger(__name__)
+FORGOTTEN_AFTER = LONGEST_BLOCK + 1.0
+"""Seconds after which a dead worker is forgotten: until then a blocked move of its may still fill its inbox."""
 
 
 class Reclaimer:
@@ -53,15 +52,19 @@ class Reclaimer:
 
     A worker that could not reach Redis must not judge others by heartbeats from before the outage. So silence means
     death only after this worker has reached Redis without a break for `dead_after` seconds.
+
+    Attributes:
+        living: Number of living workers by queue, as of the last look.
     """
 
-    def __init__(self, app: "Celery", client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
-        self._app = app
+    def __init__(self, client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
         self._client = client
         self._registry = WorkerRegistry(client)
         self._metrics = metrics
         self._dead_after = dead_after
         self._connected_since: float | None = None
+        self._dead_since: dict[str, float] = {}
+        self.living: Counter[str] = Counter()
 
     def lost_connection(self) -> None:
         """Note that Redis could not be reached."""
@@ -73,28 +76,23 @@ class Reclaimer:
         self._connected_since = self._connected_since or now
         seen_long_enough = now - self._connected_since >= self._dead_after
         silence = self._dead_after if seen_long_enough else float("inf")
-        dead = [beat.id for beat in self._registry.all() if beat.id != own_id and beat.is_dead(dead_after=silence)]
-        return sum(self._bury(worker_id) for worker_id in dead)
+        stored = list(self._registry.stored())
+        dead = [(beat, raw) for beat, raw in stored if beat.id != own_id and beat.is_dead(dead_after=silence)]
+        self._dead_since = {beat.id: self._dead_since.get(beat.id, now) for beat, _ in dead}
+        self.living = Counter(beat.queue for beat, _ in stored if beat.id not in self._dead_since)
+        return sum(self._bury(beat, raw) for beat, raw in dead)
 
-    def _bury(self, worker_id: str) -> int:
-        restored = self._restore(worker_id)
-        self._registry.forget(worker_id)
-        if restored:
-            self._metrics.count(names.RECLAIMED, restored)
-            log.warning("dead_workers_tasks_returned", worker=worker_id, messages=restored)
-        return restored
+    def _bury(self, beat: Heartbeat, raw: bytes) -> int:
+        """Give back what a dead worker held; forget it once nothing more can come.
 
-    def _restore(self, worker_id: str) -> int:
-        """Give back one worker's messages; return how many."""
-        keys = held_message_keys(worker_id)
-        held: list[Any] = self._client.hkeys(keys["unacked_key"])
-        tags = [tag.decode() for tag in held]
-        if not tags:
-            return 0
-        with self._app.connection_for_write(transport_options=keys | {"dead_holder": worker_id}) as connection:
-            channel = connection.default_channel
-            # kombu moves each message in one transaction, so two peers that reclaim at once restore it once
-            for tag in tags:
-                channel.qos.restore_by_tag(tag)
-        self._client.delete(keys["unacked_index_key"], keys["unacked_mutex_key"])
-        return len(tags)
+        Each step is void if the worker has sent a heartbeat since: then it lives.
+        """
+        messages = WorkerMessages(self._client, beat.id, beat.queue)
+        returned = messages.give_back(messages.tags(), redelivered=True, judged_by=raw, died_with=beat.id)
+        returned += messages.empty_inboxes(judged_by=raw)
+        if time.monotonic() - self._dead_since[beat.id] >= FORGOTTEN_AFTER:
+            messages.forget(judged_by=raw)
+        if returned:
+            self._metrics.count(names.RECLAIMED, returned)
+            log.warning("dead_workers_tasks_returned", worker=beat.id, messages=returned)
+        return returned

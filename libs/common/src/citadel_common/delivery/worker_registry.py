@@ -135,8 +135,14 @@ class WorkerRegistry:
 
     def all(self) -> Iterator[Heartbeat]:
         """Yield the last heartbeat of every worker in the registry, dead ones included."""
-        for stored in self._client.hvals(WORKERS):
-            yield parse(stored)
+        for beat, _ in self.stored():
+            yield beat
+
+    def stored(self) -> Iterator[tuple[Heartbeat, bytes]]:
+        """Yield them with their stored forms, by which a script can tell that none has come since."""
+        beats: Any = self._client.hvals(WORKERS)
+        for stored in beats:
+            yield parse(stored), stored
 
     def forget(self, worker_id: str) -> None:
         """Remove a worker from the registry."""

@@ -12,8 +12,9 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
+from citadel_common.delivery.entries import is_task_id, task_id_of
+from citadel_common.delivery.held_messages import Holdings, WorkerLease
 from citadel_common.delivery.timers import Timers
-from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
@@ -45,6 +46,7 @@ class TaskRuntime:
     accepted: AcceptedTasks
     dead_letters: DeadLetters
     timers: Timers
+    holdings: Holdings
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
     stats: TaskStats = field(default_factory=TaskStats)
@@ -71,9 +73,17 @@ class TaskRuntime:
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
             timers=Timers(connect(settings.broker_url, settings.stores), Queue(identity.queue)),
+            holdings=Holdings(
+                identity.id,
+                identity.queue,
+                most_batch=settings.worker.batch_concurrency,
+                lease=WorkerLease(settings.worker.dead_after),
+            ),
             metrics=metrics,
         )
         app.citadel = runtime
+        runtime.holdings.stopping = runtime.stopping.is_set
+        runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
 
     def will_retry(self, request: Any, error: CitadelError) -> None:

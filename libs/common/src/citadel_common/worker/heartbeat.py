@@ -34,11 +34,12 @@ class HeartbeatLoop:
         self._settings = runtime.settings.worker
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._registry = WorkerRegistry(self._broker)
-        self._reclaimer = Reclaimer(runtime.app, self._broker, runtime.metrics, dead_after=self._settings.dead_after)
+        self._reclaimer = Reclaimer(self._broker, runtime.metrics, dead_after=self._settings.dead_after)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._started_at = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        runtime.holdings.announce = lambda: self._try(self._beat, "heartbeat")
 
     def start(self) -> None:
         """Send the first beat, then start the thread: peers know of the worker before its first task."""
@@ -76,7 +77,8 @@ class HeartbeatLoop:
         return True
 
     def _beat(self, *, stopped: bool = False) -> None:
-        running = self._runtime.running
+        running, lease = self._runtime.running, self._runtime.holdings.lease
+        sent_at = lease.now()
         self._registry.beat(
             self._runtime.identity,
             concurrency=self._settings.concurrency,
@@ -86,9 +88,12 @@ class HeartbeatLoop:
             started_at=self._started_at,
             stopped=stopped,
         )
+        lease.renewed(sent_at)
 
     def _reclaim(self) -> None:
-        self._reclaimer.reclaim(own_id=self._runtime.identity.id)
+        identity = self._runtime.identity
+        self._reclaimer.reclaim(own_id=identity.id)
+        self._runtime.holdings.peers = self._reclaimer.living[identity.queue]
 
     def _renew_leases(self) -> None:
         mine = [task.task_id for task in self._runtime.running.tasks() if task.accepted]
