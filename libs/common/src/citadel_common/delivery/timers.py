@@ -8,24 +8,24 @@ Keys per queue, all written by the scripts below, so that an entry is in a lane,
 
 - `citadel:timers:QUEUE:STEP`, for each of the four lanes: a sorted set of names by due time;
 - `citadel:timers:QUEUE:messages`: a hash of name to message;
-- `citadel:timers:QUEUE:same-id:TASK`: a set of names, if several messages of one task id wait;
+- `citadel:timers:QUEUE:same-id:TASK`: a set of further names, if several messages with one task id wait;
 - `citadel:timers:QUEUE:released`: a hash of lane to the last message released into it.
 
-A name is the task's id, so that a revoke finds the message without a search. A second message with the same id (a
-client used it again) has the delivery tag added. A message that arrives twice with the same tag waits once.
+A name is the task's id, so that a revoke finds the message without a search. The name of a further message with the
+same id (a client used it again) has the delivery tag added.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from citadel_common.delivery.queues import STEPS, lists_of
+from citadel_common.delivery.entries import held_suffix
+from citadel_common.delivery.queues import STEPS, lists_of, timer_keys, timers_prefix
 from citadel_contracts import Queue
 
 if TYPE_CHECKING:
     from redis import Redis
 
-PREFIX = "citadel:timers:"
 BATCH = 100
 """Most messages released into one lane by one call: well under a millisecond of the server."""
 NOT_YET = 0.02
@@ -43,8 +43,9 @@ local now = time[1] + time[2] / 1000000
 _WAIT = (
     """
 local held, index, waiting, messages, same_id = unpack(KEYS)
-local tag, id, message, eta, expires = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-if redis.call('HEXISTS', held, tag) == 0 then return 'lost' end
+local tag, id, suffix, eta, expires = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local stored = redis.call('HGET', held, tag)
+if not stored then return 'lost' end
 """
     + _NOW
     + """
@@ -52,12 +53,12 @@ if expires and expires <= now then return 'expired' end
 if eta <= now then return 'due' end
 redis.call('HDEL', held, tag)
 redis.call('ZREM', index, tag)
-local name, other = id, redis.call('HGET', messages, id)
-if other and not other:find(tag, 1, true) then
+local name = id
+if redis.call('HSETNX', messages, id, '') == 0 then
   name = id .. '\\31' .. tag
   redis.call('SADD', same_id, name)
 end
-redis.call('HSET', messages, name, message)
+redis.call('HSET', messages, name, stored:sub(2, -1 - #suffix))
 redis.call('ZADD', waiting, string.format('%.6f', math.min(eta, expires or eta)), name)
 return 'waits'
 """
@@ -118,41 +119,14 @@ _REMOVE = """
 local messages, same_id = KEYS[#KEYS - 1], KEYS[#KEYS]
 local names = redis.call('SMEMBERS', same_id)
 names[#names + 1] = ARGV[1]
-local removed = {}
+local removed = 0
 for _, name in ipairs(names) do
-  removed[#removed + 1] = redis.call('HGET', messages, name) or nil
-  redis.call('HDEL', messages, name)
+  removed = removed + redis.call('HDEL', messages, name)
   for lane = 1, #KEYS - 2 do redis.call('ZREM', KEYS[lane], name) end
 end
 redis.call('DEL', same_id)
 return removed
 """
-COUNT = (
-    _NOW
-    + """
-local counts = {}
-for lane, waiting in ipairs(KEYS) do
-  counts[lane] = redis.call('ZCOUNT', waiting, '-inf', string.format('%.6f', now))
-  counts[lane + #KEYS] = redis.call('ZCARD', waiting) - counts[lane]
-end
-return counts
-"""
-)
-"""Returns the number of due messages of each lane, then that of those whose time has not come."""
-
-
-def waiting_keys(queue: Queue) -> list[str]:
-    """Return the keys of a queue's sorted sets, from the highest priority to the lowest."""
-    return [f"{PREFIX}{queue.value}:{step}" for step in STEPS]
-
-
-def messages_key(queue: Queue) -> str:
-    """Return the key of a queue's hash of messages."""
-    return f"{PREFIX}{queue.value}:messages"
-
-
-def _same_id_prefix(queue: Queue) -> str:
-    return f"{PREFIX}{queue.value}:same-id:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,16 +136,14 @@ class WaitingTask:
     Attributes:
         task_id: The task's id.
         tag: The message's delivery tag.
-        lane: The list that it goes to when it is due.
-        message: The message as it lay in its lane.
+        step: Priority step of the lane that it came from, and goes back to.
         eta: Its time, in seconds since the epoch.
         expires: Time after which it must not run, or None.
     """
 
     task_id: str
     tag: str
-    lane: str
-    message: str
+    step: int
     eta: float
     expires: float | None
 
@@ -193,10 +165,13 @@ class Timers:
     """The timers of one queue; `client` is a client of the broker's Redis. Every method raises its errors."""
 
     def __init__(self, client: "Redis", queue: Queue) -> None:
-        self._queue = queue
-        self._lists = lists_of(queue)
-        self._waiting = waiting_keys(queue)
-        self._messages = messages_key(queue)
+        self._client = client
+        self._lists = lists_of(queue.value)
+        self._waiting = timer_keys(queue)
+        self._messages, self._released, self._same_id = (
+            timers_prefix(queue) + name for name in ("messages", "released", "same-id:")
+        )
+        self._suffix = held_suffix(queue.value)
         self._wait: Any = client.register_script(_WAIT)
         self._release: Any = client.register_script(_RELEASE)
         self._remove: Any = client.register_script(_REMOVE)
@@ -209,10 +184,10 @@ class Timers:
             held: Key of the hash of the messages that this worker holds.
             index: Key of that hash's index.
         """
-        waiting = self._waiting[self._lists.index(task.lane)]
+        waiting = self._waiting[STEPS.index(task.step)]
         answer: Any = self._wait(
-            keys=[held, index, waiting, self._messages, _same_id_prefix(self._queue) + task.task_id],
-            args=[task.tag, task.task_id, task.message, task.eta, "" if task.expires is None else task.expires],
+            keys=[held, index, waiting, self._messages, self._same_id + task.task_id],
+            args=[task.tag, task.task_id, self._suffix, task.eta, "" if task.expires is None else task.expires],
         )
         decoded: Answer = answer.decode()
         return decoded
@@ -220,26 +195,20 @@ class Timers:
     def release(self) -> Released:
         """Move messages that are due to their lanes."""
         moved, pause = self._release(
-            keys=[*self._waiting, *self._lists, self._messages, f"{PREFIX}{self._queue.value}:released"],
-            args=[BATCH, _same_id_prefix(self._queue), NOT_YET],
+            keys=[*self._waiting, *self._lists, self._messages, self._released],
+            args=[BATCH, self._same_id, NOT_YET],
         )
         return Released(moved=int(moved), pause=float(pause) if pause else None)
 
-    def remove(self, task_id: str) -> list[bytes]:
-        """Remove the messages of a task that wait for their time; return them. The cost does not grow with others."""
-        removed: list[bytes] = self._remove(
-            keys=[*self._waiting, self._messages, _same_id_prefix(self._queue) + task_id], args=[task_id]
-        )
-        return removed
+    def remove(self, task_ids: Sequence[str]) -> int:
+        """Remove the messages of tasks that wait for their time; return how many, whatever number of others waits."""
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in task_ids:
+            keys = [*self._waiting, self._messages, self._same_id + task_id]
+            self._remove(keys=keys, args=[task_id], client=pipe)
+        return sum(pipe.execute()) if task_ids else 0
 
 
-def ask_counts(pipe: Any, queue: Queue) -> None:
-    """Add the command that counts a queue's timers to a sync or async pipeline."""
-    keys = waiting_keys(queue)
-    pipe.eval(COUNT, len(keys), *keys)
-
-
-def counts_in(reply: Sequence[int]) -> tuple[list[int], int]:
-    """Return the number of due messages by lane, and of those whose time has not come, from the command's reply."""
-    lanes = len(STEPS)
-    return [int(count) for count in reply[:lanes]], sum(int(count) for count in reply[lanes:])
+def remove_waiting(client: "Redis", task_ids: Sequence[str]) -> int:
+    """Remove the messages of tasks that wait for their time in any queue, as those of revoked tasks."""
+    return sum(Timers(client, queue).remove(task_ids) for queue in Queue)

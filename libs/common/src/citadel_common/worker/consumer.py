@@ -10,7 +10,6 @@ from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks.runtime import runtime_of
 from citadel_common.worker.eta import Waiting
-from citadel_contracts import Queue
 
 _OF_CELERY = "celery."
 """Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
@@ -23,8 +22,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
-        runtime = runtime_of(self.app)
-        waiting = Waiting(runtime.timers, Queue(runtime.identity.queue), self.app.conf.timezone)
+        waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
 
         def guarded(message: Any) -> None:
             problem = _problem_of(message)

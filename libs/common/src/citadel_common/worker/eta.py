@@ -12,11 +12,9 @@ import structlog
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker.request import Request
 
-from citadel_common.delivery import serializer
+from citadel_common.delivery.entries import step_in
 from citadel_common.delivery.held_messages import HeldMessages
-from citadel_common.delivery.queues import list_for
 from citadel_common.delivery.timers import Timers, WaitingTask
-from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,9 +31,8 @@ class DueRequest(Request):  # type: ignore[misc]  # celery publishes no types
 class Waiting:
     """Moves messages whose time has not come to the timers of a worker's queue."""
 
-    def __init__(self, timers: Timers, queue: Queue, zone: str) -> None:
+    def __init__(self, timers: Timers, zone: str) -> None:
         self._timers = timers
-        self._queue = queue
         self._zone = zone
 
     def takes(self, message: Any, known: Container[str]) -> bool:
@@ -75,8 +72,7 @@ class Waiting:
         return WaitingTask(
             task_id=fields["id"],
             tag=message.delivery_tag,
-            lane=list_for(self._queue, message.properties.get("priority")),
-            message=serializer.dumps(message._raw),  # noqa: SLF001  (kombu gives no other access to it)
+            step=step_in(message.delivery_tag) or 0,
             eta=eta,
             expires=limit,
         )
