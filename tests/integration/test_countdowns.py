@@ -197,7 +197,7 @@ def test_two_countdowns_with_one_task_id_both_run(fleet, client):
 
 def test_a_retry_waits_in_the_broker_and_is_not_published_again_meanwhile(fleet, client):
     """The accepted task would be looked for after half a second."""
-    fleet.double.behaviour("rate_limited", retry_after_s=3)
+    fleet.double.behaviour("rate429", retry_after_s=3)
     worker = fleet.start(WORKER__RETRY__CAP=30, EMBEDDINGS__BACKENDS__main__LONGEST_PAUSE=0.1)
     with Accepting(fleet) as accepting:
         message = accepting.accept(["a"], cache_enabled=False)

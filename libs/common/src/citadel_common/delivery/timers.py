@@ -129,6 +129,11 @@ return removed
 """
 
 
+def messages_key(queue: Queue) -> str:
+    """Return the key of the hash of a queue's waiting messages."""
+    return f"{timers_prefix(queue)}messages"
+
+
 @dataclass(frozen=True, kw_only=True)
 class WaitingTask:
     """A message that a worker holds and whose time may not have come.
@@ -168,9 +173,8 @@ class Timers:
         self._client = client
         self._lists = lists_of(queue.value)
         self._waiting = timer_keys(queue)
-        self._messages, self._released, self._same_id = (
-            timers_prefix(queue) + name for name in ("messages", "released", "same-id:")
-        )
+        self._messages, self._released = messages_key(queue), f"{timers_prefix(queue)}released"
+        self._same_id = f"{timers_prefix(queue)}same-id:"
         self._suffix = held_suffix(queue.value)
         self._wait: Any = client.register_script(_WAIT)
         self._release: Any = client.register_script(_RELEASE)
