@@ -30,6 +30,8 @@ WRONG_KEY_PAUSE = 5.0
 """Seconds for which a key of a wrong type is left out before it is tried again."""
 FULL_PAUSE = 1.0
 """Seconds between looks while Redis is full and refuses blocked moves."""
+PUBLISHED_TAG = "published_tag"
+"""Property of a taken message that holds the delivery tag from its publisher."""
 COMPARE_EVERY = 5.0
 """Seconds between comparisons of what Redis has as held with what the process has."""
 
@@ -45,8 +47,7 @@ class Listener:
         self._lane = lane
         self.connection: Any = None
         self.connection_pool = channel.async_pool
-        self.is_waiting = False
-        self.has_moved = False
+        self.is_waiting = self.has_moved = self.found_nothing = False
         self.paused_until = 0.0
         self._since = 0.0
 
@@ -59,7 +60,7 @@ class Listener:
     def _send(self) -> None:
         keys = (self._lane.key, self._lane.inbox)
         self.connection.send_command("BLMOVE", *keys, "RIGHT", "LEFT", LONGEST_BLOCK)
-        self.is_waiting, self._since = True, time.monotonic()
+        self.is_waiting, self.found_nothing, self._since = True, False, time.monotonic()
 
     def on_readable(self) -> None:
         """Read the answer.
@@ -70,6 +71,7 @@ class Listener:
         self.is_waiting = False
         try:
             self.has_moved = self.connection.read_response() is not None
+            self.found_nothing = not self.has_moved
         except OutOfMemoryError:
             self.paused_until = time.monotonic() + FULL_PAUSE
         except ResponseError as error:
@@ -128,7 +130,8 @@ class Taker:
         if time.monotonic() >= self._compare_at:
             self._holdings.compare()
             self._compare_at = time.monotonic() + COMPARE_EVERY
-        if any(listener.has_moved for _, listener in self._listeners) or self._idle_listeners():
+        moved = any(listener.has_moved for _, listener in self._listeners)
+        if moved or any(not listener.found_nothing for listener in self._idle_listeners()):
             self._take()
         for listener in self._idle_listeners():
             listener.start(poller)
@@ -183,7 +186,9 @@ class Taker:
         """
         try:
             message = entries.read(entry)
-            message["properties"]["delivery_tag"] = tag
+            # Publishers may give one tag twice; what is held must have names of its own.
+            properties = message["properties"]
+            properties[PUBLISHED_TAG], properties["delivery_tag"] = properties["delivery_tag"], tag
             self._channel.connection._deliver(message, self.queue)  # noqa: SLF001
         except entries.MalformedEntry as error:
             self._refuse(tag, entry, str(error))
