@@ -75,6 +75,10 @@ def _age_problem(version: bytes) -> str | None:
     return f"is Redis {version.decode(errors='replace')}; 6.2 is the oldest that works"
 
 
+_SAID_OF_HELLO = ("unknown command", "wrong number of arguments for 'hello'")
+"""Beginnings of the answers of Redis 5 and Redis 6.0 to a HELLO without arguments."""
+
+
 def _refusal(error: BaseException) -> str | None:
     chain = list(_causes(error))
     if any(isinstance(cause, redis.exceptions.AuthenticationError) for cause in chain):
@@ -83,8 +87,8 @@ def _refusal(error: BaseException) -> str | None:
         remedy = "name its authority in SSL_CERT_FILE or ssl_ca_certs, or see ssl_check_hostname"
         return f"Redis' certificate is not trusted: {remedy}"
     said = str(error).lower()
-    if isinstance(error, redis.exceptions.ResponseError) and said.startswith("unknown command"):
-        return "is a Redis before 6.0; 6.2 is the oldest that works"
+    if isinstance(error, redis.exceptions.ResponseError) and said.startswith(_SAID_OF_HELLO):
+        return "is a Redis before 6.2, the oldest that works"
     if isinstance(error, redis.exceptions.ResponseError) and ("out of range" in said or "invalid db index" in said):
         return "Redis has no database of this number"
     return None
