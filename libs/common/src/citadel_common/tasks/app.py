@@ -23,6 +23,8 @@ from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 
 HIDDEN = "..."
 """Text that Celery shows in place of arguments."""
+REQUEST = "citadel_common.worker.eta:DueRequest"
+"""Class of the requests of all tasks."""
 _PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
@@ -69,6 +71,7 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     transport.install()
     app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    app.Task.Request = REQUEST
     if queue is not None:
         app.loader.override_backends = result_backend.OVERRIDES
     app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]

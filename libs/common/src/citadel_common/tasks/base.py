@@ -93,7 +93,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     abstract = True
     typing = False
-    Request = "citadel_common.worker.eta:DueRequest"
+    Request = REQUEST
     throws = (CitadelError,)
     resultrepr_maxsize = 64
     spec: TaskSpec[Any, Any]
