@@ -23,6 +23,7 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.app import REQUEST
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
