@@ -31,7 +31,11 @@ def echo(text: str, seconds: float = 0.0) -> str:
 def _start(runtime: TaskRuntime) -> None:
     runtime.app.task(name=TASK)(echo)
     note_start = runtime.results.register_script(_NOTE_START)
-    runtime.app.task(name=COUNTED, ignore_result=True)(lambda text: note_start(keys=[STARTS], args=[text]))
+
+    def count(text: str) -> None:
+        note_start(keys=[STARTS], args=[text])
+
+    runtime.app.task(name=COUNTED, ignore_result=True)(count)
 
 
 def _nothing() -> None:
