@@ -78,8 +78,8 @@ end
 _RELEASE = """
 redis.call('HDEL', KEYS[2], ARGV[1])
 if tonumber(ARGV[2]) > 0 then
-  local now = redis.call('TIME')
-  redis.call('ZADD', KEYS[1], 'XX', now[1] + ARGV[2], ARGV[1])
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[1], 'XX', time[1] + time[2] / 1000000 + ARGV[2], ARGV[1])
 end
 """
 
