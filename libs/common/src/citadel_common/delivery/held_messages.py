@@ -8,13 +8,14 @@ delivered once more, which any at-least-once queue may do.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 
+from citadel_common.delivery import tracked_messages
 from citadel_common.delivery.entries import step_in
 from citadel_common.delivery.worker_messages import WorkerMessages
 from citadel_common.stores.redis import ERRORS
@@ -87,6 +88,7 @@ class Holdings:
         self.delivered: OrderedDict[str, Any] = OrderedDict()
         self.dirty: set[str] = set()
         self.done: list[str] = []
+        self._marks: dict[str, list[tuple[str, str]]] = {}
         self._terms: dict[str, int | None] = {}
         self._submitted: set[str] = set()
 
@@ -94,6 +96,22 @@ class Holdings:
     def batch_room(self) -> int:
         """How many more messages of the batch lane may be taken."""
         return self.most_batch - sum(_is_batch(tag) for tag in list(self.delivered) if tag not in self.dirty)
+
+    def track(self, tag: str, message: dict[str, Any]) -> None:
+        """Note the marks of a tracked message; they are removed after its acknowledgement."""
+        names = tracked_messages.names_of(message.get("headers"))
+        if names:
+            self._marks[tag] = [(name, message["properties"]["delivery_tag"]) for name in names]
+
+    def release_marks(self, tags: Sequence[str]) -> None:
+        """Remove the marks of messages that were acknowledged: a message without one would be taken to be lost."""
+        marks = [mark for tag in tags for mark in self._marks.pop(tag, ())]
+        if not marks or self.messages is None:
+            return
+        try:
+            self.messages.release_marks(marks)
+        except ERRORS as error:
+            log.info("marks_not_removed", marks=len(marks), error=type(error).__name__)
 
     def taken(self, tag: str, term: int | None) -> None:
         """Note a message that was taken in a term of the lease."""
@@ -132,6 +150,8 @@ class Holdings:
         """Note that nothing more is to be done with a message."""
         if tag in self.delivered:
             self.dirty.add(tag)
+        if tag not in self.done:  # it stays in Redis, and so do its marks
+            self._marks.pop(tag, None)
         self._terms.pop(tag, None)
         self._submitted.discard(tag)
 
@@ -167,8 +187,10 @@ class Holdings:
         if not self.done or self.messages is None:
             return
         try:
-            self.messages.acknowledge(self.done)
-            self.done.clear()
+            done = list(self.done)
+            self.messages.acknowledge(done)
+            del self.done[: len(done)]
+            self.release_marks(done)
         except ERRORS as error:
             log.warning("acknowledgements_delayed", messages=len(self.done), error=type(error).__name__)
 

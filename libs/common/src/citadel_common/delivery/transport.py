@@ -10,7 +10,7 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import ResponseError
 
-from citadel_common.delivery import serializer
+from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.delivery.held_messages import HeldMessages, Holdings
 from citadel_common.delivery.taking import Listener, Taker
 
@@ -62,6 +62,18 @@ class _WorkerChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no
         """Return the queues that kombu itself consumes from."""
         active: list[str] = super().active_queues
         return [queue for queue in active if self.taker is None or queue != self.taker.queue]
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Publish a message; a tracked one together with its marks."""
+        names = tracked_messages.names_of(message.get("headers"))
+        if not names:
+            super()._put(queue, message, **options)
+            return
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
+            pipe.lpush(key, serializer.dumps(message))
+            tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])
+            pipe.execute()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the client of the connection pool; kombu builds one per command, at the price of several."""

@@ -94,10 +94,10 @@ class FailurePolicy:
         self._release()
         return Failure(outcome="handed_back", to_raise=Reject("the worker is stopping", requeue=True))
 
-    def _release(self, *, waits: float = 0.0) -> None:
-        """Release the lease, so that any worker can run the task: at once, or after `waits` seconds."""
+    def _release(self) -> None:
+        """Release the lease, so that any worker can run the task at once."""
         try:
-            self._runtime.accepted.release(self._task.request.id, waits=waits)
+            self._runtime.accepted.release(self._task.request.id)
         except ERRORS as error:
             log.warning("lease_not_released", error=type(error).__name__)
 
@@ -121,7 +121,7 @@ class FailurePolicy:
         headers = dict(self._task.request.headers or {}) | messages.attempt()
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
         self._runtime.will_retry(self._task.request, error)
-        self._release(waits=delay)
+        self._release()
         try:
             self._task.retry(exc=error, countdown=delay, max_retries=retry.max_retries, headers=headers)
         except Retry as scheduled:
