@@ -62,7 +62,7 @@ class WorkerLease:
 class Holdings:
     """The messages of this process that are taken and not acknowledged, whatever connection they came by.
 
-    The consumer's thread changes it; `still_holds`, `drop` and `submit` may be called by any thread.
+    The consumer's thread changes it; `submit`, `begin` and `drop` may be called by any thread.
 
     Attributes:
         worker_id: The worker's id.
@@ -91,6 +91,7 @@ class Holdings:
         self._marks: dict[str, list[tuple[str, str]]] = {}
         self._terms: dict[str, int | None] = {}
         self._submitted: set[str] = set()
+        self._begun: set[str] = set()
 
     @property
     def batch_room(self) -> int:
@@ -121,8 +122,15 @@ class Holdings:
         """Note that the pool of threads has a message: from now on it is not forgotten."""
         self._submitted.add(tag)
 
-    def still_holds(self, tag: str) -> bool:
-        """Return whether a message is certainly still this worker's; asks Redis only if the lease was lost."""
+    def begin(self, tag: str) -> bool:
+        """Note that a task begins; return False if its message may be another worker's meanwhile.
+
+        Redis is asked only if the lease was lost since the message was taken.
+        """
+        self._begun.add(tag)
+        return self._still_holds(tag)
+
+    def _still_holds(self, tag: str) -> bool:
         term = self.lease.term
         if term is not None and self._terms.get(tag) == term:
             return True
@@ -154,6 +162,7 @@ class Holdings:
             self._marks.pop(tag, None)
         self._terms.pop(tag, None)
         self._submitted.discard(tag)
+        self._begun.discard(tag)
 
     def compare(self) -> None:
         """Give back what Redis has as held by this worker and this process does not have.
@@ -175,10 +184,9 @@ class Holdings:
         self.forget_done()
         if self.messages is None:
             return
-        tags = self.messages.tags()
-        for begun in (True, False):
-            some = [tag for tag in tags if (tag in self._submitted) is begun]
-            self.messages.give_back(some, redelivered=begun)
+        tags = set(self.messages.tags()) - set(self.done)
+        self.messages.give_back(sorted(tags & self._begun), redelivered=True)
+        self.messages.give_back(sorted(tags - self._begun), redelivered=False)
         self.messages.empty_inboxes()
         self.dirty.update(self.delivered)
 

@@ -81,6 +81,11 @@ def _born(pid: int) -> str:
 
 WORKERS = "citadel:workers"
 """Hash of worker id → its last heartbeat."""
+_BEAT = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
+"""Stores a heartbeat. It removes first: a full Redis refuses scripts that begin by adding."""
 UNACKED_PREFIX = "citadel:unacked:"
 
 
@@ -127,11 +132,12 @@ class WorkerRegistry:
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
+        self._beat: Any = client.register_script(_BEAT)
 
     def beat(self, identity: WorkerIdentity, **state: Any) -> None:
         """Store a heartbeat; `state` gives the other fields of `Heartbeat`."""
         beat = Heartbeat(**vars(identity), seen_at=time.time(), **state)
-        self._client.hset(WORKERS, identity.id, orjson.dumps(vars(beat)))
+        self._beat(keys=[WORKERS], args=[identity.id, orjson.dumps(vars(beat))])
 
     def all(self) -> Iterator[Heartbeat]:
         """Yield the last heartbeat of every worker in the registry, dead ones included."""

@@ -38,7 +38,7 @@ class GuardedPool(TaskPool):  # type: ignore[misc]  # celery publishes no types
         holdings.submit(tag)
 
         def guarded() -> None:
-            if not holdings.still_holds(tag):
+            if not holdings.begin(tag):
                 log.warning("message_no_longer_held", task_id=request.id)
                 task_ready(request)
                 holdings.drop(tag)
