@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.commands.core import Script
 
+from citadel_common.delivery import tracked_messages
 from citadel_common.delivery.entries import entry_to_give_back, held_suffix, step_of
 from citadel_common.delivery.queues import STEPS, lists_of
 from citadel_common.delivery.worker_registry import WORKERS, held_message_keys
@@ -225,6 +226,10 @@ class WorkerMessages:
         pipe.zrem(self._index, *tags)
         pipe.hdel(self._held, *tags)
         pipe.execute()
+
+    def release_marks(self, marks: Sequence[tuple[str, str]]) -> None:
+        """Remove the marks of acknowledged messages, given as pairs of name and delivery tag."""
+        tracked_messages.release(self._client, marks)
 
     def tags(self) -> list[str]:
         """Return the tags of all held messages."""
