@@ -6,7 +6,7 @@ import pytest
 
 from citadel_common.delivery.entries import held_suffix
 from citadel_common.delivery.queues import STEPS, lists_of, timers_prefix
-from citadel_common.delivery.timers import BATCH, Timers, WaitingTask, remove_waiting
+from citadel_common.delivery.timers import BATCH, MOST_BYTES, Timers, WaitingTask, remove_waiting
 from citadel_contracts import Queue
 
 QUEUE = Queue.EMBEDDINGS
@@ -33,13 +33,14 @@ def hold(store, *tasks, size=0):
         store.zadd(INDEX, {held.tag: 1})
 
 
-def park(store, timers, *tasks):
-    """Let these wait, and then let their time come: their scores are set to the past, in order."""
-    hold(store, *tasks)
+def park(store, timers, *tasks, size=0):
+    """Let tasks wait that a worker holds."""
+    hold(store, *tasks, size=size)
     assert {timers.wait(one, HELD, INDEX) for one in tasks} == {"waits"}
 
 
 def let_come(store, *names, lane=0):
+    """Set their times to the past, in this order."""
     for position, name in enumerate(names):
         store.zadd(f"{PREFIX}{lane}", {name: 1000 + position}, xx=True)
 
@@ -111,6 +112,14 @@ def test_a_batch_is_released_after_the_one_before_it_is_taken(store, timers):
         taken.append(store.rpop(QUEUE.value).decode().strip())
     assert taken == names
     assert timers.release().pause is None
+
+
+def test_large_messages_are_released_in_small_batches(store, timers):
+    names = [f"{n:02}" for n in range(10)]
+    park(store, timers, *map(task, names), size=MOST_BYTES // 2)
+    let_come(store, *names)
+    assert timers.release().moved == 2
+    assert [entry[:2] for entry in lane(store)] == ["00", "01"]
 
 
 def test_a_released_message_that_is_given_back_still_keeps_the_next_batch_waiting(store, timers):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH = 100
 """Most messages released into one lane by one call: well under a millisecond of the server."""
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes after which such a batch ends."""
 NOT_YET = 0.02
 """Seconds until the next look while messages are due whose lane still has those released before."""
 
@@ -68,7 +70,7 @@ return 'waits'
 _RELEASE = (
     _NOW
     + """
-local lanes, batch, prefix = #KEYS / 2 - 1, tonumber(ARGV[1]), ARGV[2]
+local lanes, batch, most_bytes, prefix = #KEYS / 2 - 1, tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local messages, released = KEYS[#KEYS - 1], KEYS[#KEYS]
 local moved, pause = 0, nil
 local function look_again(seconds) pause = math.min(pause or seconds, seconds) end
@@ -83,8 +85,12 @@ end
 
 local function release(lane, waiting, list)
   local names = redis.call('ZRANGE', waiting, '-inf', string.format('%.6f', now), 'BYSCORE', 'LIMIT', 0, batch)
-  local last
-  for i = #names, 1, -1 do
+  local count, bytes, last = 0, 0, nil
+  while count < #names and bytes < most_bytes do
+    count = count + 1
+    bytes = bytes + redis.call('HSTRLEN', messages, names[count])
+  end
+  for i = count, 1, -1 do
     local name = names[i]
     local message = redis.call('HGET', messages, name)
     redis.call('ZREM', waiting, name)
@@ -109,7 +115,7 @@ for lane = 1, lanes do
   elseif due then
     local kind = redis.call('TYPE', list).ok
     if (kind == 'list' or kind == 'none') and is_taken(lane, list) then release(lane, waiting, list) end
-    look_again(tonumber(ARGV[3]))
+    look_again(tonumber(ARGV[4]))
   end
 end
 return {moved, tostring(pause or '')}
@@ -200,7 +206,7 @@ class Timers:
         """Move messages that are due to their lanes."""
         moved, pause = self._release(
             keys=[*self._waiting, *self._lists, self._messages, self._released],
-            args=[BATCH, self._same_id, NOT_YET],
+            args=[BATCH, MOST_BYTES, self._same_id, NOT_YET],
         )
         return Released(moved=int(moved), pause=float(pause) if pause else None)
 
