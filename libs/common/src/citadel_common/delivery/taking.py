@@ -166,11 +166,12 @@ class Taker:
     def _look(self) -> tuple[int | None, Taking]:
         """Return the term of the lease before the taking, and the taking."""
         holdings = self._holdings
-        term, done = holdings.lease.term, list(holdings.done)
+        term, done = holdings.lease.term, len(holdings.done)
         limits = {"room": self._channel.qos.room, "batch_room": holdings.batch_room, "peers": holdings.peers}
-        taking = self._messages.take(**limits, acknowledged=done)
-        del holdings.done[: len(done)]
-        holdings.release_marks(done)
+        taking = self._messages.take(**limits, acknowledged=holdings.done)
+        acknowledged = holdings.done[:done]
+        del holdings.done[:done]
+        holdings.release_marks(acknowledged)
         return term, taking
 
     def _leave_out(self, key: str) -> None:
@@ -188,8 +189,8 @@ class Taker:
         try:
             message = entries.read(entry)
             # Publishers may give one tag twice; what is held must have names of its own.
-            properties = message["properties"]
             self._holdings.track(tag, message)
+            properties = message["properties"]
             properties[PUBLISHED_TAG], properties["delivery_tag"] = properties["delivery_tag"], tag
             self._channel.connection._deliver(message, self.queue)  # noqa: SLF001
         except entries.MalformedEntry as error:

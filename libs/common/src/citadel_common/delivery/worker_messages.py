@@ -228,7 +228,7 @@ class WorkerMessages:
         pipe.execute()
 
     def release_marks(self, marks: Sequence[tuple[str, str]]) -> None:
-        """Remove the marks of acknowledged messages, given as pairs of name and delivery tag."""
+        """Remove the marks of acknowledged messages; see `tracked_messages`."""
         tracked_messages.release(self._client, marks)
 
     def tags(self) -> list[str]:
