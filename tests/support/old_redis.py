@@ -10,7 +10,7 @@ from typing import BinaryIO
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         while command := _command(self.rfile):
-            answer = b"+OK\r\n"
+            answer = b"*2\r\n$1\r\n1\r\n$1\r\n0\r\n" if command[0].upper() == b"TIME" else b"+OK\r\n"
             if command[0].upper() == b"HELLO":
                 answer = self.server.answers[min(len(command), 2) - 1]  # type: ignore[attr-defined]
             self.wfile.write(answer)

@@ -17,7 +17,7 @@ from tests.support.child import free_port
 from tests.support.old_redis import answering
 from tests.support.planted import POSTGRES_PASSWORD, REDIS_PASSWORD, planted
 from tests.support.private_ca import PrivateAuthority
-from tests.support.redis_addresses import serving, tls_binary
+from tests.support.redis_addresses import RIGHTS, limited_user, serving, tls_binary
 from tests.support.redis_server import redis_binary
 from tests.support.worker import variables
 
@@ -119,6 +119,11 @@ def said_by(version):
 def test_a_redis_that_is_too_old_is_refused(hello, hello_3, problem):
     with answering(hello, hello_3) as port:
         assert redis_says(f"redis://127.0.0.1:{port}/0") == problem
+
+
+def test_a_user_who_may_not_ask_for_the_time_is_refused():
+    with limited_user(RIGHTS.replace("+time", "")) as url:
+        assert "grant it to the user (+time)" in redis_says(url)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused():

@@ -11,7 +11,7 @@ from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
-"""Message header: when Citadel's producer sent the message, in seconds since the epoch."""
+"""Message header: when Citadel's producer sent the message, in seconds since the epoch by the broker's clock."""
 _SEPARATOR = "\x06\x16"
 STEPS = (0, 3, 6, 9)
 """Kombu's priority steps, each with a list of its own; 0 is served first."""
@@ -91,6 +91,7 @@ class QueueStateQuery:
 
     def ask(self, pipe: Any) -> None:
         """Add the commands to a pipeline."""
+        pipe.time()
         for queue in Queue:
             for name in lists_of(queue):
                 pipe.llen(name)
@@ -100,13 +101,15 @@ class QueueStateQuery:
 
     def answer(self, replies: Sequence[Any]) -> list[QueueState]:
         """Return the queues' states from the replies to those commands."""
+        (seconds, _), *replies = replies
         count = len(STEPS) + 1
         held = replies[count * len(Queue) :]
         return [
-            self._state(queue, replies[index * count : (index + 1) * count], held) for index, queue in enumerate(Queue)
+            self._state(queue, replies[index * count : (index + 1) * count], held, now=seconds)
+            for index, queue in enumerate(Queue)
         ]
 
-    def _state(self, queue: Queue, replies: Sequence[Any], held: Sequence[int]) -> QueueState:
+    def _state(self, queue: Queue, replies: Sequence[Any], held: Sequence[int], *, now: float) -> QueueState:
         *lengths, (*due, scheduled) = replies
         mine = [(beat, count) for beat, count in zip(self._beats, held, strict=True) if beat.queue == queue]
         return QueueState(
@@ -114,5 +117,7 @@ class QueueStateQuery:
             lanes=by_lane([length + late for length, late in zip(lengths, due, strict=True)]),
             scheduled=scheduled,
             unacked=sum(count for _, count in mine),
-            workers=tuple(beat for beat, _ in mine if not beat.is_dead(dead_after=self._dead_after)),
+            workers=tuple(
+                beat for beat, _ in mine if not beat.is_dead(silence=beat.silence(now), dead_after=self._dead_after)
+            ),
         )

@@ -12,7 +12,7 @@ import structlog
 
 from citadel_common.delivery.taking import LONGEST_BLOCK
 from citadel_common.delivery.worker_messages import WorkerMessages
-from citadel_common.delivery.worker_registry import Heartbeat, WorkerRegistry
+from citadel_common.delivery.worker_registry import Heartbeat, SilenceWatch, WorkerRegistry
 from citadel_common.telemetry import Metrics, names
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PREFIX = "citadel:deliveries:"
 KEPT = 24 * 3600
 """Seconds that a count is kept after the last delivery."""
+COUNTED_SHARE = 3
+"""Part of `dead_after` that counts as silence between two looks at most: the looker itself may have been paused."""
 
 
 def count_delivery(client: "Redis", task_id: str, *, redelivered: bool) -> int:
@@ -50,8 +52,8 @@ FORGOTTEN_AFTER = LONGEST_BLOCK + 1.0
 class Reclaimer:
     """Finds dead workers and gives their unacknowledged messages back to the queue.
 
-    A worker that could not reach Redis must not judge others by heartbeats from before the outage. So silence means
-    death only after this worker has reached Redis without a break for `dead_after` seconds.
+    A worker is silent as long as this one sees its heartbeat unchanged, whatever their clocks say. A worker that could
+    not reach Redis must not judge others by heartbeats from before the outage: each silence begins anew after it.
 
     Attributes:
         living: Number of living workers by queue, as of the last look.
@@ -62,22 +64,21 @@ class Reclaimer:
         self._registry = WorkerRegistry(client)
         self._metrics = metrics
         self._dead_after = dead_after
-        self._connected_since: float | None = None
+        self._watch = SilenceWatch(most=dead_after / COUNTED_SHARE)
         self._dead_since: dict[str, float] = {}
         self.living: Counter[str] = Counter()
 
     def lost_connection(self) -> None:
         """Note that Redis could not be reached."""
-        self._connected_since = None
+        self._watch.reset()
 
     def reclaim(self, *, own_id: str) -> int:
         """Give back the messages of every dead worker but `own_id`; return how many."""
-        now = time.monotonic()
-        self._connected_since = self._connected_since or now
-        seen_long_enough = now - self._connected_since >= self._dead_after
-        silence = self._dead_after if seen_long_enough else float("inf")
         stored = list(self._registry.stored())
-        dead = [(beat, raw) for beat, raw in stored if beat.id != own_id and beat.is_dead(dead_after=silence)]
+        others = [(beat, raw) for beat, raw in stored if beat.id != own_id]
+        silences, limit = self._watch.look(beat for beat, _ in others), self._dead_after
+        dead = [(beat, raw) for beat, raw in others if beat.is_dead(silence=silences[beat.id], dead_after=limit)]
+        now = time.monotonic()
         self._dead_since = {beat.id: self._dead_since.get(beat.id, now) for beat, _ in dead}
         self.living = Counter(beat.queue for beat, _ in stored if beat.id not in self._dead_since)
         return sum(self._bury(beat, raw) for beat, raw in dead)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import ResponseError
+from redis.exceptions import OutOfMemoryError
 
 from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.delivery.held_messages import HeldMessages, Holdings
@@ -74,6 +75,14 @@ class _WorkerChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no
             pipe.lpush(key, serializer.dumps(message))
             tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])
             pipe.execute()
+
+    def _queue_bind(self, *args: Any) -> None:
+        """Note a binding; a worker needs none to take messages, and a full Redis refuses the note."""
+        try:
+            super()._queue_bind(*args)
+        except OutOfMemoryError:
+            if self._holdings is None:
+                raise
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the client of the connection pool; kombu builds one per command, at the price of several."""

@@ -7,7 +7,6 @@ removes first and adds then: Redis that has no memory left refuses a script's fi
 can only be emptied by workers that go on taking.
 """
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,12 +33,12 @@ INBOX = ":inbox:"
 
 _TAKE = """
 -- KEYS: held hash, its index, worker registry, lanes by priority, their inboxes.
--- ARGV: worker id, prefix of tags, room, room of the batch lane, number of its first list, peers, most bytes, time,
+-- ARGV: worker id, prefix of tags, room, room of the batch lane, number of its first list, peers, most bytes,
 --       suffix of stored forms, step of each lane, tags that are acknowledged.
 local held, index, lanes = KEYS[1], KEYS[2], (#KEYS - 3) / 2
 local room, batch_room, first_batch = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local peers, bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
-for i = 10 + lanes, #ARGV do
+local peers, bytes, now = tonumber(ARGV[6]), tonumber(ARGV[7]), redis.call('TIME')[1]
+for i = 9 + lanes, #ARGV do
   redis.call('ZREM', index, ARGV[i])
   redis.call('HDEL', held, ARGV[i])
 end
@@ -57,14 +56,14 @@ local function take(list, most, lane)
       if string.find(entry.err, 'WRONGTYPE', 1, true) then wrong[#wrong + 1] = list else failure = entry end
       return
     end
-    local tag = ARGV[9 + lane] .. '-' .. ARGV[2] .. '-' .. #taken / 3
-    local noted = redis.pcall('HSET', held, tag, '[' .. entry .. ARGV[9])
+    local tag = ARGV[8 + lane] .. '-' .. ARGV[2] .. '-' .. #taken / 3
+    local noted = redis.pcall('HSET', held, tag, '[' .. entry .. ARGV[8])
     if type(noted) == 'table' then
       redis.call('RPUSH', list, entry)
       failure = noted
       return
     end
-    redis.call('ZADD', index, ARGV[8], tag)
+    redis.call('ZADD', index, now, tag)
     taken[#taken + 1], taken[#taken + 2], taken[#taken + 3] = tag, lane, entry
     most, room, bytes = most - 1, room - 1, bytes - #entry
     if lane >= first_batch then batch_room = batch_room - 1 end
@@ -207,7 +206,7 @@ class WorkerMessages:
             acknowledged: Tags of held messages that are done.
             most_bytes: After so many bytes no more is taken; the first message is, whatever its size.
         """
-        limits = [room, batch_room, _FIRST_BATCH, max(peers, 1), most_bytes, time.time()]
+        limits = [room, batch_room, _FIRST_BATCH, max(peers, 1), most_bytes]
         keys = [self._held, self._index, WORKERS, *self._lane_keys, *self._inboxes]
         args = [self._worker_id, uuid.uuid4().hex[:12], *limits, self._suffix, *STEPS, *acknowledged]
         answer = self._run(_TAKE, keys, args)

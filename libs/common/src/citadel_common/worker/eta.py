@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 from celery.utils.time import maybe_iso8601, maybe_make_aware
-from celery.worker.request import Request
 
 from citadel_common.delivery.entries import step_in
 from citadel_common.delivery.held_messages import HeldMessages
@@ -18,14 +17,6 @@ from citadel_common.delivery.timers import Timers, WaitingTask
 
 log = structlog.get_logger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class DueRequest(Request):  # type: ignore[misc]  # celery publishes no types
-    """A task's request; Celery need not wait for its time, because the message has done so."""
-
-    @property
-    def eta(self) -> None:
-        """None: Celery would wait by this host's clock. The task itself reads the ETA in its `request.eta`."""
 
 
 class Waiting:

@@ -15,6 +15,7 @@ from citadel_common.delivery.redelivery import Reclaimer
 from citadel_common.delivery.republishing import Republisher
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.tasks.stats import StatsPublisher
 
@@ -40,7 +41,8 @@ class HeartbeatLoop:
         self._reclaimer = Reclaimer(self._broker, runtime.metrics, dead_after=self._settings.dead_after)
         self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
-        self._started_at = time.time()
+        self._clock = clock_of(runtime.app)
+        self._started_at: float | None = None
         self._stop = threading.Event()
         self._is_seen = False
         self._threads = [
@@ -96,9 +98,10 @@ class HeartbeatLoop:
         return True
 
     def _beat(self, *, stopped: bool = False) -> None:
+        self._started_at = self._started_at or self._clock.now()
         running, lease = self._runtime.running, self._runtime.holdings.lease
-        sent_at = lease.now()
-        self._registry.beat(
+        asked_at, sent_at = time.monotonic(), lease.now()
+        server_time = self._registry.beat(
             self._runtime.identity,
             concurrency=self._settings.concurrency,
             running=len(running.tasks()),
@@ -107,6 +110,7 @@ class HeartbeatLoop:
             started_at=self._started_at,
             stopped=stopped,
         )
+        self._clock.observe(server_time, asked_at=asked_at)
         lease.renewed(sent_at)
 
     def _reclaim(self) -> None:
