@@ -1,7 +1,11 @@
 """A backlog that stands for long, while workers die: no message is sent again, and each task ends."""
 
+import pytest
+
 from tests.support.accepting import Accepting
 from tests.support.assertions import assert_vectors
+
+pytestmark = pytest.mark.chaos
 
 TASKS = 3000
 SETTINGS = {"WORKER__CONCURRENCY": 2, "ACCEPTED__FIRST_LOOK": 0.5, "ACCEPTED__LONGEST_WAIT": 1}
