@@ -13,14 +13,15 @@ from citadel_contracts import Queue
 SENT_AT_HEADER = "sent_at"
 """Message header: when Citadel's producer sent the message, in seconds since the epoch by the broker's clock."""
 _SEPARATOR = "\x06\x16"
-_STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
+STEPS = (0, 3, 6, 9)
+"""Kombu's priority steps, each with a list of its own; 0 is served first."""
 LANES = ("interactive", "standard", "batch", "batch")
 """The lanes of the four lists that kombu keeps per queue."""
 
 
-def lists_of(queue: Queue) -> list[str]:
+def lists_of(queue: str) -> list[str]:
     """Return the Redis lists of a queue, from the highest priority to the lowest."""
-    return [queue.value + step for step in _STEPS]
+    return [f"{queue}{_SEPARATOR}{step}" if step else str(queue) for step in STEPS]
 
 
 def by_lane(lengths: Sequence[int]) -> dict[str, int]:
@@ -77,7 +78,7 @@ class QueueStateQuery:
     def answer(self, replies: Sequence[Any]) -> list[QueueState]:
         """Return the queues' states from the replies to those commands."""
         (seconds, _), *replies = replies
-        count = len(_STEPS)
+        count = len(STEPS)
         held = replies[count * len(Queue) :]
         return [
             self._state(queue, replies[index * count : (index + 1) * count], held, now=seconds)

@@ -175,6 +175,8 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
         # A command that Redis refuses (full, read-only) is answered by a new connection, not by the worker's end.
         "broker_channel_error_retry": True,
         "worker_prefetch_multiplier": settings.worker.prefetch,
+        # Tasks that go on after a lost connection are counted by the transport.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_disable_rate_limits": True,
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,

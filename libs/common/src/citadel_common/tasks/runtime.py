@@ -12,7 +12,8 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
-from citadel_common.delivery.transport import is_task_id, task_id_of
+from citadel_common.delivery.entries import is_task_id, task_id_of
+from citadel_common.delivery.held_messages import Holdings, WorkerLease
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
@@ -42,6 +43,7 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
+    holdings: Holdings
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
     stats: TaskStats = field(default_factory=TaskStats)
@@ -67,9 +69,17 @@ class TaskRuntime:
             dead_letters=DeadLetters(
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
+            holdings=Holdings(
+                identity.id,
+                identity.queue,
+                most_batch=settings.worker.batch_concurrency,
+                lease=WorkerLease(settings.worker.dead_after),
+            ),
             metrics=metrics,
         )
         app.citadel = runtime
+        runtime.holdings.stopping = runtime.stopping.is_set
+        runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
 
     def will_retry(self, request: Any, error: CitadelError) -> None:

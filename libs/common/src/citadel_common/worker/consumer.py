@@ -7,7 +7,7 @@ from typing import Any
 from celery.worker.consumer import Consumer
 from celery.worker.state import task_ready
 
-from citadel_common.delivery.transport import is_task_id
+from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks.runtime import runtime_of
 
@@ -49,6 +49,11 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
             task_ready(task)
             self.qos.decrement_eventually()
             self._dead_letter(task.message, f"the message is refused: {type(error).__name__}: {error}")
+
+    def on_close(self) -> None:
+        """Forget what was taken and not begun, as Celery does when its connection is lost."""
+        super().on_close()
+        runtime_of(self.app).holdings.drop_all_but_submitted()
 
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""

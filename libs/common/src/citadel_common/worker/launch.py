@@ -58,10 +58,10 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     identity = WorkerIdentity.of_this_process(queue.value)
-    options = held_message_keys(identity.id) | {"most_batch": settings.worker.batch_concurrency}
-    app = create_app(settings, queue=queue, **options)
+    app = create_app(settings, queue=queue, **held_message_keys(identity.id))
     runtime = TaskRuntime.create(app, settings, identity, metrics)
     app.conf.broker_transport_options |= {
+        "holdings": runtime.holdings,
         "on_malformed": runtime.dead_letter_raw,
         "on_wrong_key": runtime.wrong_key,
     }
