@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError
 
 from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.delivery.held_messages import HeldMessages, Holdings
+from citadel_common.delivery.publish_once import collected
 from citadel_common.delivery.taking import Listener, Taker
 
 
@@ -65,12 +66,15 @@ class _WorkerChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no
         return [queue for queue in active if self.taker is None or queue != self.taker.queue]
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Publish a message; a tracked one together with its marks."""
-        names = tracked_messages.names_of(message.get("headers"))
-        if not names:
+        """Publish a message, or collect it; a tracked one is published together with its marks."""
+        names, found = tracked_messages.names_of(message.get("headers")), collected()
+        if not names and found is None:
             super()._put(queue, message, **options)
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        if found is not None:
+            found.append((key, serializer.dumps(message)))
+            return
         with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
             pipe.lpush(key, serializer.dumps(message))
             tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])
