@@ -251,6 +251,10 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
         if self._holdings.messages is not None:
             self._holdings.messages.give_back([delivery_tag], redelivered=True, last=True)
 
+    def forget(self, delivery_tag: str) -> None:
+        """Free the place of a message that another script has moved away from this worker."""
+        self._holdings.ended(delivery_tag)
+
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002  (kombu's signature)
         """Give back what is held if the process stops; after a lost connection, running tasks keep theirs."""
         self._on_collect.cancel()
