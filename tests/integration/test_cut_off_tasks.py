@@ -1,4 +1,4 @@
-"""An embeddings worker that is cut off from Redis while it runs a task: another one takes the task."""
+"""An embeddings worker that is cut off from Redis while it runs an accepted task: another one takes the task."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def cut_off(fleet):
     """A worker whose way to Redis can go dead, and the relay on it."""
     with Relay(fleet.redis.port) as relay:
         url = fleet.redis.url.replace(f":{fleet.redis.port}/", f":{relay.port}/")
-        settings = {"STORES__TIMEOUT": 1, "CACHE_URL": fleet.redis.url, "EMBEDDINGS__BATCH_WINDOW": 1}
+        settings = {"STORES__TIMEOUT": 1, "CACHE_URL": fleet.redis.url}
         with WorkerProcess(url, fleet.double.url, **settings) as worker:
             yield worker, relay
 
@@ -39,14 +39,3 @@ def test_its_late_result_changes_nothing_and_is_counted(fleet, api, cut_off):
     eventually(lambda: worker.events("late_result"))
     assert api.result(message).successful()
     eventually(api.has_forgotten)
-
-
-def test_it_computes_no_further_chunks_of_a_batch(fleet, cut_off):
-    worker, relay = cut_off
-    fleet.double.behaviour("slow", delay_ms=200)
-    requests = [{"text": f"t{n}"} for n in range(60)]
-    fleet.plain.publish("batch_generate_embeddings", [requests], {"batch_size": 1})
-    eventually(lambda: fleet.double.stats()["requests"])
-    relay.vanish()
-    eventually(lambda: worker.events("hand_back_unrecorded"))
-    assert fleet.double.stats()["texts_embedded"] < 60

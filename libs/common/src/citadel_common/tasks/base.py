@@ -56,8 +56,7 @@ class TaskContext:
         task_id: Celery's id.
         lane: The task's lane.
         deadline: Time at which the work must have ended.
-        stopping: Returns whether the worker is stopping, or cut off from Redis so that peers may have its tasks; long
-            handlers then raise `HandBack` at a suitable point.
+        stopping: Returns whether the worker is stopping; long handlers then raise `HandBack` at a suitable point.
         progress: Writes the PROGRESS state.
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
         header: Returns a header of the task's message, or None.
@@ -197,7 +196,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             task_id=self.request.id,
             lane=self._lane(),
             deadline=self._deadline(),
-            stopping=runtime.must_stop,
+            stopping=runtime.stopping.is_set,
             progress=functools.partial(self._progress, self.request.id),
             last_try=self._is_last_try(runtime),
             header=self.header,

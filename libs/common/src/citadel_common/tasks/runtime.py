@@ -90,15 +90,6 @@ class TaskRuntime:
         runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
 
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether this worker has been out of Redis' reach for so long that peers may have taken its tasks."""
-        return self.holdings.lease.term is None
-
-    def must_stop(self) -> bool:
-        """Return whether long handlers must hand their tasks back: the worker stops, or is cut off."""
-        return self.stopping.is_set() or self.is_cut_off
-
     def will_retry(self, request: Any, error: CitadelError) -> None:
         """Store that a task is to be retried; if the store is down, Celery tries again after the message is sent."""
         with suppress(*ERRORS):
