@@ -32,7 +32,7 @@ def client(postgres_dsn, doubles):
 
 
 def send(client, number):
-    """Send a chain and a chord of tasks of Citadel; return their results, and the tasks that are to be called at their ends."""
+    """Send a chain and a chord of tasks of Citadel; return their results, and the tasks to be called at their ends."""
     after_chain, after_chord = client.note(), client.note()
     ask, embed = client.ask(f"{number}"), client.task("generate_embedding", f"text {number}").set(immutable=True)
     steps = chain(ask, embed, client.ask(f"{number}").set(immutable=True), after_chain, app=client.app)
