@@ -6,12 +6,12 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.worker.consumer import Consumer
-from celery.worker.state import task_ready
 
-from citadel_common.delivery.transport import is_task_id
+from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks import builtin
 from citadel_common.tasks.runtime import runtime_of
+from citadel_common.worker.eta import Waiting
 
 _OF_CELERY = "celery."
 """Prefix of the tasks that every Celery app has."""
@@ -24,11 +24,14 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
+        waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
 
         def guarded(message: Any) -> None:
             problem = _problem_of(message)
             if problem is not None:
                 self._dead_letter(message, f"the message is refused: {problem}")
+                return
+            if waiting.takes(message, self.strategies):
                 return
             try:
                 handle(message)
@@ -40,17 +43,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
         return guarded
 
-    def apply_eta_task(self, task: Any) -> None:
-        """Start a task whose time has come, guarded: the timer would log an error and hold the message for ever."""
-        try:
-            super().apply_eta_task(task)
-        except self.connection_errors:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
-            _log.exception("message refused")
-            task_ready(task)
-            self.qos.decrement_eventually()
-            self._dead_letter(task.message, f"the message is refused: {type(error).__name__}: {error}")
+    def on_close(self) -> None:
+        """Forget what was taken and not begun, as Celery does when its connection is lost."""
+        super().on_close()
+        runtime_of(self.app).holdings.drop_all_but_submitted()
 
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
