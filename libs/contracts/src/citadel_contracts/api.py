@@ -8,6 +8,7 @@ from citadel_contracts.base import OrDefault
 from citadel_contracts.dialects import AnyInputType, AnyTruncate, TokenLimit
 from citadel_contracts.embeddings import Dimensions, EncodingFormat, GenerateEmbedding, Texts, WarmEmbeddingCache
 from citadel_contracts.errors import ErrorData, FieldError
+from citadel_contracts.maintenance import MisroutedMessages
 
 HistoryKind = Literal["health", "metrics"]
 MOST_DEAD_LETTERS = 500
@@ -135,13 +136,14 @@ class CacheStats(Reply):
 
 
 class QueueStats(Reply):
-    """One queue: ready messages by lane, messages workers hold unacknowledged, live workers."""
+    """One queue: ready messages by lane, messages workers hold unacknowledged, live workers, misrouted messages."""
 
     name: str
     lanes: dict[str, int]
     ready: int
     unacked: int
     workers: int
+    misrouted: list[MisroutedMessages] = []
 
 
 class QueuesResponse(Reply):
