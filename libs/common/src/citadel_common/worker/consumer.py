@@ -10,6 +10,8 @@ from celery.worker.state import task_ready
 from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks.runtime import runtime_of
+from citadel_common.worker import foreign_messages
+from citadel_contracts import TASKS
 
 _OF_CELERY = "celery."
 """Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
@@ -22,13 +24,14 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
+        queue = runtime_of(self.app).identity.queue
 
         def guarded(message: Any) -> None:
-            problem = _problem_of(message)
-            if problem is not None:
-                self._dead_letter(message, f"the message is refused: {problem}")
-                return
             try:
+                problem = foreign_messages.adapt(message, queue) or _problem_of(message)
+                if problem is not None:
+                    self._dead_letter(message, f"the message is refused: {problem}")
+                    return
                 handle(message)
             except self.connection_errors:
                 raise
@@ -65,7 +68,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Dead-letter a task that this worker does not have."""
         name = (message.headers or {}).get("task")
-        self._dead_letter(message, f"this queue's workers have no task named {name!r}")
+        others = [f"; it belongs to the queue {spec.queue.value!r}" for spec in TASKS if spec.name == name]
+        self._dead_letter(message, f"this queue's workers have no task named {name!r}{''.join(others)}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Dead-letter a task with a refused content type or with arguments of the wrong shape."""
@@ -87,14 +91,13 @@ def _problem_of(message: Any) -> str | None:
         payload = message.payload
     except Exception:  # noqa: BLE001  (reported by Celery's own checks)
         payload = None
-    if "task" in headers:
-        return _head_problem(headers) or (None if payload is None else _body_problem(payload))
-    first_protocol = isinstance(payload, dict) and "task" in payload
-    return _head_problem(payload) if first_protocol else None
+    if "task" not in headers:
+        return None
+    return _head_problem(headers) or (None if payload is None else _body_problem(payload))
 
 
 def _head_problem(headers: Any) -> str | None:
-    """Return the problem of a task's name or id; in Celery's first protocol these are in the body."""
+    """Return the problem of a task's name or id."""
     name = headers["task"]
     if not isinstance(name, str):
         return "the task's name is not text"
