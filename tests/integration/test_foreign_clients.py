@@ -25,6 +25,7 @@ from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
 TOPIC = Queue(QUEUE, Exchange("their-topic", type="topic"), routing_key="emb.#")
+TO_TOPIC = {"queue": None, "exchange": "their-topic", "routing_key": "emb.x"}
 OWN_KEY = Queue(QUEUE, Exchange("their-exchange"), routing_key="their.key")
 
 
@@ -63,9 +64,9 @@ SERVED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lzma": ({"task_compression": "lzma"}, {}),
     "an exchange of its own": ({"task_queues": [OWN_KEY]}, {}),
     "a topic": ({"task_queues": [TOPIC]}, {"routing_key": "emb.x"}),
-    "a topic by its exchange": ({"task_queues": [TOPIC]}, {"queue": None, "exchange": "their-topic", "routing_key": "emb.x"}),
+    "a topic by its exchange": ({"task_queues": [TOPIC]}, TO_TOPIC),
     "quorum queues": ({"task_default_queue_type": "quorum", "task_default_exchange_type": "topic"}, {}),
-    "quorum queues, with a countdown": ({"task_default_queue_type": "quorum", "worker_detect_quorum_queues": True}, {"countdown": 0.5}),
+    "quorum queues, with a countdown": ({"task_default_queue_type": "quorum"}, {"countdown": 0.5}),
     "another time zone": ({"enable_utc": False, "timezone": "Asia/Tokyo"}, {"countdown": 0.5, "expires": 30}),
     "another result_expires": ({"result_expires": 1}, {}),
     "events": ({"task_send_sent_event": True}, {}),

@@ -216,7 +216,7 @@ def test_what_redis_refuses_to_move_stays_and_is_moved_later(
         lists = Lists(store)
         store.config_set("maxmemory", 1)
         try:
-            with pytest.raises(redis.ResponseError, match="OOM|oom|maxmemory"):
+            with pytest.raises(redis.ResponseError, match=r"OOM|oom|maxmemory"):
                 lists.move("embeddings:3", lists.oldest("embeddings:3"), [STANDARD] * 50, OurQueue.EMBEDDINGS, skip=0)
         finally:
             store.config_set("maxmemory", 0)
