@@ -1,6 +1,7 @@
 """`GET /v1/queues`: what waits in the queues, and what was sent past them."""
 
 import httpx
+import redis
 
 from citadel_common.delivery.misrouted import MisroutedList, MisroutedLists
 from tests.integration.api.servers import RedisServer
@@ -19,7 +20,7 @@ FOUND = MisroutedList(
 
 
 def test_messages_that_no_worker_reads_are_shown_with_their_queue(http: httpx.Client, api_redis: RedisServer) -> None:
-    with api_redis.client() as store:
+    with redis.Redis.from_url(api_redis.url) as store:
         MisroutedLists(store, "scan").add(FOUND)
         store.hset("citadel:misrouted", "0:later", '{"reason": "of a later version"}')
         queues = {queue["name"]: queue for queue in http.get("/v1/queues").json()["queues"]}

@@ -33,7 +33,7 @@ def worker(processed, at, worker_id="w1", queue="embeddings"):
 class Server(RunDouble):
     """Answers by path; what is scripted comes first."""
 
-    of_queues = {}
+    of_queues = ()
 
     def handle(self, request):
         if self.script:
@@ -48,7 +48,7 @@ class Server(RunDouble):
         if path == "/v1/queues":
             lanes = {"interactive": 1, "standard": 22, "batch": 333}
             stats = {"name": "embeddings", "lanes": lanes, "ready": 356, "unacked": 4, "workers": 1}
-            return answer({"queues": [stats | self.of_queues]})
+            return answer({"queues": [stats | dict(self.of_queues)]})
         if path == "/v1/workers":
             return answer({"workers": [worker(100, "00").model_dump()]})
         if path == "/v1/runs":
