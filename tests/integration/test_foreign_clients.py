@@ -86,7 +86,7 @@ def test_a_client_of_resp3_is_served(redis_url: str) -> None:
         assert app.send_task(TASK, ["hello"], queue=QUEUE).get(timeout=TIMEOUT)["success"]
 
 
-TOLD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "pickle": ({"task_serializer": "pickle"}, {}, "set the client's task_serializer to 'json'"),
     "yaml": ({"task_serializer": "yaml"}, {}, "set the client's task_serializer to 'json'"),
     "the first protocol, without such a task": ({"task_protocol": 1}, {"name": "x.y"}, "have no task named 'x.y'"),
@@ -94,14 +94,14 @@ TOLD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("settings", "how", "told"), TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize(("settings", "how", "advice"), REFUSED.values(), ids=REFUSED)
 def test_a_client_with_these_settings_hears_what_to_change(
-    redis_url: str, dead_letters: DeadLetters, settings: dict[str, Any], how: dict[str, Any], told: str
+    redis_url: str, dead_letters: DeadLetters, settings: dict[str, Any], how: dict[str, Any], advice: str
 ) -> None:
     with client(redis_url, settings) as app:
         task = app.send_task(**({"name": TASK, "args": ["hello"], "queue": QUEUE} | how))
-        assert told in error_of(task)
-        assert told in eventually(lambda: dead_letters.get(task.id)).error
+        assert advice in error_of(task)
+        assert advice in eventually(lambda: dead_letters.get(task.id)).error
 
 
 def test_a_client_that_accepts_no_json_hears_it_from_celery(redis_url: str) -> None:
