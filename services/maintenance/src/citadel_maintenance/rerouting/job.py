@@ -65,6 +65,8 @@ class Rerouting:
             keys, cursor = scan_lists(self._client, cursor=self._position["cursor"], count=self._count)
             for key in keys:
                 self._guarded(key)
+            if self._job.throttle.stop_reason is not None:
+                break  # perhaps in the middle of a list, so the next run begins with these keys
             self._position["cursor"] = cursor
             if cursor == 0:
                 return self._finish()
@@ -90,27 +92,29 @@ class Rerouting:
 
     def _examine(self, key: str) -> None:
         addresses = [found for entry in self._lists.oldest(key) if (found := address_in(entry)) is not None]
-        finding = finding_of(key, addresses[0], self._bindings) if addresses else None
-        if finding is None:
+        decided = [(finding, each) for each in addresses if (finding := finding_of(key, each, self._bindings))]
+        if not decided:
             return
+        finding, address = next((pair for pair in decided if pair[0].is_ours), decided[0])
         moved = self._move(key, finding) if finding.is_ours else 0
         left = self._lists.length(key)
         self._job.counters.add(finding.reason, found=moved or left, repaired=moved)
-        self._report(key, self._lists.database, finding, addresses[0], messages=left, moved=moved)
+        self._report(key, self._lists.database, finding, address, messages=left, moved=moved)
 
     def _move(self, key: str, finding: Finding) -> int:
         """Move the messages of a list that are ours, and leave the others; return how many were moved."""
-        moved = skip = 0
+        moved = left = 0
         for _ in self._job.throttle.batches():
-            entries = self._lists.oldest(key, skip=skip)
-            lanes = [self._lane_of(key, entry, finding) for entry in entries]
-            left = lanes.count(None)
-            if not entries or left + skip - moved * self._job.dry_run >= MOST_LEFT:
+            entries = self._lists.oldest(key, skip=left + moved * self._job.dry_run)
+            if not entries or left >= MOST_LEFT:
                 break
+            lanes = [self._lane_of(key, entry, finding) for entry in entries]
+            others = lanes.count(None)
             if self._job.dry_run:
-                moved, skip = moved + len(entries) - left, skip + len(entries)
+                moved += len(entries) - others
             else:
-                moved, skip = moved + self._lists.move(key, entries, lanes, finding.queue, skip=skip), skip + left
+                moved += self._lists.move(key, entries, lanes, finding.queue, skip=left)
+            left += others
         return moved
 
     def _lane_of(self, key: str, entry: bytes, finding: Finding) -> str | None:
