@@ -21,7 +21,9 @@ def address(exchange: str = "", routing_key: str = "embeddings") -> Address:
     return Address(spec=GENERATE_EMBEDDING, exchange=exchange, routing_key=routing_key, priority=3)
 
 
-@pytest.mark.parametrize("key", ["embeddings", f"embeddings{DEFAULT}3", f"maintenance{DEFAULT}9"])
+@pytest.mark.parametrize(
+    "key", ["embeddings", f"embeddings{DEFAULT}3", f"maintenance{DEFAULT}9", "citadel:x:inbox", "citadel:embeddings"]
+)
 def test_the_workers_lists_are_in_order(key: str) -> None:
     assert finding_of(key, address(), lambda _: set()) is None
 

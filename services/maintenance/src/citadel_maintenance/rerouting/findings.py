@@ -22,6 +22,8 @@ LANES = {key: queue for queue in Queue for key in lists_of(queue)}
 """The lists that workers read."""
 BINDINGS = "_kombu.binding."
 """Prefix of the sets in which kombu keeps the bindings of an exchange."""
+_OWN = "citadel:"
+"""Prefix of Citadel's other keys, some of which hold messages on their way."""
 _SEPARATOR = "\x06\x16"
 _STEPS = (0, 3, 6, 9)
 _NAMES = "|".join(queue.value for queue in Queue)
@@ -55,8 +57,8 @@ def lane_of(queue: Queue, priority: int) -> str:
 
 
 def finding_of(key: str, address: Address, bindings: Bindings) -> Finding | None:
-    """Return the decision about a list that holds a message of that address; None for the workers' own lists."""
-    if key in LANES:
+    """Return the decision about a list that holds a message of that address; None for Citadel's own lists."""
+    if key in LANES or key.startswith(_OWN):
         return None
     return _of_other_steps(key, address, bindings) or _of_a_prefix(key, address) or _of_another_queue(key, address)
 
