@@ -15,17 +15,14 @@ from kombu import Exchange, Queue
 from kombu.exceptions import ContentDisallowed
 
 from citadel_common.delivery.dead_letters import DeadLetters
-from citadel_common.delivery.queues import lists_of
-from citadel_contracts import Queue as OurQueue
 from tests.doubles.process import OllamaProcess
 from tests.support.celery_client import QUEUE, TIMEOUT, PlainClient, error_of
-from tests.support.fleet import Fleet
 from tests.support.polling import eventually
 from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
-TOPIC = Queue(QUEUE, Exchange("their-topic", type="topic"), routing_key="emb.#")
-TO_TOPIC = {"queue": None, "exchange": "their-topic", "routing_key": "emb.x"}
+TOPIC = Queue(QUEUE, Exchange(f"topic-{uuid.uuid4()}", type="topic"), routing_key="emb.#")
+TO_TOPIC = {"queue": None, "exchange": TOPIC.exchange.name, "routing_key": "emb.x"}
 OWN_KEY = Queue(QUEUE, Exchange("their-exchange"), routing_key="their.key")
 
 
@@ -37,8 +34,8 @@ def fresh(worker: WorkerProcess, double: OllamaProcess) -> None:
 @contextmanager
 def client(url: str, settings: dict[str, Any]) -> Iterator[Celery]:
     """Give a Celery client with these settings."""
-    app = Celery("foreign", broker=url, backend=url, set_as_current=False)
-    app.conf.update(settings)
+    app = Celery("foreign", set_as_current=False)
+    app.conf.update({"broker_url": url, "result_backend": url} | settings)
     yield app
     app.backend.result_consumer.stop()
     app.backend.client.close()
@@ -81,8 +78,8 @@ def test_a_client_with_these_settings_is_served(redis_url: str, settings: dict[s
         assert app.send_task(TASK, ["hello"], **{"queue": QUEUE, **how}).get(timeout=TIMEOUT)["success"]
 
 
-def test_a_client_of_resp3_is_served(redis_url: str) -> None:
-    with client(f"{redis_url}?protocol=3", {}) as app:
+def test_a_client_that_reads_results_by_resp3_is_served(redis_url: str) -> None:
+    with client(redis_url, {"result_backend": f"{redis_url}?protocol=3"}) as app:
         assert app.send_task(TASK, ["hello"], queue=QUEUE).get(timeout=TIMEOUT)["success"]
 
 
@@ -173,19 +170,3 @@ def test_a_retry_of_a_message_to_the_exchange_celery_stays_in_its_queue(
     first = {"id": task_id, "task": TASK, "args": [task_id], "kwargs": {}, "retries": 0}
     store.lpush(QUEUE, entry(first, delivery=CELERYS, headers={}))
     assert plain.app.AsyncResult(task_id).get(timeout=TIMEOUT)["success"]
-
-
-@pytest.mark.parametrize("settings", [{"task_queues": [TOPIC]}, {"task_queues": [OWN_KEY]}], ids=["topic", "own key"])
-def test_what_a_dead_worker_held_comes_back_whatever_the_client_calls_its_queue(
-    fleet: Fleet, settings: dict[str, Any]
-) -> None:
-    fleet.double.behaviour("hang")
-    doomed = fleet.start(WORKER__CONCURRENCY=1)
-    with client(fleet.redis.url, settings) as app:
-        tasks = [app.send_task(TASK, [f"{n}"], queue=QUEUE, routing_key="emb.x") for n in range(3)]
-        with fleet.redis.client() as store:
-            eventually(lambda: sum(store.llen(name) for name in lists_of(OurQueue.EMBEDDINGS)) < len(tasks))
-        doomed.kill()
-        fleet.double.behaviour("ok")
-        fleet.start()
-        assert all(task.get(timeout=TIMEOUT)["success"] for task in tasks)

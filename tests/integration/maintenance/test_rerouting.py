@@ -1,6 +1,7 @@
 """`citadel.reroute_messages`: messages of other Celery clients come into the right lanes, or are reported."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from tests.support.maintenance import MaintenanceProcess
 TASK = "citadel.reroute_messages"
 GENERATE = "generate_embedding"
 INTERACTIVE, STANDARD, BATCH, _ = lists_of(OurQueue.EMBEDDINGS)
-TOPIC = Queue("embeddings", Exchange("their-topic", type="topic"), routing_key="emb.#")
+TOPIC = Queue("embeddings", Exchange(f"topic-{uuid.uuid4()}", type="topic"), routing_key="emb.#")
 MOVED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "another separator": ("separator", {"sep": ":"}, {}),
     "a long separator": ("separator", {"sep": "##"}, {}),
@@ -39,11 +40,10 @@ MOVED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture(autouse=True)
 def empty(store: "redis.Redis", maintenance: MaintenanceProcess) -> Iterator[None]:
-    """Leave the test's lists and bindings to no other test."""
+    """Leave the test's lists to no other test."""
     yield
-    for key in store.scan_iter():
-        if store.type(key) == b"list" or key == MISROUTED.encode() or b"_kombu.binding." in key:
-            store.delete(key)
+    for key in (MISROUTED.encode(), *store.scan_iter(_type="list")):
+        store.delete(key)
 
 
 @contextmanager
@@ -181,7 +181,8 @@ def test_lists_of_other_programs_are_not_touched(store: "redis.Redis", redis_url
         "numbers": [b"1", b"2"],
     }
     for key, entries in others.items():
-        store.rpush(key, *[entry for entry in entries if entry != theirs])
+        if entries != [theirs]:
+            store.rpush(key, *entries)
     store.rpush(b"embeddings:\xff", ours)
     assert ask(TASK)["kinds"] == {}
     assert {key: store.lrange(key, 0, -1) for key in others} == others

@@ -58,8 +58,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         runtime_of(self.app).interrupt()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Dead-letter a message whose body does not fit its content type."""
-        self._dead_letter(message, f"the message's body cannot be decoded: {exc}")
+        """Dead-letter a message whose body does not fit its compression or its content type."""
+        problem = foreign_messages.unreadable(message)
+        refused = f"the message is refused: {problem}"
+        self._dead_letter(message, refused if problem else f"the message's body cannot be decoded: {exc}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  (Celery's signature)
         """Dead-letter a message of no known task protocol."""

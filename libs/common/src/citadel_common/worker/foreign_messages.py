@@ -26,7 +26,7 @@ def adapt(message: Any, queue: str) -> str | None:
     """
     if not isinstance(message.headers, dict):
         return None
-    problem = _problem_of(message.headers.get("compression"), message.content_type)
+    problem = unreadable(message)
     if problem is not None:
         return problem
     message.delivery_info |= {"exchange": "", "routing_key": queue}
@@ -35,7 +35,9 @@ def adapt(message: Any, queue: str) -> str | None:
     return None
 
 
-def _problem_of(compression: Any, content_type: Any) -> str | None:
+def unreadable(message: Any) -> str | None:
+    """Return why the message's compression or content type is not read, with the client's setting to change."""
+    compression, content_type = (message.headers or {}).get("compression"), message.content_type
     if compression is not None and not (isinstance(compression, str) and compression in READABLE):
         return (
             f"the body is compressed by {compression!r}, and workers decompress only what they can bound: set the"

@@ -95,7 +95,7 @@ def _of_a_prefix(key: str, address: Address) -> Finding | None:
 def _of_another_queue(key: str, address: Address) -> Finding:
     queue = address.spec.queue
     help_ = _QUEUE_HELP.format(task=address.spec.name, queue=queue.value, key=printable(key, _SHOWN))
-    if difflib.get_close_matches(key, [queue.value], cutoff=0.8):
+    if not key.startswith(queue.value) and difflib.get_close_matches(key, [queue.value], cutoff=0.8):
         help_ = f"{help_} The name may be a typo."
     return Finding(queue=queue, reason="queue", help=help_)
 
