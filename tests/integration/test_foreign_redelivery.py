@@ -1,4 +1,4 @@
-"""Messages that name an exchange of their client's own come back from a dead worker into the queue that they came from."""
+"""Messages that name an exchange of their client's own come back from a dead worker into the queue they came from."""
 
 import uuid
 
