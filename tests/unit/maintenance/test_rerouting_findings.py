@@ -13,7 +13,8 @@ from citadel_maintenance.rerouting.addresses import Address, address_in
 from citadel_maintenance.rerouting.findings import finding_of, lane_of
 
 DEFAULT = "\x06\x16"
-BOUND = {b"emb.#::^emb\\..*$::embeddings"}
+TOPIC = b"emb.#:^emb\\..*?$:embeddings"
+BOUND = {"theirs": {TOPIC}, "own": {TOPIC, b"x::embeddings:4"}}
 
 
 def address(exchange: str = "", routing_key: str = "embeddings") -> Address:
@@ -39,7 +40,11 @@ def test_the_workers_lists_are_in_order(key: str) -> None:
         ("embeddings:3", address("theirs", "emb.x"), "separator", True),
         ("embeddings:3", address("another", "emb.x"), "queue", False),
         ("embeddings:3", address(routing_key="embeddings:3"), "queue", False),
-        ("embeddings2", address(), "queue", False),
+        ("embeddings_q3", address(), "separator", True),
+        ("embeddings5:3", address(), "separator", True),
+        ("embeddings:4", address("own", "x"), "queue", False),
+        ("embeddings2", address("theirs", "emb.x"), "queue", False),
+        ("embeddings2", address(), "separator", True),
         ("embeddings-v3", address(routing_key="embeddings-v3"), "queue", False),
         ("shop:embeddings", address(), "key_prefix", False),
         (f"shop:embeddings{DEFAULT}3", address(), "key_prefix", False),
@@ -50,7 +55,7 @@ def test_the_workers_lists_are_in_order(key: str) -> None:
     ],
 )
 def test_lists_that_no_worker_reads(key: str, sent_to: Address, reason: str, is_ours: bool) -> None:
-    found = finding_of(key, sent_to, lambda exchange: BOUND if exchange == "theirs" else set())
+    found = finding_of(key, sent_to, lambda exchange: BOUND.get(exchange, set()))
     assert found is not None
     assert (found.queue, found.reason, found.is_ours) == (Queue.EMBEDDINGS, reason, is_ours)
     assert found.help.endswith(".")

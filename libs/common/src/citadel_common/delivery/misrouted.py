@@ -59,15 +59,18 @@ class MisroutedList:
 
 
 def parse(stored: Iterable[bytes]) -> list[MisroutedList]:
-    """Return the findings from the hash's values, by queue and name; without those of later versions."""
-    known = MisroutedList.__dataclass_fields__
-    read = [orjson.loads(value) for value in stored]
-    found = [
-        MisroutedList(**{name: fields[name] for name in known})
-        for fields in read
-        if fields.keys() >= known.keys() and fields["reason"] in REASONS
-    ]
+    """Return the findings from the hash's values, by queue and name; without those that cannot be read."""
+    found = [one for value in stored if (one := _parsed(value)) is not None]
     return sorted(found, key=lambda one: (one.queue, one.field))
+
+
+def _parsed(stored: bytes) -> MisroutedList | None:
+    known = MisroutedList.__dataclass_fields__
+    try:
+        fields = orjson.loads(stored)
+        return MisroutedList(**{name: fields[name] for name in known}) if fields["reason"] in REASONS else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 class MisroutedLists:

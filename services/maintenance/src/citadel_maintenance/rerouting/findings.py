@@ -27,7 +27,7 @@ _OWN = "citadel:"
 _SEPARATOR = "\x06\x16"
 _STEPS = (0, 3, 6, 9)
 _NAMES = "|".join(queue.value for queue in Queue)
-_WITH_STEP = re.compile(rf"({_NAMES})([^A-Za-z0-9]{{1,16}}?)(-?[0-9]{{1,6}})")
+_WITH_STEP = re.compile(rf"({_NAMES})(.{{0,16}}?)(-?[0-9]{{1,6}})", re.DOTALL)
 _WITH_PREFIX = re.compile(rf"(.+?)({_NAMES})(?:[^A-Za-z0-9]{{1,16}}?-?[0-9]{{1,6}})?", re.DOTALL)
 _SHOWN = 120
 Bindings = Callable[[str], set[bytes]]
@@ -68,7 +68,7 @@ def _of_other_steps(key: str, address: Address, bindings: Bindings) -> Finding |
     if match is None:
         return None
     queue, separator, step = match.groups()
-    if not _is_sent_to(queue, separator, address, bindings):
+    if not (_is_sent_to(queue, address) or _is_bound(queue, separator, key, address, bindings)):
         return None
     if separator == _SEPARATOR:
         return Finding(queue=Queue(queue), reason="priority_steps", help=_STEPS_HELP.format(step=step), is_ours=True)
@@ -76,12 +76,18 @@ def _of_other_steps(key: str, address: Address, bindings: Bindings) -> Finding |
     return Finding(queue=Queue(queue), reason="separator", help=_SEPARATOR_HELP.format(sep=shown), is_ours=True)
 
 
-def _is_sent_to(queue: str, separator: str, address: Address, bindings: Bindings) -> bool:
-    """Return whether the sender meant that queue, and not one of its own whose name ends in a number."""
-    if not address.exchange:
-        return address.routing_key == queue
-    ending = f"{separator}{queue}".encode()
-    return separator == _SEPARATOR or any(bound.endswith(ending) for bound in bindings(address.exchange))
+def _is_sent_to(queue: str, address: Address) -> bool:
+    return not address.exchange and address.routing_key == queue
+
+
+def _is_bound(queue: str, separator: str, key: str, address: Address, bindings: Bindings) -> bool:
+    """Return whether the client's exchange leads to that queue, and not to one of its own whose name ends in a number."""
+    if not address.exchange or not separator:
+        return False
+    bound = bindings(address.exchange)
+    is_own = any(member.endswith(key.encode()) for member in bound)
+    is_ours = separator == _SEPARATOR or any(member.endswith(f"{separator}{queue}".encode()) for member in bound)
+    return is_ours and not is_own
 
 
 def _of_a_prefix(key: str, address: Address) -> Finding | None:
