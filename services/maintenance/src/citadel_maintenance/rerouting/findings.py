@@ -81,7 +81,7 @@ def _is_sent_to(queue: str, address: Address) -> bool:
 
 
 def _is_bound(queue: str, separator: str, key: str, address: Address, bindings: Bindings) -> bool:
-    """Return whether the client's exchange leads to that queue, and not to one of its own whose name ends in a number."""
+    """Return whether the client's exchange leads to that queue, and not to one whose name ends in a number."""
     if not address.exchange or not separator:
         return False
     bound = bindings(address.exchange)
