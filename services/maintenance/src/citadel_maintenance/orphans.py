@@ -25,7 +25,8 @@ Every key that Citadel writes, where it lives, what ends it, and what this clean
 | `citadel:steps:embedded` | broker | the engine, which takes its entries | no |
 | `citadel:maintenance:lease:TASK`, `…:lap:TASK` | results | time to live | sets it if absent |
 | `citadel:maintenance:models`, `…:unregistered` | results, broker | time to live | no |
-| `celery-task-meta-TASK` | results | time to live | no |
+| `citadel:published:TASK:…` | broker | time to live | no |
+| `celery-task-meta-TASK`, `celery-taskset-meta-GROUP…` | results | time to live | no |
 | queues, `_kombu.binding.QUEUE` | broker | Celery | no |
 
 Keys of other names are never touched, because a Redis may be shared.

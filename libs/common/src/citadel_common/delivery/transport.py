@@ -14,6 +14,7 @@ from redis import RedisError, ResponseError
 from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
 from citadel_common.delivery.held_messages import HeldMessages
+from citadel_common.delivery.publish_once import collected
 from citadel_common.timestamps import utc_now
 from citadel_contracts import Lane
 
@@ -114,12 +115,15 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         return base if handler is None else _checked_client(base, handler, self)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Publish a message; a tracked one together with its marks."""
-        names = tracked_messages.names_of(message.get("headers"))
-        if not names:
+        """Publish a message, or collect it; a tracked one is published together with its marks."""
+        names, found = tracked_messages.names_of(message.get("headers")), collected()
+        if not names and found is None:
             super()._put(queue, message, **options)
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        if found is not None:
+            found.append((key, serializer.dumps(message)))
+            return
         with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
             pipe.lpush(key, serializer.dumps(message))
             tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])

@@ -4,17 +4,19 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.app.task import Context
 from celery.worker.consumer import Consumer
 from celery.worker.state import task_ready
 
 from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
+from citadel_common.tasks import builtin
 from citadel_common.tasks.runtime import runtime_of
 from citadel_common.worker import foreign_messages
 from citadel_contracts import TASKS
 
 _OF_CELERY = "celery."
-"""Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
+"""Prefix of the tasks that every Celery app has."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +81,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def _dead_letter(self, message: Any, problem: str) -> None:
         try:
-            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem))
+            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem), _request_of(message))
         finally:
             message.ack_log_error(_log, self.connection_errors)
 
@@ -98,12 +100,22 @@ def _problem_of(message: Any) -> str | None:
     return _head_problem(headers) or (None if payload is None else _body_problem(payload))
 
 
+def _request_of(message: Any) -> Context | None:
+    """Return the request of a task that is refused, if its message has a canvas that Celery can read."""
+    about = {"args": [], "kwargs": {}, "delivery_info": {}, "properties": message.properties}
+    try:
+        payload = message.payload
+        return None if _body_problem(payload) else Context({**message.headers, **(payload[2] or {}), **about})
+    except Exception:  # noqa: BLE001  (why it cannot be read is what the message is refused for)
+        return None
+
+
 def _head_problem(headers: Any) -> str | None:
     """Return the problem of a task's name or id."""
     name = headers["task"]
     if not isinstance(name, str):
         return "the task's name is not text"
-    if name.startswith(_OF_CELERY):
+    if name.startswith(_OF_CELERY) and name not in builtin.NAMES:
         return f"{name!r} is a task of Celery's own, which no worker here runs"
     if not isinstance(headers.get("shadow") or "", str):
         return "the task's other name is not text"

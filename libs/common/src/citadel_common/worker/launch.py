@@ -20,6 +20,7 @@ from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
+from citadel_common.tasks.builtin import BuiltinTasks
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
@@ -69,6 +70,7 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     supervisor = supervisor_of()
     health = Health(runtime, supervisor)
     health.start()
+    BuiltinTasks(runtime).register(app)
     service.start(runtime)
     heartbeat = HeartbeatLoop(runtime)
     _when_ready(runtime, heartbeat, health)
