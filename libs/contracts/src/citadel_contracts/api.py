@@ -136,11 +136,12 @@ class CacheStats(Reply):
 
 
 class QueueStats(Reply):
-    """One queue: ready messages by lane, messages workers hold unacknowledged, live workers, misrouted messages."""
+    """One queue: messages that are ready, by lane; that wait for their time; that workers hold; that are misrouted."""
 
     name: str
     lanes: dict[str, int]
     ready: int
+    scheduled: int = 0
     unacked: int
     workers: int
     misrouted: list[MisroutedMessages] = []

@@ -17,8 +17,10 @@ Every key that Citadel writes, where it lives, what ends it, and what this clean
 | `citadel:rate:CALLER:MINUTE` | results | time to live, set in a second step | sets it if absent |
 | `citadel:workers` | broker | peers, once the worker is dead | removes unreadable and long silent entries |
 | `citadel:unacked:WORKER` | broker | peers, once the worker is dead | registers unknown workers again |
+| `citadel:unacked:WORKER:inbox:LANE` | broker | the worker, or peers once it is dead | registers it again |
 | `citadel:unacked:WORKER:index` | broker | with the hash | removes it if hash and worker are gone |
 | `citadel:unacked:WORKER:mutex` | broker | time to live | no |
+| `citadel:timers:QUEUE:…` | broker | the messages' time | no: `timers` |
 | `citadel:figures`, `citadel:beat`, `citadel:beat:…` | broker | one field per task or entry | no |
 | `citadel:figures:flushed:WORKER` | broker | time to live | sets it if absent |
 | `citadel:misrouted` | broker | time to live, `citadel.reroute_messages` | no |

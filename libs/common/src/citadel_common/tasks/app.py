@@ -25,6 +25,8 @@ from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 
 HIDDEN = "..."
 """Text that Celery shows in place of arguments."""
+REQUEST = "citadel_common.tasks.request:TimedRequest"
+"""Class of the requests of all tasks."""
 _PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
@@ -76,6 +78,7 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     app.conf.update(
         _connections(settings, transport_options) | _messages(settings) | _execution(settings) | _workers(settings)
     )
+    app.Task.Request = REQUEST
     app.server_clock = ServerClock(connect(settings.broker_url, settings.stores))
     if queue is not None:
         app.loader.override_backends = result_backend.OVERRIDES
@@ -180,6 +183,8 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
         # A command that Redis refuses (full, read-only) is answered by a new connection, not by the worker's end.
         "broker_channel_error_retry": True,
         "worker_prefetch_multiplier": settings.worker.prefetch,
+        # Tasks that go on after a lost connection are counted by the transport.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_disable_rate_limits": True,
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,

@@ -23,7 +23,7 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks.app import clock_of
+from citadel_common.tasks.app import REQUEST, clock_of
 from citadel_common.tasks.canvas import LATER, canvas_of, ending, leave_for_later
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
@@ -102,7 +102,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     abstract = True
     typing = False
-    Request = "citadel_common.tasks.request:TimedRequest"
+    Request = REQUEST
     throws = (CitadelError,)
     resultrepr_maxsize = 64
     spec: TaskSpec[Any, Any]

@@ -12,8 +12,10 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
+from citadel_common.delivery.entries import is_task_id, task_id_of
+from citadel_common.delivery.held_messages import Holdings, WorkerLease
 from citadel_common.delivery.publish_once import OncePublisher
-from citadel_common.delivery.transport import is_task_id, task_id_of
+from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
@@ -22,6 +24,7 @@ from citadel_common.tasks.canvas import CanvasFollower
 from citadel_common.tasks.running import RunningTasks
 from citadel_common.tasks.stats import TaskStats
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
+from citadel_contracts import Queue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,6 +47,8 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
+    timers: Timers
+    holdings: Holdings
     canvas: CanvasFollower
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
@@ -70,10 +75,19 @@ class TaskRuntime:
             dead_letters=DeadLetters(
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
+            timers=Timers(connect(settings.broker_url, settings.stores), Queue(identity.queue)),
+            holdings=Holdings(
+                identity.id,
+                identity.queue,
+                most_batch=settings.worker.batch_concurrency,
+                lease=WorkerLease(settings.worker.dead_after),
+            ),
             canvas=CanvasFollower(app, OncePublisher(connect(settings.broker_url, settings.stores))),
             metrics=metrics,
         )
         app.citadel = runtime
+        runtime.holdings.stopping = runtime.stopping.is_set
+        runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
 
     def will_retry(self, request: Any, error: CitadelError) -> None:

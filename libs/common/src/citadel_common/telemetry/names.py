@@ -148,6 +148,11 @@ REROUTED = _counter(
     "reason",
     unit="messages",
 )
+FORGOTTEN = _counter(
+    "citadel_forgotten_messages_total",
+    "Messages that a living worker held without knowing, as after a lost connection, and put back on their queue",
+    unit="messages",
+)
 REPUBLISHED = _counter(
     "citadel_republished_tasks_total",
     "Accepted tasks whose message was lost and that were published again",

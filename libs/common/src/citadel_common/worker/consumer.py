@@ -6,13 +6,13 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.worker.consumer import Consumer
-from celery.worker.state import task_ready
 
-from citadel_common.delivery.transport import is_task_id
+from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks import builtin
 from citadel_common.tasks.runtime import runtime_of
 from citadel_common.worker import foreign_messages
+from citadel_common.worker.eta import Waiting
 from citadel_contracts import TASKS
 
 _OF_CELERY = "celery."
@@ -27,6 +27,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
         queue = runtime_of(self.app).identity.queue
+        waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
 
         def guarded(message: Any) -> None:
             try:
@@ -34,7 +35,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
                 if problem is not None:
                     self._dead_letter(message, f"the message is refused: {problem}")
                     return
-                handle(message)
+                if not waiting.takes(message, self.strategies):
+                    handle(message)
             except self.connection_errors:
                 raise
             except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the worker)
@@ -43,17 +45,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
         return guarded
 
-    def apply_eta_task(self, task: Any) -> None:
-        """Start a task whose time has come, guarded: the timer would log an error and hold the message for ever."""
-        try:
-            super().apply_eta_task(task)
-        except self.connection_errors:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
-            _log.exception("message refused")
-            task_ready(task)
-            self.qos.decrement_eventually()
-            self._dead_letter(task.message, f"the message is refused: {type(error).__name__}: {error}")
+    def on_close(self) -> None:
+        """Forget what was taken and not begun, as Celery does when its connection is lost."""
+        super().on_close()
+        runtime_of(self.app).holdings.drop_all_but_submitted()
 
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from citadel_common.delivery.misrouted import Reason
-from citadel_common.delivery.queues import lists_of
+from citadel_common.delivery.queues import STEPS, lists_of
 from citadel_common.text import printable
 from citadel_contracts import Queue
 from citadel_maintenance.rerouting.addresses import Address
@@ -25,7 +25,6 @@ BINDINGS = "_kombu.binding."
 _OWN = "citadel:"
 """Prefix of Citadel's other keys, some of which hold messages on their way."""
 _SEPARATOR = "\x06\x16"
-_STEPS = (0, 3, 6, 9)
 _NAMES = "|".join(queue.value for queue in Queue)
 _WITH_STEP = re.compile(rf"({_NAMES})(.{{0,16}}?)(-?[0-9]{{1,6}})", re.DOTALL)
 _WITH_PREFIX = re.compile(rf"(.+?)({_NAMES})(?:[^A-Za-z0-9]{{1,16}}?-?[0-9]{{1,6}})?", re.DOTALL)
@@ -53,7 +52,7 @@ class Finding:
 
 def lane_of(queue: Queue, priority: int) -> str:
     """Return the list in which workers look for messages of that priority."""
-    return lists_of(queue)[bisect(_STEPS, priority) - 1]
+    return lists_of(queue)[bisect(STEPS, priority) - 1]
 
 
 def finding_of(key: str, address: Address, bindings: Bindings) -> Finding | None:

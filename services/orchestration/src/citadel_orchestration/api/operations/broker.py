@@ -82,6 +82,7 @@ def _queue_stats(state: QueueState, found: Sequence[MisroutedList]) -> QueueStat
         name=state.queue.value,
         lanes=state.lanes,
         ready=state.ready,
+        scheduled=state.scheduled,
         unacked=state.unacked,
         workers=len(state.workers),
         misrouted=[_misrouted(one) for one in found if one.queue == state.queue],
