@@ -21,8 +21,6 @@ from tests.support.polling import eventually
 from tests.support.worker import WorkerProcess
 
 TASK = "generate_embedding"
-TOPIC = Queue(QUEUE, Exchange(f"topic-{uuid.uuid4()}", type="topic"), routing_key="emb.#")
-TO_TOPIC = {"queue": None, "exchange": TOPIC.exchange.name, "routing_key": "emb.x"}
 OWN_KEY = Queue(QUEUE, Exchange("their-exchange"), routing_key="their.key")
 
 
@@ -60,8 +58,6 @@ SERVED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bzip2": ({"task_compression": "bzip2"}, {}),
     "lzma": ({"task_compression": "lzma"}, {}),
     "an exchange of its own": ({"task_queues": [OWN_KEY]}, {}),
-    "a topic": ({"task_queues": [TOPIC]}, {"routing_key": "emb.x"}),
-    "a topic by its exchange": ({"task_queues": [TOPIC]}, TO_TOPIC),
     "quorum queues": ({"task_default_queue_type": "quorum", "task_default_exchange_type": "topic"}, {}),
     "quorum queues, with a countdown": ({"task_default_queue_type": "quorum"}, {"countdown": 0.5}),
     "another time zone": ({"enable_utc": False, "timezone": "Asia/Tokyo"}, {"countdown": 0.5, "expires": 30}),
@@ -152,7 +148,7 @@ def test_compression_that_cannot_be_bounded_is_refused_with_the_setting(
     assert "set the client's task_compression to" in error_of(plain.app.AsyncResult(task_id))
 
 
-@pytest.mark.parametrize("settings", [{}, {"task_queues": [TOPIC]}, {"task_protocol": 1}], ids=["", "topic", "first"])
+@pytest.mark.parametrize("settings", [{}, {"task_protocol": 1}], ids=["second", "first"])
 def test_a_retry_stays_in_its_queue_whatever_the_client_calls_it(
     redis_url: str, double: OllamaProcess, settings: dict[str, Any]
 ) -> None:

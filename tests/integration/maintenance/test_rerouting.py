@@ -1,7 +1,6 @@
 """`citadel.reroute_messages`: messages of other Celery clients come into the right lanes, or are reported."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from kombu import Exchange, Queue
 
 from citadel_common.delivery import misrouted
 from citadel_common.delivery.misrouted import MISROUTED, MisroutedList
@@ -22,7 +20,6 @@ from tests.support.maintenance import MaintenanceProcess
 TASK = "citadel.reroute_messages"
 GENERATE = "generate_embedding"
 INTERACTIVE, STANDARD, BATCH, _ = lists_of(OurQueue.EMBEDDINGS)
-TOPIC = Queue("embeddings", Exchange(f"topic-{uuid.uuid4()}", type="topic"), routing_key="emb.#")
 MOVED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "another separator": ("separator", {"sep": ":"}, {}),
     "a long separator": ("separator", {"sep": "##"}, {}),
@@ -32,8 +29,6 @@ MOVED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "both": ("separator", {"sep": ":", "priority_steps": list(range(10))}, {}),
     "the first protocol": ("separator", {"sep": ":"}, {"task_protocol": 1}),
     "the first protocol, compressed": ("separator", {"sep": ":"}, {"task_protocol": 1, "task_compression": "gzip"}),
-    "a topic exchange": ("separator", {"sep": ":"}, {"task_queues": [TOPIC]}),
-    "a topic exchange and other steps": ("priority_steps", {"priority_steps": [0, 5]}, {"task_queues": [TOPIC]}),
 }
 """Reason, transport options and other settings of a client."""
 
