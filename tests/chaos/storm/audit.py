@@ -59,10 +59,10 @@ class Audit:
     def _judge_open_ones(self, connection: Any) -> None:
         running = {row[0] for row in connection.execute(_UNFINISHED).fetchall()}
         for entry in self._ledger.unended(*Kind):
-            if entry.fate is Fate.UNCERTAIN:
+            if entry.kind in PLAIN and self._flushes.may_have_destroyed(entry):
+                self._ledger.end(entry, Fate.DESTROYED, "Redis forgot it")
+            elif entry.fate is Fate.UNCERTAIN:
                 self._ledger.end(entry, Fate.REFUSED, f"not known to be sent: {entry.reason}")
-            elif entry.kind in PLAIN and entry.sent_at < self._flushes.last_at:
-                self._ledger.end(entry, Fate.DESTROYED, "Redis was emptied while it was being sent")
             elif entry.handle in running:
                 self._ledger.end(entry, Fate.STUCK, "its run has not ended")
             else:

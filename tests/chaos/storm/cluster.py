@@ -18,6 +18,7 @@ from tests.support.doubles import ENDPOINT, Doubles
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.planted import QDRANT_KEY
 from tests.support.postgres_server import PostgresProcess
+from tests.support.redis_pair import MASTER, RedisPair
 from tests.support.redis_server import RedisProcess
 from tests.support.refusals import Refusals
 from tests.support.worker import backend_settings
@@ -64,7 +65,7 @@ MODULES = {
 class Cluster:
     """The processes, and their addresses: those of the auditor lead past the proxy."""
 
-    redis: RedisProcess
+    redis: RedisProcess | RedisPair
     postgres: PostgresProcess
     dsn: str
     doubles: Doubles
@@ -82,8 +83,17 @@ class Cluster:
 
     @property
     def broker_url(self) -> str:
-        """The broker's URL, through the proxy."""
+        """The broker's URL, through the proxy; a pair has none before it, because its sentinel names its ports."""
+        if isinstance(self.redis, RedisPair):
+            return self.redis.url
         return self.redis.url.replace(f":{self.redis.port}/", f":{self.proxy.port('redis')}/")
+
+    @property
+    def plain_broker(self) -> tuple[str, dict[str, Any]]:
+        """The broker's URL for a plain Celery client, and the options that belong to it."""
+        if isinstance(self.redis, RedisPair):
+            return self.redis.celery_url, {"master_name": MASTER}
+        return self.broker_url, {}
 
     @property
     def database(self) -> str:
@@ -96,6 +106,8 @@ class Cluster:
 
     def store(self) -> "redis.Redis":
         """Return a client of Redis, to be closed."""
+        if isinstance(self.redis, RedisPair):
+            return self.redis.client(socket_timeout=5, socket_connect_timeout=2)
         return redis.Redis.from_url(self.redis.url, socket_timeout=5, socket_connect_timeout=2)
 
     def connect(self) -> "psycopg.Connection[Any]":
@@ -136,13 +148,18 @@ def _is_ready(words: str) -> bool:
 
 
 @contextmanager
-def open_cluster(directory: Path) -> Iterator[Cluster]:
-    """Start stores, doubles and proxy, without a member of Citadel yet; everything ends with the block."""
+def open_cluster(directory: Path, *, sentinel: bool = False) -> Iterator[Cluster]:
+    """Start stores, doubles and proxy, without a member of Citadel yet; everything ends with the block.
+
+    Args:
+        directory: Where logs go.
+        sentinel: Whether Redis is a pair behind a sentinel.
+    """
     logs = directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="citadel-storm-")))
-        redis_server = stack.enter_context(RedisProcess(durable=True))
+        redis_server = stack.enter_context(RedisPair() if sentinel else RedisProcess(durable=True))
         postgres = stack.enter_context(PostgresProcess())
         dsn = stack.enter_context(postgres.database())
         journal = scratch / "questions"

@@ -13,6 +13,8 @@ import redis
 from tests.chaos.storm.cluster import LEASE_S, Cluster
 from tests.chaos.storm.flushing import Flushes
 from tests.chaos.storm.members import Member
+from tests.support.redis_pair import RedisPair
+from tests.support.redis_server import RedisProcess
 
 Fault = Callable[[Cluster, Random, Flushes], AbstractContextManager[None]]
 """Breaks something, with what is random in it; notes a flush of Redis."""
@@ -60,15 +62,31 @@ def restarted(kind: str, cluster: Cluster, random: Random, _: Flushes) -> Iterat
     yield
 
 
+def _single(cluster: Cluster) -> RedisProcess:
+    assert isinstance(cluster.redis, RedisProcess)
+    return cluster.redis
+
+
 @contextmanager
 def redis_restarted(cluster: Cluster, _: Random, flushes: Flushes) -> Iterator[None]:
     """Kill Redis, which keeps an append-only file, and start it again."""
     del flushes
-    cluster.redis.kill()
+    server = _single(cluster)
+    server.kill()
     try:
         yield
     finally:
-        cluster.redis.restart()
+        server.restart()
+
+
+@contextmanager
+def redis_failed_over(cluster: Cluster, _: Random, flushes: Flushes) -> Iterator[None]:
+    """Kill the master; the replica, which may lack the last writes, is promoted, and gets the other as its replica."""
+    assert isinstance(cluster.redis, RedisPair)
+    dead = cluster.redis.kill_master()
+    flushes.forgotten("a replica of Redis was promoted")
+    yield
+    cluster.redis.start_again(dead)
 
 
 @contextmanager
@@ -82,7 +100,7 @@ def redis_flushed(cluster: Cluster, _: Random, flushes: Flushes) -> Iterator[Non
 def redis_frozen(cluster: Cluster, _: Random, flushes: Flushes) -> Iterator[None]:
     """Let Redis accept connections and answer nothing."""
     del flushes
-    with cluster.redis.frozen():
+    with _single(cluster).frozen():
         yield
 
 
@@ -198,6 +216,7 @@ def _catalog() -> dict[str, tuple[Fault, tuple[float, float]]]:
     found["postgres read-only"] = postgres_standby, SHORT_S
     found["postgres without connections"] = postgres_connections, SHORT_S
     found["postgres refuses writes"] = partial(postgres_refuses, REFUSING), SHORT_S
+    found["redis failed over"] = redis_failed_over, SHORT_S
     for store in ("redis", "postgres"):
         for mode in ("slow", "reset", "half_open", "vanished", "truncate"):
             found[f"{store} connections {mode}"] = partial(proxied, store, mode), SHORT_S
@@ -211,6 +230,11 @@ def _catalog() -> dict[str, tuple[Fault, tuple[float, float]]]:
 
 FAULTS = _catalog()
 """Each fault by its name, and the seconds that it lasts: at least, at most."""
+FAILOVER = "redis failed over"
+OF_SENTINEL = (FAILOVER, *(name for name in FAULTS if not name.startswith("redis")))
+"""The faults where Redis is a pair behind a sentinel."""
+OF_ONE = tuple(name for name in FAULTS if name != FAILOVER)
+"""The faults where it is one server."""
 
 
 def settle_down(cluster: Cluster) -> None:
@@ -219,7 +243,8 @@ def settle_down(cluster: Cluster) -> None:
         if not member.is_over:
             member.signal(signal.SIGCONT)
         member.start()
-    for name in ("redis", "postgres"):
-        cluster.proxy.mode(name)
+    cluster.proxy.mode("postgres")
+    if isinstance(cluster.redis, RedisProcess):
+        cluster.proxy.mode("redis")
     with contextlib.suppress(redis.RedisError), cluster.store() as store:
         store.config_set("maxmemory", 0)

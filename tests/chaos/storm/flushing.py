@@ -6,14 +6,20 @@ from typing import Any
 from citadel_common.delivery.accepted_tasks import RESULT_PREFIX
 from citadel_common.delivery.dead_letters import DEAD_LETTERS
 from tests.chaos.storm.cluster import Cluster
-from tests.chaos.storm.ledger import PLAIN, Fate, Kind, Ledger
+from tests.chaos.storm.ledger import PLAIN, Entry, Fate, Kind, Ledger
 from tests.chaos.storm.watcher import Watcher
 
 WITH_RESULTS = (*PLAIN, Kind.TASK)
+OVERDUE_S = 45.0
+"""Seconds after which an open task was lost before, and not by the flush."""
+RACE_S = 10.0
+"""Seconds for which a task is being sent at most."""
 
 
 class Flushes:
-    """Empties Redis, and notes in the ledger what that destroys.
+    """Empties Redis, or lets it forget its last moments, and notes in the ledger what that may destroy.
+
+    What a 202 accepted must outlive both.
 
     Args:
         ledger: The ledger.
@@ -22,8 +28,8 @@ class Flushes:
 
     def __init__(self, ledger: Ledger, watcher: Watcher) -> None:
         self._ledger, self._watcher = ledger, watcher
+        self._moments: list[float] = []
         self.dead_letters: set[str] = set()
-        self.last_at = 0.0
 
     def flush(self, cluster: Cluster) -> None:
         """Read all results and empty Redis, in one transaction."""
@@ -35,14 +41,23 @@ class Flushes:
                 pipe.mget([f"{RESULT_PREFIX}{entry.handle}" for entry in begun])
             pipe.flushall()
             answers: list[Any] = pipe.execute()
-        self.last_at = time.time()
         self.dead_letters |= {name.decode() for name in answers[0]}
         if begun:
             self._watcher.take_results(begun, answers[1])
-        self._destroy()
+        self.forgotten("Redis was emptied")
 
-    def _destroy(self) -> None:
-        """Note the plain tasks that had been sent; what a 202 accepted must outlive any flush."""
+    def forgotten(self, reason: str) -> None:
+        """Note that Redis has just lost what is not elsewhere, or may have."""
+        now = time.time()
+        self._moments.append(now)
         for entry in self._ledger.unended(*PLAIN):
-            if entry.sent_at < self.last_at:
-                self._ledger.end(entry, Fate.DESTROYED, "Redis was emptied")
+            if entry.sent_at + entry.delay + OVERDUE_S < now:
+                self._ledger.end(
+                    entry, Fate.LOST, f"it had no end {OVERDUE_S:.0f} s after it was due, before: {reason}"
+                )
+            elif entry.sent_at < now:
+                self._ledger.risk(entry)
+
+    def may_have_destroyed(self, entry: Entry) -> bool:
+        """Return whether a task without an end was in Redis alone when Redis forgot, or was just being sent."""
+        return entry.risked or any(moment - RACE_S < entry.sent_at < moment for moment in self._moments)

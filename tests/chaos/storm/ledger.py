@@ -59,6 +59,7 @@ class Entry:
         expected: What its result must hold; the watcher and the auditor of its kind know the form.
         ended_at: When it ended.
         fate: Its state.
+        risked: True if a fault may have destroyed it, which lived in Redis alone.
         reason: Why it did not finish.
     """
 
@@ -71,6 +72,7 @@ class Entry:
     expected: Any = None
     ended_at: float = 0.0
     fate: Fate = Fate.OFFERED
+    risked: bool = False
     reason: str = ""
 
     @property
@@ -108,6 +110,12 @@ class Ledger:
         with self._lock:
             entry.fate, entry.reason, entry.ended_at = fate, reason, time.time() if at is None else at
             self._unended.pop(entry.number, None)
+
+    def risk(self, entry: Entry) -> None:
+        """Record that a fault may have destroyed it: it need not end any more, but may."""
+        with self._lock:
+            if entry.fate in UNENDED:
+                entry.fate, entry.risked = Fate.UNCERTAIN, True
 
     def unended(self, *kinds: Kind) -> list[Entry]:
         """Return the entries whose end is not known."""

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from celery import Celery
+from celery import Celery, chain
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from tests.chaos.storm.definitions import SHAPES, SIGNAL, Workflow
 from tests.chaos.storm.expectations import MODEL, vectors_problem
@@ -32,17 +33,17 @@ class Load:
     Args:
         ledger: Where it is written down.
         url: The API's.
-        broker: The broker's URL, for plain Celery tasks.
+        broker: The broker's URL for plain Celery tasks, and the transport options that belong to it.
         seed: Seed of what is random in the work.
     """
 
-    def __init__(self, ledger: Ledger, url: str, broker: str, seed: int) -> None:
+    def __init__(self, ledger: Ledger, url: str, broker: tuple[str, dict[str, Any]], seed: int) -> None:
         self.ledger = ledger
         self._random = Random(seed)
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         self._http = httpx.Client(base_url=url, timeout=HTTP_S, limits=limits)
-        self._celery = Celery("storm", broker=broker, backend="disabled://", set_as_current=False)
-        self._celery.conf.update(broker_transport_options=PRODUCER, task_publish_retry=False)
+        self._celery = Celery("storm", broker=broker[0], backend="disabled://", set_as_current=False)
+        self._celery.conf.update(broker_transport_options=PRODUCER | broker[1], task_publish_retry=False)
         self._celery_lock = threading.Lock()
         self._over = threading.Event()
 
@@ -107,6 +108,19 @@ class Load:
         entry.expected = wanted.problem
         return self._send(entry, "execute_workflow", (wanted.definition,), queue="orchestration", priority=3)
 
+    def canvas(self) -> Entry:
+        """Send a chain straight to the broker; its end is that of its last task."""
+        entry = self.ledger.offer(Kind.CANVAS)
+        entry.expected = [f"last text of {entry.name}"]
+        entry.handle = str(uuid.uuid4())
+        links = [f"link {index} of {entry.name}" for index in range(2)]
+        tasks = [self._signature(text) for text in links] + [self._signature(entry.expected, task_id=entry.handle)]
+        return self._publish(entry, chain(*tasks).apply_async)
+
+    def _signature(self, texts: Any, **options: Any) -> Any:
+        wanted = {"queue": "embeddings", "priority": 3} | options
+        return self._celery.signature("generate_embedding", args=(texts, MODEL), immutable=True, options=wanted)
+
     def _is_taken(self, entry: Entry, answer: httpx.Response, status: int) -> bool:
         """Return whether the answer has the status; else record the refusal, or the wrong answer."""
         if answer.status_code != status:
@@ -141,16 +155,18 @@ class Load:
             time.sleep(0.2)
 
     def _send(self, entry: Entry, name: str, args: tuple[Any, ...], **options: Any) -> Entry:
-        task_id = str(uuid.uuid4())
-        entry.handle = task_id
+        entry.handle = str(uuid.uuid4())
+        return self._publish(entry, lambda: self._celery.send_task(name, args=args, task_id=entry.handle, **options))
+
+    def _publish(self, entry: Entry, publish: Callable[[], object]) -> Entry:
         try:
             with self._celery_lock:
-                self._celery.send_task(name, args=args, task_id=task_id, **options)
-        except (OperationalError, OSError) as error:
-            self.ledger.accept(entry, task_id, Fate.UNCERTAIN)
+                publish()
+        except (OperationalError, OSError, RedisError) as error:
             entry.reason = type(error).__name__
+            self.ledger.accept(entry, entry.handle, Fate.UNCERTAIN)
         else:
-            self.ledger.accept(entry, task_id)
+            self.ledger.accept(entry, entry.handle)
         return entry
 
     def close(self) -> None:

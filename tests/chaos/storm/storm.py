@@ -12,7 +12,7 @@ import yaml
 
 from tests.chaos.storm.audit import Audit, quiet_within
 from tests.chaos.storm.cluster import Cluster, open_cluster
-from tests.chaos.storm.faults import FAULTS, settle_down
+from tests.chaos.storm.faults import FAULTS, OF_ONE, settle_down
 from tests.chaos.storm.flushing import Flushes
 from tests.chaos.storm.healing import Healing
 from tests.chaos.storm.ledger import Ledger
@@ -37,6 +37,7 @@ class Plan:
         seed: Seed of faults and load.
         seconds: Seconds of load; the faults end before.
         faults: Names of the faults.
+        sentinel: Whether Redis is a pair behind a sentinel, with the faults of OF_SENTINEL.
         most_faults: Number of faults at most.
         members: Number of processes of each kind.
         rate: Factor of the rate of the load; 1 is about 20 pieces of work a second.
@@ -46,7 +47,8 @@ class Plan:
 
     seed: int
     seconds: float
-    faults: Sequence[str] = tuple(FAULTS)
+    faults: Sequence[str] = OF_ONE
+    sentinel: bool = False
     most_faults: int | None = None
     members: Mapping[str, int] = field(
         default_factory=lambda: {
@@ -80,11 +82,11 @@ class Storm:
     def run(self) -> Report:
         """Start everything, let the storm go over it, and return what the audit finds; everything has ended then."""
         with ExitStack() as stack:
-            cluster = stack.enter_context(open_cluster(self._directory))
+            cluster = stack.enter_context(open_cluster(self._directory, sentinel=self._plan.sentinel))
             cluster.start(dict(self._plan.members))
             ledger = Ledger(f"s{self._plan.seed}")
             watcher = stack.enter_context(Watcher(cluster, ledger))
-            load = stack.enter_context(Load(ledger, cluster.api_url, cluster.broker_url, self._plan.seed))
+            load = stack.enter_context(Load(ledger, cluster.api_url, cluster.plain_broker, self._plan.seed))
             flushes = Flushes(ledger, watcher)
             self._say(f"{len(cluster.members)} processes serve; the API is at {cluster.api_url}")
             self._under_load(cluster, load, flushes)
@@ -115,6 +117,7 @@ class Storm:
             load.workflow: 2.0,
             load.countdown: 1.0,
             load.plain_workflow: 0.5,
+            load.canvas: 0.5,
             load.batch: 0.3,
         }
         return {send: rate * self._plan.rate for send, rate in rates.items()}
