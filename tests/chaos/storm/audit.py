@@ -20,6 +20,7 @@ from tests.chaos.storm.ledger import PLAIN, Entry, Fate, Kind, Ledger
 
 LAG_S = 1.0
 """Seconds that a question may have been on its way to the LLM's double, as its clock and PostgreSQL's tell."""
+PERIOD_S, LOOKS = 0.2, 100
 _TWICE = """
 SELECT workflow_id, step_id, item, count(*) FROM events JOIN runs USING (run_id)
 WHERE type = 'step_succeeded' GROUP BY 1, 2, 3 HAVING count(*) > 1
@@ -107,8 +108,13 @@ class Audit:
         for name in sorted(self._flushes.dead_letters | {each.decode() for each in dead}):
             entry = known.get(name)
             self.left.append(f"task {name} ({entry.kind if entry else 'not of the load'}) is a dead letter")
-        self.left += [f"{count} accepted tasks are still stored" for count in [store.hlen(MESSAGES)] if count]
-        self.left += list(_waiting(store))
+        waiting: list[str] = []
+        for _ in range(LOOKS):  # tasks of beat come and go
+            waiting = list(_waiting(store))
+            if not waiting:
+                break
+            time.sleep(PERIOD_S)
+        self.left += waiting
 
 
 def _waiting(store: "redis.Redis") -> Iterator[str]:
@@ -116,6 +122,8 @@ def _waiting(store: "redis.Redis") -> Iterator[str]:
         length = sum(int(store.llen(name)) for name in lists_of(queue))
         if length:
             yield f"{length} messages wait in the queue {queue.value}"
+    if count := store.hlen(MESSAGES):
+        yield f"{count} accepted tasks are still stored"
     for key in store.scan_iter("citadel:unacked:*", count=1000):
         if store.type(key) == b"hash" and store.hlen(key):
             yield f"{store.hlen(key)} messages are held in {key.decode()}"
@@ -147,7 +155,7 @@ def quiet_within(cluster: Cluster, ledger: Ledger, seconds: float) -> float:
         while time.monotonic() < begin + seconds:
             if not any(entry.fate is Fate.OPEN for entry in ledger.unended(*Kind)) and not any(_waiting(store)):
                 break
-            time.sleep(0.2)
+            time.sleep(PERIOD_S)
     return time.monotonic() - begin
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import psycopg
-import redis
+from redis import Redis
 
 from tests.chaos.storm.members import Member
 from tests.doubles.process import DoubleProcess, LlmProcess, OllamaProcess, QdrantProcess
@@ -104,11 +104,11 @@ class Cluster:
         """Return the members of a kind."""
         return [member for member in self.members if member.kind == kind]
 
-    def store(self) -> "redis.Redis":
+    def store(self) -> Redis:
         """Return a client of Redis, to be closed."""
         if isinstance(self.redis, RedisPair):
             return self.redis.client(socket_timeout=5, socket_connect_timeout=2)
-        return redis.Redis.from_url(self.redis.url, socket_timeout=5, socket_connect_timeout=2)
+        return Redis.from_url(self.redis.url, socket_timeout=5, socket_connect_timeout=2)
 
     def connect(self) -> "psycopg.Connection[Any]":
         """Return a connection to the database."""
@@ -124,6 +124,11 @@ class Cluster:
             member.start()
         for member in self.members:
             member.wait_until_ready()
+
+    def end(self) -> None:
+        """Kill all members."""
+        for member in self.members:
+            member.kill()
 
     def _member(self, kind: str, number: int) -> Member:
         dsn = self.dsn.replace(f":{self.postgres.port}/", f":{self.proxy.port('postgres')}/")
@@ -159,7 +164,8 @@ def open_cluster(directory: Path, *, sentinel: bool = False) -> Iterator[Cluster
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="citadel-storm-")))
-        redis_server = stack.enter_context(RedisPair() if sentinel else RedisProcess(durable=True))
+        server: RedisProcess | RedisPair = RedisPair() if sentinel else RedisProcess(durable=True)
+        stack.enter_context(server)
         postgres = stack.enter_context(PostgresProcess())
         dsn = stack.enter_context(postgres.database())
         journal = scratch / "questions"
@@ -168,9 +174,9 @@ def open_cluster(directory: Path, *, sentinel: bool = False) -> Iterator[Cluster
             llm=stack.enter_context(LlmProcess(request_ms=50, journal=str(journal))),
             qdrant=stack.enter_context(QdrantProcess(api_key=QDRANT_KEY, storage=str(scratch / "qdrant"))),
         )
-        proxy = stack.enter_context(FaultyProxy(redis=redis_server.port, postgres=postgres.port))
+        proxy = stack.enter_context(FaultyProxy(redis=server.port, postgres=postgres.port))
         cluster = Cluster(
-            redis=redis_server,
+            redis=server,
             postgres=postgres,
             dsn=dsn,
             doubles=doubles,
@@ -179,5 +185,5 @@ def open_cluster(directory: Path, *, sentinel: bool = False) -> Iterator[Cluster
             refusals=Refusals(dsn),
             logs=logs,
         )
-        stack.callback(lambda: [member.kill() for member in cluster.members])
+        stack.callback(cluster.end)
         yield cluster

@@ -111,7 +111,12 @@ def retrieval(name: str, number: int) -> Workflow:
 def everything(name: str, number: int) -> Workflow:
     """All step types, a `for_each`, a sub-run, and a signal."""
     wait: Json = {"step_id": "pause", "type": "wait", "parameters": {"duration": "300ms"}, "depends_on": ["q"]}
-    signal: Json = {"step_id": "sig", "type": "wait", "parameters": {"signal": SIGNAL, "timeout": "10m"}}
+    signal: Json = {
+        "step_id": "sig",
+        "type": "wait",
+        "parameters": {"signal": SIGNAL, "timeout": "10m"},
+        "timeout": "10m",
+    }
     last = _ask(name, "last", depends_on=["find", "each", "sub", "sig"])
     store = _store(name, number) | {"depends_on": ["q"]}
     find = _find(name) | {"depends_on": ["store"]}

@@ -43,8 +43,10 @@ class Load:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         self._http = httpx.Client(base_url=url, timeout=HTTP_S, limits=limits)
         self._celery = Celery("storm", broker=broker[0], backend="disabled://", set_as_current=False)
-        self._celery.conf.update(broker_transport_options=PRODUCER | broker[1], task_publish_retry=False)
-        self._celery_lock = threading.Lock()
+        # without a pool: what has become of idle connections during a fault is not the server's healing
+        self._celery.conf.update(
+            broker_transport_options=PRODUCER | broker[1], task_publish_retry=False, broker_pool_limit=0
+        )
         self._over = threading.Event()
 
     def embedding(self) -> Entry:
@@ -152,7 +154,8 @@ class Load:
                     if answer.status_code not in {202, 409}:  # 409: it has ended, by a signal that got no answer
                         self.ledger.end(entry, Fate.WRONG, f"the signal: {answer.status_code} {answer.text[:300]}")
                     return
-            time.sleep(0.2)
+            if self._over.wait(0.2):
+                return
 
     def _send(self, entry: Entry, name: str, args: tuple[Any, ...], **options: Any) -> Entry:
         entry.handle = str(uuid.uuid4())
@@ -160,8 +163,7 @@ class Load:
 
     def _publish(self, entry: Entry, publish: Callable[[], object]) -> Entry:
         try:
-            with self._celery_lock:
-                publish()
+            publish()
         except (OperationalError, OSError, RedisError) as error:
             entry.reason = type(error).__name__
             self.ledger.accept(entry, entry.handle, Fate.UNCERTAIN)
@@ -169,9 +171,13 @@ class Load:
             self.ledger.accept(entry, entry.handle)
         return entry
 
+    def give_up(self) -> None:
+        """Wait for no acceptance any more."""
+        self._over.set()
+
     def close(self) -> None:
         """Close all connections."""
-        self._over.set()
+        self.give_up()
         self._http.close()
         self._celery.close()
 

@@ -41,6 +41,7 @@ class Member:
         self.env = inherited | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OTEL_SDK_DISABLED": "true"} | own
         self._ready = ready
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_wanted = False
         DISCLOSURES.watch(self.name, log)
 
     @property
@@ -55,7 +56,8 @@ class Member:
         Args:
             settings: Further variables of this life.
         """
-        if self._child is not None and self._child.poll() is None:
+        self._is_wanted = True
+        if not self.is_over:
             return
         self._begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
@@ -92,6 +94,11 @@ class Member:
         """True if it does not run."""
         return self._child is None or self._child.poll() is not None
 
+    @property
+    def has_failed(self) -> bool:
+        """True if it has ended by itself."""
+        return self._is_wanted and self.is_over
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it and its children."""
         with contextlib.suppress(ProcessLookupError):
@@ -99,12 +106,14 @@ class Member:
 
     def kill(self) -> None:
         """End it at once."""
+        self._is_wanted = False
         if self._child is not None:
             self.signal(signal.SIGKILL)
             self._child.wait()
 
     def terminate(self) -> int:
         """End it politely, at once where it does not obey; return its exit code."""
+        self._is_wanted = False
         assert self._child is not None
         if self._child.poll() is None:
             self._child.terminate()

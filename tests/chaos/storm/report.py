@@ -136,9 +136,9 @@ class Report:
         return during, after
 
     def _processes(self) -> list[list[str]]:
+        sizes = [(each.process, (each.last, each.most, each.bound)) for each in self.memory]
         head = ["process", "MiB at the end", "MiB at most", "bound"]
-        sizes = [[each.process, each.last, each.most, each.bound] for each in self.memory]
-        return [head, *([str(name), *(str(int(size) // MIB) for size in found)] for name, *found in sizes)]
+        return [head, *([name, *(str(size // MIB) for size in found)] for name, found in sizes)]
 
 
 def _counts(entry: Entry) -> bool:

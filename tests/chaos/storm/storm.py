@@ -1,9 +1,10 @@
 """A storm: steady load on the whole of Citadel while one thing after another breaks, and then the audit."""
 
 import itertools
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -26,6 +27,7 @@ from tests.support.disclosure import DISCLOSURES
 LIMITS = ROOT / "compose" / "limits.yaml"
 CALM_S = 1.0
 """Seconds between the healing of one fault and the next."""
+SUPERVISION_S = 1.0
 UNITS = {"m": MIB, "g": 2**30}
 
 
@@ -88,6 +90,7 @@ class Storm:
             watcher = stack.enter_context(Watcher(cluster, ledger))
             load = stack.enter_context(Load(ledger, cluster.api_url, cluster.plain_broker, self._plan.seed))
             flushes = Flushes(ledger, watcher)
+            stack.enter_context(self._supervised(cluster))
             self._say(f"{len(cluster.members)} processes serve; the API is at {cluster.api_url}")
             self._under_load(cluster, load, flushes)
             self._audit(cluster, ledger, flushes)
@@ -105,6 +108,9 @@ class Storm:
                 if time.monotonic() + fault.seconds > begin + self._plan.seconds:
                     break
                 self._inflict(fault, cluster, flushes, healing)
+        except BaseException:
+            load.give_up()
+            raise
         finally:
             senders.stop()
             settle_down(cluster)
@@ -131,20 +137,31 @@ class Storm:
         healed = healing.seconds()
         self.report.windows.append(Window(fault=fault.name, begin=begin, end=end, healed=healed))
         self._say(f"{fault.name} for {end - begin:.1f} s: healed after {healed:.1f} s")
-        self._look_at_processes(cluster)
         time.sleep(CALM_S)
 
-    def _look_at_processes(self, cluster: Cluster) -> None:
-        """Note the memory of all, and start those that have ended by themselves, as any supervisor does."""
-        for member in cluster.members:
-            self._most[member.name] = max(self._most.get(member.name, 0), member.memory())
-            if member.is_over:
-                self.report.others.append(f"ended by itself: {member.name}; see {member.log}")
-                member.start()
+    @contextmanager
+    def _supervised(self, cluster: Cluster) -> Iterator[None]:
+        """Start processes that end by themselves, as any supervisor does, and note the memory of all."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(SUPERVISION_S):
+                for member in cluster.members:
+                    self._most[member.name] = max(self._most.get(member.name, 0), member.memory())
+                    if member.has_failed:
+                        self.report.others.append(f"ended by itself: {member.name}; see {member.log}")
+                        member.start()
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _audit(self, cluster: Cluster, ledger: Ledger, flushes: Flushes) -> None:
         self.report.quiet_after = quiet_within(cluster, ledger, self._plan.patience)
-        self._look_at_processes(cluster)
         bounds, audit = memory_bounds(), Audit(cluster, ledger, flushes)
         self.report.memory = [
             Memory(process=each.name, last=each.memory(), most=self._most[each.name], bound=bounds[each.kind])
