@@ -23,7 +23,7 @@ LAG_S = 1.0
 PERIOD_S, LOOKS = 0.2, 100
 _TWICE = """
 SELECT workflow_id, step_id, item, count(*) FROM events JOIN runs USING (run_id)
-WHERE type = 'step_succeeded' GROUP BY 1, 2, 3 HAVING count(*) > 1
+WHERE type = 'step_succeeded' GROUP BY run_id, workflow_id, step_id, item HAVING count(*) > 1
 """
 _GAPS = "SELECT run_id FROM events GROUP BY run_id HAVING count(*) <> max(seq)"
 _RUNS_TWICE = "SELECT workflow_id FROM runs WHERE kind <> 'batch' GROUP BY workflow_id HAVING count(*) > 1"

@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "EMBEDDINGS__BACKENDS__main__LONGEST_PAUSE": "1",
     "CACHE__CLAIM_TTL": "2",
     f"{ENDPOINT}TIMEOUT": "5",
+    "QDRANT__TIMEOUT": "3",
     "API__WORKERS": "2",
     "API__KEYLESS": "loopback",
     "API__REQUEST_TIMEOUT": "10",
