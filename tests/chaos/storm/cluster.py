@@ -129,7 +129,7 @@ class Cluster:
     def end(self) -> None:
         """Kill all members."""
         for member in self.members:
-            member.kill()
+            member.close()
 
     def _member(self, kind: str, number: int) -> Member:
         dsn = self.dsn.replace(f":{self.postgres.port}/", f":{self.proxy.port('postgres')}/")

@@ -62,6 +62,18 @@ def restarted(kind: str, cluster: Cluster, random: Random, _: Flushes) -> Iterat
     yield
 
 
+@contextmanager
+def clock_stepped(kind: str, cluster: Cluster, random: Random, _: Flushes) -> Iterator[None]:
+    """Set the wall clock of one process forward or back, by an hour at most, and right again."""
+    clock = _one_of(cluster, kind, random).clock
+    seconds = random.choice((-1, 1)) * random.choice((5.0, 60.0, random.uniform(0, 3600)))
+    clock.step(seconds)
+    try:
+        yield
+    finally:
+        clock.step(-seconds)
+
+
 def _single(cluster: Cluster) -> RedisProcess:
     assert isinstance(cluster.redis, RedisProcess)
     return cluster.redis
@@ -205,6 +217,7 @@ def _catalog() -> dict[str, tuple[Fault, tuple[float, float]]]:
     for kind in PROCESSES:
         found[f"{kind} killed"] = partial(killed, kind), SHORT_S
         found[f"{kind} stopped"] = partial(stopped, kind), LONG_S
+        found[f"{kind} with a wrong clock"] = partial(clock_stepped, kind), SHORT_S
         found[f"{kind} restarted"] = partial(restarted, kind), (0.0, 1.0)
     found["redis restarted"] = redis_restarted, SHORT_S
     found["redis flushed"] = redis_flushed, (0.0, 1.0)

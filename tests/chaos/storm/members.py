@@ -14,6 +14,7 @@ import psutil
 
 from tests.support.child import DIE_WITH_PARENT, ROOT
 from tests.support.disclosure import DISCLOSURES
+from tests.support.host_clock import HostClock
 
 START_S = 60.0
 STOP_S = 45.0
@@ -37,8 +38,10 @@ class Member:
         self.kind, self.name, self.log = kind, f"{kind} {number}", log
         self._command = [sys.executable, "-m", module]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CITADEL_", "OTEL_"))}
+        self.clock = HostClock()
         own = {f"CITADEL_{name}": str(value) for name, value in settings.items()}
         self.env = inherited | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OTEL_SDK_DISABLED": "true"} | own
+        self.env |= self.clock.variables
         self._ready = ready
         self._child: subprocess.Popen[bytes] | None = None
         self._is_wanted = False
@@ -110,6 +113,11 @@ class Member:
         if self._child is not None:
             self.signal(signal.SIGKILL)
             self._child.wait()
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self.clock.__exit__(None, None, None)
 
     def terminate(self) -> int:
         """End it politely, at once where it does not obey; return its exit code."""

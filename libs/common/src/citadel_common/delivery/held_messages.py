@@ -5,7 +5,6 @@ together, or with the command that adds the next message. A worker killed in bet
 delivered once more, which any at-least-once queue may do.
 """
 
-import time
 from typing import Any
 
 import structlog
@@ -13,7 +12,7 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from redis.commands.core import Script
 
-from citadel_common.delivery import serializer
+from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.stores.redis import ERRORS
 
 log = structlog.get_logger(__name__)
@@ -24,8 +23,8 @@ for i = 1, ARGV[1] do
 end
 local taken = ARGV[1] + 2
 if ARGV[taken] then
-  redis.call('ZADD', KEYS[2], ARGV[taken + 1], ARGV[taken])
-  redis.call('HSET', KEYS[1], ARGV[taken], ARGV[taken + 2])
+  redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[taken])
+  redis.call('HSET', KEYS[1], ARGV[taken], ARGV[taken + 1])
 end
 """
 """Removes acknowledged messages and adds one that was taken. One command costs half of what a pipeline costs."""
@@ -39,6 +38,7 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._done: list[str] = []
+        self._marks: list[tuple[str, str]] = []
         self._timer_runs = False
         self._script: Any = Script(self.channel.client, _NOTE)
 
@@ -46,12 +46,14 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
         """Add a message that was taken."""
         info = message.delivery_info
         entry = serializer.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001  (kombu's form)
-        self._note(delivery_tag, time.time(), entry)
+        self._note(delivery_tag, entry)
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; it is removed within `LONGEST_WAIT`."""
         self._done.append(delivery_tag)
+        names = tracked_messages.names_of(getattr(self._delivered.get(delivery_tag), "headers", None))
+        self._marks += [(name, delivery_tag) for name in names]
         virtual.QoS.ack(self, delivery_tag)
         loop = get_event_loop()
         if loop is None:
@@ -84,4 +86,7 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
                 args=[len(self._done), *self._done, *taken],
                 client=client,
             )
-        self._done.clear()
+            self._done.clear()
+            if self._marks:  # after their messages: a message without its mark would be taken to be lost
+                tracked_messages.release(client, self._marks)
+                self._marks.clear()

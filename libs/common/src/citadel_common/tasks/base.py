@@ -23,7 +23,8 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, dead_letter_of
+from citadel_common.tasks.app import clock_of
+from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 _ENDS = {"ok": "succeeded", "retried": "retried", "handed_back": "handed_back", "celery": "ignored"}
 NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
+SAFE_PART = 0.9
+"""Part of an accepted task's lease for which it is certainly this worker's, without asking."""
 _CONTROL = (Ignore, Reject, Retry)
 """Exceptions by which Celery learns what becomes of a task."""
 
@@ -93,6 +96,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     abstract = True
     typing = False
+    Request = "citadel_common.tasks.request:TimedRequest"
     throws = (CitadelError,)
     resultrepr_maxsize = 64
     spec: TaskSpec[Any, Any]
@@ -115,12 +119,19 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
         """Admit the task, run the handler, and count its end."""
+        asked_at = time.monotonic()
         self._admit(runtime)
         self._count_wait(runtime)
         started, outcome, dead_lettered = time.monotonic(), "ok", False
-        runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
+        runtime.running.start(
+            self.request.id,
+            self.name,
+            hard_limit=self.spec.hard_limit,
+            accepted=self._is_accepted,
+            leased_at=asked_at,
+        )
         try:
-            return self._handle(args, kwargs, runtime)
+            return self._handle_in_time(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             failure = FailurePolicy(self, runtime).on(error)
             outcome, dead_lettered = failure.outcome, failure.dead_lettered
@@ -143,6 +154,34 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             runtime_of(self.app).accepted.finish(self.request.id)
         except ERRORS as error:
             log.warning("accepted_record_unavailable", error=type(error).__name__)
+
+    def _handle_in_time(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
+        """Run the handler; drop its result or error if another worker has taken the task over meanwhile."""
+        try:
+            result = self._handle(args, kwargs, runtime)
+        except Exception:
+            self._drop_if_late(runtime)
+            raise
+        self._drop_if_late(runtime)
+        return result
+
+    def _drop_if_late(self, runtime: TaskRuntime) -> None:
+        """Raise Ignore for an accepted task that is another worker's: this one was cut off for longer than its lease.
+
+        Raises:
+            HandBack: Redis does not say. The message goes back, if it is still this worker's.
+        """
+        safe = SAFE_PART * runtime.settings.accepted.lease
+        if not self._is_accepted or runtime.running.lease_age(self.request.id) < safe:
+            return
+        try:
+            is_late = runtime.accepted.was_taken_over(self.request.id, runtime.identity.id)
+        except ERRORS as error:
+            raise HandBack from error
+        if is_late:
+            runtime.metrics.count(names.LATE_RESULTS, 1, kind="task")
+            log.warning("late_result", kind="task")
+            raise Ignore
 
     def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
         payload = parse_payload(self.spec.payload, args, kwargs)
@@ -204,14 +243,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         sent_at: Any = request.get(SENT_AT_HEADER)
         if not _is_number(sent_at) or not sent_at > 0 or (request.delivery_info or {}).get("redelivered"):
             return
-        now, eta = time.time(), request.eta
+        now, eta = clock_of(self.app).now(), request.eta
         meant_for = max(sent_at, _epoch_of(eta)) if isinstance(eta, str) else sent_at
         runtime.stats.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
         deadline = Deadline.after(self.spec.soft_limit)
         asked = self.header(DEADLINE_HEADER)
-        return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+        return min(deadline, clock_of(self.app).deadline(asked), key=lambda d: d.at) if _is_number(asked) else deadline
 
     def _lane(self) -> Lane:
         """Return the lane of the message's priority; a message without one comes from the interactive list."""

@@ -1,10 +1,12 @@
 """Rows of the database as the engine sees them, and the effects of its transitions."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from citadel_common.deadline import Deadline
 from citadel_contracts.runs import FINISHED
 
 NO_ITEM = -1
@@ -34,9 +36,10 @@ class StepClaim:
         kind: Of its run.
         lane: Of its run.
         depth: Number of runs that its run is nested in.
-        run_deadline: When its run times out.
+        run_deadline: When its run times out, by PostgreSQL's clock.
         trace: Trace context of its run.
         calls: Calls of an LLM that the failed attempts have made.
+        leased_at: When its lease was asked for, on this process's monotonic clock.
     """
 
     ref: StepRef
@@ -46,9 +49,10 @@ class StepClaim:
     kind: str
     lane: int
     depth: int
-    run_deadline: datetime | None
+    run_deadline: Deadline | None
     trace: dict[str, str] | None = None
     calls: int = 0
+    leased_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,17 @@ comes late, twice, or for a run that has ended changes nothing.
 """
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
+import structlog
 
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, StartTimedOut, from_data
-from citadel_orchestration.db import admission, batches, steps
+from citadel_common.telemetry import names
+from citadel_orchestration.db import admission, batches, runs, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
@@ -24,6 +25,7 @@ from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.outputs import encoded_items, encoded_output
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
 
+log = structlog.get_logger(__name__)
 _JITTER = 0.1
 """Part of a delay that a server asks for, by which it is made longer at random: others were told the same."""
 
@@ -39,6 +41,16 @@ class StepTransitions:
     def __init__(self, transactions: RunTransactions, *, max_output_bytes: int) -> None:
         self._transactions = transactions
         self._limit = replace(transactions.limits.output, bytes=max_output_bytes)
+
+    @property
+    def owner(self) -> str | None:
+        """Name under which steps are leased."""
+        return self._transactions.owner
+
+    def late(self, kind: str, ref: StepRef, attempt: int) -> None:
+        """Count a result that came after its attempt was over."""
+        self._transactions.metrics.count(names.LATE_RESULTS, 1, kind=kind)
+        log.info("late_result", kind=kind, run_id=str(ref.run_id), step_id=ref.step_id, attempt=attempt)
 
     def start(self, ref: StepRef) -> Effects:
         """Claim a step that is ready."""
@@ -249,8 +261,8 @@ def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> st
         return None
     if asked > step.timeout:
         return f"it asks to wait {asked:.6g} s, which is longer than the step's timeout of {step.timeout:g} s"
-    deadline = tx.run.deadline_at
-    if deadline is not None and asked > deadline.timestamp() - time.time():
+    left = runs.seconds_left(tx)
+    if left is not None and asked > left:
         return f"it asks to wait {asked:.6g} s, which is longer than the run has left"
     return None
 
