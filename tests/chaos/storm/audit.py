@@ -110,15 +110,16 @@ class Audit:
             self.left.append(f"task {name} ({entry.kind if entry else 'not of the load'}) is a dead letter")
         waiting: list[str] = []
         for _ in range(LOOKS):  # tasks of beat come and go
-            waiting = list(_waiting(store))
+            waiting = list(_waiting(self._cluster, store))
             if not waiting:
                 break
             time.sleep(PERIOD_S)
         self.left += waiting
 
 
-def _waiting(store: "redis.Redis") -> Iterator[str]:
-    for queue in Queue:
+def _waiting(cluster: Cluster, store: "redis.Redis") -> Iterator[str]:
+    served = {member.kind for member in cluster.members}
+    for queue in (queue for queue in Queue if queue.value in served):
         length = sum(int(store.llen(name)) for name in lists_of(queue))
         if length:
             yield f"{length} messages wait in the queue {queue.value}"
@@ -153,7 +154,8 @@ def quiet_within(cluster: Cluster, ledger: Ledger, seconds: float) -> float:
     begin = time.monotonic()
     with cluster.store() as store:
         while time.monotonic() < begin + seconds:
-            if not any(entry.fate is Fate.OPEN for entry in ledger.unended(*Kind)) and not any(_waiting(store)):
+            is_open = any(entry.fate is Fate.OPEN for entry in ledger.unended(*Kind))
+            if not is_open and not any(_waiting(cluster, store)):
                 break
             time.sleep(PERIOD_S)
     return time.monotonic() - begin

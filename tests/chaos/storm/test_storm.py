@@ -13,7 +13,7 @@ FAULTS = (
     "orchestration stopped",
     "redis restarted",
     "redis flushed",
-    "redis connections half_open",
+    "redis connections reset",
     "postgres restarted",
     "ollama dead",
     "llm answers garbage",

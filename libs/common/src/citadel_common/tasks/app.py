@@ -11,6 +11,7 @@ from celery.app.amqp import AMQP
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from citadel_common.delivery import serializer, transport
@@ -62,6 +63,14 @@ def _sending(args: Any, options: dict[str, Any]) -> AbstractContextManager[traci
     return messages.sending(getattr(queue, "name", queue), message_id=message.headers["id"], task=name)
 
 
+# Celery takes a result that it cannot store for a failure of the task, and stores that as soon as it can. So a worker
+# tries for as long as it lives; the message, which it holds meanwhile, is another worker's once it does not.
+STORING = {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 3}
+"""Retries of a result that Redis does not take: seconds between them."""
+NOT_NOW = (OutOfMemoryError, ReadOnlyError)
+"""Refusals of Redis that pass: it has no memory left, or was made a replica."""
+
+
 def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transport_options: Any) -> Celery:
     """Return a Celery app.
 
@@ -110,7 +119,7 @@ def _connections(settings: CommonSettings, transport_options: dict[str, Any]) ->
         "result_backend_transport_options": limits
         | _sentinels(results, stores)
         | visibility
-        | {"retry_policy": {"timeout": stores.timeout}},
+        | {"retry_policy": STORING, "additional_connection_errors": NOT_NOW},
         "redis_socket_timeout": limits["socket_timeout"],
         "redis_socket_connect_timeout": limits["socket_connect_timeout"],
         "redis_socket_keepalive": limits["socket_keepalive"] and not results.path,
