@@ -12,9 +12,11 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError
+from citadel_common.stores.redis import is_full
 
 TRACE_ID = "citadel_trace_id"
 """Attribute of a task's request: the id of its trace, which its result carries."""
@@ -88,10 +90,15 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
 
     def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
         seconds = self.expires if expires is None else expires
-        if seconds:
-            self._store_script(keys=[key], args=[seconds, value])
-        else:
+        if not seconds:
             super()._set(key, value, expires)
+            return
+        try:
+            self._store_script(keys=[key], args=[seconds, value])
+        except ResponseError as error:
+            if is_full(error):
+                raise OutOfMemoryError("Redis has no memory left") from error
+            raise
 
     @cached_property
     def _store_script(self) -> Any:
