@@ -16,7 +16,7 @@ from tests.chaos.storm.cluster import Cluster, open_cluster
 from tests.chaos.storm.faults import FAULTS, OF_ONE, settle_down
 from tests.chaos.storm.flushing import Flushes
 from tests.chaos.storm.healing import Healing
-from tests.chaos.storm.ledger import Ledger
+from tests.chaos.storm.ledger import Kind, Ledger
 from tests.chaos.storm.load import Load, Senders
 from tests.chaos.storm.report import MIB, Memory, Report, Window
 from tests.chaos.storm.schedule import Scheduled, scheduled
@@ -43,6 +43,7 @@ class Plan:
         most_faults: Number of faults at most.
         members: Number of processes of each kind.
         rate: Factor of the rate of the load; 1 is about 20 pieces of work a second.
+        without: Kinds of work that are left out.
         heal_bound: Seconds within which new work of all kinds is finished after each fault.
         patience: Seconds until a fault's healing, and at the end until everything accepted has ended, is given up.
     """
@@ -63,6 +64,7 @@ class Plan:
         }
     )
     rate: float = 1.0
+    without: frozenset[Kind] = frozenset()
     heal_bound: float = 15.0
     patience: float = 90.0
 
@@ -116,17 +118,18 @@ class Storm:
             settle_down(cluster)
 
     def _rates(self, load: Load) -> dict[Callable[[], object], float]:
-        rates: dict[Callable[[], object], float] = {
-            load.embedding: 8.0,
-            load.plain: 4.0,
-            load.task: 2.0,
-            load.workflow: 2.0,
-            load.countdown: 1.0,
-            load.plain_workflow: 0.5,
-            load.canvas: 0.5,
-            load.batch: 0.3,
+        rates: dict[Kind, tuple[Callable[[], object], float]] = {
+            Kind.EMBEDDING: (load.embedding, 8.0),
+            Kind.PLAIN: (load.plain, 4.0),
+            Kind.TASK: (load.task, 2.0),
+            Kind.WORKFLOW: (load.workflow, 2.0),
+            Kind.COUNTDOWN: (load.countdown, 1.0),
+            Kind.PLAIN_WORKFLOW: (load.plain_workflow, 0.5),
+            Kind.CANVAS: (load.canvas, 0.5),
+            Kind.BATCH: (load.batch, 0.3),
         }
-        return {send: rate * self._plan.rate for send, rate in rates.items()}
+        plan = self._plan
+        return {send: rate * plan.rate for kind, (send, rate) in rates.items() if kind not in plan.without}
 
     def _inflict(self, fault: Scheduled, cluster: Cluster, flushes: Flushes, healing: Healing) -> None:
         breaks, _ = FAULTS[fault.name]

@@ -13,9 +13,10 @@ FAULTS = (
     "orchestration stopped",
     "redis restarted",
     "redis flushed",
-    "redis connections reset",
+    "postgres connections reset",
     "postgres restarted",
     "ollama dead",
+    "qdrant dead",
     "llm answers garbage",
 )
 PLAN = Plan(
