@@ -98,9 +98,9 @@ class Member:
         return self._child is None or self._child.poll() is not None
 
     @property
-    def has_failed(self) -> bool:
-        """True if it has ended by itself."""
-        return self._is_wanted and self.is_over
+    def exit_code(self) -> int | None:
+        """Its exit code if it has ended by itself; negative is the signal that ended it."""
+        return self._child.poll() if self._child is not None and self._is_wanted else None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it and its children."""

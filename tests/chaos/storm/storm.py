@@ -151,8 +151,10 @@ class Storm:
             while not over.wait(SUPERVISION_S):
                 for member in cluster.members:
                     self._most[member.name] = max(self._most.get(member.name, 0), member.memory())
-                    if member.has_failed:
-                        self.report.others.append(f"ended by itself: {member.name}; see {member.log}")
+                    if member.exit_code is not None:
+                        self.report.others.append(
+                            f"ended by itself: {member.name}, exit code {member.exit_code}; see {member.log}"
+                        )
                         member.start()
 
         thread = threading.Thread(target=look, daemon=True)
