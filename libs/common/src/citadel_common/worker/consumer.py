@@ -11,7 +11,9 @@ from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks import builtin
 from citadel_common.tasks.runtime import runtime_of
+from citadel_common.worker import foreign_messages
 from citadel_common.worker.eta import Waiting
+from citadel_contracts import TASKS
 
 _OF_CELERY = "celery."
 """Prefix of the tasks that every Celery app has."""
@@ -24,17 +26,17 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return Celery's handler, guarded: an error that it lets through would end the worker."""
         handle = super().create_task_handler(*args, **kwargs)
+        queue = runtime_of(self.app).identity.queue
         waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
 
         def guarded(message: Any) -> None:
-            problem = _problem_of(message)
-            if problem is not None:
-                self._dead_letter(message, f"the message is refused: {problem}")
-                return
-            if waiting.takes(message, self.strategies):
-                return
             try:
-                handle(message)
+                problem = foreign_messages.adapt(message, queue) or _problem_of(message)
+                if problem is not None:
+                    self._dead_letter(message, f"the message is refused: {problem}")
+                    return
+                if not waiting.takes(message, self.strategies):
+                    handle(message)
             except self.connection_errors:
                 raise
             except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the worker)
@@ -53,8 +55,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         runtime_of(self.app).interrupt()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Dead-letter a message whose body does not fit its content type."""
-        self._dead_letter(message, f"the message's body cannot be decoded: {exc}")
+        """Dead-letter a message whose body does not fit its compression or its content type."""
+        problem = foreign_messages.unreadable(message)
+        refused = f"the message is refused: {problem}"
+        self._dead_letter(message, refused if problem else f"the message's body cannot be decoded: {exc}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  (Celery's signature)
         """Dead-letter a message of no known task protocol."""
@@ -63,7 +67,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Dead-letter a task that this worker does not have."""
         name = (message.headers or {}).get("task")
-        self._dead_letter(message, f"this queue's workers have no task named {name!r}")
+        others = [f"; it belongs to the queue {spec.queue.value!r}" for spec in TASKS if spec.name == name]
+        self._dead_letter(message, f"this queue's workers have no task named {name!r}{''.join(others)}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """Dead-letter a task with a refused content type or with arguments of the wrong shape."""
@@ -85,10 +90,9 @@ def _problem_of(message: Any) -> str | None:
         payload = message.payload
     except Exception:  # noqa: BLE001  (reported by Celery's own checks)
         payload = None
-    if "task" in headers:
-        return _head_problem(headers) or (None if payload is None else _body_problem(payload))
-    first_protocol = isinstance(payload, dict) and "task" in payload
-    return _head_problem(payload) if first_protocol else None
+    if "task" not in headers:
+        return None
+    return _head_problem(headers) or (None if payload is None else _body_problem(payload))
 
 
 def _request_of(message: Any) -> Context | None:
@@ -102,7 +106,7 @@ def _request_of(message: Any) -> Context | None:
 
 
 def _head_problem(headers: Any) -> str | None:
-    """Return the problem of a task's name or id; in Celery's first protocol these are in the body."""
+    """Return the problem of a task's name or id."""
     name = headers["task"]
     if not isinstance(name, str):
         return "the task's name is not text"
