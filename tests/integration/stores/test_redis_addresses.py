@@ -16,7 +16,9 @@ from citadel_common.telemetry import NULL_METRICS
 from citadel_contracts import Queue
 from citadel_monitoring.health import address
 from citadel_monitoring.health.probes import redis as probe
+from tests.support.programs.plain_worker import TASK
 from tests.support.redis_addresses import ADDRESSES
+from tests.support.worker import ServiceProcess
 
 NAME = Queue.EMBEDDINGS.value
 
@@ -64,6 +66,17 @@ def test_messages_of_a_dead_worker_come_back(settings):
         assert Reclaimer(client, NULL_METRICS, dead_after=60).reclaim(own_id="other") == 1
         assert connection.default_channel.basic_get(NAME, no_ack=True).headers["task"] == "held"
     close(client)
+    app.close()
+
+
+def test_a_worker_takes_messages_that_wait_and_messages_that_come(settings):
+    """The second one comes by a connection on which Redis has the worker wait."""
+    app = create_app(settings)
+    waits = app.send_task(TASK, ["waits"], queue=NAME)
+    with ServiceProcess("tests.support.programs.plain_worker", {"BROKER_URL": settings.broker_url.get_secret_value()}):
+        assert waits.get(timeout=60) == "waits"
+        assert app.send_task(TASK, ["comes"], queue=NAME).get(timeout=60) == "comes"
+    close(app.backend.client)
     app.close()
 
 
