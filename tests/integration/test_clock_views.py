@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +22,8 @@ from citadel_orchestration.api.http.errors import RateLimited
 from citadel_orchestration.api.http.rate_limit import RateLimit
 from citadel_orchestration.api.operations.broker import BrokerInspector
 from citadel_orchestration.api.operations.history import HistoryReader
+from citadel_orchestration.db.models import StepClaim, StepRef
+from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from tests.support.host_clock import HOUR
 
 STATE = {"concurrency": 4, "running": 1, "processed": 0, "failed": 0, "started_at": 1.0}
@@ -100,6 +103,16 @@ def test_a_dead_letter_of_another_host_is_kept_for_its_time(dead_letters, store,
     elsewhere(0)
     dead_letters.expire(10)
     assert abs(dead_letters.get("d").at - store.time()[0]) < 60
+
+
+def test_an_output_that_another_host_has_parked_is_recorded(store, elsewhere):
+    ref = StepRef(run_id=uuid.uuid4(), step_id="a")
+    claim = StepClaim(ref=ref, attempt=1, tries=0, workflow_id="w", kind="workflow", lane=3, depth=0, run_deadline=None)
+    ParkedOutputs(store).park(claim, {"text": "t"})
+    elsewhere(24 * 8)
+    recorded = []
+    ParkedOutputs(store).restore(lambda *found: recorded.append(found))
+    assert recorded == [(ref, 1, {"text": "t"})]
 
 
 def test_processes_on_two_hosts_share_the_limit_of_a_caller(redis_url, store, elsewhere):
