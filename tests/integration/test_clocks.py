@@ -47,12 +47,14 @@ class Hosts:
 
     def let_both_beat(self):
         """Wait until each worker has beaten, and looked at the other, for longer than silence may last."""
-        before, seen = self.store.hgetall(WORKERS), dict.fromkeys(self.store.hkeys(WORKERS), 0)
+        before = self.store.hgetall(WORKERS)
+        assert len(before) == len(self.workers), "a worker that was judged dead is forgotten until its next beat"
+        seen = dict.fromkeys(before, 0)
 
         def both_have():
             now = self.store.hgetall(WORKERS)
-            for name, beat in now.items():
-                seen[name] += beat != before[name]
+            for name in now.keys() & before:
+                seen[name] += now[name] != before[name]
             before.update(now)
             return min(seen.values()) >= ENOUGH_BEATS
 
