@@ -121,9 +121,7 @@ class OrchestrationService:
             stopping=self._stopping,
         )
         self._sweeper = self._make_sweeper(runtime, broker, transitions, answer)
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
-            runtime.app
-        )
+        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission).register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()

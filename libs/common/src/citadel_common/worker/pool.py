@@ -33,12 +33,20 @@ class GuardedPool(TaskPool):  # type: ignore[misc]  # celery publishes no types
         **_: Any,
     ) -> Any:
         """Run a task in a thread (Celery's hook); `callback` is a method of the task's request."""
+        request = callback.__self__
+        tag, holdings = request.message.delivery_tag, runtime_of(request.app).holdings
+        holdings.submit(tag)
 
         def guarded() -> None:
+            if not holdings.begin(tag):
+                log.warning("message_no_longer_held", task_id=request.id)
+                task_ready(request)
+                holdings.drop(tag)
+                return
             try:
                 apply_target(target, args, kwargs, callback, accept_callback)
             except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
-                _end(callback.__self__, error)
+                _end(request, error)
 
         return ApplyResult(self.executor.submit(guarded))
 
