@@ -112,13 +112,14 @@ def test_leases_of_accepted_tasks_last_whatever_the_clock_of_their_worker_says(h
         eventually(accepting.has_forgotten)
 
 
-def test_deadlines_and_expiries_are_the_brokers(hosts):
+def test_deadlines_expiries_and_countdowns_are_the_brokers(hosts):
     """The worker on the right host is gone for a while, so that the other one gets every task."""
     hosts.workers[1].terminate()
     try:
         for offset in (HOUR, -2 * HOUR):
             hosts.clock.step(offset)
             check_deadlines_and_expiries(hosts)
+            check_countdown(hosts)
     finally:
         hosts.workers[1] = hosts.fleet.start()
 
@@ -134,3 +135,12 @@ def check_deadlines_and_expiries(hosts):
     hosts.double.behaviour("hang")
     waiting = hosts.plain.publish(TASK, [f"hangs {hosts.clock.offset}"], headers={"citadel_deadline": now + 2})
     assert error_of(waiting).startswith("DeadlineExceeded: ")
+
+
+def check_countdown(hosts):
+    """It is neither over an hour early nor waited for an hour."""
+    hosts.double.behaviour("ok")
+    began = hosts.store.time()
+    assert hosts.plain.publish(TASK, [hosts.texts[1]], countdown=1.5).get(timeout=60)["success"]
+    ended = hosts.store.time()
+    assert ended[0] - began[0] + (ended[1] - began[1]) / 1e6 >= 1.5
