@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from citadel_common.errors import BackendUnavailable, CitadelError
+from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded
 from citadel_contracts import Lane
 from citadel_embeddings.backends.base import ModelChanged
 from citadel_embeddings.batch_calls import BatchCaller
@@ -114,6 +114,19 @@ class Batcher:
             item.lane = min(item.lane, lane)
         else:
             group.queue.promote(item, lane)
+
+    def abandon(self, key: BatchKey, items: Sequence[Item]) -> None:
+        """Take the items that still wait for a call out of the queue: nobody waits for them any more."""
+        group = self._groups.get(key)
+        waiting = [item for item in items if item.queued]
+        if group is None or not waiting:
+            return
+        for item in waiting:
+            group.queue.remove(item)
+            item.abandoned = True
+        task = asyncio.create_task(self._caller.fail(waiting, DeadlineExceeded("nobody waits for the text any more")))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def _dispatch(self, key: BatchKey, group: _Group) -> None:
         """Send batches while texts wait; each call runs in a task of its own."""

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -126,12 +126,18 @@ class OrchestrationService:
             ),
             interval=settings.workflows.sweep_interval,
         )
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission, answer.store).register(
-            runtime.app
+        store_revoked = functools.partial(runtime.app.backend.store_revoked, running=True)
+        self._tasks = OrchestrationTasks(
+            self._engine, parts.commands, parts.submissions, parts.admission, answer.store, store_revoked
         )
+        self._tasks.register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Cancel the runs of revoked tasks."""
+        self._tasks.revoke(task_ids)
 
     def interrupt(self) -> None:
         """Hand running steps back: the grace of a stop is over."""

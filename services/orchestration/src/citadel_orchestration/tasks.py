@@ -1,12 +1,13 @@
 """Handlers of the tasks of the orchestration queue."""
 
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, StorageFull
+from citadel_common.errors import CitadelError, Conflict, InvalidInput, NotFound, Overloaded, StorageFull
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.timestamps import utc_now
 from citadel_contracts import (
@@ -49,6 +50,7 @@ class OrchestrationTasks:
         submissions: Check definitions.
         admission: Refuses new runs while there are too many.
         store: Stores the result of a task that starts no run.
+        store_revoked: Stores that tasks are revoked, unless they have ended.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class OrchestrationTasks:
         submissions: Submissions,
         admission: RunAdmission,
         store: Callable[[str, Mapping[str, Any]], None],
+        store_revoked: Callable[[Sequence[str]], None],
     ) -> None:
         self._store = store
+        self._store_revoked = store_revoked
         self._engine = engine
         self._commands = commands
         self._submissions = submissions
@@ -77,6 +81,18 @@ class OrchestrationTasks:
         register(app, UPSERT_VECTORS, self.upsert_vectors)
         register(app, RUN_STEP, self.run_step)
 
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Cancel the runs that revoked tasks have begun.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        for run_id, task_id in self._commands.of_tasks({_run_id(task_id): task_id for task_id in task_ids}):
+            # first: the end of the run would be the task's result
+            self._store_revoked([task_id])
+            with contextlib.suppress(Conflict, NotFound):
+                self._engine.follow(self._commands.cancel(run_id))
+
     def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> None:
         """Record a run and begin it; for an invalid definition, store the result at once."""
         raw = payload.workflow_definition
@@ -88,7 +104,8 @@ class OrchestrationTasks:
                     run_id=_run_id(context.task_id),
                     workflow_id=definition.workflow_id or context.task_id,
                     origin=Origin(reply_to=context.task_id, lane=context.lane.value),
-                )
+                ),
+                context,
             )
         except (InvalidInput, Conflict) as error:
             self._store(context.task_id, _refused(raw, context.task_id, error))
@@ -123,11 +140,12 @@ class OrchestrationTasks:
                 definition,
                 run_id=_run_id(context.task_id),
                 origin=Origin(kind="task", reply_to=context.task_id, lane=context.lane.value),
-            )
+            ),
+            context,
         )
 
-    def _begin(self, run: NewRun) -> None:
-        """Record a run and begin it.
+    def _begin(self, run: NewRun, context: TaskContext) -> None:
+        """Record a run and begin it, unless its task is revoked by now.
 
         Raises:
             Overloaded: Too many steps wait; the task is tried again.
@@ -140,6 +158,9 @@ class OrchestrationTasks:
             if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
                 raise
         submitted = self._commands.submit(run)
+        if context.revoked():  # asked once the run can be found: a revoke from now on cancels it
+            self.revoke([context.task_id])
+            return
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
 

@@ -164,6 +164,7 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
         "broker_channel_error_retry": True,
         "worker_prefetch_multiplier": settings.worker.prefetch,
         "worker_disable_rate_limits": True,
+        # Celery's own would read commands on the consumer's event loop; `worker.remote_control` does so beside it.
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
         "worker_log_color": False,

@@ -7,23 +7,40 @@ Storing a result takes one command. Celery sends its bytes twice, to store and t
 result before each success, so that a late failure replaces no success. The script here does the same at once.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
+from celery.exceptions import TaskRevokedError
 
 from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError
 
 TRACE_ID = "citadel_trace_id"
 """Attribute of a task's request: the id of its trace, which its result carries."""
+REVOKED_TTL = 3 * 3600
+"""Most seconds for which the result of a revoked task is kept: then its id may be used again."""
 _STORED = "citadel_result_stored"
 """Attribute of a task's request: the state whose result is stored before Celery stores it."""
 _STORE = """
+if redis.call('GETRANGE', KEYS[1], 0, 20):match('^{"status": ?"REVOKED"') then return 0 end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
 """
+"""Stores a result, unless the task is revoked: whoever waited for it was told so."""
+_REVOKE = """
+local state = redis.call('GETRANGE', KEYS[1], 0, 47):match('^{"status": ?"(%u+)"')
+if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 0 end
+local waits = not state or state == 'PENDING' or state == 'RECEIVED' or state == 'RETRY' or state == 'REJECTED'
+if not waits and ARGV[3] == '0' then return 0 end
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+"""Stores that a task is revoked, unless it has ended, or (ARGV[3] = 0) a worker has reported that it runs."""
 
 
 class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no types
@@ -37,11 +54,34 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     ) -> Any:
         if state == getattr(request, _STORED, None):
             return result
+        if state == states.REVOKED:
+            self.store_revoked([task_id], running=True, request=request)
+            return result
         if state != states.SUCCESS:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def store_revoked(self, task_ids: Sequence[str], *, running: bool, request: Any = None) -> None:
+        """Store that tasks are revoked; results of tasks that have ended stay as they are.
+
+        Args:
+            task_ids: The tasks.
+            running: Whether that holds for tasks too of which a worker has reported that they run.
+            request: The request of the one task, if it is known.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        error, state = TaskRevokedError("revoked"), states.REVOKED
+        meta = self._get_result_meta(self.encode_result(error, state), state, None, request)
+        seconds = min(int(self.expires or REVOKED_TTL), REVOKED_TTL)
+        pipe = self.client.pipeline(transaction=False)
+        for task_id in task_ids:
+            body = self.encode(meta | {"task_id": task_id})
+            self._revoke_script(keys=[self.get_key_for_task(task_id)], args=[seconds, body, int(running)], client=pipe)
+        pipe.execute()
 
     def failed_result(self, request: Any, error: CitadelError) -> FailedResult | None:
         """Return the result of a task that fails by an error, as `_store_result` would store it; None after a success.
@@ -92,6 +132,10 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
             self._store_script(keys=[key], args=[seconds, value])
         else:
             super()._set(key, value, expires)
+
+    @cached_property
+    def _revoke_script(self) -> Any:
+        return self.client.register_script(_REVOKE)
 
     @cached_property
     def _store_script(self) -> Any:

@@ -12,6 +12,7 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
+from citadel_common.delivery.revoked import RevokedTasks
 from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -42,11 +43,13 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
+    revoked: RevokedTasks
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
     stats: TaskStats = field(default_factory=TaskStats)
     stopping: threading.Event = field(default_factory=threading.Event)
     interrupt: Callable[[], None] = lambda: None
+    learn_revokes: Callable[..., None] = lambda **_: None
 
     @classmethod
     def create(
@@ -67,10 +70,16 @@ class TaskRuntime:
             dead_letters=DeadLetters(
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
+            revoked=RevokedTasks(connect(settings.broker_url, settings.stores), settings.worker.revoke),
             metrics=metrics,
         )
         app.citadel = runtime
         return runtime
+
+    def count_revoked(self, task: str) -> None:
+        """Count a task that was revoked before its start."""
+        self.stats.ended(task, "revoked", seconds=0.0)
+        self.metrics.count(names.TASKS, 1, task=task, outcome="revoked")
 
     def will_retry(self, request: Any, error: CitadelError) -> None:
         """Store that a task is to be retried; if the store is down, Celery tries again after the message is sent."""

@@ -6,9 +6,11 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 from celery.worker.state import task_ready
+from redis import RedisError
 
 from citadel_common.delivery.transport import is_task_id
 from citadel_common.errors import UndecodableMessage
+from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import runtime_of
 
 _OF_CELERY = "celery."
@@ -20,7 +22,11 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     """A consumer that stores and answers the messages that Celery would only log and drop."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Return Celery's handler, guarded: an error that it lets through would end the worker."""
+        """Return Celery's handler, guarded: an error that it lets through would end the worker.
+
+        Celery calls this after each connection, before it consumes: what was revoked meanwhile is known from here on.
+        """
+        self._learn_revokes()
         handle = super().create_task_handler(*args, **kwargs)
 
         def guarded(message: Any) -> None:
@@ -28,6 +34,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
             if problem is not None:
                 self._dead_letter(message, f"the message is refused: {problem}")
                 return
+            _hide_arguments(message)
+            self._forget_time_if_revoked(message)
             try:
                 handle(message)
             except self.connection_errors:
@@ -54,6 +62,22 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
         runtime_of(self.app).interrupt()
 
+    def _forget_time_if_revoked(self, message: Any) -> None:
+        """Let a revoked task with a countdown end now: its time may come when the revoke is forgotten."""
+        headers = message.headers
+        if not isinstance(headers, dict) or not headers.get("eta"):
+            return
+        if runtime_of(self.app).revoked.has(headers["id"], headers):
+            message.headers = {name: value for name, value in headers.items() if name != "eta"}
+
+    def _learn_revokes(self) -> None:
+        try:
+            runtime_of(self.app).learn_revokes(all_of_them=True)
+        except self.connection_errors:
+            raise
+        except RedisError as error:  # refused, by a key of a wrong type or an access list: the tasks go on without
+            _log.warning("revokes not read: %s", type(error).__name__)
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Dead-letter a message whose body does not fit its content type."""
         self._dead_letter(message, f"the message's body cannot be decoded: {exc}")
@@ -76,6 +100,12 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
             runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem))
         finally:
             message.ack_log_error(_log, self.connection_errors)
+
+
+def _hide_arguments(message: Any) -> None:
+    """Hide the readable copy of the arguments that foreign clients send along: events would show it."""
+    if isinstance(message.headers, dict):
+        message.headers |= {name: HIDDEN for name in ("argsrepr", "kwargsrepr") if name in message.headers}
 
 
 def _problem_of(message: Any) -> str | None:
