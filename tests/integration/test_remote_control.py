@@ -139,8 +139,8 @@ def test_hostile_commands_end_neither_the_worker_nor_its_listening(ask, plain, s
 def test_answers_that_nobody_fetches_expire(store, ask):
     message = {"method": "ping", "arguments": {}, "ticket": "t"}
     message["reply_to"] = {"exchange": "reply.celery.pidbox", "routing_key": "nobody"}
-    envelope = {"body": json.dumps(message), "content-type": "application/json", "properties": {}, "headers": {}}
-    store.publish(CHANNEL, json.dumps(envelope))
+    whole = {"body": json.dumps(message), "content-type": "application/json", "properties": {}, "headers": {}}
+    store.publish(CHANNEL, json.dumps(whole))
     assert eventually(lambda: store.llen("nobody.reply.celery.pidbox")) == 1
     assert 0 < store.ttl("nobody.reply.celery.pidbox") <= 60
     assert ask("ping")

@@ -137,7 +137,11 @@ class Batcher:
                     continue
                 if self._pool.calls_in_flight:
                     await self._linger(group)
-                self._start(key, self._take(key, group, self._pool.most_calls(slot)), slot)
+                items = self._take(key, group, self._pool.most_calls(slot))
+                if not items:  # abandoned while they waited for the slot
+                    self._pool.release(slot)
+                    continue
+                self._start(key, items, slot)
                 await asyncio.sleep(0)  # the call adds its tokens to the endpoint's before the next one is chosen
         finally:
             group.dispatcher = None
