@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from citadel_orchestration.engine.parked_outputs import ParkedOutputs
+    from citadel_orchestration.engine.sent_texts import SentTexts
 
 
 class Nothing(Parameters):
@@ -99,6 +100,7 @@ def main() -> None:
         resources=(),
         answer=lambda _: ended.set(),
         parked=cast("ParkedOutputs", None),
+        texts=cast("SentTexts", None),
     )
     engine = Engine(parts, max_in_flight=100, stopping=threading.Event())
     definition = submissions.check({"steps": [{"step_id": f"s{n}", "type": "noop"} for n in range(steps)]})

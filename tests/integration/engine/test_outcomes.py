@@ -25,7 +25,14 @@ class Waiting:
         [self.claim] = db.transitions.start(StepRef(run_id=self.run_id, step_id="a")).claims
         self.in_flight, self.parked = StepsInFlight(), ParkedOutputs(store)
         self.in_flight.add(self.claim)
-        self.outcomes = Outcomes(self.in_flight, lambda _: None, FairThreadPool(2, per_key=1, name="test"), self.parked)
+        self.late = []
+        self.outcomes = Outcomes(
+            self.in_flight,
+            lambda _: None,
+            FairThreadPool(2, per_key=1, name="test"),
+            self.parked,
+            late=self.late.append,
+        )
 
     def record(self):
         ref, attempt = self.claim.ref, self.claim.attempt

@@ -150,6 +150,11 @@ class Call(Generic[T]):
         self._cancelled = False
         self._task: asyncio.Task[T] | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the coroutine has ended; thread-safe."""
+        return not self._ended.locked()
+
     def cancel(self) -> None:
         """Cancel the coroutine; thread-safe."""
         self._loop.call_soon_threadsafe(self.cancel_now)

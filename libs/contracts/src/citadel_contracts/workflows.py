@@ -153,6 +153,11 @@ class EmbedStep(Payload):
     trace: dict[str, str] | None = None
 
 
+def embedding_name(run_id: str, step_id: str, item: int, attempt: int) -> str:
+    """Return the name by which the texts of an attempt are tracked, from the engine's message to the answer."""
+    return f"{run_id}:{item}:{attempt}:{step_id}"
+
+
 STEP_TIMEOUTS_HEADER = "citadel_step_timeouts"
 """Header of `citadel.embed_steps`: for each of its steps the seconds that it may take once a worker has the message.
 

@@ -4,9 +4,10 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from citadel_common.deadline import Deadline
+from citadel_common.delivery import tracked_messages
 from citadel_common.embeddings.vectors import to_base64
 from citadel_common.errors import CitadelError, PayloadTooLarge, StoreUnavailable
 from citadel_common.micro_batching import MicroBatcher
@@ -14,7 +15,14 @@ from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_common.telemetry.tracing import Carrier
 from citadel_contracts import EMBED_STEPS, Lane
-from citadel_contracts.workflows import EMBEDDED, MOST_ANSWER_BYTES, EmbeddedPart, EmbedStep, StepEmbedded
+from citadel_contracts.workflows import (
+    EMBEDDED,
+    MOST_ANSWER_BYTES,
+    EmbeddedPart,
+    EmbedStep,
+    StepEmbedded,
+    embedding_name,
+)
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest, EmbedResponse
 
 if TYPE_CHECKING:
@@ -65,12 +73,15 @@ class StepVectors:
             requests = [EmbedRequest.of(part, part.texts, default_model=self._default_model) for part in step.parts]
             responses = await self._engine.embed_all(requests, deadline_of(step, deadline), lane_of(step, lane))
             with _sending() as trace:
-                await self._answers.run([answer_of(step, responses, trace)])
+                name = embedding_name(step.run_id, step.step_id, step.item, step.attempt)
+                await self._answers.run([(name, answer_of(step, responses, trace))])
 
-    async def _push(self, answers: Sequence[str]) -> Sequence[None]:
+    async def _push(self, answers: Sequence[tuple[str, str]]) -> Sequence[None]:
         try:
-            pushed: Any = self._broker.rpush(EMBEDDED, *answers)
-            await pushed
+            async with self._broker.pipeline(transaction=True) as pipe:
+                pipe.rpush(EMBEDDED, *(answer for _, answer in answers))
+                tracked_messages.mark_answered(pipe, (name for name, _ in answers))
+                await pipe.execute()
         except ERRORS as error:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from error
         return [None] * len(answers)

@@ -6,13 +6,15 @@ import functools
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery.accepted_tasks import publish_accepted
+from citadel_common.delivery.republishing import LossDetector
+from citadel_common.delivery.tracked_messages import TrackedMessages
 from citadel_common.errors import StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.memory import return_what_is_freed
@@ -26,8 +28,10 @@ from citadel_orchestration.engine.accepted_tasks import AcceptedTasksSweep
 from citadel_orchestration.engine.answers import AnswerConsumer
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.engine import Engine, EngineParts
+from citadel_orchestration.engine.lease_guard import LeaseGuard, Witness
 from citadel_orchestration.engine.parked_outputs import ParkedOutputs
-from citadel_orchestration.engine.recovery import FlushDetector, Sweeper
+from citadel_orchestration.engine.recovery import Sweeper
+from citadel_orchestration.engine.sent_texts import SentTexts
 from citadel_orchestration.engine.step_inputs import SharedScopes, StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
@@ -37,6 +41,9 @@ from citadel_orchestration.step_types import StepType
 from citadel_orchestration.tasks import OrchestrationTasks
 from citadel_orchestration.vectors.catalogue import CollectionPublisher
 from citadel_orchestration.wiring import wire
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = structlog.get_logger(__name__)
 CLOSING = 5.0
@@ -86,6 +93,7 @@ class OrchestrationService:
         transitions = StepTransitions(parts.transactions, max_output_bytes=settings.workflows.max_output_bytes)
         limits = settings.workflows.run_limits
         answer = TaskResultWriter(runtime.app, parts.database, parts.definitions, limits.final_context)
+        broker = connect(settings.broker_url, settings.stores)
         self._engine = Engine(
             EngineParts(
                 database=parts.database,
@@ -99,7 +107,8 @@ class OrchestrationService:
                 slots=Slots(database=parts.database, owner=owner, lease=settings.workflows.lease),
                 resources=parts.llm.resources,
                 answer=answer,
-                parked=ParkedOutputs(connect(settings.broker_url, settings.stores)),
+                parked=ParkedOutputs(broker),
+                texts=SentTexts(broker, self._metrics),
                 inputs=StepInputs(
                     database=parts.database,
                     definitions=parts.definitions,
@@ -111,21 +120,7 @@ class OrchestrationService:
             max_in_flight=settings.workflows.max_in_flight,
             stopping=self._stopping,
         )
-        self._sweeper = Sweeper(
-            transactions=parts.transactions,
-            transitions=transitions,
-            engine=self._engine,
-            answer=answer,
-            was_flushed=FlushDetector(connect(settings.broker_url, settings.stores)),
-            accepted=AcceptedTasksSweep(
-                database=parts.database,
-                tasks=runtime.accepted,
-                publish=functools.partial(publish_accepted, runtime.app),
-                was_flushed=FlushDetector(runtime.results),
-                first_look=settings.accepted.first_look,
-            ),
-            interval=settings.workflows.sweep_interval,
-        )
+        self._sweeper = self._make_sweeper(runtime, broker, transitions, answer)
         store_revoked = functools.partial(runtime.app.backend.store_revoked, running=True)
         self._tasks = OrchestrationTasks(
             self._engine, parts.commands, parts.submissions, parts.admission, answer.store, store_revoked
@@ -134,6 +129,30 @@ class OrchestrationService:
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
+
+    def _make_sweeper(
+        self, runtime: TaskRuntime, broker: "Redis", transitions: StepTransitions, answer: TaskResultWriter
+    ) -> Sweeper:
+        settings, parts = self._settings, self._wiring
+        witness = Witness(broker, runtime.identity.id)
+        return Sweeper(
+            transactions=parts.transactions,
+            transitions=transitions,
+            engine=self._engine,
+            answer=answer,
+            may_have_lost=LossDetector(broker),
+            accepted=AcceptedTasksSweep(
+                database=parts.database,
+                tasks=runtime.accepted,
+                publish=functools.partial(publish_accepted, runtime.app),
+                missing=TrackedMessages(broker).missing,
+                may_have_lost=LossDetector(runtime.results),
+                first_look=settings.accepted.first_look,
+                metrics=self._metrics,
+            ),
+            guard=LeaseGuard(self._engine.in_flight, witness, lease=settings.workflows.lease, metrics=self._metrics),
+            interval=settings.workflows.sweep_interval,
+        )
 
     def revoke(self, task_ids: Sequence[str]) -> None:
         """Cancel the runs of revoked tasks."""

@@ -1,9 +1,9 @@
 """Accepted tasks: those that the API answered with 202 and whose result is not stored yet.
 
-A message can be lost while the broker hands it over: a worker is killed after Redis' pop and before kombu's note.
-So each accepted task is stored with all that is needed to publish it again, and a lease says who runs it. Publishing
-again can make duplicates; they are dropped at their start, because `claim` grants a task to one worker at a time, and
-to none once the task has finished.
+A message can be lost: Redis loses data, or the API dies before it publishes. So each accepted task is stored with all
+that is needed to publish it again, and a lease says who runs it. `RepublishLoop` publishes what is known not to be in
+the broker (`tracked_messages`). Publishing again can make duplicates all the same; they are dropped at their start,
+because `claim` grants a task to one worker at a time, and to none once the task has finished.
 
 Redis holds a hash of messages, a sorted set of the times at which each is looked at next, a hash of leases, and for
 each traced task a key with its trace context.
@@ -34,6 +34,12 @@ TRACE_KEPT = 24 * 3600
 """Seconds that a task's trace context is kept; a task that ends later is not part of its trace."""
 HEADER = "citadel_accepted"
 MOST_DOUBLINGS = 30
+WAITS = 4
+"""First looks that pass until a task whose message is in the broker is looked at again."""
+HASTENED = 1000
+"""Tasks made due by one command, in about two milliseconds."""
+EPOCH = "citadel:accepted:epoch"
+"""The broker's epoch whose tasks have all been made due."""
 
 ClaimResult = Literal["run", "busy", "finished", "foreign"]
 """Answer to a claim: run the task, a worker runs it, it has ended, or the id is that of a task of another name."""
@@ -66,13 +72,16 @@ return 'run'
 """
 
 _RENEW = """
+local renewed = {}
 for i = 3, #ARGV do
   local lease = redis.call('HGET', KEYS[3], ARGV[i])
   if lease and lease:match('^(.*) ') == ARGV[1] then
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
     redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+    renewed[#renewed + 1] = ARGV[i]
   end
 end
+return renewed
 """
 
 _POSTPONE = """
@@ -80,9 +89,39 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 0
 end
+local lease = redis.call('HGET', KEYS[3], ARGV[1])
+local expiry = lease and tonumber(lease:match(' ([%d.]+)$'))
+if expiry and expiry > tonumber(ARGV[4]) then
+  redis.call('ZADD', KEYS[2], expiry, ARGV[1])
+  return 0
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 return 1
+"""
+
+_TAKEN_OVER = """
+local lease = redis.call('HGET', KEYS[2], ARGV[1])
+if lease then return lease:match('^(.*) ') ~= ARGV[2] and 1 or 0 end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
+local state = redis.call('GETRANGE', KEYS[3], 0, ARGV[3]):match('^{"status": ?"(%u+)"')
+return (state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED') and 1 or 0
+"""
+
+_LATER = """
+for i = 2, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
+    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[i])
+  else
+    redis.call('ZREM', KEYS[2], ARGV[i])
+  end
+end
+"""
+
+_HASTEN = """
+local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(later) do redis.call('ZADD', KEYS[1], ARGV[1], id) end
+return #later
 """
 
 
@@ -124,7 +163,10 @@ class AcceptedTasks:
         self._settings = settings or AcceptedSettings()
         self._claim_script = client.register_script(_CLAIM)
         self._renew_script: Any = client.register_script(_RENEW)
+        self._taken_over_script: Any = client.register_script(_TAKEN_OVER)
         self._postpone_script = client.register_script(_POSTPONE)
+        self._later_script = client.register_script(_LATER)
+        self._hasten_script: Any = client.register_script(_HASTEN)
 
     def add(self, message: TaskMessage) -> None:
         """Store a task, before its message is published."""
@@ -171,10 +213,21 @@ class AcceptedTasks:
         decoded: ClaimResult = answer.decode()
         return decoded
 
-    def renew(self, task_ids: list[str], worker: str) -> None:
-        """Extend the leases of tasks that this worker runs; a task just finished or released gets no lease."""
+    def renew(self, task_ids: list[str], worker: str) -> list[str]:
+        """Extend the leases of tasks that this worker runs; return those that are still its own.
+
+        A task just finished or released gets no lease.
+        """
         expiry = time.time() + self._settings.lease
-        self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        renewed: Any = self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        return [task_id.decode() for task_id in renewed]
+
+    def was_taken_over(self, task_id: str, worker: str) -> bool:
+        """Return whether another worker has run a task since this one took its lease, or has ended it."""
+        answer: Any = self._taken_over_script(
+            keys=[MESSAGES, LEASES, RESULT_PREFIX + task_id], args=[task_id, worker, RESULT_HEAD]
+        )
+        return bool(answer)
 
     def release(self, task_id: str) -> None:
         """Give up the lease of a task that was handed back or will be retried."""
@@ -189,18 +242,23 @@ class AcceptedTasks:
         pipe.delete(*(TRACE_PREFIX + task_id for task_id in task_ids))
         pipe.execute()
 
-    def take_due(self, limit: int = 100) -> list[TaskMessage]:
-        """Return tasks that no worker has run in time; each is due again after a longer wait."""
-        now = time.time()
-        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
-        found = []
-        for task_id in due:
-            message = self._postpone(task_id.decode(), now)
-            if message is not None:
-                found.append(message)
-        return found
+    def due(self, limit: int) -> list[str]:
+        """Return the ids of tasks that are to be looked at, the longest due first."""
+        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", time.time(), start=0, num=limit)
+        return [task_id.decode() for task_id in due]
 
-    def _postpone(self, task_id: str, now: float) -> TaskMessage | None:
+    def look_later(self, task_ids: Sequence[str]) -> None:
+        """Let tasks wait whose messages are in the broker: each is looked at again after a while."""
+        if task_ids:
+            wait = min(self._settings.longest_wait, WAITS * self._settings.first_look)
+            self._later_script(keys=[MESSAGES, DUE], args=[time.time() + wait, *task_ids])
+
+    def to_publish(self, task_id: str) -> TaskMessage | None:
+        """Return the message of a task that is not in the broker; it is due again after a longer wait.
+
+        Returns:
+            None if a worker runs the task, or it has ended.
+        """
         stored: Any = self._client.hget(MESSAGES, task_id)
         if stored is None:
             self._client.zrem(DUE, task_id)
@@ -208,8 +266,17 @@ class AcceptedTasks:
         message = TaskMessage.from_json(task_id, stored)
         later = replace(message, looks=message.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
-        kept = self._postpone_script(keys=[MESSAGES, DUE], args=[task_id, later.to_json(), now + wait])
+        now = time.time()
+        kept = self._postpone_script(keys=[MESSAGES, DUE, LEASES], args=[task_id, later.to_json(), now + wait, now])
         return replace(message, trace=self._trace_of(task_id)) if kept else None
+
+    def hasten(self, epoch: str) -> None:
+        """Make all tasks due once per epoch of the broker: it may have lost any of their messages."""
+        if self._client.get(EPOCH) == epoch.encode():
+            return
+        while self._hasten_script(keys=[DUE], args=[time.time(), HASTENED]):
+            pass
+        self._client.set(EPOCH, epoch)
 
     def _trace_of(self, task_id: str) -> Carrier:
         stored: Any = self._client.get(TRACE_PREFIX + task_id)

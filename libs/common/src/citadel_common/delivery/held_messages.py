@@ -13,7 +13,7 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from redis.commands.core import Script
 
-from citadel_common.delivery import serializer
+from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.stores.redis import ERRORS
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._done: list[str] = []
+        self._marks: list[tuple[str, str]] = []
         self._timer_runs = False
         self._script: Any = Script(self.channel.client, _NOTE)
 
@@ -52,6 +53,8 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; it is removed within `LONGEST_WAIT`."""
         self._done.append(delivery_tag)
+        names = tracked_messages.names_of(getattr(self._delivered.get(delivery_tag), "headers", None))
+        self._marks += [(name, delivery_tag) for name in names]
         virtual.QoS.ack(self, delivery_tag)
         loop = get_event_loop()
         if loop is None:
@@ -84,4 +87,7 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
                 args=[len(self._done), *self._done, *taken],
                 client=client,
             )
-        self._done.clear()
+            self._done.clear()
+            if self._marks:  # after their messages: a message without its mark would be taken to be lost
+                tracked_messages.release(client, self._marks)
+                self._marks.clear()

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import RedisError, ResponseError
 
-from citadel_common.delivery import serializer
+from citadel_common.delivery import serializer, tracked_messages
 from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH
 from citadel_common.delivery.held_messages import HeldMessages
 from citadel_common.timestamps import utc_now
@@ -112,6 +112,18 @@ class _CheckedChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes n
         handler: MalformedHandler | None = self.connection.client.transport_options.get("on_malformed")
         base = super()._get_client()
         return base if handler is None else _checked_client(base, handler, self)
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Publish a message; a tracked one together with its marks."""
+        names = tracked_messages.names_of(message.get("headers"))
+        if not names:
+            super()._put(queue, message, **options)
+            return
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
+            pipe.lpush(key, serializer.dumps(message))
+            tracked_messages.mark(pipe, names, message["properties"]["delivery_tag"])
+            pipe.execute()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the client of the connection pool; kombu builds one per command, at the price of several."""

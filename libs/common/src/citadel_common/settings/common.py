@@ -123,10 +123,12 @@ class WorkerSettings(Fragment):
 
 
 class AcceptedSettings(Fragment):
-    """Accepted tasks, whose lost messages are published again."""
+    """Accepted tasks, which are published again if their messages are not in the broker."""
 
     first_look: float = Field(
-        30.0, gt=0, description="Seconds until a task that nobody runs is published again; doubled at each look"
+        30.0,
+        gt=0,
+        description="Seconds until the message of a task that nobody runs is looked for; doubled if it is missing",
     )
     longest_wait: float = Field(600.0, gt=0, description="Seconds between two looks at most")
     lease: float = Field(60.0, gt=0, description="Seconds a worker's lease lasts without renewal")

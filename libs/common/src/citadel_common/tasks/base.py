@@ -23,7 +23,7 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, Revoked, dead_letter_of
+from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, Revoked, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
@@ -43,6 +43,8 @@ _ENDS = {
     "revoked": "revoked",
 }
 NO_FAILURE = frozenset({"ok", "retried", "handed_back", "revoked"})
+SAFE_PART = 0.9
+"""Part of an accepted task's lease for which it is certainly this worker's, without asking."""
 _CONTROL = (Ignore, Reject, Retry)
 """Exceptions by which Celery learns what becomes of a task."""
 
@@ -125,12 +127,19 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
         """Admit the task, run the handler, and count its end."""
+        asked_at = time.monotonic()
         self._admit(runtime)
         self._count_wait(runtime)
         started, outcome, dead_lettered = time.monotonic(), "ok", False
-        runtime.running.start(self.request.id, self.name, hard_limit=self.spec.hard_limit, accepted=self._is_accepted)
+        runtime.running.start(
+            self.request.id,
+            self.name,
+            hard_limit=self.spec.hard_limit,
+            accepted=self._is_accepted,
+            leased_at=asked_at,
+        )
         try:
-            return self._handle(args, kwargs, runtime)
+            return self._handle_in_time(args, kwargs, runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             failure = FailurePolicy(self, runtime).on(error)
             outcome, dead_lettered = failure.outcome, failure.dead_lettered
@@ -153,6 +162,34 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             runtime_of(self.app).accepted.finish(self.request.id)
         except ERRORS as error:
             log.warning("accepted_record_unavailable", error=type(error).__name__)
+
+    def _handle_in_time(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
+        """Run the handler; drop its result or error if another worker has taken the task over meanwhile."""
+        try:
+            result = self._handle(args, kwargs, runtime)
+        except Exception:
+            self._drop_if_late(runtime)
+            raise
+        self._drop_if_late(runtime)
+        return result
+
+    def _drop_if_late(self, runtime: TaskRuntime) -> None:
+        """Raise Ignore for an accepted task that is another worker's: this one was cut off for longer than its lease.
+
+        Raises:
+            HandBack: Redis does not say. The message goes back, if it is still this worker's.
+        """
+        safe = SAFE_PART * runtime.settings.accepted.lease
+        if not self._is_accepted or runtime.running.lease_age(self.request.id) < safe:
+            return
+        try:
+            is_late = runtime.accepted.was_taken_over(self.request.id, runtime.identity.id)
+        except ERRORS as error:
+            raise HandBack from error
+        if is_late:
+            runtime.metrics.count(names.LATE_RESULTS, 1, kind="task")
+            log.warning("late_result", kind="task")
+            raise Ignore
 
     def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any], runtime: TaskRuntime) -> Any:
         payload = parse_payload(self.spec.payload, args, kwargs)

@@ -145,6 +145,26 @@ REPUBLISHED = _counter(
     "Accepted tasks whose message was lost and that were published again",
     unit="tasks",
 )
+RESENDS = _counter(
+    "citadel_resends_total",
+    "Messages sent again; kind: task (an accepted one), texts (of a step); reason: missing (known not to be in the"
+    " broker), refused (not taken by the broker when it was sent), restored (the store of accepted tasks was emptied)",
+    "kind",
+    "reason",
+    unit="messages",
+)
+LATE_RESULTS = _counter(
+    "citadel_late_results_total",
+    "Results that changed nothing, since their attempt was over when they came: another worker had taken it over, its"
+    " run had ended, or it was recorded before; kind: step, vectors (of a step), parked (output of a step), task",
+    "kind",
+    unit="results",
+)
+CUT_OFF_STEPS = _counter(
+    "citadel_cut_off_steps_total",
+    "Calls of steps that their worker ended because it was cut off from PostgreSQL and others may take the steps over",
+    unit="steps",
+)
 API_REQUESTS = _counter("citadel_api_requests_total", "Requests answered", "route", "status", unit="requests")
 API_REFUSED = _counter(
     "citadel_api_refused_total",

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.delivery.accepted_tasks import publish_accepted
 from citadel_common.delivery.redelivery import Reclaimer
+from citadel_common.delivery.republishing import Republisher
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.tasks.stats import StatsPublisher
-from citadel_common.telemetry import names
 from citadel_common.worker.events import WorkerEvents
 
 if TYPE_CHECKING:
@@ -28,7 +27,11 @@ SWEEP_LOCK = "citadel:accepted:sweep"
 
 
 class HeartbeatLoop:
-    """A thread that beats every `worker.heartbeat_interval` seconds, from `start` to `stop`."""
+    """Two threads that act every `worker.heartbeat_interval` seconds, from `start` to `stop`.
+
+    One keeps the worker alive in its peers' eyes. The other one has what may take long: if a beat had to wait for it,
+    peers would take a busy worker to be dead, and its tasks with it.
+    """
 
     def __init__(self, runtime: TaskRuntime) -> None:
         self._runtime = runtime
@@ -36,23 +39,30 @@ class HeartbeatLoop:
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._registry = WorkerRegistry(self._broker)
         self._reclaimer = Reclaimer(runtime.app, self._broker, runtime.metrics, dead_after=self._settings.dead_after)
+        self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._events = WorkerEvents(self._broker, runtime)
         self._started_at = time.time()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._is_seen = False
+        self._threads = [
+            threading.Thread(target=self._every_interval, args=(act,), name=name, daemon=True)
+            for name, act in (("heartbeat", self._keep_alive), ("caretaker", self._look_after))
+        ]
 
     def start(self) -> None:
-        """Send the first beat, then start the thread: peers know of the worker before its first task."""
+        """Send the first beat, then start the threads: peers know of the worker before its first task."""
         self._try(self._beat, "heartbeat")
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop beating and mark the worker as stopped, so that peers reclaim what it held at once."""
         self._stop.set()
-        if not self._thread.is_alive():
+        if not self._threads[0].is_alive():
             return
-        self._thread.join(timeout=self._settings.heartbeat_interval)
+        for thread in self._threads:
+            thread.join(timeout=self._settings.heartbeat_interval)
         self._try(self._stats.flush, "stats")
         self._try(lambda: self._beat(stopped=True), "goodbye")
         if self._settings.remote_control:
@@ -63,16 +73,25 @@ class HeartbeatLoop:
         if self._settings.remote_control:
             self._events.beat()
 
-    def _run(self) -> None:
+    def _every_interval(self, act: "Callable[[], None]") -> None:
         while True:
-            self._try(self._beat, "heartbeat") and self._try(self._reclaim, "reclaim")
-            self._try(self._runtime.learn_revokes, "revokes")
-            self._try(self.announce, "events")
-            self._try(self._stats.flush, "stats")
-            self._try(self._renew_leases, "renew")
-            self._try(self._republish, "republish")
+            act()
             if self._stop.wait(self._settings.heartbeat_interval):
                 return
+
+    def _keep_alive(self) -> None:
+        """Do what tells peers that this worker lives; nothing that takes longer may come in between."""
+        self._is_seen = self._try(self._beat, "heartbeat")
+        self._try(self._renew_leases, "renew")
+
+    def _look_after(self) -> None:
+        """Look after the tasks of dead peers and those whose messages are missing, and publish the statistics."""
+        if self._is_seen:
+            self._try(self._reclaim, "reclaim")
+        self._try(self._runtime.learn_revokes, "revokes")
+        self._try(self.announce, "events")
+        self._try(self._stats.flush, "stats")
+        self._try(self._republish, "republish")
 
     def _try(self, step: "Callable[[], None]", name: str) -> bool:
         try:
@@ -104,14 +123,13 @@ class HeartbeatLoop:
     def _renew_leases(self) -> None:
         mine = [task.task_id for task in self._runtime.running.tasks() if task.accepted]
         if mine:
-            self._runtime.accepted.renew(mine, self._runtime.identity.id)
+            asked_at = time.monotonic()
+            renewed = self._runtime.accepted.renew(mine, self._runtime.identity.id)
+            self._runtime.running.renewed(renewed, at=asked_at)
 
     def _republish(self) -> None:
-        """Publish accepted tasks whose message was lost; one worker of the fleet at a time does it."""
+        """Publish accepted tasks whose messages are missing; one worker of the fleet at a time does it."""
         interval = int(self._settings.heartbeat_interval * 1000)
         if not self._runtime.results.set(SWEEP_LOCK, self._runtime.identity.id, nx=True, px=interval):
             return
-        for message in self._runtime.accepted.take_due():
-            publish_accepted(self._runtime.app, message)
-            self._runtime.metrics.count(names.REPUBLISHED, 1)
-            log.warning("accepted_task_republished", task_id=message.task_id, looks=message.looks)
+        self._republisher.look()

@@ -46,6 +46,12 @@ WHERE steps.run_id = mine.run_id AND steps.step_id = mine.step_id AND steps.item
     AND steps.attempt = mine.attempt AND status = 'running' AND lease_owner = %s
 RETURNING steps.run_id, steps.step_id, steps.item, steps.attempt
 """
+_LAPSE = """
+UPDATE steps SET lease_until = now()
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[]) AS mine (run_id, step_id, item, attempt)
+WHERE steps.run_id = mine.run_id AND steps.step_id = mine.step_id AND steps.item = mine.item
+    AND steps.attempt = mine.attempt AND status = 'running' AND lease_owner = %s
+"""
 # A row of the table is written, where there is one: an UPDATE without rows passes on a full disk. It is the row of the
 # newest lease: one that PostgreSQL fails at has an old lease, and would keep the others from being recovered.
 _WRITE = """
@@ -115,6 +121,13 @@ def renew_leases(cursor: Cursor, claims: Sequence[StepClaim], *, owner: str | No
     cursor.execute(_RENEW, [lease, *columns, owner])
     kept = set(cursor.fetchall())
     return [claim for claim in claims if _key(claim) not in kept]
+
+
+def end_leases(cursor: Cursor, claims: Sequence[StepClaim], *, owner: str | None) -> None:
+    """End the leases of claims, whose attempts go on: any worker may take them over at once."""
+    columns = [list(column) for column in zip(*map(_key, claims), strict=True)]
+    if columns:
+        cursor.execute(_LAPSE, [*columns, owner])
 
 
 def _key(claim: StepClaim) -> tuple[UUID, str, int, int]:

@@ -1,5 +1,6 @@
 """Rows of the database as the engine sees them, and the effects of its transitions."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,7 @@ class StepClaim:
         run_deadline: When its run times out.
         trace: Trace context of its run.
         calls: Calls of an LLM that the failed attempts have made.
+        leased_at: When its lease was asked for, on this process's monotonic clock.
     """
 
     ref: StepRef
@@ -49,6 +51,7 @@ class StepClaim:
     run_deadline: datetime | None
     trace: dict[str, str] | None = None
     calls: int = 0
+    leased_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 `tests/integration/engine/test_step_succeeded.py` proves that it does what the general transition does.
 """
 
+import time
 from typing import Any
 
 from citadel_common.stores.postgres import Database
@@ -32,11 +33,12 @@ def step_succeeded(
         StoreUnavailable: It may or may not be done.
     """
     values = [ref.run_id, ref.step_id, attempt, output, has_data, list(step.dependents), owner, lease]
+    leased_at = time.monotonic()
     rows = database.rows(_SUCCEEDED, values)
     if not rows:
         return None
     began, ended, before = rows[0][-3:]
-    claims = [_claim(ref, row) for row in rows]
+    claims = [_claim(ref, row, leased_at) for row in rows]
     over = EndedAttempt(
         ref=ref,
         type=step.type.name,
@@ -50,7 +52,7 @@ def step_succeeded(
     return Effects(claims=claims, lane=claims[0].lane, attempts=[over])
 
 
-def _claim(ref: StepRef, row: tuple[Any, ...]) -> StepClaim:
+def _claim(ref: StepRef, row: tuple[Any, ...], leased_at: float) -> StepClaim:
     step_id, attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ = row
     return StepClaim(
         ref=StepRef(run_id=ref.run_id, step_id=step_id),
@@ -62,4 +64,5 @@ def _claim(ref: StepRef, row: tuple[Any, ...]) -> StepClaim:
         depth=depth,
         run_deadline=deadline,
         trace=trace,
+        leased_at=leased_at,
     )

@@ -1,5 +1,6 @@
 """A transaction on one run: its row is locked, its changes and events are written together."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -69,6 +70,13 @@ WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND atte
         OR split_part(coalesce(vectors_taken, ''), '/', 1) <> %(attempt)s::text)
 RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
 """
+_TAKE_LEASE = """
+UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s)
+WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
+    AND status = 'running' AND lease_until < now()
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0),
+    extract(epoch FROM now() - coalesce(attempt_started_at, now()))::float8
+"""
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
     due_at = NULL, lease_until = NULL, lease_owner = NULL
@@ -102,6 +110,7 @@ class RunTransaction:
         run: The run; `save` writes its mutable columns.
         effects: What the caller has to do after the commit.
         limits: Limits of what the run makes and reads.
+        began: When the transaction was about to begin (monotonic): leases that it gives count from there.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class RunTransaction:
         self.run = run
         self.limits = limits
         self.effects = Effects(lane=run.lane)
+        self.began = time.monotonic()
         self._owner = owner
         self._lease = lease
         self._definition_of = definition_of
@@ -182,6 +192,17 @@ class RunTransaction:
         row = self.cursor.fetchone()
         return None if row is None else self._claimed(ref, *row)
 
+    def take_lease(self, ref: StepRef, attempt: int) -> tuple[StepClaim, float] | None:
+        """Take over the expired lease of a running step, whose attempt goes on.
+
+        Returns:
+            The claim, and the seconds since the attempt began; None if the lease was renewed, or the attempt is over.
+        """
+        place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
+        self.cursor.execute(_TAKE_LEASE, place | {"owner": self._owner, "lease": self._lease})
+        row = self.cursor.fetchone()
+        return None if row is None else (self._claimed(ref, *row[:3]), row[3])
+
     def _claimed(self, ref: StepRef, attempt: int, tries: int, calls: int) -> StepClaim:
         run = self.run
         return StepClaim(
@@ -195,6 +216,7 @@ class RunTransaction:
             depth=run.depth,
             run_deadline=run.deadline_at,
             trace=run.trace,
+            leased_at=self.began,
         )
 
     def finish(

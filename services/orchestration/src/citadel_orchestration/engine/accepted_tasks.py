@@ -7,6 +7,7 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, State, TaskMessage
 from citadel_common.stores.postgres import Database
+from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_orchestration.db import accepted_tasks
 from citadel_orchestration.engine.dispatch import FAILURES
 
@@ -28,8 +29,10 @@ class AcceptedTasksSweep:
         database: Holds the rows of the tasks.
         tasks: The states of the same tasks in Redis.
         publish: Publishes a task's message.
-        was_flushed: Returns True once after Redis was emptied.
+        missing: Returns the ids of tasks whose messages are not in the broker.
+        may_have_lost: Returns True once after Redis may have lost data.
         first_look: Seconds after which a published task is looked at again.
+        metrics: Counts what is published again.
     """
 
     def __init__(
@@ -38,14 +41,18 @@ class AcceptedTasksSweep:
         database: Database,
         tasks: AcceptedTasks,
         publish: Callable[[TaskMessage], None],
-        was_flushed: Callable[[], bool],
+        missing: Callable[[list[str]], list[str]],
+        may_have_lost: Callable[[], bool],
         first_look: float,
+        metrics: Metrics = NULL_METRICS,
     ) -> None:
         self._database = database
         self._tasks = tasks
         self._publish = publish
-        self._was_flushed = was_flushed
+        self._missing = missing
+        self._may_have_lost = may_have_lost
         self._first_look = first_look
+        self._metrics = metrics
         self._paused_until = 0.0
 
     def __call__(self) -> None:
@@ -57,7 +64,7 @@ class AcceptedTasksSweep:
         if time.monotonic() < self._paused_until:
             return
         try:
-            self._hasten_if_flushed()
+            self._hasten_after_loss()
             for _ in range(MOST_BATCHES):
                 if self._look() < BATCH:
                     return
@@ -65,8 +72,8 @@ class AcceptedTasksSweep:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("accepted_tasks_not_seen", error=type(error).__name__)
 
-    def _hasten_if_flushed(self) -> None:
-        if self._was_flushed():
+    def _hasten_after_loss(self) -> None:
+        if self._may_have_lost():
             with self._database.cursor() as cursor:
                 accepted_tasks.hasten(cursor)
 
@@ -75,8 +82,9 @@ class AcceptedTasksSweep:
         with self._database.cursor() as cursor:
             due = accepted_tasks.due(cursor, BATCH)
             found = self._by_state(due)
+            missing = self._missing(found["lost"])
             for task_id in found["lost"]:
-                self._restore(accepted_tasks.message_of(cursor, task_id))
+                self._restore(accepted_tasks.message_of(cursor, task_id), publish=task_id in missing)
             accepted_tasks.forget(cursor, found["ended"])
             accepted_tasks.postpone(cursor, found["lost"], least=self._first_look, most=self._first_look)
             accepted_tasks.postpone(cursor, found["known"], least=self._first_look, most=LONGEST_WAIT)
@@ -88,8 +96,10 @@ class AcceptedTasksSweep:
             found[state].append(task_id)
         return found
 
-    def _restore(self, message: TaskMessage) -> None:
+    def _restore(self, message: TaskMessage, *, publish: bool) -> None:
         # Registered first: if this worker dies before it publishes, the heartbeat loop of any worker does.
         self._tasks.add(message)
-        self._publish(message)
-        log.warning("accepted_task_restored", task_id=message.task_id, task=message.name)
+        if publish:
+            self._publish(message)
+            self._metrics.count(names.RESENDS, 1, kind="task", reason="restored")
+        log.warning("accepted_task_restored", task_id=message.task_id, task=message.name, published=publish)

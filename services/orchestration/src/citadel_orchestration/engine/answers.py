@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import ValidationError
 
-from citadel_common.errors import StoreUnavailable
+from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_contracts.workflows import EMBEDDED, StepEmbedded
 from citadel_orchestration.engine.fair_threads import FairThreadPool
+from citadel_orchestration.engine.outcomes import internal_error
+from citadel_orchestration.step_types import Output, StepType
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -136,3 +138,14 @@ class AnswerConsumer:
             if not self._held[run_id]:
                 del self._held[run_id]
             self._changed.notify()
+
+
+def output_of(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:
+    """Return the output that a type makes of an answer, or the error that the step fails with, or neither."""
+    try:
+        return type_.answered(message.echo or {}, message.parts), None
+    except CitadelError as error:
+        return None, error
+    except Exception as error:
+        log.exception("step_crashed", run_id=message.run_id, step_id=message.step_id)
+        return None, internal_error(error)

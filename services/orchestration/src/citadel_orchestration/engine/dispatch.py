@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 
+from citadel_common.delivery.tracked_messages import HEADER as TRACKED_HEADER
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import EMBED_STEPS, RUN_STEP
-from citadel_contracts.workflows import STEP_TIMEOUTS_HEADER, EmbedStep
+from citadel_contracts.workflows import STEP_TIMEOUTS_HEADER, EmbedStep, embedding_name
 from citadel_orchestration.db.models import StepRef
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class EmbedMessage:
     step: EmbedStep
     timeout: float
     on_failure: Callable[[StoreUnavailable], None]
+
+    @property
+    def name(self) -> str:
+        """The name by which the message is tracked."""
+        return embedding_name(self.step.run_id, self.step.step_id, self.step.item, self.step.attempt)
 
     @property
     def texts(self) -> int:
@@ -107,9 +113,12 @@ class Dispatcher:
 
     def _publish(self, lane: int, embed_messages: list[EmbedMessage]) -> None:
         steps = [message.step.model_dump(exclude_defaults=True) for message in embed_messages]
-        timeouts = [message.timeout for message in embed_messages]
+        headers: dict[str, object] = {
+            STEP_TIMEOUTS_HEADER: [message.timeout for message in embed_messages],
+            TRACKED_HEADER: [message.name for message in embed_messages],
+        }
         try:
-            self._send(EMBED_STEPS.name, {"steps": steps}, lane, headers={STEP_TIMEOUTS_HEADER: timeouts})
+            self._send(EMBED_STEPS.name, {"steps": steps}, lane, headers=headers)
         except StoreUnavailable as error:
             for message in embed_messages:
                 message.on_failure(error)

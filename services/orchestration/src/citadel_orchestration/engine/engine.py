@@ -10,10 +10,12 @@ from uuid import UUID
 
 import structlog
 
+from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.loop_thread import LoopThread
 from citadel_common.memory import HeldMemory, MemoryBudget
 from citadel_common.stores.postgres import Database
+from citadel_orchestration.db import lost_work
 from citadel_orchestration.db.admission import Slots
 from citadel_orchestration.db.models import Effects, EndedRun, ParentStep, StepClaim, StepRef
 from citadel_orchestration.engine.admission import Admission
@@ -24,6 +26,7 @@ from citadel_orchestration.engine.in_flight import StepsInFlight
 from citadel_orchestration.engine.outcomes import Outcomes
 from citadel_orchestration.engine.parked_outputs import ParkedOutputs
 from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.sent_texts import SentTexts
 from citadel_orchestration.engine.step_inputs import StepInputs
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.sub_runs import SubRuns
@@ -54,6 +57,7 @@ class EngineParts:
         resources: Those that are known.
         answer: Stores the Celery results of a run that has ended.
         parked: Outputs that no worker could record yet.
+        texts: What was sent to the embeddings workers.
         inputs: Reads what steps need; by default within the default limits.
         memory: Bytes of memory that values may take at once.
     """
@@ -70,6 +74,7 @@ class EngineParts:
     resources: Sequence[Resource]
     answer: Callable[[EndedRun], None]
     parked: ParkedOutputs
+    texts: SentTexts
     inputs: StepInputs | None = None
     memory: int = 160 * 2**20
 
@@ -85,6 +90,8 @@ class Engine:
 
     def __init__(self, parts: EngineParts, *, max_in_flight: int, stopping: threading.Event) -> None:
         self.in_flight = StepsInFlight()
+        self.texts = parts.texts
+        self._database = parts.database
         self._transitions = parts.transitions
         self._sub_runs = parts.sub_runs
         self._commands = parts.commands
@@ -96,7 +103,13 @@ class Engine:
         executing = parts.memory // 8
         self._memory = MemoryBudget(parts.memory - executing, setting="workflows.memory")
         self._parked = parts.parked
-        self._outcomes = Outcomes(self.in_flight, self.follow, self._threads, parts.parked)
+        self._outcomes = Outcomes(
+            self.in_flight,
+            self.follow,
+            self._threads,
+            parts.parked,
+            late=lambda claim: parts.transitions.late("step", claim.ref, claim.attempt),
+        )
         self.admission = Admission(parts.slots, self, parts.resources)
         self._executor = Executor(
             inputs=parts.inputs or StepInputs(database=parts.database, definitions=parts.definitions),
@@ -179,6 +192,11 @@ class Engine:
         """Start a claimed step in another thread, or again: then its texts are sent again."""
         self._threads.submit(claim.ref.run_id, self._executor.start, claim)
 
+    def await_vectors(self, claim: StepClaim, deadline: Deadline) -> None:
+        """Wait for the vectors of a step whose texts another worker has sent."""
+        self.in_flight.add(claim)
+        self.in_flight.awaits_vectors(claim, deadline)
+
     def cancel_children(self, run_id: UUID) -> None:
         """Cancel the sub-runs of a run that ended."""
         for effects in self._commands.cancel_children(run_id):
@@ -193,18 +211,32 @@ class Engine:
         Raises:
             StoreUnavailable: PostgreSQL does not answer.
         """
-        self._parked.restore(lambda *attempt: self.follow(self._transitions.succeed(*attempt)))
+
+        def record(ref: StepRef, attempt: int, output: Any) -> None:
+            effects = self._transitions.succeed(ref, attempt, output)
+            if not effects.applied:
+                self._transitions.late("parked", ref, attempt)
+            self.follow(effects)
+
+        self._parked.restore(record)
 
     def park_outputs(self) -> None:
         """Park the outputs that are not recorded yet: the worker ends."""
         self._outcomes.close()
 
     def hand_back(self) -> None:
-        """Give all claimed steps back, for other workers to take."""
+        """Give all claimed steps back, for other workers to take; vectors on their way come to one of those."""
         self.park_outputs()
         claims, handed_back = self.in_flight.claims(), 0
+        kept = set(self.texts.on_the_way([(claim.ref, claim.attempt) for claim in self.in_flight.waiting()]))
         try:
+            with self._database.cursor() as cursor:
+                waiting = [claim for claim in claims if (claim.ref, claim.attempt) in kept]
+                lost_work.end_leases(cursor, waiting, owner=self._transitions.owner)
+            handed_back = len(waiting)
             for claim in claims:
+                if (claim.ref, claim.attempt) in kept:
+                    continue
                 self._transitions.hand_back(claim.ref, claim.attempt)
                 handed_back += 1
         except StoreUnavailable as error:  # their leases run out

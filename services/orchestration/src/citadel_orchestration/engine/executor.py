@@ -22,10 +22,11 @@ from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
 from citadel_orchestration.engine import traces
 from citadel_orchestration.engine.admission import Admission, Slot
+from citadel_orchestration.engine.answers import output_of
 from citadel_orchestration.engine.dispatch import Dispatcher
 from citadel_orchestration.engine.fair_threads import FairThreadPool
 from citadel_orchestration.engine.in_flight import StepsInFlight
-from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, patiently
+from citadel_orchestration.engine.outcomes import NOTHING, Outcome, Outcomes, internal_error, patiently
 from citadel_orchestration.engine.scope import Scope
 from citadel_orchestration.engine.step_deadlines import deadline_of, within_deadline
 from citadel_orchestration.engine.step_inputs import StepInputs
@@ -42,7 +43,6 @@ from citadel_orchestration.step_types import (
     StartRun,
     StepCall,
     StepEffect,
-    StepType,
     Wait,
 )
 
@@ -106,7 +106,7 @@ class Executor:
     def _take_answer(self, message: StepEmbedded) -> None:
         ref = StepRef(run_id=UUID(message.run_id), step_id=message.step_id, item=message.item)
         type_ = self._persist(functools.partial(self.inputs.step, ref)).type
-        output, error = _answered(type_, message)
+        output, error = output_of(type_, message)
         if error is not None:
             end = functools.partial(self.transitions.fail, ref, message.attempt, error)
         elif output is not None:
@@ -120,6 +120,8 @@ class Executor:
             raise
         except CitadelError as refused:
             effects = self._persist(functools.partial(self.transitions.fail, ref, message.attempt, refused))
+        if not effects.applied:
+            self.transitions.late("vectors", ref, message.attempt)
         self.follow(effects)
 
     def _adopt(self, ref: StepRef, message: StepEmbedded) -> None:
@@ -127,6 +129,7 @@ class Executor:
         token = uuid.uuid4().hex
         claim = self._persist(functools.partial(self.transitions.adopt, ref, message.attempt, token=token))
         if claim is None:
+            self.transitions.late("vectors", ref, message.attempt)
             return
         self.in_flight.add(claim)
         self._guard(functools.partial(self._resume, message), claim)
@@ -305,7 +308,7 @@ class Executor:
                 self._fail(claim, error)
             except Exception as error:
                 log.exception("step_crashed", **_about(claim))
-                self._fail(claim, _internal(error))
+                self._fail(claim, internal_error(error))
 
     def _fail(self, claim: StepClaim, error: CitadelError) -> None:
         """Record a failure; if even that fails, record the plain fact, else leave the step to another worker."""
@@ -329,21 +332,6 @@ class Executor:
 
     def _persist(self, transition: Callable[[], T]) -> T:
         return patiently(functools.partial(self.memory.run, transition), self.stopping)
-
-
-def _answered(type_: StepType[Any], message: StepEmbedded) -> tuple[Output | None, CitadelError | None]:
-    """Return the output that a type makes of an answer, or the error that the step fails with, or neither."""
-    try:
-        return type_.answered(message.echo or {}, message.parts), None
-    except CitadelError as error:
-        return None, error
-    except Exception as error:
-        log.exception("step_crashed", run_id=message.run_id, step_id=message.step_id)
-        return None, _internal(error)
-
-
-def _internal(error: Exception) -> CitadelError:
-    return CitadelError(f"internal error: {type(error).__name__}")
 
 
 def _about(claim: StepClaim) -> dict[str, str]:

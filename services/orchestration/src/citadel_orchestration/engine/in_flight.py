@@ -5,15 +5,19 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from citadel_common.backoff import full_jitter
 from citadel_common.deadline import Deadline
 from citadel_common.loop_thread import Call
 from citadel_orchestration.db.models import StepClaim, StepRef
 
-RESEND_SOON = 1.0
-"""Seconds until texts that the broker did not take are sent again."""
-FIRST_WAIT = 10.0
-LONGEST_WAIT = 1800.0
-"""Seconds until the texts of a step whose vectors do not come are sent again; doubled each time."""
+FIRST_LOOK = 5.0
+LONGEST_WAIT = 60.0
+"""Seconds until a look whether the texts of a step, whose vectors do not come, are still there; doubled each time."""
+LONGEST_RESEND = 1800.0
+"""Seconds until the first such look, at most; doubled each time that they are sent: they may end their workers."""
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 30.0
+"""Seconds until texts that the broker did not take are sent again, at most; doubled each time, with full jitter."""
 
 
 @dataclass(kw_only=True)
@@ -22,16 +26,26 @@ class StepInFlight:
 
     Attributes:
         claim: The right to execute it.
+        leased_at: When its lease was asked for, the last time with success (monotonic).
         call: Its coroutine on the event loop; None while it waits for vectors, or is about to begin.
-        resend_at: When its texts are sent again (monotonic); None while it does not wait for vectors.
-        wait: Seconds to the next time.
+        look_at: When its texts are looked for (monotonic); None while it does not wait for vectors.
+        sends: Times that they were sent.
+        looks: Looks since then.
+        refusals: Times that the broker did not take them.
+        refused: Whether it did not take them the last time.
+        was_missing: Whether the last look did not find them.
         deadline: When it fails because no vectors have come.
     """
 
     claim: StepClaim
+    leased_at: float
     call: Call[Any] | None = None
-    resend_at: float | None = None
-    wait: float = FIRST_WAIT
+    look_at: float | None = None
+    sends: int = 0
+    looks: int = 0
+    refusals: int = 0
+    refused: bool = False
+    was_missing: bool = False
     deadline: Deadline | None = None
 
 
@@ -50,7 +64,7 @@ class StepsInFlight:
         """Add a claimed step and cancel the call of an earlier attempt."""
         with self._lock:
             before = self._steps.get(claim.ref)
-            self._steps[claim.ref] = StepInFlight(claim=claim)
+            self._steps[claim.ref] = StepInFlight(claim=claim, leased_at=claim.leased_at)
         if before is not None and before.call is not None:
             before.call.cancel()
 
@@ -65,7 +79,7 @@ class StepsInFlight:
         with self._lock:
             step = self._of(claim)
             if step is not None:
-                step.call, step.resend_at = call, None
+                step.call, step.look_at = call, None
                 return
         call.cancel()
 
@@ -75,17 +89,42 @@ class StepsInFlight:
             step = self._steps.get(claim.ref)
             if step is None:
                 return deadline
-            step.resend_at = time.monotonic() + step.wait
-            step.wait = min(LONGEST_WAIT, step.wait * 2)
+            step.look_at = time.monotonic() + min(LONGEST_RESEND, FIRST_LOOK * 2.0 ** min(step.sends, 10))
+            step.sends += 1
+            step.looks, step.refused, step.was_missing = 0, False, False
             step.deadline = step.deadline or deadline
             return step.deadline
 
     def was_not_sent(self, claim: StepClaim) -> None:
-        """Record that the broker did not take the texts."""
+        """Record that the broker did not take the texts, or may not have."""
         with self._lock:
             step = self._steps.get(claim.ref)
             if step is not None:
-                step.resend_at = time.monotonic() + RESEND_SOON
+                step.refused = True
+                wait = full_jitter(step.refusals, base=FIRST_RETRY, factor=2.0, cap=LONGEST_RETRY)
+                step.refusals += 1
+                step.look_at = time.monotonic() + wait
+
+    def looked_at(self, claim: StepClaim, *, missing: bool, at_once: bool) -> str | None:
+        """Record what a look for a step's texts has found.
+
+        Args:
+            claim: The step.
+            missing: The broker has neither the texts nor their answer.
+            at_once: They need not be missing twice.
+
+        Returns:
+            Why the texts have to be sent again; None if they have not.
+        """
+        with self._lock:
+            step = self._of(claim)
+            if step is None or step.look_at is None:
+                return None
+            before, step.was_missing = step.was_missing, missing
+            reason = "refused" if step.refused else "missing"
+            step.looks = 0 if missing else step.looks + 1
+            step.look_at = time.monotonic() + min(LONGEST_WAIT, FIRST_LOOK * 2.0 ** min(step.looks, 10))
+            return reason if missing and (before or at_once or step.refused) else None
 
     def expired(self) -> list[StepClaim]:
         """Return the steps whose vectors did not come in time."""
@@ -93,7 +132,7 @@ class StepsInFlight:
             return [
                 step.claim
                 for step in self._steps.values()
-                if step.resend_at is not None and step.deadline is not None and step.deadline.remaining <= 0
+                if step.look_at is not None and step.deadline is not None and step.deadline.remaining <= 0
             ]
 
     def claims(self) -> list[StepClaim]:
@@ -110,14 +149,35 @@ class StepsInFlight:
     def executing(self) -> int:
         """Count the steps that execute here; those that wait for vectors do not."""
         with self._lock:
-            return sum(step.resend_at is None for step in self._steps.values())
+            return sum(step.look_at is None for step in self._steps.values())
 
-    def to_resend(self, *, everything: bool) -> list[StepClaim]:
-        """Return the steps whose texts are due to be sent again, or all that wait for vectors."""
+    def to_look_at(self, *, everything: bool) -> list[StepClaim]:
+        """Return the steps whose texts are due to be looked for, or all that wait for vectors."""
         now = time.monotonic()
         with self._lock:
-            waiting = [step for step in self._steps.values() if step.resend_at is not None]
-            return [step.claim for step in waiting if everything or (step.resend_at or 0.0) <= now]
+            waiting = [step for step in self._steps.values() if step.look_at is not None]
+            return [step.claim for step in waiting if everything or (step.look_at or 0.0) <= now]
+
+    def waiting(self) -> list[StepClaim]:
+        """Return the steps that wait for vectors."""
+        return self.to_look_at(everything=True)
+
+    def renewed(self, claims: list[StepClaim], at: float) -> None:
+        """Record that the leases of steps were renewed, by a statement sent at that time (monotonic)."""
+        with self._lock:
+            for claim in claims:
+                step = self._of(claim)
+                if step is not None:
+                    step.leased_at = at
+
+    def overdue(self, before: float) -> list[StepClaim]:
+        """Return the steps whose calls are under way on leases from before that time (monotonic)."""
+        with self._lock:
+            return [
+                step.claim
+                for step in self._steps.values()
+                if step.call is not None and step.leased_at < before and not step.call.has_ended
+            ]
 
     def drop(self, claims: list[StepClaim]) -> None:
         """Remove and cancel steps that are no longer this worker's."""

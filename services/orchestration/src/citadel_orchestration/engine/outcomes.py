@@ -55,6 +55,11 @@ def patiently(transition: Callable[[], T], stopping: threading.Event) -> T:
             pause = min(LONGEST_PAUSE, pause * 2)
 
 
+def internal_error(error: Exception) -> CitadelError:
+    """Return the error that a step fails with because of a defect."""
+    return CitadelError(f"internal error: {type(error).__name__}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The end of an attempt, to be recorded.
@@ -82,6 +87,7 @@ class Outcomes:
         follow: Carries out what a committed transition asks for.
         threads: Where it does so for outcomes that had to wait.
         parked: Outputs that outlive the worker.
+        late: Called with the attempt of an outcome that changes nothing: it was over.
     """
 
     def __init__(
@@ -90,11 +96,13 @@ class Outcomes:
         follow: Callable[[Effects], None],
         threads: FairThreadPool,
         parked: ParkedOutputs,
+        late: Callable[[StepClaim], None],
     ) -> None:
         self._in_flight = in_flight
         self._follow = follow
         self._threads = threads
         self._parked = parked
+        self._late = late
         self._waiting: list[Outcome] = []
         self._is_refused = False
         self._closed = threading.Event()
@@ -125,9 +133,14 @@ class Outcomes:
             effects = outcome.transition()
         except StoreUnavailable:
             return False
-        self._in_flight.remove(outcome.claim)
+        self._ended(outcome, effects)
         self._follow(effects)
         return True
+
+    def _ended(self, outcome: Outcome, effects: Effects) -> None:
+        self._in_flight.remove(outcome.claim)
+        if not effects.applied:
+            self._late(outcome.claim)
 
     def close(self) -> None:
         """Stop to try, and park the outputs that still wait; their steps are no longer in flight then."""
@@ -181,9 +194,9 @@ class Outcomes:
             self._refuse(outcome, error)
         except Exception as error:
             log.exception("outcome_crashed", **_about(outcome))
-            self._refuse(outcome, CitadelError(f"internal error: {type(error).__name__}"))
+            self._refuse(outcome, internal_error(error))
         else:
-            self._in_flight.remove(outcome.claim)
+            self._ended(outcome, effects)
             self._later(outcome, self._follow, effects)
 
     def _refuse(self, outcome: Outcome, error: CitadelError) -> None:

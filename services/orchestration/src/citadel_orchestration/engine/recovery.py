@@ -8,13 +8,13 @@ import functools
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 
+from citadel_common.deadline import Deadline
 from citadel_common.errors import (
     CitadelError,
     DeadlineExceeded,
@@ -26,24 +26,21 @@ from citadel_common.errors import (
     WorkerLost,
 )
 from citadel_common.stores.postgres import Cursor
-from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.db import concurrency_keys, lost_work, steps
-from citadel_orchestration.db.models import Effects, EndedRun, StepRef
+from citadel_orchestration.db.models import Effects, EndedRun, StepClaim, StepRef
 from citadel_orchestration.db.transaction import RunTransaction
 from citadel_orchestration.engine import scheduling, step_transitions
 from citadel_orchestration.engine.engine import Engine
+from citadel_orchestration.engine.lease_guard import LeaseGuard
 from citadel_orchestration.engine.run_commands import RunCommands
+from citadel_orchestration.engine.step_deadlines import deadline_of
 from citadel_orchestration.engine.step_transitions import StepTransitions
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 MOST_DEATHS = 5
 """Workers that may die with a step before it fails."""
-EPOCH_KEY = "citadel:broker:epoch"
 
 
 class StepRecovery:
@@ -69,6 +66,23 @@ class StepRecovery:
                 steps.lose(tx, ref, attempt)
             tx.claim(ref, of=["ready", "running"])
         return tx.effects
+
+    def wait_on(self, ref: StepRef, attempt: int) -> tuple[StepClaim, Deadline] | None:
+        """Take over the lease of a step whose worker is gone and whose vectors are on their way; its attempt goes on.
+
+        Returns:
+            The claim, and when the vectors must have come; None if the lease was renewed, or the attempt is over.
+        """
+        with self._transactions.on(ref.run_id, skip_locked=True) as tx:
+            if tx is None:
+                return None
+            found = tx.take_lease(ref, attempt)
+            tx.effects.applied = False  # only the step's lease has changed: the run's row and its followers have not
+            if found is None:
+                return None
+            claim, age = found
+            step = tx.definition.steps[ref.step_id]
+        return claim, deadline_of(claim, step, waits=step.start_timeout - age)
 
     def never_started(self, ref: StepRef, attempt: int) -> Effects:
         """Fail a step that has waited for its start for too long, in a queue or for a worker."""
@@ -106,28 +120,6 @@ def _time_out_sub_run(tx: RunTransaction, ref: StepRef, attempt: int, child: UUI
     step_transitions.retry_or_fail(tx, ref, attempt, error)
 
 
-class FlushDetector:
-    """Notices that a Redis was emptied, by a key that is missing then: what was sent before is lost.
-
-    Args:
-        client: A client of that Redis.
-    """
-
-    def __init__(self, client: "Redis") -> None:
-        self._client = client
-        self._seen: bytes | None = None
-
-    def __call__(self) -> bool:
-        """Return True if Redis was emptied since the last call; False while it does not answer."""
-        try:
-            self._client.set(EPOCH_KEY, uuid.uuid4().hex, nx=True)
-            epoch: bytes | None = self._client.get(EPOCH_KEY)  # type: ignore[assignment]  # the client is not an async one
-        except ERRORS:
-            return False
-        before, self._seen = self._seen, epoch
-        return before is not None and before != epoch
-
-
 class Sweeper:
     """Background threads that recover lost work every `interval` seconds, and renew this worker's leases.
 
@@ -136,8 +128,9 @@ class Sweeper:
         transitions: Transitions of steps.
         engine: Executes what is recovered.
         answer: Stores the results of a run's tasks.
-        was_flushed: Returns True once after the broker was emptied.
+        may_have_lost: Returns True once after the broker may have lost data.
         accepted: Looks after accepted tasks.
+        guard: Ends the calls of a worker that is cut off.
         interval: Seconds between two sweeps.
     """
 
@@ -148,8 +141,9 @@ class Sweeper:
         transitions: StepTransitions,
         engine: Engine,
         answer: Callable[[EndedRun], None],
-        was_flushed: Callable[[], bool],
+        may_have_lost: Callable[[], bool],
         accepted: Callable[[], None],
+        guard: LeaseGuard,
         interval: float,
     ) -> None:
         self._transactions = transactions
@@ -158,15 +152,21 @@ class Sweeper:
         self._commands = RunCommands(transactions)
         self._engine = engine
         self._answer = answer
-        self._was_flushed = was_flushed
+        self._may_have_lost = may_have_lost
         self._accepted = accepted
+        self._guard = guard
         self._lease = lease = transactions.lease
         self._writable_since: float | None = None
         self._last_key = ""
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._every, args=(interval, self.sweep), name="sweeper", daemon=True),
-            threading.Thread(target=self._every, args=(lease / 4, self.renew), name="leases", daemon=True),
+            threading.Thread(target=self._every, args=(seconds, act), name=name, daemon=True)
+            for name, seconds, act in (
+                ("sweeper", interval, self.sweep),
+                ("leases", lease / 6, self.renew),
+                ("lease-guard", lease / 40, guard.guard),
+                ("witness", lease / 12, guard.ask),
+            )
         ]
 
     def start(self) -> None:
@@ -184,7 +184,7 @@ class Sweeper:
     def sweep(self) -> None:
         """Look for everything once."""
         engine, commands = self._engine, self._commands
-        for claim in engine.in_flight.to_resend(everything=self._was_flushed()):
+        for claim in engine.texts.lost(engine.in_flight, everything=self._may_have_lost()):
             engine.resend(claim)
         self._each(lost_work.late_runs, functools.partial(self._follow, commands.time_out))
         self._time_out_steps()
@@ -205,16 +205,29 @@ class Sweeper:
 
     def _take_over_abandoned(self) -> None:
         if self._leases_are_settled():
+            for ref, attempt in self._engine.texts.on_the_way(self._read(lost_work.abandoned_steps)):
+                self._guarded(self._wait_on, ref, attempt)
             self._steps(lost_work.abandoned_steps, self._recovery.take_over)
             self._engine.admission.release_expired()
 
+    def _wait_on(self, ref: StepRef, attempt: int) -> None:
+        found = self._recovery.wait_on(ref, attempt)
+        if found is not None:
+            self._engine.await_vectors(*found)
+
     def renew(self) -> None:
         """Extend the leases of this worker's claims; cancel the execution of steps that it no longer holds."""
-        claims = self._engine.in_flight.claims()
-        if claims:
-            with self._transactions.database.cursor() as cursor:
+        in_flight, began = self._engine.in_flight, self._guard.tries()
+        claims = in_flight.claims()
+        with self._transactions.database.cursor() as cursor:
+            if claims:
                 lost = lost_work.renew_leases(cursor, claims, owner=self._transactions.owner, lease=self._lease)
-            self._engine.in_flight.drop(lost)
+            else:
+                lost = []
+                lost_work.write_nothing_new(cursor)
+        self._guard.succeeded(began, wrote=not claims or len(lost) < len(claims))
+        in_flight.renewed(claims, began)
+        in_flight.drop(lost)
         self._engine.admission.renew()
 
     def _leases_are_settled(self) -> bool:
@@ -224,8 +237,10 @@ class Sweeper:
         since their outputs may have cost money.
         """
         if self._writable_since is None:
+            began = time.monotonic()
             with self._transactions.database.cursor() as cursor:
                 lost_work.write_nothing_new(cursor)
+            self._guard.proved(began)
             self._writable_since = time.monotonic()
         return time.monotonic() - self._writable_since > self._lease / 2
 

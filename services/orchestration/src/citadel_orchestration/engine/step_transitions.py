@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import structlog
 
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, StartTimedOut, from_data
+from citadel_common.telemetry import names
 from citadel_orchestration.db import admission, batches, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
@@ -24,6 +26,7 @@ from citadel_orchestration.engine import scheduling
 from citadel_orchestration.engine.outputs import encoded_items, encoded_output
 from citadel_orchestration.engine.transactions import RunTransactions, unchanged
 
+log = structlog.get_logger(__name__)
 _JITTER = 0.1
 """Part of a delay that a server asks for, by which it is made longer at random: others were told the same."""
 
@@ -39,6 +42,16 @@ class StepTransitions:
     def __init__(self, transactions: RunTransactions, *, max_output_bytes: int) -> None:
         self._transactions = transactions
         self._limit = replace(transactions.limits.output, bytes=max_output_bytes)
+
+    @property
+    def owner(self) -> str | None:
+        """Name under which steps are leased."""
+        return self._transactions.owner
+
+    def late(self, kind: str, ref: StepRef, attempt: int) -> None:
+        """Count a result that came after its attempt was over."""
+        self._transactions.metrics.count(names.LATE_RESULTS, 1, kind=kind)
+        log.info("late_result", kind=kind, run_id=str(ref.run_id), step_id=ref.step_id, attempt=attempt)
 
     def start(self, ref: StepRef) -> Effects:
         """Claim a step that is ready."""

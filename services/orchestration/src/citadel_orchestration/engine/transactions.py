@@ -1,5 +1,6 @@
 """Transactions on runs, and the report of what ended in them."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,8 +60,11 @@ class RunTransactions:
         Raises:
             StoreUnavailable: PostgreSQL does not answer; the transaction may or may not be committed.
         """
+        began = time.monotonic()
         with self.database.cursor() as cursor:
             tx = self.lock(cursor, run_id, skip_locked=skip_locked)
+            if tx is not None:
+                tx.began = began
             yield tx
             if tx is not None and tx.effects.applied:
                 tx.save()
