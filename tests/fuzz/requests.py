@@ -117,11 +117,12 @@ def _note(event: events.ScenarioFinished, found: Found) -> None:
 
 def _schema(url: str, key: str, seed: int, *, timeout: float, examples: int, coverage: bool) -> BaseSchema:
     checks: dict[str, Any] = {name: {"enabled": False} for name in NOT_CHECKED}
-    # A stream of events would last as long as its run.
+    # These streams would last as long as their runs.
     events_so_far = {"include-path": "/v1/runs/{run_id}/events", "headers": {"accept": "application/json"}}
+    results_so_far = {"include-path": "/v1/runs/{run_id}/results", "parameters": {"query.follow": False}}
     project = {
         "auth": {"openapi": {"bearer": {"bearer": key}}},
-        "operations": [events_so_far],
+        "operations": [events_so_far, results_so_far],
         "request-timeout": timeout,
         "continue-on-failure": True,
         "workers": 1,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,7 +170,7 @@ def test_drop_asks_for_confirmation(stack: Stack, dead_letters: DeadLetters) -> 
 
 def test_health_history_is_printed(citadel, stack: Stack) -> None:
     status = {"status": "down", "services": {"qdrant": {"status": "down"}}}
-    History(stack.redis.store).record("health", datetime.now(UTC), {"success": True, "health_status": status})
+    History(stack.redis.store).record("health", {"success": True, "health_status": status})
     code, out, _ = citadel("health", "--history")
     assert (code, "qdrant down" in out) == (0, True)
 

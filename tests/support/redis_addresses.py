@@ -20,7 +20,7 @@ from tests.support.required import lacking
 
 USER, PASSWORD = "citadel", f"{planted('redis-user')}@:/#%?&"
 CODED = quote(PASSWORD, safe="")
-RIGHTS = "~* &* -@all +@connection +@read +@write +@pubsub +@scripting +@transaction -@dangerous +select +info"
+RIGHTS = "~* &* -@all +@connection +@read +@write +@pubsub +@scripting +@transaction -@dangerous +select +info +time"
 """What Citadel needs of a user, as docs/stores.md has it."""
 
 
@@ -84,9 +84,9 @@ def unix_socket() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def limited_user() -> Iterator[str]:
+def limited_user(rights: str = RIGHTS) -> Iterator[str]:
     """Give the URL of a server for a user with Citadel's rights and no more; the default user is off."""
-    lines = ("port {port}", "bind 127.0.0.1", f'user {USER} on ">{PASSWORD}" {RIGHTS}', "user default off")
+    lines = ("port {port}", "bind 127.0.0.1", f'user {USER} on ">{PASSWORD}" {rights}', "user default off")
     with serving(_binary(), *lines, answers=_plain) as (port, _):
         yield f"redis://{USER}:{CODED}@127.0.0.1:{port}/2"
 

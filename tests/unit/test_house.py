@@ -1,6 +1,8 @@
 """The rules of the house: planted offences against words and sizes are found, and named with what to do instead."""
 
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -64,6 +66,21 @@ def test_a_statement_outside_the_db_package_is_named_with_its_place(tmp_path, co
     done = check(tmp_path, content, place)
     message = f"{place}:{found} outside `db`: move the statement to the service's db package\n"
     assert (done.returncode, done.stdout) == (1, message), done.stderr
+
+
+@pytest.mark.parametrize("reading", ["time.time()", "datetime.now(UTC)", "dt.datetime.now()", "field(time.time_ns)"])
+def test_a_reading_of_the_hosts_clock_is_named_with_its_place(tmp_path, reading):
+    done = check(tmp_path, f"\nx = {reading}\n")
+    assert (done.returncode, done.stdout.startswith(f"{MODULE}:2: ")) == (1, True), done.stdout
+    assert "use ServerClock, the database's now(), or monotonic" in done.stdout
+
+
+def test_the_modules_that_may_read_it_do():
+    """An exception that nothing needs any more hides the next mistake."""
+    listed = runpy.run_path(str(CHECK))["CLOCKS"]
+    for place in listed:
+        [path] = [*Path().glob(f"libs/*/src/{place}"), *Path().glob(f"services/*/src/{place}")]
+        assert re.search(r"time\.time|datetime\.now", path.read_text()), place
 
 
 @pytest.mark.parametrize("place", ["db/runs.py", "db.py", "exporter/db.py"])

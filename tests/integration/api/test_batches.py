@@ -179,6 +179,20 @@ def test_results_stream_while_the_batch_runs(stack: Stack) -> None:
     assert stack.show(f"{path}/steps/chunks")["output"] is None  # all vectors at once would be too much
 
 
+def test_a_paused_batch_gives_its_results_so_far(stack: Stack) -> None:
+    known, rest = requests_of("so far", CHUNK), requests_of("later", CHUNK)
+    stack.ended(stack.submit_batch(known))
+    stack.double.behaviour("slow", delay_ms=1500)
+    path = stack.submit_batch(known + rest)
+    stack.until(path, lambda view: items_of(view)["done"] == CHUNK)
+    assert stack.http.post(f"{path}/pause").is_success
+    assert_right(stack.results(path, follow="false"), known)
+    assert [line["index"] for line in stack.results(path, follow="false", after=CHUNK - 1)] == [CHUNK - 1]
+    assert stack.http.get(f"{path}/results?follow=maybe").status_code == 422
+    stack.double.behaviour("ok")
+    assert stack.http.post(f"{path}/cancel").is_success
+
+
 def test_a_cancelled_batch_keeps_its_results_and_marks_the_rest(stack: Stack) -> None:
     known = requests_of("kept", CHUNK)
     stack.ended(stack.submit_batch(known))

@@ -17,7 +17,7 @@ def recorded(api_redis: RedisServer) -> Iterator[None]:
     """Record a check for each minute of an hour."""
     history = History(api_redis.store, ttl=10**9)
     for minute in range(60):
-        history.record("health", NOON + timedelta(minutes=minute), {"success": True, "minute": minute})
+        history.record("health", {"success": True, "minute": minute}, at=NOON + timedelta(minutes=minute))
     yield
     api_redis.flush()
 

@@ -26,7 +26,7 @@ def numbers(entries):
 
 def record(history, *minutes, kind="metrics"):
     for number in minutes:
-        history.record(kind, minute(number), {"number": number})
+        history.record(kind, {"number": number}, at=minute(number))
 
 
 def everything(history, kind="metrics"):
@@ -39,7 +39,7 @@ def test_entries_come_newest_first(history):
 
 
 def test_an_entry_comes_back_with_its_time(history):
-    history.record("health", NOON, {"success": True, "health_status": {"status": "ok", "services": {}}})
+    history.record("health", {"success": True, "health_status": {"status": "ok", "services": {}}}, at=NOON)
     [entry] = history.between("health", NOON, NOON, 1)
     assert entry == {
         "at": "2026-01-31T12:00:00+00:00", "success": True, "health_status": {"status": "ok", "services": {}},

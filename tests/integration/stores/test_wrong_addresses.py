@@ -16,7 +16,7 @@ from citadel_common.stores.startup_checks import redis_problem
 from tests.support.child import free_port
 from tests.support.planted import POSTGRES_PASSWORD, REDIS_PASSWORD, planted
 from tests.support.private_ca import PrivateAuthority
-from tests.support.redis_addresses import serving, tls_binary
+from tests.support.redis_addresses import RIGHTS, limited_user, serving, tls_binary
 from tests.support.redis_server import redis_binary
 from tests.support.worker import variables
 
@@ -89,6 +89,11 @@ def test_servers_of_another_mode_are_refused(lines, problem):
 
     with serving(redis_binary(), "port {port}", "bind 127.0.0.1", *lines, answers=answers) as (port, _):
         assert redis_says(f"redis://127.0.0.1:{port}/0").startswith(problem)
+
+
+def test_a_user_who_may_not_ask_for_the_time_is_refused():
+    with limited_user(RIGHTS.replace("+time", "")) as url:
+        assert "grant it to the user (+time)" in redis_says(url)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused():

@@ -1,10 +1,12 @@
 """The probe: what it looks at, and what it says."""
 
 import os
+import time
 
 import pytest
 
 from citadel_common.probe import main, process_of, why_unwell
+from citadel_common.worker.health import touch
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,17 @@ def test_a_file_that_is_old_or_missing_is_unwell(tmp_path, process):
     assert why_unwell(process, "", environment) is None
     os.utime(file, (0, 0))
     assert why_unwell(process, "", environment).startswith(f"{file} was touched ")
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_file_is_as_old_as_it_is_when_the_clock_is_set(tmp_path, monkeypatch, step):
+    file, ours, monotonic = tmp_path / "health", time.time, time.monotonic
+    environment = {"CITADEL_WORKER__HEALTH_FILE": str(file), "CITADEL_WORKER__DEAD_AFTER": "300"}
+    touch(file)
+    monkeypatch.setattr(time, "time", lambda: ours() + step)
+    assert why_unwell("worker", "", environment) is None
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 301)
+    assert why_unwell("worker", "", environment) == f"{file} was touched 301 s ago"
 
 
 def test_missing_and_wrong_settings_are_reported():

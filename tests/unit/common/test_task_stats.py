@@ -1,6 +1,5 @@
 """What a task's run adds to the figures, and the time that its message carries."""
 
-import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -9,7 +8,6 @@ import pytest
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import BackendRefused
 from citadel_common.settings.common import CommonSettings
-from citadel_common.tasks import app as app_module
 from citadel_common.tasks import base
 from citadel_common.tasks.app import create_app
 from citadel_common.tasks.runtime import TaskRuntime
@@ -20,11 +18,10 @@ NAME = GENERATE_EMBEDDING.name
 
 
 @pytest.fixture
-def app(monkeypatch):
-    clock = SimpleNamespace(time=lambda: NOW, monotonic=time.monotonic)
-    monkeypatch.setattr(base, "time", clock)
-    monkeypatch.setattr(app_module, "time", clock)
+def app():
+    """An app whose broker has another time than this host."""
     with create_app(CommonSettings()) as app:
+        app.server_clock = SimpleNamespace(now=lambda: NOW)
         yield app
 
 

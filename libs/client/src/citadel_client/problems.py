@@ -76,7 +76,7 @@ def _foreign(response: httpx.Response) -> CitadelApiError:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    return seconds_of_retry_after(response.headers.get("retry-after"))
+    return seconds_of_retry_after(*map(response.headers.get, ("retry-after", "date", "age")))
 
 
 def from_transport(error: httpx.TransportError, base_url: str) -> CitadelApiError:

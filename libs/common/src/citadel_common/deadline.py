@@ -26,15 +26,6 @@ class Deadline:
         """Return the deadline that many seconds from now."""
         return cls(time.monotonic() + seconds)
 
-    @classmethod
-    def from_epoch(cls, seconds: float) -> Self:
-        """Return the deadline of wall-clock seconds, the form in which deadlines cross processes."""
-        return cls(time.monotonic() + seconds - time.time())
-
-    def to_epoch(self) -> float:
-        """Return wall-clock seconds since the epoch."""
-        return self.at - time.monotonic() + time.time()
-
     def earliest(self, seconds: float) -> "Deadline":
         """Return the earlier of this deadline and `seconds` from now."""
         return Deadline(min(self.at, time.monotonic() + seconds))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import orjson
 
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.timestamps import from_epoch
 
 if TYPE_CHECKING:
@@ -43,18 +44,19 @@ class History:
 
     def __init__(self, client: "Redis", *, max_entries: int = MAX_ENTRIES, ttl: int = TTL) -> None:
         self._client = client
+        self._clock = ServerClock(client)
         self._max_entries = max_entries
         self._ttl = ttl
 
-    def record(self, kind: Kind, at: datetime, entry: dict[str, Any]) -> None:
+    def record(self, kind: Kind, entry: dict[str, Any], *, at: datetime | None = None) -> None:
         """Add an entry, and remove those that are too old or too many.
 
         Args:
             kind: Of what.
-            at: When it was; aware.
             entry: JSON.
+            at: When it was, aware; None for now, by the store's clock.
         """
-        key, score = key_of(kind), at.timestamp()
+        key, score = key_of(kind), self._clock.now() if at is None else at.timestamp()
         member = orjson.dumps({"at": from_epoch(score), **entry})
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.zadd(key, {member: score})

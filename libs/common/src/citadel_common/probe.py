@@ -10,6 +10,7 @@ It reads these variables, as the processes do: `CITADEL_WORKER__HEALTH_FILE`, `C
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import socket
@@ -66,10 +67,20 @@ def _why_old(file: str, longest: float) -> str | None:
     if not file:
         return "no health file is set"
     try:
-        age = time.time() - Path(file).stat().st_mtime
+        age = _age_of(Path(file))
     except OSError as error:
         return f"{file}: {error.strerror}"
     return f"{file} was touched {age:.0f} s ago" if age > longest else None
+
+
+def _age_of(file: Path) -> float:
+    """Return the seconds since the touch, by the clock that nobody sets; by the file's time if it holds none of it."""
+    written = file.read_text(encoding="ascii", errors="replace")
+    with contextlib.suppress(ValueError):
+        age = time.monotonic() - float(written)
+        if age >= 0:  # else the machine was started since
+            return age
+    return time.time() - file.stat().st_mtime
 
 
 def _why_no_answer(host: str, port: int, path: str) -> str | None:

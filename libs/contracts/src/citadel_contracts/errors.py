@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -180,19 +181,33 @@ def path_of_pointer(pointer: str) -> tuple[str, ...]:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
-def seconds_of_retry_after(header: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110)."""
+def seconds_of_retry_after(header: str | None, date: str | None = None, age: str | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, a day at most: a number, or a date (RFC 9110).
+
+    Args:
+        header: Its value.
+        date: The response's Date, which tells the server's clock; the clocks of two hosts may differ by hours.
+        age: The response's Age, which a cache adds that has kept it for so many seconds.
+    """
     if header is None:
         return None
     try:
         seconds = float(header)
     except ValueError:
-        seconds = _seconds_until(header)
+        seconds = _time_of(header) - server_time(date, age)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), _DAY)
 
 
-def _seconds_until(date: str) -> float:
+def server_time(date: str | None, age: str | None = None) -> float:
+    """Return the seconds since the epoch by the clock that wrote a response's Date; by this host's without it."""
+    seconds = math.nan if date is None else _time_of(date)
+    return time.time() if math.isnan(seconds) else seconds + (int(age) if age is not None and age.isdecimal() else 0)
+
+
+def _time_of(date: str) -> float:
+    """Return the seconds since the epoch of a date in a header; NaN if it is not one."""
     try:
-        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        moment = email.utils.parsedate_to_datetime(date)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return math.nan

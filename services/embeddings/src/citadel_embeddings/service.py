@@ -10,6 +10,7 @@ from citadel_common.embeddings.cache import EmbeddingCache
 from citadel_common.loop_thread import LoopThread
 from citadel_common.settings.embeddings import BackendSettings
 from citadel_common.stores.redis import connect_async
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_embeddings.backends.base import Backend
@@ -43,7 +44,7 @@ class EmbeddingService:
     def start(self, runtime: TaskRuntime) -> None:
         """Open everything and register the tasks."""
         engine, steps = self._loop.call(self._open(), Deadline.after(START_PATIENCE))
-        EmbeddingTasks(engine, steps, self._loop, self._settings).register(runtime.app)
+        EmbeddingTasks(engine, steps, self._loop, self._settings, clock_of(runtime.app)).register(runtime.app)
 
     def interrupt(self) -> None:
         """Hand running tasks back to the queue."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from citadel_common.deadline import Deadline
 from citadel_common.delivery import tracked_messages
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.embeddings.vectors import to_base64
 from citadel_common.errors import CitadelError, PayloadTooLarge, StoreUnavailable
 from citadel_common.micro_batching import MicroBatcher
@@ -48,22 +49,20 @@ class StepVectors:
         self._answers = MicroBatcher(self._push, max_size=MOST_ANSWERS)
 
     async def answer(
-        self, steps: Sequence[EmbedStep], *, deadline: Deadline, timeouts: Sequence[float], lane: Lane, task_id: str
+        self, steps: Sequence[EmbedStep], deadlines: Sequence[Deadline], *, lane: Lane, task_id: str
     ) -> None:
         """Answer each step as soon as its vectors are there.
 
         Args:
             steps: The steps.
-            deadline: Of the task.
-            timeouts: Seconds that each of the steps may take from now on.
+            deadlines: Of each step.
             lane: Of the message.
             task_id: Of the task.
 
         Raises:
             StoreUnavailable: The broker did not take some answers.
         """
-        limits = (deadline.earliest(timeout) for timeout in timeouts)
-        answers = (self._answer(step, limit, lane, task_id) for step, limit in zip(steps, limits, strict=True))
+        answers = (self._answer(step, end, lane, task_id) for step, end in zip(steps, deadlines, strict=True))
         for error in await asyncio.gather(*answers, return_exceptions=True):
             if error is not None:
                 raise error
@@ -71,7 +70,7 @@ class StepVectors:
     async def _answer(self, step: EmbedStep, deadline: Deadline, lane: Lane, task_id: str) -> None:
         with _processing(step, task_id):
             requests = [EmbedRequest.of(part, part.texts, default_model=self._default_model) for part in step.parts]
-            responses = await self._engine.embed_all(requests, deadline_of(step, deadline), lane_of(step, lane))
+            responses = await self._engine.embed_all(requests, deadline, lane_of(step, lane))
             with _sending() as trace:
                 name = embedding_name(step.run_id, step.step_id, step.item, step.attempt)
                 await self._answers.run([(name, answer_of(step, responses, trace))])
@@ -87,17 +86,22 @@ class StepVectors:
         return [None] * len(answers)
 
 
-def timeouts_of(header: object, steps: int) -> list[float]:
-    """Return the seconds that each step may take; no limit where the engine, an older one, names none."""
-    given = header if isinstance(header, list) and len(header) == steps else [math.inf] * steps
-    return [float(each) if isinstance(each, (int, float)) and each >= 0 else math.inf for each in given]
+def deadlines_of(steps: Sequence[EmbedStep], timeouts: object, task: Deadline, clock: ServerClock) -> list[Deadline]:
+    """Return when each step must have ended: the first of its own deadline, its timeout from now on, and the task's.
 
-
-def deadline_of(step: EmbedStep, task: Deadline) -> Deadline:
-    """Return the earlier one of the deadlines of the step and of the task."""
-    if step.deadline is None:
-        return task
-    return min(task, Deadline.from_epoch(step.deadline), key=lambda deadline: deadline.at)
+    Args:
+        steps: The steps.
+        timeouts: The message's header with the seconds of each step; engines of older versions send none.
+        task: The task's deadline.
+        clock: The broker's.
+    """
+    given = timeouts if isinstance(timeouts, list) and len(timeouts) == len(steps) else [math.inf] * len(steps)
+    limits = [float(each) if isinstance(each, (int, float)) and each >= 0 else math.inf for each in given]
+    ends = [task if step.deadline is None else clock.deadline(step.deadline) for step in steps]
+    return [
+        min(task.earliest(limit), end, key=lambda deadline: deadline.at)
+        for limit, end in zip(limits, ends, strict=True)
+    ]
 
 
 def lane_of(step: EmbedStep, lane: Lane) -> Lane:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.embeddings.requests import check_texts
 from citadel_common.errors import InvalidInput
 from citadel_common.loop_thread import LoopThread
@@ -23,7 +24,7 @@ from citadel_embeddings.batches import Batch
 from citadel_embeddings.engine import EmbeddingEngine, EmbedRequest
 from citadel_embeddings.results import embedding_result, milliseconds_since, name_text, task_error
 from citadel_embeddings.settings import EmbeddingsSettings
-from citadel_embeddings.step_vectors import StepVectors, timeouts_of
+from citadel_embeddings.step_vectors import StepVectors, deadlines_of
 from citadel_embeddings.warming import warm
 
 if TYPE_CHECKING:
@@ -40,15 +41,22 @@ class EmbeddingTasks:
         steps: Answers workflow steps.
         loop: The event loop on which both live.
         settings: Settings of the worker.
+        clock: The broker's.
     """
 
     def __init__(
-        self, engine: EmbeddingEngine, steps: StepVectors, loop: LoopThread, settings: EmbeddingsSettings
+        self,
+        engine: EmbeddingEngine,
+        steps: StepVectors,
+        loop: LoopThread,
+        settings: EmbeddingsSettings,
+        clock: ServerClock,
     ) -> None:
         self._engine = engine
         self._steps = steps
         self._loop = loop
         self._settings = settings
+        self._clock = clock
 
     def register(self, app: "Celery") -> None:
         """Register the handlers with an app."""
@@ -109,13 +117,9 @@ class EmbeddingTasks:
 
     def embed_steps(self, payload: EmbedSteps, context: TaskContext) -> None:
         """Embed the texts of workflow steps, and send the vectors to the workflow engine."""
-        answers = self._steps.answer(
-            payload.steps,
-            deadline=context.deadline,
-            timeouts=timeouts_of(context.header(STEP_TIMEOUTS_HEADER), len(payload.steps)),
-            lane=context.lane,
-            task_id=context.task_id,
-        )
+        timeouts = context.header(STEP_TIMEOUTS_HEADER)
+        deadlines = deadlines_of(payload.steps, timeouts, context.deadline, self._clock)
+        answers = self._steps.answer(payload.steps, deadlines, lane=context.lane, task_id=context.task_id)
         self._loop.call(answers, context.deadline)
 
     def _call(self, coroutine: Coroutine[Any, Any, T], context: TaskContext) -> T:

@@ -16,7 +16,6 @@ published again `ENOUGH_LOOKS` times, and while nobody holds its lease. The scri
 removes, in dry runs too.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +38,14 @@ ENOUGH_LOOKS = 3
 """Publications after which an accepted task that has a result counts as ended."""
 _FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 _KEYS = (MESSAGES, DUE, LEASES)
-# Compares the stored message first: a task that was requeued or claimed since it was read stays. ARGV[4] is 1 in a
-# dry run.
+# Compares the stored message first: a task that was requeued or claimed since it was read stays. ARGV[3] is 1 in a
+# dry run. A lease is judged by the clock of the server, as it was made.
 _REMOVE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
-if lease and tonumber(lease:match(' ([%d.]+)$') or '0') > tonumber(ARGV[3]) then return 0 end
-if ARGV[4] == '1' then return 1 end
+local now = redis.call('TIME')
+if lease and tonumber(lease:match(' ([%d.]+)$') or '0') > tonumber(now[1]) then return 0 end
+if ARGV[3] == '1' then return 1 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -54,7 +54,7 @@ return 1
 # NX: a due time that was set since the task was read is the better one.
 _SCHEDULE = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-return redis.call('ZADD', KEYS[2], 'NX', ARGV[2], ARGV[1])
+return redis.call('ZADD', KEYS[2], 'NX', redis.call('TIME')[1], ARGV[1])
 """
 _REMOVE_LEFTOVERS = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
@@ -117,7 +117,7 @@ class AcceptedTaskCleanup:
         if message.looks >= ENOUGH_LOOKS and self._has_result(task_id):
             self._remove(ENDED, task_id, stored)
         elif due is None:
-            repaired = 1 if self._job.dry_run else self._call(self._schedule, task_id, time.time())
+            repaired = 1 if self._job.dry_run else self._call(self._schedule, task_id)
             self._job.counters.add(UNSCHEDULED, repaired=repaired)
 
     def _has_result(self, task_id: str) -> bool:
@@ -128,7 +128,7 @@ class AcceptedTaskCleanup:
             return False
 
     def _remove(self, kind: str, task_id: str, stored: bytes) -> None:
-        removed = self._call(self._remove_script, task_id, stored, time.time(), int(self._job.dry_run))
+        removed = self._call(self._remove_script, task_id, stored, int(self._job.dry_run))
         self._job.counters.add(kind, removed=removed, bytes_freed=removed * len(stored))
 
     def _check_leftovers(self, ids: Sequence[str], kind: str) -> None:

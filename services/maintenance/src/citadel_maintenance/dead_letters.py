@@ -1,9 +1,9 @@
 """Removal of expired dead letters, oldest first."""
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from citadel_common.delivery.dead_letters import DEAD_LETTERS, INDEX, DeadLetters
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_maintenance.jobs.runner import Job
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class DeadLetterCleanup:
         self._job = job
         self._client = client
         self._ttl = ttl
+        self._clock = ServerClock(client)
         self._dead_letters = DeadLetters(client, ttl=ttl)
 
     def run(self) -> bool:
@@ -43,7 +44,7 @@ class DeadLetterCleanup:
 
     def _next_expired(self, offset: int) -> tuple[int, int]:
         """Return the number of the next expired dead letters, at most BATCH, and their bytes."""
-        newest_expired = time.time() - self._ttl
+        newest_expired = self._clock.now() - self._ttl
         ids: Any = self._client.zrange(INDEX, "-inf", newest_expired, byscore=True, offset=offset, num=BATCH)
         pipe = self._client.pipeline(transaction=False)
         for task_id in ids:

@@ -5,13 +5,13 @@ holds messages but is not registered (it was forgotten while it was paused, and 
 keep them for ever. The clean-up registers such a worker again as stopped, and any peer does the rest.
 """
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
 from citadel_maintenance.jobs.runner import Job
 
@@ -62,6 +62,7 @@ class WorkerRegistryCleanup:
         self._client = client
         self._dead_after = dead_after
         self._grace = grace
+        self._clock = ServerClock(client)
         self._forget: Any = client.register_script(_FORGET)
         self._remove_index: Any = client.register_script(_REMOVE_INDEX)
         self._register: Any = client.register_script(_REGISTER)
@@ -79,12 +80,12 @@ class WorkerRegistryCleanup:
     def _kind_of(self, worker_id: str, stored: bytes) -> str | None:
         try:
             beat = parse(stored)
-            if not beat.is_dead(dead_after=max(SILENT, self._dead_after)):
+            silence = beat.silence(self._clock.now())
+            if not beat.is_dead(silence=silence, dead_after=max(SILENT, self._dead_after)):
                 return None
-            silent = time.time() - beat.seen_at > SILENT
         except (ValueError, TypeError, AttributeError):
             return UNREADABLE
-        return LONG_GONE if silent and not self._client.exists(UNACKED_PREFIX + worker_id) else None
+        return LONG_GONE if silence > SILENT and not self._client.exists(UNACKED_PREFIX + worker_id) else None
 
     def check_held(self, names: Sequence[str]) -> None:
         """Check keys of held messages, given without their prefix."""
@@ -100,7 +101,7 @@ class WorkerRegistryCleanup:
         if self._client.exists(hash_key) or self._client.hexists(WORKERS, worker_id):
             return
         newest: Any = self._client.zrange(index_key, -1, -1, withscores=True)
-        if newest and time.time() - newest[0][1] < self._grace:
+        if newest and self._clock.now() - newest[0][1] < self._grace:
             return
         size = int(self._client.memory_usage(index_key) or 0)
         args = {"keys": [hash_key, index_key, WORKERS], "args": [worker_id]}
@@ -117,7 +118,7 @@ class WorkerRegistryCleanup:
 
     def _is_abandoned(self, worker_id: str) -> bool:
         """Return whether an unknown worker has held its messages for longer than the grace period."""
-        now = time.time()
+        now = self._clock.now()
         if not self._job.dry_run:
             self._client.hsetnx(FIRST_SEEN, worker_id, str(now))
             self._client.expire(FIRST_SEEN, int(self._grace) + KEPT)
@@ -127,13 +128,13 @@ class WorkerRegistryCleanup:
     def _register_stopped(self, worker_id: str) -> bool:
         """Register a worker as stopped; return whether it still held messages and was still unknown."""
         keys = [UNACKED_PREFIX + worker_id, WORKERS]
-        registered = self._register(keys=keys, args=[worker_id, _last_heartbeat(worker_id)])
+        registered = self._register(keys=keys, args=[worker_id, _last_heartbeat(worker_id, self._clock.now())])
         self._client.hdel(FIRST_SEEN, worker_id)
         log.warning("unknown_worker_entered", worker=worker_id)
         return bool(registered)
 
 
-def _last_heartbeat(worker_id: str) -> bytes:
+def _last_heartbeat(worker_id: str, now: float) -> bytes:
     """Return the heartbeat that a worker of that id would send when it stops."""
     queue, _, place = worker_id.partition("@")
     beat = Heartbeat(
@@ -148,7 +149,7 @@ def _last_heartbeat(worker_id: str) -> bytes:
         processed=0,
         failed=0,
         started_at=0.0,
-        seen_at=time.time(),
+        seen_at=now,
         stopped=True,
     )
     return orjson.dumps(vars(beat))

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -82,7 +81,7 @@ class MonitoringTasks:
     def _record(self, kind: Kind, result: dict[str, Any]) -> None:
         """Add a result to the history; if that fails, the history has a gap and the task still succeeds."""
         try:
-            self._history.record(kind, datetime.now(UTC), result)
+            self._history.record(kind, result)
         except ERRORS as error:
             log.warning("history_not_recorded", kind=kind, error=type(error).__name__)
 

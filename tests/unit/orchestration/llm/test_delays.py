@@ -50,6 +50,20 @@ def test_points_in_time(header, form):
     assert asked(**{header: in_ten_seconds(form)}) == pytest.approx(10, abs=1.5)
 
 
+@pytest.mark.parametrize("ahead", [3600, -3600, 86_400 * 400])
+@pytest.mark.parametrize("form", ["http", "iso", "z", "epoch", "milliseconds"])
+def test_points_in_time_are_those_of_the_servers_clock(monkeypatch, form, ahead):
+    """The response's Date tells it; a cache that has kept the response says for how long."""
+    header = "retry_after" if form in ("http", "iso", "z") else "x_ratelimit_reset"
+    ours, now = time.time, time.time()
+    monkeypatch.setattr(time, "time", lambda: ours() + ahead)
+    at = in_ten_seconds(form)  # by a server that is as far ahead
+    date = email.utils.formatdate(now + ahead, usegmt=True)
+    monkeypatch.setattr(time, "time", lambda: ours() - ahead)
+    assert asked(**{header: at, "date": date}) == pytest.approx(10, abs=1.5)
+    assert asked(**{header: at, "date": date, "age": "7"}) == pytest.approx(3, abs=1.5)
+
+
 @pytest.mark.parametrize("value", ["6", "6.0", "6s"])
 def test_retry_after_comes_before_the_limits(value):
     assert asked(retry_after=value, x_ratelimit_reset_requests="6m0s") == 6

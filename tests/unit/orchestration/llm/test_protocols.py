@@ -157,6 +157,20 @@ class TestRefusals:
     def test_retry_after_is_read_as_seconds(self, header, seconds):
         assert seconds_of_retry_after(header) == seconds
 
+    @pytest.mark.parametrize(
+        ("date", "age", "seconds"),
+        [
+            ("Wed, 21 Oct 2015 07:27:30 GMT", None, 30),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", "12", 18),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", "old", 30),
+            ("Wed, 21 Oct 2015 07:27:30 -0000", None, 30),
+            ("Wed, 21 Oct 2015 08:00:00 GMT", None, 0),
+            ("today", None, 0),
+        ],
+    )
+    def test_a_date_is_read_by_the_clock_of_its_server(self, date, age, seconds):
+        assert seconds_of_retry_after("Wed, 21 Oct 2015 07:28:00 GMT", date, age) == seconds
+
     def test_errors_inside_an_answer_are_found(self):
         found = error_in({"error": {"message": "m", "code": 503, "type": "busy"}})
         assert (found.message, found.status, found.code) == ("m", 503, "busy")

@@ -6,11 +6,10 @@ the broker (`tracked_messages`). Publishing again can make duplicates all the sa
 because `claim` grants a task to one worker at a time, and to none once the task has finished.
 
 Redis holds a hash of messages, a sorted set of the times at which each is looked at next, a hash of leases, and for
-each traced task a key with its trace context.
+each traced task a key with its trace context. All times are the server's.
 """
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,36 +52,49 @@ RESULT_HEAD = 48
 _FINAL = frozenset({b"SUCCESS", b"FAILURE", b"REVOKED"})
 _STATE = re.compile(rb'\{"status": ?"([A-Z]+)"')
 
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+"""Begins each script: the workers' clocks may differ by more than a lease lasts."""
+_ADD = """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5]) end
+"""
+
 _CLAIM = """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
-  if stored:sub(1, #ARGV[6]) ~= ARGV[6] then return 'foreign' end
+  if stored:sub(1, #ARGV[5]) ~= ARGV[5] then return 'foreign' end
 else
-  local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[7]):match('^{"status": ?"(%u+)"')
+  local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[6]):match('^{"status": ?"(%u+)"')
   if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 'finished' end
 end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
-if lease and ARGV[4] == '0' then
+if lease and ARGV[3] == '0' then
   local expiry = lease:match(' ([%d.]+)$')
-  if tonumber(expiry) > tonumber(ARGV[3]) then return 'busy' end
+  if tonumber(expiry) > now then return 'busy' end
 end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. (ARGV[3] + ARGV[5]))
-redis.call('ZADD', KEYS[2], ARGV[3] + ARGV[5], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ' ' .. string.format('%.3f', now + ARGV[4]))
+redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[1])
 return 'run'
 """
 
 _RENEW = """
-local renewed = {}
+local renewed, expiry = {}, string.format('%.3f', now + ARGV[2])
 for i = 3, #ARGV do
   local lease = redis.call('HGET', KEYS[3], ARGV[i])
   if lease and lease:match('^(.*) ') == ARGV[1] then
-    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. ARGV[2])
-    redis.call('ZADD', KEYS[2], ARGV[2], ARGV[i])
+    redis.call('HSET', KEYS[3], ARGV[i], ARGV[1] .. ' ' .. expiry)
+    redis.call('ZADD', KEYS[2], expiry, ARGV[i])
     renewed[#renewed + 1] = ARGV[i]
   end
 end
 return renewed
 """
+
+_DUE = "return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])"
 
 _POSTPONE = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
@@ -91,12 +103,12 @@ if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
 end
 local lease = redis.call('HGET', KEYS[3], ARGV[1])
 local expiry = lease and tonumber(lease:match(' ([%d.]+)$'))
-if expiry and expiry > tonumber(ARGV[4]) then
+if expiry and expiry > now then
   redis.call('ZADD', KEYS[2], expiry, ARGV[1])
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
 return 1
 """
 
@@ -111,7 +123,7 @@ return (state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED') and 1 or
 _LATER = """
 for i = 2, #ARGV do
   if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
-    redis.call('ZADD', KEYS[2], ARGV[1], ARGV[i])
+    redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[i])
   else
     redis.call('ZREM', KEYS[2], ARGV[i])
   end
@@ -119,8 +131,9 @@ end
 """
 
 _HASTEN = """
-local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(later) do redis.call('ZADD', KEYS[1], ARGV[1], id) end
+local moment = string.format('%.6f', now)
+local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. moment, '+inf', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(later) do redis.call('ZADD', KEYS[1], moment, id) end
 return #later
 """
 
@@ -161,21 +174,22 @@ class AcceptedTasks:
     def __init__(self, client: "Redis", settings: AcceptedSettings | None = None) -> None:
         self._client = client
         self._settings = settings or AcceptedSettings()
-        self._claim_script = client.register_script(_CLAIM)
-        self._renew_script: Any = client.register_script(_RENEW)
+        self._add_script: Any = client.register_script(_NOW + _ADD)
+        self._due_script: Any = client.register_script(_NOW + _DUE)
+        self._claim_script = client.register_script(_NOW + _CLAIM)
+        self._renew_script: Any = client.register_script(_NOW + _RENEW)
         self._taken_over_script: Any = client.register_script(_TAKEN_OVER)
-        self._postpone_script = client.register_script(_POSTPONE)
-        self._later_script = client.register_script(_LATER)
-        self._hasten_script: Any = client.register_script(_HASTEN)
+        self._postpone_script = client.register_script(_NOW + _POSTPONE)
+        self._later_script = client.register_script(_NOW + _LATER)
+        self._hasten_script: Any = client.register_script(_NOW + _HASTEN)
 
     def add(self, message: TaskMessage) -> None:
         """Store a task, before its message is published."""
-        pipe = self._client.pipeline()
-        pipe.hset(MESSAGES, message.task_id, message.to_json())
-        pipe.zadd(DUE, {message.task_id: time.time() + self._settings.first_look})
-        if message.trace:
-            pipe.set(TRACE_PREFIX + message.task_id, orjson.dumps(message.trace), ex=TRACE_KEPT)
-        pipe.execute()
+        task_id, trace = message.task_id, orjson.dumps(message.trace) if message.trace else b""
+        self._add_script(
+            keys=[MESSAGES, DUE, TRACE_PREFIX + task_id],
+            args=[task_id, message.to_json(), self._settings.first_look, trace, TRACE_KEPT],
+        )
 
     def exists(self, task_id: str) -> bool:
         """Return whether the task is accepted and has not finished."""
@@ -208,7 +222,7 @@ class AcceptedTasks:
         head = orjson.dumps({"name": name}).removesuffix(b"}")  # the first field of each stored form
         answer: Any = self._claim_script(
             keys=[MESSAGES, DUE, LEASES, RESULT_PREFIX + task_id],
-            args=[task_id, worker, time.time(), int(redelivered), self._settings.lease, head, RESULT_HEAD],
+            args=[task_id, worker, int(redelivered), self._settings.lease, head, RESULT_HEAD],
         )
         decoded: ClaimResult = answer.decode()
         return decoded
@@ -218,8 +232,8 @@ class AcceptedTasks:
 
         A task just finished or released gets no lease.
         """
-        expiry = time.time() + self._settings.lease
-        renewed: Any = self._renew_script(keys=[MESSAGES, DUE, LEASES], args=[worker, expiry, *task_ids])
+        args = [worker, self._settings.lease, *task_ids]
+        renewed: Any = self._renew_script(keys=[MESSAGES, DUE, LEASES], args=args)
         return [task_id.decode() for task_id in renewed]
 
     def was_taken_over(self, task_id: str, worker: str) -> bool:
@@ -244,14 +258,14 @@ class AcceptedTasks:
 
     def due(self, limit: int) -> list[str]:
         """Return the ids of tasks that are to be looked at, the longest due first."""
-        due: list[Any] = self._client.zrangebyscore(DUE, "-inf", time.time(), start=0, num=limit)
+        due: list[Any] = self._due_script(keys=[DUE], args=[limit])
         return [task_id.decode() for task_id in due]
 
     def look_later(self, task_ids: Sequence[str]) -> None:
         """Let tasks wait whose messages are in the broker: each is looked at again after a while."""
         if task_ids:
             wait = min(self._settings.longest_wait, WAITS * self._settings.first_look)
-            self._later_script(keys=[MESSAGES, DUE], args=[time.time() + wait, *task_ids])
+            self._later_script(keys=[MESSAGES, DUE], args=[wait, *task_ids])
 
     def to_publish(self, task_id: str) -> TaskMessage | None:
         """Return the message of a task that is not in the broker; it is due again after a longer wait.
@@ -266,15 +280,14 @@ class AcceptedTasks:
         message = TaskMessage.from_json(task_id, stored)
         later = replace(message, looks=message.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
-        now = time.time()
-        kept = self._postpone_script(keys=[MESSAGES, DUE, LEASES], args=[task_id, later.to_json(), now + wait, now])
+        kept = self._postpone_script(keys=[MESSAGES, DUE, LEASES], args=[task_id, later.to_json(), wait])
         return replace(message, trace=self._trace_of(task_id)) if kept else None
 
     def hasten(self, epoch: str) -> None:
         """Make all tasks due once per epoch of the broker: it may have lost any of their messages."""
         if self._client.get(EPOCH) == epoch.encode():
             return
-        while self._hasten_script(keys=[DUE], args=[time.time(), HASTENED]):
+        while self._hasten_script(keys=[DUE], args=[HASTENED]):
             pass
         self._client.set(EPOCH, epoch)
 

@@ -5,11 +5,10 @@ a sorted set of their times, and a hash of their number by queue and code. One s
 sorted set from the newest, a bounded number of heads at a time.
 """
 
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,6 +23,7 @@ from citadel_common.delivery.dead_letter_index import (
     Position,
     strict_json,
 )
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.errors import CitadelError, Conflict
 from citadel_common.stores.token_lock import TokenLock
 from citadel_common.text import printable
@@ -113,7 +113,7 @@ class DeadLetter:
         raw: The start of a message that could not be decoded, as text; None for a task.
         raw_base64: More of that message, as bytes in base64.
         raw_bytes: Length of that message in bytes.
-        at: Seconds since the epoch.
+        at: Seconds since the epoch by the result store's clock; 0 until it is stored.
     """
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -132,7 +132,7 @@ class DeadLetter:
     raw: str | None = None
     raw_base64: str | None = None
     raw_bytes: int | None = None
-    at: float = field(default_factory=time.time)
+    at: float = 0.0
 
     @property
     def in_logs(self) -> dict[str, str | None]:
@@ -190,6 +190,7 @@ class DeadLetters:
         self._most = most
         self._client = client
         self._ttl = ttl
+        self._clock = ServerClock(client)
         self._add: Any = client.register_script(_ADD)
         self._remove: Any = client.register_script(_REMOVE)
 
@@ -199,6 +200,7 @@ class DeadLetters:
         The result of its task is stored with it: whoever sees the dead letter and requeues it finds that result, and
         none comes later that the task run anew would seem to have.
         """
+        dead_letter = dead_letter if dead_letter.at else replace(dead_letter, at=self._clock.now())
         head = dead_letter.head
         args = [dead_letter.id, strict_json(asdict(dead_letter)), head.to_json(), repr(dead_letter.at), head.kind]
         if result is None:
@@ -258,7 +260,8 @@ class DeadLetters:
 
     def expire(self, limit: int) -> int:
         """Remove at most `limit` dead letters past their time, oldest first; return how many."""
-        found: Any = self._client.zrange(INDEX, "-inf", time.time() - self._ttl, byscore=True, offset=0, num=limit)
+        oldest = self._clock.now() - self._ttl
+        found: Any = self._client.zrange(INDEX, "-inf", oldest, byscore=True, offset=0, num=limit)
         return self.drop([_text(dead_letter_id) for dead_letter_id in found])
 
     def _drop_oldest(self, limit: int) -> int:

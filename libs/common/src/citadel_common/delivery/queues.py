@@ -11,7 +11,7 @@ from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
-"""Message header: when Citadel's producer sent the message, in seconds since the epoch."""
+"""Message header: when Citadel's producer sent the message, in seconds since the epoch by the broker's clock."""
 _SEPARATOR = "\x06\x16"
 _STEPS = ("", f"{_SEPARATOR}3", f"{_SEPARATOR}6", f"{_SEPARATOR}9")
 LANES = ("interactive", "standard", "batch", "batch")
@@ -67,25 +67,30 @@ class QueueStateQuery:
 
     def ask(self, pipe: Any) -> None:
         """Add the commands to a pipeline."""
+        pipe.time()
         for queue in Queue:
             for name in lists_of(queue):
                 pipe.llen(name)
         for beat in self._beats:
             pipe.hlen(held_message_keys(beat.id)["unacked_key"])
 
-    def answer(self, replies: Sequence[int]) -> list[QueueState]:
+    def answer(self, replies: Sequence[Any]) -> list[QueueState]:
         """Return the queues' states from the replies to those commands."""
+        (seconds, _), *replies = replies
         count = len(_STEPS)
         held = replies[count * len(Queue) :]
         return [
-            self._state(queue, replies[index * count : (index + 1) * count], held) for index, queue in enumerate(Queue)
+            self._state(queue, replies[index * count : (index + 1) * count], held, now=seconds)
+            for index, queue in enumerate(Queue)
         ]
 
-    def _state(self, queue: Queue, lengths: Sequence[int], held: Sequence[int]) -> QueueState:
+    def _state(self, queue: Queue, lengths: Sequence[int], held: Sequence[int], *, now: float) -> QueueState:
         mine = [(beat, count) for beat, count in zip(self._beats, held, strict=True) if beat.queue == queue]
         return QueueState(
             queue=queue,
             lanes=by_lane(lengths),
             unacked=sum(count for _, count in mine),
-            workers=tuple(beat for beat, _ in mine if not beat.is_dead(dead_after=self._dead_after)),
+            workers=tuple(
+                beat for beat, _ in mine if not beat.is_dead(silence=beat.silence(now), dead_after=self._dead_after)
+            ),
         )

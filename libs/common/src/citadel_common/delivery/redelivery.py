@@ -4,12 +4,11 @@ Every worker reclaims; there is no leader. Celery does not count redeliveries: a
 with the same retry count each time. First deliveries cost nothing; only redelivered messages are counted.
 """
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from citadel_common.delivery.worker_registry import WorkerRegistry, held_message_keys
+from citadel_common.delivery.worker_registry import SilenceWatch, WorkerRegistry, held_message_keys
 from citadel_common.telemetry import Metrics, names
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 PREFIX = "citadel:deliveries:"
 KEPT = 24 * 3600
 """Seconds that a count is kept after the last delivery."""
+COUNTED_SHARE = 3
+"""Part of `dead_after` that counts as silence between two looks at most: the looker itself may have been paused."""
 
 
 def count_delivery(client: "Redis", task_id: str, *, redelivered: bool) -> int:
@@ -51,8 +52,8 @@ log = structlog.get_logger(__name__)
 class Reclaimer:
     """Finds dead workers and gives their unacknowledged messages back to the queue.
 
-    A worker that could not reach Redis must not judge others by heartbeats from before the outage. So silence means
-    death only after this worker has reached Redis without a break for `dead_after` seconds.
+    A worker is silent as long as this one sees its heartbeat unchanged, whatever their clocks say. A worker that could
+    not reach Redis must not judge others by heartbeats from before the outage: each silence begins anew after it.
     """
 
     def __init__(self, app: "Celery", client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
@@ -61,19 +62,17 @@ class Reclaimer:
         self._registry = WorkerRegistry(client)
         self._metrics = metrics
         self._dead_after = dead_after
-        self._connected_since: float | None = None
+        self._watch = SilenceWatch(most=dead_after / COUNTED_SHARE)
 
     def lost_connection(self) -> None:
         """Note that Redis could not be reached."""
-        self._connected_since = None
+        self._watch.reset()
 
     def reclaim(self, *, own_id: str) -> int:
         """Give back the messages of every dead worker but `own_id`; return how many."""
-        now = time.monotonic()
-        self._connected_since = self._connected_since or now
-        seen_long_enough = now - self._connected_since >= self._dead_after
-        silence = self._dead_after if seen_long_enough else float("inf")
-        dead = [beat.id for beat in self._registry.all() if beat.id != own_id and beat.is_dead(dead_after=silence)]
+        others = [beat for beat in self._registry.all() if beat.id != own_id]
+        silences, limit = self._watch.look(others), self._dead_after
+        dead = [beat.id for beat in others if beat.is_dead(silence=silences[beat.id], dead_after=limit)]
         return sum(self._bury(worker_id) for worker_id in dead)
 
     def _bury(self, worker_id: str) -> int:

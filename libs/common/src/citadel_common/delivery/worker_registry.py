@@ -1,7 +1,11 @@
-"""The worker registry: identities and heartbeats of workers, in the broker's Redis."""
+"""The worker registry: identities and heartbeats of workers, in the broker's Redis.
+
+Times of heartbeats are the broker's. Who takes work from silent workers does not even trust that clock, which jumps at
+a failover: a `SilenceWatch` sees heartbeats change.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +85,13 @@ def _born(pid: int) -> str:
 
 WORKERS = "citadel:workers"
 """Hash of worker id → its last heartbeat."""
+_BEAT = """
+local now = redis.call('TIME')
+local seen_at = string.format('%d.%06d', now[1], now[2])
+redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[2], 1, -2) .. ',"seen_at":' .. seen_at .. '}')
+return seen_at
+"""
+"""Stores a heartbeat, a JSON object, with the server's time; older workers compare that with their own clocks."""
 UNACKED_PREFIX = "citadel:unacked:"
 
 
@@ -99,7 +110,7 @@ def held_message_keys(worker_id: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """The state of a worker at its last beat; times are seconds since the epoch."""
+    """The state of a worker at its last beat; times are seconds since the epoch by the broker's clock."""
 
     id: str
     queue: str
@@ -115,11 +126,44 @@ class Heartbeat:
     seen_at: float
     stopped: bool = False
 
-    def is_dead(self, *, dead_after: float) -> bool:
-        """Return whether the process is gone, or has been silent for more than `dead_after` seconds."""
-        if self.stopped or time.time() - self.seen_at > dead_after:
+    def is_dead(self, *, silence: float, dead_after: float) -> bool:
+        """Return whether the process is gone, or its `silence` in seconds is longer than `dead_after`."""
+        if self.stopped or silence > dead_after:
             return True
         return surely_dead(machine=self.machine, pid=self.pid, born=self.born)
+
+    def silence(self, now: float) -> float:
+        """Return the seconds since the beat; `now` is the broker's time."""
+        return now - self.seen_at
+
+
+class SilenceWatch:
+    """The silences of workers, as one process sees them on its monotonic clock.
+
+    Only time in which the process looked counts: after a pause of its own, or of Redis, silence is no sign of death.
+
+    Args:
+        most: Seconds that count between two looks at most.
+    """
+
+    def __init__(self, *, most: float) -> None:
+        self._most = most
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen: all silences begin anew."""
+        self._looked_at: float | None = None
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def look(self, beats: Iterable[Heartbeat]) -> dict[str, float]:
+        """Return for how many seconds each worker has not beaten, by its id."""
+        now = time.monotonic()
+        passed = 0.0 if self._looked_at is None else min(now - self._looked_at, self._most)
+        before, self._looked_at, self._seen = self._seen, now, {}
+        for beat in beats:
+            seen_at, silence = before.get(beat.id, (None, 0.0))
+            self._seen[beat.id] = beat.seen_at, silence + passed if seen_at == beat.seen_at else 0.0
+        return {worker_id: silence for worker_id, (_, silence) in self._seen.items()}
 
 
 class WorkerRegistry:
@@ -127,11 +171,13 @@ class WorkerRegistry:
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
+        self._beat: Any = client.register_script(_BEAT)
 
-    def beat(self, identity: WorkerIdentity, **state: Any) -> None:
-        """Store a heartbeat; `state` gives the other fields of `Heartbeat`."""
-        beat = Heartbeat(**vars(identity), seen_at=time.time(), **state)
-        self._client.hset(WORKERS, identity.id, orjson.dumps(vars(beat)))
+    def beat(self, identity: WorkerIdentity, **state: Any) -> float:
+        """Store a heartbeat; `state` gives the other fields of `Heartbeat`. Return the broker's time."""
+        fields = vars(Heartbeat(**vars(identity), seen_at=0.0, **state))
+        del fields["seen_at"]
+        return float(self._beat(keys=[WORKERS], args=[identity.id, orjson.dumps(fields)]))
 
     def all(self) -> Iterator[Heartbeat]:
         """Yield the last heartbeat of every worker in the registry, dead ones included."""

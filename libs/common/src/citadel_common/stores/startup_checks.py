@@ -58,10 +58,18 @@ def redis_problem(url: SecretStr, settings: StoreSettings) -> str | None:
     with closing(connect(url, limits)) as client:
         try:
             said: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+            fields = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=False))
+            return MODES.get(fields.get(b"mode", b"")) or _missing_right(client)
         except ERRORS as error:
             return _refusal(error)
-    fields = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=False))
-    return MODES.get(fields.get(b"mode", b""))
+
+
+def _missing_right(client: redis.Redis) -> str | None:
+    try:
+        client.time()
+    except redis.exceptions.NoPermissionError:
+        return "Redis refuses the command TIME, by which leases and deadlines are judged; grant it to the user (+time)"
+    return None
 
 
 def _refusal(error: BaseException) -> str | None:

@@ -1,8 +1,9 @@
 """The factory of Celery apps: one configuration for every producer and worker."""
 
-import time
+import numbers
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
@@ -14,9 +15,10 @@ from redis.retry import Retry
 
 from citadel_common.delivery import serializer, transport
 from citadel_common.delivery.queues import SENT_AT_HEADER
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.settings.common import CommonSettings, StoreSettings
 from citadel_common.settings.redis_url import RedisAddress, redis_address
-from citadel_common.stores.redis import master_of, sentinel_arguments, timeouts
+from citadel_common.stores.redis import connect, master_of, sentinel_arguments, timeouts
 from citadel_common.tasks import result_backend
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
@@ -33,7 +35,9 @@ class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
     """
 
     def as_task_v2(self, *args: Any, **options: Any) -> Any:
-        """Return a message of Celery's protocol 2."""
+        """Return a message of Celery's protocol 2; a countdown and an expiry begin by the broker's clock."""
+        if options.get("countdown") or isinstance(options.get("expires"), numbers.Real):
+            options["now"] = datetime.fromtimestamp(clock_of(self.app).now(), UTC)
         return super().as_task_v2(*args, **options | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN})
 
     def _create_task_sender(self) -> Callable[..., Any]:
@@ -42,8 +46,9 @@ class StampedMessages(AMQP):  # type: ignore[misc]  # celery publishes no types
         def stamped(*args: Any, headers: dict[str, Any] | None = None, **options: Any) -> Any:
             """Add the headers: a retry carries those of the attempt before it, and the time comes last."""
             earlier = {name: value for name, value in (headers or {}).items() if name != SENT_AT_HEADER}
+            sent_at = clock_of(self.app).now()
             with _sending(args, options) as carrier:
-                return send(*args, headers=earlier | carrier | {SENT_AT_HEADER: time.time()}, **options)
+                return send(*args, headers=earlier | carrier | {SENT_AT_HEADER: sent_at}, **options)
 
         return stamped
 
@@ -69,10 +74,17 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     transport.install()
     app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
     app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    app.server_clock = ServerClock(connect(settings.broker_url, settings.stores))
     if queue is not None:
         app.loader.override_backends = result_backend.OVERRIDES
     app.conf.task_queues = [_kombu_queue(name) for name in ([queue] if queue else Queue)]
     return app
+
+
+def clock_of(app: Celery) -> ServerClock:
+    """Return the clock of an app's broker."""
+    clock: ServerClock = app.server_clock
+    return clock
 
 
 def _kombu_queue(name: Queue) -> KombuQueue:

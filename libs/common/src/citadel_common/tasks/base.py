@@ -23,6 +23,7 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, Revoked, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
@@ -105,6 +106,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     abstract = True
     typing = False
+    Request = "citadel_common.tasks.request:TimedRequest"
     throws = (CitadelError,)
     resultrepr_maxsize = 64
     spec: TaskSpec[Any, Any]
@@ -257,14 +259,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         sent_at: Any = request.get(SENT_AT_HEADER)
         if not _is_number(sent_at) or not sent_at > 0 or (request.delivery_info or {}).get("redelivered"):
             return
-        now, eta = time.time(), request.eta
+        now, eta = clock_of(self.app).now(), request.eta
         meant_for = max(sent_at, _epoch_of(eta)) if isinstance(eta, str) else sent_at
         runtime.stats.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
         deadline = Deadline.after(self.spec.soft_limit)
         asked = self.header(DEADLINE_HEADER)
-        return min(deadline, Deadline.from_epoch(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+        return min(deadline, clock_of(self.app).deadline(asked), key=lambda d: d.at) if _is_number(asked) else deadline
 
     def _lane(self) -> Lane:
         """Return the lane of the message's priority; a message without one comes from the interactive list."""

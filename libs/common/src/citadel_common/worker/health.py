@@ -1,6 +1,7 @@
 """The health of a worker, for `citadel_common.probe` by a health file and for the service manager."""
 
 import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -66,9 +67,10 @@ class Health:
 
 
 def touch(path: Path) -> None:
-    """Touch the file; if that fails, the probe suffers and not the process."""
+    """Touch the file, and write the monotonic time into it; if that fails, the probe suffers and not the process."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        path.write_text(f"{time.monotonic()!r}\n", encoding="ascii")
     except OSError as error:
         log.warning("health_file_failed", file=str(path), error=type(error).__name__)

@@ -15,6 +15,7 @@ from citadel_common.delivery.redelivery import Reclaimer
 from citadel_common.delivery.republishing import Republisher
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.tasks.stats import StatsPublisher
 from citadel_common.worker.events import WorkerEvents
@@ -42,7 +43,8 @@ class HeartbeatLoop:
         self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._events = WorkerEvents(self._broker, runtime)
-        self._started_at = time.time()
+        self._clock = clock_of(runtime.app)
+        self._started_at: float | None = None
         self._stop = threading.Event()
         self._is_seen = False
         self._threads = [
@@ -106,8 +108,9 @@ class HeartbeatLoop:
         return True
 
     def _beat(self, *, stopped: bool = False) -> None:
-        running = self._runtime.running
-        self._registry.beat(
+        self._started_at = self._started_at or self._clock.now()
+        running, asked_at = self._runtime.running, time.monotonic()
+        server_time = self._registry.beat(
             self._runtime.identity,
             concurrency=self._settings.concurrency,
             running=len(running.tasks()),
@@ -116,6 +119,7 @@ class HeartbeatLoop:
             started_at=self._started_at,
             stopped=stopped,
         )
+        self._clock.observe(server_time, asked_at=asked_at)
 
     def _reclaim(self) -> None:
         self._reclaimer.reclaim(own_id=self._runtime.identity.id)

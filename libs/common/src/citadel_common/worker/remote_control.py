@@ -91,6 +91,7 @@ class RemoteControl:
         self._app = runtime.app
         self._answer = answer
         self._on_subscribed = on_subscribed
+        self._is_listening = True
         self._client = connect(settings.broker_url, settings.stores)
         self._channel = f"/{redis_address(settings.broker_url.get_secret_value()).database}.{EXCHANGE}"
         self._thread = threading.Thread(target=self._run, name="remote-control", daemon=True)
@@ -104,7 +105,9 @@ class RemoteControl:
             try:
                 self._listen()
             except ERRORS as error:
-                log.warning("remote_control_unavailable", error=type(error).__name__)
+                if self._is_listening:  # else each try of a long outage would be told
+                    log.warning("remote_control_unavailable", error=type(error).__name__)
+                self._is_listening = False
             except Exception:
                 log.exception("remote_control_crashed")
             time.sleep(PAUSE)
@@ -127,6 +130,7 @@ class RemoteControl:
 
     def _receive(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "subscribe":  # also after a connection that redis-py has opened again by itself
+            self._is_listening = True
             self._on_subscribed()
         elif message["type"] == "message":
             self._handle(message["data"])

@@ -36,12 +36,12 @@ MESSAGE_LIMIT = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A response of any status; `retry_after` is that header, if it came."""
+    """A response of any status; `retry_after` is the delay that it asks for, in seconds."""
 
     url: str
     status_code: int
     content: bytes
-    retry_after: str | None = None
+    retry_after: float | None = None
 
 
 SPEAKING = frozenset({401, 403, 429, 503})
@@ -143,8 +143,8 @@ class _Connection:
         """Return whether the connection takes a request, as far as this side knows."""
         return self._http.our_state is h11.IDLE and not self._reader.at_eof() and not self._writer.is_closing()
 
-    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, str | None, bytes]:
-        """Send a request; return status, `Retry-After` and body of the answer."""
+    async def exchange(self, request: h11.Request, content: bytes) -> tuple[int, float | None, bytes]:
+        """Send a request; return the answer's status, the delay in seconds that it asks for, and its body."""
         events = (request, h11.Data(data=content), h11.EndOfMessage())
         self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
         status, headers, body = 0, dict[bytes, bytes](), bytearray()
@@ -157,7 +157,8 @@ class _Connection:
                     raise h11.RemoteProtocolError(TOO_MUCH)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        retry_after = headers.get(b"retry-after", b"").decode("latin-1") or None
+        about_time = (headers.get(name, b"").decode("latin-1") or None for name in (b"retry-after", b"date", b"age"))
+        retry_after = seconds_of_retry_after(*about_time)
         return status, retry_after, _unpacked(bytes(body), headers.get(b"content-encoding", b""))
 
     async def _next_event(self) -> h11.Event:
@@ -235,7 +236,7 @@ class HttpClient:
                 body += piece
                 if len(body) > MOST_BYTES:
                     raise HungUp(TOO_MUCH)
-        retry_after = response.headers.get("retry-after")
+        retry_after = seconds_of_retry_after(*map(response.headers.get, ("retry-after", "date", "age")))
         return Answer(url=route.url, status_code=response.status_code, content=bytes(body), retry_after=retry_after)
 
     async def aclose(self) -> None:
@@ -303,7 +304,7 @@ def count_of(value: object) -> int:
 def server_failure(response: Answer, message: str) -> BackendUnavailable | BackendRefused:
     """Return the error of a status that does not speak of the texts, though they may be its reason."""
     where = f"{host_of(response.url)} answered {response.status_code}: {message[:MESSAGE_LIMIT]}"
-    delay = seconds_of_retry_after(response.retry_after)
+    delay = response.retry_after
     if response.status_code in (401, 403):
         return BackendRefused(where)
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:

@@ -1,7 +1,6 @@
 """The beat's loop: takes the lead if it is free, and publishes what is due while it leads."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ class Beat:
         lock: The leader's lock.
         ledger: The ledger of settled slots.
         message_of: Builds the message of an entry's slot.
+        now: Returns the broker's time in seconds: all candidates have the same, whatever their hosts' clocks say.
         turn: Longest seconds between two turns of the loop.
         health_file: File touched at each turn.
         supervisor: Service manager, told of each turn.
@@ -40,6 +40,7 @@ class Beat:
         ledger: Ledger,
         message_of: Callable[[Entry, int], Message],
         *,
+        now: Callable[[], float],
         turn: float,
         health_file: Path | None = None,
         supervisor: Supervisor = NULL_SUPERVISOR,
@@ -48,6 +49,7 @@ class Beat:
         self._lock = lock
         self._ledger = ledger
         self._message_of = message_of
+        self._seconds = now
         self._longest_pause = turn
         self._health_file = health_file
         self._supervisor = supervisor
@@ -111,7 +113,7 @@ class Beat:
 
         If the store was emptied, this candidate's own memory counts, provided that nobody else led meanwhile.
         """
-        now = _now()
+        now = self._now()
         known, before = self._ledger.slots(), self._ledger.states()
         self._settled = {
             entry.name: known.get(entry.name) or self._settled.get(entry.name) or entry.slots.latest(now)
@@ -123,7 +125,7 @@ class Beat:
         self._has_begun = True
 
     def _process(self, entry: Entry) -> None:
-        now = _now()
+        now = self._now()
         if entry.is_far_ahead(self._settled[entry.name], now):
             self._rewind(entry, now)
         due = entry.due(self._settled[entry.name], now)
@@ -146,14 +148,16 @@ class Beat:
 
     def _publish(self, entry: Entry, slot: int) -> None:
         if self._settle(entry, slot, self._message_of(entry, slot)):
-            late = (_now() - slot) / 1000
+            late = (self._now() - slot) / 1000
             log.info("slot_published", entry=entry.name, slot=_text(slot), task_id=entry.task_id(slot), late=late)
 
     def _settle(self, entry: Entry, slot: int, message: Message | None) -> bool:
         """Settle a slot; return whether this candidate settled it now."""
         state = replace(self._states[entry.name], next_at=entry.slots.following(slot) / 1000)
         if message is not None:
-            state = replace(state, last_slot=slot / 1000, last_task_id=entry.task_id(slot), published_at=time.time())
+            state = replace(
+                state, last_slot=slot / 1000, last_task_id=entry.task_id(slot), published_at=self._seconds()
+            )
         outcome = self._ledger.settle(state, slot, message)
         if outcome == "not_leader":
             self._lock.lost("taken or expired")
@@ -186,10 +190,14 @@ class Beat:
         """Return the seconds until the next slot, at most until the lock must be looked at again."""
         if not self._lock.is_held or not self._has_begun or not self._store_answers:
             return self._longest_pause
-        now = _now()
+        now = self._now()
         upcoming = (entry.slots.following(self._settled[entry.name]) - now for entry in self._entries)
         soonest = min((left for left in upcoming if left > 0), default=self._longest_pause * 1000)
         return min(soonest / 1000, self._longest_pause)
+
+    def _now(self) -> int:
+        """Return the milliseconds since the epoch."""
+        return int(self._seconds() * 1000)
 
     def _store_answered(self) -> None:
         if not self._store_answers:
@@ -205,8 +213,3 @@ class Beat:
 
 def _text(slot: int) -> str:
     return from_epoch(slot / 1000)
-
-
-def _now() -> int:
-    """Return the milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -9,6 +9,7 @@ from types import FrameType
 import structlog
 
 from citadel_common import logs
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.redaction import secrets_of
 from citadel_common.settings.common import load
@@ -64,6 +65,7 @@ def beat_of(settings: BeatSettings, supervisor: Supervisor = NULL_SUPERVISOR) ->
         LeaderLock(client, token, ttl=fragment.lock_ttl),
         Ledger(client, token),
         MessageFactory(settings).build,
+        now=ServerClock(client).now,
         turn=min(_LONGEST_TURN, fragment.lock_ttl / _TURNS_PER_LOCK),
         health_file=fragment.health_file,
         supervisor=supervisor,

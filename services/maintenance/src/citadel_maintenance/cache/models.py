@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.embeddings.catalog import KEY as CATALOG_KEY
 from citadel_common.embeddings.catalog import spellings
 
@@ -42,6 +43,7 @@ class LiveModels:
 
     def __init__(self, client: "Redis", *, keep: "Iterable[str]", grace: float, record: bool) -> None:
         self._client = client
+        self._clock = ServerClock(client)
         self._kept = {_in_key(spelling) for name in keep for spelling in spellings(name)}
         self._grace = grace
         self._record = record
@@ -73,7 +75,7 @@ class LiveModels:
         return name not in self._kept or any(live.rpartition("@")[0] == name for live in self._live)
 
     def _load_and_record_seen(self) -> None:
-        now = time.time()
+        now = self._clock.now()
         seen: Any = self._client.hgetall(SEEN)
         old = [identity for identity, at in seen.items() if now - float(at) >= self._grace]
         self._seen_recently = {identity.decode() for identity in seen.keys() - set(old)}

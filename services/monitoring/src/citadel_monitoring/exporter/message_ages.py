@@ -19,9 +19,10 @@ for i, key in ipairs(KEYS) do
   local entry = redis.call('LINDEX', key, -1)
   tails[i] = entry and string.sub(entry, -tonumber(ARGV[1])) or ''
 end
-return tails
+local time = redis.call('TIME')
+return {string.format('%d.%06d', time[1], time[2]), tails}
 """
-"""Returns the ends of the entries that are taken next, an empty string for an empty list."""
+"""Returns the time, and the ends of the entries that are taken next, an empty string for an empty list."""
 _SENT_AT = re.compile(rb'"' + SENT_AT_HEADER.encode() + rb'": ?([0-9]{1,12}(?:\.[0-9]{1,9})?)[,}]')
 
 
@@ -45,20 +46,20 @@ class OldestMessages:
         Raises:
             redis.RedisError: The broker does not answer.
         """
-        tails = self._script(keys=[name for _, _, name in self._lists], args=[TAIL])
+        now, tails = self._script(keys=[name for _, _, name in self._lists], args=[TAIL])
         ages: dict[tuple[Queue, str], float] = {}
         for (queue, lane, name), tail in zip(self._lists, tails, strict=True):
-            ages[queue, lane] = max(ages.get((queue, lane), 0.0), self._age(name, tail))
+            ages[queue, lane] = max(ages.get((queue, lane), 0.0), self._age(name, tail, float(now)))
         return ages
 
-    def _age(self, name: str, tail: bytes) -> float:
+    def _age(self, name: str, tail: bytes, broker_time: float) -> float:
         if not tail:
             self._seen.pop(name, None)
             return 0.0
         stamps = _SENT_AT.findall(tail)
         if stamps:
             # The last one: an argument of the task may contain text that looks like the header.
-            return max(0.0, time.time() - float(stamps[-1]))
+            return max(0.0, broker_time - float(stamps[-1]))
         now = time.monotonic()
         known, since = self._seen.get(name, (b"", now))
         if known != tail:

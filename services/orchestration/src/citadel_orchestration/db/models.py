@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from citadel_common.deadline import Deadline
 from citadel_contracts.runs import FINISHED
 
 NO_ITEM = -1
@@ -35,7 +36,7 @@ class StepClaim:
         kind: Of its run.
         lane: Of its run.
         depth: Number of runs that its run is nested in.
-        run_deadline: When its run times out.
+        run_deadline: When its run times out, by PostgreSQL's clock.
         trace: Trace context of its run.
         calls: Calls of an LLM that the failed attempts have made.
         leased_at: When its lease was asked for, on this process's monotonic clock.
@@ -48,7 +49,7 @@ class StepClaim:
     kind: str
     lane: int
     depth: int
-    run_deadline: datetime | None
+    run_deadline: Deadline | None
     trace: dict[str, str] | None = None
     calls: int = 0
     leased_at: float = field(default_factory=time.monotonic, compare=False)

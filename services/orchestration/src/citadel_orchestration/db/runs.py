@@ -187,6 +187,13 @@ def is_late(tx: RunTransaction) -> bool:
     return bool(one(tx.cursor)[0])
 
 
+def seconds_left(tx: RunTransaction) -> float | None:
+    """Return the seconds until the run's deadline, by PostgreSQL's clock; None if it has none."""
+    tx.cursor.execute("SELECT extract(epoch FROM %s::timestamptz - clock_timestamp())::float8", [tx.run.deadline_at])
+    left: float | None = one(tx.cursor)[0]
+    return left
+
+
 def reopen(tx: RunTransaction, deadline: float | None) -> datetime:
     """Make an ended run active again, with a deadline in so many seconds; return PostgreSQL's time."""
     tx.cursor.execute(

@@ -4,8 +4,10 @@
 """
 
 import time
+from datetime import datetime
 from typing import Any
 
+from citadel_common.deadline import Deadline
 from citadel_common.stores.postgres import Database
 from citadel_orchestration.db.models import Effects, EndedAttempt, StepClaim, StepRef
 from citadel_orchestration.definition.definition import Step
@@ -38,7 +40,7 @@ def step_succeeded(
     if not rows:
         return None
     began, ended, before = rows[0][-3:]
-    claims = [_claim(ref, row, leased_at) for row in rows]
+    claims = [_claim(ref, row, leased_at, now=ended) for row in rows]
     over = EndedAttempt(
         ref=ref,
         type=step.type.name,
@@ -52,7 +54,8 @@ def step_succeeded(
     return Effects(claims=claims, lane=claims[0].lane, attempts=[over])
 
 
-def _claim(ref: StepRef, row: tuple[Any, ...], leased_at: float) -> StepClaim:
+def _claim(ref: StepRef, row: tuple[Any, ...], leased_at: float, *, now: datetime) -> StepClaim:
+    """Return the claim in a row; `now` is PostgreSQL's time."""
     step_id, attempt, tries, workflow_id, kind, lane, depth, deadline, trace, *_ = row
     return StepClaim(
         ref=StepRef(run_id=ref.run_id, step_id=step_id),
@@ -62,7 +65,7 @@ def _claim(ref: StepRef, row: tuple[Any, ...], leased_at: float) -> StepClaim:
         kind=kind,
         lane=lane,
         depth=depth,
-        run_deadline=deadline,
+        run_deadline=None if deadline is None else Deadline.after((deadline - now).total_seconds()),
         trace=trace,
         leased_at=leased_at,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from citadel_common.deadline import Deadline
 from citadel_common.errors import CitadelError
 from citadel_common.stores.postgres import Cursor
 from citadel_orchestration.db.models import (
@@ -48,35 +49,36 @@ UPDATE runs SET status = %(status)s, unfinished = %(unfinished)s, last_event = %
 WHERE run_id = %(run_id)s
 RETURNING finished_at
 """
+_RUN_LEFT = "extract(epoch FROM %(run_deadline)s::timestamptz - clock_timestamp())::float8"
 # The attempt grows with every claim. All later statements on the step name it, so that a worker whose lease ran out
 # cannot end the attempt of the worker that took the step over.
-_CLAIM = """
+_CLAIM = f"""
 UPDATE steps SET status = 'running', attempt = attempt + 1, lease_owner = %(owner)s, due_at = NULL,
     lease_until = now() + make_interval(secs => %(lease)s), started_at = coalesce(started_at, now()),
     attempt_started_at = now(), waiting_for = NULL, waiting_since = NULL, turn = NULL
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
-RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), attempt - uncounted
-"""
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), {_RUN_LEFT}, attempt - uncounted
+"""  # noqa: S608  (constants only)
 _READY = """
 UPDATE steps SET status = 'ready', due_at = NULL, lease_until = now() + make_interval(secs => %(lease)s)
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND status = ANY(%(from)s)
 """
 # Answers of the embeddings workers are delivered at least once: the first token of an attempt wins.
-_ADOPT = """
+_ADOPT = f"""
 UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s),
     vectors_taken = %(taken)s
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status = 'running' AND (vectors_taken = %(taken)s
         OR split_part(coalesce(vectors_taken, ''), '/', 1) <> %(attempt)s::text)
-RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0)
-"""
-_TAKE_LEASE = """
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), {_RUN_LEFT}
+"""  # noqa: S608  (constants only)
+_TAKE_LEASE = f"""
 UPDATE steps SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease)s)
 WHERE run_id = %(run_id)s AND step_id = %(step_id)s AND item = %(item)s AND attempt = %(attempt)s
     AND status = 'running' AND lease_until < now()
-RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0),
+RETURNING attempt, tries, coalesce((error ->> 'calls')::int, 0), {_RUN_LEFT},
     extract(epoch FROM now() - coalesce(attempt_started_at, now()))::float8
-"""
+"""  # noqa: S608  (constants only)
 _FINISH = """
 UPDATE steps SET status = %(status)s, error = %(error)s, has_data = %(has_data)s, finished_at = now(),
     due_at = NULL, lease_until = NULL, lease_owner = NULL
@@ -169,7 +171,8 @@ class RunTransaction:
             self.cursor.execute(_READY, place | {"lease": self._lease, "from": list(of)})
             self.effects.ready += [ref] * self.cursor.rowcount
             return None
-        self.cursor.execute(_CLAIM, place | {"owner": self._owner, "lease": self._lease, "from": list(of)})
+        mine = {"owner": self._owner, "lease": self._lease, "run_deadline": self.run.deadline_at}
+        self.cursor.execute(_CLAIM, place | mine | {"from": list(of)})
         row = self.cursor.fetchone()
         if row is None:
             return None
@@ -187,8 +190,8 @@ class RunTransaction:
     def adopt(self, ref: StepRef, attempt: int, token: str) -> StepClaim | None:
         """Take over the lease of a running step; None if its attempt is over, or was adopted with another token."""
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
-        mine = {"owner": self._owner, "lease": self._lease, "taken": f"{attempt}/{token}"}
-        self.cursor.execute(_ADOPT, place | mine)
+        mine = {"owner": self._owner, "lease": self._lease, "run_deadline": self.run.deadline_at}
+        self.cursor.execute(_ADOPT, place | mine | {"taken": f"{attempt}/{token}"})
         row = self.cursor.fetchone()
         return None if row is None else self._claimed(ref, *row)
 
@@ -199,11 +202,12 @@ class RunTransaction:
             The claim, and the seconds since the attempt began; None if the lease was renewed, or the attempt is over.
         """
         place = {"run_id": ref.run_id, "step_id": ref.step_id, "item": ref.item, "attempt": attempt}
-        self.cursor.execute(_TAKE_LEASE, place | {"owner": self._owner, "lease": self._lease})
+        mine = {"owner": self._owner, "lease": self._lease, "run_deadline": self.run.deadline_at}
+        self.cursor.execute(_TAKE_LEASE, place | mine)
         row = self.cursor.fetchone()
-        return None if row is None else (self._claimed(ref, *row[:3]), row[3])
+        return None if row is None else (self._claimed(ref, *row[:4]), row[4])
 
-    def _claimed(self, ref: StepRef, attempt: int, tries: int, calls: int) -> StepClaim:
+    def _claimed(self, ref: StepRef, attempt: int, tries: int, calls: int, run_left: float | None) -> StepClaim:
         run = self.run
         return StepClaim(
             ref=ref,
@@ -214,7 +218,7 @@ class RunTransaction:
             kind=run.kind,
             lane=run.lane,
             depth=run.depth,
-            run_deadline=run.deadline_at,
+            run_deadline=None if run_left is None else Deadline.after(run_left),
             trace=run.trace,
             leased_at=self.began,
         )

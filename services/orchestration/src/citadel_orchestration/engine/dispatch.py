@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 
+from citadel_common.deadline import Deadline
 from citadel_common.delivery.tracked_messages import HEADER as TRACKED_HEADER
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.app import clock_of
 from citadel_common.telemetry import messages, tracing
 from citadel_contracts import EMBED_STEPS, RUN_STEP
 from citadel_contracts.workflows import STEP_TIMEOUTS_HEADER, EmbedStep, embedding_name
@@ -66,6 +68,10 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._waiting: defaultdict[int, list[EmbedMessage]] = defaultdict(list)
         self._busy = False
+
+    def time_of(self, deadline: Deadline) -> float:
+        """Return a deadline by the broker's clock, the form in which messages carry it."""
+        return clock_of(self._app).time_of(deadline)
 
     def embed(
         self, step: EmbedStep, *, lane: int, timeout: float, on_failure: Callable[[StoreUnavailable], None]

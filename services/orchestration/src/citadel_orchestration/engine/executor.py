@@ -212,7 +212,7 @@ class Executor:
             echo=effect.echo,
             # older embeddings workers refuse this field: it is sent only if it differs from the message's lane
             lane=effect.lane if effect.lane != claim.lane else None,
-            deadline=deadline.to_epoch(),
+            deadline=self.dispatcher.time_of(deadline),
         )
         not_sent = functools.partial(self._not_sent, claim)
         self.dispatcher.embed(message, lane=claim.lane, timeout=step.timeout, on_failure=not_sent)

@@ -1,6 +1,7 @@
 """Outputs that a worker could not record before it ended, kept in Redis until any worker can.
 
-An entry is a field of one hash: its name is the attempt, as a JSON list, its value the time of its end and the output.
+An entry is a field of one hash: its name is the attempt, as a JSON list, its value the time of its end, by
+the broker's clock, and the output.
 It is removed once the transition is committed. So a worker that dies in between loses nothing, and two workers that
 find the same entry record it once: the transition is fenced by the attempt.
 """
@@ -13,6 +14,7 @@ from uuid import UUID
 import orjson
 import structlog
 
+from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
 from citadel_orchestration.db.models import StepClaim, StepRef
@@ -38,6 +40,7 @@ class ParkedOutputs:
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
+        self._clock = ServerClock(client)
         self._paused_until = 0.0
 
     def park(self, claim: StepClaim, output: Any) -> None:
@@ -49,7 +52,7 @@ class ParkedOutputs:
         """
         ref = claim.ref
         name = orjson.dumps([str(ref.run_id), ref.step_id, ref.item, claim.attempt])
-        value = b"%d\n%b" % (time.time() + TTL, encoded_output(output)[1])
+        value = b"%d\n%b" % (self._clock.now() + TTL, encoded_output(output)[1])
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(KEY, name, value)
             pipe.expire(KEY, TTL)
@@ -81,7 +84,7 @@ class ParkedOutputs:
             return
         end, _, body = value.partition(b"\n")
         about = {"run_id": run_id, "step_id": step_id}
-        if int(end) < time.time():
+        if int(end) < self._clock.now():
             log.error("parked_output_expired", **about)
         else:
             try:

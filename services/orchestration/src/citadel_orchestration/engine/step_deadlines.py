@@ -20,10 +20,7 @@ def deadline_of(claim: StepClaim, step: Step, *, waits: float = 0.0) -> Deadline
         waits: Seconds that it may wait before its timeout begins.
     """
     deadline = Deadline.after(waits + step.timeout)
-    if claim.run_deadline is None:
-        return deadline
-    run = Deadline.from_epoch(claim.run_deadline.timestamp())
-    return min(deadline, run, key=lambda d: d.at)
+    return min(deadline, claim.run_deadline or deadline, key=lambda d: d.at)
 
 
 async def within_deadline(effect: Execute, call: StepCall, timeout: float) -> Output:

@@ -6,7 +6,6 @@ comes late, twice, or for a run that has ended changes nothing.
 """
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ import structlog
 from citadel_common.backoff import full_jitter
 from citadel_common.errors import CitadelError, StartTimedOut, from_data
 from citadel_common.telemetry import names
-from citadel_orchestration.db import admission, batches, steps
+from citadel_orchestration.db import admission, batches, runs, steps
 from citadel_orchestration.db.models import NO_ITEM, Effects, StepClaim, StepRef, Wait
 from citadel_orchestration.db.step_succeeded import step_succeeded
 from citadel_orchestration.db.transaction import RunTransaction
@@ -262,8 +261,8 @@ def _problem_of_delay(tx: RunTransaction, step: Step, asked: float | None) -> st
         return None
     if asked > step.timeout:
         return f"it asks to wait {asked:.6g} s, which is longer than the step's timeout of {step.timeout:g} s"
-    deadline = tx.run.deadline_at
-    if deadline is not None and asked > deadline.timestamp() - time.time():
+    left = runs.seconds_left(tx)
+    if left is not None and asked > left:
         return f"it asks to wait {asked:.6g} s, which is longer than the run has left"
     return None
 

@@ -9,9 +9,9 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
-from citadel_contracts.errors import seconds_of_retry_after
+from citadel_contracts.errors import seconds_of_retry_after, server_time
 
 LONGEST = 86_400.0
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
@@ -40,20 +40,21 @@ def delay_asked_for(headers: Mapping[str, str], content: object, message: str) -
         content: Its JSON; None if it has none.
         message: The server's words.
     """
-    for hints in (_retry_headers(headers), _retry_info(content), _resets(headers, content), _said(message)):
+    now = server_time(headers.get("date"), headers.get("age"))
+    for hints in (_retry_headers(headers, now), _retry_info(content), _resets(headers, content, now), _said(message)):
         known = [hint for hint in hints if hint is not None]
         if known:
             return min(max(known[0], 0.0), LONGEST)
     return None
 
 
-def _retry_headers(headers: Mapping[str, str]) -> Iterator[float | None]:
+def _retry_headers(headers: Mapping[str, str], now: float) -> Iterator[float | None]:
     for name in _MILLISECONDS:
         milliseconds = _number(headers.get(name))
         yield None if milliseconds is None else milliseconds / 1000
     retry_after = headers.get("retry-after")
-    yield seconds_of_retry_after(retry_after)
-    yield duration(retry_after)
+    yield seconds_of_retry_after(retry_after, headers.get("date"), headers.get("age"))
+    yield duration(retry_after, now)
 
 
 def _retry_info(content: object) -> Iterator[float | None]:
@@ -64,12 +65,12 @@ def _retry_info(content: object) -> Iterator[float | None]:
             yield duration(detail["retryDelay"])
 
 
-def _resets(headers: Mapping[str, str], content: object) -> Iterator[float | None]:
+def _resets(headers: Mapping[str, str], content: object, now: float) -> Iterator[float | None]:
     """Yield when the limit that is used up is free again: of several, the last; of all, if none says it is used up."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for name, value in {**_quoted_headers(content), **headers}.items():
         match = _RESET.fullmatch(name)
-        seconds = duration(value) if match else None
+        seconds = duration(value, now) if match else None
         if match is None or seconds is None:
             continue
         left = _number(headers.get(name.replace("reset", "remaining")))
@@ -90,29 +91,35 @@ def _said(message: str) -> Iterator[float | None]:
     yield duration(_LONG_UNITS.sub(lambda unit: unit[1], found[1])) if found else None
 
 
-def duration(value: object) -> float | None:
-    """Return the seconds in a number, a duration (`6m0s`), a time since the epoch, or an ISO date; None for others."""
+def duration(value: object, now: float | None = None) -> float | None:
+    """Return the seconds in a number, a duration (`6m0s`), a time since the epoch, or an ISO date; None for others.
+
+    Args:
+        value: As a server sent it.
+        now: The server's time in seconds since the epoch; None for this host's.
+    """
+    now = time.time() if now is None else now
     if isinstance(value, dict):  # a protobuf duration
         value = value.get("seconds")
     text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
     number = _number(text)
     if number is not None:
-        return _since_epoch(number)
+        return _since_epoch(number, now)
     if _DURATION.fullmatch(text):
         return sum(float(amount) * _UNITS[unit.lower()] for amount, unit in _PARTS.findall(text))
-    return _until(text)
+    return _until(text, now)
 
 
-def _since_epoch(number: float) -> float:
+def _since_epoch(number: float, now: float) -> float:
     if number >= _EPOCH_MS:
-        return number / 1000 - time.time()
-    return number - time.time() if number >= _EPOCH_S else number
+        return number / 1000 - now
+    return number - now if number >= _EPOCH_S else number
 
 
-def _until(text: str) -> float | None:
+def _until(text: str, now: float) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
-        return moment.timestamp() - time.time()
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
     except (ValueError, OverflowError):
         return None
 

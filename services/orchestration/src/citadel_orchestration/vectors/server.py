@@ -137,7 +137,8 @@ async def _bounded(limit: int, response: httpx.Response) -> None:
 
 async def _whole_seconds(response: httpx.Response) -> None:
     """Write a delay as whole seconds: Qdrant's client reads nothing else, but proxies also send fractions and dates."""
-    asked = seconds_of_retry_after(response.headers.pop("retry-after", None))
+    asked = seconds_of_retry_after(*map(response.headers.get, ("retry-after", "date", "age")))
+    response.headers.pop("retry-after", None)
     if asked is not None:
         response.headers["retry-after"] = str(math.ceil(asked))
 

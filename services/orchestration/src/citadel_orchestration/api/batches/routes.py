@@ -20,7 +20,7 @@ from citadel_orchestration.api.http.bodies import documented, json_response, rea
 from citadel_orchestration.api.http.body_limit import STREAMED_PATH, is_ndjson
 from citadel_orchestration.api.http.followers import FollowerResponse
 from citadel_orchestration.api.http.openapi import content, errors
-from citadel_orchestration.api.http.query import documented_query, labels_of, one_of
+from citadel_orchestration.api.http.query import documented_query, flag_of, labels_of, one_of
 from citadel_orchestration.api.http.routing import RawRoute, service_of
 from citadel_orchestration.api.runs.routes import offset_of, run_id_of
 from citadel_orchestration.api.runs.service import RunService
@@ -63,12 +63,16 @@ async def create_batch(request: Request) -> Response:
             {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}},
             {"name": "encoding_format", "in": "query", "schema": {"enum": ["float", "base64"]}},
             {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "default": 0}},
+            {"name": "follow", "in": "query", "schema": {"type": "boolean", "default": True}},
         ]
     },
     summary="Results of a batch, while it still runs",
 )
 async def stream_results(request: Request) -> Response:
-    """Stream NDJSON in the order of the requests until the batch ends; `after=N` leaves out the first N results."""
+    """Stream NDJSON in the order of the requests until the batch ends; `after=N` leaves out the first N results.
+
+    Nothing is sent while no result comes, as in a paused batch; `follow=false` ends with the results so far.
+    """
     run_id = run_id_of(request)
     view = await service_of(request, RunService).show(run_id, outputs=False)
     if view.kind != "batch":
@@ -76,7 +80,8 @@ async def stream_results(request: Request) -> Response:
     wanted = one_of(get_args(EncodingFormat), request.query_params.get("encoding_format", "float"), "encoding_format")
     encoding: EncodingFormat = "base64" if wanted == "base64" else "float"
     after = offset_of(request.query_params.get("after", "0"), "after")
-    results = service_of(request, BatchService).results(run_id, encoding, after=after)
+    follow = flag_of(request.query_params.get("follow", "true"), "follow")
+    results = service_of(request, BatchService).results(run_id, encoding, after=after, follow=follow)
     return FollowerResponse(request, results, media_type=NDJSON)
 
 

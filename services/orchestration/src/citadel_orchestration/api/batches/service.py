@@ -97,8 +97,17 @@ class BatchService:
                 raise _AlreadySubmitted(existing)
             return await asyncio.to_thread(self._begin, cursor, run.run_id, chunks)
 
-    async def results(self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0) -> AsyncIterator[bytes]:
-        """Yield a line per request, in order, from the one after `after`, as chunks end; raises as `follow`."""
+    async def results(
+        self, run_id: UUID, encoding: EncodingFormat, *, after: int = 0, follow: bool = True
+    ) -> AsyncIterator[bytes]:
+        """Yield a line per request, in order, from the one after `after`, as chunks end; raises as `follow`.
+
+        Args:
+            run_id: The batch.
+            encoding: Form of the vectors.
+            after: Number of results to leave out.
+            follow: Whether to go on until the batch ends.
+        """
         place = await read_through_outage(
             functools.partial(asyncio.to_thread, batches.place_of, self.runs.database, run_id, after)
         )
@@ -112,7 +121,7 @@ class BatchService:
                     lines = list(_lines(index, requests, output, error, encoding))
                     yield b"".join(lines[max(0, after - index) :])
                     first, index = item + 1, index + len(lines)
-            if ended:
+            if ended or not follow:
                 return
 
     def _page(self, run_id: UUID, first: int) -> list[tuple[int, Any, Any, Any]]:

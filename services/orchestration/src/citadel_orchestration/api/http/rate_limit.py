@@ -29,16 +29,21 @@ PAUSE_AFTER_FAILURE = 1.0
 MAX_CALLERS = 10_000
 """Callers that are counted here at once; beyond it the counts begin anew."""
 # Only requests that are allowed count: else a client that goes on asking would never be served again.
+# The server's clock names the windows: API processes on hosts whose clocks differ count in the same ones.
 _COUNT = """
-local count = tonumber(redis.call('GET', KEYS[1]) or 0)
-local before = tonumber(redis.call('GET', KEYS[2]) or 0)
-local free = math.floor(tonumber(ARGV[2]) - count - before * tonumber(ARGV[3]))
+local time, length = redis.call('TIME'), tonumber(ARGV[3])
+local now = time[1] + time[2] / 1000000
+local window, passed = math.floor(now / length), now % length
+local key = KEYS[1] .. ':' .. string.format('%d', window)
+local count = tonumber(redis.call('GET', key) or 0)
+local before = tonumber(redis.call('GET', KEYS[1] .. ':' .. string.format('%d', window - 1)) or 0)
+local free = math.floor(tonumber(ARGV[2]) - count - before * (1 - passed / length))
 local allowed = math.max(0, math.min(tonumber(ARGV[1]), free))
 if allowed > 0 then
-  redis.call('INCRBY', KEYS[1], allowed)
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('INCRBY', key, allowed)
+  redis.call('EXPIRE', key, 2 * length)
 end
-return {allowed, count + allowed, before}
+return {allowed, count + allowed, before, tostring(passed)}
 """
 
 
@@ -62,7 +67,7 @@ class RateLimit:
         self._metrics = metrics
         self._batcher: MicroBatcher[str, float | None] = MicroBatcher(self._count)
         self._paused_until = 0.0
-        self._own: dict[str, tuple[int, int, int]] = {}
+        self._own: dict[str, tuple[float, int, int]] = {}
 
     async def check(self, caller: str) -> None:
         """Count a request of `caller`.
@@ -83,8 +88,8 @@ class RateLimit:
 
     async def _count(self, callers: Sequence[str]) -> Sequence[float | None]:
         """Count one request of each caller; return None for each that is allowed, else seconds to wait."""
-        wanted, now = Counter(callers), time.time()
-        found = await self._count_in_redis(wanted, now) if time.monotonic() >= self._paused_until else None
+        wanted, now = Counter(callers), time.monotonic()
+        found = await self._count_in_redis(wanted) if now >= self._paused_until else None
         if found is None:
             found = {caller: self._count_here(caller, number, now) for caller, number in wanted.items()}
         verdicts = {
@@ -93,55 +98,47 @@ class RateLimit:
         }
         return [next(verdicts[caller]) for caller in callers]
 
-    async def _count_in_redis(self, wanted: Counter[str], now: float) -> dict[str, tuple[int, float]] | None:
+    async def _count_in_redis(self, wanted: Counter[str]) -> dict[str, tuple[int, float]] | None:
         """Return how many requests of each caller are allowed, and the wait of the others; None without Redis."""
-        window, share = _window(now)
         limit: int = self._limit or 0
         try:
             async with asyncio.timeout(TIMEOUT):
                 pipe: Any = self._client.pipeline(transaction=False)
                 for caller, number in wanted.items():
-                    keys = [f"{KEY_PREFIX}{caller}:{place}" for place in (window, window - 1)]
-                    pipe.eval(_COUNT, len(keys), *keys, number, limit, share, 2 * WINDOW * 1000)
+                    pipe.eval(_COUNT, 1, KEY_PREFIX + caller, number, limit, WINDOW)
                 answers = await pipe.execute()
         except CACHE_ERRORS as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             log.warning("rate_limit_counts_here", error=type(error).__name__, per_process=self._own_limit)
             return None
         return {
-            caller: (allowed, _wait(count, before, limit, now))
-            for caller, (allowed, count, before) in zip(wanted, answers, strict=True)
+            caller: (allowed, _wait(count, before, limit, float(passed)))
+            for caller, (allowed, count, before, passed) in zip(wanted, answers, strict=True)
         }
 
     def _count_here(self, caller: str, number: int, now: float) -> tuple[int, float]:
         """Return how many requests of a caller are allowed here, and the wait of the others."""
-        window, share = _window(now)
+        window, passed = divmod(now, WINDOW)
         if len(self._own) >= MAX_CALLERS and caller not in self._own:
             self._own.clear()
         last, count, before = self._own.get(caller, (window, 0, 0))
         if last != window:
             count, before = 0, count if last == window - 1 else 0
-        allowed = max(0, min(number, math.floor(self._own_limit - count - before * share)))
+        allowed = max(0, min(number, math.floor(self._own_limit - count - before * (1 - passed / WINDOW))))
         self._own[caller] = (window, count + allowed, before)
-        return allowed, _wait(count + allowed, before, self._own_limit, now)
+        return allowed, _wait(count + allowed, before, self._own_limit, passed)
 
 
-def _window(now: float) -> tuple[int, float]:
-    """Return the number of this window, and the share of the window before it that still counts."""
-    window, passed = divmod(now, WINDOW)
-    return int(window), 1 - passed / WINDOW
-
-
-def _wait(count: int, before: int, limit: int, now: float) -> float:
+def _wait(count: int, before: int, limit: int, passed: float) -> float:
     """Return the seconds until one more request is allowed.
 
     Args:
         count: Requests in this window.
         before: Requests in the window before it.
         limit: Requests allowed in a window's length.
-        now: The time.
+        passed: Seconds of this window that have passed.
     """
-    left = WINDOW - now % WINDOW
+    left = WINDOW - passed
     if count < limit:
         return left - WINDOW * (limit - 1 - count) / before if before else 0.0
     return left + WINDOW * (1 - (limit - 1) / count)

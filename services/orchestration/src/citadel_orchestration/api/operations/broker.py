@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WORKERS, Heartbeat, parse
@@ -36,22 +36,31 @@ class BrokerInspector:
 
     async def workers(self) -> list[WorkerInfo]:
         """Return the live workers."""
-        return [_worker_info(beat) for beat in await self._heartbeats() if self._is_live(beat)]
+        return [_worker_info(beat) for beat in await self._live()]
 
     async def count_live(self, queue: Queue) -> int:
         """Return how many live workers serve a queue."""
-        return sum(beat.queue == queue and self._is_live(beat) for beat in await self._heartbeats())
+        return sum(beat.queue == queue for beat in await self._live())
 
     async def queues(self) -> list[QueueStats]:
         """Return the state of every queue."""
-        query = QueueStateQuery(await self._heartbeats(), dead_after=self._dead_after)
+        beats, _ = await self._heartbeats()
+        query = QueueStateQuery(beats, dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
         query.ask(pipe)
         return [_queue_stats(state) for state in query.answer(await self._in_time(pipe.execute()))]
 
-    async def _heartbeats(self) -> list[Heartbeat]:
-        stored: Any = await self._in_time(self._client.hvals(WORKERS))
-        return [parse(beat) for beat in stored]
+    async def _live(self) -> list[Heartbeat]:
+        beats, now = await self._heartbeats()
+        return [beat for beat in beats if not beat.is_dead(silence=beat.silence(now), dead_after=self._dead_after)]
+
+    async def _heartbeats(self) -> tuple[list[Heartbeat], float]:
+        """Return the last heartbeats, and the broker's time in seconds."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hvals(WORKERS)
+        pipe.time()
+        stored, (seconds, _) = await self._in_time(pipe.execute())
+        return [parse(beat) for beat in stored], seconds
 
     async def _in_time(self, call: Awaitable[T]) -> T:
         try:
@@ -59,9 +68,6 @@ class BrokerInspector:
                 return await call
         except ERRORS:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from None
-
-    def _is_live(self, beat: Heartbeat) -> bool:
-        return not beat.is_dead(dead_after=self._dead_after)
 
 
 def _queue_stats(state: QueueState) -> QueueStats:

@@ -1,7 +1,6 @@
 """Health checks and system metrics that the monitoring worker has recorded in the results store."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -49,14 +48,25 @@ class HistoryReader:
         """
         try:
             newest = await self._read("health", "inf", "-inf", 1)
+            now = await self._now()
         except StoreUnavailable:
             return {}
         for at, entry in newest:
-            age = time.time() - at
+            age = now - at
             if age <= TOO_OLD:
                 services = (entry.get("health_status") or {}).get("services") or {}
                 return {name: _component(found, age) for name, found in services.items()}
         return {}
+
+    async def _now(self) -> float:
+        """Return the store's time, by which the entries are recorded."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                asked: Any = self._client.time()
+                seconds, microseconds = await asked
+        except ERRORS:
+            raise StoreUnavailable from None
+        return float(seconds + microseconds / 1e6)
 
     async def _read(self, kind: Kind, newest: str, oldest: str, limit: int) -> list[tuple[float, dict[str, Any]]]:
         try:

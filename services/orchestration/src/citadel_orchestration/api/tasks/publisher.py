@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from citadel_common.delivery.queues import lists_of
 from citadel_common.errors import CitadelError, Overloaded, StorageFull, StoreUnavailable
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect, is_full
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
 from citadel_contracts import AnyTaskSpec, Lane, Queue
@@ -80,15 +80,17 @@ class Publisher:
             StorageFull: The broker has no memory left.
             StoreUnavailable: The broker does not answer.
         """
-        call = functools.partial(
-            self._app.send_task,
-            spec.name,
-            kwargs=kwargs,
-            task_id=task_id,
-            priority=lane.value,
-            expires=max(1.0, deadline.remaining),
-            headers={DEADLINE_HEADER: deadline.to_epoch()},
-        )
+
+        def call() -> None:
+            self._app.send_task(
+                spec.name,
+                kwargs=kwargs,
+                task_id=task_id,
+                priority=lane.value,
+                expires=max(1.0, deadline.remaining),
+                headers={DEADLINE_HEADER: clock_of(self._app).time_of(deadline)},
+            )
+
         try:
             await self._in_time(call)
         except FAILURES as error:

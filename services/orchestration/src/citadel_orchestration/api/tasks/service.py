@@ -1,7 +1,6 @@
 """Accepted tasks: recorded before they are published, shown until their results expire."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -92,7 +91,7 @@ class TaskService:
         """
         try:
             async with asyncio.timeout(self._settings.stores.timeout):
-                is_known, lease, trace, meta = await self._read(task_id)
+                is_known, is_held, trace, meta = await self._read(task_id)
         except ERRORS:
             raise StoreUnavailable from None
         if meta is not None:
@@ -100,18 +99,20 @@ class TaskService:
         carrier = orjson.loads(trace) if trace else {} if is_known else await self._recorded(task_id)
         if carrier is None:
             raise TaskNotFound(f"there is no task {task_id!r}, or its result has expired")
-        state = "running" if _is_held(lease) else "queued"
+        state = "running" if is_held else "queued"
         return orjson.dumps({"task_id": task_id, "status": state} | _known(tracing.trace_id_in(carrier)))
 
-    async def _read(self, task_id: str) -> tuple[bool, bytes | None, bytes | None, bytes | None]:
+    async def _read(self, task_id: str) -> tuple[bool, bool, bytes | None, bytes | None]:
+        """Return whether the task is accepted, whether a worker holds it, its trace context and its result."""
         pipe = self._results.pipeline(transaction=False)
         # The result is read last: a task that ends meanwhile has left the first three, but then has its result.
         pipe.hexists(MESSAGES, task_id)
         pipe.hget(LEASES, task_id)
         pipe.get(TRACE_PREFIX + task_id)
         pipe.get(RESULT_PREFIX + task_id)
-        is_known, lease, trace, meta = await pipe.execute()
-        return is_known, lease, trace, meta
+        pipe.time()
+        is_known, lease, trace, meta, (seconds, _) = await pipe.execute()
+        return is_known, _is_held(lease, seconds), trace, meta
 
     async def _recorded(self, task_id: str) -> dict[str, str] | None:
         """Return the trace context that PostgreSQL has of a task; None if it has no such task.
@@ -157,6 +158,6 @@ def _known(trace_id: str | None) -> dict[str, Any]:
     return {} if trace_id is None else {"trace_id": trace_id}
 
 
-def _is_held(lease: bytes | None) -> bool:
-    """Return whether a lease, `<worker> <expiry>`, is in force."""
-    return lease is not None and float(lease.rpartition(b" ")[2]) > time.time()
+def _is_held(lease: bytes | None, now: float) -> bool:
+    """Return whether a lease, `<worker> <expiry>`, is in force; `now` is the server's time."""
+    return lease is not None and float(lease.rpartition(b" ")[2]) > now
