@@ -8,7 +8,19 @@ import os
 import sys
 import time
 
-from tests.bench import api, db, lists, maintenance, memory, report, single_text, telemetry, transitions, workflows
+from tests.bench import (
+    api,
+    db,
+    lists,
+    maintenance,
+    memory,
+    report,
+    single_text,
+    telemetry,
+    transitions,
+    transport,
+    workflows,
+)
 from tests.bench.figure import Benchmark, Figure
 from tests.bench.processes import ROOT
 from tests.bench.scale import FULL, QUICK
@@ -16,6 +28,7 @@ from tests.bench.stack import stack
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     single_text.BENCHMARK,
+    transport.BENCHMARK,
     lists.COLD,
     lists.CACHED,
     api.BENCHMARK,

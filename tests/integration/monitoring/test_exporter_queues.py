@@ -1,6 +1,7 @@
 """Metrics of queues and workers."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -104,6 +105,23 @@ def test_the_age_of_a_citadel_message_counts_from_its_sending(exporter, producer
     backdate(fleet)
     assert HOUR <= oldest(exporter, "standard") < 2 * HOUR
     assert oldest(exporter, "interactive") == 0
+
+
+def test_the_age_of_a_message_with_a_time_counts_from_that_time(exporter, producer, fleet):
+    producer.send_task(TASK, args=["a"], eta=datetime.now(UTC) - timedelta(minutes=10))
+    backdate(fleet)
+    assert 600 <= oldest(exporter, "standard") < 1200
+
+
+def test_messages_whose_time_has_not_come_are_counted_apart(fleet, exporter):
+    """One that is due is ready, although no worker is there to release it: a queue without workers gets one."""
+    worker = fleet.start()
+    for seconds in (2, 2, 3600):
+        fleet.plain.publish(TASK, ["a"], countdown=seconds)
+    eventually(lambda: exporter.scrape().value("queue_scheduled_messages", queue=QUEUE) == 3)
+    worker.kill()
+    eventually(lambda: exporter.scrape().value("queue_scheduled_messages", queue=QUEUE) == 1)
+    assert exporter.scrape().value("queue_ready_messages", queue=QUEUE, lane="interactive") == 2
 
 
 def test_the_age_is_of_the_message_taken_next_whatever_it_contains(exporter, producer, fleet):

@@ -61,7 +61,7 @@ def test_messages_of_a_dead_worker_come_back(settings):
         WorkerRegistry(client).beat(
             holder, concurrency=1, running=1, processed=0, failed=0, started_at=0.0, stopped=True
         )
-        assert Reclaimer(app, client, NULL_METRICS, dead_after=60).reclaim(own_id="other") == 1
+        assert Reclaimer(client, NULL_METRICS, dead_after=60).reclaim(own_id="other") == 1
         assert connection.default_channel.basic_get(NAME, no_ack=True).headers["task"] == "held"
     close(client)
     app.close()

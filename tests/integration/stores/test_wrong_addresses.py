@@ -14,6 +14,7 @@ from citadel_common.settings.common import EX_CONFIG, StoreSettings
 from citadel_common.stores.postgres_refusals import problem_of
 from citadel_common.stores.startup_checks import redis_problem
 from tests.support.child import free_port
+from tests.support.old_redis import answering
 from tests.support.planted import POSTGRES_PASSWORD, REDIS_PASSWORD, planted
 from tests.support.private_ca import PrivateAuthority
 from tests.support.redis_addresses import RIGHTS, limited_user, serving, tls_binary
@@ -89,6 +90,35 @@ def test_servers_of_another_mode_are_refused(lines, problem):
 
     with serving(redis_binary(), "port {port}", "bind 127.0.0.1", *lines, answers=answers) as (port, _):
         assert redis_says(f"redis://127.0.0.1:{port}/0").startswith(problem)
+
+
+UNKNOWN = b"-ERR unknown command `HELLO`, with args beginning with: \r\n"
+NOT_ALONE = b"-ERR wrong number of arguments for 'hello' command\r\n"
+TOO_OLD = "is a Redis before 6.2, the oldest that works"
+
+
+def said_by(version):
+    """Return the answer to HELLO of a Redis of that version."""
+    fields = {"server": "redis", "version": version, "mode": "standalone"}
+    words = "".join(f"${len(word)}\r\n{word}\r\n" for field in fields.items() for word in field)
+    return f"%{len(fields) + 1}\r\n{words}$5\r\nproto\r\n:3\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("hello", "hello_3", "problem"),
+    [
+        (UNKNOWN, UNKNOWN, TOO_OLD),
+        (NOT_ALONE, said_by("6.0.16"), TOO_OLD),
+        (said_by("6.1.240"), said_by("6.1.240"), "is Redis 6.1.240; 6.2 is the oldest that works"),
+        (said_by("6.2.0"), said_by("6.2.0"), None),
+        (said_by("10.0.1"), said_by("10.0.1"), None),
+        (said_by("df-v1.34.0"), said_by("df-v1.34.0"), None),
+    ],
+    ids=["5", "6.0", "6.2 before its release", "6.2", "10", "versions of another kind"],
+)
+def test_a_redis_that_is_too_old_is_refused(hello, hello_3, problem):
+    with answering(hello, hello_3) as port:
+        assert redis_says(f"redis://127.0.0.1:{port}/0") == problem
 
 
 def test_a_user_who_may_not_ask_for_the_time_is_refused():

@@ -2,7 +2,7 @@
 
 import os
 
-from citadel_common.delivery.queues import QueueStateQuery, by_lane, lists_of
+from citadel_common.delivery.queues import QueueStateQuery, by_lane, lists_of, timer_keys
 from citadel_common.delivery.worker_registry import Heartbeat
 from citadel_contracts import Queue
 
@@ -11,7 +11,10 @@ BROKER_TIME = 5_000_000
 
 
 class Pipeline:
-    """Answers each command from a table of sizes, as Redis does for keys that are not there: 0."""
+    """Answers each command from a table of sizes, as Redis does for keys that are not there: 0.
+
+    A script that counts timers gets the number that is due and the number of the others.
+    """
 
     def __init__(self, sizes):
         self.sizes = sizes
@@ -21,6 +24,10 @@ class Pipeline:
         self.replies.append(self.sizes.get(key, 0))
 
     llen = hlen = size
+
+    def eval(self, _script, _count, *keys):
+        timers = [self.sizes.get(key, (0, 0)) for key in keys]
+        self.replies.append([*(due for due, _ in timers), sum(later for _, later in timers)])
 
     def time(self):
         self.replies.append((BROKER_TIME, 0))
@@ -60,6 +67,14 @@ def test_messages_are_counted_per_queue():
     assert found[Queue.MONITORING].lanes == {"interactive": 5, "standard": 1, "batch": 2}
     assert found[Queue.MONITORING].ready == 8
     assert [found[queue].ready for queue in Queue if queue is not Queue.MONITORING] == [0, 0, 0]
+
+
+def test_messages_count_as_ready_from_their_time_on_and_as_scheduled_before():
+    waiting = dict(zip(timer_keys(Queue.MONITORING), ((1, 100), (0, 20), (2, 0), (3, 3)), strict=True))
+    found = states([], waiting | {lists_of(Queue.MONITORING)[0]: 4})
+    assert found[Queue.MONITORING].lanes == {"interactive": 5, "standard": 0, "batch": 5}
+    assert (found[Queue.MONITORING].ready, found[Queue.MONITORING].scheduled) == (10, 123)
+    assert found[Queue.EMBEDDINGS].scheduled == 0
 
 
 def test_a_dead_worker_serves_nothing_and_still_holds_messages():

@@ -135,11 +135,12 @@ class CacheStats(Reply):
 
 
 class QueueStats(Reply):
-    """One queue: ready messages by lane, messages workers hold unacknowledged, live workers."""
+    """One queue: ready messages by lane, those that wait for their time, those that workers hold, live workers."""
 
     name: str
     lanes: dict[str, int]
     ready: int
+    scheduled: int = 0
     unacked: int
     workers: int
 

@@ -222,28 +222,24 @@ EXECUTE_WORKFLOW = TaskSpec(
     queue=Queue.ORCHESTRATION,
     payload=ExecuteWorkflow,
     result=ExecuteWorkflowResult,
-    stores_result=False,
 )
 QUERY_LLM_SERVICE = TaskSpec(
     name="query_llm_service",
     queue=Queue.ORCHESTRATION,
     payload=QueryLlmService,
     result=StepTaskResult,
-    stores_result=False,
 )
 VECTOR_SIMILARITY_SEARCH = TaskSpec(
     name="vector_similarity_search",
     queue=Queue.ORCHESTRATION,
     payload=VectorSimilaritySearch,
     result=StepTaskResult,
-    stores_result=False,
 )
 UPSERT_VECTORS = TaskSpec(
     name="upsert_vectors",
     queue=Queue.ORCHESTRATION,
     payload=UpsertVectors,
     result=StepTaskResult,
-    stores_result=False,
 )
 RUN_STEP = TaskSpec(
     name="citadel.run_step", queue=Queue.ORCHESTRATION, payload=RunStep, result=type(None), stores_result=False

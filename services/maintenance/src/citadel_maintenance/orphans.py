@@ -17,14 +17,17 @@ Every key that Citadel writes, where it lives, what ends it, and what this clean
 | `citadel:rate:CALLER:MINUTE` | results | time to live, set in a second step | sets it if absent |
 | `citadel:workers` | broker | peers, once the worker is dead | removes unreadable and long silent entries |
 | `citadel:unacked:WORKER` | broker | peers, once the worker is dead | registers unknown workers again |
+| `citadel:unacked:WORKER:inbox:LANE` | broker | the worker, or peers once it is dead | registers it again |
 | `citadel:unacked:WORKER:index` | broker | with the hash | removes it if hash and worker are gone |
 | `citadel:unacked:WORKER:mutex` | broker | time to live | no |
+| `citadel:timers:QUEUE:…` | broker | the messages' time | no: `timers` |
 | `citadel:figures`, `citadel:beat`, `citadel:beat:…` | broker | one field per task or entry | no |
 | `citadel:figures:flushed:WORKER` | broker | time to live | sets it if absent |
 | `citadel:steps:embedded` | broker | the engine, which takes its entries | no |
 | `citadel:maintenance:lease:TASK`, `…:lap:TASK` | results | time to live | sets it if absent |
 | `citadel:maintenance:models`, `…:unregistered` | results, broker | time to live | no |
-| `celery-task-meta-TASK` | results | time to live | no |
+| `citadel:published:TASK:…` | broker | time to live | no |
+| `celery-task-meta-TASK`, `celery-taskset-meta-GROUP…` | results | time to live | no |
 | queues, `_kombu.binding.QUEUE` | broker | Celery | no |
 
 Keys of other names are never touched, because a Redis may be shared.

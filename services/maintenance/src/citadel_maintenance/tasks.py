@@ -35,6 +35,7 @@ from citadel_maintenance.run_retention import RunRetention
 from citadel_maintenance.settings import MaintenanceSettings
 from citadel_maintenance.storage_budget import StorageBudget
 from citadel_maintenance.stores import Stores
+from citadel_maintenance.timers import TimerCleanup
 from citadel_maintenance.vacuum_advice import advice_on
 from citadel_maintenance.worker_registry import WorkerRegistryCleanup
 
@@ -115,12 +116,14 @@ class MaintenanceTasks:
         )
 
     def purge_orphans(self, payload: PurgeOrphans, context: TaskContext) -> MaintenanceReport:
-        """Remove keys that nobody will use again, and set missing times to live."""
+        """Remove keys that nobody will use again, set missing times to live, and mend timers."""
 
         def work(job: Job) -> bool:
             dead_after, grace = self._settings.worker.dead_after, self._limits.worker_grace
-            workers = WorkerRegistryCleanup(job, self._stores.broker, dead_after=dead_after, grace=grace)
-            return OrphanCleanup(job, self._stores.queues, workers, count=self._limits.scan_count).run()
+            broker, count = self._stores.broker, self._limits.scan_count
+            workers = WorkerRegistryCleanup(job, broker, dead_after=dead_after, grace=grace)
+            orphans = OrphanCleanup(job, self._stores.queues, workers, count=count)
+            return orphans.run() and TimerCleanup(job, broker, count=count).run()
 
         return self._runner.run(PURGE_ORPHANS.name, payload, context, work)
 

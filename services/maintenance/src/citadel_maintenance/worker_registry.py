@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from citadel_common.delivery.server_clock import ServerClock
+from citadel_common.delivery.worker_messages import INBOX
 from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
 from citadel_maintenance.jobs.runner import Job
 
@@ -93,7 +94,7 @@ class WorkerRegistryCleanup:
             if name.endswith(_INDEX_SUFFIX):
                 self._check_index(name.removesuffix(_INDEX_SUFFIX))
             elif not name.endswith(_SUFFIXES):
-                self._check_messages(name)
+                self._check_messages(name, worker_id=name.partition(INBOX)[0])
 
     def _check_index(self, worker_id: str) -> None:
         keys = held_message_keys(worker_id)
@@ -108,12 +109,13 @@ class WorkerRegistryCleanup:
         removed = 1 if self._job.dry_run else int(self._remove_index(**args))
         self._job.counters.add(INDEX, removed=removed, bytes_freed=size * removed)
 
-    def _check_messages(self, worker_id: str) -> None:
+    def _check_messages(self, name: str, *, worker_id: str) -> None:
+        """Check a held hash or an inbox."""
         if self._client.hexists(WORKERS, worker_id):
             self._client.hdel(FIRST_SEEN, worker_id)
             return
         abandoned = self._is_abandoned(worker_id)
-        repaired = int(abandoned and (self._job.dry_run or self._register_stopped(worker_id)))
+        repaired = int(abandoned and (self._job.dry_run or self._register_stopped(name, worker_id)))
         self._job.counters.add(HELD, repaired=repaired)
 
     def _is_abandoned(self, worker_id: str) -> bool:
@@ -125,9 +127,9 @@ class WorkerRegistryCleanup:
         first: Any = self._client.hget(FIRST_SEEN, worker_id)
         return first is not None and now - float(first) >= self._grace
 
-    def _register_stopped(self, worker_id: str) -> bool:
+    def _register_stopped(self, name: str, worker_id: str) -> bool:
         """Register a worker as stopped; return whether it still held messages and was still unknown."""
-        keys = [UNACKED_PREFIX + worker_id, WORKERS]
+        keys = [UNACKED_PREFIX + name, WORKERS]
         registered = self._register(keys=keys, args=[worker_id, _last_heartbeat(worker_id, self._clock.now())])
         self._client.hdel(FIRST_SEEN, worker_id)
         log.warning("unknown_worker_entered", worker=worker_id)

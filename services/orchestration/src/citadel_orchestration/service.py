@@ -123,7 +123,7 @@ class OrchestrationService:
         self._sweeper = self._make_sweeper(runtime, broker, transitions, answer)
         store_revoked = functools.partial(runtime.app.backend.store_revoked, running=True)
         self._tasks = OrchestrationTasks(
-            self._engine, parts.commands, parts.submissions, parts.admission, answer.store, store_revoked
+            self._engine, parts.commands, parts.submissions, parts.admission, store_revoked
         )
         self._tasks.register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from citadel_common.errors import CitadelError, Conflict, InvalidInput, NotFound, Overloaded, StorageFull
 from citadel_common.tasks.base import TaskContext, register
+from citadel_common.tasks.canvas import LATER
 from citadel_common.timestamps import utc_now
 from citadel_contracts import (
     EXECUTE_WORKFLOW,
@@ -42,14 +43,13 @@ LARGEST_PARAMETERS = 64 * 2**20
 
 
 class OrchestrationTasks:
-    """The handlers. A task that starts a run has no result of its own: its result is stored when the run ends.
+    """The handlers. A task that starts a run has its result, and what follows it, when the run ends.
 
     Args:
         engine: Begins steps.
         commands: Record runs.
         submissions: Check definitions.
         admission: Refuses new runs while there are too many.
-        store: Stores the result of a task that starts no run.
         store_revoked: Stores that tasks are revoked, unless they have ended.
     """
 
@@ -59,10 +59,8 @@ class OrchestrationTasks:
         commands: RunCommands,
         submissions: Submissions,
         admission: RunAdmission,
-        store: Callable[[str, Mapping[str, Any]], None],
         store_revoked: Callable[[Sequence[str]], None],
     ) -> None:
-        self._store = store
         self._store_revoked = store_revoked
         self._engine = engine
         self._commands = commands
@@ -93,59 +91,51 @@ class OrchestrationTasks:
             with contextlib.suppress(Conflict, NotFound):
                 self._engine.follow(self._commands.cancel(run_id))
 
-    def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> None:
-        """Record a run and begin it; for an invalid definition, store the result at once."""
+    def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> Any:
+        """Record a run and begin it; return the result of an invalid definition at once."""
         raw = payload.workflow_definition
         try:
             definition = self._submissions.check(raw)
-            self._begin(
-                self._submissions.run_of(
-                    definition,
-                    run_id=_run_id(context.task_id),
-                    workflow_id=definition.workflow_id or context.task_id,
-                    origin=Origin(reply_to=context.task_id, lane=context.lane.value),
-                ),
-                context,
+            run = self._submissions.run_of(
+                definition,
+                run_id=_run_id(context.task_id),
+                workflow_id=definition.workflow_id or context.task_id,
+                origin=Origin(reply_to=context.task_id, canvas=context.canvas(), lane=context.lane.value),
             )
+            return self._begin(run, context)
         except (InvalidInput, Conflict) as error:
-            self._store(context.task_id, _refused(raw, context.task_id, error))
+            return _refused(raw, context.task_id, error)
 
-    def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> None:
+    def query_llm_service(self, payload: QueryLlmService, context: TaskContext) -> Any:
         """Ask an LLM, as a run of one step."""
         fields = payload.model_dump(exclude_none=True)
         endpoint = fields.pop("service_endpoint", None)
-        self._single(LlmQuery.name, fields | ({"endpoint": endpoint} if endpoint else {}), context)
+        return self._single(LlmQuery.name, fields | ({"endpoint": endpoint} if endpoint else {}), context)
 
-    def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> None:
+    def vector_similarity_search(self, payload: VectorSimilaritySearch, context: TaskContext) -> Any:
         """Search a collection, as a run of one step."""
-        self._single(VectorSearch.name, payload.model_dump(exclude_none=True), context)
+        return self._single(VectorSearch.name, payload.model_dump(exclude_none=True), context)
 
-    def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> None:
+    def upsert_vectors(self, payload: UpsertVectors, context: TaskContext) -> Any:
         """Store points in a collection, as a run of one step."""
-        self._single(VectorUpsert.name, payload.model_dump(exclude_none=True), context)
+        return self._single(VectorUpsert.name, payload.model_dump(exclude_none=True), context)
 
     def run_step(self, payload: RunStep, context: TaskContext) -> None:  # noqa: ARG002
         """Begin a step that is ready."""
         self._engine.run_step(StepRef(run_id=UUID(payload.run_id), step_id=payload.step_id, item=payload.item))
 
-    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> None:
+    def _single(self, type_: str, parameters: Mapping[str, Any], context: TaskContext) -> Any:
         try:
             definition = self._singles.check(single_step(type_, parameters))
+            origin = Origin(kind="task", reply_to=context.task_id, canvas=context.canvas(), lane=context.lane.value)
         except InvalidInput as error:
             result = {"success": False, "task_id": context.task_id, "timestamp": utc_now()}
-            self._store(context.task_id, result | {"error": error.message, "failure": error.data.model_dump()})
-            return
-        self._begin(
-            self._submissions.run_of(
-                definition,
-                run_id=_run_id(context.task_id),
-                origin=Origin(kind="task", reply_to=context.task_id, lane=context.lane.value),
-            ),
-            context,
-        )
+            return result | {"error": error.message, "failure": error.data.model_dump()}
+        run = self._submissions.run_of(definition, run_id=_run_id(context.task_id), origin=origin)
+        return self._begin(run, context)
 
-    def _begin(self, run: NewRun, context: TaskContext) -> None:
-        """Record a run and begin it, unless its task is revoked by now.
+    def _begin(self, run: NewRun, context: TaskContext) -> Any:
+        """Record a run and begin it, unless its task is revoked by now; return `LATER`.
 
         Raises:
             Overloaded: Too many steps wait; the task is tried again.
@@ -157,12 +147,14 @@ class OrchestrationTasks:
         except (Overloaded, StorageFull):
             if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
                 raise
-        submitted = self._commands.submit(run)
+        limits = [limit for limit in (run.deadline, context.time_limit) if limit is not None]
+        submitted = self._commands.submit(replace(run, deadline=min(limits, default=None)))
         if context.revoked():  # asked once the run can be found: a revoke from now on cancels it
             self.revoke([context.task_id])
-            return
+            return LATER
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
+        return LATER
 
 
 def _run_id(task_id: str) -> UUID:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from citadel_common.delivery.transport import problem_of
+from citadel_common.delivery.entries import problem_of
 from citadel_common.settings.common import CommonSettings
 from citadel_contracts import WARM_EMBEDDING_CACHE, Lane
 from citadel_maintenance.beat.entry import Entry

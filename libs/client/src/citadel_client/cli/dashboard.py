@@ -14,6 +14,7 @@ from citadel_contracts.api import QueueStats, WorkerInfo
 from citadel_contracts.runs import RunSummary
 
 LANES = ("interactive", "standard", "batch")
+QUEUE_COLUMNS = ("queue", *LANES, "scheduled", "unacked", "workers", "running", "tasks/s")
 STYLES = {"ok": "green", "degraded": "yellow", "down": "red"}
 MOST_WORKERS = 12
 ID_SHOWN = 48
@@ -25,7 +26,7 @@ def frame(status: ServerStatus, url: str) -> Group:
     parts: list[RenderableType] = [_headline(status, url)]
     parts += [Text(problem, style="yellow") for problem in status.problems]
     if status.queues:
-        parts.append(_table("queues", ("queue", *LANES, "unacked", "workers", "running", "tasks/s"), _queues(status)))
+        parts.append(_table("queues", QUEUE_COLUMNS, _queues(status)))
     if status.workers:
         columns = ("worker", "queue", "running", "processed", "failed")
         parts.append(_table("workers", columns, _workers(status.workers)))
@@ -55,7 +56,7 @@ def _queues(status: ServerStatus) -> Iterable[tuple[Any, ...]]:
     for queue in status.queues:
         lanes = [queue.lanes.get(lane, 0) for lane in LANES]
         rate = status.rates.get(queue.name)
-        yield queue.name, *lanes, queue.unacked, queue.workers, _busy(queue, status), _rate(rate)
+        yield queue.name, *lanes, queue.scheduled, queue.unacked, queue.workers, _busy(queue, status), _rate(rate)
 
 
 def _busy(queue: QueueStats, status: ServerStatus) -> str:

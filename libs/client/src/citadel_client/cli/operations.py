@@ -74,15 +74,15 @@ def _model_row(model: ModelInfo) -> tuple[object, ...]:
 
 
 def queues(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """List the queues with their ready messages by lane, unacked messages and workers."""
+    """List the queues with their ready messages by lane, those that wait for their time, unacked ones, and workers."""
     with connect(url, timeout) as citadel:
         found = citadel.queues()
-    print_list(found, json_, ("queue", "ready", "lanes", "unacked", "workers"), _queue_row)
+    print_list(found, json_, ("queue", "ready", "lanes", "scheduled", "unacked", "workers"), _queue_row)
 
 
 def _queue_row(queue: QueueStats) -> tuple[object, ...]:
     lanes = ", ".join(f"{lane} {count}" for lane, count in queue.lanes.items())
-    return queue.name, queue.ready, lanes, queue.unacked, queue.workers
+    return queue.name, queue.ready, lanes, queue.scheduled, queue.unacked, queue.workers
 
 
 def workers(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:

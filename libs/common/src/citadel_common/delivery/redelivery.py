@@ -4,18 +4,16 @@ Every worker reclaims; there is no leader. Celery does not count redeliveries: a
 with the same retry count each time. First deliveries cost nothing; only redelivered messages are counted.
 """
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
 
 import structlog
 
-from citadel_common.delivery.worker_registry import SilenceWatch, WorkerRegistry, held_message_keys
+from citadel_common.delivery.taking import LONGEST_BLOCK
+from citadel_common.delivery.worker_messages import WorkerMessages
+from citadel_common.delivery.worker_registry import Heartbeat, SilenceWatch, WorkerRegistry
 from citadel_common.telemetry import Metrics, names
-
-if TYPE_CHECKING:
-    from celery import Celery
-    from redis import Redis
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -47,6 +45,8 @@ def forgive_delivery(client: "Redis", task_id: str) -> None:
 
 
 log = structlog.get_logger(__name__)
+FORGOTTEN_AFTER = LONGEST_BLOCK + 1.0
+"""Seconds after which a dead worker is forgotten: until then a blocked move of its may still fill its inbox."""
 
 
 class Reclaimer:
@@ -54,15 +54,19 @@ class Reclaimer:
 
     A worker is silent as long as this one sees its heartbeat unchanged, whatever their clocks say. A worker that could
     not reach Redis must not judge others by heartbeats from before the outage: each silence begins anew after it.
+
+    Attributes:
+        living: Number of living workers by queue, as of the last look.
     """
 
-    def __init__(self, app: "Celery", client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
-        self._app = app
+    def __init__(self, client: "Redis", metrics: Metrics, *, dead_after: float) -> None:
         self._client = client
         self._registry = WorkerRegistry(client)
         self._metrics = metrics
         self._dead_after = dead_after
         self._watch = SilenceWatch(most=dead_after / COUNTED_SHARE)
+        self._dead_since: dict[str, float] = {}
+        self.living: Counter[str] = Counter()
 
     def lost_connection(self) -> None:
         """Note that Redis could not be reached."""
@@ -70,30 +74,26 @@ class Reclaimer:
 
     def reclaim(self, *, own_id: str) -> int:
         """Give back the messages of every dead worker but `own_id`; return how many."""
-        others = [beat for beat in self._registry.all() if beat.id != own_id]
-        silences, limit = self._watch.look(others), self._dead_after
-        dead = [beat.id for beat in others if beat.is_dead(silence=silences[beat.id], dead_after=limit)]
-        return sum(self._bury(worker_id) for worker_id in dead)
+        stored = list(self._registry.stored())
+        others = [(beat, raw) for beat, raw in stored if beat.id != own_id]
+        silences, limit = self._watch.look(beat for beat, _ in others), self._dead_after
+        dead = [(beat, raw) for beat, raw in others if beat.is_dead(silence=silences[beat.id], dead_after=limit)]
+        now = time.monotonic()
+        self._dead_since = {beat.id: self._dead_since.get(beat.id, now) for beat, _ in dead}
+        self.living = Counter(beat.queue for beat, _ in stored if beat.id not in self._dead_since)
+        return sum(self._bury(beat, raw) for beat, raw in dead)
 
-    def _bury(self, worker_id: str) -> int:
-        restored = self._restore(worker_id)
-        self._registry.forget(worker_id)
-        if restored:
-            self._metrics.count(names.RECLAIMED, restored)
-            log.warning("dead_workers_tasks_returned", worker=worker_id, messages=restored)
-        return restored
+    def _bury(self, beat: Heartbeat, raw: bytes) -> int:
+        """Give back what a dead worker held; forget it once nothing more can come.
 
-    def _restore(self, worker_id: str) -> int:
-        """Give back one worker's messages; return how many."""
-        keys = held_message_keys(worker_id)
-        held: list[Any] = self._client.hkeys(keys["unacked_key"])
-        tags = [tag.decode() for tag in held]
-        if not tags:
-            return 0
-        with self._app.connection_for_write(transport_options=keys | {"dead_holder": worker_id}) as connection:
-            channel = connection.default_channel
-            # kombu moves each message in one transaction, so two peers that reclaim at once restore it once
-            for tag in tags:
-                channel.qos.restore_by_tag(tag)
-        self._client.delete(keys["unacked_index_key"], keys["unacked_mutex_key"])
-        return len(tags)
+        Each step is void if the worker has sent a heartbeat since: then it lives.
+        """
+        messages = WorkerMessages(self._client, beat.id, beat.queue)
+        returned = messages.give_back(messages.tags(), redelivered=True, judged_by=raw, died_with=beat.id)
+        returned += messages.empty_inboxes(judged_by=raw)
+        if time.monotonic() - self._dead_since[beat.id] >= FORGOTTEN_AFTER:
+            messages.forget(judged_by=raw)
+        if returned:
+            self._metrics.count(names.RECLAIMED, returned)
+            log.warning("dead_workers_tasks_returned", worker=beat.id, messages=returned)
+        return returned

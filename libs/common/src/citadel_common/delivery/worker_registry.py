@@ -88,10 +88,14 @@ WORKERS = "citadel:workers"
 _BEAT = """
 local now = redis.call('TIME')
 local seen_at = string.format('%d.%06d', now[1], now[2])
+redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[2], 1, -2) .. ',"seen_at":' .. seen_at .. '}')
 return seen_at
 """
-"""Stores a heartbeat, a JSON object, with the server's time; older workers compare that with their own clocks."""
+"""Stores a heartbeat, a JSON object, with the server's time; older workers compare that with their own clocks.
+
+It removes first: a full Redis refuses scripts that begin by adding, and only workers that are seen can empty it.
+"""
 UNACKED_PREFIX = "citadel:unacked:"
 
 
@@ -181,8 +185,14 @@ class WorkerRegistry:
 
     def all(self) -> Iterator[Heartbeat]:
         """Yield the last heartbeat of every worker in the registry, dead ones included."""
-        for stored in self._client.hvals(WORKERS):
-            yield parse(stored)
+        for beat, _ in self.stored():
+            yield beat
+
+    def stored(self) -> Iterator[tuple[Heartbeat, bytes]]:
+        """Yield them with their stored forms, by which a script can tell that none has come since."""
+        beats: Any = self._client.hvals(WORKERS)
+        for stored in beats:
+            yield parse(stored), stored
 
     def forget(self, worker_id: str) -> None:
         """Remove a worker from the registry."""

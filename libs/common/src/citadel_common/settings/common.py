@@ -114,11 +114,19 @@ class WorkerSettings(Fragment):
     health_file: Path | None = Field(None, description="File touched while the worker is healthy")
     visibility_timeout: int = Field(7200, ge=60, description="Seconds; must exceed every hard limit")
     result_ttl: int = Field(3600, ge=1, description="Seconds a task's result is kept")
+    chord_ttl: int = Field(
+        7 * 24 * 3600, ge=1, description="Seconds that a chord waits for its next part; the results so far are kept"
+    )
     dead_letter_ttl: int = Field(14 * 24 * 3600, ge=1, description="Seconds a dead letter is kept")
     max_dead_letters: int = Field(10_000, ge=1, description="Dead letters kept; the oldest ones go")
     remote_control: bool = Field(True, description="Answer Celery's remote control: revoke, inspect; send heartbeats")
     task_events: bool = Field(False, description="Send Celery's task events, which cost a third of the throughput")
     revoke: RevokeSettings = RevokeSettings()
+    foreign_queue: str = Field(
+        "celery",
+        min_length=1,
+        description="Queue of callbacks that are not Citadel's tasks and name none; `celery` is Celery's default",
+    )
     retry: RetrySettings = RetrySettings()
 
 

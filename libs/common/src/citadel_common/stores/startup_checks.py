@@ -4,6 +4,7 @@ A store that does not answer is no reason to end: the process waits for it. Wron
 change them. The same refusal later, after the start, is an outage like others, which ends when the store's side does.
 """
 
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ PATIENCE = 2.0
 """Seconds that a check may wait for a connection, and again for an answer."""
 Check = Callable[[], str | None]
 """Returns why the store refuses for good, or None."""
+OLDEST = (6, 2)
+"""Oldest version of Redis with the commands that workers use."""
 MODES = {
     b"cluster": "is a Redis Cluster, which Celery's transport cannot use; use one server, or Sentinel",
     b"sentinel": "is a Sentinel; its URL starts with sentinel://",
@@ -59,9 +62,22 @@ def redis_problem(url: SecretStr, settings: StoreSettings) -> str | None:
         try:
             said: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
             fields = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=False))
-            return MODES.get(fields.get(b"mode", b"")) or _missing_right(client)
+            problem = MODES.get(fields.get(b"mode", b"")) or _age_problem(fields.get(b"version", b""))
+            return problem or _missing_right(client)
         except ERRORS as error:
             return _refusal(error)
+
+
+def _age_problem(version: bytes) -> str | None:
+    """Return that a Redis is too old; servers that count their versions in another way are believed to be new."""
+    numbers = re.match(rb"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) >= OLDEST:
+        return None
+    return f"is Redis {version.decode(errors='replace')}; 6.2 is the oldest that works"
+
+
+_SAID_OF_HELLO = ("unknown command", "wrong number of arguments for 'hello'")
+"""Beginnings of the answers of Redis 5 and Redis 6.0 to a HELLO without arguments."""
 
 
 def _missing_right(client: redis.Redis) -> str | None:
@@ -80,6 +96,8 @@ def _refusal(error: BaseException) -> str | None:
         remedy = "name its authority in SSL_CERT_FILE or ssl_ca_certs, or see ssl_check_hostname"
         return f"Redis' certificate is not trusted: {remedy}"
     said = str(error).lower()
+    if isinstance(error, redis.exceptions.ResponseError) and said.startswith(_SAID_OF_HELLO):
+        return "is a Redis before 6.2, the oldest that works"
     if isinstance(error, redis.exceptions.ResponseError) and ("out of range" in said or "invalid db index" in said):
         return "Redis has no database of this number"
     return None

@@ -25,6 +25,8 @@ from citadel_contracts import TASKS, AnyTaskSpec, Lane, Queue
 
 HIDDEN = "..."
 """Text that Celery shows in place of arguments."""
+REQUEST = "citadel_common.tasks.request:TimedRequest"
+"""Class of the requests of all tasks."""
 _PART_BY_PART = frozenset(spec.name for spec in TASKS if spec.part_by_part)
 
 
@@ -73,7 +75,10 @@ def create_app(settings: CommonSettings, *, queue: Queue | None = None, **transp
     serializer.install()
     transport.install()
     app = Celery("citadel", amqp=StampedMessages, set_as_current=queue is not None)
-    app.conf.update(_connections(settings, transport_options) | _messages() | _execution(settings) | _workers(settings))
+    app.conf.update(
+        _connections(settings, transport_options) | _messages(settings) | _execution(settings) | _workers(settings)
+    )
+    app.Task.Request = REQUEST
     app.server_clock = ServerClock(connect(settings.broker_url, settings.stores))
     if queue is not None:
         app.loader.override_backends = result_backend.OVERRIDES
@@ -132,14 +137,15 @@ def _sentinels(address: RedisAddress, stores: StoreSettings) -> dict[str, Any]:
     }
 
 
-def _messages() -> dict[str, Any]:
+def _messages(settings: CommonSettings) -> dict[str, Any]:
     return {
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_routes": _routes(TASKS),
-        "task_default_queue": Queue.ORCHESTRATION.value,
+        # Tasks that are not Citadel's: the callbacks of clients, which their own workers run.
+        "task_default_queue": settings.worker.foreign_queue,
         "task_default_exchange_type": "direct",
         "task_default_priority": Lane.STANDARD.value,
         "task_create_missing_queues": True,
@@ -161,6 +167,8 @@ def _execution(settings: CommonSettings) -> dict[str, Any]:
         "task_ignore_result": False,
         "task_track_started": False,
         "result_expires": settings.worker.result_ttl,
+        # The parts of a chord may be runs that last for days.
+        "result_chord_expires": settings.worker.chord_ttl,
         "result_extended": False,
         # Events cost half of the throughput; heartbeats and metrics carry the same for less.
         "worker_send_task_events": False,
@@ -175,6 +183,8 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
         # A command that Redis refuses (full, read-only) is answered by a new connection, not by the worker's end.
         "broker_channel_error_retry": True,
         "worker_prefetch_multiplier": settings.worker.prefetch,
+        # Tasks that go on after a lost connection are counted by the transport.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_disable_rate_limits": True,
         # Celery's own would read commands on the consumer's event loop; `worker.remote_control` does so beside it.
         "worker_enable_remote_control": False,

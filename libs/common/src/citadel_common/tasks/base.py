@@ -23,7 +23,8 @@ from citadel_common.delivery.queues import SENT_AT_HEADER
 from citadel_common.delivery.redelivery import count_delivery
 from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExhausted, UndecodableMessage
 from citadel_common.stores.redis import ERRORS
-from citadel_common.tasks.app import clock_of
+from citadel_common.tasks.app import REQUEST, clock_of
+from citadel_common.tasks.canvas import LATER, canvas_of, ending, leave_for_later
 from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, Revoked, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
@@ -67,6 +68,8 @@ class TaskContext:
         progress: Writes the PROGRESS state.
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
         header: Returns a header of the task's message, or None.
+        canvas: Returns what follows the task, for a handler that returns `LATER`; None if nothing does.
+        time_limit: Seconds that the sender gives the task, if any.
     """
 
     task_id: str
@@ -76,11 +79,14 @@ class TaskContext:
     progress: Callable[[Any], None]
     last_try: bool
     header: Callable[[str], Any] = lambda _: None
+    canvas: Callable[[], bytes | None] = lambda: None
+    time_limit: float | None = None
     revoked: Callable[[], bool] = lambda: False
     cancel_by: Callable[[Callable[[], None]], None] = lambda _: None
 
 
-Handler = Callable[[P, TaskContext], R | None]
+Handler = Callable[[P, TaskContext], R | Any]
+"""Returns a task's result, or `LATER`."""
 
 
 def register(app: "Celery", spec: TaskSpec[P, R], handler: Handler[P, R]) -> Task:
@@ -106,7 +112,7 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
 
     abstract = True
     typing = False
-    Request = "citadel_common.tasks.request:TimedRequest"
+    Request = REQUEST
     throws = (CitadelError,)
     resultrepr_maxsize = 64
     spec: TaskSpec[Any, Any]
@@ -141,7 +147,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             leased_at=asked_at,
         )
         try:
-            return self._handle_in_time(args, kwargs, runtime)
+            with ending(self.request):
+                return self._followed(self._handle_in_time(args, kwargs, runtime), runtime)
         except Exception as error:  # noqa: BLE001  (judged and raised again as what Celery acts on)
             failure = FailurePolicy(self, runtime).on(error)
             outcome, dead_lettered = failure.outcome, failure.dead_lettered
@@ -203,6 +210,8 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             progress=functools.partial(self._progress, self.request.id),
             last_try=self._is_last_try(runtime),
             header=self.header,
+            canvas=functools.partial(canvas_of, self.request),
+            time_limit=self._time_limit(),
             # the request is the thread's: other threads that ask must get this one
             revoked=functools.partial(runtime.revoked.has, self.request.id, self.request),
             cancel_by=functools.partial(_cancel_by, runtime, self.request),
@@ -212,6 +221,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         result = self.handler(payload, context)
         if context.revoked():
             raise Revoked
+        return result
+
+    def _followed(self, result: Any, runtime: TaskRuntime) -> Any:
+        """Publish what follows the task, and return its result."""
+        if result is LATER:
+            leave_for_later(self.request)
+            return None
+        runtime.canvas.follow(self.request, result)
         return result
 
     def _admit(self, runtime: TaskRuntime) -> None:
@@ -264,9 +281,14 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
         runtime.stats.waited(self.name, now - min(meant_for, now))
 
     def _deadline(self) -> Deadline:
-        deadline = Deadline.after(self.spec.soft_limit)
+        deadline = Deadline.after(min(self.spec.soft_limit, self._time_limit() or self.spec.soft_limit))
         asked = self.header(DEADLINE_HEADER)
         return min(deadline, clock_of(self.app).deadline(asked), key=lambda d: d.at) if _is_number(asked) else deadline
+
+    def _time_limit(self) -> float | None:
+        """Return the seconds that the sender gives the task: Celery's soft or hard limit."""
+        asked = (self.request.get("soft_time_limit"), self.request.get("time_limit"))
+        return min((limit for limit in asked if _is_number(limit) and limit > 0), default=None)
 
     def _lane(self) -> Lane:
         """Return the lane of the message's priority; a message without one comes from the interactive list."""

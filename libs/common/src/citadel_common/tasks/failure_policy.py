@@ -1,5 +1,6 @@
 """The failure policy: an error makes its task retry, go back to the queue, fail, or become a dead letter."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from citadel_common.delivery.dead_letters import HISTORY_HEADER, HISTORY_LENGTH,
 from citadel_common.delivery.redelivery import forgive_delivery
 from citadel_common.errors import CitadelError, StoreUnavailable
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks import canvas
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import messages
 from citadel_common.timestamps import utc_now
@@ -31,6 +33,8 @@ CANVAS = {
     "group_index": "group_index",
     "root_id": "root_id",
     "parent_id": "parent_id",
+    "ignore_result": "ignore_result",
+    "stamped_headers": "stamped_headers",
 }
 """Celery's canvas around a task: the names of `send_task`'s arguments, and of the request's fields."""
 
@@ -137,6 +141,7 @@ class FailurePolicy:
         delay = max(delay, min(error.retry_after or 0.0, retry.cap))
         log.warning("task_retried", code=error.code, retry=done + 1, delay_s=round(delay, 2))
         headers = dict(self._task.request.headers or {}) | messages.attempt()
+        headers[canvas.FIRST_MESSAGE_HEADER] = canvas.first_message(self._task.request)
         headers[HISTORY_HEADER] = history_of(self._task, self._runtime, error)
         self._runtime.will_retry(self._task.request, error)
         self._release()
@@ -170,11 +175,21 @@ def dead_letter_of(task: FailedTask, runtime: TaskRuntime, error: CitadelError, 
         priority=_priority_of(task),
         headers={name: value for name in REPUBLISHED_HEADERS if (value := task.header(name)) is not None}
         | messages.attempt(),
-        options={name: value for name, field in CANVAS.items() if (value := task.request.get(field))},
+        options=canvas_options(task.request.get),
         **failure_of(error),
         history=history_of(task, runtime, error),
         deliveries=deliveries,
     )
+
+
+def canvas_options(field: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the arguments of `send_task` that give a task the same canvas; `field` returns a field of its request."""
+    options = {name: value for name, known in CANVAS.items() if canvas.is_given(value := field(known))}
+    stamps, names = field("stamps"), options.pop("stamped_headers", None)
+    if not isinstance(stamps, dict) or not isinstance(names, list):  # a foreign message may hold anything
+        return options
+    known = {name: stamps[name] for name in names if isinstance(name, str) and name in stamps}
+    return options | known | {"stamped_headers": list(known)}
 
 
 def _priority_of(task: FailedTask) -> int | None:

@@ -1,4 +1,4 @@
-"""Celery's request, with expiry by the broker's clock.
+"""Celery's request, with expiry by the broker's clock, and without a wait for its ETA.
 
 A worker meets messages whose `expires` other processes have set. Citadel's producers set it by the broker's clock
 (`tasks.app`), plain Celery clients by their own. Celery compares it with the worker's own clock: on a host whose clock
@@ -22,3 +22,7 @@ class TimedRequest(Request):  # type: ignore[misc]  # celery publishes no types
             return False
         revoked.add(self.id)
         return True
+
+    @property
+    def eta(self) -> None:
+        """None: the message has waited in the broker. A task reads its ETA in `self.request.eta`."""

@@ -7,16 +7,23 @@ Storing a result takes one command. Celery sends its bytes twice, to store and t
 result before each success, so that a late failure replaces no success. The script here does the same at once.
 """
 
+import time
+import uuid
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
-from celery.exceptions import TaskRevokedError
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError, TaskRevokedError
+from kombu.utils.functional import retry_over_time
 
 from citadel_common.delivery.dead_letters import FailedResult
-from citadel_common.errors import CitadelError
+from citadel_common.errors import CitadelError, StoreUnavailable, UndecodableMessage
+from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.canvas import ending, part_of_end
+from citadel_common.tasks.runtime import runtime_of
 
 TRACE_ID = "citadel_trace_id"
 """Attribute of a task's request: the id of its trace, which its result carries."""
@@ -24,6 +31,14 @@ REVOKED_TTL = 3 * 3600
 """Most seconds for which the result of a revoked task is kept: then its id may be used again."""
 _STORED = "citadel_result_stored"
 """Attribute of a task's request: the state whose result is stored before Celery stores it."""
+CLAIM_LOOK = 0.25
+"""Seconds between two looks at a chord whose body another worker is about to publish."""
+CLAIM_TTL = 5
+"""Seconds that the claim to publish a chord's body lasts; its holder may have died."""
+CHORD_DONE_TTL = 300
+"""Seconds for which a chord whose body is published counts no part that comes again."""
+PATIENCE = 10.0
+"""Seconds for which the publishing of errbacks is tried."""
 _STORE = """
 if redis.call('GETRANGE', KEYS[1], 0, 20):match('^{"status": ?"REVOKED"') then return 0 end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
@@ -63,6 +78,15 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
 
+    def is_revoked(self, task_id: str) -> bool:
+        """Return whether a task's stored state is REVOKED.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        head: Any = self.client.getrange(self.get_key_for_task(task_id), 0, 20)
+        return head.replace(b" ", b"").startswith(b'{"status":"REVOKED"')
+
     def store_revoked(self, task_ids: Sequence[str], *, running: bool, request: Any = None) -> None:
         """Store that tasks are revoked; results of tasks that have ended stay as they are.
 
@@ -82,6 +106,107 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
             body = self.encode(meta | {"task_id": task_id})
             self._revoke_script(keys=[self.get_key_for_task(task_id)], args=[seconds, body, int(running)], client=pipe)
         pipe.execute()
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **options: Any) -> None:
+        """Store a result and count the part of a chord."""
+        with ending(request):
+            super().mark_as_done(task_id, result, request, *args, **options)
+
+    def mark_as_failure(
+        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, *args: Any, **options: Any
+    ) -> None:
+        """Store a failure, count the part of a chord, fail the rest of the chain, publish errbacks."""
+        with ending(request):
+            super().mark_as_failure(task_id, exc, traceback, request, *args, **options)
+
+    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, *args: Any, **options: Any) -> None:
+        """Store that a task was revoked, or was too old, and count the part of a chord."""
+        with ending(request):
+            super().mark_as_revoked(task_id, reason, request, *args, **options)
+
+    def on_chord_part_return(self, request: Any, state: Any, result: Any, *_: Any, **__: Any) -> None:
+        """Count the part of a chord; the last one publishes the body, or its errbacks.
+
+        Celery's own method takes a store that fails between its commands for the chord's failure, and gives up if a
+        worker has died with the claim to publish the body. This one has the same keys, and raises or waits.
+
+        Raises:
+            redis.RedisError: A store does not answer; call it again.
+            StoreUnavailable: The same.
+        """
+        if not request.group or not request.id:
+            return
+        with part_of_end(request.group):
+            while (claim := self._count_part(request, state, result)) == "":
+                time.sleep(CLAIM_LOOK)
+            if claim is not None:
+                self._end_chord(request, claim)
+
+    def _count_part(self, request: Any, state: Any, result: Any) -> str | None:
+        """Return the claim to end a complete chord, "" while another worker has it, None if there is no need."""
+        place = "+inf" if request.group_index is None else request.group_index
+        part, claim = self.encode([1, request.id, state, self.encode_result(result, state)]), uuid.uuid4().hex
+        kept = (self.chord_expires or 0, self._chord_result_expires, CLAIM_TTL, claim)
+        ready, more, size, claimed = self._chord_part_return_script(
+            keys=self._chord_keys(request.group, "j", "t", "s", "d", "", "c"),
+            args=[request.id, part, int(self._chord_zset), place, *kept],
+        )
+        if size is None or ready != int(size) + int(more or 0):
+            return None
+        return claim if claimed else ""
+
+    def _end_chord(self, request: Any, claim: str) -> None:
+        body = maybe_signature(request.chord, app=self.app)
+        try:
+            results = self._results_of_chord(request.group)
+            runtime_of(self.app).canvas.once("body", lambda: body.delay(results).id)
+        except (ChordError, UndecodableMessage) as error:
+            self.chord_error_from_stack(body, error)
+            self.client.delete(*self._chord_keys(request.group, "s"))
+        else:
+            self._chord_cleanup_script(
+                keys=self._chord_keys(request.group, "c", "j", "t", "s", "d"), args=[claim, CHORD_DONE_TTL]
+            )
+
+    def _results_of_chord(self, group_id: str) -> list[Any]:
+        """Return the results of a chord's parts, in the structure of its header.
+
+        Raises:
+            ChordError: A part has failed.
+        """
+        [parts_key, header_key] = self._chord_keys(group_id, "j", "")
+        stored: Any = self.client.zrange(parts_key, 0, -1) if self._chord_zset else self.client.lrange(parts_key, 0, -1)
+        parts = [self._part(part) for part in stored]
+        header = self.client.get(header_key)  # kept for a header that has groups
+        if header is None:
+            return [result for _, result in parts]
+        _, members = self.decode(header)["result"]
+        results = dict(parts)
+        return [_in_structure(member, results) for member in members]
+
+    def _part(self, stored: bytes) -> tuple[str, Any]:
+        _, task_id, state, result = self.decode(stored)
+        if state in states.PROPAGATE_STATES:
+            raise ChordError(f"Dependency {task_id} raised {self.exception_to_python(result)!r}")
+        return task_id, result
+
+    def _chord_keys(self, group_id: str, *names: str) -> list[Any]:
+        """Return the keys that Celery keeps for a chord."""
+        return [self.get_key_for_group(group_id, f".{name}" if name else "") for name in names]
+
+    def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
+        """Publish errbacks; around a chord's error, Celery would take a store that fails for another error."""
+
+        def call() -> None:
+            super(StoringBackend, self)._call_task_errbacks(request, exc, traceback)
+
+        retry_over_time(
+            runtime_of(self.app).canvas.once,
+            (*ERRORS, StoreUnavailable),
+            args=(f"errbacks:{request.id}", call),
+            timeout=PATIENCE,
+            interval_start=CLAIM_LOOK,
+        )
 
     def failed_result(self, request: Any, error: CitadelError) -> FailedResult | None:
         """Return the result of a task that fails by an error, as `_store_result` would store it; None after a success.
@@ -140,6 +265,12 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     @cached_property
     def _store_script(self) -> Any:
         return self.client.register_script(_STORE)
+
+
+def _in_structure(form: Any, results: dict[str, Any]) -> Any:
+    """Return the result of a task, or a list of those of a group, given Celery's stored form of its `AsyncResult`."""
+    (task_id, _), members = form
+    return results.get(task_id) if members is None else [_in_structure(member, results) for member in members]
 
 
 class StoringSentinelBackend(StoringBackend, SentinelBackend):  # type: ignore[misc]  # celery publishes no types

@@ -12,15 +12,20 @@ import structlog
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks
 from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, FailedResult, failure_of
+from citadel_common.delivery.entries import is_task_id, task_id_of
+from citadel_common.delivery.held_messages import Holdings, WorkerLease
+from citadel_common.delivery.publish_once import OncePublisher
+from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.revoked import RevokedTasks
-from citadel_common.delivery.transport import is_task_id, task_id_of
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.redis import ERRORS, connect
+from citadel_common.tasks.canvas import CanvasFollower
 from citadel_common.tasks.running import RunningTasks
 from citadel_common.tasks.stats import TaskStats
 from citadel_common.telemetry import NULL_METRICS, Metrics, names
+from citadel_contracts import Queue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,6 +49,9 @@ class TaskRuntime:
     accepted: AcceptedTasks
     dead_letters: DeadLetters
     revoked: RevokedTasks
+    timers: Timers
+    holdings: Holdings
+    canvas: CanvasFollower
     metrics: Metrics = NULL_METRICS
     running: RunningTasks = field(default_factory=RunningTasks)
     stats: TaskStats = field(default_factory=TaskStats)
@@ -71,9 +79,19 @@ class TaskRuntime:
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
             revoked=RevokedTasks(connect(settings.broker_url, settings.stores), settings.worker.revoke),
+            timers=Timers(connect(settings.broker_url, settings.stores), Queue(identity.queue)),
+            holdings=Holdings(
+                identity.id,
+                identity.queue,
+                most_batch=settings.worker.batch_concurrency,
+                lease=WorkerLease(settings.worker.dead_after),
+            ),
+            canvas=CanvasFollower(app, OncePublisher(connect(settings.broker_url, settings.stores))),
             metrics=metrics,
         )
         app.citadel = runtime
+        runtime.holdings.stopping = runtime.stopping.is_set
+        runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
 
     def count_revoked(self, task: str) -> None:
@@ -115,8 +133,14 @@ class TaskRuntime:
             return False
         return True
 
-    def dead_letter_message(self, message: Any, error: CitadelError) -> None:
-        """Dead-letter a message that cannot become a task, and fail the task if the message names one."""
+    def dead_letter_message(self, message: Any, error: CitadelError, request: Any = None) -> None:
+        """Dead-letter a message that cannot become a task, and fail the task if the message names one.
+
+        Args:
+            message: The message.
+            error: The reason.
+            request: The task's request, where the message has one that can be read: errbacks and a chord follow.
+        """
         headers = message.headers if isinstance(message.headers, dict) else {}
         name = headers.get("task")
         task_id = headers["id"] if is_task_id(headers.get("id")) else None
@@ -130,7 +154,7 @@ class TaskRuntime:
             )
         )
         if task_id is not None:
-            self._fail(task_id, error)
+            self._fail(task_id, error, request)
 
     def dead_letter_raw(self, queue: str, entry: bytes, problem: str) -> None:
         """Dead-letter a list entry that is not a message, and fail the task if it names one."""
@@ -152,10 +176,10 @@ class TaskRuntime:
         self.metrics.count(names.WRONG_QUEUE_KEYS, 1, queue=self.identity.queue)
         log.error("queue_key_of_wrong_type", key=key, type=kind, help="the lane stands still until the key is removed")
 
-    def _fail(self, task_id: str, error: CitadelError) -> None:
+    def _fail(self, task_id: str, error: CitadelError, request: Any = None) -> None:
         try:
-            self.app.backend.mark_as_failure(task_id, error)
-        except ERRORS as lost:
+            self.app.backend.mark_as_failure(task_id, error, request=request)
+        except Exception as lost:  # noqa: BLE001  (the errbacks of a foreign message raise anything)
             log.error("result_lost", task_id=task_id, error=type(lost).__name__)
 
 

@@ -140,6 +140,11 @@ WRONG_QUEUE_KEYS = _counter(
 RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
 )
+FORGOTTEN = _counter(
+    "citadel_forgotten_messages_total",
+    "Messages that a living worker held without knowing, as after a lost connection, and put back on their queue",
+    unit="messages",
+)
 REPUBLISHED = _counter(
     "citadel_republished_tasks_total",
     "Accepted tasks whose message was lost and that were published again",

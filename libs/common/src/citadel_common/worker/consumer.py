@@ -4,17 +4,19 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.app.task import Context
 from celery.worker.consumer import Consumer
-from celery.worker.state import task_ready
 from redis import RedisError
 
-from citadel_common.delivery.transport import is_task_id
+from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
+from citadel_common.tasks import builtin
 from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import runtime_of
+from citadel_common.worker.eta import Waiting, fields_of
 
 _OF_CELERY = "celery."
-"""Prefix of the tasks that every Celery app has. One of them tries again for ever; the others publish or run tasks."""
+"""Prefix of the tasks that every Celery app has."""
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +30,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
         """
         self._learn_revokes()
         handle = super().create_task_handler(*args, **kwargs)
+        waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
 
         def guarded(message: Any) -> None:
             problem = _problem_of(message)
@@ -36,6 +39,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
                 return
             _hide_arguments(message)
             self._forget_time_if_revoked(message)
+            if waiting.takes(message, self.strategies):
+                return
             try:
                 handle(message)
             except self.connection_errors:
@@ -46,17 +51,10 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
         return guarded
 
-    def apply_eta_task(self, task: Any) -> None:
-        """Start a task whose time has come, guarded: the timer would log an error and hold the message for ever."""
-        try:
-            super().apply_eta_task(task)
-        except self.connection_errors:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
-            _log.exception("message refused")
-            task_ready(task)
-            self.qos.decrement_eventually()
-            self._dead_letter(task.message, f"the message is refused: {type(error).__name__}: {error}")
+    def on_close(self) -> None:
+        """Forget what was taken and not begun, as Celery does when its connection is lost."""
+        super().on_close()
+        runtime_of(self.app).holdings.drop_all_but_submitted()
 
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
@@ -64,11 +62,9 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def _forget_time_if_revoked(self, message: Any) -> None:
         """Let a revoked task with a countdown end now: its time may come when the revoke is forgotten."""
-        headers = message.headers
-        if not isinstance(headers, dict) or not headers.get("eta"):
-            return
-        if runtime_of(self.app).revoked.has(headers["id"], headers):
-            message.headers = {name: value for name, value in headers.items() if name != "eta"}
+        fields = fields_of(message)
+        if fields.get("eta") and runtime_of(self.app).revoked.has(fields["id"], fields):
+            fields["eta"] = None
 
     def _learn_revokes(self) -> None:
         try:
@@ -97,7 +93,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def _dead_letter(self, message: Any, problem: str) -> None:
         try:
-            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem))
+            runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem), _request_of(message))
         finally:
             message.ack_log_error(_log, self.connection_errors)
 
@@ -123,12 +119,22 @@ def _problem_of(message: Any) -> str | None:
     return _head_problem(payload) if first_protocol else None
 
 
+def _request_of(message: Any) -> Context | None:
+    """Return the request of a task that is refused, if its message has a canvas that Celery can read."""
+    about = {"args": [], "kwargs": {}, "delivery_info": {}, "properties": message.properties}
+    try:
+        payload = message.payload
+        return None if _body_problem(payload) else Context({**message.headers, **(payload[2] or {}), **about})
+    except Exception:  # noqa: BLE001  (why it cannot be read is what the message is refused for)
+        return None
+
+
 def _head_problem(headers: Any) -> str | None:
     """Return the problem of a task's name or id; in Celery's first protocol these are in the body."""
     name = headers["task"]
     if not isinstance(name, str):
         return "the task's name is not text"
-    if name.startswith(_OF_CELERY):
+    if name.startswith(_OF_CELERY) and name not in builtin.NAMES:
         return f"{name!r} is a task of Celery's own, which no worker here runs"
     if not isinstance(headers.get("shadow") or "", str):
         return "the task's other name is not text"

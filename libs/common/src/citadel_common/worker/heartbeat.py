@@ -39,7 +39,7 @@ class HeartbeatLoop:
         self._settings = runtime.settings.worker
         self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._registry = WorkerRegistry(self._broker)
-        self._reclaimer = Reclaimer(runtime.app, self._broker, runtime.metrics, dead_after=self._settings.dead_after)
+        self._reclaimer = Reclaimer(self._broker, runtime.metrics, dead_after=self._settings.dead_after)
         self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
         self._events = WorkerEvents(self._broker, runtime)
@@ -51,6 +51,7 @@ class HeartbeatLoop:
             threading.Thread(target=self._every_interval, args=(act,), name=name, daemon=True)
             for name, act in (("heartbeat", self._keep_alive), ("caretaker", self._look_after))
         ]
+        runtime.holdings.announce = lambda: self._try(self._beat, "heartbeat")
 
     def start(self) -> None:
         """Send the first beat, then start the threads: peers know of the worker before its first task."""
@@ -109,7 +110,8 @@ class HeartbeatLoop:
 
     def _beat(self, *, stopped: bool = False) -> None:
         self._started_at = self._started_at or self._clock.now()
-        running, asked_at = self._runtime.running, time.monotonic()
+        running, lease = self._runtime.running, self._runtime.holdings.lease
+        asked_at, sent_at = time.monotonic(), lease.now()
         server_time = self._registry.beat(
             self._runtime.identity,
             concurrency=self._settings.concurrency,
@@ -120,9 +122,12 @@ class HeartbeatLoop:
             stopped=stopped,
         )
         self._clock.observe(server_time, asked_at=asked_at)
+        lease.renewed(sent_at)
 
     def _reclaim(self) -> None:
-        self._reclaimer.reclaim(own_id=self._runtime.identity.id)
+        identity = self._runtime.identity
+        self._reclaimer.reclaim(own_id=identity.id)
+        self._runtime.holdings.peers = self._reclaimer.living[identity.queue]
 
     def _renew_leases(self) -> None:
         mine = [task.task_id for task in self._runtime.running.tasks() if task.accepted]

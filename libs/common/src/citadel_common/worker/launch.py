@@ -21,6 +21,7 @@ from citadel_common.settings.common import CommonSettings
 from citadel_common.stores.startup_checks import refuse_unusable
 from citadel_common.supervisor import Supervisor, supervisor_of
 from citadel_common.tasks.app import create_app
+from citadel_common.tasks.builtin import BuiltinTasks
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
@@ -29,6 +30,7 @@ from citadel_common.worker.panel import Panel
 from citadel_common.worker.pool import GuardedPool
 from citadel_common.worker.remote_control import RemoteControl
 from citadel_common.worker.revocations import Revocations
+from citadel_common.worker.timer_release import TimerRelease
 from citadel_contracts import Queue
 
 log = structlog.get_logger(__name__)
@@ -65,10 +67,10 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     # Its reason, pickled messages, does not apply: only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     identity = WorkerIdentity.of_this_process(queue.value)
-    options = held_message_keys(identity.id) | {"most_batch": settings.worker.batch_concurrency}
-    app = create_app(settings, queue=queue, **options)
+    app = create_app(settings, queue=queue, **held_message_keys(identity.id))
     runtime = TaskRuntime.create(app, settings, identity, metrics)
     app.conf.broker_transport_options |= {
+        "holdings": runtime.holdings,
         "on_malformed": runtime.dead_letter_raw,
         "on_wrong_key": runtime.wrong_key,
     }
@@ -76,12 +78,14 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     supervisor = supervisor_of()
     health = Health(runtime, supervisor)
     health.start()
+    BuiltinTasks(runtime).register(app)
     service.start(runtime)
     revocations = Revocations(runtime, service.revoke)
     runtime.learn_revokes = revocations.learn
     revocations.start()
     heartbeat = HeartbeatLoop(runtime)
-    _when_ready(runtime, heartbeat, health)
+    timers = TimerRelease(runtime)
+    _when_ready(runtime, heartbeat, timers, health)
     _on_stop_signal(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
     if settings.worker.remote_control:
@@ -90,6 +94,7 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
         worker.start()
     finally:
         service.close()
+        timers.stop()
         heartbeat.stop()
         health.stop()
 
@@ -126,11 +131,12 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
     }
 
 
-def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, health: Health) -> None:
-    """Start the heartbeat when the consumer is ready, and report readiness after the first beat."""
+def _when_ready(runtime: TaskRuntime, heartbeat: HeartbeatLoop, timers: TimerRelease, health: Health) -> None:
+    """Start the heartbeat and the timers when the consumer is ready, and report readiness after the first beat."""
 
     def ready(**_: Any) -> None:
         heartbeat.start()
+        timers.start()
         health.ready()
         log.info("worker_ready", worker=runtime.identity.id, concurrency=runtime.settings.worker.concurrency)
 

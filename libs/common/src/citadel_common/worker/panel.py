@@ -16,7 +16,7 @@ import structlog
 from celery.worker import state as worker_state
 
 from citadel_common.delivery.revoked import as_list, stamp_of
-from citadel_common.delivery.transport import is_task_id
+from citadel_common.delivery.entries import is_task_id
 from citadel_common.stores.redis import redacted
 from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import TaskRuntime
@@ -172,11 +172,8 @@ class Panel:
         return [_info(request) for request in waiting if request not in active]
 
     def _scheduled(self, **_: Any) -> Any:
-        return [
-            {"eta": request.eta.isoformat(), "priority": 6, "request": _info(request)}
-            for request in snapshot(lambda: worker_state.scheduled_requests)
-            if request.eta is not None
-        ]
+        """Return nothing: tasks whose time has not come wait in the broker, and in no worker."""
+        return []
 
     def _revoked(self, **_: Any) -> Any:
         return self._runtime.revoked.ids.newest(MOST_REVOKED)
@@ -273,9 +270,7 @@ def _info(request: Any) -> dict[str, Any]:
 
 
 def _state_of(request: Any) -> str:
-    if request in worker_state.active_requests:
-        return "active"
-    return "scheduled" if request in worker_state.scheduled_requests else "reserved"
+    return "active" if request in worker_state.active_requests else "reserved"
 
 
 def _described(task: Any, attributes: Sequence[str]) -> str:

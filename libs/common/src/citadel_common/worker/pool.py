@@ -33,9 +33,16 @@ class GuardedPool(TaskPool):  # type: ignore[misc]  # celery publishes no types
         **_: Any,
     ) -> Any:
         """Run a task in a thread (Celery's hook); `callback` is a method of the task's request."""
+        request = callback.__self__
+        tag, holdings = request.message.delivery_tag, runtime_of(request.app).holdings
+        holdings.submit(tag)
 
         def guarded() -> None:
-            request = callback.__self__
+            if not holdings.begin(tag):
+                log.warning("message_no_longer_held", task_id=request.id)
+                task_ready(request)
+                holdings.drop(tag)
+                return
             try:
                 if runtime_of(request.app).revoked.has(request.id, request.request_dict):
                     _revoke(request)

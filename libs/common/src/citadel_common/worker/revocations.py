@@ -15,8 +15,9 @@ import structlog
 from celery.worker import state as worker_state
 
 from citadel_common.delivery.revoked import stamps_in
+from citadel_common.delivery.timers import remove_waiting
 from citadel_common.errors import CitadelError
-from citadel_common.stores.redis import ERRORS
+from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.runtime import TaskRuntime
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ class Revocations:
     def __init__(self, runtime: TaskRuntime, end_work: Step) -> None:
         self._runtime = runtime
         self._revoked = runtime.revoked
+        self._broker = connect(runtime.settings.broker_url, runtime.settings.stores)
         self._end_work = end_work
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._delayed: deque[_Job] = deque(maxlen=MOST_DELAYED)
@@ -63,7 +65,9 @@ class Revocations:
         self._revoked.ids.note(task_ids)
         self._cancel(task_ids)
         for some in _batches(task_ids):
-            self._later(some, self._store, self._set_state, self._finish_accepted, self._end_work)
+            self._later(
+                some, self._store, self._set_state, self._finish_accepted, self._remove_waiting, self._end_work
+            )
 
     def revoke_stamps(self, stamps: Sequence[str]) -> None:
         """Revoke all tasks with one of these stamps."""
@@ -80,7 +84,7 @@ class Revocations:
         task_ids = self._revoked.ids.read(all_of_them=all_of_them)
         self._cancel(task_ids)
         for some in _batches(task_ids):
-            self._later(some, self._end_work)
+            self._later(some, self._remove_waiting, self._end_work)
         stamps = self._revoked.stamps.read(all_of_them=all_of_them)
         if stamps:
             self.revoke(self._stamped(stamps))
@@ -103,6 +107,10 @@ class Revocations:
 
     def _finish_accepted(self, task_ids: Sequence[str]) -> None:
         self._runtime.accepted.finish(*task_ids)
+
+    def _remove_waiting(self, task_ids: Sequence[str]) -> None:
+        """Remove tasks whose time has not come: a revoke may be forgotten by then."""
+        remove_waiting(self._broker, task_ids)
 
     def _later(self, task_ids: Sequence[str], *steps: Step) -> None:
         if task_ids:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from citadel_common.delivery.queues import LANES, SENT_AT_HEADER, lists_of
@@ -24,10 +25,11 @@ return {string.format('%d.%06d', time[1], time[2]), tails}
 """
 """Returns the time, and the ends of the entries that are taken next, an empty string for an empty list."""
 _SENT_AT = re.compile(rb'"' + SENT_AT_HEADER.encode() + rb'": ?([0-9]{1,12}(?:\.[0-9]{1,9})?)[,}]')
+_ETA = re.compile(rb'"eta": ?"([0-9:T.Z+-]{10,40})"')
 
 
 class OldestMessages:
-    """Ages of the messages that are taken next.
+    """Ages of the messages that are taken next; the age of one with an ETA begins at that time.
 
     Messages of foreign producers have no time of sending. Their age counts from when this process first saw the same
     message at the head of its list.
@@ -59,10 +61,19 @@ class OldestMessages:
         stamps = _SENT_AT.findall(tail)
         if stamps:
             # The last one: an argument of the task may contain text that looks like the header.
-            return max(0.0, broker_time - float(stamps[-1]))
+            return max(0.0, broker_time - max(float(stamps[-1]), _eta_in(tail)))
         now = time.monotonic()
         known, since = self._seen.get(name, (b"", now))
         if known != tail:
             since = now
         self._seen[name] = (tail, since)
         return now - since
+
+
+def _eta_in(tail: bytes) -> float:
+    """Return the ETA in the headers of a message, in seconds since the epoch; 0 if there is none."""
+    found = _ETA.findall(tail)
+    try:
+        return datetime.fromisoformat(found[-1].decode()).timestamp() if found else 0.0
+    except (ValueError, OverflowError):
+        return 0.0

@@ -52,6 +52,12 @@ READY = Metric(
     labels=("queue", "lane"),
     help="Messages waiting for a worker.",
 )
+SCHEDULED = Metric(
+    name="citadel_queue_scheduled_messages",
+    kind="gauge",
+    labels=("queue",),
+    help="Messages whose time (ETA, countdown, retry) has not come. They are no backlog; those that are due are ready.",
+)
 UNACKED = Metric(
     name="citadel_queue_unacked_messages",
     kind="gauge",

@@ -89,6 +89,7 @@ class CacheReader:
 def _queue(state: QueueState) -> Iterator[Sample]:
     queue = state.queue.value
     yield from (Sample(metrics.READY, (queue, lane), count) for lane, count in state.lanes.items())
+    yield Sample(metrics.SCHEDULED, (queue,), state.scheduled)
     yield Sample(metrics.UNACKED, (queue,), state.unacked)
     yield Sample(metrics.WORKERS, (queue,), len(state.workers))
     yield Sample(metrics.CONCURRENCY, (queue,), sum(beat.concurrency for beat in state.workers))

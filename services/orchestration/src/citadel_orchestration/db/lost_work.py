@@ -25,6 +25,11 @@ _UNANSWERED = f"""
 SELECT run_id, status, reply_to FROM runs WHERE reply_to IS NOT NULL
     AND finished_at < now() - interval '2 seconds' LIMIT {BATCH}
 """  # noqa: S608
+# Of these, a worker of an older version has stored the results, and has followed no canvas.
+_UNFOLLOWED = f"""
+SELECT run_id, status FROM runs WHERE canvases IS NOT NULL AND reply_to IS NULL
+    AND finished_at < now() - interval '2 seconds' LIMIT {BATCH}
+"""  # noqa: S608
 _UNREPORTED = f"""
 SELECT steps.run_id, step_id, item, attempt, child_run_id FROM steps JOIN runs ON runs.run_id = child_run_id
 WHERE steps.status = 'waiting' AND child_run_id IS NOT NULL
@@ -97,8 +102,8 @@ def late_runs(cursor: Cursor) -> list[UUID]:
 
 
 def unanswered_runs(cursor: Cursor) -> list[EndedRun]:
-    """Return ended runs whose tasks have no result yet."""
-    rows = _rows(cursor, _UNANSWERED)
+    """Return ended runs whose tasks have no result yet, or are not followed by what should follow them."""
+    rows = [*_rows(cursor, _UNANSWERED), *((*row, "") for row in _rows(cursor, _UNFOLLOWED))]
     return [EndedRun(run_id=run_id, status=status, reply_to=reply_to) for run_id, status, reply_to in rows]
 
 

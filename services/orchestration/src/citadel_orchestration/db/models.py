@@ -97,6 +97,7 @@ class NewRun:
         fingerprint: Digest of the submission; another one under the same idempotency key is a conflict.
         deadline: Seconds that the run may take.
         reply_to: Celery task id whose result is the run's; a recorded run may have several, one per line.
+        canvas: What follows that task, as JSON; None if nothing does.
         caller: Name of the API's caller; a sub-run has its parent's.
     """
 
@@ -116,6 +117,7 @@ class NewRun:
     concurrency_limit: int | None = None
     deadline: float | None = None
     reply_to: str | None = None
+    canvas: bytes | None = None
     parent: ParentStep | None = None
     depth: int = 0
     trace: dict[str, str] | None = None

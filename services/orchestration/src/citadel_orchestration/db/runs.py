@@ -20,12 +20,13 @@ BETWEEN_TASKS = "\n"
 _SUBMIT = """
 WITH run AS (
     INSERT INTO runs (run_id, kind, workflow_id, status, lane, labels, idempotency_key, fingerprint, concurrency_key,
-        concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, definition,
-        context, steps_total, unfinished, last_event, trace, caller, deadline_at, held_since)
+        concurrency_limit, parent_run_id, parent_step, parent_item, parent_attempt, depth, reply_to, canvases,
+        definition, context, steps_total, unfinished, last_event, trace, caller, deadline_at, held_since)
     VALUES (%(run_id)s, %(kind)s, %(workflow_id)s, 'queued', %(lane)s, %(labels)s, %(idempotency_key)s,
         %(fingerprint)s, %(concurrency_key)s, %(concurrency_limit)s, %(parent_run_id)s, %(parent_step)s,
-        %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s, %(definition)s, %(context)s, %(total)s,
-        %(total)s, 1, %(trace)s,
+        %(parent_item)s, %(parent_attempt)s, %(depth)s, %(reply_to)s,
+        CASE WHEN %(canvas)s::bytea IS NOT NULL THEN ARRAY[%(canvas)s::bytea] END, %(definition)s, %(context)s,
+        %(total)s, %(total)s, 1, %(trace)s,
         coalesce(%(caller)s::text, (SELECT caller FROM runs WHERE run_id = %(parent_run_id)s)),
         now() + make_interval(secs => %(deadline)s), NULL)
     ON CONFLICT DO NOTHING RETURNING run_id
@@ -56,13 +57,18 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """State, output (as JSON) and error of a run; the error names the run's trace."""
+    """State, output (as JSON) and error of a run; the error names the run's trace.
+
+    Attributes:
+        canvases: What follows the tasks that the run answers, each as JSON.
+    """
 
     kind: str
     workflow_id: str
     status: str
     output: bytes | None
     error: dict[str, Any] | None
+    canvases: list[bytes]
 
 
 def submit(cursor: Cursor, run: NewRun, *, republish: float) -> Submitted:
@@ -106,22 +112,32 @@ def _existing(cursor: Cursor, run: NewRun) -> Submitted:
     if fingerprint != run.fingerprint:
         raise Conflict.at("idempotency_key", f"{run.idempotency_key!r} was used for another submission, run {run_id}")
     if run.reply_to is not None:
-        _add_reply_to(cursor, run_id, run.reply_to)
+        _add_reply_to(cursor, run_id, run.reply_to, run.canvas)
     return Submitted(run_id=run_id, workflow_id=workflow_id, status=status, created=False, ready=[])
 
 
-def _add_reply_to(cursor: Cursor, run_id: UUID, task_id: str) -> None:
+def _add_reply_to(cursor: Cursor, run_id: UUID, task_id: str, canvas: bytes | None) -> None:
     """Let a run answer one more task; for a run that has ended already, the sweeper stores the result."""
     cursor.execute(
         "UPDATE runs SET reply_to = concat_ws(%s::text, reply_to, %s::text) WHERE run_id = %s"
         " AND %s::text <> ALL(string_to_array(coalesce(reply_to, ''), %s::text))",
         [BETWEEN_TASKS, task_id, run_id, task_id, BETWEEN_TASKS],
     )
+    if canvas is not None:
+        cursor.execute(
+            "UPDATE runs SET canvases = array_append(canvases, %s::bytea) WHERE run_id = %s"
+            " AND %s::bytea <> ALL(coalesce(canvases, '{}'))",
+            [canvas, run_id, canvas],
+        )
 
 
-def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str) -> None:
-    """Note that the tasks in `reply_to` have their results; a task added meanwhile keeps the run unanswered."""
-    cursor.execute("UPDATE runs SET reply_to = NULL WHERE run_id = %s AND reply_to = %s", [run_id, reply_to])
+def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str | None, canvases: list[bytes]) -> None:
+    """Note that tasks have their results, and what follows them is published; one added meanwhile is still to do."""
+    cursor.execute(
+        "UPDATE runs SET reply_to = NULL, canvases = NULL WHERE run_id = %s AND reply_to IS NOT DISTINCT FROM %s"
+        " AND coalesce(canvases, '{}') = %s::bytea[]",
+        [run_id, reply_to, canvases],
+    )
 
 
 def exists(cursor: Cursor, run_id: UUID) -> bool:
@@ -163,10 +179,13 @@ def outcome_of(cursor: Cursor, run_id: UUID) -> RunOutcome:
     Raises:
         NotFound: The run was removed.
     """
-    cursor.execute("SELECT kind, workflow_id, status, output, error, trace FROM runs WHERE run_id = %s", [run_id])
-    kind, workflow_id, status, output, error, trace = one(cursor)
+    cursor.execute(
+        "SELECT kind, workflow_id, status, output, error, trace, canvases FROM runs WHERE run_id = %s", [run_id]
+    )
+    kind, workflow_id, status, output, error, trace, canvases = one(cursor)
     error = error and {"trace_id": tracing.trace_id_in(trace)} | error
-    return RunOutcome(kind=kind, workflow_id=workflow_id, status=status, output=output, error=error)
+    canvases = [bytes(canvas) for canvas in canvases or []]
+    return RunOutcome(kind=kind, workflow_id=workflow_id, status=status, output=output, error=error, canvases=canvases)
 
 
 def children_of(cursor: Cursor, run_id: UUID) -> list[UUID]:

@@ -39,6 +39,7 @@ class Origin:
     Attributes:
         kind: `workflow`, or `task` for a run whose single step is all that was asked for.
         reply_to: Id of the Celery task whose result is the run's.
+        canvas: What follows that task, as JSON.
         parent: The step that waits for the run.
         depth: Number of runs that it is nested in.
         lane: Lane of its steps.
@@ -47,6 +48,7 @@ class Origin:
 
     kind: str = "workflow"
     reply_to: str | None = None
+    canvas: bytes | None = None
     parent: ParentStep | None = None
     depth: int = 0
     lane: int = Lane.STANDARD.value
@@ -108,6 +110,7 @@ class Submissions:
             concurrency_limit=concurrency.limit if concurrency else None,
             deadline=definition.deadline,
             reply_to=origin.reply_to,
+            canvas=origin.canvas,
             parent=origin.parent,
             depth=origin.depth,
             trace=traces.of_new_run(run_id),

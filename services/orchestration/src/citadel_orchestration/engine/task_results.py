@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
+from kombu.exceptions import OperationalError
 
-from citadel_common.errors import PayloadTooLarge, StoreUnavailable
+from citadel_common.errors import CitadelError, PayloadTooLarge, StoreUnavailable, UndecodableMessage
 from citadel_common.memory import take
 from citadel_common.stores.postgres import Cursor, Database
 from citadel_common.stores.redis import ERRORS
+from citadel_common.tasks.canvas import task_of
+from citadel_common.tasks.runtime import runtime_of
 from citadel_common.timestamps import utc_now
 from citadel_contracts.workflows import ExecuteWorkflowResult
 from citadel_orchestration.db.models import EndedRun
@@ -32,11 +35,14 @@ _READ = 8
 """Bytes of memory for a byte of an output that is read, parsed and written again."""
 Succeeded = tuple[str, datetime, bool]
 """A step that has succeeded: its id, its end, and whether its output has keys for the context."""
-FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable)
+FAILURES: tuple[type[Exception], ...] = (*ERRORS, StoreUnavailable, OperationalError)
 
 
 class TaskResultWriter:
-    """Stores results in Celery's result backend; the sweeper stores those that failed to be stored."""
+    """Stores results in Celery's result backend, and publishes what follows their tasks.
+
+    The sweeper does so for runs whose worker could not.
+    """
 
     def __init__(
         self,
@@ -51,31 +57,53 @@ class TaskResultWriter:
         self._definitions = definitions
 
     def __call__(self, ended: EndedRun) -> None:
-        """Store the results of the tasks that wait for a run."""
+        """End the tasks that wait for a run."""
         if ended.reply_to is None:
             return
         try:
-            for task_id in ended.reply_to.split(BETWEEN_TASKS):
-                self._app.backend.store_result(task_id, self._result(ended.run_id, task_id), "SUCCESS")
             with self._database.cursor() as cursor:
-                clear_reply_to(cursor, ended.run_id, ended.reply_to)
+                take(_READ * (run_output_size(cursor, ended.run_id) or 0))
+                outcome = outcome_of(cursor, ended.run_id)
+            followed = {task_of(canvas): canvas for canvas in outcome.canvases}
+            for task_id in filter(None, ended.reply_to.split(BETWEEN_TASKS)):
+                if task_id not in followed:
+                    self._store(task_id, self._result(ended.run_id, outcome, task_id))
+            for canvas in outcome.canvases:
+                if self._app.backend.is_revoked(task_of(canvas)):
+                    runtime_of(self._app).canvas.revoked(canvas)
+                else:
+                    self._follow(canvas, self._result(ended.run_id, outcome, task_of(canvas)))
+            with self._database.cursor() as cursor:
+                clear_reply_to(cursor, ended.run_id, ended.reply_to or None, outcome.canvases)
         except FAILURES as error:
             log.warning("result_delayed", run_id=str(ended.run_id), error=type(error).__name__)
 
-    def store(self, task_id: str, result: Mapping[str, Any]) -> None:
-        """Store the result of a task.
-
-        Raises:
-            redis.RedisError: The results store does not answer.
-        """
+    def _store(self, task_id: str, result: Any) -> None:
         self._app.backend.store_result(task_id, result, "SUCCESS")
 
-    def _result(self, run_id: "UUID", task_id: str) -> Any:
+    def _follow(self, canvas: bytes, result: Any) -> None:
+        """End a task that something follows; one whose canvas cannot be published fails."""
+        follower = runtime_of(self._app).canvas
+        try:
+            follower.succeeded(canvas, result)
+        except FAILURES:
+            raise
+        except Exception as error:  # a foreign message holds anything, and the sweep would fail at it for ever
+            log.warning("canvas_refused", task_id=task_of(canvas), error=type(error).__name__, exc_info=True)
+            self._fail(canvas, error if isinstance(error, CitadelError) else UndecodableMessage())
+
+    def _fail(self, canvas: bytes, error: CitadelError) -> None:
+        try:
+            runtime_of(self._app).canvas.failed(canvas, error)
+        except FAILURES:
+            raise
+        except Exception:  # the failure is stored before errbacks and chord are read
+            log.exception("errbacks_refused", task_id=task_of(canvas))
+
+    def _result(self, run_id: "UUID", outcome: RunOutcome, task_id: str) -> Any:
+        if outcome.kind == "task":
+            return _single_result(task_id, outcome)
         with self._database.cursor() as cursor:
-            take(_READ * (run_output_size(cursor, run_id) or 0))
-            outcome = outcome_of(cursor, run_id)
-            if outcome.kind == "task":
-                return _single_result(task_id, outcome)
             result = self._workflow_result(cursor, run_id, outcome, task_id=task_id)
         status = outcome.status
         result |= {"workflow_id": outcome.workflow_id, "success": status == "succeeded", "status": status}

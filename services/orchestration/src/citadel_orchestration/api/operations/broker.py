@@ -75,6 +75,7 @@ def _queue_stats(state: QueueState) -> QueueStats:
         name=state.queue.value,
         lanes=state.lanes,
         ready=state.ready,
+        scheduled=state.scheduled,
         unacked=state.unacked,
         workers=len(state.workers),
     )
