@@ -167,29 +167,21 @@ def test_events_of_tasks_are_sent_where_a_setting_asks_for_them(redis_server, ol
 @contextmanager
 def captured(plain: PlainClient):
     """Collect the events of the workers, as Flower does."""
-    state, events, stop = State(), [], threading.Event()
+    state, events = State(), []
 
     def receive(event):
         events.append(event)
         state.event(event)
 
-    def listen():
-        with plain.app.connection_for_read() as connection:
-            receiver = plain.app.events.Receiver(connection, handlers={"*": receive})
-            with receiver:
-                while not stop.is_set():
-                    try:
-                        connection.drain_events(timeout=0.1)
-                    except TimeoutError:
-                        continue
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    try:
-        yield state, events
-    finally:
-        stop.set()
-        thread.join()
+    with plain.app.connection_for_read() as connection:
+        receiver = plain.app.events.Receiver(connection, handlers={"*": receive})
+        thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
+        thread.start()
+        try:
+            yield state, events
+        finally:
+            receiver.should_stop = True
+            thread.join()
 
 
 def test_a_subscription_that_is_cut_off_comes_back_and_the_consumer_does_not_notice(ask, plain, store, worker):

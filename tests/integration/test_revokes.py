@@ -159,11 +159,11 @@ def test_a_countdown_that_is_taken_after_its_revoke_does_not_wait(slow):
 
 def test_tasks_are_revoked_by_a_stamp(slow):
     slow.start(WORKER__CONCURRENCY=1, EMBEDDINGS__BACKENDS__main__MAX_BATCH_TEXTS=8)
-    stamps = {"stamped_headers": ["customer"], "stamps": {"customer": "c-1"}}
-    first = slow.plain.publish(TASK, [[f"text {n}" for n in range(400)]], headers=stamps, **stamps)
+    stamp = {"stamped_headers": ["customer"], "customer": "c-1"}
+    first = slow.plain.publish(TASK, [[f"text {n}" for n in range(400)]], **stamp)
     eventually(lambda: slow.double.stats()["requests"])
-    waiting = slow.plain.publish(TASK, ["waits"], headers=stamps, **stamps)
-    other = slow.plain.publish(TASK, ["other"], headers=stamps | {"stamps": {"customer": "c-2"}})
+    waiting = slow.plain.publish(TASK, ["waits"], **stamp)
+    other = slow.plain.publish(TASK, ["other"], **stamp | {"customer": "c-2"})
     slow.plain.app.control.revoke_by_stamped_headers({"customer": ["c-1", "c-9"]}, terminate=True)
     assert is_revoked(first)
     assert is_revoked(waiting)

@@ -84,7 +84,7 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
         Raises:
             redis.RedisError: The results store does not answer.
         """
-        head: Any = self.client.getrange(self.get_key_for_task(task_id), 0, 20)
+        head: bytes = self.client.getrange(self.get_key_for_task(task_id), 0, 20)
         return head.replace(b" ", b"").startswith(b'{"status":"REVOKED"')
 
     def store_revoked(self, task_ids: Sequence[str], *, running: bool, request: Any = None) -> None:

@@ -15,8 +15,8 @@ from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, Failed
 from citadel_common.delivery.entries import is_task_id, task_id_of
 from citadel_common.delivery.held_messages import Holdings, WorkerLease
 from citadel_common.delivery.publish_once import OncePublisher
-from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.revoked import RevokedTasks
+from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
 from citadel_common.settings.common import CommonSettings

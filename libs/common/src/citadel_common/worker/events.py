@@ -6,7 +6,6 @@ unless `worker.task_events` asks for them.
 
 import base64
 import os
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from celery.worker import state as worker_state
 
 from citadel_common.delivery import serializer
 from citadel_common.settings.redis_url import redis_address
+from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.runtime import TaskRuntime
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class WorkerEvents:
         event = {
             "type": f"worker-{kind}",
             "hostname": hostname,
-            "timestamp": time.time(),
+            "timestamp": clock_of(self._runtime.app).now(),
             "utcoffset": utcoffset(),
             "pid": os.getpid(),
             "clock": self._runtime.app.clock.forward(),

@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 from celery.worker import state as worker_state
 
-from citadel_common.delivery.revoked import as_list, stamp_of
 from citadel_common.delivery.entries import is_task_id
+from citadel_common.delivery.revoked import as_list, stamp_of
 from citadel_common.stores.redis import redacted
 from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import TaskRuntime

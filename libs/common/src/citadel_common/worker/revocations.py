@@ -65,9 +65,7 @@ class Revocations:
         self._revoked.ids.note(task_ids)
         self._cancel(task_ids)
         for some in _batches(task_ids):
-            self._later(
-                some, self._store, self._set_state, self._finish_accepted, self._remove_waiting, self._end_work
-            )
+            self._later(some, self._store, self._set_state, self._finish_accepted, self._remove_waiting, self._end_work)
 
     def revoke_stamps(self, stamps: Sequence[str]) -> None:
         """Revoke all tasks with one of these stamps."""
