@@ -171,7 +171,7 @@ def _execution(settings: CommonSettings) -> dict[str, Any]:
         "result_chord_expires": settings.worker.chord_ttl,
         "result_extended": False,
         # Events cost half of the throughput; heartbeats and metrics carry the same for less.
-        "worker_send_task_events": False,
+        "worker_send_task_events": settings.worker.task_events,
         "task_send_sent_event": False,
     }
 
