@@ -32,17 +32,29 @@ def client(postgres_dsn, doubles):
 
 
 def send(client, number):
-    """Send a chain and a chord of tasks of Citadel; return the tasks that are to be called at their ends."""
+    """Send a chain and a chord of tasks of Citadel; return their results, and the tasks to be called at their ends."""
     after_chain, after_chord = client.note(), client.note()
     ask, embed = client.ask(f"{number}"), client.task("generate_embedding", f"text {number}").set(immutable=True)
-    chain(ask, embed, client.ask(f"{number}").set(immutable=True), after_chain, app=client.app).apply_async()
-    chord([client.ask(f"{number}"), client.task("generate_embedding", f"part {number}")], app=client.app)(after_chord)
-    return after_chain, after_chord
+    steps = chain(ask, embed, client.ask(f"{number}").set(immutable=True), after_chain, app=client.app)
+    header = [client.ask(f"{number}"), client.task("generate_embedding", f"part {number}")]
+    return (steps.apply_async(), after_chain), (chord(header, app=client.app)(after_chord), after_chord)
 
 
-def published(client, noted):
-    """Return the ids of the messages that called a task: one, however often its worker ran it."""
-    return {entry["id"] for entry in client.seen(noted)}
+def states_of(result):
+    """Return the states of the tasks that lead to a result."""
+    before = [] if result.parent is None else states_of(result.parent)
+    members = getattr(result, "results", None)
+    return [*before, [member.state for member in members] if members else result.state]
+
+
+def assert_published_once(client, sent, about=""):
+    """Check that each task was called by one message, however often its worker ran it."""
+    for result, noted in sent:
+        try:
+            entries = client.seen(noted)
+        except AssertionError:
+            raise AssertionError(f"{about} was not called; the states before it: {states_of(result)}") from None
+        assert len({entry["id"] for entry in entries}) == 1, about
 
 
 def start(client, kind):
@@ -55,14 +67,14 @@ def test_chains_and_chords_end_once_while_workers_are_killed(client):
     seed = uuid.uuid4().int % 10**6
     chance = random.Random(seed)
     workers = {kind: [start(client, kind) for _ in range(2)] for kind in ("orchestration", "embeddings")}
-    noted = []
+    sent = []
     for number in range(SENT):
-        noted += send(client, number)
+        sent += send(client, number)
         if number % (SENT // KILLS) == 0:
             kind = chance.choice(list(workers))
             workers[kind].pop(chance.randrange(2)).kill()
             workers[kind].append(start(client, kind))
-    assert [len(published(client, task)) for task in noted] == [1] * len(noted), f"seed {seed}"
+    assert_published_once(client, sent, f"seed {seed}")
 
 
 @pytest.mark.chaos
@@ -72,13 +84,13 @@ def test_chains_and_chords_end_once_after_a_restart_of_redis(client):
     client.platform.doubles.llm.behaviour("hang")
     worker = start(client, "orchestration")
     start(client, "embeddings")
-    noted = [task for number in range(5) for task in send(client, number)]
+    sent = [pair for number in range(5) for pair in send(client, number)]
     query = "SELECT run_id FROM steps WHERE status = 'running'"
-    eventually(lambda: len(client.platform.db.rows(query)) == len(noted))
+    eventually(lambda: len(client.platform.db.rows(query)) == len(sent))
     client.platform.redis.kill()
     worker.wait_for("pulse_step_failed")
     client.platform.redis.restart()
     worker.kill()
     client.platform.doubles.llm.behaviour("ok")
     start(client, "orchestration")
-    assert [len(published(client, task)) for task in noted] == [1] * len(noted)
+    assert_published_once(client, sent)

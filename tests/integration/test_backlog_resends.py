@@ -116,6 +116,15 @@ def test_a_task_that_a_worker_holds_is_not_published_again_when_the_lanes_are_em
     assert waiting(api) == 0
 
 
+@pytest.mark.parametrize("state", ["SUCCESS", "REVOKED"])
+def test_a_task_that_has_ended_is_not_published_because_its_record_was_left_behind(api, republisher, state):
+    message = api.accept(["a"])
+    api.client.set(f"celery-task-meta-{message.task_id}", f'{{"status": "{state}", "result": null}}')
+    look(api, republisher)
+    assert waiting(api) == 0
+    assert api.has_forgotten()
+
+
 def test_a_mark_is_removed_with_its_message(fleet, api):
     fleet.start()
     message = api.accept(["a"])

@@ -107,6 +107,13 @@ if expiry and expiry > now then
   redis.call('ZADD', KEYS[2], expiry, ARGV[1])
   return 0
 end
+local state = redis.call('GETRANGE', KEYS[4], 0, ARGV[4]):match('^{"status": ?"(%u+)"')
+if state == 'SUCCESS' or state == 'REVOKED' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+  return 0
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
 return 1
@@ -271,7 +278,8 @@ class AcceptedTasks:
         """Return the message of a task that is not in the broker; it is due again after a longer wait.
 
         Returns:
-            None if a worker runs the task, or it has ended.
+            None if a worker runs the task, or it has ended; its record, if it was left behind, is removed then. (A
+            failure is none: a dead letter's is there until it is published again.)
         """
         stored: Any = self._client.hget(MESSAGES, task_id)
         if stored is None:
@@ -280,7 +288,8 @@ class AcceptedTasks:
         message = TaskMessage.from_json(task_id, stored)
         later = replace(message, looks=message.looks + 1)
         wait = min(self._settings.longest_wait, self._settings.first_look * 2 ** min(later.looks, MOST_DOUBLINGS))
-        kept = self._postpone_script(keys=[MESSAGES, DUE, LEASES], args=[task_id, later.to_json(), wait])
+        keys = [MESSAGES, DUE, LEASES, RESULT_PREFIX + task_id]
+        kept = self._postpone_script(keys=keys, args=[task_id, later.to_json(), wait, RESULT_HEAD])
         return replace(message, trace=self._trace_of(task_id)) if kept else None
 
     def hasten(self, epoch: str) -> None:

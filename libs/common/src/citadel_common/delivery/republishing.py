@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from kombu.exceptions import OperationalError
 from redis import ResponseError
 
 from citadel_common.delivery.accepted_tasks import AcceptedTasks, publish_accepted
@@ -90,16 +91,20 @@ class Republisher:
             due = self._accepted.due(BATCH)
             missing = dict.fromkeys(self._tracked.missing(due))
             self._accepted.look_later([task_id for task_id in due if task_id not in missing])
-            for task_id in missing:
-                self._publish(task_id)
-            if len(due) < BATCH:
+            if not all(self._publish(task_id) for task_id in missing) or len(due) < BATCH:
                 return
 
-    def _publish(self, task_id: str) -> None:
+    def _publish(self, task_id: str) -> bool:
+        """Publish a task unless a worker runs it; return False if the broker takes nothing now."""
         message = self._accepted.to_publish(task_id)
         if message is None:
-            return
-        publish_accepted(self._app, message)
+            return True
+        try:
+            publish_accepted(self._app, message)
+        except OperationalError as error:
+            log.warning("accepted_task_not_published", task_id=task_id, error=type(error).__name__)
+            return False
         self._metrics.count(names.REPUBLISHED, 1)
         self._metrics.count(names.RESENDS, 1, kind="task", reason="missing")
         log.warning("accepted_task_republished", task_id=message.task_id, looks=message.looks)
+        return True

@@ -57,6 +57,8 @@ class BuiltinTasks:
 
     def register(self, app: "Celery") -> None:
         """Register the handlers in place of Celery's functions."""
+        for name in NAMES:
+            app.tasks.unregister(name)  # Celery warns of a name that is taken
         register(app, self._spec("celery.map", MapCall), self.map)
         register(app, self._spec("celery.starmap", MapCall), self.starmap)
         register(app, self._spec(ACCUMULATE, AccumulateCall), self.accumulate)
