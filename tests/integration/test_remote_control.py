@@ -10,7 +10,6 @@ from celery.events.state import State
 from celery.exceptions import TaskRevokedError
 
 from tests.support.celery_client import TIMEOUT, PlainClient
-from tests.support.fleet import open_fleet
 from tests.support.planted import TEXT
 from tests.support.polling import eventually
 from tests.support.redis_server import RedisProcess
@@ -155,12 +154,14 @@ def test_workers_send_heartbeats_and_no_events_of_tasks(plain):
     assert {event["type"] for event in events} <= {"worker-online", "worker-heartbeat"}
 
 
-def test_events_of_tasks_are_sent_where_a_setting_asks_for_them(redis_server, ollama):
-    with open_fleet(redis_server, ollama) as fleet, captured(fleet.plain) as (state, events):
-        fleet.start(WORKER__TASK_EVENTS="true")
-        task = fleet.plain.app.send_task(TASK, [TEXT], queue="embeddings", argsrepr=TEXT, kwargsrepr=TEXT)
-        assert task.get(timeout=TIMEOUT)["success"]
-        eventually(lambda: task.id in state.tasks and state.tasks[task.id].state == "SUCCESS")
+def test_events_of_tasks_are_sent_where_a_setting_asks_for_them(redis_server, double):
+    url = redis_server.database(1)  # without the other worker
+    with PlainClient(url) as plain, captured(plain) as (state, events):
+        with WorkerProcess(url, double.url, WORKER__TASK_EVENTS="true"):
+            task = plain.app.send_task(TASK, [TEXT], queue="embeddings", argsrepr=TEXT, kwargsrepr=TEXT)
+            assert task.get(timeout=TIMEOUT)["success"]
+            eventually(lambda: task.id in state.tasks and state.tasks[task.id].state == "SUCCESS")
+            assert plain.app.control.ping(timeout=TIMEOUT, limit=1)
         assert TEXT not in json.dumps(events)
 
 
