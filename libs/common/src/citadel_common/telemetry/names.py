@@ -140,6 +140,14 @@ WRONG_QUEUE_KEYS = _counter(
 RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
 )
+REROUTED = _counter(
+    "citadel_rerouted_messages_total",
+    "Messages moved into their queue's lanes from lists that no worker reads; reason: the client's setting that differs"
+    " (separator, priority_steps)",
+    "queue",
+    "reason",
+    unit="messages",
+)
 FORGOTTEN = _counter(
     "citadel_forgotten_messages_total",
     "Messages that a living worker held without knowing, as after a lost connection, and put back on their queue",
