@@ -14,7 +14,7 @@ from citadel_common.tasks import builtin
 from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import runtime_of
 from citadel_common.worker import foreign_messages
-from citadel_common.worker.eta import Waiting, fields_of
+from citadel_common.worker.eta import Waiting
 from citadel_contracts import TASKS
 
 _OF_CELERY = "celery."
@@ -64,8 +64,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
 
     def _forget_time_if_revoked(self, message: Any) -> None:
         """Let a revoked task with a countdown end now: its time may come when the revoke is forgotten."""
-        fields = fields_of(message)
-        if fields.get("eta") and runtime_of(self.app).revoked.has(fields["id"], fields):
+        fields = message.headers
+        if isinstance(fields, dict) and fields.get("eta") and runtime_of(self.app).revoked.has(fields["id"], fields):
             fields["eta"] = None
 
     def _learn_revokes(self) -> None:
