@@ -115,7 +115,7 @@ def _connections(settings: CommonSettings, transport_options: dict[str, Any]) ->
         "result_backend_transport_options": limits
         | _sentinels(results, stores)
         | visibility
-        | {"retry_policy": {"timeout": stores.timeout}},
+        | {"retry_policy": {"timeout": stores.timeout}, "additional_connection_errors": result_backend.NOT_NOW},
         "redis_socket_timeout": limits["socket_timeout"],
         "redis_socket_connect_timeout": limits["socket_connect_timeout"],
         "redis_socket_keepalive": limits["socket_keepalive"] and not results.path,

@@ -14,14 +14,16 @@ from functools import cached_property
 from typing import Any
 
 from celery import states
+from celery._state import get_current_task
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, TaskRevokedError
 from kombu.utils.functional import retry_over_time
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError, StoreUnavailable, UndecodableMessage
-from citadel_common.stores.redis import ERRORS
+from citadel_common.stores.redis import ERRORS, is_full
 from citadel_common.tasks.canvas import ending, part_of_end
 from citadel_common.tasks.runtime import runtime_of
 
@@ -39,6 +41,12 @@ CHORD_DONE_TTL = 300
 """Seconds for which a chord whose body is published counts no part that comes again."""
 PATIENCE = 10.0
 """Seconds for which the publishing of errbacks is tried."""
+NOT_NOW = (OutOfMemoryError, ReadOnlyError)
+"""Refusals of Redis that pass: it has no memory left, or was made a replica."""
+# Celery takes a result that it cannot store for a failure of the task, and stores that as soon as it can. So a task
+# waits for as long as its worker lives; the message, which it holds meanwhile, is another worker's once it does not.
+PATIENT = {"max_retries": None, "timeout": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 3}
+"""Retries of a running task's result that Redis does not take: seconds between them."""
 _STORE = """
 if redis.call('GETRANGE', KEYS[1], 0, 20):match('^{"status": ?"REVOKED"') then return 0 end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
@@ -251,12 +259,22 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
             stored["error"] = exc.data.model_dump()
         return stored
 
+    def ensure(self, fun: Any, args: Any, **policy: Any) -> Any:
+        """Store; a running task waits for Redis, everything else gives up after the time of a call."""
+        patience = {} if get_current_task() is None else PATIENT
+        return super().ensure(fun, args, **(patience | policy))
+
     def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
         seconds = self.expires if expires is None else expires
-        if seconds:
-            self._store_script(keys=[key], args=[seconds, value])
-        else:
+        if not seconds:
             super()._set(key, value, expires)
+            return
+        try:
+            self._store_script(keys=[key], args=[seconds, value])
+        except ResponseError as error:
+            if is_full(error):
+                raise OutOfMemoryError("Redis has no memory left") from error
+            raise
 
     @cached_property
     def _revoke_script(self) -> Any:
