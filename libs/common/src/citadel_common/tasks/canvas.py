@@ -19,6 +19,7 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from citadel_common.delivery import serializer
 from citadel_common.delivery.publish_once import OncePublisher
+from citadel_common.delivery.taking import PUBLISHED_TAG
 from citadel_common.errors import PayloadTooLarge, StoreUnavailable, UndecodableMessage
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def name_of_end(request: Any) -> str | None:
 
 def first_message(request: Any) -> str | None:
     """Return the delivery tag of the first message of a task, for the header of its next one."""
-    tag = request.get(FIRST_MESSAGE_HEADER) or (request.properties or {}).get("delivery_tag")
+    properties = request.properties or {}
+    tag = request.get(FIRST_MESSAGE_HEADER) or properties.get(PUBLISHED_TAG) or properties.get("delivery_tag")
     return tag if isinstance(tag, str) else None
 
 
