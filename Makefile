@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 export VENV PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-real test-clients chaos fuzz lint format bench lock migrate docs sync-client check-installs clean \
-	images secrets cpu-plan up down logs ps scale test-deploy chart
+.PHONY: help setup demo dev test test-real test-clients storm chaos fuzz lint format bench lock migrate docs \
+	sync-client check-installs clean images secrets cpu-plan up down logs ps scale test-deploy chart
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ test-real: setup ## Test with the real servers that CITADEL_REAL_... name (see C
 test-clients: setup ## Test with clients of others (openai, LangChain, ...) in an environment of their own (ARGS=... goes to pytest)
 	@ARGS="$(ARGS)" ./scripts/test-clients
 
-chaos: setup ## Run the fault tests that take minutes each (ARGS=... goes to pytest)
+storm: setup ## Break one thing after another under load, and audit what is left (SEED=1 MINUTES=10 FAULTS=names)
+	@$(BIN)/python -m tests.chaos.storm
+
+chaos: storm ## The storm, then the fault tests that take minutes each (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 fuzz: export FUZZ_REQUESTS = $(or $(REQUESTS),100000)

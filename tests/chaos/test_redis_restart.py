@@ -72,6 +72,33 @@ def test_results_computed_meanwhile_are_not_lost(durable_fleet):
     assert not worker.is_over
 
 
+def test_results_computed_while_redis_is_silent_are_stored_later(durable_fleet):
+    """Silent for longer than a call to a store may take, several times over."""
+    durable_fleet.double.behaviour("slow", delay_ms=500)
+    worker = durable_fleet.start(STORES__TIMEOUT=0.3)
+    tasks = [durable_fleet.plain.send(TASK, [f"t{n}"]) for n in range(3)]
+    eventually(lambda: durable_fleet.double.stats()["requests"])
+    with durable_fleet.redis.frozen():
+        eventually(lambda: worker.output.count("Connection to Redis lost") >= 3 * len(tasks))
+    for n, result in enumerate(results_of(durable_fleet, tasks)):
+        assert_vectors(result, [f"t{n}"])
+    assert not worker.is_over
+
+
+def test_results_computed_while_redis_is_full_are_stored_later(durable_fleet):
+    durable_fleet.double.behaviour("slow", delay_ms=500)
+    worker = durable_fleet.start()
+    tasks = [durable_fleet.plain.send(TASK, [f"t{n}"]) for n in range(3)]
+    eventually(lambda: durable_fleet.double.stats()["requests"])
+    with durable_fleet.redis.client() as store:
+        store.config_set("maxmemory", 1)
+        eventually(lambda: worker.output.count("Connection to Redis lost") >= len(tasks))
+        store.config_set("maxmemory", 0)
+    for n, result in enumerate(results_of(durable_fleet, tasks)):
+        assert_vectors(result, [f"t{n}"])
+    assert not worker.is_over
+
+
 def test_a_worker_starts_before_its_redis(durable_fleet):
     durable_fleet.redis.kill()
     with WorkerProcess(durable_fleet.redis.url, durable_fleet.double.url, wait=False) as worker:

@@ -44,6 +44,7 @@ TASKS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "citadel.purge_results": ("maintenance", [{"dry_run": True}]),
     "citadel.purge_dead_letters": ("maintenance", [{"dry_run": True}]),
     "citadel.purge_orphans": ("maintenance", [{"dry_run": True}]),
+    "citadel.reroute_messages": ("maintenance", [{"dry_run": True}]),
     "citadel.advise_vacuum": ("maintenance", [{}]),
 }
 """Queue and arguments of each task."""
@@ -78,10 +79,17 @@ _PROPERTIES = (
     "correlation_id", "reply_to", "delivery_mode", "delivery_info", "priority", "body_encoding", "delivery_tag",
     "expiration", "message_id", "headers",
 )  # fmt: skip
+_FOREIGN_STEPS = (":3", ":6", "##9", "\x06\x161", "\x06\x165", "\x06\x168")
+"""What follows a queue's name in the lists of clients with another separator or other priority steps."""
+_EXCHANGES = ("celery", "their-topic", "embeddings", "no-such-exchange", "")
 _COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "application/x-gzip": zlib.compress, "gzip": zlib.compress, "application/x-bz2": bz2.compress,
     "lzma": lzma.compress,
 }  # fmt: skip
+
+
+_HARMLESS = ("argument", "inner_argument", "times", "canvas", "compressed")
+"""Faults after which a message still names its task and its queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +150,11 @@ class Messages:
         queue, arguments = TASKS[name]
         message = self._message(name, queue, json.loads(json.dumps(self._pick(arguments))))
         faults = []
-        if self._random.random() < 0.04:
+        if self._random.random() < 0.08:
             faults.append("first protocol")
+            if self._random.random() < 0.5:
+                self._faults[fault := self._pick(("times", "canvas", "exchange", "inner_argument"))](message)
+                faults.append(fault)
             self._move_to_first_protocol(message)
         else:
             for _ in range(self._pick((0, 1, 1, 1, 2, 3))):
@@ -151,11 +162,17 @@ class Messages:
                 faults.append(fault)
                 self._faults[fault](message)
         entry = _encoded(message)
+        is_whole = {"first protocol", *_HARMLESS}.issuperset(faults)
+        if is_whole and self._random.random() < 0.1:
+            return self._sent(queue + self._pick(_FOREIGN_STEPS), entry, (name, "another client's list", *faults))
         if self._random.random() < 0.08:
             faults.append("bytes")
             entry = self._broken(entry)
         priority = self._pick(("", "", "3", "6"))
         key = f"{queue}{self._separator}{priority}" if priority else queue
+        return self._sent(key, entry, (name, *faults))
+
+    def _sent(self, key: str, entry: bytes, faults: tuple[str, ...]) -> Sent:
         headers = _headers_in(entry)
         task = headers.get("task")
         return Sent(
@@ -164,7 +181,7 @@ class Messages:
             task_id=_id_in(headers),
             task=task if isinstance(task, str) else None,
             wants_no_result=bool(headers.get("ignore_result")),
-            faults=(name, *faults),
+            faults=faults,
         )
 
     def _message(self, name: str, queue: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +208,11 @@ class Messages:
         """Move name and id into the body, as Celery's first protocol has them."""
         headers, (args, kwargs, _) = message["headers"], message["payload"]
         task_id = self._pick((headers["id"], headers["id"], *_VALUES))
-        message["payload"] = {"task": headers["task"], "id": task_id, "args": args, "kwargs": kwargs}
+        times = {name: headers[name] for name in ("eta", "expires", "retries", "timelimit")}
+        canvas = message["payload"][2]
+        message["payload"] = {
+            "task": headers["task"], "id": task_id, "args": args, "kwargs": kwargs, "taskset": None, "utc": True,
+        } | times | (canvas if isinstance(canvas, dict) else {})  # fmt: skip
         message["headers"] = {}
 
     def _fault_header(self, message: dict[str, Any]) -> None:
@@ -215,6 +236,10 @@ class Messages:
 
     def _fault_missing_part(self, message: dict[str, Any]) -> None:
         message.pop(self._pick(("headers", "properties", "content-type", "content-encoding")), None)
+
+    def _fault_exchange(self, message: dict[str, Any]) -> None:
+        delivery = {"exchange": self._pick(_EXCHANGES), "routing_key": self._pick(("celery", "emb.x", "embeddings"))}
+        self._set(message, "properties", "delivery_info", delivery)
 
     def _fault_content_type(self, message: dict[str, Any]) -> None:
         message["content-type"] = self._pick(_TYPES)

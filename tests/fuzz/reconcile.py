@@ -14,6 +14,7 @@ from citadel_common.delivery.dead_letters import DEAD_LETTERS, KEYS
 from citadel_common.tasks.stats import STATS, parse_stats
 from tests.fuzz.messages import INTERNAL, TASKS, Sent
 from tests.fuzz.server import FuzzedServer
+from tests.support.celery_client import PlainClient
 from tests.support.polling import eventually
 
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -57,10 +58,17 @@ class Reconciler:
             for each in sent[at : at + _CHUNK]:
                 pipe.lpush(each.list_key, each.entry)
             pipe.execute()
+        self._reroute()
         eventually(self._is_drained, PATIENCE)
         ends = self._ends_of(sent, before)
         self._forget(sent)
         return ends
+
+    def _reroute(self) -> None:
+        """Have maintenance move what is in the lists of clients with other settings, as it does each minute."""
+        with PlainClient(self._server.redis.url) as plain:
+            report = plain.publish("citadel.reroute_messages", queue="maintenance").get(timeout=PATIENCE)
+        assert report["finished"], report
 
     def _is_drained(self) -> bool:
         names = [f"{queue}{end}" for queue in QUEUES for end in ("", *(f"\x06\x16{step}" for step in (3, 6, 9)))]

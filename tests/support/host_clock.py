@@ -26,10 +26,15 @@ class HostClock:
         self.offset += seconds
         os.pwrite(self._file.fileno(), struct.pack("d", self.offset), 0)
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of a process that runs on that host."""
+        return {"PYTHONPATH": str(PROGRAM), "SHIFTED_CLOCK": self._file.name}
+
     @contextlib.contextmanager
     def host(self) -> Iterator[None]:
         """Let processes that are started in the block, and their children, run on that host."""
-        ours = {"PYTHONPATH": str(PROGRAM), "SHIFTED_CLOCK": self._file.name}
+        ours = self.variables
         before = {name: os.environ.get(name) for name in ours}
         os.environ |= ours
         try:

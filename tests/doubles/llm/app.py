@@ -50,7 +50,7 @@ class LlmDouble(Double):
 
     def __init__(self, settings: LlmSettings | None = None) -> None:
         self.settings = settings or LlmSettings()
-        super().__init__(LlmRecording(self.settings.track_prompts))
+        super().__init__(LlmRecording(self.settings.track_prompts, self.settings.journal))
         self._script: deque[Any] = deque()
         self._permits = asyncio.Semaphore(0)
         self.routes |= {

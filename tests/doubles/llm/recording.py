@@ -1,7 +1,11 @@
 """Record of questions."""
 
+import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from tests.doubles.base.recording import Recording
 from tests.doubles.llm.requests import ChatRequest
@@ -15,10 +19,12 @@ class LlmRecording(Recording):
 
     Args:
         track_prompts: Distinct prompts that are counted one by one.
+        journal: File of all arrivals, a line of JSON each: the time in seconds since the epoch, and the prompt.
     """
 
-    def __init__(self, track_prompts: int) -> None:
+    def __init__(self, track_prompts: int, journal: str = "") -> None:
         self._track_prompts = track_prompts
+        self._journal = Path(journal).open("ab", buffering=0) if journal else None  # noqa: SIM115
         super().__init__()
 
     def reset(self) -> None:
@@ -30,6 +36,8 @@ class LlmRecording(Recording):
     def count_received(self, request: ChatRequest) -> None:
         """Count a readable question."""
         self._count(self.prompts, request.prompt)
+        if self._journal is not None:
+            self._journal.write(orjson.dumps([time.time(), request.prompt[:LONGEST]]) + b"\n")
         messages = [{**message, "content": message["content"][:LONGEST]} for message in request.messages]
         self.recent.append({"messages": messages, **request.payload})
 

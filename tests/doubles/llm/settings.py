@@ -15,4 +15,5 @@ class LlmSettings:
     word_ms: float = flag(0.0, "milliseconds each word takes")
     track_prompts: int = flag(20_000, "distinct prompts counted one by one")
     context: int = flag(0, "tokens of a question at most, as llama-server counts and refuses; 0: any number")
+    journal: str = flag("", "file to which each question's arrival is appended, so that it outlives the double")
     any_model: str = flag("no", "yes: the first model answers whatever the request calls it, as in llama-server")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from citadel_common.delivery.misrouted import MisroutedList, MisroutedLists
 from citadel_common.delivery.queues import SENT_AT_HEADER, lists_of
 from citadel_common.settings.common import CommonSettings
 from citadel_common.tasks.app import create_app
@@ -142,6 +143,17 @@ def test_the_age_of_a_foreign_message_counts_from_when_it_was_first_seen(fleet, 
         assert oldest(exporter, "interactive") < second
         client.delete(QUEUE)
     assert oldest(exporter, "interactive") == 0
+
+
+def test_misrouted_messages_are_counted_by_queue_and_reason(fleet, exporter):
+    assert exporter.scrape().value("queue_misrouted_messages", queue=QUEUE, reason="key_prefix") == 0
+    found = {"database": 0, "queue": QUEUE, "task": TASK, "reason": "key_prefix", "help": "h", "at": 1.0}
+    with fleet.redis.client() as client:
+        for key, messages in (("a-embeddings", 3), ("b-embeddings", 4)):
+            MisroutedLists(client, "scan").add(MisroutedList(key=key, messages=messages, **found))
+    scrape = exporter.scrape()
+    assert scrape.value("queue_misrouted_messages", queue=QUEUE, reason="key_prefix") == 7
+    assert scrape.value("queue_misrouted_messages", queue=QUEUE, reason="separator") == 0
 
 
 def test_livez_answers_and_sigterm_ends_the_exporter(exporter):

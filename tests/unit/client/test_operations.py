@@ -33,6 +33,8 @@ def worker(processed, at, worker_id="w1", queue="embeddings"):
 class Server(RunDouble):
     """Answers by path; what is scripted comes first."""
 
+    of_queues = ()
+
     def handle(self, request):
         if self.script:
             return super().handle(request)
@@ -45,9 +47,8 @@ class Server(RunDouble):
             return answer({"status": "degraded", "version": "1", "components": {"cache": down}})
         if path == "/v1/queues":
             lanes = {"interactive": 1, "standard": 22, "batch": 333}
-            return answer(
-                {"queues": [{"name": "embeddings", "lanes": lanes, "ready": 356, "unacked": 4, "workers": 1}]}
-            )
+            stats = {"name": "embeddings", "lanes": lanes, "ready": 356, "unacked": 4, "workers": 1}
+            return answer({"queues": [stats | dict(self.of_queues)]})
         if path == "/v1/workers":
             return answer({"workers": [worker(100, "00").model_dump()]})
         if path == "/v1/runs":
@@ -178,6 +179,17 @@ def test_a_component_that_is_not_checked_yet_is_printed(citadel, double):
     assert code == 0
     assert "unknown" in out
     assert "not checked yet" in out
+
+
+def test_queues_show_messages_that_no_worker_reads_and_what_to_do(citadel, double):
+    assert "no worker reads" not in citadel("queues")[1]
+    found = {"key": "a-embeddings", "database": 2, "task": "t", "messages": 7, "moved": 5, "reason": "key_prefix"}
+    double.of_queues = {"misrouted": [found | {"help": "remove the prefix", "at": AT}]}
+    code, out, _ = citadel("queues")
+    assert code == 0
+    for shown in ("no worker reads", "a-embeddings (database 2)", " 7 ", " 5 ", "remove the prefix"):
+        assert shown in out
+    assert json.loads(citadel("queues", "--json")[1])[0]["misrouted"][0]["reason"] == "key_prefix"
 
 
 def test_health_history_is_printed(citadel, double):

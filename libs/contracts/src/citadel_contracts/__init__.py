@@ -13,6 +13,7 @@ from citadel_contracts.maintenance import (
     PURGE_ORPHANS,
     PURGE_RESULTS,
     PURGE_RUNS,
+    REROUTE_MESSAGES,
 )
 from citadel_contracts.monitoring import COLLECT_SYSTEM_METRICS, SYSTEM_HEALTH_CHECK
 from citadel_contracts.workflows import (
@@ -41,6 +42,7 @@ TASKS: tuple[AnyTaskSpec, ...] = (
     PURGE_RESULTS,
     PURGE_DEAD_LETTERS,
     PURGE_ORPHANS,
+    REROUTE_MESSAGES,
     ADVISE_VACUUM,
 )
 """Every task of the product."""
@@ -58,6 +60,7 @@ __all__ = [
     "PURGE_RESULTS",
     "PURGE_RUNS",
     "QUERY_LLM_SERVICE",
+    "REROUTE_MESSAGES",
     "RUN_STEP",
     "SYSTEM_HEALTH_CHECK",
     "TASKS",

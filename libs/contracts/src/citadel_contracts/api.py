@@ -8,6 +8,7 @@ from citadel_contracts.base import OrDefault
 from citadel_contracts.dialects import AnyInputType, AnyTruncate, TokenLimit
 from citadel_contracts.embeddings import Dimensions, EncodingFormat, GenerateEmbedding, Texts, WarmEmbeddingCache
 from citadel_contracts.errors import ErrorData, FieldError
+from citadel_contracts.maintenance import MisroutedMessages
 
 HistoryKind = Literal["health", "metrics"]
 MOST_DEAD_LETTERS = 500
@@ -135,7 +136,7 @@ class CacheStats(Reply):
 
 
 class QueueStats(Reply):
-    """One queue: ready messages by lane, those that wait for their time, those that workers hold, live workers."""
+    """One queue: messages that are ready, by lane; that wait for their time; that workers hold; that are misrouted."""
 
     name: str
     lanes: dict[str, int]
@@ -143,6 +144,7 @@ class QueueStats(Reply):
     scheduled: int = 0
     unacked: int
     workers: int
+    misrouted: list[MisroutedMessages] = []
 
 
 class QueuesResponse(Reply):

@@ -5,7 +5,7 @@ Every task is bounded in time, may be cut off at any point, and can be run again
 
 from typing import Annotated, TypedDict
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from citadel_contracts.base import OrDefault, Payload, Queue, TaskSpec
 
@@ -46,6 +46,10 @@ class PurgeOrphans(Maintenance):
     """Arguments of `citadel.purge_orphans`."""
 
 
+class RerouteMessages(Maintenance):
+    """Arguments of `citadel.reroute_messages`."""
+
+
 class AdviseVacuum(Maintenance):
     """Arguments of `citadel.advise_vacuum`, which never changes anything."""
 
@@ -84,6 +88,32 @@ class MaintenanceReport(TypedDict):
     notes: list[str]
     duration_seconds: float
     timestamp: str
+
+
+class MisroutedMessages(BaseModel):
+    """Messages for a queue in a list that no worker reads: a Celery client's settings differ from the workers'.
+
+    Attributes:
+        key: Name of the list.
+        database: Number of the Redis database.
+        task: The task that the oldest message names.
+        messages: Messages in the list.
+        moved: Messages that were moved from it into the queue's lanes.
+        reason: The setting that differs: `separator`, `priority_steps`, `key_prefix`, `database`, `queue`.
+        help: What is wrong, and what to do.
+        at: When it was last found.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    key: str
+    database: int
+    task: str
+    messages: int
+    moved: int
+    reason: str
+    help: str
+    at: str
 
 
 class ModelEntries(TypedDict):
@@ -163,6 +193,14 @@ PURGE_ORPHANS = TaskSpec(
     name="citadel.purge_orphans",
     queue=Queue.MAINTENANCE,
     payload=PurgeOrphans,
+    result=MaintenanceReport,
+    soft_limit=SOFT_LIMIT,
+    hard_limit=HARD_LIMIT,
+)
+REROUTE_MESSAGES = TaskSpec(
+    name="citadel.reroute_messages",
+    queue=Queue.MAINTENANCE,
+    payload=RerouteMessages,
     result=MaintenanceReport,
     soft_limit=SOFT_LIMIT,
     hard_limit=HARD_LIMIT,

@@ -23,6 +23,7 @@ Every key that Citadel writes, where it lives, what ends it, and what this clean
 | `citadel:timers:QUEUE:…` | broker | the messages' time | no: `timers` |
 | `citadel:figures`, `citadel:beat`, `citadel:beat:…` | broker | one field per task or entry | no |
 | `citadel:figures:flushed:WORKER` | broker | time to live | sets it if absent |
+| `citadel:misrouted` | broker | time to live, `citadel.reroute_messages` | no |
 | `citadel:steps:embedded` | broker | the engine, which takes its entries | no |
 | `citadel:maintenance:lease:TASK`, `…:lap:TASK` | results | time to live | sets it if absent |
 | `citadel:maintenance:models`, `…:unregistered` | results, broker | time to live | no |

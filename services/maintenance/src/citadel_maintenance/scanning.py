@@ -18,6 +18,13 @@ def scan(client: "Redis", pattern: str, *, cursor: int, count: int) -> tuple[lis
     return [_text(key) for key in keys], int(next_cursor)
 
 
+def scan_lists(client: "Redis", *, cursor: int, count: int) -> tuple[list[str], int]:
+    """Return the next keys that are lists, and the cursor after them, as `scan` does; without names of other bytes."""
+    answer: Any = client.scan(cursor, count=count, _type="list")
+    next_cursor, keys = answer
+    return [text for key in keys if (text := _utf8(key)) is not None], int(next_cursor)
+
+
 def scan_key(client: "Redis", key: str, kind: str, *, count: int) -> Iterator[list[str]]:
     """Yield the fields of a hash (`kind` is `hash`) or the members of a sorted set (`zset`), some at a time."""
     cursor = 0
@@ -35,6 +42,13 @@ def server_of(client: "Redis") -> str:
     """Return the id of the server's process. A cursor is only valid on the process that gave it."""
     info: Any = client.info("server")
     return str(info.get("run_id", ""))
+
+
+def _utf8(name: bytes) -> str | None:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _text(name: bytes) -> str:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from citadel_common.stores.postgres import Database
 from citadel_common.tasks.base import TaskContext, register
+from citadel_common.telemetry import Metrics
 from citadel_contracts import (
     ADVISE_VACUUM,
     CLEANUP_EXPIRED_CACHE,
@@ -11,6 +12,7 @@ from citadel_contracts import (
     PURGE_ORPHANS,
     PURGE_RESULTS,
     PURGE_RUNS,
+    REROUTE_MESSAGES,
 )
 from citadel_contracts.maintenance import (
     AdviseVacuum,
@@ -23,6 +25,7 @@ from citadel_contracts.maintenance import (
     PurgeOrphans,
     PurgeResults,
     PurgeRuns,
+    RerouteMessages,
 )
 from citadel_maintenance import db
 from citadel_maintenance.accepted_tasks import AcceptedTaskCleanup
@@ -31,6 +34,7 @@ from citadel_maintenance.cache.models import LiveModels
 from citadel_maintenance.dead_letters import DeadLetterCleanup
 from citadel_maintenance.jobs.runner import Job, JobRunner
 from citadel_maintenance.orphans import OrphanCleanup
+from citadel_maintenance.rerouting.job import Rerouting
 from citadel_maintenance.run_retention import RunRetention
 from citadel_maintenance.settings import MaintenanceSettings
 from citadel_maintenance.storage_budget import StorageBudget
@@ -42,6 +46,8 @@ from citadel_maintenance.worker_registry import WorkerRegistryCleanup
 if TYPE_CHECKING:
     from celery import Celery
 
+KEYS_FOR_LISTS = 10
+"""Times as many keys per batch where Redis returns only the few of them that are lists."""
 _NO_STATISTICS: CacheStatistics = {"entries": 0, "bytes": 0, "models": {}, "complete": False}
 
 
@@ -53,13 +59,17 @@ class MaintenanceTasks:
         stores: The Redis servers.
         database: PostgreSQL.
         settings: What is kept, and for how long.
+        metrics: Where what they do is counted.
     """
 
-    def __init__(self, runner: JobRunner, stores: Stores, database: Database, settings: MaintenanceSettings) -> None:
+    def __init__(
+        self, runner: JobRunner, stores: Stores, database: Database, settings: MaintenanceSettings, metrics: Metrics
+    ) -> None:
         self._runner = runner
         self._stores = stores
         self._database = database
         self._settings = settings
+        self._metrics = metrics
         self._limits = settings.maintenance
 
     def register(self, app: "Celery") -> None:
@@ -69,6 +79,7 @@ class MaintenanceTasks:
         register(app, PURGE_RESULTS, self.purge_results)
         register(app, PURGE_DEAD_LETTERS, self.purge_dead_letters)
         register(app, PURGE_ORPHANS, self.purge_orphans)
+        register(app, REROUTE_MESSAGES, self.reroute_messages)
         register(app, ADVISE_VACUUM, self.advise_vacuum)
 
     def cleanup_expired_cache(self, payload: CleanupExpiredCache, context: TaskContext) -> CleanupExpiredCacheResult:
@@ -126,6 +137,15 @@ class MaintenanceTasks:
             return orphans.run() and TimerCleanup(job, broker, count=count).run()
 
         return self._runner.run(PURGE_ORPHANS.name, payload, context, work)
+
+    def reroute_messages(self, payload: RerouteMessages, context: TaskContext) -> MaintenanceReport:
+        """Find lists that no worker reads, and move their messages into the lanes of their queues."""
+
+        def work(job: Job) -> bool:
+            count = self._limits.scan_count * KEYS_FOR_LISTS
+            return Rerouting(job, self._stores.broker, self._metrics, count=count).run()
+
+        return self._runner.run(REROUTE_MESSAGES.name, payload, context, work)
 
     def advise_vacuum(self, payload: AdviseVacuum, context: TaskContext) -> AdviseVacuumResult:
         """Read PostgreSQL's statistics and say what its tables need; change nothing."""

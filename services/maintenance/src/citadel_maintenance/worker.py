@@ -31,7 +31,7 @@ def _service(settings: MaintenanceSettings, metrics: Metrics) -> Service:
     def start(runtime: TaskRuntime) -> None:
         database.open()
         runner = JobRunner(runtime, stores.results, settings.maintenance)
-        MaintenanceTasks(runner, stores, database, settings).register(runtime.app)
+        MaintenanceTasks(runner, stores, database, settings, metrics).register(runtime.app)
 
     def close() -> None:
         database.close()

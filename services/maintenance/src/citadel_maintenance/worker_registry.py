@@ -12,8 +12,7 @@ import orjson
 import structlog
 
 from citadel_common.delivery.server_clock import ServerClock
-from citadel_common.delivery.worker_messages import INBOX
-from citadel_common.delivery.worker_registry import UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
+from citadel_common.delivery.worker_registry import INBOX, UNACKED_PREFIX, WORKERS, Heartbeat, held_message_keys, parse
 from citadel_maintenance.jobs.runner import Job
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from citadel_client import NEVER
 from citadel_client.cli.options import ExitCode, Json, Timeout, Url, connect
 from citadel_client.terminal import print_json, print_list, print_table
 from citadel_contracts.api import ModelInfo, QueueStats, WorkerInfo
+from citadel_contracts.maintenance import MisroutedMessages
 
 History = Annotated[bool, typer.Option("--history", help="Show results of the periodic checks, newest first.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of results of the history.")]
@@ -74,15 +75,27 @@ def _model_row(model: ModelInfo) -> tuple[object, ...]:
 
 
 def queues(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:
-    """List the queues with their ready messages by lane, those that wait for their time, unacked ones, and workers."""
+    """List the queues with their ready messages by lane, those that wait for their time, unacked ones, and workers.
+
+    Messages that Celery clients have sent into lists that no worker reads follow, with the setting to change.
+    """
     with connect(url, timeout) as citadel:
         found = citadel.queues()
     print_list(found, json_, ("queue", "ready", "lanes", "scheduled", "unacked", "workers"), _queue_row)
+    misrouted = [_misrouted_row(queue.name, one) for queue in found for one in queue.misrouted]
+    if misrouted and not json_:
+        print_table(
+            ("for queue", "list", "messages", "moved", "what to do"), misrouted, "messages that no worker reads"
+        )
 
 
 def _queue_row(queue: QueueStats) -> tuple[object, ...]:
     lanes = ", ".join(f"{lane} {count}" for lane, count in queue.lanes.items())
     return queue.name, queue.ready, lanes, queue.scheduled, queue.unacked, queue.workers
+
+
+def _misrouted_row(queue: str, one: MisroutedMessages) -> tuple[object, ...]:
+    return queue, f"{one.key} (database {one.database})", one.messages, one.moved, one.help
 
 
 def workers(url: Url = None, timeout: Timeout = 30.0, json_: Json = False) -> None:

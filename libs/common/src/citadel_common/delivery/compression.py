@@ -25,8 +25,10 @@ class Decompressor(Protocol):
         """Return at most `max_length` decompressed bytes."""
 
 
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+"""Kombu's gzip has the format of zlib; clients in other languages send that of gzip."""
 _DECOMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[], Decompressor]]] = {
-    "application/x-gzip": (zlib.compress, zlib.decompressobj),
+    "application/x-gzip": (zlib.compress, lambda: zlib.decompressobj(_ZLIB_OR_GZIP)),
     "application/x-bz2": (bz2.compress, bz2.BZ2Decompressor),
     "application/x-lzma": (lzma.compress, lambda: lzma.LZMADecompressor(memlimit=MOST_BYTES * 4)),
 }
@@ -35,6 +37,8 @@ _ALIASES = {
     "application/x-bz2": ["bzip2", "bzip"],
     "application/x-lzma": ["lzma", "xz"],
 }
+READABLE = frozenset({*_ALIASES, *(alias for aliases in _ALIASES.values() for alias in aliases)})
+"""Names of the compressions that workers can read."""
 
 
 def install() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys
+from citadel_common.delivery.worker_registry import Heartbeat, held_message_keys, inbox_of
 from citadel_contracts import Queue
 
 SENT_AT_HEADER = "sent_at"
@@ -61,7 +61,7 @@ class QueueState:
         queue: The queue.
         lanes: Ready messages by lane; those whose time has come belong to them before a worker releases them.
         scheduled: Messages whose time has not come; they are no backlog.
-        unacked: Messages that workers hold. Those of dead workers count until peers reclaim them.
+        unacked: Messages that workers hold or have in their inboxes; of dead workers too, until peers reclaim them.
         workers: Last heartbeats of the live workers.
     """
 
@@ -98,12 +98,16 @@ class QueueStateQuery:
             pipe.eval(_COUNT_TIMERS, len(STEPS), *timer_keys(queue))
         for beat in self._beats:
             pipe.hlen(held_message_keys(beat.id)["unacked_key"])
+            for name in lists_of(beat.queue):
+                pipe.llen(inbox_of(beat.id, name))
 
     def answer(self, replies: Sequence[Any]) -> list[QueueState]:
         """Return the queues' states from the replies to those commands."""
         (seconds, _), *replies = replies
         count = len(STEPS) + 1
-        held = replies[count * len(Queue) :]
+        of_workers = replies[count * len(Queue) :]
+        places = 1 + len(STEPS)  # the held hash and the inboxes
+        held = [sum(of_workers[start : start + places]) for start in range(0, len(of_workers), places)]
         return [
             self._state(queue, replies[index * count : (index + 1) * count], held, now=seconds)
             for index, queue in enumerate(Queue)

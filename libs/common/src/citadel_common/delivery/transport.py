@@ -12,6 +12,7 @@ from redis import ResponseError
 from redis.exceptions import OutOfMemoryError
 
 from citadel_common.delivery import serializer, tracked_messages
+from citadel_common.delivery.bindings import Binding, binding_of
 from citadel_common.delivery.held_messages import HeldMessages, Holdings
 from citadel_common.delivery.publish_once import collected
 from citadel_common.delivery.taking import Listener, Taker
@@ -103,6 +104,12 @@ class _WorkerChannel(redis.Channel):  # type: ignore[misc]  # kombu publishes no
         except ResponseError:
             return 0
         return length
+
+    def get_table(self, exchange: str) -> list[Binding]:
+        """Return the bindings of an exchange, those of clients with other separators included."""
+        with self.conn_or_acquire() as client:
+            stored = client.smembers(self.keyprefix_queue % exchange)
+        return [found for member in stored if (found := binding_of(member.decode(), self.sep)) is not None]
 
 
 class _WorkerSentinelChannel(_WorkerChannel, redis.SentinelChannel):  # type: ignore[misc]

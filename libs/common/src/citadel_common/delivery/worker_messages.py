@@ -17,7 +17,7 @@ from redis.commands.core import Script
 from citadel_common.delivery import tracked_messages
 from citadel_common.delivery.entries import entry_to_give_back, held_suffix, step_of
 from citadel_common.delivery.queues import STEPS, lists_of
-from citadel_common.delivery.worker_registry import WORKERS, held_message_keys
+from citadel_common.delivery.worker_registry import WORKERS, held_message_keys, inbox_of
 from citadel_contracts import Lane
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ MOST_BYTES = 4 * 1024 * 1024
 _AT_ONCE = 16
 """Messages given back by one command."""
 _FIRST_BATCH = 1 + next(place for place, step in enumerate(STEPS) if step >= Lane.BATCH)
-INBOX = ":inbox:"
-"""Part of an inbox's key between those of the held hash and of the lane."""
 
 _TAKE = """
 -- KEYS: held hash, its index, worker registry, lanes by priority, their inboxes.
@@ -289,8 +287,3 @@ class WorkerMessages:
         if script is None:
             script = self._scripts[text] = Script(self._client, text)
         return script(keys=keys, args=args)
-
-
-def inbox_of(worker_id: str, lane_key: str) -> str:
-    """Return the key of a worker's inbox of a lane."""
-    return f"{held_message_keys(worker_id)['unacked_key']}{INBOX}{lane_key}"

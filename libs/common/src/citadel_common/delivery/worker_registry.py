@@ -112,6 +112,15 @@ def held_message_keys(worker_id: str) -> dict[str, str]:
     }
 
 
+INBOX = ":inbox:"
+"""Part of an inbox's key between those of the held hash and of the lane."""
+
+
+def inbox_of(worker_id: str, lane_key: str) -> str:
+    """Return the key of the list into which Redis moves what arrives in a lane while the worker waits."""
+    return f"{UNACKED_PREFIX}{worker_id}{INBOX}{lane_key}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
     """The state of a worker at its last beat; times are seconds since the epoch by the broker's clock."""

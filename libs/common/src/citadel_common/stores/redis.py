@@ -5,9 +5,11 @@ from typing import Any
 import redis
 import redis.asyncio as aioredis
 from pydantic import SecretStr
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -53,8 +55,11 @@ def connect_async(
         sentinel: Any = AsyncSentinel(  # type: ignore[no-untyped-call]
             address.servers, sentinel_kwargs=_of_sentinels(options, address, settings), **options
         )
+        kind = _TlsMasterConnection if address.tls is not None else _MasterConnection
         master: aioredis.Redis = sentinel.master_for(
-            master_of(address, settings), connection_pool_class=_SentinelPool, **(options | pool)
+            master_of(address, settings),
+            connection_pool_class=_SentinelPool,
+            **(options | pool | {"connection_class": kind}),
         )
         return master
     return aioredis.Redis.from_pool(aioredis.BlockingConnectionPool(**(_connection(address, options) | pool)))
@@ -64,12 +69,47 @@ class _SentinelPool(AsyncSentinelPool, aioredis.BlockingConnectionPool):
     """Pool of connections to the master, in which commands wait for a free one."""
 
 
+class _Reporting(AbstractConnection):
+    """Connection that reports by the right error that it is closed."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a command.
+
+        Raises:
+            ConnectionError: The other end has closed; uvloop raises a RuntimeError then, which redis-py lets pass.
+        """
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise redis.ConnectionError("the connection was closed") from error
+
+
+class _Connection(_Reporting, aioredis.Connection):
+    """Connection to a port."""
+
+
+class _TlsConnection(_Reporting, aioredis.SSLConnection):
+    """Connection with TLS."""
+
+
+class _SocketConnection(_Reporting, aioredis.UnixDomainSocketConnection):
+    """Connection to a Unix socket."""
+
+
+class _MasterConnection(_Reporting, SentinelManagedConnection):
+    """Connection to the master that sentinels name."""
+
+
+class _TlsMasterConnection(_Reporting, SentinelManagedSSLConnection):
+    """Connection with TLS to the master that sentinels name."""
+
+
 def _connection(address: RedisAddress, options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a pool that `Redis` would derive from its own: class, place and options."""
     if address.path:
         options = {name: value for name, value in options.items() if name != "socket_keepalive"}
-        return {"connection_class": aioredis.UnixDomainSocketConnection, "path": address.path, **options}
-    kind = aioredis.SSLConnection if options.pop("ssl", False) else aioredis.Connection
+        return {"connection_class": _SocketConnection, "path": address.path, **options}
+    kind = _TlsConnection if options.pop("ssl", False) else _Connection
     return {"connection_class": kind, **_place(address), **options}
 
 
@@ -99,10 +139,15 @@ def timeouts(address: RedisAddress, settings: StoreSettings) -> dict[str, Any]:
 def is_full(error: BaseException | None) -> bool:
     """Return whether an error, or one that caused it, says that Redis is at its maxmemory and takes no more."""
     while error is not None:
-        if isinstance(error, redis.exceptions.OutOfMemoryError):
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or _is_full_for_script(error):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_full_for_script(error: BaseException) -> bool:
+    """Return whether a script was refused because there is no memory: Redis 6 says so within an error of the script."""
+    return isinstance(error, redis.exceptions.ResponseError) and "-OOM command not allowed" in str(error)
 
 
 def redacted(url: SecretStr) -> str:

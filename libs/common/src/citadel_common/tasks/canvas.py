@@ -19,6 +19,7 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from citadel_common.delivery import serializer
 from citadel_common.delivery.publish_once import OncePublisher
+from citadel_common.delivery.taking import PUBLISHED_TAG
 from citadel_common.errors import PayloadTooLarge, StoreUnavailable, UndecodableMessage
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def name_of_end(request: Any) -> str | None:
 
 def first_message(request: Any) -> str | None:
     """Return the delivery tag of the first message of a task, for the header of its next one."""
-    tag = request.get(FIRST_MESSAGE_HEADER) or (request.properties or {}).get("delivery_tag")
+    properties = request.properties or {}
+    tag = request.get(FIRST_MESSAGE_HEADER) or properties.get(PUBLISHED_TAG) or properties.get("delivery_tag")
     return tag if isinstance(tag, str) else None
 
 
@@ -151,6 +153,15 @@ class CanvasFollower:
         """
         request = _request_of(canvas)
         self._app.backend.mark_as_failure(request.id, error, request=request)
+
+    def revoked(self, canvas: bytes) -> None:
+        """End a task that left its canvas for later, and was revoked: nothing follows it, and its chord fails.
+
+        Raises:
+            redis.RedisError: A store does not answer; call it again.
+        """
+        request = _request_of(canvas)
+        self._app.backend.mark_as_revoked(request.id, "revoked", request=request)
 
     def follow(self, request: Any, result: Any) -> None:
         """Publish callbacks and the next task of the chain, before the result is stored; it names them as children.

@@ -9,23 +9,28 @@ result before each success, so that a late failure replaces no success. The scri
 
 import time
 import uuid
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from celery import states
+from celery._state import get_current_task
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.canvas import maybe_signature
-from celery.exceptions import ChordError
+from celery.exceptions import ChordError, TaskRevokedError
 from kombu.utils.functional import retry_over_time
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from citadel_common.delivery.dead_letters import FailedResult
 from citadel_common.errors import CitadelError, StoreUnavailable, UndecodableMessage
-from citadel_common.stores.redis import ERRORS
+from citadel_common.stores.redis import ERRORS, is_full
 from citadel_common.tasks.canvas import ending, part_of_end
 from citadel_common.tasks.runtime import runtime_of
 
 TRACE_ID = "citadel_trace_id"
 """Attribute of a task's request: the id of its trace, which its result carries."""
+REVOKED_TTL = 3 * 3600
+"""Most seconds for which the result of a revoked task is kept: then its id may be used again."""
 _STORED = "citadel_result_stored"
 """Attribute of a task's request: the state whose result is stored before Celery stores it."""
 CLAIM_LOOK = 0.25
@@ -36,10 +41,29 @@ CHORD_DONE_TTL = 300
 """Seconds for which a chord whose body is published counts no part that comes again."""
 PATIENCE = 10.0
 """Seconds for which the publishing of errbacks is tried."""
+NOT_NOW = (OutOfMemoryError, ReadOnlyError)
+"""Refusals of Redis that pass: it has no memory left, or was made a replica."""
+# Celery takes a result that it cannot store for a failure of the task, and stores that as soon as it can. So a task
+# waits for as long as its worker lives; the message, which it holds meanwhile, is another worker's once it does not.
+PATIENT = {"max_retries": None, "timeout": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 3}
+"""Retries of a running task's result that Redis does not take: seconds between them."""
 _STORE = """
+if redis.call('GETRANGE', KEYS[1], 0, 20):match('^{"status": ?"REVOKED"') then return 0 end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
 """
+"""Stores a result, unless the task is revoked: whoever waited for it was told so."""
+_REVOKE = """
+local state = redis.call('GETRANGE', KEYS[1], 0, 47):match('^{"status": ?"(%u+)"')
+if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 0 end
+local waits = not state or state == 'PENDING' or state == 'RECEIVED' or state == 'RETRY' or state == 'REJECTED'
+if not waits and ARGV[3] == '0' then return 0 end
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+"""Stores that a task is revoked, unless it has ended, or (ARGV[3] = 0) a worker has reported that it runs."""
 
 
 class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no types
@@ -53,11 +77,43 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     ) -> Any:
         if state == getattr(request, _STORED, None):
             return result
+        if state == states.REVOKED:
+            self.store_revoked([task_id], running=True, request=request)
+            return result
         if state != states.SUCCESS:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def is_revoked(self, task_id: str) -> bool:
+        """Return whether a task's stored state is REVOKED.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        head: bytes = self.client.getrange(self.get_key_for_task(task_id), 0, 20)
+        return head.replace(b" ", b"").startswith(b'{"status":"REVOKED"')
+
+    def store_revoked(self, task_ids: Sequence[str], *, running: bool, request: Any = None) -> None:
+        """Store that tasks are revoked; results of tasks that have ended stay as they are.
+
+        Args:
+            task_ids: The tasks.
+            running: Whether that holds for tasks too of which a worker has reported that they run.
+            request: The request of the one task, if it is known.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        error, state = TaskRevokedError("revoked"), states.REVOKED
+        meta = self._get_result_meta(self.encode_result(error, state), state, None, request)
+        seconds = min(int(self.expires or REVOKED_TTL), REVOKED_TTL)
+        pipe = self.client.pipeline(transaction=False)
+        for task_id in task_ids:
+            body = self.encode(meta | {"task_id": task_id})
+            self._revoke_script(keys=[self.get_key_for_task(task_id)], args=[seconds, body, int(running)], client=pipe)
+        pipe.execute()
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **options: Any) -> None:
         """Store a result and count the part of a chord."""
@@ -203,12 +259,26 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
             stored["error"] = exc.data.model_dump()
         return stored
 
+    def ensure(self, fun: Any, args: Any, **policy: Any) -> Any:
+        """Store; a running task waits for Redis, everything else gives up after the time of a call."""
+        patience = {} if get_current_task() is None else PATIENT
+        return super().ensure(fun, args, **(patience | policy))
+
     def _set(self, key: str, value: str | bytes, expires: int | None = None) -> None:
         seconds = self.expires if expires is None else expires
-        if seconds:
-            self._store_script(keys=[key], args=[seconds, value])
-        else:
+        if not seconds:
             super()._set(key, value, expires)
+            return
+        try:
+            self._store_script(keys=[key], args=[seconds, value])
+        except ResponseError as error:
+            if is_full(error):
+                raise OutOfMemoryError("Redis has no memory left") from error
+            raise
+
+    @cached_property
+    def _revoke_script(self) -> Any:
+        return self.client.register_script(_REVOKE)
 
     @cached_property
     def _store_script(self) -> Any:

@@ -119,7 +119,7 @@ TEXTS = _counter(
 )
 TASKS = _counter(
     "citadel_tasks_total",
-    "Tasks ended; outcome: ok, retried, handed_back, or an error code",
+    "Tasks ended; outcome: ok, retried, handed_back, revoked, or an error code",
     "task",
     "outcome",
     unit="tasks",
@@ -139,6 +139,14 @@ WRONG_QUEUE_KEYS = _counter(
 )
 RECLAIMED = _counter(
     "citadel_reaped_messages_total", "Messages taken from dead workers and put back on their queue", unit="messages"
+)
+REROUTED = _counter(
+    "citadel_rerouted_messages_total",
+    "Messages moved into their queue's lanes from lists that no worker reads; reason: the client's setting that differs"
+    " (separator, priority_steps)",
+    "queue",
+    "reason",
+    unit="messages",
 )
 FORGOTTEN = _counter(
     "citadel_forgotten_messages_total",

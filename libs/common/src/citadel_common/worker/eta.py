@@ -36,8 +36,8 @@ class Waiting:
         Raises:
             redis.RedisError: The broker does not answer, or refuses; the message is still held.
         """
-        fields = fields_of(message)
-        if not fields.get("eta") or fields["task"] not in known:
+        fields = message.headers  # those of Celery's first protocol are there too
+        if not isinstance(fields, dict) or not fields.get("eta") or fields.get("task") not in known:
             return False
         task = self._waiting_task(message, fields)
         return task is not None and self._moves(task, message.channel.qos, fields)
@@ -71,17 +71,3 @@ class Waiting:
     def _epoch_of(self, moment: Any) -> float:
         """Return an ISO 8601 time in seconds since the epoch; one without a zone is in the app's, which is UTC."""
         return float((maybe_make_aware(maybe_iso8601(moment), self._zone) - EPOCH).total_seconds())
-
-
-def fields_of(message: Any) -> dict[str, Any]:
-    """Return the fields of a task message: its headers, or its body in Celery's first protocol; empty if neither."""
-    headers = message.headers
-    if not isinstance(headers, dict):
-        return {}
-    if "task" in headers:
-        return headers
-    try:
-        payload = message.payload
-    except Exception:  # noqa: BLE001  (reported by Celery's own checks)
-        return {}
-    return payload if isinstance(payload, dict) and "task" in payload else {}

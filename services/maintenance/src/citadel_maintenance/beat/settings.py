@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "purge_results": {"task": "citadel.purge_results", "crontab": "20 * * * *"},
     "purge_dead_letters": {"task": "citadel.purge_dead_letters", "crontab": "30 * * * *"},
     "purge_orphans": {"task": "citadel.purge_orphans", "crontab": "40 * * * *"},
+    "reroute_messages": {"task": "citadel.reroute_messages", "every": "1m"},
     "advise_vacuum": {"task": "citadel.advise_vacuum", "crontab": "50 3 * * *"},
 }
 """The default schedule: name → fields of `EntrySettings`. Hourly entries start at different minutes."""

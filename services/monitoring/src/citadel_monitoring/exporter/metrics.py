@@ -70,6 +70,13 @@ OLDEST = Metric(
     labels=("queue", "lane"),
     help="Age of the message that is taken next, 0 for none; a foreign producer's ages from when it was first seen.",
 )
+MISROUTED = Metric(
+    name="citadel_queue_misrouted_messages",
+    kind="gauge",
+    labels=("queue", "reason"),
+    help="Messages for the queue in lists that no worker reads, as maintenance last found them;"
+    " reason: the client's setting that differs (separator, priority_steps, key_prefix, database, queue).",
+)
 WORKERS = Metric(name="citadel_queue_workers", kind="gauge", labels=("queue",), help="Live workers.")
 CONCURRENCY = Metric(
     name="citadel_queue_worker_concurrency",

@@ -1,13 +1,18 @@
 """Readers of the Redis servers: queues, workers and tasks in the broker, dead letters in results, and the cache."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from citadel_common.delivery import misrouted
 from citadel_common.delivery.dead_letters import COUNTS, parse_counts
+from citadel_common.delivery.misrouted import MISROUTED, REASONS, MisroutedList
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WorkerRegistry
 from citadel_common.embeddings.keys import STATS_KEY
 from citadel_common.tasks.stats import STATS, parse_stats
+from citadel_contracts import Queue
 from citadel_monitoring.exporter import metrics
 from citadel_monitoring.exporter.message_ages import OldestMessages
 from citadel_monitoring.exporter.metrics import Sample
@@ -37,13 +42,15 @@ class BrokerReader:
         query = QueueStateQuery(list(self._workers.all()), dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
         query.ask(pipe)
+        pipe.hvals(MISROUTED)
         pipe.hgetall(STATS)
         pipe.info("memory")
-        *counts, stats, memory = pipe.execute()
+        *counts, stored, stats, memory = pipe.execute()
         found = [sample for state in query.answer(counts) for sample in _queue(state)]
         found += [
             Sample(metrics.OLDEST, (queue.value, lane), age) for (queue, lane), age in self._oldest.ages().items()
         ]
+        found += _misrouted(misrouted.parse(stored))
         return [*found, *task_samples(parse_stats(stats)), *_memory("broker", memory)]
 
 
@@ -94,6 +101,14 @@ def _queue(state: QueueState) -> Iterator[Sample]:
     yield Sample(metrics.WORKERS, (queue,), len(state.workers))
     yield Sample(metrics.CONCURRENCY, (queue,), sum(beat.concurrency for beat in state.workers))
     yield Sample(metrics.RUNNING, (queue,), sum(beat.running for beat in state.workers))
+
+
+def _misrouted(found: Sequence[MisroutedList]) -> Iterator[Sample]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in found:
+        counts[one.queue, one.reason] += one.messages
+    for queue, reason in itertools.product(Queue, REASONS):
+        yield Sample(metrics.MISROUTED, (queue.value, reason), counts[queue.value, reason])
 
 
 def _memory(role: str, memory: Mapping[str, Any]) -> Iterator[Sample]:

@@ -1,16 +1,20 @@
 """Queues and live workers, read from the broker."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from citadel_common.delivery import misrouted
+from citadel_common.delivery.misrouted import MISROUTED, MisroutedList
 from citadel_common.delivery.queues import QueueState, QueueStateQuery
 from citadel_common.delivery.worker_registry import WORKERS, Heartbeat, parse
 from citadel_common.errors import StoreUnavailable
 from citadel_common.stores.redis import ERRORS
+from citadel_common.text import printable
 from citadel_common.timestamps import from_epoch
 from citadel_contracts import Queue
 from citadel_contracts.api import QueueStats, WorkerInfo
+from citadel_contracts.maintenance import MisroutedMessages
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -48,7 +52,10 @@ class BrokerInspector:
         query = QueueStateQuery(beats, dead_after=self._dead_after)
         pipe = self._client.pipeline(transaction=False)
         query.ask(pipe)
-        return [_queue_stats(state) for state in query.answer(await self._in_time(pipe.execute()))]
+        pipe.hvals(MISROUTED)
+        *counts, stored = await self._in_time(pipe.execute())
+        found = misrouted.parse(stored)
+        return [_queue_stats(state, found) for state in query.answer(counts)]
 
     async def _live(self) -> list[Heartbeat]:
         beats, now = await self._heartbeats()
@@ -70,7 +77,7 @@ class BrokerInspector:
             raise StoreUnavailable("the broker does not answer; check that Redis runs") from None
 
 
-def _queue_stats(state: QueueState) -> QueueStats:
+def _queue_stats(state: QueueState, found: Sequence[MisroutedList]) -> QueueStats:
     return QueueStats(
         name=state.queue.value,
         lanes=state.lanes,
@@ -78,6 +85,20 @@ def _queue_stats(state: QueueState) -> QueueStats:
         scheduled=state.scheduled,
         unacked=state.unacked,
         workers=len(state.workers),
+        misrouted=[_misrouted(one) for one in found if one.queue == state.queue],
+    )
+
+
+def _misrouted(found: MisroutedList) -> MisroutedMessages:
+    return MisroutedMessages(
+        key=printable(found.key),
+        database=found.database,
+        task=found.task,
+        messages=found.messages,
+        moved=found.moved,
+        reason=found.reason,
+        help=found.help,
+        at=from_epoch(found.at),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import redis
 import structlog
 from celery.states import READY_STATES
 
@@ -35,6 +36,11 @@ POLL_INTERVAL = 1.0
 MAX_OUTAGE = 8.0
 """Seconds that the results store may be down before the requests that wait for results fail."""
 _RECONNECT_DELAY = 0.5
+_QUIET, _MOST_QUIET = 2.0, 6.0
+"""Seconds without a message after which the server is asked for one, and after which the connection is given up.
+
+Of a connection that is lost without a word nothing else tells: redis-py reads on for ever.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +122,20 @@ class ResultListener:
             await channel.psubscribe(f"{RESULT_PREFIX}{self._stem}-*")
             # Fetches results whose announcements were missed while the connection was lost.
             await self._fetch(list(self._waiting))
+            heard_at = time.monotonic()
             while True:
-                message = await channel.get_message(ignore_subscribe_messages=True, timeout=5.0)
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=_QUIET)
                 if message is not None:
-                    self._settle(message["channel"].decode().removeprefix(RESULT_PREFIX), message["data"])
+                    heard_at = time.monotonic()
+                    self._take(message)
+                elif time.monotonic() - heard_at > _MOST_QUIET:
+                    raise redis.ConnectionError("the channel of results is silent")
+                else:
+                    await channel.ping()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "pmessage":
+            self._settle(message["channel"].decode().removeprefix(RESULT_PREFIX), message["data"])
 
     async def _poll(self) -> None:
         earlier: set[str] = set()
