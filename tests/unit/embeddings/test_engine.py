@@ -177,6 +177,29 @@ def test_a_cancelled_caller_does_not_cancel_a_text_that_others_wait_for():
     assert np.array_equal(response.vectors[0], vector_of("lost 2 x"))
 
 
+def test_texts_for_which_nobody_waits_any_more_are_not_sent():
+    world = World(concurrency=1, batch=2)
+    texts = [f"good {n}" for n in range(40)]
+
+    async def everything():
+        deadline = Deadline.after(100)
+        leaver = asyncio.ensure_future(world.engine.embed(EmbedRequest(text=texts, model=MODEL), deadline))
+        stayer = asyncio.ensure_future(world.engine.embed(EmbedRequest(text=texts[-4:], model=MODEL), deadline))
+        await asyncio.sleep(SECONDS / 2)
+        leaver.cancel()
+        await asyncio.sleep(0)
+        # at once, while the texts that were given up are still being settled
+        again = await world.engine.embed(EmbedRequest(text=texts[10:12], model=MODEL), deadline)
+        return await stayer, again
+
+    stayer, again = run_virtually(everything())
+    assert np.array_equal(stayer.vectors, [vector_of(text) for text in texts[-4:]])
+    assert np.array_equal(again.vectors, [vector_of(text) for text in texts[10:12]])
+    assert sum(map(len, world.backend.calls)) <= 2 + 4 + 2
+    assert world.single_flight.pending == 0
+    assert world.cache.claims == set()
+
+
 def test_an_impatient_caller_does_not_end_the_wait_of_a_patient_one():
     world = World()
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from citadel_common.errors import BackendUnavailable, CitadelError
+from citadel_common.errors import BackendUnavailable, CitadelError, DeadlineExceeded
 from citadel_contracts import Lane
 from citadel_embeddings.backends.base import ModelChanged
 from citadel_embeddings.batch_calls import BatchCaller
@@ -115,6 +115,19 @@ class Batcher:
         else:
             group.queue.promote(item, lane)
 
+    def abandon(self, key: BatchKey, items: Sequence[Item]) -> None:
+        """Take the items that still wait for a call out of the queue: nobody waits for them any more."""
+        group = self._groups.get(key)
+        waiting = [item for item in items if item.queued]
+        if group is None or not waiting:
+            return
+        for item in waiting:
+            group.queue.remove(item)
+            item.abandoned = True
+        task = asyncio.create_task(self._caller.fail(waiting, DeadlineExceeded("nobody waits for the text any more")))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
     async def _dispatch(self, key: BatchKey, group: _Group) -> None:
         """Send batches while texts wait; each call runs in a task of its own."""
         try:
@@ -124,7 +137,11 @@ class Batcher:
                     continue
                 if self._pool.calls_in_flight:
                     await self._linger(group)
-                self._start(key, self._take(key, group, self._pool.most_calls(slot)), slot)
+                items = self._take(key, group, self._pool.most_calls(slot))
+                if not items:  # abandoned while they waited for the slot
+                    self._pool.release(slot)
+                    continue
+                self._start(key, items, slot)
                 await asyncio.sleep(0)  # the call adds its tokens to the endpoint's before the next one is chosen
         finally:
             group.dispatcher = None

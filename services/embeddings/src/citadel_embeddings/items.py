@@ -97,6 +97,8 @@ class Item:
         result: The result, from when it is known; `answer` passes it on.
         queued: Whether it waits for a batch.
         crashes: Calls with it during which a server ended.
+        waiting: Callers that have not been cancelled.
+        abandoned: Whether it was taken out of the queue because none is left; a later caller begins anew.
         callers: Spans of its callers, where they are exported.
     """
 
@@ -110,6 +112,8 @@ class Item:
     result: TextResult | None = None
     queued: bool = False
     crashes: int = 0
+    waiting: int = 0
+    abandoned: bool = False
     callers: list[Span] = field(default_factory=list)
 
     @property

@@ -8,7 +8,7 @@ gets it.
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from citadel_common.deadline import Deadline
 from citadel_common.embeddings.cache import EmbeddingCache
@@ -59,7 +59,11 @@ class SingleFlight:
         """
         items, joined = self._join_or_start(batch_key, texts, cached=cached, lane=lane, deadline=deadline)
         # wait() leaves the futures alone when this caller is cancelled: other callers may share them
-        await asyncio.wait([item.future for item in items.values()], timeout=max(0.0, deadline.remaining))
+        try:
+            await asyncio.wait([item.future for item in items.values()], timeout=max(0.0, deadline.remaining))
+        except asyncio.CancelledError:
+            self._abandon(batch_key, items.values())
+            raise
         results = {key: _result_of(item) for key, item in items.items()}
         return {key: result.as_shared() if key in joined else result for key, result in results.items()}
 
@@ -74,23 +78,31 @@ class SingleFlight:
         for key, text in texts.items():
             name = f"{key}:{cached}:{batch_key.cut}"
             item = self._under_way.get(name)
-            if item is None:
+            if item is None or item.abandoned:
                 item = Item(key, text, lane, deadline, loop.create_future(), since=self._clock())
                 self._under_way[name] = item
-                item.future.add_done_callback(functools.partial(self._remove, name))
+                item.future.add_done_callback(functools.partial(self._remove, name, item))
                 fresh.append(item)
             else:
                 joined.add(key)
                 item.extend_deadline(deadline)
                 self._batchers[batch_key.backend].promote(batch_key, item, lane)
+            item.waiting += 1
             item.add_current_span()
             items[key] = item
         if fresh:
             self._start(batch_key, fresh, cached=cached)
         return items, joined
 
-    def _remove(self, name: str, _: asyncio.Future[TextResult]) -> None:
-        self._under_way.pop(name, None)
+    def _abandon(self, batch_key: BatchKey, items: Iterable[Item]) -> None:
+        """Give up a cancelled caller's texts: those for which nobody else waits need not be sent."""
+        for item in items:
+            item.waiting -= 1
+        self._batchers[batch_key.backend].abandon(batch_key, [item for item in items if not item.waiting])
+
+    def _remove(self, name: str, item: Item, _: asyncio.Future[TextResult]) -> None:
+        if self._under_way.get(name) is item:
+            del self._under_way[name]
 
     def _start(self, batch_key: BatchKey, items: list[Item], *, cached: bool) -> None:
         if not cached:

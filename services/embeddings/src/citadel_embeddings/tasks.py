@@ -1,8 +1,8 @@
 """Tasks of the embeddings queue: each hands its payload to the engine and returns the result."""
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from citadel_common.delivery.server_clock import ServerClock
 from citadel_common.embeddings.requests import check_texts
@@ -29,6 +29,8 @@ from citadel_embeddings.warming import warm
 
 if TYPE_CHECKING:
     from celery import Celery
+
+T = TypeVar("T")
 
 
 class EmbeddingTasks:
@@ -67,7 +69,7 @@ class EmbeddingTasks:
         """Embed one text or a list."""
         started = time.perf_counter()
         request = EmbedRequest.of(payload, payload.text, default_model=self._settings.default_model)
-        response = self._loop.call(self._engine.embed(request, context.deadline, context.lane), context.deadline)
+        response = self._call(self._engine.embed(request, context.deadline, context.lane), context)
         error = task_error(response, last_try=context.last_try)
         if error is not None:
             index = next(index for index, other in response.errors.items() if other is error)
@@ -85,7 +87,7 @@ class EmbeddingTasks:
         self._check_batch_size(total)
         window, default_model = self._settings.embeddings.batch_window, self._settings.default_model
         batch = Batch(self._engine, payload, context, default_model=default_model, window=window)
-        items = self._loop.call(batch.run(), context.deadline)
+        items = self._call(batch.run(), context)
         elapsed_ms = milliseconds_since(started)
         return {
             "success": all(item["result"]["success"] for item in items),
@@ -103,7 +105,7 @@ class EmbeddingTasks:
         """Embed the texts that the cache lacks, for each model."""
         started = time.perf_counter()
         self._check_warm_texts(payload.texts)
-        models, counts = self._loop.call(warm(self._engine, payload, context), context.deadline)
+        models, counts = self._call(warm(self._engine, payload, context), context)
         return {
             "success": counts["errors"] == 0,
             "task_id": context.task_id,
@@ -119,6 +121,12 @@ class EmbeddingTasks:
         deadlines = deadlines_of(payload.steps, timeouts, context.deadline, self._clock)
         answers = self._steps.answer(payload.steps, deadlines, lane=context.lane, task_id=context.task_id)
         self._loop.call(answers, context.deadline)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T], context: TaskContext) -> T:
+        """Return the coroutine's result; it is cancelled when the task is revoked."""
+        call = self._loop.submit(coroutine)
+        context.cancel_by(call.cancel)
+        return self._loop.result(call, context.deadline)
 
     def _check_batch_size(self, total: int) -> None:
         limit = self._settings.limits.max_batch_requests

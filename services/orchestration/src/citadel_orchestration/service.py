@@ -5,7 +5,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -121,7 +121,11 @@ class OrchestrationService:
             stopping=self._stopping,
         )
         self._sweeper = self._make_sweeper(runtime, broker, transitions, answer)
-        OrchestrationTasks(self._engine, parts.commands, parts.submissions, parts.admission).register(runtime.app)
+        store_revoked = functools.partial(runtime.app.backend.store_revoked, running=True)
+        self._tasks = OrchestrationTasks(
+            self._engine, parts.commands, parts.submissions, parts.admission, store_revoked
+        )
+        self._tasks.register(runtime.app)
         self._answers = AnswerConsumer(connect(settings.broker_url, settings.stores), self._engine.take_answer)
         self._answers.start()
         self._sweeper.start()
@@ -149,6 +153,10 @@ class OrchestrationService:
             guard=LeaseGuard(self._engine.in_flight, witness, lease=settings.workflows.lease, metrics=self._metrics),
             interval=settings.workflows.sweep_interval,
         )
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Cancel the runs of revoked tasks."""
+        self._tasks.revoke(task_ids)
 
     def interrupt(self) -> None:
         """Hand running steps back: the grace of a stop is over."""

@@ -1,12 +1,13 @@
 """Handlers of the tasks of the orchestration queue."""
 
+import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from citadel_common.errors import CitadelError, Conflict, InvalidInput, Overloaded, StorageFull
+from citadel_common.errors import CitadelError, Conflict, InvalidInput, NotFound, Overloaded, StorageFull
 from citadel_common.tasks.base import TaskContext, register
 from citadel_common.tasks.canvas import LATER
 from citadel_common.timestamps import utc_now
@@ -49,6 +50,7 @@ class OrchestrationTasks:
         commands: Record runs.
         submissions: Check definitions.
         admission: Refuses new runs while there are too many.
+        store_revoked: Stores that tasks are revoked, unless they have ended.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class OrchestrationTasks:
         commands: RunCommands,
         submissions: Submissions,
         admission: RunAdmission,
+        store_revoked: Callable[[Sequence[str]], None],
     ) -> None:
+        self._store_revoked = store_revoked
         self._engine = engine
         self._commands = commands
         self._submissions = submissions
@@ -75,6 +79,18 @@ class OrchestrationTasks:
         register(app, UPSERT_VECTORS, self.upsert_vectors)
         register(app, RUN_STEP, self.run_step)
 
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Cancel the runs that revoked tasks have begun.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer.
+        """
+        for run_id, task_id in self._commands.of_tasks({_run_id(task_id): task_id for task_id in task_ids}):
+            # first: the end of the run would be the task's result
+            self._store_revoked([task_id])
+            with contextlib.suppress(Conflict, NotFound):
+                self._engine.follow(self._commands.cancel(run_id))
+
     def execute_workflow(self, payload: ExecuteWorkflow, context: TaskContext) -> Any:
         """Record a run and begin it; return the result of an invalid definition at once."""
         raw = payload.workflow_definition
@@ -86,7 +102,7 @@ class OrchestrationTasks:
                 workflow_id=definition.workflow_id or context.task_id,
                 origin=Origin(reply_to=context.task_id, canvas=context.canvas(), lane=context.lane.value),
             )
-            return self._begin(run, context.time_limit)
+            return self._begin(run, context)
         except (InvalidInput, Conflict) as error:
             return _refused(raw, context.task_id, error)
 
@@ -116,14 +132,10 @@ class OrchestrationTasks:
             result = {"success": False, "task_id": context.task_id, "timestamp": utc_now()}
             return result | {"error": error.message, "failure": error.data.model_dump()}
         run = self._submissions.run_of(definition, run_id=_run_id(context.task_id), origin=origin)
-        return self._begin(run, context.time_limit)
+        return self._begin(run, context)
 
-    def _begin(self, run: NewRun, time_limit: float | None) -> Any:
-        """Record a run and begin it; return `LATER`.
-
-        Args:
-            run: The run.
-            time_limit: Seconds that it has at most, beside its own deadline.
+    def _begin(self, run: NewRun, context: TaskContext) -> Any:
+        """Record a run and begin it, unless its task is revoked by now; return `LATER`.
 
         Raises:
             Overloaded: Too many steps wait; the task is tried again.
@@ -135,8 +147,11 @@ class OrchestrationTasks:
         except (Overloaded, StorageFull):
             if not self._commands.exists(run.run_id):  # the run of a task that is delivered again goes on
                 raise
-        limits = [limit for limit in (run.deadline, time_limit) if limit is not None]
+        limits = [limit for limit in (run.deadline, context.time_limit) if limit is not None]
         submitted = self._commands.submit(replace(run, deadline=min(limits, default=None)))
+        if context.revoked():  # asked once the run can be found: a revoke from now on cancels it
+            self.revoke([context.task_id])
+            return LATER
         for step_id in submitted.ready:
             self._engine.run_step(StepRef(run_id=submitted.run_id, step_id=step_id))
         return LATER

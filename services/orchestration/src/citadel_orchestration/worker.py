@@ -24,6 +24,6 @@ def main(types: Iterable[StepType[Any]] = ()) -> None:
         run_worker(
             Queue.ORCHESTRATION,
             settings,
-            Service(start=service.start, interrupt=service.interrupt, close=service.close),
+            Service(start=service.start, interrupt=service.interrupt, close=service.close, revoke=service.revoke),
             metrics,
         )

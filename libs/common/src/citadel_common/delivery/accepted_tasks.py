@@ -254,13 +254,13 @@ class AcceptedTasks:
         """Give up the lease of a task that was handed back or will be retried."""
         self._client.hdel(LEASES, task_id)
 
-    def finish(self, task_id: str) -> None:
-        """Remove a task whose result is stored."""
+    def finish(self, *task_ids: str) -> None:
+        """Remove tasks whose result is stored, at least one."""
         pipe = self._client.pipeline()
-        pipe.hdel(MESSAGES, task_id)
-        pipe.hdel(LEASES, task_id)
-        pipe.zrem(DUE, task_id)
-        pipe.delete(TRACE_PREFIX + task_id)
+        pipe.hdel(MESSAGES, *task_ids)
+        pipe.hdel(LEASES, *task_ids)
+        pipe.zrem(DUE, *task_ids)
+        pipe.delete(*(TRACE_PREFIX + task_id for task_id in task_ids))
         pipe.execute()
 
     def due(self, limit: int) -> list[str]:

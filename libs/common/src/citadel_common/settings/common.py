@@ -88,6 +88,13 @@ class RetrySettings(Fragment):
     cap: float = Field(60.0, gt=0, description="Seconds; largest bound")
 
 
+class RevokeSettings(Fragment):
+    """Revokes of tasks by Celery clients."""
+
+    ttl: int = Field(3 * 3600, ge=1, description="Seconds a revoke is remembered (Celery's REVOKE_EXPIRES)")
+    most: int = Field(50_000, ge=1, description="Revokes remembered at most (Celery's REVOKES_MAX); the oldest go")
+
+
 class WorkerSettings(Fragment):
     """One worker process."""
 
@@ -112,6 +119,9 @@ class WorkerSettings(Fragment):
     )
     dead_letter_ttl: int = Field(14 * 24 * 3600, ge=1, description="Seconds a dead letter is kept")
     max_dead_letters: int = Field(10_000, ge=1, description="Dead letters kept; the oldest ones go")
+    remote_control: bool = Field(True, description="Answer Celery's remote control: revoke, inspect; send heartbeats")
+    task_events: bool = Field(False, description="Send Celery's task events, which cost a third of the throughput")
+    revoke: RevokeSettings = RevokeSettings()
     foreign_queue: str = Field(
         "celery",
         min_length=1,

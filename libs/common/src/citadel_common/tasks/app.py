@@ -171,7 +171,7 @@ def _execution(settings: CommonSettings) -> dict[str, Any]:
         "result_chord_expires": settings.worker.chord_ttl,
         "result_extended": False,
         # Events cost half of the throughput; heartbeats and metrics carry the same for less.
-        "worker_send_task_events": False,
+        "worker_send_task_events": settings.worker.task_events,
         "task_send_sent_event": False,
     }
 
@@ -186,6 +186,7 @@ def _workers(settings: CommonSettings) -> dict[str, Any]:
         # Tasks that go on after a lost connection are counted by the transport.
         "worker_enable_prefetch_count_reduction": False,
         "worker_disable_rate_limits": True,
+        # Celery's own would read commands on the consumer's event loop; `worker.remote_control` does so beside it.
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
         "worker_log_color": False,

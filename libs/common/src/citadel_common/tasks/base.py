@@ -25,7 +25,7 @@ from citadel_common.errors import CitadelError, DeadlineExceeded, DeliveriesExha
 from citadel_common.stores.redis import ERRORS
 from citadel_common.tasks.app import REQUEST, clock_of
 from citadel_common.tasks.canvas import LATER, canvas_of, ending, leave_for_later
-from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, dead_letter_of
+from citadel_common.tasks.failure_policy import DEADLINE_HEADER, FailurePolicy, HandBack, Revoked, dead_letter_of
 from citadel_common.tasks.result_backend import TRACE_ID
 from citadel_common.tasks.runtime import TaskRuntime, runtime_of
 from citadel_common.telemetry import messages, names, spans, tracing
@@ -37,8 +37,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ENDS = {"ok": "succeeded", "retried": "retried", "handed_back": "handed_back", "celery": "ignored"}
-NO_FAILURE = frozenset({"ok", "retried", "handed_back"})
+_ENDS = {
+    "ok": "succeeded",
+    "retried": "retried",
+    "handed_back": "handed_back",
+    "celery": "ignored",
+    "revoked": "revoked",
+}
+NO_FAILURE = frozenset({"ok", "retried", "handed_back", "revoked"})
 SAFE_PART = 0.9
 """Part of an accepted task's lease for which it is certainly this worker's, without asking."""
 _CONTROL = (Ignore, Reject, Retry)
@@ -57,6 +63,8 @@ class TaskContext:
         lane: The task's lane.
         deadline: Time at which the work must have ended.
         stopping: Returns whether the worker is stopping; long handlers then raise `HandBack` at a suitable point.
+        revoked: Returns whether the task was revoked meanwhile; long handlers then raise `Revoked`.
+        cancel_by: Notes how the handler's work is cancelled when the task is revoked; any thread calls it.
         progress: Writes the PROGRESS state.
         last_try: Whether a retryable error would end the task, so that a partial result is better than an error.
         header: Returns a header of the task's message, or None.
@@ -73,6 +81,8 @@ class TaskContext:
     header: Callable[[str], Any] = lambda _: None
     canvas: Callable[[], bytes | None] = lambda: None
     time_limit: float | None = None
+    revoked: Callable[[], bool] = lambda: False
+    cancel_by: Callable[[Callable[[], None]], None] = lambda _: None
 
 
 Handler = Callable[[P, TaskContext], R | Any]
@@ -202,10 +212,16 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
             header=self.header,
             canvas=functools.partial(canvas_of, self.request),
             time_limit=self._time_limit(),
+            # the request is the thread's: other threads that ask must get this one
+            revoked=functools.partial(runtime.revoked.has, self.request.id, self.request),
+            cancel_by=functools.partial(_cancel_by, runtime, self.request),
         )
         if context.deadline.remaining <= 0:
             raise DeadlineExceeded("the task was still queued at its deadline; nobody waits for it any more")
-        return self.handler(payload, context)
+        result = self.handler(payload, context)
+        if context.revoked():
+            raise Revoked
+        return result
 
     def _followed(self, result: Any, runtime: TaskRuntime) -> Any:
         """Publish what follows the task, and return its result."""
@@ -299,6 +315,13 @@ class CitadelTask(Task):  # type: ignore[misc]  # celery publishes no types
     def header(self, name: str) -> Any:
         """Return a header of the task's message, or None."""
         return (self.request.headers or {}).get(name) or self.request.get(name)
+
+
+def _cancel_by(runtime: TaskRuntime, request: Any, cancel: Callable[[], None]) -> None:
+    """Note how a task's work is cancelled, and cancel it if the task is revoked already."""
+    runtime.running.cancel_by(request.id, cancel)
+    if runtime.revoked.has(request.id, request):
+        cancel()
 
 
 def _count_end(runtime: TaskRuntime, task: str, outcome: str, *, seconds: float, dead_lettered: bool) -> None:

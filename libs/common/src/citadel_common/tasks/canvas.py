@@ -154,6 +154,15 @@ class CanvasFollower:
         request = _request_of(canvas)
         self._app.backend.mark_as_failure(request.id, error, request=request)
 
+    def revoked(self, canvas: bytes) -> None:
+        """End a task that left its canvas for later, and was revoked: nothing follows it, and its chord fails.
+
+        Raises:
+            redis.RedisError: A store does not answer; call it again.
+        """
+        request = _request_of(canvas)
+        self._app.backend.mark_as_revoked(request.id, "revoked", request=request)
+
     def follow(self, request: Any, result: Any) -> None:
         """Publish callbacks and the next task of the chain, before the result is stored; it names them as children.
 

@@ -54,6 +54,10 @@ class HandBack(Exception):
     """The task goes back to its queue, to be run by another worker."""
 
 
+class Revoked(Exception):
+    """The task was revoked while it ran."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """The end of a task that raised an error.
@@ -77,7 +81,9 @@ class FailurePolicy:
         self._runtime = runtime
 
     def on(self, error: Exception) -> Failure:
-        """Return how the task ends because of `error`."""
+        """Return how the task ends because of `error`; a revoked one ends revoked, whatever it raised."""
+        if isinstance(error, Revoked) or self._runtime.revoked.has(self._task.request.id, self._task.request):
+            return self._revoked()
         if isinstance(error, HandBack):
             return self._hand_back()
         if isinstance(error, Ignore | Reject | Retry):
@@ -89,6 +95,18 @@ class FailurePolicy:
         if error.retryable:
             return self._retry(error)
         return Failure(outcome=error.code, to_raise=error)
+
+    def _revoked(self) -> Failure:
+        """Store that the task is revoked; the store that does not answer hands the task back, to be revoked later."""
+        request, runtime = self._task.request, self._runtime
+        try:
+            runtime.app.backend.mark_as_revoked(request.id, "revoked", request=request)
+            runtime.accepted.finish(request.id)
+        except ERRORS as error:
+            log.warning("revoke_delayed", error=type(error).__name__)
+            return Failure(outcome="handed_back", to_raise=Reject("the revoke is not stored", requeue=True))
+        log.info("task_revoked", task=self._task.name)
+        return Failure(outcome="revoked", to_raise=Ignore("revoked"))
 
     def _hand_back(self) -> Failure:
         try:

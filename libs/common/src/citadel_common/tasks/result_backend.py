@@ -9,6 +9,7 @@ result before each success, so that a late failure replaces no success. The scri
 
 import time
 import uuid
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ from celery import states
 from celery._state import get_current_task
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.canvas import maybe_signature
-from celery.exceptions import ChordError
+from celery.exceptions import ChordError, TaskRevokedError
 from kombu.utils.functional import retry_over_time
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
@@ -28,6 +29,8 @@ from citadel_common.tasks.runtime import runtime_of
 
 TRACE_ID = "citadel_trace_id"
 """Attribute of a task's request: the id of its trace, which its result carries."""
+REVOKED_TTL = 3 * 3600
+"""Most seconds for which the result of a revoked task is kept: then its id may be used again."""
 _STORED = "citadel_result_stored"
 """Attribute of a task's request: the state whose result is stored before Celery stores it."""
 CLAIM_LOOK = 0.25
@@ -45,9 +48,22 @@ NOT_NOW = (OutOfMemoryError, ReadOnlyError)
 PATIENT = {"max_retries": None, "timeout": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 3}
 """Retries of a running task's result that Redis does not take: seconds between them."""
 _STORE = """
+if redis.call('GETRANGE', KEYS[1], 0, 20):match('^{"status": ?"REVOKED"') then return 0 end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
 """
+"""Stores a result, unless the task is revoked: whoever waited for it was told so."""
+_REVOKE = """
+local state = redis.call('GETRANGE', KEYS[1], 0, 47):match('^{"status": ?"(%u+)"')
+if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return 0 end
+local waits = not state or state == 'PENDING' or state == 'RECEIVED' or state == 'RETRY' or state == 'REJECTED'
+if not waits and ARGV[3] == '0' then return 0 end
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+"""Stores that a task is revoked, unless it has ended, or (ARGV[3] = 0) a worker has reported that it runs."""
 
 
 class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no types
@@ -61,11 +77,43 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
     ) -> Any:
         if state == getattr(request, _STORED, None):
             return result
+        if state == states.REVOKED:
+            self.store_revoked([task_id], running=True, request=request)
+            return result
         if state != states.SUCCESS:
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta | {"task_id": task_id}), state)
         return result
+
+    def is_revoked(self, task_id: str) -> bool:
+        """Return whether a task's stored state is REVOKED.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        head: bytes = self.client.getrange(self.get_key_for_task(task_id), 0, 20)
+        return head.replace(b" ", b"").startswith(b'{"status":"REVOKED"')
+
+    def store_revoked(self, task_ids: Sequence[str], *, running: bool, request: Any = None) -> None:
+        """Store that tasks are revoked; results of tasks that have ended stay as they are.
+
+        Args:
+            task_ids: The tasks.
+            running: Whether that holds for tasks too of which a worker has reported that they run.
+            request: The request of the one task, if it is known.
+
+        Raises:
+            redis.RedisError: The results store does not answer.
+        """
+        error, state = TaskRevokedError("revoked"), states.REVOKED
+        meta = self._get_result_meta(self.encode_result(error, state), state, None, request)
+        seconds = min(int(self.expires or REVOKED_TTL), REVOKED_TTL)
+        pipe = self.client.pipeline(transaction=False)
+        for task_id in task_ids:
+            body = self.encode(meta | {"task_id": task_id})
+            self._revoke_script(keys=[self.get_key_for_task(task_id)], args=[seconds, body, int(running)], client=pipe)
+        pipe.execute()
 
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, *args: Any, **options: Any) -> None:
         """Store a result and count the part of a chord."""
@@ -227,6 +275,10 @@ class StoringBackend(RedisBackend):  # type: ignore[misc]  # celery publishes no
             if is_full(error):
                 raise OutOfMemoryError("Redis has no memory left") from error
             raise
+
+    @cached_property
+    def _revoke_script(self) -> Any:
+        return self.client.register_script(_REVOKE)
 
     @cached_property
     def _store_script(self) -> Any:

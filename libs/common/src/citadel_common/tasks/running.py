@@ -33,6 +33,7 @@ class RunningTasks:
     failed: int = 0
     clock: Callable[[], float] = time.monotonic
     _tasks: dict[str, RunningTask] = field(default_factory=dict)
+    _cancels: dict[str, Callable[[], None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
@@ -67,8 +68,21 @@ class RunningTasks:
         """Note a task's end."""
         with self._lock:
             self._tasks.pop(task_id, None)
+            self._cancels.pop(task_id, None)
             self.processed += 1
             self.failed += not ok
+
+    def cancel_by(self, task_id: str, cancel: Callable[[], None]) -> None:
+        """Note how a running task's work is cancelled: thread-safe, at any time, more than once."""
+        with self._lock:
+            self._cancels[task_id] = cancel
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel the work of a task that runs here and can be cancelled."""
+        with self._lock:
+            cancel = self._cancels.get(task_id)
+        if cancel is not None:
+            cancel()
 
     def has(self, task_id: str) -> bool:
         """Return whether that task runs here now."""

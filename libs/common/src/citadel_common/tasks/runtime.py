@@ -15,6 +15,7 @@ from citadel_common.delivery.dead_letters import DeadLetter, DeadLetters, Failed
 from citadel_common.delivery.entries import is_task_id, task_id_of
 from citadel_common.delivery.held_messages import Holdings, WorkerLease
 from citadel_common.delivery.publish_once import OncePublisher
+from citadel_common.delivery.revoked import RevokedTasks
 from citadel_common.delivery.timers import Timers
 from citadel_common.delivery.worker_registry import WorkerIdentity
 from citadel_common.errors import CitadelError, UndecodableMessage
@@ -47,6 +48,7 @@ class TaskRuntime:
     results: "Redis"
     accepted: AcceptedTasks
     dead_letters: DeadLetters
+    revoked: RevokedTasks
     timers: Timers
     holdings: Holdings
     canvas: CanvasFollower
@@ -55,6 +57,7 @@ class TaskRuntime:
     stats: TaskStats = field(default_factory=TaskStats)
     stopping: threading.Event = field(default_factory=threading.Event)
     interrupt: Callable[[], None] = lambda: None
+    learn_revokes: Callable[..., None] = lambda **_: None
 
     @classmethod
     def create(
@@ -75,6 +78,7 @@ class TaskRuntime:
             dead_letters=DeadLetters(
                 results, ttl=settings.worker.dead_letter_ttl, most=settings.worker.max_dead_letters
             ),
+            revoked=RevokedTasks(connect(settings.broker_url, settings.stores), settings.worker.revoke),
             timers=Timers(connect(settings.broker_url, settings.stores), Queue(identity.queue)),
             holdings=Holdings(
                 identity.id,
@@ -89,6 +93,11 @@ class TaskRuntime:
         runtime.holdings.stopping = runtime.stopping.is_set
         runtime.holdings.on_forgotten = lambda count: metrics.count(names.FORGOTTEN, count)
         return runtime
+
+    def count_revoked(self, task: str) -> None:
+        """Count a task that was revoked before its start."""
+        self.stats.ended(task, "revoked", seconds=0.0)
+        self.metrics.count(names.TASKS, 1, task=task, outcome="revoked")
 
     def will_retry(self, request: Any, error: CitadelError) -> None:
         """Store that a task is to be retried; if the store is down, Celery tries again after the message is sent."""

@@ -20,7 +20,7 @@ FLUSHED_TTL = 24 * 3600
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, float("inf"))
 """Upper bounds, in seconds, of the histograms' buckets."""
 _LABELS = tuple(str(bound) for bound in BUCKETS)
-OUTCOMES = ("succeeded", "failed", "retried", "handed_back", "dead_lettered", "ignored")
+OUTCOMES = ("succeeded", "failed", "retried", "handed_back", "dead_lettered", "ignored", "revoked")
 
 ENDED = "ended"
 """Kind: ends of a task; the label is its outcome."""

@@ -119,7 +119,7 @@ TEXTS = _counter(
 )
 TASKS = _counter(
     "citadel_tasks_total",
-    "Tasks ended; outcome: ok, retried, handed_back, or an error code",
+    "Tasks ended; outcome: ok, retried, handed_back, revoked, or an error code",
     "task",
     "outcome",
     unit="tasks",

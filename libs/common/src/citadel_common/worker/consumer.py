@@ -6,10 +6,12 @@ from typing import Any
 
 from celery.app.task import Context
 from celery.worker.consumer import Consumer
+from redis import RedisError
 
 from citadel_common.delivery.entries import is_task_id
 from citadel_common.errors import UndecodableMessage
 from citadel_common.tasks import builtin
+from citadel_common.tasks.app import HIDDEN
 from citadel_common.tasks.runtime import runtime_of
 from citadel_common.worker import foreign_messages
 from citadel_common.worker.eta import Waiting
@@ -24,7 +26,11 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     """A consumer that stores and answers the messages that Celery would only log and drop."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Return Celery's handler, guarded: an error that it lets through would end the worker."""
+        """Return Celery's handler, guarded: an error that it lets through would end the worker.
+
+        Celery calls this after each connection, before it consumes: what was revoked meanwhile is known from here on.
+        """
+        self._learn_revokes()
         handle = super().create_task_handler(*args, **kwargs)
         queue = runtime_of(self.app).identity.queue
         waiting = Waiting(runtime_of(self.app).timers, self.app.conf.timezone)
@@ -35,6 +41,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
                 if problem is not None:
                     self._dead_letter(message, f"the message is refused: {problem}")
                     return
+                _hide_arguments(message)
+                self._forget_time_if_revoked(message)
                 if not waiting.takes(message, self.strategies):
                     handle(message)
             except self.connection_errors:
@@ -53,6 +61,20 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
     def cancel_active_requests(self) -> None:
         """Interrupt the running tasks through the service, since threads cannot be ended from outside."""
         runtime_of(self.app).interrupt()
+
+    def _forget_time_if_revoked(self, message: Any) -> None:
+        """Let a revoked task with a countdown end now: its time may come when the revoke is forgotten."""
+        fields = message.headers
+        if isinstance(fields, dict) and fields.get("eta") and runtime_of(self.app).revoked.has(fields["id"], fields):
+            fields["eta"] = None
+
+    def _learn_revokes(self) -> None:
+        try:
+            runtime_of(self.app).learn_revokes(all_of_them=True)
+        except self.connection_errors:
+            raise
+        except RedisError as error:  # refused, by a key of a wrong type or an access list: the tasks go on without
+            _log.warning("revokes not read: %s", type(error).__name__)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Dead-letter a message whose body does not fit its compression or its content type."""
@@ -79,6 +101,12 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]  # celery publishes no ty
             runtime_of(self.app).dead_letter_message(message, UndecodableMessage(problem), _request_of(message))
         finally:
             message.ack_log_error(_log, self.connection_errors)
+
+
+def _hide_arguments(message: Any) -> None:
+    """Hide the readable copy of the arguments that foreign clients send along: events would show it."""
+    if isinstance(message.headers, dict):
+        message.headers |= {name: HIDDEN for name in ("argsrepr", "kwargsrepr") if name in message.headers}
 
 
 def _problem_of(message: Any) -> str | None:

@@ -1,8 +1,8 @@
 """The heartbeat loop of a worker.
 
-Each beat updates the worker registry, publishes the statistics, renews leases, reclaims the messages of dead peers
-and publishes accepted tasks whose message was lost. A Redis that is down never makes a worker unhealthy: a restart
-would not help.
+Each beat updates the worker registry, publishes the statistics, renews leases, reclaims the messages of dead peers,
+learns of revokes and publishes accepted tasks whose message was lost. A Redis that is down never makes a worker
+unhealthy: a restart would not help.
 """
 
 import threading
@@ -18,6 +18,7 @@ from citadel_common.stores.redis import ERRORS, connect
 from citadel_common.tasks.app import clock_of
 from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.tasks.stats import StatsPublisher
+from citadel_common.worker.events import WorkerEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,7 @@ class HeartbeatLoop:
         self._reclaimer = Reclaimer(self._broker, runtime.metrics, dead_after=self._settings.dead_after)
         self._republisher = Republisher(runtime.app, self._broker, runtime.accepted, runtime.metrics)
         self._stats = StatsPublisher(self._broker, runtime.stats, runtime.identity.id)
+        self._events = WorkerEvents(self._broker, runtime)
         self._clock = clock_of(runtime.app)
         self._started_at: float | None = None
         self._stop = threading.Event()
@@ -66,6 +68,13 @@ class HeartbeatLoop:
             thread.join(timeout=self._settings.heartbeat_interval)
         self._try(self._stats.flush, "stats")
         self._try(lambda: self._beat(stopped=True), "goodbye")
+        if self._settings.remote_control:
+            self._try(self._events.goodbye, "goodbye")
+
+    def announce(self) -> None:
+        """Send the worker's event to those who watch it, such as Flower."""
+        if self._settings.remote_control:
+            self._events.beat()
 
     def _every_interval(self, act: "Callable[[], None]") -> None:
         while True:
@@ -82,6 +91,8 @@ class HeartbeatLoop:
         """Look after the tasks of dead peers and those whose messages are missing, and publish the statistics."""
         if self._is_seen:
             self._try(self._reclaim, "reclaim")
+        self._try(self._runtime.learn_revokes, "revokes")
+        self._try(self.announce, "events")
         self._try(self._stats.flush, "stats")
         self._try(self._republish, "republish")
 

@@ -1,11 +1,12 @@
 """The launch of one Celery worker: a thread pool, one queue, a graceful stop."""
 
+import functools
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,10 @@ from citadel_common.tasks.runtime import TaskRuntime
 from citadel_common.telemetry import NULL_METRICS, Metrics
 from citadel_common.worker.health import Health
 from citadel_common.worker.heartbeat import HeartbeatLoop
+from citadel_common.worker.panel import Panel
 from citadel_common.worker.pool import GuardedPool
+from citadel_common.worker.remote_control import RemoteControl
+from citadel_common.worker.revocations import Revocations
 from citadel_common.worker.timer_release import TimerRelease
 from citadel_contracts import Queue
 
@@ -45,11 +49,14 @@ class Service:
         start: Called once, before the first task, with the runtime; registers the tasks.
         interrupt: Called when the grace of a stop is over: running work must end now.
         close: Called last.
+        revoke: Called with the ids of revoked tasks, to end what they began elsewhere than in their threads; those of
+            other services and of tasks long ended are among them. It is called again if it raises a `CitadelError`.
     """
 
     start: Callable[[TaskRuntime], None]
     interrupt: Callable[[], None]
     close: Callable[[], None]
+    revoke: Callable[[Sequence[str]], None] = lambda _: None
 
 
 def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics: Metrics = NULL_METRICS) -> None:
@@ -73,11 +80,16 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
     health.start()
     BuiltinTasks(runtime).register(app)
     service.start(runtime)
+    revocations = Revocations(runtime, service.revoke)
+    runtime.learn_revokes = revocations.learn
+    revocations.start()
     heartbeat = HeartbeatLoop(runtime)
     timers = TimerRelease(runtime)
     _when_ready(runtime, heartbeat, timers, health)
     _on_stop_signal(runtime, service, supervisor)
     worker = app.Worker(**_options(queue, settings, identity))
+    if settings.worker.remote_control:
+        _listen(runtime, revocations, heartbeat, worker)
     try:
         worker.start()
     finally:
@@ -85,6 +97,18 @@ def run_worker(queue: Queue, settings: CommonSettings, service: Service, metrics
         timers.stop()
         heartbeat.stop()
         health.stop()
+
+
+def _listen(runtime: TaskRuntime, revocations: Revocations, heartbeat: HeartbeatLoop, worker: Any) -> None:
+    """Answer Celery's remote control."""
+
+    def prefetch() -> int:
+        qos = getattr(getattr(worker, "consumer", None), "qos", None)
+        return getattr(qos, "value", 0)
+
+    panel = Panel(runtime, revocations, heartbeat.announce, prefetch)
+    learn_all = functools.partial(revocations.learn, all_of_them=True)
+    RemoteControl(runtime, panel.answer, learn_all).start()
 
 
 def _keep_logging(**_: Any) -> None:
@@ -100,6 +124,7 @@ def _options(queue: Queue, settings: CommonSettings, identity: WorkerIdentity) -
         "queues": [queue.value],
         "loglevel": settings.log.level.upper(),
         "quiet": True,
+        "task_events": settings.worker.task_events,
         "without_gossip": True,
         "without_mingle": True,
         "without_heartbeat": True,

@@ -44,11 +44,23 @@ class GuardedPool(TaskPool):  # type: ignore[misc]  # celery publishes no types
                 holdings.drop(tag)
                 return
             try:
+                if runtime_of(request.app).revoked.has(request.id, request.request_dict):
+                    _revoke(request)
+                    return
                 apply_target(target, args, kwargs, callback, accept_callback)
             except Exception as error:  # noqa: BLE001  (whatever it is, the message must not stay held)
                 _end(request, error)
 
         return ApplyResult(self.executor.submit(guarded))
+
+
+def _revoke(request: Any) -> None:
+    """End a task that was revoked before its start."""
+    runtime = runtime_of(request.app)
+    request._announce_revoked("revoked", False, None, False)  # noqa: SLF001
+    runtime.accepted.finish(request.id)
+    runtime.count_revoked(request.type)
+    log.info("task_revoked", task_id=request.id, task=request.type)
 
 
 def _end(request: Any, error: Exception) -> None:

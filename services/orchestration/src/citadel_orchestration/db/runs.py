@@ -1,5 +1,6 @@
 """Statements on the rows of runs: submission, results, sub-runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -142,6 +143,21 @@ def clear_reply_to(cursor: Cursor, run_id: UUID, reply_to: str | None, canvases:
 def exists(cursor: Cursor, run_id: UUID) -> bool:
     """Return whether a run is recorded."""
     return cursor.execute("SELECT FROM runs WHERE run_id = %s", [run_id]).fetchone() is not None
+
+
+def of_tasks(cursor: Cursor, tasks: Mapping[UUID, str]) -> list[tuple[UUID, str]]:
+    """Return the runs that have not ended and whose result is wanted by nobody but their task, with its id.
+
+    Args:
+        cursor: Of the transaction.
+        tasks: Ids of tasks by the run that each would have begun.
+    """
+    cursor.execute(
+        "SELECT run_id, reply_to FROM runs JOIN unnest(%s::uuid[], %s::text[]) AS task (begun, task_id)"
+        " ON run_id = begun AND reply_to = task_id WHERE finished_at IS NULL",
+        [list(tasks), list(tasks.values())],
+    )
+    return list(cursor.fetchall())
 
 
 def definition_of(cursor: Cursor, run_id: UUID) -> bytes:

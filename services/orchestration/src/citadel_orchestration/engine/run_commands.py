@@ -1,5 +1,6 @@
 """Commands on whole runs: submit, cancel, pause, resume, signal, retry, time out, release."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +55,11 @@ class RunCommands:
             tx = _active(found, run_id)
             tx.end("cancelled")
         return tx.effects
+
+    def of_tasks(self, tasks: Mapping[UUID, str]) -> list[tuple[UUID, str]]:
+        """Return the runs under way that tasks have begun; see `runs.of_tasks`."""
+        with self._transactions.database.cursor() as cursor:
+            return runs.of_tasks(cursor, tasks)
 
     def cancel_orphan(self, run_id: UUID) -> Effects:
         """End a sub-run for which no step waits any more; a sub-run that is awaited again goes on."""

@@ -69,7 +69,10 @@ class TaskResultWriter:
                 if task_id not in followed:
                     self._store(task_id, self._result(ended.run_id, outcome, task_id))
             for canvas in outcome.canvases:
-                self._follow(canvas, self._result(ended.run_id, outcome, task_of(canvas)))
+                if self._app.backend.is_revoked(task_of(canvas)):
+                    runtime_of(self._app).canvas.revoked(canvas)
+                else:
+                    self._follow(canvas, self._result(ended.run_id, outcome, task_of(canvas)))
             with self._database.cursor() as cursor:
                 clear_reply_to(cursor, ended.run_id, ended.reply_to or None, outcome.canvases)
         except FAILURES as error:
