@@ -239,4 +239,4 @@ def test_top_shows_the_rate_of_work(stack: Stack, tmp_path: Path) -> None:
 def rates(shown: str) -> bool:
     """Return whether the line of the embeddings queue has had a rate above zero."""
     lines = [line.split() for line in shown.splitlines() if line.startswith("embeddings ")]
-    return any(len(line) == 8 and float(line[-1]) > 0 for line in lines)
+    return any(len(line) == 9 and float(line[-1]) > 0 for line in lines)

@@ -35,6 +35,7 @@ def client(url: str, settings: dict[str, Any]) -> Iterator[Celery]:
     app = Celery("foreign", set_as_current=False)
     app.conf.update({"broker_url": url, "result_backend": url} | settings)
     yield app
+    app.backend.remove_pending_result = lambda _: None  # results that go later must not open a connection again
     app.backend.result_consumer.stop()
     app.backend.client.close()
     app.close()
