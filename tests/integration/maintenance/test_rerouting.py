@@ -227,7 +227,7 @@ def test_a_scan_that_is_cut_off_goes_on_in_the_next_run(store: "redis.Redis", re
     with client(redis_url, {"sep": ":"}) as app:
         app.send_task(GENERATE, ["x"], queue="embeddings", priority=3)
     runs = 1
-    while not ask(TASK, time_limit=0.04)["finished"]:
+    while not ask(TASK, time_limit=0.004)["finished"]:
         runs += 1
     assert runs > 1, "one run was enough"
     assert store.llen(STANDARD) == 1
