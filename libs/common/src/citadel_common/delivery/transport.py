@@ -7,7 +7,7 @@ A channel with the transport option `holdings` is a worker's: it takes the messa
 import functools
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from redis import ResponseError
 from redis.exceptions import OutOfMemoryError
 
@@ -155,10 +155,11 @@ class SentinelTransport(redis.SentinelTransport):  # type: ignore[misc]
 def install() -> None:
     """Register these as the process's transports, and read kombu's envelopes with orjson."""
     redis.loads = serializer.loads
-    TRANSPORT_ALIASES.update(
-        {
-            "redis": f"{__name__}:Transport",
-            "rediss": f"{__name__}:Transport",
-            "sentinel": f"{__name__}:SentinelTransport",
-        }
-    )
+    transports = {
+        "redis": f"{__name__}:Transport",
+        "rediss": f"{__name__}:Transport",
+        "sentinel": f"{__name__}:SentinelTransport",
+    }
+    TRANSPORT_ALIASES.update(transports)
+    for alias in transports:  # another Celery app of the process may have connected before
+        _transport_cache.pop(alias, None)
