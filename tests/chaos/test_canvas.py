@@ -25,7 +25,7 @@ def client(postgres_dsn, doubles):
     with (
         RedisProcess(durable=True) as redis,
         Platform(redis=redis, dsn=postgres_dsn, doubles=doubles) as platform,
-        ClientWorker(redis.url),
+        closing(ClientWorker(redis.url)),
         closing(CanvasClient(platform)) as client,
     ):
         yield client

@@ -5,12 +5,14 @@ import signal
 import pytest
 
 from citadel_common.delivery.queues import lists_of
-from citadel_common.delivery.worker_registry import WORKERS, held_message_keys
+from citadel_common.delivery.worker_registry import WORKERS, WorkerRegistry, held_message_keys
 from tests.support.plain_workers import ManyTasks, open_plain_workers
 from tests.support.polling import eventually
 from tests.support.programs.plain_worker import QUEUE
+from tests.support.worker import FAST
 
 LANES = (0, 3, 6, 9)
+DEAD_AFTER = float(FAST["WORKER__DEAD_AFTER"])
 
 
 @pytest.fixture
@@ -71,11 +73,17 @@ def test_a_message_that_a_worker_holds_and_does_not_know_of_is_given_back(worker
     eventually(lambda: workers.held() == 0)
 
 
-def test_a_worker_that_was_stopped_begins_nothing_that_others_have_done(workers):
+def stopped_with_tasks(workers):
+    """A worker that was stopped while its only thread runs the first of several tasks, and those tasks."""
     stopped = workers.start(WORKER__CONCURRENCY=1, WORKER__PREFETCH=5)
     tasks = [workers.send(f"t{number}", seconds=0.5 if number == 0 else 0.0) for number in range(5)]
     eventually(lambda: workers.held() == len(tasks))
     stopped.signal(signal.SIGSTOP)
+    return stopped, tasks
+
+
+def test_a_worker_that_was_stopped_begins_nothing_that_others_have_done(workers):
+    stopped, tasks = stopped_with_tasks(workers)
     workers.start()
     assert answers(tasks) == [f"t{number}" for number in range(5)]
     stopped.signal(signal.SIGCONT)
@@ -84,12 +92,10 @@ def test_a_worker_that_was_stopped_begins_nothing_that_others_have_done(workers)
     eventually(lambda: workers.held() == 0)
 
 
-def test_a_worker_that_was_stopped_goes_on_with_what_nobody_took(workers):
-    stopped = workers.start(WORKER__CONCURRENCY=1, WORKER__PREFETCH=5)
-    tasks = [workers.send(f"t{number}", seconds=0.5 if number == 0 else 0.0) for number in range(5)]
-    eventually(lambda: workers.held() == len(tasks))
-    stopped.signal(signal.SIGSTOP)
-    eventually(lambda: workers.held() == len(tasks))
+def test_a_worker_that_was_stopped_goes_on_with_what_nobody_took(workers, store):
+    stopped, tasks = stopped_with_tasks(workers)
+    [beat] = WorkerRegistry(store).all()
+    eventually(lambda: beat.silence(store.time()[0]) > DEAD_AFTER)
     stopped.signal(signal.SIGCONT)
     assert answers(tasks) == [f"t{number}" for number in range(5)]
     assert stopped.events("message_no_longer_held") == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from citadel_common.delivery.accepted_tasks import DUE, AcceptedTasks
+from citadel_common.delivery.accepted_tasks import DUE, HASTENED, AcceptedTasks
 from citadel_common.delivery.queues import lists_of
 from citadel_common.delivery.republishing import Republisher
 from citadel_common.delivery.tracked_messages import MARK_PREFIX
@@ -96,6 +96,15 @@ def test_after_a_loss_of_data_every_task_is_looked_at_at_once(api, republisher):
     api.client.delete("citadel:broker:epoch")
     republisher.look()
     assert waiting(api) == 3
+
+
+def test_after_a_loss_of_data_more_tasks_than_one_command_takes_are_looked_at(api, republisher):
+    republisher.look()
+    tasks = [api.accept([f"t{n}"]).task_id for n in range(HASTENED + 1)]
+    api.client.zadd(DUE, dict.fromkeys(tasks, 4e9))
+    api.client.delete("citadel:broker:epoch")
+    eventually(lambda: republisher.look() or waiting(api) >= len(tasks))
+    assert waiting(api) == len(tasks)
 
 
 def test_a_lane_that_an_operator_deleted_is_filled_again(api, republisher):

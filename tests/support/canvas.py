@@ -6,8 +6,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from celery.canvas import Signature
 from celery.canvas import _chain as chain
@@ -45,12 +44,8 @@ class ClientWorker:
         """The text of its log so far."""
         return Path(self._output.name).read_text(encoding="utf-8")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End it."""
         self._child.kill()
         self._child.wait()
         self._output.close()

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from celery import Celery, chain
@@ -180,14 +179,6 @@ class Load:
         self.give_up()
         self._http.close()
         self._celery.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Senders:

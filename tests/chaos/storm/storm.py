@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -90,7 +90,7 @@ class Storm:
             cluster.start(dict(self._plan.members))
             ledger = Ledger(f"s{self._plan.seed}")
             watcher = stack.enter_context(Watcher(cluster, ledger))
-            load = stack.enter_context(Load(ledger, cluster.api_url, cluster.plain_broker, self._plan.seed))
+            load = stack.enter_context(closing(Load(ledger, cluster.api_url, cluster.plain_broker, self._plan.seed)))
             flushes = Flushes(ledger, watcher)
             stack.enter_context(self._supervised(cluster))
             self._say(f"{len(cluster.members)} processes serve; the API is at {cluster.api_url}")

@@ -12,5 +12,5 @@ def client(platform):
     """A bare Celery client, one worker of each kind, and the client's own worker."""
     platform.orchestration()
     platform.embeddings()
-    with ClientWorker(platform.redis.url), closing(CanvasClient(platform)) as client:
+    with closing(ClientWorker(platform.redis.url)), closing(CanvasClient(platform)) as client:
         yield client

@@ -292,13 +292,18 @@ class AcceptedTasks:
         kept = self._postpone_script(keys=keys, args=[task_id, later.to_json(), wait, RESULT_HEAD])
         return replace(message, trace=self._trace_of(task_id)) if kept else None
 
-    def hasten(self, epoch: str) -> None:
-        """Make all tasks due once per epoch of the broker: it may have lost any of their messages."""
+    def hasten(self, epoch: str) -> bool:
+        """Make some tasks due, all once per epoch of the broker, which may have lost any of their messages.
+
+        Returns:
+            Whether all tasks of that epoch have been made due; if not, call it again.
+        """
         if self._client.get(EPOCH) == epoch.encode():
-            return
-        while self._hasten_script(keys=[DUE], args=[HASTENED]):
-            pass
+            return True
+        if self._hasten_script(keys=[DUE], args=[HASTENED]) == HASTENED:
+            return False
         self._client.set(EPOCH, epoch)
+        return True
 
     def _trace_of(self, task_id: str) -> Carrier:
         stored: Any = self._client.get(TRACE_PREFIX + task_id)

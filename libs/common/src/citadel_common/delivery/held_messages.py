@@ -24,6 +24,8 @@ from citadel_contracts import Lane
 log = structlog.get_logger(__name__)
 LONGEST_WAIT = 0.05
 """Most seconds until an acknowledged message is removed."""
+MOST_AT_ONCE = 1000
+"""Messages that one command takes at most."""
 _SAFE_PART = 0.9
 """Part of `dead_after` in which no peer can take a worker for dead, whatever its heartbeat's way took."""
 
@@ -271,7 +273,3 @@ class HeldMessages(redis.QoS):  # type: ignore[misc]  # kombu publishes no types
     def _on_timer(self) -> None:
         self._timer_runs = False
         self._holdings.forget_done()
-
-
-MOST_AT_ONCE = 1000
-"""Messages that one command takes at most."""

@@ -85,9 +85,10 @@ class Republisher:
 
     def look(self) -> None:
         """Look at the tasks that are due, for two seconds at most."""
-        end = time.monotonic() + LONGEST
-        self._accepted.hasten(epoch_of(self._broker))
+        end, epoch = time.monotonic() + LONGEST, epoch_of(self._broker)
         while time.monotonic() < end:
+            if not self._accepted.hasten(epoch):
+                continue
             due = self._accepted.due(BATCH)
             missing = dict.fromkeys(self._tracked.missing(due))
             self._accepted.look_later([task_id for task_id in due if task_id not in missing])
